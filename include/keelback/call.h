@@ -1,0 +1,47 @@
+// What a caller asks for.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace keelback {
+
+enum class Priority : std::uint8_t { kHigh, kNormal, kLow };
+
+// What ties a session to its worker; fixed when the session opens.
+enum class Affinity : std::uint8_t {
+  kStrictQueue,     // wait for its worker
+  kStrictFailFast,  // session_busy if its worker is busy
+  kHint,            // prefer its worker; served elsewhere, the session moves (epoch + 1)
+};
+
+enum class SessionOpen : std::uint8_t {
+  kAny,       // open it if it is not there
+  kNew,       // bad_request if it is there
+  kExisting,  // session_expired / session_lost / bad_request if it is not there
+};
+
+// A caller's demand that the session still be the one it knows. birth 0: the epoch alone.
+struct Fence {
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+};
+
+struct Call {
+  std::string function;
+  std::string payload = "[]";        // JSON: an object is keywords, an array positional
+  std::string session;               // empty: stateless; at most 256 bytes
+  std::optional<Affinity> affinity;  // default: sessions.mode
+  SessionOpen open = SessionOpen::kAny;
+  std::optional<Fence> expect_epoch;
+  std::optional<std::chrono::nanoseconds>
+      deadline;  // total; default: the function's, else calls.deadline
+  Priority priority = Priority::kNormal;
+  bool idempotent = false;      // may run twice; or-ed with the function's own mark
+  std::string idempotency_key;  // same key and body: same answer, for calls.idempotency_ttl
+  std::string traceparent;      // W3C trace context, handed to the worker as it is
+};
+
+}  // namespace keelback

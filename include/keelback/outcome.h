@@ -1,0 +1,92 @@
+// How a call ends. Every call that the pool has seen ends in exactly one outcome, and the outcome
+// says whether the function may have run. The names are the same words in C++, HTTP, metrics and
+// the laboratories' reports.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace keelback {
+
+enum class OutcomeKind : std::uint8_t {
+  kOk,               // the function returned
+  kError,            // the function raised, or its result could not be sent
+  kTimeout,          // the deadline passed
+  kCancelled,        // the caller left or cancelled
+  kWorkerDied,       // the worker died with the call in it
+  kOverloaded,       // queue full, or its delay too high
+  kCircuitOpen,      // this function's breaker is open
+  kQuarantined,      // this very request killed workers before
+  kSessionBusy,      // strict_fail_fast, and the session's worker is busy
+  kSessionExpired,   // idle_ttl or max_age is over
+  kSessionLost,      // its worker died and there is no usable snapshot
+  kSessionLimit,     // the session table is full
+  kStaleEpoch,       // the caller's fence names a birth or an epoch that is gone
+  kUnknownFunction,  // no such function in the application
+  kBadRequest,       // the arguments do not bind
+  kTooLarge,         // the payload is over calls.payload_max
+  kNotReady,         // a start failed and no worker is up
+  kShuttingDown,     // draining
+};
+inline constexpr int kOutcomeKinds = 18;
+
+// Whether the function may have run: none (certainly not), maybe, done (it returned or raised).
+enum class Effect : std::uint8_t { kNone, kMaybe, kDone };
+
+// "ok", "worker_died", … ; "none", "maybe", "done". Static storage.
+std::string_view to_string(OutcomeKind kind);
+std::string_view to_string(Effect effect);
+std::optional<OutcomeKind> outcome_kind_from(std::string_view name);
+// The status that carries this outcome over HTTP (499 and 504 included).
+int http_status(OutcomeKind kind);
+
+// A worker is a slot and the generation that fills it; generations never repeat within a pool.
+struct WorkerRef {
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;  // 0: no worker
+  friend bool operator==(const WorkerRef&, const WorkerRef&) = default;
+};
+
+// What the function raised.
+struct PythonError {
+  std::string type;       // "ValueError", with its module unless that is builtins
+  std::string message;    // str(exception)
+  std::string traceback;  // as Python prints it
+};
+
+// How a worker ended. At most one of signal and exit_code is set; neither is when the status could
+// not be had (its reaper died too).
+struct Death {
+  std::string cause;  // "signal", "exit", "oom", "start_failed", "killed", "abandoned", "unknown"
+  std::optional<int> signal;
+  std::optional<int> exit_code;
+  bool oom_suspected = false;  // SIGKILL that we did not send
+  std::string step;            // of a failed start: "fork", "connect", "hello", "setup"
+  std::string detail;          // one sentence for people
+  std::string stderr_tail;     // the last lines it wrote, bounded
+};
+
+struct Outcome {
+  OutcomeKind kind = OutcomeKind::kOk;
+  Effect effect = Effect::kNone;
+  std::string payload;  // the result's bytes (JSON by default) for kOk; empty otherwise
+  std::string message;  // one sentence for people; empty for kOk
+  std::optional<PythonError> python;
+  std::optional<Death> death;
+  std::string dump;  // of a timed-out call: the stacks of all Python threads, as text
+
+  WorkerRef worker;            // the last worker the call was given to
+  std::uint32_t attempts = 0;  // how often it was given to a worker
+  std::uint64_t birth = 0;     // its session's birth and epoch; 0 without a session
+  std::uint32_t epoch = 0;
+  std::chrono::nanoseconds queued{0};  // from acceptance to the last dispatch
+  std::chrono::nanoseconds ran{0};     // from the last dispatch to the outcome
+  std::optional<std::chrono::nanoseconds> retry_after;
+
+  bool ok() const { return kind == OutcomeKind::kOk; }
+};
+
+}  // namespace keelback

@@ -1,0 +1,67 @@
+#include "keelback/outcome.h"
+
+#include <array>
+
+#include "base/check.h"
+
+namespace keelback {
+namespace {
+
+struct Row {
+  std::string_view name;
+  int status;
+};
+// In the order of OutcomeKind.
+constexpr std::array<Row, kOutcomeKinds> kRows{{
+    {"ok", 200},
+    {"error", 500},
+    {"timeout", 504},
+    {"cancelled", 499},
+    {"worker_died", 502},
+    {"overloaded", 503},
+    {"circuit_open", 503},
+    {"quarantined", 422},
+    {"session_busy", 409},
+    {"session_expired", 410},
+    {"session_lost", 410},
+    {"session_limit", 503},
+    {"stale_epoch", 409},
+    {"unknown_function", 404},
+    {"bad_request", 400},
+    {"too_large", 413},
+    {"not_ready", 503},
+    {"shutting_down", 503},
+}};
+
+const Row& row(OutcomeKind kind) {
+  const auto index = static_cast<std::size_t>(kind);
+  CHECK(index < kRows.size());
+  return kRows[index];
+}
+
+}  // namespace
+
+std::string_view to_string(OutcomeKind kind) { return row(kind).name; }
+int http_status(OutcomeKind kind) { return row(kind).status; }
+
+std::string_view to_string(Effect effect) {
+  switch (effect) {
+    case Effect::kNone:
+      return "none";
+    case Effect::kMaybe:
+      return "maybe";
+    case Effect::kDone:
+      return "done";
+  }
+  CHECK(!"effect out of range");
+  return {};
+}
+
+std::optional<OutcomeKind> outcome_kind_from(std::string_view name) {
+  for (std::size_t i = 0; i < kRows.size(); ++i) {
+    if (kRows[i].name == name) return static_cast<OutcomeKind>(i);
+  }
+  return std::nullopt;
+}
+
+}  // namespace keelback

@@ -1,0 +1,101 @@
+// Every setting, typed, with its default. One struct for everybody: the core reads its sections,
+// the host and the server theirs. The schema (settings_schema.h) gives each field its key, unit,
+// scope and sentence; a field without a schema row does not compile into the documentation test.
+//
+// Scopes: *existing* (a change applies to what exists), *new calls*, *next generation* (worker
+// settings: the next worker started), *restart*.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "keelback/call.h"
+
+namespace keelback {
+
+using namespace std::chrono_literals;
+
+struct Bytes {
+  std::uint64_t count = 0;
+  auto operator<=>(const Bytes&) const = default;
+};
+constexpr Bytes operator""_KiB(unsigned long long n) { return {n << 10}; }
+constexpr Bytes operator""_MiB(unsigned long long n) { return {n << 20}; }
+
+enum class Backend : std::uint8_t { kPython, kFake, kSim };
+enum class ZygoteMode : std::uint8_t { kAuto, kForce, kOff };
+enum class SnapshotMode : std::uint8_t { kOff, kOnDrain, kEachCall };
+enum class DisconnectPolicy : std::uint8_t { kStateless, kAlways, kNever };
+enum class LogLevel : std::uint8_t { kTrace, kDebug, kInfo, kWarn, kError, kOff };
+enum class LogFormat : std::uint8_t { kText, kJson };
+
+struct Settings {
+  struct PoolSection {
+    std::uint32_t workers = 2;           // existing: resizes a running pool
+    std::uint32_t min_ready = 1;         // existing: /readyz says ready from this many on
+    Backend backend = Backend::kPython;  // restart
+    std::uint32_t queue_max = 1024;      // existing: calls waiting in the whole pool
+    Duration queue_delay_max = 0s;       // existing: shed above this queue delay; 0 = off
+    friend bool operator==(const PoolSection&, const PoolSection&) = default;
+  } pool;
+  struct CallsSection {
+    Duration deadline = 60s;           // new calls
+    Duration deadline_max = 1h;        // new calls
+    Duration grace = 2s;               // existing: the kill ladder's whole length
+    std::uint32_t retries = 1;         // new calls: beyond the first attempt
+    double retry_budget = 0.2;         // existing: retries as a share of traffic
+    Bytes payload_max = 16_MiB;        // existing: arguments and results
+    Duration idempotency_ttl = 10min;  // existing
+    friend bool operator==(const CallsSection&, const CallsSection&) = default;
+  } calls;
+  struct SessionsSection {
+    Affinity mode = Affinity::kStrictQueue;      // new sessions
+    Duration idle_ttl = 30min;                   // existing
+    Duration max_age = 24h;                      // existing
+    std::uint32_t max = 100'000;                 // existing: a smaller table refuses newcomers
+    std::uint32_t queue_max = 128;               // existing: calls waiting in one session
+    Duration tombstone_ttl = 1h;                 // existing
+    SnapshotMode snapshot = SnapshotMode::kOff;  // existing
+    std::string store = "memory";                // restart: "memory" or "sqlite:PATH"
+    friend bool operator==(const SessionsSection&, const SessionsSection&) = default;
+  } sessions;
+  struct WorkersSection {
+    std::string python = "python3";         // restart
+    ZygoteMode zygote = ZygoteMode::kAuto;  // next generation
+    Duration start_timeout =
+        60s;  // existing: a worker from fork to ready, imports included for exec
+    std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never
+    Duration max_age = 0s;        // next generation: recycle; 0 = never
+    Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never
+    Duration drain_timeout = 30s;  // existing
+    friend bool operator==(const WorkersSection&, const WorkersSection&) = default;
+  } workers;
+  struct BreakerSection {
+    std::uint32_t failures = 5;  // existing: within window; 0 = off
+    Duration window = 10s;       // existing
+    Duration open_for = 5s;      // existing
+    friend bool operator==(const BreakerSection&, const BreakerSection&) = default;
+  } breaker;
+  struct QuarantineSection {
+    std::uint32_t deaths = 2;  // existing: 0 = off
+    Duration ttl = 10min;      // existing
+    friend bool operator==(const QuarantineSection&, const QuarantineSection&) = default;
+  } quarantine;
+  struct ServerSection {
+    std::vector<std::string> listen = {"127.0.0.1:8080"};                  // restart
+    std::string token;                                                     // existing; a secret
+    DisconnectPolicy cancel_on_disconnect = DisconnectPolicy::kStateless;  // existing
+    Duration drain_timeout = 30s;                                          // existing
+    friend bool operator==(const ServerSection&, const ServerSection&) = default;
+  } server;
+  struct LogSection {
+    LogLevel level = LogLevel::kInfo;     // existing
+    LogFormat format = LogFormat::kText;  // existing
+    friend bool operator==(const LogSection&, const LogSection&) = default;
+  } log;
+  friend bool operator==(const Settings&, const Settings&) = default;
+};
+
+}  // namespace keelback

@@ -1,0 +1,101 @@
+// Everything the pool asks of its driver. Plain structs, performed in order.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/id.h"
+#include "base/time.h"
+#include "keelback/outcome.h"
+
+namespace keelback::core {
+
+// Why a session's state ended; the worker's on_session_end hook is told the same word.
+enum class SessionEndReason : std::uint8_t { kExpired, kEnded, kLost, kEvicted, kDrained, kMoved };
+
+// What a dispatched call needs to know of its session.
+struct SessionTicket {
+  std::string id;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  bool opens = false;  // first call of this epoch on this worker: run on_session_open
+};
+
+// Hand the call to the worker. Only ever to a ready, idle worker.
+struct Dispatch {
+  WorkerId worker;
+  CallId call;
+  std::uint32_t attempt = 1;  // from 1
+  Time deadline;
+  std::optional<SessionTicket> session;
+};
+// The call has ended; forget it. The driver adds what it holds: result bytes, Python error, dump.
+struct Resolve {
+  CallId call;
+  OutcomeKind kind = OutcomeKind::kOk;
+  Effect effect = Effect::kNone;
+  WorkerId worker;  // the last one; generation 0: never dispatched
+  std::uint32_t attempts = 0;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  Duration queued{0};
+  Duration ran{0};
+  std::optional<Duration> retry_after;
+  std::string message;         // empty for ok
+  std::optional<Death> death;  // for worker_died, not_ready, session_lost
+};
+
+// ---- the kill ladder, one rung after another
+struct CancelCall {  // set the flag; task.cancel() for async functions
+  WorkerId worker;
+  CallId call;
+};
+struct InterruptCall {  // KeyboardInterrupt, armed between the call's start and end marks
+  WorkerId worker;
+  CallId call;
+};
+struct DumpWorker {  // ask for the stacks of all Python threads
+  WorkerId worker;
+  CallId call;
+};
+struct KillWorker {  // SIGKILL the group and known descendants
+  WorkerId worker;
+};
+
+// ---- workers
+struct StartWorker {
+  WorkerId worker;
+};
+struct StopWorker {  // idle: ask it to leave; it exits by itself (else KillWorker follows)
+  WorkerId worker;
+};
+// The process would not die. The slot refills; the driver counts it and keeps watching.
+struct AbandonWorker {
+  WorkerId worker;
+};
+
+// ---- sessions
+struct EndSession {  // tell the worker: on_session_end(reason), drop its state
+  WorkerId worker;
+  std::string session;
+  std::uint64_t birth = 0;
+  SessionEndReason reason = SessionEndReason::kEnded;
+};
+
+// The drain is over: nothing in flight, no worker left.
+struct Drained {};
+
+// Something an operator wants to read; never needed for correctness.
+struct Notice {
+  enum class Level : std::uint8_t { kDebug, kInfo, kWarn, kError } level = Level::kInfo;
+  std::string text;
+};
+
+using Action = std::variant<Dispatch, Resolve, CancelCall, InterruptCall, DumpWorker, KillWorker,
+                            StartWorker, StopWorker, AbandonWorker, EndSession, Drained, Notice>;
+using Actions = std::vector<Action>;
+
+}  // namespace keelback::core

@@ -1,0 +1,115 @@
+// Everything that can happen to the pool. Plain structs; string_views are borrowed for the call of
+// handle() only. Every event is legal in every state: what has become meaningless is ignored.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/id.h"
+#include "base/settings.h"
+#include "base/time.h"
+#include "keelback/call.h"
+#include "keelback/outcome.h"
+
+namespace keelback::core {
+
+// ---- callers
+
+struct CallSubmitted {
+  CallId call;  // chosen by the driver, never reused
+  std::string_view function;
+  std::string_view session;  // empty: stateless
+  std::optional<Affinity> affinity;
+  SessionOpen open = SessionOpen::kAny;
+  std::optional<Fence> fence;
+  std::optional<Duration> deadline;
+  Priority priority = Priority::kNormal;
+  bool idempotent = false;
+  bool stream = false;  // the caller can take a stream
+  std::string_view idempotency_key;
+  std::uint64_t fingerprint = 0;  // of function, session and payload
+  std::uint64_t payload_bytes = 0;
+};
+// The caller cancelled or left. A queued call ends at once; a running one gets the cancel flag.
+struct CallCancelled {
+  CallId call;
+};
+
+// ---- workers
+
+// How workers are started now. Exec starts are limited to exec_concurrency at a time.
+struct StartModeChanged {
+  bool exec = false;
+  std::uint32_t exec_concurrency = 1;
+};
+struct FunctionSpec {
+  std::string name;
+  bool idempotent = false;
+  bool stream = false;
+  std::optional<Duration> timeout;
+  std::uint32_t max_workers = 0;  // bulkhead: at most so many at once; 0 = no limit
+};
+// The application's functions, from the first hello or the zygote; a reload may change them.
+struct FunctionsAnnounced {
+  std::vector<FunctionSpec> functions;
+};
+struct WorkerReady {
+  WorkerId worker;
+};
+
+enum class ReplyKind : std::uint8_t {
+  kOk,
+  kError,            // raised, or a result that cannot be sent
+  kCancelled,        // ended because of the cancel flag or an interrupt
+  kBadRequest,       // arguments that do not bind; nothing ran
+  kUnknownFunction,  // nothing ran
+};
+struct WorkerReplied {
+  WorkerId worker;
+  CallId call;
+  ReplyKind kind = ReplyKind::kOk;
+  // The worker's task and thread sets equal those before the call. False: it must not be reused.
+  bool clean = true;
+};
+// A stream moved: its idle timeout starts again.
+struct StreamMoved {
+  WorkerId worker;
+  CallId call;
+};
+// The process is gone (or never was: death.cause "start_failed"). Everything it wrote has been
+// reported before. started: the call its mark names, if any.
+struct WorkerExited {
+  WorkerId worker;
+  Death death;
+  CallId started;
+};
+
+// ---- operators
+
+struct ConfigChanged {
+  Settings settings;
+};
+struct SessionEnded {  // DELETE /v1/sessions/{id}
+  std::string_view session;
+};
+struct RecycleRequested {
+  std::uint32_t slot = 0;
+};
+// New code is loaded: replace every older worker, one after another, replacement first.
+struct ReloadRequested {};
+// Refuse new calls, finish the accepted ones until `now + limit`, then stop every worker.
+struct DrainRequested {
+  Duration limit{0};
+};
+// Time has passed.
+struct Tick {};
+
+using Event = std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced,
+                           WorkerReady, WorkerReplied, StreamMoved, WorkerExited, ConfigChanged,
+                           SessionEnded, RecycleRequested, ReloadRequested, DrainRequested, Tick>;
+
+}  // namespace keelback::core

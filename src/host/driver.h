@@ -1,0 +1,94 @@
+// What a driver of the core offers to the faces (C++ API, HTTP, CLI, laboratories). host::Host runs
+// real processes, api::SimDriver runs the simulator; nobody above can tell, and there is no
+// is_simulated().
+//
+// Threads: every method may be called from any thread, unless it says otherwise. Callbacks run on
+// the driver's loop thread and must not block. A driver outlives every call it was given; its
+// destructor kills what is left.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/id.h"
+#include "base/settings.h"
+#include "base/time.h"
+#include "core/event.h"
+#include "core/pool.h"
+#include "keelback/call.h"
+#include "keelback/outcome.h"
+
+namespace keelback::host {
+
+using OnOutcome = std::move_only_function<void(Outcome&&)>;
+using OnItem = std::move_only_function<void(std::string&& item)>;
+
+// How workers are made at the moment, for people.
+struct StartPath {
+  std::string mode;     // "zygote", "exec", "fake", "sim"
+  std::string state;    // "starting", "up", "down", "fallback"
+  std::string reason;   // of a fall-back or a failure; names the module where one is to blame
+  double import_s = 0;  // what the application's import took, once
+  std::int64_t zygote_pid = 0;  // 0: none
+};
+
+struct WorkerInfo : core::WorkerView {
+  std::int64_t pid = 0;  // 0: not yet, or simulated
+  std::uint64_t rss_bytes = 0;
+  std::uint64_t log_dropped_lines = 0;
+};
+
+struct PoolInfo {
+  core::Stats stats;
+  StartPath start;
+};
+
+class Driver {
+ public:
+  // Where the application's functions are described, as announced by the last HELLO.
+  struct Application {
+    bool known = false;
+    std::string hello_json;  // the HELLO object
+  };
+
+  virtual ~Driver() = default;
+
+  // Blocks until the call has its outcome; the calling thread does its own worker's I/O where it
+  // can.
+  virtual Outcome call(Call call) = 0;
+  // `done` is called exactly once, also for refusals, never from within submit().
+  virtual CallId submit(Call call, OnOutcome done) = 0;
+  // A stream: items in order, then `done`. The first 16 items come unasked; grant() allows more.
+  // A function that does not stream ends with its payload in the outcome and no item.
+  virtual CallId stream(Call call, OnItem item, OnOutcome done) = 0;
+  virtual void grant(CallId call, std::uint32_t items) = 0;
+  // The caller cancels or has left. False: no such call is in flight.
+  virtual bool cancel(CallId call) = 0;
+
+  virtual PoolInfo info() = 0;
+  virtual std::vector<WorkerInfo> workers() = 0;
+  virtual core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) = 0;
+  // False: there is no such session.
+  virtual bool end_session(std::string_view session) = 0;
+  virtual Application application() = 0;
+
+  virtual void configure(const Settings& settings) = 0;
+  virtual bool recycle(std::uint32_t slot) = 0;  // false: no such slot
+  // New code: probe a new zygote aside, then replace workers rolling. `done` gets an empty string,
+  // or why the old code still serves.
+  virtual void reload(std::move_only_function<void(std::string error)> done) = 0;
+  // Refuse new calls, finish accepted ones for at most `limit`, stop the workers; then `done`.
+  virtual void drain(Duration limit, std::move_only_function<void()> done) = 0;
+
+  // The loop that the driver runs on; the server shares it.
+  virtual boost::asio::io_context& loop() = 0;
+  // The driver's clock: real on the host, virtual in the simulator.
+  virtual Time now() const = 0;
+};
+
+}  // namespace keelback::host
