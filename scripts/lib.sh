@@ -1,0 +1,50 @@
+# Shared by the scripts beside it; sourced, never run. Everything installed comes from the
+# distribution's packages, by name, and only what is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+
+say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else
+    command -v sudo >/dev/null || die "installing packages needs root or sudo: run as root, or install sudo"
+    sudo "$@"
+  fi
+}
+
+# need PACKAGE...: installs what dpkg does not know as installed. Quick when nothing is missing.
+need() {
+  command -v dpkg-query >/dev/null || die "the scripts know Debian's packages only; install by hand: $*"
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  say "installing ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+need_build() {
+  need g++ cmake ninja-build ccache pkg-config libboost1.81-dev libfmt-dev libspdlog-dev nlohmann-json3-dev \
+    libtomlplusplus-dev libcli11-dev prometheus-cpp-dev libsqlite3-dev zlib1g-dev python3
+}
+need_tests() {
+  need_build
+  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl
+}
+
+# build PRESET [TARGET...]: configures once, then builds.
+build() {
+  local preset=$1; shift
+  if [ ! -e "build/$preset/build.ninja" ]; then
+    say "configuring build/$preset"
+    cmake --preset "$preset" "${cmake_options[@]}" >"build-$preset.log" 2>&1 || { cat "build-$preset.log" >&2; die "cmake failed"; }
+    mkdir -p "build/$preset"; mv "build-$preset.log" "build/$preset/configure.log"
+  fi
+  say "building build/$preset"
+  cmake --build "build/$preset" -j "$(nproc)" ${1:+--target "$@"} >&2
+}
+cmake_options=()
