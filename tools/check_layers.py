@@ -20,12 +20,14 @@ LAYERS = {
     "store": {"os", "base", "keelback"},
     "api": {"host", "sim", "store", "core", "base", "keelback"},
     "server": {"api", "host", "core", "base", "keelback"},
-    "chaos": {"api", "sim", "host", "core", "wire", "os", "base", "keelback"},
-    "bench": {"api", "sim", "host", "core", "wire", "os", "base", "keelback"},
-    "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "server", "chaos", "bench", "keelback"},
+    "load": {"host", "core", "base", "keelback"},
+    "report": {"base", "keelback"},
+    "chaos": {"load", "report", "api", "sim", "host", "core", "wire", "os", "base", "keelback"},
+    "bench": {"load", "report", "api", "sim", "host", "core", "wire", "os", "base", "keelback"},
+    "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "server", "load", "report", "chaos", "bench", "keelback"},
 }
 # Folders that touch nothing: no clock, thread, lock, I/O, environment, randomness of their own.
-PURE = {"base", "wire", "core", "sim"}
+PURE = {"base", "wire", "core", "sim", "report"}
 # base/check.cpp reports to stderr before it aborts: the one exception.
 IMPURE_ALLOWED = {("base", "check.cpp")}
 FORBIDDEN = re.compile(

@@ -1,4 +1,4 @@
-#include "bench/histogram.h"
+#include "load/histogram.h"
 
 #include <algorithm>
 #include <bit>
@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 
-namespace keelback::bench {
+namespace keelback::load {
 
 // 0 … 63 ns have a bucket each; above, octave o (values 64·2^o … 128·2^o − 1) has 64 buckets.
 std::size_t Histogram::index_of(std::uint64_t nanoseconds) {
@@ -96,4 +96,4 @@ std::vector<Histogram::Bucket> Histogram::buckets() const {
   return result;
 }
 
-}  // namespace keelback::bench
+}  // namespace keelback::load

@@ -14,7 +14,7 @@
 
 #include "base/time.h"
 
-namespace keelback::bench {
+namespace keelback::load {
 
 class Histogram {
  public:
@@ -65,4 +65,4 @@ class Histogram {
   Duration max_{0};
 };
 
-}  // namespace keelback::bench
+}  // namespace keelback::load

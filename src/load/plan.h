@@ -11,7 +11,7 @@
 #include "base/prng.h"
 #include "base/time.h"
 
-namespace keelback::bench {
+namespace keelback::load {
 
 struct Arrival {
   Duration at{0};             // from the start of the run
@@ -50,4 +50,4 @@ class ZipfPicker {
   std::vector<double> cumulative_;
 };
 
-}  // namespace keelback::bench
+}  // namespace keelback::load

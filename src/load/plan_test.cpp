@@ -1,10 +1,10 @@
-#include "bench/plan.h"
+#include "load/plan.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-namespace keelback::bench {
+namespace keelback::load {
 namespace {
 
 using namespace std::chrono_literals;
@@ -77,4 +77,4 @@ TEST(Plan, IsBounded) {
 }
 
 }  // namespace
-}  // namespace keelback::bench
+}  // namespace keelback::load

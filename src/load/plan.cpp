@@ -1,11 +1,11 @@
-#include "bench/plan.h"
+#include "load/plan.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
 
-namespace keelback::bench {
+namespace keelback::load {
 namespace {
 
 double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
@@ -98,4 +98,4 @@ Plan make_plan(const LoadSpec& spec, std::uint64_t seed) {
   return plan;
 }
 
-}  // namespace keelback::bench
+}  // namespace keelback::load

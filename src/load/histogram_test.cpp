@@ -1,4 +1,4 @@
-#include "bench/histogram.h"
+#include "load/histogram.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/prng.h"
 
-namespace keelback::bench {
+namespace keelback::load {
 namespace {
 
 using namespace std::chrono_literals;
@@ -83,4 +83,4 @@ TEST(Histogram, MergingIsCounting) {
 }
 
 }  // namespace
-}  // namespace keelback::bench
+}  // namespace keelback::load
