@@ -1,0 +1,1 @@
+"""Applications that ship with Keelback; serve one by its module name."""

@@ -1,0 +1,280 @@
+"""The DSPy application: `keelback serve keelback.apps.dspy`.
+
+Callers configure a language model once for the pool, create programs in their sessions, and execute
+them. A session's state holds definitions only (JSON), so its programs build on whichever worker has the
+session, after a restore or a move too. The model's configuration lives in memory that all workers of the
+pool share (`shared.py` says what it survives); KEELBACK_DSPY_LM may hold one to begin with: a JSON object of
+configure_lm's arguments. Keys stand in no log, reply or listing.
+"""
+
+import os
+
+if __name__ == "dspy":
+    raise ImportError("serve this application by its module name, keelback.apps.dspy: as a file it would hide DSPy")
+
+# Read by the packages below while they are imported: no request to anywhere at import, no telemetry.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("LITELLM_TELEMETRY", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import json  # noqa: E402
+import logging  # noqa: E402
+from typing import Any, Optional, Union  # noqa: E402
+
+import dspy  # noqa: E402
+
+import keelback  # noqa: E402
+from keelback.apps.dspy import definitions, models, programs, tools  # noqa: E402
+from keelback.apps.dspy.shared import SharedValue  # noqa: E402
+from keelback.apps.dspy.tools import tool  # noqa: E402, F401  (for applications built on this one)
+
+PROGRAMS_MAX = 64  # per session
+_ID_MAX = 128
+_CACHED_ANSWERS_MAX = 1000  # per worker, and only if configure_lm asks for caching
+
+
+class NoSession(RuntimeError):
+    """Programs belong to a session, and the call came without one."""
+
+
+class UnknownProgram(LookupError):
+    """The session has no program of that id."""
+
+
+class ProgramExists(ValueError):
+    """The session has a program of that id already."""
+
+
+class TooManyPrograms(RuntimeError):
+    """The session holds PROGRAMS_MAX programs."""
+
+
+class _Worker:
+    """What one worker process knows. Nothing in it is needed to serve a session elsewhere."""
+
+    def __init__(self):
+        self.shared = SharedValue()
+        self.built = programs.Cache()
+        self.version, self.config, self.lm = 0, None, None
+        self.executed, self.failed = 0, 0
+
+    def model(self):
+        """(lm, config) as configured now. Raises LmNotConfigured."""
+        if self.shared.version != self.version:
+            version, config = self.shared.read()
+            lm = models.build(config)
+            if self.lm is not None:
+                self.lm.close()
+            self.version, self.config, self.lm = version, config, lm
+        if self.lm is None:
+            raise models.LmNotConfigured("no language model is configured: call configure_lm")
+        return self.lm, self.config
+
+
+_worker = _Worker()
+
+
+@keelback.setup
+def load():
+    """In the zygote: pays for what DSPy imports and builds lazily, so that no worker's first call does."""
+    logging.getLogger("dspy").setLevel(logging.WARNING)
+    # The cache on disk would open 48 files that every worker then shares; answers are cached in memory.
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True, memory_max_entries=_CACHED_ANSWERS_MAX)
+    tools.load_from_environment()
+    _warm()
+    given = os.environ.get("KEELBACK_DSPY_LM")
+    if given and _worker.shared.version == 0:
+        _worker.shared.write(models.normalise(json.loads(given)))
+
+
+def _warm():
+    scripted = models.normalise({"kind": "scripted"})
+    lm = models.build(scripted)
+    for kind in definitions.KINDS:
+        definition = definitions.normalise("question -> answer", kind=kind)
+        programs.Built(definition).run({"question": "?"}, lm, scripted)
+    # What a first request to a server imports; the engine is closed without having connected anywhere.
+    import dspy._vendor.lm15.transports  # noqa: F401
+
+    models.build(models.normalise({"model": "openai/warm", "api_base": "http://127.0.0.1:9", "api_key": "none"})).close()
+
+
+@keelback.function
+def configure_lm(
+    model: Optional[str] = None,
+    kind: str = "model",
+    api_base: Optional[str] = None,
+    api_key: Optional[str] = None,
+    temperature: Optional[float] = None,
+    max_tokens: Optional[int] = None,
+    timeout: float = 30.0,
+    num_retries: int = 2,
+    cache: bool = False,
+    adapter: str = "chat",
+    options: Optional[dict] = None,
+    script: Optional[dict] = None,
+) -> dict:
+    """Sets the language model of the whole pool: workers there are, and workers to come.
+
+    `model` is "provider/name" as DSPy spells it; `api_base` and `api_key` say where and as whom;
+    `timeout` is seconds per request; `options` are further arguments of dspy.LM. `kind` "scripted" answers from
+    `script` without any network (keelback/apps/scripted_lm.py). Nothing is asked of the model here. Replies with
+    the description, a version, and `reach`: "pool", "zygote" or "worker" (shared.py).
+    """
+    config = models.normalise({
+        "model": model, "kind": kind, "api_base": api_base, "api_key": api_key, "temperature": temperature,
+        "max_tokens": max_tokens, "timeout": timeout, "num_retries": num_retries, "cache": cache,
+        "adapter": adapter, "options": options, "script": script,
+    })
+    version = _worker.shared.write(config)
+    return {"version": version, "reach": _worker.shared.reach, "lm": models.describe(config)}
+
+
+@keelback.function
+def create_program(
+    signature: Union[str, dict],
+    id: Optional[str] = None,
+    kind: str = "predict",
+    instructions: Optional[str] = None,
+    tools: Optional[list] = None,
+    demos: Optional[list] = None,
+    max_iters: Optional[int] = None,
+    replace: bool = False,
+) -> dict:
+    """Creates a program in the caller's session; replies with its description.
+
+    `signature` is "question: str -> answer: str" or {"inputs": […], "outputs": […]}; `kind` is predict,
+    chain_of_thought or react (which may name `tools`); `demos` are examples shown to the model. `id` is made up if it is not given.
+    """
+    store = _store()
+    definition = definitions.normalise(signature, kind, instructions, tools, demos, max_iters)
+    if id is None:
+        id = _next_id(store)
+    elif not isinstance(id, str) or not 0 < len(id) <= _ID_MAX or not id.isprintable():
+        raise definitions.BadDefinition(f"id: a printable string of at most {_ID_MAX} characters")
+    if id in store["programs"] and not replace:
+        raise ProgramExists(f"this session has a program {id!r} already; replace=true replaces it")
+    if id not in store["programs"] and len(store["programs"]) >= PROGRAMS_MAX:
+        raise TooManyPrograms(f"a session holds at most {PROGRAMS_MAX} programs")
+    _worker.built.get(definition)  # what DSPy refuses must fail here, not at the first execution
+    store["programs"][id] = {"definition": definition, "executions": 0, "failures": 0}
+    return _describe(id, store["programs"][id])
+
+
+@keelback.function
+def execute_program(id: str, inputs: dict) -> dict:
+    """Runs a program of the caller's session. Replies {"program", "outputs", "reasoning", "steps", "usage"}."""
+    program = _program(id)
+    try:
+        answer = _run(program["definition"], inputs)
+    except Exception:
+        program["failures"] += 1
+        raise
+    program["executions"] += 1
+    return {"program": id, **answer}
+
+
+@keelback.function
+def run_once(
+    signature: Union[str, dict],
+    inputs: dict,
+    kind: str = "predict",
+    instructions: Optional[str] = None,
+    tools: Optional[list] = None,
+    demos: Optional[list] = None,
+    max_iters: Optional[int] = None,
+) -> dict:
+    """Runs a program without creating it: for callers without a session. Replies as execute_program does."""
+    definition = definitions.normalise(signature, kind, instructions, tools, demos, max_iters)
+    return {"program": None, **_run(definition, inputs)}
+
+
+@keelback.function
+def list_programs() -> list:
+    """The programs of the caller's session, in the order they were created."""
+    return [_describe(id, program) for id, program in _store()["programs"].items()]
+
+
+@keelback.function
+def program_info(id: str) -> dict:
+    """One program of the caller's session, with its whole definition."""
+    program = _program(id)
+    return {**_describe(id, program), "definition": program["definition"]}
+
+
+@keelback.function
+def delete_program(id: str) -> dict:
+    """Deletes a program of the caller's session."""
+    _program(id)
+    del _store()["programs"][id]
+    return {"deleted": id}
+
+
+@keelback.function
+def reset_session() -> dict:
+    """Deletes every program of the caller's session."""
+    store = _store()
+    count = len(store["programs"])
+    store["programs"].clear()
+    return {"deleted": count}
+
+
+@keelback.function
+def stats() -> dict:
+    """What the worker that took this call has done, the model it would ask, and the session's programs.
+    Counts of the whole pool are the supervisor's to give (GET /v1/pool, /metrics)."""
+    version, config = _worker.shared.read()
+    session = keelback.session()
+    held = ((session.state.get("dspy") or {}).get("programs") or {}) if session is not None else None
+    return {
+        "worker": {
+            "worker": os.environ.get("KEELBACK_WORKER"), "pid": os.getpid(), "executed": _worker.executed,
+            "failed": _worker.failed, "built": len(_worker.built),
+        },
+        "lm": {"configured": config is not None, "version": version, "reach": _worker.shared.reach,
+               **(models.describe(config) if config else {})},
+        "session": None if held is None else {
+            "programs": len(held), "executions": sum(p["executions"] for p in held.values()),
+            "failures": sum(p["failures"] for p in held.values()),
+        },
+        "dspy": dspy.__version__,
+        "tools": tools.names(),
+    }
+
+
+def _run(definition, inputs: Any):
+    lm, config = _worker.model()
+    try:
+        answer = _worker.built.get(definition).run(inputs, lm, config)
+    except Exception:
+        _worker.failed += 1
+        raise
+    _worker.executed += 1
+    return answer
+
+
+def _store():
+    session = keelback.session()
+    if session is None:
+        raise NoSession("programs belong to a session: name one (header Keelback-Session), or use run_once")
+    return session.state.setdefault("dspy", {"programs": {}, "serial": 0})
+
+
+def _program(id):
+    program = _store()["programs"].get(id)
+    if program is None:
+        raise UnknownProgram(f"this session has no program {id!r}")
+    return program
+
+
+def _next_id(store):
+    while True:
+        store["serial"] += 1
+        if f"program-{store['serial']}" not in store["programs"]:
+            return f"program-{store['serial']}"
+
+
+def _describe(id, program):
+    definition = program["definition"]
+    return {"program": id, "kind": definition["kind"], "signature": definitions.signature_text(definition),
+            "tools": definition["tools"], "executions": program["executions"], "failures": program["failures"]}
