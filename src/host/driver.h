@@ -43,6 +43,15 @@ struct WorkerInfo : core::WorkerView {
   std::uint64_t log_dropped_lines = 0;
 };
 
+// A request that killed workers before and is refused now.
+struct QuarantineEntry {
+  std::uint64_t fingerprint = 0;  // of function, session and payload
+  std::string function;
+  std::string session;       // empty: stateless
+  std::uint32_t deaths = 0;  // started attempts that killed their worker
+  Duration remaining{0};     // until it is let go by itself
+};
+
 struct PoolInfo {
   core::Stats stats;
   StartPath start;
@@ -76,6 +85,12 @@ class Driver {
   // False: there is no such session.
   virtual bool end_session(std::string_view session) = 0;
   virtual Application application() = 0;
+  // A driver whose core keeps no such list has none to show and none to release.
+  virtual std::vector<QuarantineEntry> quarantine() { return {}; }
+  virtual bool release(std::uint64_t fingerprint) {  // false: no such entry
+    static_cast<void>(fingerprint);
+    return false;
+  }
 
   virtual void configure(const Settings& settings) = 0;
   virtual bool recycle(std::uint32_t slot) = 0;  // false: no such slot
