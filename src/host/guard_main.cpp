@@ -1,0 +1,260 @@
+// keelback-guard: the process between the supervisor and everything it starts. It outlives the
+// supervisor by the few milliseconds that it takes to kill what is left.
+//
+//   - It is the sub-reaper of all below it: whatever daemonises or calls setsid falls to it.
+//   - It watches the supervisor's pidfd and the order socket; when either ends, it kills all its
+//     children, again and again, until it has none, and exits.
+//   - It reaps the children that it was told of (spawned or watched) only on order, because the
+//     supervisor reads their status from the zombie; strangers that fall to it, it reaps at once.
+//
+// Descriptors: 3 the order socket, 4 the supervisor's pidfd. One thread, no sanitizer, nothing but
+// libc: it must not fail when everything else does.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+#include <vector>
+
+#include "host/guard_orders.h"
+#include "os/memory.h"
+#include "os/process.h"
+#include "os/socket.h"
+
+namespace keelback::host {
+namespace {
+
+constexpr int kOrders = 3;
+constexpr int kSupervisor = 4;
+constexpr std::size_t kSpecMax = 8 << 20;
+
+struct Starting {
+  std::uint32_t tag;
+  pid_t pid;
+  os::Fd exec_error;  // ends when exec succeeds; else an errno comes first
+};
+
+// One more than the highest number the child is to have.
+int first_free_number(const SpawnSpec& spec) { return 1 + *std::ranges::max_element(spec.numbers); }
+
+// In the child of fork: becomes the program or returns the errno that prevented it.
+int become(const SpawnSpec& spec, const std::vector<os::Fd>& fds) {
+  ::setpgid(0, 0);
+  sigset_t none;
+  ::sigemptyset(&none);
+  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (!spec.directory.empty() && ::chdir(spec.directory.c_str()) < 0) return errno;
+  // First out of the way of every target number, then into place.
+  const int above = first_free_number(spec);
+  std::vector<os::Fd> copies;
+  for (const os::Fd& fd : fds) {
+    auto copy = os::duplicate(fd.get(), above);
+    if (!copy) return copy.error().value();
+    copies.push_back(std::move(*copy));
+  }
+  for (int number = 0; number < above; ++number) ::close(number);
+  for (std::size_t i = 0; i < copies.size(); ++i) {
+    if (::dup2(copies[i].get(), spec.numbers[i]) < 0) return errno;
+  }
+  std::vector<char*> argv, environment;
+  for (const std::string& item : spec.argv) argv.push_back(const_cast<char*>(item.c_str()));
+  for (const std::string& item : spec.environment) {
+    environment.push_back(const_cast<char*>(item.c_str()));
+    if (item.starts_with("PATH=")) ::setenv("PATH", item.c_str() + 5, 1);  // for the look-up
+  }
+  argv.push_back(nullptr);
+  environment.push_back(nullptr);
+  ::execvpe(argv[0], argv.data(), environment.data());
+  return errno;
+}
+
+class Guard {
+ public:
+  void run();
+
+ private:
+  void spawn(const GuardOrder& order, std::vector<os::Fd> fds);
+  void finish_start(Starting& starting);
+  bool obey();  // one packet; false: the supervisor's end is closed
+  void reap_strangers();
+  void kill_marked(std::string_view entry);
+  static void answer(std::uint32_t tag, pid_t pid, int error);
+  static void kill_everything();
+
+  std::set<pid_t> told_of_;
+  std::vector<Starting> starting_;
+};
+
+void Guard::answer(std::uint32_t tag, pid_t pid, int error) {
+  const GuardReply reply{tag, pid, error};
+  // If the supervisor is gone, poll will say so.
+  (void)os::send_packet(kOrders, {reinterpret_cast<const char*>(&reply), sizeof(reply)},
+                        os::Wait::kYes);
+}
+
+void Guard::spawn(const GuardOrder& order, std::vector<os::Fd> fds) {
+  if (fds.empty()) return answer(order.tag, 0, EPROTO);
+  auto text = os::read_all(fds.front().get(), kSpecMax);
+  if (!text) return answer(order.tag, 0, text.error().value());
+  fds.erase(fds.begin());
+  const auto spec = decode_spawn_spec(*text);
+  if (!spec || spec->numbers.empty() || spec->numbers.size() != fds.size()) {
+    return answer(order.tag, 0, EPROTO);
+  }
+  auto pipe = os::make_pipe();
+  if (!pipe) return answer(order.tag, 0, pipe.error().value());
+  const pid_t pid = ::fork();
+  if (pid < 0) return answer(order.tag, 0, errno);
+  if (pid == 0) {
+    // Closed by exec, which says that all is well.
+    const auto report = os::duplicate(pipe->write.get(), first_free_number(*spec));
+    if (!report) ::_exit(127);
+    const int number = become(*spec, fds);
+    [[maybe_unused]] const auto put = ::write(report->get(), &number, sizeof(number));
+    ::_exit(127);
+  }
+  ::setpgid(pid, pid);
+  told_of_.insert(pid);
+  starting_.push_back({order.tag, pid, std::move(pipe->read)});
+}
+
+void Guard::finish_start(Starting& starting) {
+  int error = 0;
+  auto got = os::read_some(starting.exec_error.get(), &error, sizeof(error));
+  if (got && *got == sizeof(error)) {
+    ::waitpid(starting.pid, nullptr, 0);
+    told_of_.erase(starting.pid);
+    return answer(starting.tag, 0, error);
+  }
+  answer(starting.tag, starting.pid, 0);
+}
+
+bool Guard::obey() {
+  GuardOrder order;
+  std::vector<os::Fd> fds;
+  auto packet = os::receive_packet_with_fds(kOrders, std::as_writable_bytes(std::span(&order, 1)),
+                                            fds, os::Wait::kYes);
+  if (!packet || packet->size == 0) return false;
+  if (packet->size != sizeof(order)) return true;
+  order.text[sizeof(order.text) - 1] = '\0';
+  switch (order.op) {
+    case GuardOp::kSpawn:
+      spawn(order, std::move(fds));
+      break;
+    case GuardOp::kWatch:
+      told_of_.insert(order.pid);
+      break;
+    case GuardOp::kReap:
+      // If it is not our child, its parent has the same order, or dies and leaves it to us.
+      told_of_.erase(order.pid);
+      ::waitpid(order.pid, nullptr, WNOHANG);
+      break;
+    case GuardOp::kKillMarked:
+      kill_marked(order.text);
+      break;
+  }
+  return true;
+}
+
+void Guard::reap_strangers() {
+  for (pid_t pid : os::children_of(::getpid())) {
+    if (!told_of_.contains(pid)) ::waitpid(pid, nullptr, WNOHANG);
+  }
+}
+
+// What a dead worker left behind outside its group. Their own children fall to us when they die,
+// so the search goes on until nobody new is found.
+void Guard::kill_marked(std::string_view entry) {
+  std::set<pid_t> seen;
+  for (bool found = true; found;) {
+    found = false;
+    for (pid_t pid : os::children_of(::getpid())) {
+      if (told_of_.contains(pid) || seen.contains(pid)) continue;
+      if (!os::environment_has(pid, entry)) continue;
+      for (pid_t below : os::descendants_of(pid)) {
+        if (os::environment_has(below, entry)) ::kill(below, SIGKILL);
+      }
+      ::kill(pid, SIGKILL);
+      seen.insert(pid);
+      found = true;
+    }
+  }
+  reap_strangers();
+}
+
+void Guard::kill_everything() {
+  for (;;) {
+    for (pid_t pid : os::descendants_of(::getpid())) ::kill(pid, SIGKILL);
+    pid_t reaped = 0;
+    while ((reaped = ::waitpid(-1, nullptr, WNOHANG)) > 0) {
+    }
+    if (reaped < 0 && errno == ECHILD) return;
+    // A death wakes us (SIGCHLD is blocked, so it stays pending); a process in the D state only
+    // lets us wait.
+    sigset_t child;
+    ::sigemptyset(&child);
+    ::sigaddset(&child, SIGCHLD);
+    const timespec pause{0, 5'000'000};
+    ::sigtimedwait(&child, nullptr, &pause);
+  }
+}
+
+void Guard::run() {
+  sigset_t child;
+  ::sigemptyset(&child);
+  ::sigaddset(&child, SIGCHLD);
+  ::sigprocmask(SIG_BLOCK, &child, nullptr);
+  const os::Fd children(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+  for (bool serving = true; serving;) {
+    std::vector<pollfd> entries = {
+        {kOrders, POLLIN, 0}, {kSupervisor, POLLIN, 0}, {children.get(), POLLIN, 0}};
+    for (const Starting& starting : starting_) {
+      entries.push_back({starting.exec_error.get(), POLLIN, 0});
+    }
+    if (::poll(entries.data(), entries.size(), -1) < 0) continue;  // EINTR
+    std::vector<Starting> waiting;
+    for (std::size_t i = 0; i < starting_.size(); ++i) {
+      if (entries[3 + i].revents == 0) {
+        waiting.push_back(std::move(starting_[i]));
+      } else {
+        finish_start(starting_[i]);
+      }
+    }
+    starting_ = std::move(waiting);
+    if (entries[2].revents != 0) {
+      signalfd_siginfo info;
+      while (os::read_some(children.get(), &info, sizeof(info))) {
+      }
+      reap_strangers();
+    }
+    if (entries[0].revents != 0) serving = obey();
+    if (entries[1].revents != 0) serving = false;
+  }
+  kill_everything();
+}
+
+}  // namespace
+}  // namespace keelback::host
+
+int main() {
+  using namespace keelback::host;
+  // A service manager's SIGTERM goes to the whole group of processes; it is the supervisor's to
+  // obey, and ours to be there afterwards.
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2}) {
+    ::signal(signal, SIG_IGN);
+  }
+  ::close_range(kSupervisor + 1, ~0U, 0);
+  for (int fd : {kOrders, kSupervisor}) {
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return EXIT_FAILURE;
+  }
+  if (::chdir("/") < 0 || ::prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return EXIT_FAILURE;
+  Guard().run();
+  return EXIT_SUCCESS;
+}

@@ -1,0 +1,57 @@
+// A file descriptor that closes itself. Values only: who holds the Fd owns the descriptor.
+#pragma once
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "os/result.h"
+
+namespace keelback::os {
+
+class Fd {
+ public:
+  Fd() = default;
+  explicit Fd(int number) : number_(number) {}
+  Fd(Fd&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    if (this != &other) {
+      reset();
+      number_ = std::exchange(other.number_, -1);
+    }
+    return *this;
+  }
+  ~Fd() { reset(); }
+
+  int get() const { return number_; }
+  explicit operator bool() const { return number_ >= 0; }
+  // Gives the descriptor away; the caller closes it.
+  [[nodiscard]] int release() { return std::exchange(number_, -1); }
+  void reset() {
+    if (number_ >= 0) ::close(number_);
+    number_ = -1;
+  }
+
+ private:
+  int number_ = -1;
+};
+
+// A copy with a number of at least `at_least`, closed on exec.
+Result<Fd> duplicate(int fd, int at_least = 3);
+Result<void> set_nonblocking(int fd, bool on);
+Result<Fd> open_null();  // /dev/null, for reading and writing
+
+struct Pipe {
+  Fd read;
+  Fd write;
+};
+// Both ends closed on exec, blocking.
+Result<Pipe> make_pipe();
+
+// read(2) that takes EINTR for nothing; 0 is the end, EAGAIN an error like others.
+Result<std::size_t> read_some(int fd, void* data, std::size_t size);
+
+// What a descriptor counts for the leak checks: how many this process has open.
+Result<std::size_t> count_open_fds();
+
+}  // namespace keelback::os

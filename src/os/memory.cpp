@@ -1,0 +1,94 @@
+#include "os/memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <cstring>
+
+#include "base/check.h"
+
+namespace keelback::os {
+
+Result<Fd> make_sealed_memfd(const char* name, std::size_t size) {
+  if (int error = fault::next()) return failure(error);
+  Fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return last_failure();
+  if (::ftruncate(fd.get(), static_cast<off_t>(size)) < 0) return last_failure();
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+    return last_failure();
+  }
+  return fd;
+}
+
+Result<Fd> make_text_memfd(const char* name, std::string_view text) {
+  if (int error = fault::next()) return failure(error);
+  Fd fd(::memfd_create(name, MFD_CLOEXEC));
+  if (!fd) return last_failure();
+  for (std::size_t at = 0; at < text.size();) {
+    const ssize_t put =
+        ::pwrite(fd.get(), text.data() + at, text.size() - at, static_cast<off_t>(at));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return last_failure();
+    at += static_cast<std::size_t>(put);
+  }
+  return fd;
+}
+
+Result<std::string> read_all(int fd, std::size_t size_max) {
+  if (int error = fault::next()) return failure(error);
+  std::string text;
+  char piece[4096];
+  while (text.size() < size_max) {
+    const ssize_t got = ::pread(fd, piece, sizeof(piece), static_cast<off_t>(text.size()));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return last_failure();
+    if (got == 0) break;
+    text.append(piece, static_cast<std::size_t>(got));
+  }
+  return text;
+}
+
+Result<Marks> Marks::create() {
+  auto fd = make_sealed_memfd("keelback-marks", kBytes);
+  if (!fd) return std::unexpected(fd.error());
+  if (int error = fault::next()) return failure(error);
+  void* page = ::mmap(nullptr, kDumpOffset, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0);
+  if (page == MAP_FAILED) return last_failure();
+  Marks marks;
+  marks.fd_ = std::move(*fd);
+  marks.words_ = static_cast<std::uint64_t*>(page);
+  return marks;
+}
+
+Marks::Marks(Marks&& other) noexcept
+    : fd_(std::move(other.fd_)), words_(std::exchange(other.words_, nullptr)) {}
+
+Marks& Marks::operator=(Marks&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(words_, other.words_);
+  return *this;
+}
+
+Marks::~Marks() {
+  if (words_ != nullptr) ::munmap(words_, kDumpOffset);
+}
+
+std::string Marks::dump() const {
+  auto text = std::string(kBytes - kDumpOffset, '\0');
+  const ssize_t got = ::pread(fd_.get(), text.data(), text.size(), kDumpOffset);
+  text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+  text.resize(std::min(text.find('\0'), text.size()));
+  return text;
+}
+
+std::uint64_t Marks::load(std::size_t word) const {
+  CHECK(words_ != nullptr);
+  return std::atomic_ref(words_[word]).load(std::memory_order_acquire);
+}
+
+void Marks::store(std::size_t word, std::uint64_t value) {
+  CHECK(words_ != nullptr);
+  std::atomic_ref(words_[word]).store(value, std::memory_order_release);
+}
+
+}  // namespace keelback::os

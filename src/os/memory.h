@@ -1,0 +1,51 @@
+// Memory that two processes share: a memfd whose size nobody can change, mapped here.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "os/fd.h"
+#include "os/result.h"
+
+namespace keelback::os {
+
+// Sealed against shrinking, growing and further seals: no peer can make us fault on it.
+Result<Fd> make_sealed_memfd(const char* name, std::size_t size);
+// A memfd that holds `text`, positioned at its start; for what does not fit into a packet.
+Result<Fd> make_text_memfd(const char* name, std::string_view text);
+// Everything that `fd` holds, from its start, at most size_max bytes.
+Result<std::string> read_all(int fd, std::size_t size_max);
+
+// The marks of one worker (docs/protocol.md): a few words that either side writes and the other
+// reads, and the text of a dump. Words are accessed from any thread.
+class Marks {
+ public:
+  static constexpr std::size_t kBytes = 128 * 1024;
+  static constexpr std::size_t kDumpOffset = 4096;
+
+  Marks() = default;
+  static Result<Marks> create();
+  Marks(Marks&& other) noexcept;
+  Marks& operator=(Marks&& other) noexcept;
+  ~Marks();
+
+  int fd() const { return fd_.get(); }
+  // Our descriptor goes once the worker has its own; the mapping and dump() stay.
+  std::uint64_t started() const { return load(0); }
+  std::uint64_t ended() const { return load(1); }
+  void set_cancel(std::uint64_t call) { store(2, call); }
+  void set_interrupt(std::uint64_t call) { store(3, call); }
+  // Text that the worker's dump left; empty: none. Bytes of a foreign process: any value.
+  std::string dump() const;
+
+ private:
+  std::uint64_t load(std::size_t word) const;
+  void store(std::size_t word, std::uint64_t value);
+
+  Fd fd_;
+  std::uint64_t* words_ = nullptr;  // page 0 of the mapping
+};
+
+}  // namespace keelback::os

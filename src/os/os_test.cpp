@@ -1,0 +1,213 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "os/epoll.h"
+#include "os/memory.h"
+#include "os/mutex.h"
+#include "os/process.h"
+#include "os/socket.h"
+
+namespace keelback::os {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A child that waits for its death, killed and reaped at the end of the test.
+class Child {
+ public:
+  explicit Child(void (*body)()) : pid_(::fork()) {
+    if (pid_ == 0) {
+      body();
+      ::_exit(0);
+    }
+  }
+  ~Child() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_;
+};
+
+// Goal: the status of a dead worker is read from its zombie before anybody reaps it; a command name
+// full of brackets does not shift the fields.
+TEST(Process, ReadsTheWaitStatusFromTheZombie) {
+  const Child killed([] { ::raise(SIGUSR1); });
+  const Child exited([] { ::_exit(41); });
+  for (const Child* child : {&killed, &exited}) {
+    auto pidfd = Pidfd::open(child->pid());
+    ASSERT_TRUE(pidfd);
+    EXPECT_EQ(pidfd->wait_dead(10s), true);
+  }
+  const auto killed_stat = read_stat(killed.pid());
+  ASSERT_TRUE(killed_stat);
+  EXPECT_EQ(killed_stat->state, 'Z');
+  EXPECT_EQ(WTERMSIG(killed_stat->exit_status), SIGUSR1);
+  EXPECT_EQ(killed_stat->parent, ::getpid());
+  const auto exited_stat = read_stat(exited.pid());
+  ASSERT_TRUE(exited_stat);
+  EXPECT_EQ(WEXITSTATUS(exited_stat->exit_status), 41);
+}
+
+TEST(Process, ParsesAStatLineWhoseCommandHoldsBracketsAndRefusesPieces) {
+  std::string line = "12 (a) b) (c) R 7 12 11 0 -1 0 0 0 0 0 1 2 3 4 20 0 5 0 4242 0 0";
+  for (int field = 25; field <= 51; ++field) line += " 0";
+  line += " 9\n";
+  const auto stat = parse_stat(line);
+  ASSERT_TRUE(stat);
+  EXPECT_EQ(stat->state, 'R');
+  EXPECT_EQ(stat->parent, 7);
+  EXPECT_EQ(stat->group, 12);
+  EXPECT_EQ(stat->session, 11);
+  EXPECT_EQ(stat->threads, 5U);
+  EXPECT_EQ(stat->start_time, 4242U);
+  EXPECT_EQ(stat->exit_status, 9);
+  EXPECT_FALSE(parse_stat(""));
+  EXPECT_FALSE(parse_stat("12 (cat)"));
+  EXPECT_FALSE(parse_stat("12 (cat) R 7 12"));
+}
+
+TEST(Process, SeesOwnMemoryChildrenAndEnvironment) {
+  const Child child([] { ::pause(); });
+  const auto children = children_of(::getpid());
+  EXPECT_NE(std::ranges::find(children, child.pid()), children.end());
+  const auto memory = read_memory_use(::getpid());
+  ASSERT_TRUE(memory);
+  EXPECT_GT(memory->own, 100'000U);
+  EXPECT_GE(memory->resident, memory->own);
+  EXPECT_GT(read_resident_bytes(::getpid()).value_or(0), 100'000U);
+  EXPECT_EQ(environment_has(::getpid(), std::string("HOME=") + ::getenv("HOME")), true);
+  EXPECT_FALSE(environment_has(::getpid(), "HOME"));
+}
+
+TEST(Process, AGroupNumberThatCouldBeEverybodyIsRefused) {
+  EXPECT_EQ(kill_group(0).error().value(), EINVAL);
+  EXPECT_EQ(kill_group(1).error().value(), EINVAL);
+  EXPECT_EQ(kill_group(-5).error().value(), EINVAL);
+}
+
+// Goal: descriptors keep their identity through a packet, and nothing leaks on either side.
+TEST(Socket, DescriptorsTravelBesideAPacket) {
+  const auto before = count_open_fds();
+  {
+    auto pair = make_seqpacket_pair();
+    auto pipe = make_pipe();
+    ASSERT_TRUE(pair && pipe);
+    const int sent[] = {pipe->write.get()};
+    ASSERT_TRUE(send_packet_with_fds(pair->ours.get(), "take this", sent, Wait::kNo));
+    std::vector<Fd> fds;
+    std::byte buffer[64];
+    const auto packet = receive_packet_with_fds(pair->theirs.get(), buffer, fds, Wait::kNo);
+    ASSERT_TRUE(packet);
+    EXPECT_EQ(packet->size, 9U);
+    ASSERT_EQ(fds.size(), 1U);
+    EXPECT_EQ(::fcntl(fds[0].get(), F_GETFD), FD_CLOEXEC);
+    ASSERT_EQ(::write(fds[0].get(), "x", 1), 1);
+    char got = 0;
+    EXPECT_EQ(read_some(pipe->read.get(), &got, 1), 1U);
+    EXPECT_EQ(got, 'x');
+  }
+  EXPECT_EQ(count_open_fds(), before);
+}
+
+// Goal: shutting the reading down lets everything that has arrived be received first, then wakes
+// the blocked reader. The death of a worker whose socket a grandchild still holds depends on it.
+TEST(Socket, ShuttingReadingDownKeepsWhatArrivedAndWakesTheReader) {
+  auto pair = make_seqpacket_pair();
+  ASSERT_TRUE(pair);
+  ASSERT_TRUE(send_packet(pair->theirs.get(), "first", Wait::kNo));
+  shutdown_reading(pair->ours.get());
+  std::byte buffer[16];
+  EXPECT_EQ(receive_packet(pair->ours.get(), buffer, Wait::kYes)->size, 5U);
+  EXPECT_EQ(receive_packet(pair->ours.get(), buffer, Wait::kYes)->size, 0U);
+  EXPECT_EQ(send_packet(pair->theirs.get(), "late", Wait::kNo).error().value(), EPIPE);
+
+  auto blocked = make_seqpacket_pair();
+  ASSERT_TRUE(blocked);
+  std::jthread reader(
+      [&] { EXPECT_EQ(receive_packet(blocked->ours.get(), buffer, Wait::kYes)->size, 0U); });
+  shutdown_reading(blocked->ours.get());
+}
+
+TEST(Socket, SaysWhenAPacketWasCutAndWhenThereIsNone) {
+  auto pair = make_seqpacket_pair();
+  ASSERT_TRUE(pair);
+  std::byte buffer[4];
+  EXPECT_EQ(receive_packet(pair->ours.get(), buffer, Wait::kNo).error().value(), EAGAIN);
+  ASSERT_TRUE(send_packet(pair->theirs.get(), "12345", Wait::kNo));
+  EXPECT_TRUE(receive_packet(pair->ours.get(), buffer, Wait::kNo)->truncated);
+}
+
+// Goal: an entry tells of one event and is silent until armed again; what was readable before the
+// arming counts.
+TEST(Epoll, FiresOnceForEachArming) {
+  auto epoll = Epoll::create();
+  auto pair = make_seqpacket_pair();
+  ASSERT_TRUE(epoll && pair);
+  EpollEvent events[4];
+  ASSERT_TRUE(epoll->add(pair->ours.get(), 77));
+  ASSERT_TRUE(send_packet(pair->theirs.get(), "hello", Wait::kNo));
+  EXPECT_EQ(epoll->ready(events), 0U) << "added disarmed";
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(epoll->arm(pair->ours.get(), 77, true, false));
+    ASSERT_EQ(epoll->ready(events), 1U);
+    EXPECT_EQ(events[0].token, 77U);
+    EXPECT_TRUE(events[0].readable);
+    EXPECT_EQ(epoll->ready(events), 0U) << "once";
+  }
+}
+
+TEST(Marks, CarryWordsAndADumpBetweenTwoMappings) {
+  auto marks = Marks::create();
+  ASSERT_TRUE(marks);
+  auto* worker = static_cast<std::uint64_t*>(
+      ::mmap(nullptr, Marks::kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, marks->fd(), 0));
+  ASSERT_NE(worker, MAP_FAILED);
+  worker[0] = 11;
+  worker[1] = 12;
+  marks->set_cancel(13);
+  marks->set_interrupt(14);
+  EXPECT_EQ(marks->started(), 11U);
+  EXPECT_EQ(marks->ended(), 12U);
+  EXPECT_EQ(worker[2], 13U);
+  EXPECT_EQ(worker[3], 14U);
+  EXPECT_EQ(marks->dump(), "");
+  std::strcpy(reinterpret_cast<char*>(worker) + Marks::kDumpOffset, "Thread 1\n");
+  EXPECT_EQ(marks->dump(), "Thread 1\n");
+  EXPECT_EQ(::ftruncate(marks->fd(), 0), -1) << "sealed: no peer can take the memory away";
+  std::memset(reinterpret_cast<char*>(worker) + Marks::kDumpOffset, 'x',
+              Marks::kBytes - Marks::kDumpOffset);
+  EXPECT_EQ(marks->dump().size(), Marks::kBytes - Marks::kDumpOffset) << "no NUL: to the end";
+  ::munmap(worker, Marks::kBytes);
+}
+
+TEST(Futex, AWakeAfterTheStoreIsNotLost) {
+  std::atomic<std::uint32_t> word = 0;
+  std::jthread waker([&] {
+    word = 1;
+    futex_wake(&word);
+  });
+  while (word == 0) futex_wait(word, 0);
+}
+
+// Goal: the injected error reaches the caller of exactly the nth system call.
+TEST(Fault, FailsTheNthSystemCall) {
+  fault::fail_nth(2, EMFILE);
+  EXPECT_TRUE(make_pipe());
+  EXPECT_EQ(make_pipe().error().value(), EMFILE);
+  EXPECT_TRUE(make_pipe());
+  EXPECT_EQ(fault::passed(), 3);
+  fault::fail_nth(0, 0);
+}
+
+}  // namespace
+}  // namespace keelback::os

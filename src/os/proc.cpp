@@ -1,0 +1,183 @@
+// What /proc says about processes.
+#include <dirent.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string>
+#include <string_view>
+
+#include "os/process.h"
+
+namespace keelback::os {
+namespace {
+
+Result<std::string> read_file(const std::string& path, std::size_t size_max = 1 << 20) {
+  if (int error = fault::next()) return failure(error);
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return last_failure();
+  std::string text;
+  char piece[4096];
+  while (text.size() < size_max) {
+    auto got = read_some(fd.get(), piece, sizeof(piece));
+    if (!got) return std::unexpected(got.error());
+    if (*got == 0) break;
+    text.append(piece, *got);
+  }
+  return text;
+}
+
+std::string path_of(pid_t pid, std::string_view file) {
+  return "/proc/" + std::to_string(pid) + "/" + std::string(file);
+}
+
+template <typename T>
+std::optional<T> number(std::string_view text) {
+  T value{};
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (end.ec != std::errc{}) return std::nullopt;
+  return value;
+}
+
+// The number after "name:" at the start of a line, in the unit that the file has.
+std::uint64_t field(std::string_view text, std::string_view name) {
+  std::size_t at = 0;
+  while ((at = text.find(name, at)) != std::string_view::npos) {
+    if (at == 0 || text[at - 1] == '\n') {
+      std::string_view rest = text.substr(at + name.size());
+      rest.remove_prefix(std::min(rest.find_first_not_of(" :\t"), rest.size()));
+      return number<std::uint64_t>(rest).value_or(0);
+    }
+    at += name.size();
+  }
+  return 0;
+}
+
+// Numbered entries of a directory of /proc, e.g. threads.
+std::vector<pid_t> numbered_entries(const std::string& path) {
+  std::vector<pid_t> found;
+  DIR* directory = ::opendir(path.c_str());
+  if (directory == nullptr) return found;
+  while (const dirent* entry = ::readdir(directory)) {
+    if (auto pid = number<pid_t>(entry->d_name)) found.push_back(*pid);
+  }
+  ::closedir(directory);
+  return found;
+}
+
+// For kernels without CONFIG_PROC_CHILDREN: everybody is asked who their parent is.
+std::vector<pid_t> children_by_parent(pid_t parent) {
+  std::vector<pid_t> children;
+  for (pid_t pid : numbered_entries("/proc")) {
+    const auto stat = read_stat(pid);
+    if (stat && stat->parent == parent) children.push_back(pid);
+  }
+  return children;
+}
+
+}  // namespace
+
+std::optional<ProcStat> parse_stat(std::string_view text) {
+  // "pid (comm) state ppid …": comm may contain blanks and brackets, so the last ')' counts.
+  const std::size_t bracket = text.rfind(')');
+  if (bracket == std::string_view::npos || bracket + 2 >= text.size()) return std::nullopt;
+  std::vector<std::string_view> fields;  // fields[0] is field 3 of proc(5)
+  std::string_view rest = text.substr(bracket + 2);
+  while (!rest.empty()) {
+    const std::size_t blank = std::min(rest.find_first_of(" \n"), rest.size());
+    if (blank > 0) fields.push_back(rest.substr(0, blank));
+    rest.remove_prefix(std::min(blank + 1, rest.size()));
+  }
+  if (fields.size() < 50) return std::nullopt;
+  const auto parent = number<pid_t>(fields[1]);
+  const auto start_time = number<std::uint64_t>(fields[19]);
+  if (!parent || !start_time) return std::nullopt;
+  ProcStat stat;
+  stat.state = fields[0][0];
+  stat.parent = *parent;
+  stat.group = number<pid_t>(fields[2]).value_or(0);
+  stat.session = number<pid_t>(fields[3]).value_or(0);
+  stat.threads = number<std::uint64_t>(fields[17]).value_or(0);
+  stat.start_time = *start_time;
+  stat.exit_status = number<int>(fields[49]).value_or(0);
+  return stat;
+}
+
+Result<ProcStat> read_stat(pid_t pid) {
+  auto text = read_file(path_of(pid, "stat"));
+  if (!text) return std::unexpected(text.error());
+  const auto stat = parse_stat(*text);
+  if (!stat) return failure(EPROTO);
+  return *stat;
+}
+
+Result<MemoryUse> read_memory_use(pid_t pid) {
+  auto text = read_file(path_of(pid, "smaps_rollup"));
+  if (!text) return std::unexpected(text.error());
+  constexpr std::uint64_t kKib = 1024;
+  return MemoryUse{field(*text, "Rss:") * kKib,
+                   (field(*text, "Private_Clean:") + field(*text, "Private_Dirty:")) * kKib};
+}
+
+Result<std::uint64_t> read_resident_bytes(pid_t pid) {
+  auto text = read_file(path_of(pid, "statm"));
+  if (!text) return std::unexpected(text.error());
+  const std::size_t blank = text->find(' ');
+  if (blank == std::string::npos) return failure(EPROTO);
+  const auto pages = number<std::uint64_t>(std::string_view(*text).substr(blank + 1));
+  if (!pages) return failure(EPROTO);
+  return *pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::vector<pid_t> children;
+  for (pid_t thread : numbered_entries(path_of(pid, "task"))) {
+    auto text = read_file(path_of(pid, "task/") + std::to_string(thread) + "/children");
+    if (!text && text.error().value() == ENOENT && read_stat(pid)) return children_by_parent(pid);
+    if (!text) continue;
+    std::string_view rest = *text;
+    while (!rest.empty()) {
+      const std::size_t blank = std::min(rest.find(' '), rest.size());
+      if (auto child = number<pid_t>(rest.substr(0, blank))) children.push_back(*child);
+      rest.remove_prefix(std::min(blank + 1, rest.size()));
+    }
+  }
+  return children;
+}
+
+std::vector<pid_t> descendants_of(pid_t pid) {
+  std::vector<pid_t> found = children_of(pid);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    for (pid_t child : children_of(found[i])) {
+      if (std::ranges::find(found, child) == found.end()) found.push_back(child);
+    }
+  }
+  return found;
+}
+
+bool environment_has(pid_t pid, std::string_view entry) {
+  auto text = read_file(path_of(pid, "environ"), 4 << 20);
+  if (!text) return false;
+  std::string_view rest = *text;
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('\0'), rest.size());
+    if (rest.substr(0, end) == entry) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
+}
+
+std::optional<std::uint64_t> oom_kills() {
+  auto self = read_file("/proc/self/cgroup");
+  if (!self) return std::nullopt;
+  std::string_view line = *self;
+  const std::size_t at = line.rfind("0::", line.size());  // the unified hierarchy
+  if (at == std::string_view::npos) return std::nullopt;
+  line.remove_prefix(at + 3);
+  line = line.substr(0, line.find('\n'));
+  auto events = read_file("/sys/fs/cgroup" + std::string(line) + "/memory.events");
+  if (!events) return std::nullopt;
+  return field(*events, "oom_kill ");
+}
+
+}  // namespace keelback::os

@@ -1,0 +1,100 @@
+#include "os/process.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+extern char** environ;
+
+namespace keelback::os {
+
+Result<Pidfd> Pidfd::open(pid_t pid) {
+  if (int error = fault::next()) return failure(error);
+  const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));  // always closed on exec
+  if (fd < 0) return last_failure();
+  return Pidfd(Fd(fd));
+}
+
+Result<void> Pidfd::send_signal(int signal) const {
+  if (int error = fault::next()) return failure(error);
+  if (::syscall(SYS_pidfd_send_signal, fd_.get(), signal, nullptr, 0) < 0) return last_failure();
+  return {};
+}
+
+Result<bool> Pidfd::wait_dead(std::chrono::milliseconds limit) const {
+  pollfd entry{fd_.get(), POLLIN, 0};
+  const auto until = std::chrono::steady_clock::now() + limit;
+  for (;;) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+    const int ready = ::poll(&entry, 1, std::max(0, static_cast<int>(left.count())));
+    if (ready > 0) return true;
+    if (ready == 0) return false;
+    if (errno != EINTR) return last_failure();
+  }
+}
+
+Result<void> kill_group(pid_t group) {
+  if (int error = fault::next()) return failure(error);
+  if (group <= 1) return failure(EINVAL);  // never ourselves, never everybody
+  if (::kill(-group, SIGKILL) < 0) return last_failure();
+  return {};
+}
+
+Result<pid_t> spawn(const std::vector<std::string>& argv, std::span<const int> fds) {
+  if (int error = fault::next()) return failure(error);
+  // Numbers first moved out of the way of the targets, so that no dup2 destroys a later source.
+  std::vector<Fd> sources;
+  for (int fd : fds) {
+    auto copy = duplicate(fd, static_cast<int>(fds.size()) + 16);
+    if (!copy) return std::unexpected(copy.error());
+    sources.push_back(std::move(*copy));
+  }
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawnattr_init(&attributes);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    ::posix_spawn_file_actions_adddup2(&actions, sources[i].get(), static_cast<int>(i));
+  }
+  sigset_t none, all;
+  ::sigemptyset(&none);
+  ::sigfillset(&all);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &all);
+  ::posix_spawnattr_setflags(&attributes,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  std::vector<char*> arguments;
+  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  pid_t pid = -1;
+  const int error =
+      ::posix_spawn(&pid, arguments[0], &actions, &attributes, arguments.data(), environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::posix_spawnattr_destroy(&attributes);
+  if (error != 0) return failure(error);
+  return pid;
+}
+
+Result<int> reap_own_child(pid_t pid) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return last_failure();
+  }
+  return status;
+}
+
+Result<std::uint64_t> fd_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return last_failure();
+  return limit.rlim_cur;
+}
+
+}  // namespace keelback::os

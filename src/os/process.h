@@ -1,0 +1,87 @@
+// Processes: handles that cannot be confused by a reused pid, and what /proc says about them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "os/fd.h"
+#include "os/result.h"
+
+namespace keelback::os {
+
+// Readable when the process is dead (also while it is a zombie).
+class Pidfd {
+ public:
+  Pidfd() = default;
+  // The caller must know that `pid` cannot have been reused: it is its own child or a process whose
+  // reaper waits for an order.
+  static Result<Pidfd> open(pid_t pid);
+
+  int get() const { return fd_.get(); }
+  explicit operator bool() const { return static_cast<bool>(fd_); }
+  // ESRCH: it is dead. A zombie takes signals without effect.
+  Result<void> send_signal(int signal) const;
+  // Blocks until the process is dead; false: the time is over.
+  Result<bool> wait_dead(std::chrono::milliseconds limit) const;
+  void reset() { fd_.reset(); }
+
+ private:
+  explicit Pidfd(Fd fd) : fd_(std::move(fd)) {}
+  Fd fd_;
+};
+
+// SIGKILL for a whole group. Only while its leader stands, be it as a zombie: else the number may
+// belong to somebody else. ESRCH: nobody is left in it.
+Result<void> kill_group(pid_t group);
+
+// A line of /proc/PID/stat.
+struct ProcStat {
+  char state = '?';              // R S D T t Z X
+  pid_t parent = 0;              // ppid
+  pid_t group = 0;               // pgrp
+  pid_t session = 0;             // sid
+  std::uint64_t threads = 0;     // num_threads
+  std::uint64_t start_time = 0;  // clock ticks since boot: names a process for ever, with its pid
+  // As wait(2) gives it; of a zombie that we may trace, that is one of our own user. Else 0.
+  int exit_status = 0;
+};
+Result<ProcStat> read_stat(pid_t pid);
+// Parses the text of /proc/PID/stat; nullopt if it is not one.
+std::optional<ProcStat> parse_stat(std::string_view text);
+
+struct MemoryUse {
+  std::uint64_t resident = 0;  // bytes: Rss
+  std::uint64_t own = 0;       // bytes: Private_Clean + Private_Dirty
+};
+// From smaps_rollup: walks the page tables, about 1 ms for 100 MB.
+Result<MemoryUse> read_memory_use(pid_t pid);
+// From statm: cheap; counts shared pages as resident too.
+Result<std::uint64_t> read_resident_bytes(pid_t pid);
+
+// The children of every thread of `pid`. Empty for a dead process.
+std::vector<pid_t> children_of(pid_t pid);
+// The children, their children, and so on: a snapshot that a forking process can outrun.
+std::vector<pid_t> descendants_of(pid_t pid);
+// Whether the environment it was started with contains `entry` ("NAME=value").
+bool environment_has(pid_t pid, std::string_view entry);
+
+// How often the kernel's OOM killer has struck in our memory cgroup; nullopt: not to be had.
+std::optional<std::uint64_t> oom_kills();
+
+// Starts `argv[0]` (a path) in a session of its own with no signal blocked or ignored; descriptor i
+// of `fds` becomes number i in it, everything else that is closed on exec is gone. Safe in a
+// program with threads.
+Result<pid_t> spawn(const std::vector<std::string>& argv, std::span<const int> fds);
+// Waits for this child only, and reaps it. ECHILD: somebody else did.
+Result<int> reap_own_child(pid_t pid);
+
+// Descriptors this process may have open.
+Result<std::uint64_t> fd_limit();
+
+}  // namespace keelback::os

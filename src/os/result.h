@@ -1,0 +1,32 @@
+// What a system call returns here: a value or the errno that says why not. Every call that the
+// host makes goes through a thin function of os/ that begins with fault::next(), so that a test can
+// let the 1st, 2nd, ... call fail until a run survives.
+#pragma once
+
+#include <cerrno>
+#include <expected>
+#include <system_error>
+
+namespace keelback::os {
+
+template <typename T>
+using Result = std::expected<T, std::error_code>;
+
+// The error `number`, an errno value.
+inline std::unexpected<std::error_code> failure(int number) {
+  return std::unexpected(std::error_code(number, std::system_category()));
+}
+// The error of the system call that has just failed.
+inline std::unexpected<std::error_code> last_failure() { return failure(errno); }
+
+namespace fault {
+// The nth system call from now (1 = the next) fails with `error`; 0 disarms. Process wide, for
+// tests; costs one relaxed load where it is not armed.
+void fail_nth(long nth, int error);
+// How many calls have passed since fail_nth.
+long passed();
+// 0, or the errno with which the calling wrapper must fail.
+int next();
+}  // namespace fault
+
+}  // namespace keelback::os
