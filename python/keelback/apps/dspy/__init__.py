@@ -17,6 +17,8 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("LITELLM_TELEMETRY", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+import contextlib  # noqa: E402
+import importlib  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
 from typing import Any, Optional, Union  # noqa: E402
@@ -31,6 +33,10 @@ from keelback.apps.dspy.tools import tool  # noqa: E402, F401  (for applications
 PROGRAMS_MAX = 64  # per session
 _ID_MAX = 128
 _CACHED_ANSWERS_MAX = 1000  # per worker, and only if configure_lm asks for caching
+
+
+_IMPORTED_BY_A_FIRST_REQUEST = ("dspy._vendor.lm15.transports", "dspy._vendor.lm15.cloud.sigv4",
+                                "dspy._vendor.lm15.cloud.hosts")
 
 
 class NoSession(RuntimeError):
@@ -84,7 +90,18 @@ def load():
     _warm()
     given = os.environ.get("KEELBACK_DSPY_LM")
     if given and _worker.shared.version == 0:
-        _worker.shared.write(models.normalise(json.loads(given)))
+        _worker.shared.write(models.normalise(_arguments(given)))
+
+
+def _arguments(text):
+    try:
+        arguments = json.loads(text)
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        # Without the text, and without the parser's error, which holds it: there may be a key in it.
+        raise models.BadModel("KEELBACK_DSPY_LM is not a JSON object of configure_lm's arguments") from None
+    return arguments
 
 
 def _warm():
@@ -93,10 +110,10 @@ def _warm():
     for kind in definitions.KINDS:
         definition = definitions.normalise("question -> answer", kind=kind)
         programs.Built(definition).run({"question": "?"}, lm, scripted)
-    # What a first request to a server imports; the engine is closed without having connected anywhere.
-    import dspy._vendor.lm15.transports  # noqa: F401
-
-    models.build(models.normalise({"model": "openai/warm", "api_base": "http://127.0.0.1:9", "api_key": "none"})).close()
+    models.normalise({"model": "openai/warm", "api_base": "http://127.0.0.1:9", "api_key": "none"})
+    for module in _IMPORTED_BY_A_FIRST_REQUEST:
+        with contextlib.suppress(ImportError):  # another version of DSPy may have them elsewhere
+            importlib.import_module(module)
 
 
 @keelback.function
