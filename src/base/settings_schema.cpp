@@ -1,0 +1,459 @@
+#include "base/settings_schema.h"
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "base/check.h"
+#include "base/nearest.h"
+#include "base/settings_text.h"
+
+namespace keelback {
+namespace {
+
+// ---- one codec a type: read(), write(), and the number that bounds apply to
+
+template <class T>
+struct Codec;
+template <std::unsigned_integral T>
+struct Codec<T> {
+  static constexpr SettingType type = SettingType::kCount;
+  static Parsed<T> read(std::string_view text) {
+    const auto value = parse_count(text);
+    if (!value) return std::unexpected(value.error());
+    if (*value > std::numeric_limits<T>::max()) return std::unexpected(std::string("is too large"));
+    return static_cast<T>(*value);
+  }
+  static std::string write(T value) { return std::to_string(value); }
+  static long double measure(T value) { return value; }
+};
+template <>
+struct Codec<double> {
+  static constexpr SettingType type = SettingType::kNumber;
+  static Parsed<double> read(std::string_view text) { return parse_number(text); }
+  static std::string write(double value) { return format_number(value); }
+  static long double measure(double value) { return value; }
+};
+template <>
+struct Codec<Duration> {
+  static constexpr SettingType type = SettingType::kDuration;
+  static Parsed<Duration> read(std::string_view text) { return parse_duration(text); }
+  static std::string write(Duration value) { return format_duration(value); }
+  static long double measure(Duration value) { return value.count(); }
+};
+template <>
+struct Codec<Bytes> {
+  static constexpr SettingType type = SettingType::kSize;
+  static Parsed<Bytes> read(std::string_view text) { return parse_bytes(text); }
+  static std::string write(Bytes value) { return format_bytes(value); }
+  static long double measure(Bytes value) { return value.count; }
+};
+template <>
+struct Codec<std::string> {
+  static constexpr SettingType type = SettingType::kText;
+  static Parsed<std::string> read(std::string_view text) { return std::string(text); }
+  static std::string write(const std::string& value) { return value; }
+  static long double measure(const std::string& value) { return value.size(); }
+};
+template <>
+struct Codec<std::vector<std::string>> {
+  static constexpr SettingType type = SettingType::kList;
+  static Parsed<std::vector<std::string>> read(std::string_view text) { return parse_list(text); }
+  static std::string write(const std::vector<std::string>& value) { return format_list(value); }
+  static long double measure(const std::vector<std::string>& value) { return value.size(); }
+};
+template <class T>
+  requires std::is_enum_v<T>
+struct Codec<T> {
+  static constexpr SettingType type = SettingType::kChoice;
+  static Parsed<T> read(std::string_view text) {
+    const auto index = parse_choice(text, setting_names<T>());
+    if (!index) return std::unexpected(index.error());
+    return static_cast<T>(*index);
+  }
+  static std::string write(T value) { return std::string(setting_name(value)); }
+  static long double measure(T) { return 0; }
+};
+
+// A bound in the unit that the key is written in.
+std::string bound_text(const SettingRow& row, long double bound) {
+  switch (row.type) {
+    case SettingType::kNumber:
+      return format_number(static_cast<double>(bound));
+    case SettingType::kDuration:
+      return format_duration(Duration(static_cast<std::int64_t>(bound)));
+    case SettingType::kSize:
+      return format_bytes(Bytes{static_cast<std::uint64_t>(bound)});
+    default:
+      return std::to_string(static_cast<std::uint64_t>(bound));
+  }
+}
+
+std::expected<void, std::string> check_bounds(const SettingRow& row, long double measure,
+                                              std::string_view written) {
+  const bool below = measure < row.min;
+  if (!below && measure <= row.max) return {};
+  const std::string bound = bound_text(row, below ? row.min : row.max);
+  switch (row.type) {
+    case SettingType::kText:
+      return std::unexpected(row.max > 0 && !below ? "is longer than " + bound + " bytes"
+                                                   : std::string("must not be empty"));
+    case SettingType::kList:
+      return std::unexpected((below ? "needs at least " : "takes at most ") + bound + " elements");
+    default:
+      return std::unexpected("'" + std::string(written) + "' is " +
+                             (below ? "below the least value, " : "above the greatest value, ") +
+                             bound);
+  }
+}
+
+// ---- rules beyond bounds, on the value itself
+
+using Rule = std::expected<void, std::string> (*)(std::string_view canonical);
+
+std::expected<void, std::string> any(std::string_view) { return {}; }
+
+std::expected<void, std::string> store_rule(std::string_view text) {
+  if (text == "memory" || (text.starts_with("sqlite:") && text.size() > 7)) return {};
+  return std::unexpected(std::string("must be memory or sqlite:PATH"));
+}
+
+std::expected<void, std::string> listen_rule(std::string_view text) {
+  const auto list = parse_list(text);
+  CHECK(list.has_value());  // canonical text comes from a list
+  for (const std::string& address : *list) {
+    if (auto ok = check_listen(address); !ok) return ok;
+  }
+  return {};
+}
+
+// What may stand in an Authorization header after "Bearer " (RFC 6750, b64token and more).
+std::expected<void, std::string> token_rule(std::string_view text) {
+  const bool plain =
+      std::all_of(text.begin(), text.end(), [](char c) { return c > 32 && c < 127; });
+  if (plain) return {};
+  return std::unexpected(std::string("may hold printable ASCII characters without blanks only"));
+}
+
+std::expected<void, std::string> path_rule(std::string_view text) {
+  if (text.find('\0') == std::string_view::npos) return {};
+  return std::unexpected(std::string("may not contain a NUL byte"));
+}
+
+// ---- rows
+
+template <auto Section, auto Field>
+struct Access {
+  static auto& of(Settings& settings) { return (settings.*Section).*Field; }
+  static const auto& of(const Settings& settings) { return (settings.*Section).*Field; }
+  using Type = std::remove_cvref_t<decltype(of(std::declval<Settings&>()))>;
+  using Code = Codec<Type>;
+
+  static std::string get(const Settings& settings) { return Code::write(of(settings)); }
+  template <Rule rule>
+  static std::expected<void, std::string> set(const SettingRow& row, Settings& settings,
+                                              std::string_view text) {
+    auto value = Code::read(text);
+    if (!value) return std::unexpected(value.error());
+    if constexpr (!std::is_enum_v<Type>) {
+      if (auto ok = check_bounds(row, Code::measure(*value), text); !ok) return ok;
+    }
+    if (auto ok = rule(Code::write(*value)); !ok) return ok;
+    of(settings) = std::move(*value);
+    return {};
+  }
+};
+
+struct Bounds {
+  long double min = 0;
+  long double max = 0;
+};
+constexpr Bounds between(Duration min, Duration max) {
+  return {static_cast<long double>(min.count()), static_cast<long double>(max.count())};
+}
+constexpr Bounds between(Bytes min, Bytes max) {
+  return {static_cast<long double>(min.count), static_cast<long double>(max.count)};
+}
+
+template <auto Section, auto Field, Rule rule = any>
+SettingRow row(std::string_view key, SettingScope scope, Bounds bounds, std::string_view zero,
+               std::string_view doc, bool secret = false) {
+  using A = Access<Section, Field>;
+  std::span<const std::string_view> choices;
+  if constexpr (std::is_enum_v<typename A::Type>) choices = setting_names<typename A::Type>();
+  return {key,     A::Code::type,         scope, bounds.min, bounds.max, zero, doc, secret, choices,
+          &A::get, &A::template set<rule>};
+}
+
+using S = Settings;
+using enum SettingScope;
+constexpr Duration kTick = 1ms;           // the shortest limit that is not nonsense
+constexpr Duration kMonth = 24h * 30;     // of one call
+constexpr Duration kDecade = 24h * 3650;  // of sessions and workers; far from overflowing Time
+constexpr Bounds kChoiceBounds = {};
+
+// What the documentation shows is what stands here, in this order.
+const auto kRows = std::to_array<SettingRow>({
+    row<&S::pool, &S::PoolSection::workers>(
+        "pool.workers", kExisting, {1, 1024}, "",
+        "How many worker processes the pool keeps; a change resizes the running pool."),
+    row<&S::pool, &S::PoolSection::min_ready>(
+        "pool.min_ready", kExisting, {1, 1024}, "",
+        "From how many workers that can take calls on the pool says that it is ready."),
+    row<&S::pool, &S::PoolSection::backend>(
+        "pool.backend", kRestart, kChoiceBounds, "",
+        "What runs the calls: python (real workers), fake (keelback-fakeworker, for tests) or sim "
+        "(the pool on virtual time)."),
+    row<&S::pool, &S::PoolSection::queue_max>(
+        "pool.queue_max", kExisting, {1, 1'000'000}, "",
+        "How many calls may wait in the whole pool; one more is overloaded."),
+    row<&S::pool, &S::PoolSection::queue_delay_max>(
+        "pool.queue_delay_max", kExisting, between(0s, 1h), "off",
+        "Refuse calls that any worker could serve while the queue delays longer than this."),
+
+    row<&S::calls, &S::CallsSection::deadline>(
+        "calls.deadline", kNewCalls, between(kTick, kMonth), "",
+        "The whole time a call may take, queue included, where neither the caller nor the function "
+        "says."),
+    row<&S::calls, &S::CallsSection::deadline_max>(
+        "calls.deadline_max", kNewCalls, between(kTick, kMonth), "",
+        "The longest deadline that a caller or a function may ask for."),
+    row<&S::calls, &S::CallsSection::grace>(
+        "calls.grace", kExisting, between(0s, 10min), "kill at once",
+        "How long after its deadline a call may hold its worker before the worker is killed: "
+        "cancel, interrupt, dump and kill share it."),
+    row<&S::calls, &S::CallsSection::retries>(
+        "calls.retries", kNewCalls, {0, 100}, "off",
+        "How often a call is tried again after a worker died, if it has not started or is "
+        "idempotent."),
+    row<&S::calls, &S::CallsSection::retry_budget>(
+        "calls.retry_budget", kExisting, {0, 1}, "three a second only",
+        "Retries as a share of the traffic; three a second are always allowed."),
+    row<&S::calls, &S::CallsSection::payload_max>(
+        "calls.payload_max", kExisting, between(1_KiB, 1024_MiB), "",
+        "The largest arguments and the largest result of a call."),
+    row<&S::calls, &S::CallsSection::idempotency_ttl>(
+        "calls.idempotency_ttl", kExisting, between(0s, kMonth), "off",
+        "How long the same Idempotency-Key gives the same answer."),
+
+    row<&S::sessions, &S::SessionsSection::mode>(
+        "sessions.mode", kNewCalls, kChoiceBounds, "",
+        "What ties a new session to its worker: strict_queue waits for it, strict_fail_fast "
+        "refuses "
+        "while it is busy, hint prefers it."),
+    row<&S::sessions, &S::SessionsSection::idle_ttl>(
+        "sessions.idle_ttl", kExisting, between(kTick, kDecade), "",
+        "A session ends when it has had no call for this long."),
+    row<&S::sessions, &S::SessionsSection::max_age>(
+        "sessions.max_age", kExisting, between(kTick, kDecade), "",
+        "A session ends when it is this old, however busy."),
+    row<&S::sessions, &S::SessionsSection::max>(
+        "sessions.max", kExisting, {1, 10'000'000}, "",
+        "How many sessions may live at once; one more is refused with session_limit, and nobody is "
+        "evicted."),
+    row<&S::sessions, &S::SessionsSection::queue_max>(
+        "sessions.queue_max", kExisting, {1, 1'000'000}, "",
+        "How many calls may wait in one session; one more is overloaded."),
+    row<&S::sessions, &S::SessionsSection::tombstone_ttl>(
+        "sessions.tombstone_ttl", kExisting, between(0s, kDecade), "forget at once",
+        "How long a lost or expired session is remembered, so that its next call is told."),
+    row<&S::sessions, &S::SessionsSection::snapshot>(
+        "sessions.snapshot", kExisting, kChoiceBounds, "",
+        "When a session's state is saved so that another worker can restore it."),
+    row<&S::sessions, &S::SessionsSection::store, store_rule>(
+        "sessions.store", kRestart, {1, 4096}, "",
+        "Where snapshots are kept: memory, or sqlite:PATH, which survives a restart."),
+
+    row<&S::workers, &S::WorkersSection::python, path_rule>(
+        "workers.python", kRestart, {1, 4096}, "",
+        "The Python interpreter, as a path or a name on PATH; a virtual environment's python "
+        "brings "
+        "its packages."),
+    row<&S::workers, &S::WorkersSection::zygote>(
+        "workers.zygote", kNextGeneration, kChoiceBounds, "",
+        "Whether workers are forked from a process that has imported the application: auto falls "
+        "back to exec where forking is unsafe, force does not, off always starts afresh."),
+    row<&S::workers, &S::WorkersSection::start_timeout>(
+        "workers.start_timeout", kExisting, between(kTick, 24h), "",
+        "How long a worker may take from its start until it is ready."),
+    row<&S::workers, &S::WorkersSection::max_calls>("workers.max_calls", kNextGeneration,
+                                                    {0, 1e15L}, "never",
+                                                    "Replace a worker after so many calls."),
+    row<&S::workers, &S::WorkersSection::max_age>("workers.max_age", kNextGeneration,
+                                                  between(0s, kDecade), "never",
+                                                  "Replace a worker that is this old."),
+    row<&S::workers, &S::WorkersSection::max_rss>(
+        "workers.max_rss", kNextGeneration, between(0_KiB, {1ULL << 50}), "never",
+        "Replace a worker whose private memory has grown by this much since it was ready."),
+    row<&S::workers, &S::WorkersSection::drain_timeout>(
+        "workers.drain_timeout", kExisting, between(0s, 24h), "do not wait",
+        "How long a worker that is being replaced may finish what it runs."),
+
+    row<&S::breaker, &S::BreakerSection::failures>(
+        "breaker.failures", kExisting, {0, 1'000'000}, "off",
+        "A function's circuit opens after so many worker deaths and running timeouts within "
+        "breaker.window."),
+    row<&S::breaker, &S::BreakerSection::window>("breaker.window", kExisting, between(kTick, 24h),
+                                                 "",
+                                                 "The time in which breaker.failures are counted."),
+    row<&S::breaker, &S::BreakerSection::open_for>(
+        "breaker.open_for", kExisting, between(kTick, 24h), "",
+        "How long an open circuit refuses calls before it lets one try."),
+
+    row<&S::quarantine, &S::QuarantineSection::deaths>(
+        "quarantine.deaths", kExisting, {0, 1000}, "off",
+        "A request (function, session and payload) that killed so many workers in a row is "
+        "refused."),
+    row<&S::quarantine, &S::QuarantineSection::ttl>("quarantine.ttl", kExisting,
+                                                    between(kTick, kDecade), "",
+                                                    "How long such a request stays refused."),
+
+    row<&S::server, &S::ServerSection::listen, listen_rule>(
+        "server.listen", kRestart, {1, 64}, "",
+        "Where the daemon listens: host:port (port 0 picks a free one) or unix:/path; other hosts "
+        "than this one need server.token."),
+    row<&S::server, &S::ServerSection::token, token_rule>(
+        "server.token", kExisting, {0, 4096}, "none is asked for",
+        "The bearer token that HTTP requests must carry.", true),
+    row<&S::server, &S::ServerSection::cancel_on_disconnect>(
+        "server.cancel_on_disconnect", kExisting, kChoiceBounds, "",
+        "Which running calls are cancelled when their client has gone: stateless ones, always, or "
+        "never."),
+    row<&S::server, &S::ServerSection::drain_timeout>(
+        "server.drain_timeout", kExisting, between(0s, 24h), "do not wait",
+        "How long accepted calls may finish after the first SIGTERM or `keelback drain`."),
+
+    row<&S::log, &S::LogSection::level>("log.level", kExisting, kChoiceBounds, "",
+                                        "The least severe messages that are logged."),
+    row<&S::log, &S::LogSection::format>(
+        "log.format", kExisting, kChoiceBounds, "",
+        "How log lines look: text for people, json for programs (one object a line)."),
+});
+
+// ---- a field without a row does not compile: count the fields, as initialisers that fit
+
+struct Anything {
+  template <class T>
+  operator T() const;  // never defined: only asked about
+};
+template <class T, class... Given>
+consteval std::size_t fields_of() {
+  if constexpr (requires { T{Given{}..., Anything{}}; }) {
+    return fields_of<T, Given..., Anything>();
+  } else {
+    return sizeof...(Given);
+  }
+}
+static_assert(fields_of<Settings>() == 8, "a new section needs its term below");
+static_assert(fields_of<S::PoolSection>() + fields_of<S::CallsSection>() +
+                      fields_of<S::SessionsSection>() + fields_of<S::WorkersSection>() +
+                      fields_of<S::BreakerSection>() + fields_of<S::QuarantineSection>() +
+                      fields_of<S::ServerSection>() + fields_of<S::LogSection>() ==
+                  std::tuple_size_v<decltype(kRows)>,
+              "every field of Settings has exactly one row");
+
+bool all_digits(std::string_view text) {
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+}  // namespace
+
+std::string_view to_string(SettingType type) {
+  static constexpr std::array<std::string_view, 7> kNames = {"count", "number", "duration", "size",
+                                                             "text",  "list",   "choice"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
+std::string_view to_string(SettingScope scope) {
+  static constexpr std::array<std::string_view, 4> kNames = {"existing", "new calls",
+                                                             "next generation", "restart"};
+  return kNames[static_cast<std::size_t>(scope)];
+}
+
+std::span<const SettingRow> settings_schema() { return kRows; }
+
+const SettingRow* find_setting(std::string_view key) {
+  const auto found =
+      std::find_if(kRows.begin(), kRows.end(), [&](const SettingRow& r) { return r.key == key; });
+  return found == kRows.end() ? nullptr : &*found;
+}
+
+std::string unknown_setting(std::string_view key) {
+  std::vector<std::string_view> keys;
+  for (const SettingRow& r : kRows) keys.push_back(r.key);
+  return "unknown key '" + std::string(key.substr(0, 100)) + "'; did you mean " +
+         std::string(nearest(key, keys)) + "?";
+}
+
+std::expected<void, std::string> set_setting(Settings& settings, std::string_view key,
+                                             std::string_view text) {
+  const SettingRow* found = find_setting(key);
+  if (found == nullptr) return std::unexpected(unknown_setting(key));
+  auto ok = found->set(*found, settings, text);
+  if (!ok) return std::unexpected(std::string(key) + ": " + ok.error());
+  return {};
+}
+
+std::vector<SettingConflict> check_settings(const Settings& settings) {
+  std::vector<SettingConflict> conflicts;
+  if (settings.pool.min_ready > settings.pool.workers) {
+    conflicts.push_back({"pool.min_ready", "pool.min_ready (" +
+                                               std::to_string(settings.pool.min_ready) +
+                                               ") is more than pool.workers (" +
+                                               std::to_string(settings.pool.workers) + ")"});
+  }
+  if (settings.calls.deadline > settings.calls.deadline_max) {
+    conflicts.push_back({"calls.deadline", "calls.deadline (" +
+                                               format_duration(settings.calls.deadline) +
+                                               ") is longer than calls.deadline_max (" +
+                                               format_duration(settings.calls.deadline_max) + ")"});
+  }
+  if (settings.server.token.empty()) {
+    for (const std::string& address : settings.server.listen) {
+      if (is_local_listen(address)) continue;
+      conflicts.push_back({"server.token", "server.listen (" + address +
+                                               ") lets other machines in: set server.token, or "
+                                               "listen on 127.0.0.1 or unix:/path"});
+      break;
+    }
+  }
+  return conflicts;
+}
+
+std::expected<void, std::string> check_listen(std::string_view address) {
+  const std::string shown = "'" + std::string(address.substr(0, 120)) + "'";
+  if (address.starts_with("unix:")) {
+    // The kernel's limit on the path of a unix socket, its final NUL included, is 108 bytes.
+    if (address.size() > 6 && address[5] == '/' && address.size() - 5 < 108) return {};
+    return std::unexpected(shown + " needs an absolute path of at most 107 bytes after unix:");
+  }
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) {
+    return std::unexpected(shown + " is neither host:port nor unix:/path");
+  }
+  const std::string_view host = address.substr(0, colon);
+  const std::string_view port = address.substr(colon + 1);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (!bracketed && host.find_first_of(":[]/ ") != std::string_view::npos) {
+    return std::unexpected(shown + " is not host:port (IPv6 goes in brackets: [::1]:8080)");
+  }
+  if (!all_digits(port) || port.size() > 5 || *parse_count(port) > 65535) {
+    return std::unexpected(shown + " has no port from 0 to 65535 after its last colon");
+  }
+  return {};
+}
+
+bool is_local_listen(std::string_view address) {
+  if (address.starts_with("unix:")) return true;
+  const std::string_view host = address.substr(0, address.rfind(':'));
+  if (host == "localhost" || host == "[::1]") return true;
+  // 127.x.y.z in digits only: "127.example.org" is a name like any other.
+  return host.starts_with("127.") && std::count(host.begin(), host.end(), '.') == 3 &&
+         host.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+}  // namespace keelback

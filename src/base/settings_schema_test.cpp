@@ -1,0 +1,237 @@
+#include "base/settings_schema.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/settings_text.h"
+
+namespace keelback {
+namespace {
+
+// A legal value other than the default, for any row.
+std::string other_value(const SettingRow& row, const Settings& settings) {
+  const std::string now = row.get(settings);
+  if (row.key == "sessions.store") return "sqlite:/var/lib/keelback.db";
+  switch (row.type) {
+    case SettingType::kCount:
+      return now == "7" ? "8" : "7";
+    case SettingType::kNumber:
+      return now == "0.5" ? "0.25" : "0.5";
+    case SettingType::kDuration:
+      return now == "7s" ? "8s" : "7s";
+    case SettingType::kSize:
+      return now == "7MiB" ? "8MiB" : "7MiB";
+    case SettingType::kText:
+      return "something-else";
+    case SettingType::kList:
+      return "127.0.0.1:0,unix:/run/keelback.sock";
+    case SettingType::kChoice:
+      return std::string(row.choices[now == row.choices[0] ? 1 : 0]);
+  }
+  return "";
+}
+
+// Goal: each row reads and writes one field, its own. With the count of fields, which is checked
+// when the schema is compiled, that means: every field has a row.
+TEST(SettingsSchema, EachRowOwnsExactlyOneField) {
+  for (const SettingRow& row : settings_schema()) {
+    Settings settings;
+    const std::string value = other_value(row, settings);
+    const auto set = set_setting(settings, row.key, value);
+    ASSERT_TRUE(set.has_value()) << set.error();
+    EXPECT_NE(settings, Settings{}) << row.key;
+    EXPECT_EQ(row.get(settings), value) << row.key;
+    for (const SettingRow& another : settings_schema()) {
+      if (another.key == row.key) continue;
+      EXPECT_EQ(another.get(settings), another.get(Settings{}))
+          << row.key << " moved " << another.key;
+    }
+  }
+}
+
+TEST(SettingsSchema, DefaultsAreLegalCanonicalAndDoNotContradictEachOther) {
+  std::set<std::string_view> keys;
+  for (const SettingRow& row : settings_schema()) {
+    Settings settings;
+    const auto set = set_setting(settings, row.key, row.get(settings));
+    EXPECT_TRUE(set.has_value()) << set.error();
+    EXPECT_EQ(settings, Settings{}) << row.key;
+    EXPECT_TRUE(keys.insert(row.key).second) << row.key;
+    EXPECT_TRUE(row.doc.ends_with(".")) << row.key;
+    EXPECT_EQ(find_setting(row.key), &row);
+    EXPECT_EQ(row.type == SettingType::kChoice, !row.choices.empty()) << row.key;
+  }
+  EXPECT_TRUE(check_settings(Settings{}).empty());
+}
+
+// Goal: the keys that the product's contract names are all there, under these names and scopes.
+TEST(SettingsSchema, HoldsTheContract) {
+  const std::map<std::string_view, SettingScope> kContract = {
+      {"pool.workers", SettingScope::kExisting},
+      {"pool.min_ready", SettingScope::kExisting},
+      {"pool.backend", SettingScope::kRestart},
+      {"pool.queue_max", SettingScope::kExisting},
+      {"pool.queue_delay_max", SettingScope::kExisting},
+      {"calls.deadline", SettingScope::kNewCalls},
+      {"calls.deadline_max", SettingScope::kNewCalls},
+      {"calls.grace", SettingScope::kExisting},
+      {"calls.retries", SettingScope::kNewCalls},
+      {"calls.retry_budget", SettingScope::kExisting},
+      {"calls.payload_max", SettingScope::kExisting},
+      {"calls.idempotency_ttl", SettingScope::kExisting},
+      {"sessions.mode", SettingScope::kNewCalls},
+      {"sessions.idle_ttl", SettingScope::kExisting},
+      {"sessions.max_age", SettingScope::kExisting},
+      {"sessions.max", SettingScope::kExisting},
+      {"sessions.queue_max", SettingScope::kExisting},
+      {"sessions.tombstone_ttl", SettingScope::kExisting},
+      {"sessions.snapshot", SettingScope::kExisting},
+      {"sessions.store", SettingScope::kRestart},
+      {"workers.python", SettingScope::kRestart},
+      {"workers.zygote", SettingScope::kNextGeneration},
+      {"workers.start_timeout", SettingScope::kExisting},
+      {"workers.max_calls", SettingScope::kNextGeneration},
+      {"workers.max_age", SettingScope::kNextGeneration},
+      {"workers.max_rss", SettingScope::kNextGeneration},
+      {"workers.drain_timeout", SettingScope::kExisting},
+      {"breaker.failures", SettingScope::kExisting},
+      {"breaker.window", SettingScope::kExisting},
+      {"breaker.open_for", SettingScope::kExisting},
+      {"quarantine.deaths", SettingScope::kExisting},
+      {"quarantine.ttl", SettingScope::kExisting},
+      {"server.listen", SettingScope::kRestart},
+      {"server.token", SettingScope::kExisting},
+      {"server.cancel_on_disconnect", SettingScope::kExisting},
+      {"server.drain_timeout", SettingScope::kExisting},
+      {"log.level", SettingScope::kExisting},
+      {"log.format", SettingScope::kExisting},
+  };
+  for (const auto& [key, scope] : kContract) {
+    const SettingRow* row = find_setting(key);
+    ASSERT_NE(row, nullptr) << key;
+    EXPECT_EQ(row->scope, scope) << key;
+    EXPECT_EQ(row->secret, key == "server.token") << key;
+  }
+}
+
+// Goal: at the bound is legal, one past it is a sentence that names key, value and bound, and the
+// field keeps its value.
+TEST(SettingsSchema, HoldsEveryBoundExactly) {
+  for (const SettingRow& row : settings_schema()) {
+    const auto text_of = [&](long double value) -> std::string {
+      switch (row.type) {
+        case SettingType::kCount:
+          return std::to_string(static_cast<std::uint64_t>(value));
+        case SettingType::kDuration:
+          return format_duration(Duration(static_cast<std::int64_t>(value)));
+        case SettingType::kSize:
+          return format_bytes(Bytes{static_cast<std::uint64_t>(value)});
+        default:
+          return format_number(static_cast<double>(value));
+      }
+    };
+    if (row.type == SettingType::kText || row.type == SettingType::kList ||
+        row.type == SettingType::kChoice) {
+      continue;
+    }
+    Settings settings;
+    const long double step = row.type == SettingType::kNumber ? 0.001L : 1;
+    EXPECT_TRUE(set_setting(settings, row.key, text_of(row.max)).has_value()) << row.key;
+    EXPECT_TRUE(set_setting(settings, row.key, text_of(row.min)).has_value()) << row.key;
+    const Settings before = settings;
+    const auto above = set_setting(settings, row.key, text_of(row.max + step));
+    ASSERT_FALSE(above.has_value()) << row.key;
+    EXPECT_TRUE(above.error().starts_with(row.key)) << above.error();
+    EXPECT_NE(above.error().find("above the greatest value"), std::string::npos) << above.error();
+    if (row.min > 0) {
+      const auto below = set_setting(settings, row.key, text_of(row.min - step));
+      ASSERT_FALSE(below.has_value()) << row.key;
+      EXPECT_NE(below.error().find("below the least value"), std::string::npos) << below.error();
+    }
+    EXPECT_EQ(settings, before) << row.key;
+  }
+}
+
+TEST(SettingsSchema, RefusesNonsenseInASentence) {
+  const struct {
+    std::string_view key, text, sentence;
+  } kCases[] = {
+      {"pool.workers", "0", "pool.workers: '0' is below the least value, 1"},
+      {"pool.workers", "4294967297", "pool.workers: is too large"},
+      {"pool.workers", "two", "pool.workers: 'two' is not a whole number"},
+      {"sessions.idle_ttl", "-5s", "sessions.idle_ttl: '-5s' is negative"},
+      {"sessions.idle_ttl", "0", "sessions.idle_ttl: '0' is below the least value, 1ms"},
+      {"calls.retry_budget", "1.5", "calls.retry_budget: '1.5' is above the greatest value, 1"},
+      {"sessions.store", "redis:", "sessions.store: must be memory or sqlite:PATH"},
+      {"workers.python", "", "workers.python: must not be empty"},
+      {"server.listen", "", "server.listen: needs at least 1 elements"},
+      {"server.listen", "8080", "server.listen: '8080' is neither host:port nor unix:/path"},
+      {"session.idle_ttl", "5s", "unknown key 'session.idle_ttl'; did you mean sessions.idle_ttl?"},
+      {"pool.worker", "5", "unknown key 'pool.worker'; did you mean pool.workers?"},
+  };
+  for (const auto& c : kCases) {
+    Settings settings;
+    const auto set = set_setting(settings, c.key, c.text);
+    ASSERT_FALSE(set.has_value()) << c.key;
+    EXPECT_EQ(set.error(), c.sentence);
+    EXPECT_EQ(settings, Settings{});
+  }
+}
+
+TEST(SettingsSchema, NeverRepeatsASecretInAnError) {
+  Settings settings;
+  const auto set = set_setting(settings, "server.token", "hunter2 with blanks");
+  ASSERT_FALSE(set.has_value());
+  EXPECT_EQ(set.error().find("hunter2"), std::string::npos) << set.error();
+  const auto longer = set_setting(settings, "server.token", std::string(5000, 'h'));
+  ASSERT_FALSE(longer.has_value());
+  EXPECT_EQ(longer.error(), "server.token: is longer than 4096 bytes");
+}
+
+TEST(SettingsSchema, SeesSettingsThatContradictEachOther) {
+  Settings settings;
+  settings.pool.workers = 2;
+  settings.pool.min_ready = 3;
+  settings.calls.deadline = 2h;
+  settings.server.listen = {"unix:/run/k.sock", "0.0.0.0:80"};
+  const auto conflicts = check_settings(settings);
+  ASSERT_EQ(conflicts.size(), 3u);
+  EXPECT_EQ(conflicts[0].why, "pool.min_ready (3) is more than pool.workers (2)");
+  EXPECT_EQ(conflicts[1].why, "calls.deadline (2h) is longer than calls.deadline_max (1h)");
+  EXPECT_EQ(conflicts[2].key, "server.token");
+  settings.server.token = "t";
+  settings.calls.deadline = 1h;
+  settings.pool.min_ready = 2;
+  EXPECT_TRUE(check_settings(settings).empty()) << "equal is allowed";
+}
+
+TEST(SettingsSchema, KnowsListenAddressesAndWhichOfThemAreLocal) {
+  for (const std::string_view good : {"127.0.0.1:8080", "localhost:0", "[::1]:1", "unix:/a",
+                                      "0.0.0.0:65535", "my-host.example:80"}) {
+    EXPECT_TRUE(check_listen(good).has_value()) << good;
+  }
+  const std::string long_path = "unix:/" + std::string(107, 'x');
+  const std::string_view kBad[] = {"",           ":80",         "host",   "host:", "host:x",
+                                   "host:65536", "host:-1",     "::1:80", "unix:", "unix:rel",
+                                   "a b:80",     "http://x:80", long_path};
+  for (const std::string_view bad : kBad) {
+    EXPECT_FALSE(check_listen(bad).has_value()) << bad;
+  }
+  EXPECT_TRUE(
+      check_listen(std::string_view(long_path).substr(0, long_path.size() - 1)).has_value());
+  for (const std::string_view local :
+       {"127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1", "unix:/a"}) {
+    EXPECT_TRUE(is_local_listen(local)) << local;
+  }
+  for (const std::string_view open :
+       {"0.0.0.0:1", "[::]:1", "example.org:1", "127.0.0.example.org:1", "127.evil.example.org:1",
+        "10.0.0.1:1"}) {
+    EXPECT_FALSE(is_local_listen(open)) << open;
+  }
+}
+
+}  // namespace
+}  // namespace keelback
