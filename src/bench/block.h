@@ -1,0 +1,43 @@
+// One lifecycle block: base and head each start a fresh pool, are measured in alternating windows,
+// lose a worker, and stop. One observation of every metric for each side.
+//
+// A fair coin decides who goes first at every step that could favour the first: nothing else makes
+// the signs of the scores exchangeable, which is what the test stands on.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/prng.h"
+
+namespace keelback::bench {
+
+struct BlockOptions {
+  std::string base_program, head_program;
+  std::string app = "keelback.apps.bench";
+  std::string function = "noop";
+  std::string payload = "[1]";
+  std::uint32_t workers = 2;
+  int windows = 6;  // a side
+  double window_ms = 40;
+  double settle_ms = 10;  // discarded, before the first window of each side
+  int cpu = -1;           // pin both sides there; -1: wherever the kernel likes
+  bool own_app = true;    // false: a user's application; no recovery, no session metrics
+  nlohmann::json base_start = nlohmann::json::object();  // more for the start order, e.g. env
+  nlohmann::json head_start = nlohmann::json::object();
+};
+
+struct Block {
+  bool head_first = false;
+  std::map<std::string, double> base, head;  // by metric or counter id
+  std::map<std::string, double> score;       // ln(head / base), sign turned so that + is worse
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> base_buckets, head_buckets;  // ns, count
+};
+
+std::expected<Block, std::string> run_block(const BlockOptions& options, Prng& prng);
+
+}  // namespace keelback::bench
