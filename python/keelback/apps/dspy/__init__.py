@@ -4,7 +4,8 @@ Callers configure a language model once for the pool, create programs in their s
 them. A session's state holds definitions only (JSON), so its programs build on whichever worker has the
 session, after a restore or a move too. The model's configuration lives in memory that all workers of the
 pool share (`shared.py` says what it survives); KEELBACK_DSPY_LM may hold one to begin with: a JSON object of
-configure_lm's arguments. Keys stand in no log, reply or listing.
+configure_lm's arguments. Keys stand in no log, reply or listing. KEELBACK_DSPY_LOG=info makes a line of every
+execution (which program, which session; never what was asked), so that a dead worker's last lines say what it was doing.
 """
 
 import os
@@ -78,12 +79,16 @@ class _Worker:
 
 
 _worker = _Worker()
+_log = logging.getLogger(__name__)
 
 
 @keelback.setup
 def load():
     """In the zygote: pays for what DSPy imports and builds lazily, so that no worker's first call does."""
     logging.getLogger("dspy").setLevel(logging.WARNING)
+    if not _log.handlers:
+        _log.addHandler(logging.StreamHandler())
+        _log.setLevel(os.environ.get("KEELBACK_DSPY_LOG", "warning").upper())
     # The cache on disk would open 48 files that every worker then shares; answers are cached in memory.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True, memory_max_entries=_CACHED_ANSWERS_MAX)
     tools.load_from_environment()
@@ -182,6 +187,7 @@ def create_program(
 def execute_program(id: str, inputs: dict) -> dict:
     """Runs a program of the caller's session. Replies {"program", "outputs", "reasoning", "steps", "usage"}."""
     program = _program(id)
+    _log.info("execute_program %r of session %r", id, keelback.session().id)
     try:
         answer = _run(program["definition"], inputs)
     except Exception:
