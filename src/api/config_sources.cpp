@@ -1,0 +1,238 @@
+#include "api/config_sources.h"
+
+#include <sys/stat.h>
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+#include "base/nearest.h"
+#include "base/settings_schema.h"
+#include "base/settings_text.h"
+
+namespace keelback::api {
+namespace {
+
+constexpr std::size_t kFileMax = 1 << 20;
+
+// KEELBACK_* variables with a meaning of their own: test switches, client settings, and what the
+// supervisor tells the processes that it starts. Settings with these names do not exist.
+constexpr std::array<std::string_view, 13> kOtherVariables = {
+    "KEELBACK_BACKEND",   "KEELBACK_LEVEL",       "KEELBACK_TIMEOUTS",   "KEELBACK_URL",
+    "KEELBACK_TOKEN",     "KEELBACK_WORKER",      "KEELBACK_PYTHON_DIR", "KEELBACK_LIBEXEC_DIR",
+    "KEELBACK_SHARED_FD", "KEELBACK_VENV_PYTHON", "KEELBACK_BUILD_DIR",  "KEELBACK_SANITIZE",
+    "KEELBACK_OWNER",
+};
+// The tests' own: they mark the processes that a test starts.
+constexpr std::string_view kTestPrefix = "KEELBACK_TEST_";
+
+std::string position(const std::string& name, const toml::source_region& source, bool column) {
+  std::string text = name + ":" + std::to_string(source.begin.line);
+  if (column) text += ":" + std::to_string(source.begin.column);
+  return text;
+}
+
+// A TOML value as the schema's text; nullopt: a kind of value that no setting has.
+std::optional<std::string> text_of(const toml::node& node) {
+  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
+  if (const auto* number = node.as_floating_point()) return format_number(number->get());
+  if (const auto* truth = node.as_boolean()) return truth->get() ? "true" : "false";
+  return std::nullopt;
+}
+
+// An array of texts as a list; an element that would become two is refused.
+std::expected<std::string, std::string> list_of(const toml::array& array) {
+  std::vector<std::string> list;
+  for (const toml::node& element : array) {
+    const auto* text = element.as_string();
+    if (text == nullptr) return std::unexpected(std::string("takes a list of texts"));
+    if (text->get().find(',') != std::string::npos) {
+      return std::unexpected(std::string("an element of the list may not contain a comma"));
+    }
+    list.push_back(text->get());
+  }
+  return format_list(list);
+}
+
+class TomlReader {
+ public:
+  explicit TomlReader(const std::string& name) : name_(name) {}
+
+  void table(const toml::table& table, const std::string& prefix) {
+    for (const auto& [key, node] : table) {
+      const std::string full = prefix + std::string(key.str());
+      if (const SettingRow* row = find_setting(full)) {
+        value(*row, node);
+      } else if (const auto* inner = node.as_table(); inner != nullptr && is_section(full)) {
+        this->table(*inner, full + ".");
+      } else {
+        problem(full, node.source(), unknown(full, node.is_table()));
+      }
+    }
+  }
+
+  ConfigSource source;
+  ConfigProblems problems;
+
+ private:
+  static bool is_section(std::string_view name) {
+    return std::any_of(
+        settings_schema().begin(), settings_schema().end(),
+        [&](const SettingRow& row) { return row.key.substr(0, row.key.find('.')) == name; });
+  }
+  static std::string unknown(const std::string& full, bool is_table) {
+    if (!is_table || full.find('.') != std::string::npos) return unknown_setting(full);
+    std::vector<std::string_view> sections;
+    for (const SettingRow& row : settings_schema()) {
+      const std::string_view section = row.key.substr(0, row.key.find('.'));
+      if (sections.empty() || sections.back() != section) sections.push_back(section);
+    }
+    return "unknown section [" + full + "]; did you mean [" + std::string(nearest(full, sections)) +
+           "]?";
+  }
+  void problem(const std::string& key, const toml::source_region& at, std::string why) {
+    problems.push_back({position(name_, at, true), key, std::move(why)});
+  }
+  void value(const SettingRow& row, const toml::node& node) {
+    const std::string key(row.key);
+    std::optional<std::string> text;
+    if (const auto* array = node.as_array(); array != nullptr && row.type == SettingType::kList) {
+      const auto list = list_of(*array);
+      if (!list) return problem(key, node.source(), key + ": " + list.error());
+      text = *list;
+    } else {
+      text = text_of(node);
+    }
+    if (!text) {
+      return problem(key, node.source(),
+                     key + ": takes a " + std::string(to_string(row.type)) + ", not this");
+    }
+    ConfigProblems found;
+    add_setting(source.layer, found, key, *text, position(name_, node.source(), false));
+    for (ConfigProblem& p : found) problem(key, node.source(), std::move(p.why));
+  }
+
+  const std::string& name_;  // outlives the reader
+};
+
+}  // namespace
+
+std::string to_string(const ConfigProblem& problem) {
+  return problem.where.empty() ? problem.why : problem.where + ": " + problem.why;
+}
+
+void add_setting(ConfigLayer& layer, ConfigProblems& problems, std::string_view key,
+                 std::string_view text, std::string where) {
+  Settings scratch;
+  if (auto ok = set_setting(scratch, key, text); !ok) {
+    problems.push_back({std::move(where), std::string(key), ok.error()});
+    return;
+  }
+  layer[std::string(key)] = {find_setting(key)->get(scratch), std::move(where)};
+}
+
+std::expected<ConfigSource, ConfigProblems> read_config_text(std::string_view toml,
+                                                             const std::string& name) {
+  TomlReader reader(name);
+  try {
+    const toml::table table = toml::parse(toml, std::string_view(name));
+    reader.table(table, "");
+  } catch (const toml::parse_error& error) {
+    return std::unexpected(ConfigProblems{
+        {position(name, error.source(), true), "", std::string(error.description())}});
+  }
+  if (!reader.problems.empty()) return std::unexpected(std::move(reader.problems));
+  return std::move(reader.source);
+}
+
+std::expected<ConfigSource, ConfigProblems> read_config_file(const std::string& path) {
+  const auto fail = [&](std::string why) {
+    return std::unexpected(ConfigProblems{{path, "", std::move(why)}});
+  };
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) {
+    return fail("the configuration file cannot be read: " +
+                std::error_code(errno, std::generic_category()).message());
+  }
+  if (!S_ISREG(status.st_mode)) return fail("the configuration is not a regular file");
+  if (status.st_size > static_cast<off_t>(kFileMax)) {
+    return fail("the configuration file is larger than 1MiB");
+  }
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kFileMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file.is_open() || file.bad()) return fail("the configuration file cannot be read");
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (text.size() > kFileMax) return fail("the configuration file is larger than 1MiB");
+
+  auto source = read_config_text(text, path);
+  if (source && (status.st_mode & (S_IRGRP | S_IROTH)) != 0) {
+    for (const SettingRow& row : settings_schema()) {
+      if (!row.secret || !source->layer.contains(row.key)) continue;
+      source->warnings.push_back(path + " holds " + std::string(row.key) +
+                                 " and can be read by others; chmod 600 it");
+    }
+  }
+  return source;
+}
+
+std::string environment_name(std::string_view key) {
+  std::string name = "KEELBACK_";
+  for (const char c : key) {
+    name += c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+std::expected<ConfigSource, ConfigProblems> read_config_environment(
+    const Environment& environment) {
+  std::map<std::string, std::string_view> known;
+  for (const SettingRow& row : settings_schema()) known[environment_name(row.key)] = row.key;
+  std::vector<std::string_view> names(kOtherVariables.begin(), kOtherVariables.end());
+  for (const auto& [name, key] : known) names.push_back(name);
+
+  ConfigSource source;
+  ConfigProblems problems;
+  for (const auto& [name, value] : environment) {
+    if (!name.starts_with("KEELBACK_") || name.starts_with(kTestPrefix)) continue;
+    if (const auto found = known.find(name); found != known.end()) {
+      add_setting(source.layer, problems, found->second, value, name);
+    } else if (std::find(kOtherVariables.begin(), kOtherVariables.end(), name) ==
+               kOtherVariables.end()) {
+      source.warnings.push_back("the environment variable " + name.substr(0, 100) +
+                                " is not known and ignored; did you mean " +
+                                std::string(nearest(name, names)) + "?");
+    }
+  }
+  if (!problems.empty()) return std::unexpected(std::move(problems));
+  return source;
+}
+
+std::expected<ConfigSource, ConfigProblems> read_config_flags(
+    const std::vector<ConfigFlag>& flags) {
+  ConfigSource source;
+  ConfigProblems problems;
+  for (const ConfigFlag& flag : flags) {
+    add_setting(source.layer, problems, flag.key, flag.value, flag.where);
+  }
+  if (!problems.empty()) return std::unexpected(std::move(problems));
+  return source;
+}
+
+std::expected<ConfigFlag, std::string> split_assignment(std::string_view text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    // What was pasted may be a secret: only a key that we know is repeated.
+    const std::string key = find_setting(text) != nullptr ? std::string(text) : "KEY";
+    return std::unexpected("write " + key + "=VALUE, for example pool.workers=4");
+  }
+  return ConfigFlag{std::string(text.substr(0, equals)), std::string(text.substr(equals + 1)),
+                    "--set"};
+}
+
+}  // namespace keelback::api

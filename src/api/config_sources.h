@@ -1,0 +1,65 @@
+// Where settings come from before they are put on top of each other: the TOML file, the
+// environment, flags. Each source is read as a whole: every problem is found, not only the first.
+#pragma once
+
+#include <expected>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keelback::api {
+
+// Something wrong with what the user wrote; never holds a secret's value.
+struct ConfigProblem {
+  std::string where;  // "keelback.toml:3:1", "KEELBACK_POOL_WORKERS", "--set"; may be empty
+  std::string key;    // empty: not about one key
+  std::string why;    // a sentence
+};
+std::string to_string(const ConfigProblem& problem);  // "where: why"
+
+struct ConfigEntry {
+  std::string value;  // canonical text, as the schema writes it
+  std::string where;  // "keelback.toml:3", "KEELBACK_POOL_WORKERS", "--workers", "PATCH"
+  friend bool operator==(const ConfigEntry&, const ConfigEntry&) = default;
+};
+using ConfigLayer = std::map<std::string, ConfigEntry, std::less<>>;
+
+struct ConfigSource {
+  ConfigLayer layer;
+  std::vector<std::string> warnings;  // sentences
+};
+using ConfigProblems = std::vector<ConfigProblem>;
+
+// Puts key = text, checked and in canonical form, into the layer; else adds to the problems.
+void add_setting(ConfigLayer& layer, ConfigProblems& problems, std::string_view key,
+                 std::string_view text, std::string where);
+
+// name: what positions in messages are relative to, usually the path as the user gave it.
+[[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_text(std::string_view toml,
+                                                                           const std::string& name);
+// A regular file of at most 1 MiB.
+[[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_file(const std::string& path);
+
+// KEELBACK_SECTION_KEY. Variables of ours that are no settings are left alone, any other KEELBACK_*
+// is warned about with the nearest setting's name.
+using Environment = std::vector<std::pair<std::string, std::string>>;
+[[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_environment(
+    const Environment& environment);
+// "sessions.idle_ttl" -> "KEELBACK_SESSIONS_IDLE_TTL"
+std::string environment_name(std::string_view key);
+
+struct ConfigFlag {
+  std::string key;
+  std::string value;
+  std::string where;  // "--set", "--workers"
+};
+// The last of several flags for one key counts.
+[[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_flags(
+    const std::vector<ConfigFlag>& flags);
+// "key=value" -> its halves; an error is a sentence.
+[[nodiscard]] std::expected<ConfigFlag, std::string> split_assignment(std::string_view text);
+
+}  // namespace keelback::api
