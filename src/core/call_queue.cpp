@@ -1,0 +1,95 @@
+#include "core/call_queue.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/check.h"
+
+namespace keelback::core {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr Duration kRetryAfterMin = 1ms;
+constexpr Duration kRetryAfterMax = 30s;
+constexpr Duration kServiceGuess = 50ms;  // before the first call has ended
+constexpr Duration kNoWorker = 1s;        // nothing serves at the moment
+
+}  // namespace
+
+Duration CallQueue::delay(Time now, Priority priority) const {
+  const Call* first = shared_.first_of(priority);
+  return first ? now - first->head_since : Duration{0};
+}
+
+bool CallQueue::too_slow(Time now, Priority priority) const {
+  if (limits_.delay_max <= Duration{0}) return false;
+  Duration limit = limits_.delay_max;
+  if (priority == Priority::kLow) limit /= 2;
+  if (priority == Priority::kHigh) limit *= 2;
+  return delay(now, priority) > limit;
+}
+
+Duration CallQueue::retry_after(std::uint32_t workers_up) const {
+  if (workers_up == 0) return kNoWorker;
+  const double service = service_ns_ > 0 ? service_ns_ : static_cast<double>(kServiceGuess.count());
+  const double work = (static_cast<double>(waiting_) + 1) * service / workers_up;
+  const double bounded = std::min(work, static_cast<double>(kRetryAfterMax.count()));
+  return std::max(kRetryAfterMin, Duration{static_cast<Duration::rep>(bounded)});
+}
+
+void CallQueue::observe_service(Duration ran) {
+  const auto sample = static_cast<double>(std::max<Duration::rep>(ran.count(), 1));
+  service_ns_ = service_ns_ == 0 ? sample : service_ns_ + (sample - service_ns_) / 16;
+}
+
+Priority CallQueue::rank_of(const Lane& lane) {
+  for (int i = 0; i < 3; ++i) {
+    if (lane.by_priority[i] > 0) return static_cast<Priority>(i);
+  }
+  return Priority::kLow;
+}
+
+void CallQueue::rerank(Lane& lane) {
+  if (lane.waiting.empty()) return;
+  Call& head = lane.waiting.front();
+  const Priority rank = rank_of(lane);
+  if (!head.is_head || head.rank == rank) return;
+  if (RunQueue* queue = head.queue) {
+    queue->remove(head);
+    head.rank = rank;
+    queue->insert(head);
+  } else {
+    head.rank = rank;
+  }
+}
+
+void CallQueue::append(Lane& lane, Call& call) {
+  lane.waiting.push_back(call);
+  ++lane.by_priority[static_cast<int>(call.priority)];
+  rerank(lane);
+}
+
+void CallQueue::put_back(Lane& lane, Call& call) {
+  CHECK(lane.waiting.empty() || !lane.waiting.front().is_head);
+  lane.waiting.push_front(call);
+  ++lane.by_priority[static_cast<int>(call.priority)];
+}
+
+void CallQueue::remove(Lane& lane, Call& call) {
+  dequeue(call);
+  call.is_head = false;
+  lane.waiting.erase(lane.waiting.iterator_to(call));
+  --lane.by_priority[static_cast<int>(call.priority)];
+  rerank(lane);
+}
+
+void CallQueue::make_head(Call& call, const Lane* lane, Time now) {
+  call.is_head = true;
+  call.rank = lane ? rank_of(*lane) : call.priority;
+  if (call.stamp == 0) {
+    call.stamp = ++stamps_;
+    call.head_since = now;
+  }
+}
+
+}  // namespace keelback::core

@@ -1,0 +1,120 @@
+// Where calls wait. Every session has a lane, first in, first out; only the head of a lane competes
+// for a worker. A stateless call is its own head. Heads stand in run queues: one that any worker
+// may serve from, and one per worker for the sessions that are bound to it.
+//
+// Order among heads: rank first (the highest priority in the lane), then the stamp it got when it
+// became a head. So sessions take turns, and a lane of a hundred calls delays nobody by a hundred.
+//
+// Bounds: `queue_max` calls wait in the pool, `lane_max` in one session, and newcomers that any
+// worker could serve are shed while such calls of their priority wait longer than `delay_max`.
+#pragma once
+
+#include <boost/intrusive/set.hpp>
+#include <cstdint>
+#include <optional>
+
+#include "base/time.h"
+#include "core/call.h"
+
+namespace keelback::core {
+
+struct HeadOrder {
+  bool operator()(const Call& a, const Call& b) const {
+    return a.rank != b.rank ? a.rank < b.rank : a.stamp < b.stamp;
+  }
+};
+
+class RunQueue {
+ public:
+  void insert(Call& head) {
+    tree_.insert(head);
+    head.queue = this;
+  }
+  void remove(Call& head) {
+    tree_.erase(tree_.iterator_to(head));
+    head.queue = nullptr;
+  }
+  Call* top() { return tree_.empty() ? nullptr : &*tree_.begin(); }
+  const Call* top() const { return tree_.empty() ? nullptr : &*tree_.begin(); }
+  // The first head of exactly this rank.
+  const Call* first_of(Priority rank) const {
+    const auto found = tree_.lower_bound(rank, ByRank{});
+    return found != tree_.end() && found->rank == rank ? &*found : nullptr;
+  }
+  bool empty() const { return tree_.empty(); }
+  std::size_t size() const { return tree_.size(); }
+  void clear() { tree_.clear(); }
+  template <class Visit>
+  void each(Visit visit) const {
+    for (const Call& call : tree_) visit(call);
+  }
+
+ private:
+  struct ByRank {
+    bool operator()(const Call& a, Priority b) const { return a.rank < b; }
+    bool operator()(Priority a, const Call& b) const { return a < b.rank; }
+  };
+  boost::intrusive::set<
+      Call,
+      boost::intrusive::member_hook<
+          Call, boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>>,
+          &Call::queue_hook>,
+      boost::intrusive::compare<HeadOrder>>
+      tree_;
+};
+
+class CallQueue {
+ public:
+  struct Limits {
+    std::uint32_t queue_max;
+    std::uint32_t lane_max;
+    Duration delay_max;  // 0: never shed on delay
+  };
+  explicit CallQueue(Limits limits) : limits_(limits) {}
+
+  RunQueue& shared() { return shared_; }
+  const RunQueue& shared() const { return shared_; }
+  void set_limits(Limits limits) { limits_ = limits; }
+
+  // ---- bounds, for a newcomer that would have to wait
+  bool full() const { return waiting_ >= limits_.queue_max; }
+  bool lane_full(const Lane& lane) const { return lane.waiting.size() >= limits_.lane_max; }
+  // Low priority is shed at half of delay_max, high at twice of it.
+  bool too_slow(Time now, Priority priority) const;
+  Duration delay(Time now, Priority priority) const;
+  // When a refused caller should come back: what waits, over how fast it goes.
+  Duration retry_after(std::uint32_t workers_up) const;
+  // A worker was held for `ran` by one call.
+  void observe_service(Duration ran);
+
+  // ---- waiting
+  // Every call that waits, backs off or is joined is counted once.
+  void count_in() { ++waiting_; }
+  void count_out() { --waiting_; }
+  std::uint32_t waiting() const { return waiting_; }
+
+  // Into its lane, at the end or (a call handed back by a dead worker) at the front.
+  void append(Lane& lane, Call& call);
+  void put_back(Lane& lane, Call& call);
+  // Out of its lane. It may have been the head: make_head() the next one then.
+  void remove(Lane& lane, Call& call);
+  // Stamps a call as the head of its lane (or on its own, without one). A call handed back keeps
+  // its stamp.
+  void make_head(Call& call, const Lane* lane, Time now);
+  void enqueue(RunQueue& queue, Call& head) { queue.insert(head); }
+  void dequeue(Call& head) {
+    if (head.queue) head.queue->remove(head);
+  }
+
+ private:
+  static Priority rank_of(const Lane& lane);
+  void rerank(Lane& lane);
+
+  Limits limits_;
+  RunQueue shared_;
+  std::uint32_t waiting_ = 0;
+  std::uint64_t stamps_ = 0;
+  double service_ns_ = 0;  // exponentially weighted mean, 1/16 a sample; 0: nothing seen yet
+};
+
+}  // namespace keelback::core

@@ -1,0 +1,19 @@
+// What the pool counts for ever. accepted = in flight + the sum of outcomes, at every moment.
+#pragma once
+
+#include <cstdint>
+
+#include "keelback/outcome.h"
+
+namespace keelback::core {
+
+struct Counters {
+  std::uint64_t accepted = 0;
+  std::uint64_t outcomes[kOutcomeKinds] = {};
+  std::uint64_t opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0;
+  std::uint64_t restarts = 0;
+  std::uint64_t retries = 0;
+  std::uint64_t abandoned = 0;
+};
+
+}  // namespace keelback::core

@@ -1,0 +1,38 @@
+#include "core/ladder.h"
+
+#include "base/check.h"
+
+namespace keelback::core {
+namespace {
+
+constexpr int percent(Rung rung) {
+  switch (rung) {
+    case Rung::kNone:
+    case Rung::kCancel:
+      return 0;
+    case Rung::kInterrupt:
+      return 25;
+    case Rung::kDump:
+      return 60;
+    case Rung::kKill:
+      return 75;
+    case Rung::kGiveUp:
+      return 100;
+  }
+  return 100;
+}
+
+}  // namespace
+
+Rung next_rung(Rung rung) {
+  CHECK(rung != Rung::kGiveUp);
+  return static_cast<Rung>(static_cast<std::uint8_t>(rung) + 1);
+}
+
+Time rung_due(Rung rung, Time deadline, Duration grace) {
+  return deadline + grace / 100 * percent(rung);
+}
+
+Duration exit_allowance(Duration grace) { return grace - grace / 100 * percent(Rung::kKill); }
+
+}  // namespace keelback::core

@@ -1,0 +1,100 @@
+// A legal driver without processes, for tests: it performs the pool's actions on paper, aborts the
+// test when the pool asks for something it may not, and writes every action down as a line.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/action.h"
+#include "core/event.h"
+#include "core/pool.h"
+
+namespace keelback::core {
+
+struct ModelCall {
+  std::string function;
+  std::string session;
+  bool resolved = false;
+  std::uint64_t order = 0;         // of submission
+  std::optional<WorkerId> worker;  // where it runs
+  std::uint32_t dispatches = 0;
+  Time accepted;
+  Resolve outcome;
+};
+
+struct ModelWorker {
+  bool ready = false;
+  bool stopping = false;
+  bool killed = false;
+  bool abandoned = false;
+  CallId call;
+};
+
+class ModelDriver {
+ public:
+  explicit ModelDriver(Settings settings = {}, std::uint64_t seed = 1);
+
+  // ---- events; each checks the pool's invariants afterwards
+  void handle(const Event& event);
+  // Time passes, with a Tick whenever the pool asked for one.
+  void advance(Duration by) { advance_to(now + by); }
+  void advance_to(Time until);
+
+  CallSubmitted request(std::string_view function = "f", std::string_view session = {});
+  CallId submit(const CallSubmitted& event);
+  CallId submit(std::string_view function = "f", std::string_view session = {}) {
+    return submit(request(function, session));
+  }
+  void announce(std::vector<FunctionSpec> functions);
+  void announce(std::initializer_list<std::string_view> names);
+  void ready(WorkerId worker);
+  // Announces "f" and makes every starting worker ready.
+  void warm_up();
+  void reply(CallId call, ReplyKind kind = ReplyKind::kOk, bool clean = true);
+  // The worker dies of `cause`; started: its mark names the call it has.
+  void exit(WorkerId worker, bool started = true, std::string cause = "signal");
+  void fail_start(WorkerId worker, std::string step = "setup");
+  void configure(const Settings& settings) { handle(ConfigChanged{settings}); }
+
+  // ---- what came of it
+  bool resolved(CallId call) const { return calls.at(call.value).resolved; }
+  // The outcome's word, "waiting" or "running".
+  std::string fate(CallId call) const;
+  const Resolve& outcome(CallId call) const;
+  WorkerId worker_of(CallId call) const;
+  std::vector<WorkerId> with(bool ready) const;  // living workers, starting or ready
+  std::vector<WorkerId> living() const;
+  // Lines of the actions since the last take().
+  std::vector<std::string> take();
+  std::size_t count(std::string_view prefix) const;  // lines so far that begin so
+
+  Time now{};
+  Pool pool;
+  std::map<std::uint64_t, ModelCall> calls;
+  std::map<WorkerId, ModelWorker> workers;
+  std::vector<std::string> log;
+  std::vector<Notice> notices;
+  bool drained = false;
+
+ private:
+  void perform(const Action& action);
+  void on(const Dispatch& action);
+  void on(const Resolve& action);
+  ModelWorker& alive(WorkerId worker);
+
+  std::uint64_t next_call_ = 1;
+  std::size_t taken_ = 0;
+  std::map<std::string, std::uint64_t> last_started_;  // session -> submission order
+  std::map<std::uint64_t, std::pair<WorkerId, std::uint32_t>> homes_;  // birth -> worker, epoch
+};
+
+std::string to_line(const Action& action);
+std::string to_text(WorkerId worker);
+
+}  // namespace keelback::core

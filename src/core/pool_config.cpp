@@ -1,0 +1,140 @@
+// What operators ask for: new settings, a new size, new functions, an end.
+#include <algorithm>
+#include <utility>
+
+#include "core/pool_impl.h"
+#include "core/wording.h"
+
+namespace keelback::core {
+namespace {
+
+bool same(const FunctionSpec& a, const FunctionSpec& b) {
+  return a.name == b.name && a.idempotent == b.idempotent && a.stream == b.stream &&
+         a.timeout == b.timeout && a.max_workers == b.max_workers;
+}
+
+}  // namespace
+
+std::vector<Call*> Pool::Impl::calls_in_order() const {
+  std::vector<Call*> calls;
+  calls.reserve(calls_.size());
+  for (const auto& [id, call] : calls_) calls.push_back(call);
+  std::sort(calls.begin(), calls.end(), [](const Call* a, const Call* b) { return a->id < b->id; });
+  return calls;
+}
+
+void Pool::Impl::on(const ConfigChanged& event) {
+  // An expiry that could be observed until now is final, whatever the new values say.
+  sweep(sessions_.attached() + 1);
+  const Duration grace = settings_.calls.grace;
+  settings_ = event.settings;
+  queue_.set_limits(
+      {settings_.pool.queue_max, settings_.sessions.queue_max, settings_.pool.queue_delay_max});
+  sessions_.set_limits({settings_.sessions.idle_ttl, settings_.sessions.max_age});
+  tombstones_.set_limits({settings_.sessions.tombstone_ttl, settings_.sessions.max});
+  workers_.each([this](Worker& worker) { arm(worker); });
+  if (grace != settings_.calls.grace) {
+    workers_.each([this](Worker& worker) {
+      if (worker.running && worker.running->rung != Rung::kNone) {
+        timers_.arm(*worker.running, running_due(*worker.running));
+      }
+    });
+  }
+  resize();
+  refresh_readiness();
+}
+
+void Pool::Impl::resize() {
+  workers_.resize(settings_.pool.workers);
+  for (const auto& slot : workers_.slots()) {
+    if (slot->wanted) {
+      refill(*slot, Duration{0});
+      continue;
+    }
+    timers_.disarm(*slot);
+    if (Worker* next = std::exchange(slot->next, nullptr)) kill(*next, EndCause::kDrained);
+    if (Worker* worker = std::exchange(slot->current, nullptr)) {
+      if (worker->ready_once) {
+        drain_worker(*worker);
+      } else {
+        kill(*worker, EndCause::kDrained);
+      }
+    }
+  }
+}
+
+void Pool::Impl::on(const FunctionsAnnounced& event) {
+  const bool unchanged =
+      functions_.announced() && std::equal(announced_.begin(), announced_.end(),
+                                           event.functions.begin(), event.functions.end(), same);
+  if (unchanged) return;
+  announced_ = event.functions;
+  const std::vector<Call*> calls = calls_in_order();
+  functions_.announce(event.functions);
+  for (Call* call : calls) {
+    if (call->state == CallState::kRunning) continue;
+    if (!call->function->known) {
+      Ending ending;
+      ending.kind = OutcomeKind::kUnknownFunction;
+      ending.message = "The application has no function \"" + call->function->spec.name + "\".";
+      end_waiting(*call, std::move(ending));
+      continue;
+    }
+    // Taken on trust until now: its function's own terms apply from here on.
+    call->idempotent = call->asked_idempotent || call->function->spec.idempotent;
+    set_deadline(*call);
+    if (call->state != CallState::kBackingOff) timers_.arm(*call, std::max(now_, call->deadline));
+  }
+  functions_.each([this](Function& function) { note_room(function); });
+}
+
+// ---- drain
+
+void Pool::Impl::on(const DrainRequested& event) {
+  const Time until = now_ + std::max(event.limit, Duration{0});
+  if (draining_ && (drain_over_ || (drain_timer_.armed() && drain_timer_.due <= until))) return;
+  if (!draining_) {
+    draining_ = true;
+    not_ready_ = false;
+    for (const auto& slot : workers_.slots()) {
+      if (start_wanted(*slot)) continue;
+      timers_.disarm(*slot);
+    }
+  }
+  timers_.arm(drain_timer_, until);
+  if (until <= now_) {
+    timers_.disarm(drain_timer_);
+    drain_due();
+  }
+}
+
+// The limit has passed: what waits is turned away, what runs is killed.
+void Pool::Impl::drain_due() {
+  drain_over_ = true;
+  for (Call* call : calls_in_order()) {
+    if (call->state == CallState::kRunning) continue;
+    Ending ending;
+    ending.kind = OutcomeKind::kShuttingDown;
+    ending.message = "The pool shut down before this call could start.";
+    end_waiting(*call, std::move(ending));
+  }
+  workers_.each([this](Worker& worker) { kill(worker, EndCause::kDrained); });
+}
+
+void Pool::Impl::advance_drain() {
+  if (drained_ || !calls_.empty()) return;
+  for (const auto& slot : workers_.slots()) timers_.disarm(*slot);
+  workers_.each([this](Worker& worker) {
+    if (worker.ready_once) {
+      stop(worker);
+    } else {
+      kill(worker, EndCause::kDrained);
+    }
+  });
+  if (workers_.size() > 0) return;
+  drained_ = true;
+  timers_.disarm(drain_timer_);
+  emit(Drained{});
+}
+
+}  // namespace keelback::core

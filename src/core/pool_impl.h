@@ -1,0 +1,186 @@
+// The pool's insides: it owns the small deciders and moves calls, workers and sessions between
+// them. Private to pool*.cpp.
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "core/call_queue.h"
+#include "core/counters.h"
+#include "core/crash_loop.h"
+#include "core/function_table.h"
+#include "core/placement.h"
+#include "core/pool.h"
+#include "core/quarantine.h"
+#include "core/retry.h"
+#include "core/session_table.h"
+#include "core/timers.h"
+#include "core/tombstones.h"
+#include "core/worker_table.h"
+
+namespace keelback::core {
+
+// A call that is turned away, or ends without an answer.
+struct Refusal {
+  OutcomeKind kind;
+  std::string message;
+  std::optional<Duration> retry_after;
+  std::shared_ptr<const Death> death;
+};
+
+class Pool::Impl {
+ public:
+  Impl(Settings settings, std::uint64_t seed);
+  ~Impl();
+
+  void handle(Time now, const Event& event, Actions& out);
+  std::optional<Time> next_deadline() const;
+  Stats stats(Time now) const;
+  std::vector<WorkerView> workers(Time now) const;
+  SessionPage sessions(Time now, std::string_view after, std::size_t limit) const;
+  const Settings& config() const { return settings_; }
+  void check_invariants() const;
+
+ private:
+  using DeathPtr = std::shared_ptr<const Death>;
+  // How a call in flight ends.
+  struct Ending {
+    OutcomeKind kind;
+    Effect effect = Effect::kNone;
+    std::string message;
+    std::optional<Duration> retry_after;
+    DeathPtr death;
+    Breaker::Result breaker = Breaker::Result::kNeutral;
+  };
+
+  // ---- pool.cpp: the frame
+  void advance();  // everything that is due
+  void sweep(std::size_t count);
+  template <class A>
+  void emit(A&& action) {
+    out_->emplace_back(std::forward<A>(action));
+  }
+  void notice(Notice::Level level, std::string text);
+
+  // ---- pool_submit.cpp: whether a call comes in
+  void on(const CallSubmitted& event);
+  std::optional<Refusal> check_request(const CallSubmitted& event, Function*& function);
+  std::optional<Refusal> check_function(const CallSubmitted& event, Function& function);
+  std::optional<Refusal> check_session(const CallSubmitted& event, Session*& session);
+  std::optional<Refusal> check_live_session(const CallSubmitted& event, Session& session);
+  std::optional<Refusal> check_queue(const CallSubmitted& event, Function& function,
+                                     const Session* session);
+  void refuse(const CallSubmitted& event, Refusal&& refusal);
+  void accept(const CallSubmitted& event, Function& function, Session* session);
+  void set_deadline(Call& call);
+
+  // ---- pool_calls.cpp: what becomes of a call that is in
+  void on(const CallCancelled& event);
+  void on(const WorkerReplied& event);
+  void on(const StreamMoved& event);
+  void place(Call& head);  // to a worker, to a queue, or into its function's bulkhead
+  void unqueue(Call& head);
+  void dispatch(Worker& worker, Call& call);
+  void take_session(Worker& worker, Call& call, std::optional<SessionTicket>& ticket);
+  void offer(Worker& worker);  // a worker may be free: give it work or make it idle
+  void note_room(Function& function);
+  void use_room();
+  void unpark(Function& function);
+  void leave_queue(Call& call);
+  void end_waiting(Call& call, Ending&& ending);
+  void stop_running(Worker& worker, Call& call);
+  void resolve(Call& call, Ending&& ending);
+  void settle_lane(Session& session);
+  void call_due(Call& call);
+  void climb(Call& call);
+  Time running_due(const Call& call) const;
+  void settle_after_death(Worker& worker, Call& call, bool started, const DeathPtr& death);
+  void hand_back(Call& call, bool retry, Duration pause);
+  Ending timeout_ending(const Call& call, Effect effect) const;
+  Ending reply_ending(const Call& call, ReplyKind kind, bool late) const;
+
+  // ---- pool_sessions.cpp: how sessions end
+  void on(const SessionEnded& event);
+  void end_session(Session& session, SessionTable::Verdict verdict);
+  void end_lane(Session& session, const Ending& ending);
+  void tell_end(const Session& session, SessionEndReason reason);
+  void finish_session(Session& session, SessionEndReason reason);
+  void forget(Session& session);
+  void drop_home(Worker& worker, DeathPtr death);
+  bool restorable(const Session& session) const;
+  core::Ending ending_of(SessionTable::Verdict verdict) const;
+
+  // ---- pool_workers.cpp: the life of workers
+  void on(const StartModeChanged& event);
+  void on(const WorkerReady& event);
+  void on(const WorkerExited& event);
+  void on(const RecycleRequested& event);
+  void on(const ReloadRequested& event);
+  void refill(Slot& slot, Duration pause);
+  void start(Slot& slot);
+  void pump_starts();
+  bool start_wanted(const Slot& slot) const;
+  void worker_due(Worker& worker);
+  void arm(Worker& worker);
+  void recycle(Worker& worker);
+  void advance_reload();
+  void drain_worker(Worker& worker);
+  void maybe_stop(Worker& worker);
+  void stop(Worker& worker);
+  void kill(Worker& worker, EndCause cause);
+  void abandon(Worker& worker);
+  void remove(Worker& worker, Duration pause);
+  void refresh_readiness();
+  Refusal not_ready() const;
+
+  // ---- pool_config.cpp: operators
+  void on(const ConfigChanged& event);
+  void on(const FunctionsAnnounced& event);
+  void on(const DrainRequested& event);
+  void on(const Tick&) {}
+  void resize();
+  void drain_due();
+  void advance_drain();
+  std::vector<Call*> calls_in_order() const;
+
+  Settings settings_;
+  Prng prng_;
+  Time now_{};
+  Actions* out_ = nullptr;  // during handle() only
+  bool begun_ = false;
+
+  Timers timers_;
+  Timer drain_timer_{TimerKind::kPool};
+  Counters counters_;
+  Slab<Call> call_slab_;
+  boost::unordered_flat_map<std::uint64_t, Call*> calls_;
+  FunctionTable functions_;
+  std::vector<FunctionSpec> announced_;
+  std::vector<Function*> room_;  // functions that may have room for parked calls; see use_room()
+  CallQueue queue_;
+  SessionTable sessions_;
+  Tombstones tombstones_;
+  WorkerTable workers_;
+  Placement placement_;
+  CrashLoop crash_loop_;
+  RetryBudget retry_budget_;
+  Quarantine quarantine_;
+
+  bool exec_ = false;
+  std::uint32_t exec_concurrency_ = 1;
+  std::deque<Slot*> start_queue_;
+  std::uint32_t code_ = 0;      // reloads asked for
+  std::uint32_t reloaded_ = 0;  // of those, the last one that is over
+  DeathPtr start_failure_;      // of the last start, while none has succeeded since
+  bool not_ready_ = false;
+  bool draining_ = false;
+  bool drain_over_ = false;  // its limit has passed
+  bool drained_ = false;
+};
+
+}  // namespace keelback::core

@@ -1,0 +1,133 @@
+// How sessions end: idle, too old, ended by an operator, or lost with their worker.
+#include <fmt/format.h>
+
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "core/pool_impl.h"
+#include "core/wording.h"
+
+namespace keelback::core {
+
+core::Ending Pool::Impl::ending_of(SessionTable::Verdict verdict) const {
+  switch (verdict) {
+    case SessionTable::Verdict::kIdleOver:
+      return core::Ending::kIdle;
+    case SessionTable::Verdict::kAgeOver:
+      return core::Ending::kAge;
+    case SessionTable::Verdict::kLost:
+    case SessionTable::Verdict::kLive:
+      break;
+  }
+  return core::Ending::kLost;
+}
+
+// Whether its state can be had elsewhere: the one place that will ask for snapshots.
+bool Pool::Impl::restorable(const Session&) const { return false; }
+
+void Pool::Impl::tell_end(const Session& session, SessionEndReason reason) {
+  if (!session.established || !session.home || !session.home->owner) return;
+  const Worker& worker = *session.home->owner;
+  if (worker.killed || worker.stopping) return;
+  emit(EndSession{worker.id, session.id, session.birth, reason});
+}
+
+void Pool::Impl::forget(Session& session) {
+  Worker* owner = session.home ? session.home->owner : nullptr;
+  if (owner) placement_.before_change(*owner);
+  sessions_.erase(session);
+  if (!owner) return;
+  placement_.after_change(*owner);
+  maybe_stop(*owner);
+}
+
+void Pool::Impl::finish_session(Session& session, SessionEndReason reason) {
+  tell_end(session, reason);
+  forget(session);
+}
+
+// Ends every waiting call of the session.
+void Pool::Impl::end_lane(Session& session, const Ending& ending) {
+  if (!session.lane) return;
+  while (!session.lane->waiting.empty()) {
+    Call& call = session.lane->waiting.front();
+    note_room(*call.function);
+    leave_queue(call);
+    resolve(call, Ending{ending});
+  }
+}
+
+void Pool::Impl::end_session(Session& session, SessionTable::Verdict verdict) {
+  const core::Ending why = ending_of(verdict);
+  const bool lost = why == core::Ending::kLost;
+  Ending ending;
+  ending.kind = lost ? OutcomeKind::kSessionLost : OutcomeKind::kSessionExpired;
+  if (lost && session.home) ending.death = session.home->death;
+  if (session.lane && !session.lane->waiting.empty()) {
+    ending.message = session_over(why, session.id, settings_.sessions.idle_ttl,
+                                  settings_.sessions.max_age, ending.death.get());
+    end_lane(session, ending);
+  }
+  if (!lost) ++counters_.expired;  // losses are counted when the worker dies
+  tombstones_.add(now_, session.id, why, ending.death);
+  if (session.lane && session.lane->running) {
+    session.end_reason = SessionEndReason::kExpired;
+    return sessions_.detach(session);
+  }
+  finish_session(session, SessionEndReason::kExpired);
+}
+
+void Pool::Impl::on(const SessionEnded& event) {
+  Session* session = sessions_.find(event.session);
+  if (!session) return;
+  if (const auto verdict = sessions_.judge(*session, now_);
+      verdict != SessionTable::Verdict::kLive) {
+    return end_session(*session, verdict);
+  }
+  Ending ending;
+  ending.kind = OutcomeKind::kSessionExpired;
+  ending.message =
+      fmt::format("Session \"{}\" was ended by request while this call waited.", event.session);
+  end_lane(*session, ending);
+  ++counters_.ended;
+  if (session->lane && session->lane->running) {
+    session->end_reason = SessionEndReason::kEnded;
+    return sessions_.detach(*session);
+  }
+  finish_session(*session, SessionEndReason::kEnded);
+}
+
+// The worker's sessions have no worker any more: those in which something ran are lost, the others
+// open elsewhere. Idle ones are only marked here; the sweep takes them out.
+void Pool::Impl::drop_home(Worker& worker, DeathPtr death) {
+  placement_.withdraw(worker);
+  Home* home = std::exchange(worker.home, nullptr);
+  if (!home) return;
+  std::vector<Session*> reopen;
+  std::size_t active = home->active.size();
+  counters_.lost += home->idle.size();
+  sessions_.kill_home(*home, std::move(death));
+  for (; active > 0; --active) {
+    Session& session = home->active.front();
+    CHECK(!session.lane->running);
+    if (session.detached) {
+      sessions_.erase(session);
+    } else if (session.established) {
+      ++counters_.lost;
+      end_session(session, SessionTable::Verdict::kLost);
+    } else {
+      if (Call* head = session.lane->waiting.empty() ? nullptr : &session.lane->waiting.front();
+          head && head->queue == &worker.queue) {
+        unqueue(*head);
+        head->is_head = false;
+      }
+      sessions_.unbind(session);
+      reopen.push_back(&session);
+    }
+  }
+  CHECK(worker.queue.empty());
+  for (Session* session : reopen) settle_lane(*session);
+}
+
+}  // namespace keelback::core

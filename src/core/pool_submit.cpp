@@ -1,0 +1,273 @@
+// Whether a call comes in. Every check that can refuse stands before the first change of state.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "core/pool_impl.h"
+#include "core/wording.h"
+
+namespace keelback::core {
+namespace {
+
+constexpr std::size_t kNameMax = 256;  // bytes of a session id, a function name, a key
+
+bool known_function(const Function* function) { return function && function->known; }
+
+}  // namespace
+
+void Pool::Impl::on(const CallSubmitted& event) {
+  if (UNEXPECTED(!event.call || calls_.contains(event.call.value))) return;
+  ++counters_.accepted;
+  retry_budget_.count_call(now_);
+  Function* function = nullptr;
+  Session* session = nullptr;
+  std::optional<Refusal> refusal = check_request(event, function);
+  if (!refusal && !function) function = &functions_.trust(event.function);
+  if (!refusal) refusal = check_function(event, *function);
+  if (!refusal && !event.session.empty()) refusal = check_session(event, session);
+  if (!refusal) refusal = check_queue(event, *function, session);
+  if (refusal) {
+    if (function) {  // a name taken on trust stays only while a call of it waits
+      functions_.acquire(*function);
+      functions_.release(*function);
+    }
+    return refuse(event, std::move(*refusal));
+  }
+  accept(event, *function, session);
+}
+
+std::optional<Refusal> Pool::Impl::check_request(const CallSubmitted& event, Function*& function) {
+  using enum OutcomeKind;
+  if (draining_) {
+    return Refusal{kShuttingDown, "The pool is shutting down and takes no new calls.", {}, {}};
+  }
+  if (event.session.size() > kNameMax || event.function.size() > kNameMax ||
+      event.idempotency_key.size() > kNameMax) {
+    return Refusal{kBadRequest,
+                   "Session ids, function names and idempotency keys have at most 256 bytes.",
+                   {},
+                   {}};
+  }
+  if (event.payload_bytes > settings_.calls.payload_max.count) {
+    return Refusal{kTooLarge,
+                   fmt::format("The arguments have {} bytes; calls.payload_max allows {}.",
+                               event.payload_bytes, settings_.calls.payload_max.count),
+                   {},
+                   {}};
+  }
+  function = functions_.find(event.function);
+  if (functions_.announced() && !known_function(function)) {
+    function = nullptr;
+    return Refusal{kUnknownFunction,
+                   fmt::format("The application has no function \"{}\".", event.function),
+                   {},
+                   {}};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> Pool::Impl::check_function(const CallSubmitted& event, Function& function) {
+  using enum OutcomeKind;
+  if (not_ready_) return not_ready();
+  const Quarantine::Limits held{settings_.quarantine.deaths, settings_.quarantine.ttl};
+  if (quarantine_.holds(now_, event.fingerprint, held)) {
+    return Refusal{
+        kQuarantined,
+        fmt::format("This very request killed {} workers in a row and is quarantined "
+                    "for another {}; release it or change it.",
+                    held.deaths, describe(quarantine_.remaining(now_, event.fingerprint, held))),
+        {},
+        {}};
+  }
+  const Breaker::Limits limits{settings_.breaker.failures, settings_.breaker.window,
+                               settings_.breaker.open_for};
+  if (const auto wait = function.breaker.refusal(now_, limits)) {
+    return Refusal{
+        kCircuitOpen,
+        fmt::format("Function \"{}\" failed too often; its circuit is open.", function.spec.name),
+        wait,
+        {}};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> Pool::Impl::check_session(const CallSubmitted& event, Session*& session) {
+  using enum OutcomeKind;
+  session = sessions_.find(event.session);
+  if (session) {
+    if (const auto verdict = sessions_.judge(*session, now_);
+        verdict != SessionTable::Verdict::kLive) {
+      end_session(*session, verdict);
+      session = nullptr;
+    }
+  }
+  if (session) return check_live_session(event, *session);
+
+  const bool strict = event.affinity.value_or(settings_.sessions.mode) != Affinity::kHint;
+  if (Tombstone* stone = tombstones_.find(now_, event.session)) {
+    const bool tell = event.open == SessionOpen::kExisting ||
+                      (event.open == SessionOpen::kAny && strict && !stone->told);
+    if (tell) {
+      stone->told = true;
+      return Refusal{stone->ending == core::Ending::kLost ? kSessionLost : kSessionExpired,
+                     session_over(stone->ending, event.session, settings_.sessions.idle_ttl,
+                                  settings_.sessions.max_age, stone->death.get()),
+                     {},
+                     stone->death};
+    }
+  }
+  if (event.open == SessionOpen::kExisting) {
+    return Refusal{
+        kBadRequest,
+        fmt::format("There is no session \"{}\", and the call asked for an existing one.",
+                    event.session),
+        {},
+        {}};
+  }
+  if (event.fence) {
+    return Refusal{kStaleEpoch,
+                   fmt::format("Session \"{}\" is not open, so epoch {} of it is gone.",
+                               event.session, event.fence->epoch),
+                   {},
+                   {}};
+  }
+  if (sessions_.attached() >= settings_.sessions.max) {
+    return Refusal{
+        kSessionLimit,
+        fmt::format("All {} sessions (sessions.max) are in use.", settings_.sessions.max),
+        queue_.retry_after(workers_.up()),
+        {}};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> Pool::Impl::check_live_session(const CallSubmitted& event,
+                                                      Session& session) {
+  using enum OutcomeKind;
+  if (event.open == SessionOpen::kNew) {
+    return Refusal{kBadRequest,
+                   fmt::format("Session \"{}\" is open already, and the call asked for a new one.",
+                               event.session),
+                   {},
+                   {}};
+  }
+  if (event.fence && (event.fence->epoch != session.epoch ||
+                      (event.fence->birth != 0 && event.fence->birth != session.birth))) {
+    return Refusal{kStaleEpoch,
+                   fmt::format("Session \"{}\" is at epoch {}, not at the one the call expects.",
+                               event.session, session.epoch),
+                   {},
+                   {}};
+  }
+  const bool in_use = session.lane && !session.lane->empty();
+  if (session.mode == Affinity::kStrictFailFast) {
+    const Worker* home = session.home ? session.home->owner : nullptr;
+    if (in_use || (home && !home->free())) {
+      return Refusal{
+          kSessionBusy,
+          fmt::format("The worker of session \"{}\" is busy (strict_fail_fast).", event.session),
+          {},
+          {}};
+    }
+  }
+  if (in_use && queue_.lane_full(*session.lane)) {
+    return Refusal{kOverloaded,
+                   fmt::format("Session \"{}\" has {} calls waiting (sessions.queue_max).",
+                               event.session, session.lane->waiting.size()),
+                   queue_.retry_after(1),
+                   {}};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> Pool::Impl::check_queue(const CallSubmitted& event, Function& function,
+                                               const Session* session) {
+  Call probe;  // stands for the newcomer: would it start at once?
+  probe.session = const_cast<Session*>(session);
+  probe.fenced = event.fence.has_value();
+  const bool behind = session && session->lane && !session->lane->empty();
+  if (!behind && function.has_room() && placement_.choose(probe)) return std::nullopt;
+  const auto retry_after = queue_.retry_after(workers_.up());
+  if (queue_.full()) {
+    return Refusal{OutcomeKind::kOverloaded,
+                   fmt::format("{} calls are waiting (pool.queue_max).", queue_.waiting()),
+                   retry_after,
+                   {}};
+  }
+  const bool shared = !behind && !Placement::waits_for(probe);
+  if (shared && queue_.too_slow(now_, event.priority)) {
+    return Refusal{OutcomeKind::kOverloaded,
+                   fmt::format("Calls wait {} at the moment (pool.queue_delay_max).",
+                               describe(queue_.delay(now_, event.priority))),
+                   retry_after,
+                   {}};
+  }
+  return std::nullopt;
+}
+
+void Pool::Impl::refuse(const CallSubmitted& event, Refusal&& refusal) {
+  ++counters_.outcomes[static_cast<int>(refusal.kind)];
+  Resolve resolve;
+  resolve.call = event.call;
+  resolve.kind = refusal.kind;
+  resolve.retry_after = refusal.retry_after;
+  resolve.message = std::move(refusal.message);
+  if (refusal.death) resolve.death = *refusal.death;
+  emit(std::move(resolve));
+}
+
+void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session* session) {
+  Call& call = *call_slab_.make();
+  calls_.emplace(event.call.value, &call);
+  call.id = event.call;
+  call.function = &function;
+  functions_.acquire(function);
+  call.priority = event.priority;
+  call.rank = event.priority;
+  call.asked_idempotent = event.idempotent;
+  call.idempotent = event.idempotent || function.spec.idempotent;
+  call.stream = event.stream;
+  call.fenced = event.fence.has_value();
+  call.fingerprint = event.fingerprint;
+  call.accepted = now_;
+  call.caller_limit = event.deadline.value_or(Duration::max());
+  call.probe = function.breaker.enter(
+      {settings_.breaker.failures, settings_.breaker.window, settings_.breaker.open_for});
+  queue_.count_in();
+  set_deadline(call);
+
+  if (!event.session.empty()) {
+    if (session) {
+      sessions_.enter(*session);
+    } else {
+      tombstones_.remove(event.session);
+      session = &sessions_.open(now_, event.session,
+                                event.affinity.value_or(settings_.sessions.mode), prng_.next());
+      ++counters_.opened;
+    }
+    call.session = session;
+    call.birth = session->birth;
+    call.epoch = session->epoch;
+    queue_.append(*session->lane, call);
+  }
+  if (call.deadline <= now_) return end_waiting(call, timeout_ending(call, Effect::kNone));
+  timers_.arm(call, call.deadline);
+  if (!session) {
+    queue_.make_head(call, nullptr, now_);
+    place(call);
+  } else if (&session->lane->waiting.front() == &call && !session->lane->running) {
+    queue_.make_head(call, session->lane, now_);
+    place(call);
+  }
+}
+
+void Pool::Impl::set_deadline(Call& call) {
+  const Duration own = call.function->spec.timeout.value_or(settings_.calls.deadline);
+  const Duration limit = std::min({own, call.caller_limit, settings_.calls.deadline_max});
+  call.own_limit = limit == own;
+  call.deadline = call.accepted + std::max(limit, Duration{0});
+}
+
+}  // namespace keelback::core

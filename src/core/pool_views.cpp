@@ -1,0 +1,155 @@
+// What can be read off the pool, and the checks that tests run after every event.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/check.h"
+#include "core/pool_impl.h"
+#include "core/wording.h"
+
+namespace keelback::core {
+
+Stats Pool::Impl::stats(Time now) const {
+  Stats stats;
+  stats.workers.starting = workers_.count(WorkerState::kStarting);
+  stats.workers.ready = workers_.count(WorkerState::kReady);
+  stats.workers.busy = workers_.count(WorkerState::kBusy);
+  stats.workers.suspect = workers_.count(WorkerState::kSuspect);
+  stats.workers.draining = workers_.count(WorkerState::kDraining);
+  const std::uint32_t serving = stats.workers.ready + stats.workers.busy;
+  const std::uint32_t needed = std::min(settings_.pool.min_ready, settings_.pool.workers);
+  if (draining_) {
+    stats.reasons.push_back("the pool is shutting down");
+  } else if (serving < needed) {
+    stats.reasons.push_back(fmt::format("{} of {} workers serve; pool.min_ready asks for {}",
+                                        serving, settings_.pool.workers, needed));
+    if (start_failure_) {
+      std::string reason = "the last start ended with " + describe(*start_failure_);
+      if (!start_failure_->stderr_tail.empty()) {
+        reason += "; its last words: " + start_failure_->stderr_tail;
+      }
+      stats.reasons.push_back(std::move(reason));
+    }
+  }
+  stats.ready = stats.reasons.empty();
+  stats.queue_depth = queue_.waiting();
+  for (const Priority priority : {Priority::kHigh, Priority::kNormal, Priority::kLow}) {
+    stats.queue_delay = std::max(stats.queue_delay, queue_.delay(now, priority));
+  }
+  stats.accepted = counters_.accepted;
+  stats.in_flight = calls_.size();
+  std::copy(std::begin(counters_.outcomes), std::end(counters_.outcomes), stats.outcomes);
+  const std::uint64_t due = sessions_.count_due(now);
+  stats.sessions.active = sessions_.attached() - due;
+  stats.sessions.opened = counters_.opened;
+  stats.sessions.expired = counters_.expired + due - sessions_.backlog();
+  stats.sessions.lost = counters_.lost;
+  stats.sessions.restored = counters_.restored;
+  stats.sessions.ended = counters_.ended;
+  stats.sessions.moved = counters_.moved;
+  stats.restarts = counters_.restarts;
+  stats.retries = counters_.retries;
+  stats.quarantined =
+      quarantine_.held(now, {settings_.quarantine.deaths, settings_.quarantine.ttl});
+  stats.abandoned = counters_.abandoned;
+  stats.draining = draining_;
+  return stats;
+}
+
+std::vector<WorkerView> Pool::Impl::workers(Time now) const {
+  std::vector<WorkerView> views;
+  workers_.each([&](const Worker& worker) {
+    WorkerView view;
+    view.worker = worker.id;
+    view.state = worker.state;
+    view.calls = worker.calls;
+    view.sessions = static_cast<std::uint32_t>(worker.sessions());
+    view.age = now - worker.started;
+    if (worker.running) {
+      view.call = worker.running->id;
+      view.function = worker.running->function->spec.name;
+    }
+    views.push_back(std::move(view));
+  });
+  std::sort(views.begin(), views.end(),
+            [](const WorkerView& a, const WorkerView& b) { return a.worker < b.worker; });
+  return views;
+}
+
+Pool::SessionPage Pool::Impl::sessions(Time now, std::string_view after, std::size_t limit) const {
+  SessionPage page;
+  page.total = sessions_.live(now);
+  // Keeps the `limit + 1` smallest ids: O(n log limit), and no order to maintain on the hot path.
+  std::vector<const Session*> first;
+  const auto by_id = [](const Session* a, const Session* b) { return a->id < b->id; };
+  sessions_.each_live(now, [&](const Session& session) {
+    if (session.id <= after && !after.empty()) return;
+    first.push_back(&session);
+    std::push_heap(first.begin(), first.end(), by_id);
+    if (first.size() > limit + 1) {
+      std::pop_heap(first.begin(), first.end(), by_id);
+      first.pop_back();
+    }
+  });
+  std::sort_heap(first.begin(), first.end(), by_id);
+  const bool more = first.size() > limit;
+  if (more) first.resize(limit);
+  for (const Session* session : first) {
+    SessionView view;
+    view.id = session->id;
+    if (session->home) view.worker = session->home->worker;
+    view.birth = session->birth;
+    view.epoch = session->epoch;
+    view.idle = session->lane ? Duration{0} : now - session->idle_since;
+    view.age = now - session->opened_at;
+    view.state = !session->lane ? "idle" : session->lane->running ? "running" : "queued";
+    page.items.push_back(std::move(view));
+  }
+  if (more && !page.items.empty()) page.next = page.items.back().id;
+  return page;
+}
+
+void Pool::Impl::check_invariants() const {
+  sessions_.check_invariants(now_);
+  const std::uint64_t resolved =
+      std::accumulate(std::begin(counters_.outcomes), std::end(counters_.outcomes), 0ULL);
+  CHECK(counters_.accepted == calls_.size() + resolved);
+  std::uint32_t waiting = 0, running = 0;
+  for (const Call* call : calls_in_order()) {
+    CHECK(call->function && call->function->in_flight > 0);
+    if (call->state == CallState::kRunning) {
+      ++running;
+      CHECK(call->worker && call->worker->running == call && !call->queue);
+      if (call->session) CHECK(call->session->lane->running == call);
+      if (call->session) CHECK(call->session->home == call->worker->home);
+      CHECK(now_ <= call->deadline + settings_.calls.grace);
+    } else {
+      ++waiting;
+      CHECK(!call->worker);
+      CHECK(call->is_head == (call->queue != nullptr));
+      CHECK(now_ <= call->deadline);
+      if (call->state == CallState::kWaiting && !call->is_head) {
+        const Lane& lane = *call->session->lane;
+        CHECK(lane.running || &lane.waiting.front() != call);
+      }
+    }
+    CHECK(call->armed());
+  }
+  CHECK(waiting == queue_.waiting());
+  std::uint32_t busy = 0;
+  bool idle = false;
+  workers_.each([&](const Worker& worker) {
+    if (worker.running) ++busy;
+    const bool serves = worker.state == WorkerState::kReady;
+    CHECK(worker.idle_hook.is_linked() == serves);
+    CHECK(!(serves && worker.running));
+    CHECK(!serves || worker.queue.empty());
+    if (serves) idle = true;
+  });
+  CHECK(busy == running);
+  // Nobody stands idle while a head waits that anyone may serve.
+  if (idle) CHECK(queue_.shared().empty());
+}
+
+}  // namespace keelback::core

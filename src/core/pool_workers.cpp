@@ -1,0 +1,300 @@
+// The life of workers: started, paced, recycled, drained, killed, replaced. The pool never dies of
+// them: whatever a worker does, its slot is filled again.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "core/pool_impl.h"
+#include "core/wording.h"
+
+namespace keelback::core {
+namespace {
+
+Death our_death(std::string detail) {
+  Death death;
+  death.cause = "killed";
+  death.detail = std::move(detail);
+  return death;
+}
+
+}  // namespace
+
+// ---- starting
+
+bool Pool::Impl::start_wanted(const Slot& slot) const {
+  if (!slot.wanted || slot.next || drained_ || drain_over_) return false;
+  if (draining_ && queue_.waiting() == 0) return false;
+  return !slot.current || (slot.current->recycle && !draining_);
+}
+
+void Pool::Impl::refill(Slot& slot, Duration pause) {
+  if (slot.queued || slot.armed() || !start_wanted(slot)) return;
+  if (pause > Duration{0}) return timers_.arm(slot, now_ + pause);
+  start(slot);
+}
+
+void Pool::Impl::start(Slot& slot) {
+  if (slot.queued || !start_wanted(slot)) return;
+  if (exec_ && workers_.count(WorkerState::kStarting) >= exec_concurrency_) {
+    slot.queued = true;
+    start_queue_.push_back(&slot);
+    return;
+  }
+  Worker& worker = workers_.make(slot, now_);
+  worker.home = &sessions_.make_home(worker.id, &worker);
+  worker.calls_max = settings_.workers.max_calls;
+  worker.age_max = settings_.workers.max_age;
+  worker.code = code_;
+  (slot.current ? slot.next : slot.current) = &worker;
+  placement_.admit(worker);
+  if (slot.died) ++counters_.restarts;
+  slot.died = false;
+  arm(worker);
+  emit(StartWorker{worker.id});
+}
+
+void Pool::Impl::pump_starts() {
+  while (!start_queue_.empty() &&
+         (!exec_ || workers_.count(WorkerState::kStarting) < exec_concurrency_)) {
+    Slot& slot = *start_queue_.front();
+    start_queue_.pop_front();
+    slot.queued = false;
+    start(slot);
+  }
+}
+
+void Pool::Impl::on(const StartModeChanged& event) {
+  exec_ = event.exec;
+  exec_concurrency_ = std::max(1U, event.exec_concurrency);
+  pump_starts();
+}
+
+void Pool::Impl::on(const WorkerReady& event) {
+  Worker* worker = workers_.find(event.worker);
+  if (!worker || worker->ready_once || worker->killed || worker->stopping) return;
+  Slot& slot = *worker->slot;
+  worker->ready_once = true;
+  worker->ready_at = now_;
+  workers_.set_state(*worker, WorkerState::kReady);
+  slot.start_failed = false;
+  start_failure_.reset();
+  if (slot.next == worker) {
+    slot.next = nullptr;
+    if (Worker* old = std::exchange(slot.current, worker)) drain_worker(*old);
+  }
+  arm(*worker);
+  refresh_readiness();
+  pump_starts();
+  offer(*worker);
+  advance_reload();
+}
+
+// ---- ending
+
+void Pool::Impl::on(const WorkerExited& event) {
+  Worker* worker = workers_.find(event.worker);
+  if (!worker) return;
+  Slot& slot = *worker->slot;
+  const bool current = slot.current == worker || slot.next == worker;
+  const bool on_its_own = !worker->stopping && !worker->killed;
+  auto death = std::make_shared<const Death>(event.death);
+  Duration pause{0};
+  if (!worker->ready_once && (on_its_own || worker->cause == EndCause::kStartTimeout)) {
+    slot.start_failed = true;
+    start_failure_ = death;
+    notice(Notice::Level::kError, fmt::format("Worker {}.{} did not start: {}.", worker->id.slot,
+                                              worker->id.generation, describe(*death)));
+  }
+  if (current && (on_its_own || worker->cause == EndCause::kStartTimeout)) {
+    slot.died = true;
+    pause = crash_loop_.after_exit(
+        now_, {worker->ready_once, worker->ready_once ? now_ - worker->ready_at : Duration{0}},
+        slot.streak, settings_.pool.workers, prng_);
+  }
+  slot.died |= current;
+  placement_.withdraw(*worker);
+  if (Call* call = worker->running) {
+    settle_after_death(*worker, *call, event.started == call->id, death);
+  }
+  drop_home(*worker, std::move(death));
+  remove(*worker, pause);
+}
+
+// The record goes, and its slot is seen to. Requires: no call, no sessions.
+void Pool::Impl::remove(Worker& worker, Duration pause) {
+  Slot& slot = *worker.slot;
+  if (slot.next == &worker) slot.next = nullptr;
+  if (slot.current == &worker) slot.current = std::exchange(slot.next, nullptr);
+  timers_.disarm(worker);
+  workers_.erase(worker);
+  refill(slot, pause);
+  pump_starts();
+  refresh_readiness();
+  advance_reload();
+}
+
+void Pool::Impl::kill(Worker& worker, EndCause cause) {
+  if (worker.killed) return;
+  worker.killed = true;
+  worker.cause = cause;
+  worker.ending_since = now_;
+  placement_.withdraw(worker);
+  if (worker.ready_once && worker.state != WorkerState::kSuspect) {
+    workers_.set_state(worker, WorkerState::kDraining);
+  }
+  arm(worker);
+  emit(KillWorker{worker.id});
+}
+
+void Pool::Impl::stop(Worker& worker) {
+  if (worker.stopping || worker.killed) return;
+  CHECK(!worker.running);
+  worker.stopping = true;
+  worker.cause = EndCause::kDrained;
+  worker.ending_since = now_;
+  workers_.set_state(worker, WorkerState::kDraining);
+  drop_home(worker, std::make_shared<const Death>(our_death("its worker was drained")));
+  arm(worker);
+  emit(StopWorker{worker.id});
+}
+
+void Pool::Impl::abandon(Worker& worker) {
+  ++counters_.abandoned;
+  Death death;
+  death.cause = "abandoned";
+  death.detail = "the killed process would not go";
+  auto shared = std::make_shared<const Death>(std::move(death));
+  emit(AbandonWorker{worker.id});
+  Slot& slot = *worker.slot;
+  slot.died |= slot.current == &worker;
+  if (Call* call = worker.running) settle_after_death(worker, *call, true, shared);
+  drop_home(worker, std::move(shared));
+  remove(worker, Duration{0});
+}
+
+// ---- time
+
+void Pool::Impl::arm(Worker& worker) {
+  const Duration grace = settings_.calls.grace;
+  if (worker.killed) {
+    const Duration wait = worker.cause == EndCause::kTimeout ? exit_allowance(grace) : grace;
+    return timers_.arm(worker, worker.ending_since + wait);
+  }
+  if (worker.stopping) return timers_.arm(worker, worker.ending_since + grace);
+  if (worker.state == WorkerState::kStarting) {
+    return timers_.arm(worker, worker.started + settings_.workers.start_timeout);
+  }
+  if (worker.state == WorkerState::kDraining) {
+    return timers_.arm(worker, worker.drain_since + settings_.workers.drain_timeout);
+  }
+  if (worker.age_max > Duration{0} && !worker.recycle) {
+    return timers_.arm(worker, worker.started + worker.age_max);
+  }
+  timers_.disarm(worker);
+}
+
+void Pool::Impl::worker_due(Worker& worker) {
+  if (worker.killed) return abandon(worker);
+  if (worker.stopping) return kill(worker, EndCause::kDrained);
+  if (worker.state == WorkerState::kStarting) return kill(worker, EndCause::kStartTimeout);
+  if (worker.state != WorkerState::kDraining) return recycle(worker);
+  // The drain has taken its time: what is left ends.
+  if (worker.running) return kill(worker, EndCause::kDrained);
+  stop(worker);
+}
+
+// ---- replacing
+
+void Pool::Impl::recycle(Worker& worker) {
+  if (worker.recycle || worker.slot->current != &worker) return;
+  worker.recycle = true;
+  arm(worker);
+  refill(*worker.slot, Duration{0});
+}
+
+void Pool::Impl::on(const RecycleRequested& event) {
+  Slot* slot = workers_.slot(event.slot);
+  if (slot && slot->current && slot->current->ready_once) recycle(*slot->current);
+}
+
+void Pool::Impl::on(const ReloadRequested&) {
+  ++code_;
+  advance_reload();
+}
+
+// One after another: the next worker is replaced when the previous one is gone.
+void Pool::Impl::advance_reload() {
+  if (reloaded_ == code_ || draining_) return;
+  Worker* oldest = nullptr;
+  bool busy = false, left = false;
+  workers_.each([&](Worker& worker) {
+    if (worker.code == code_) return;
+    left = true;
+    const bool waits = worker.ready_once && !worker.recycle && !worker.killed &&
+                       worker.slot->current == &worker && worker.slot->wanted;
+    if (waits) {
+      if (!oldest) oldest = &worker;
+    } else {
+      busy = true;  // starting, being replaced, or on its way out
+    }
+  });
+  if (!left) {
+    reloaded_ = code_;
+  } else if (!busy) {
+    recycle(*oldest);
+  }
+}
+
+void Pool::Impl::drain_worker(Worker& worker) {
+  if (worker.stopping || worker.killed) return;
+  placement_.withdraw(worker);
+  workers_.set_state(worker, WorkerState::kDraining);
+  worker.drain_since = now_;
+  arm(worker);
+  maybe_stop(worker);
+}
+
+void Pool::Impl::maybe_stop(Worker& worker) {
+  if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed) return;
+  if (!worker.running && worker.sessions() == 0) stop(worker);
+}
+
+// ---- readiness
+
+void Pool::Impl::refresh_readiness() {
+  const bool was = std::exchange(not_ready_, false);
+  if (!start_failure_ || workers_.up() > 0 || draining_) return;
+  for (const auto& slot : workers_.slots()) {
+    if (slot->wanted && !slot->start_failed) return;  // it may yet come up
+  }
+  not_ready_ = true;
+  if (was) return;
+  for (Call* call : calls_in_order()) {
+    if (call->state == CallState::kRunning) continue;
+    Refusal refusal = not_ready();
+    Ending ending;
+    ending.kind = refusal.kind;
+    ending.message = std::move(refusal.message);
+    ending.retry_after = refusal.retry_after;
+    ending.death = std::move(refusal.death);
+    end_waiting(*call, std::move(ending));
+  }
+}
+
+Refusal Pool::Impl::not_ready() const {
+  std::optional<Duration> retry;
+  for (const auto& slot : workers_.slots()) {
+    if (!slot->armed()) continue;
+    const Duration wait = std::max(slot->due - now_, Duration{std::chrono::milliseconds(1)});
+    retry = retry ? std::min(*retry, wait) : wait;
+  }
+  if (!retry) retry = queue_.retry_after(0);
+  return Refusal{
+      OutcomeKind::kNotReady,
+      fmt::format("No worker is up: the last one ended with {}.", describe(*start_failure_)), retry,
+      start_failure_};
+}
+
+}  // namespace keelback::core

@@ -1,0 +1,62 @@
+// Requests that kill. A fingerprint is quarantined when its last `deaths` started attempts each
+// killed their worker with no answer between them; any answer clears it. Bounded: beyond kTracked
+// fingerprints the one whose last death is the oldest is forgotten.
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/time.h"
+
+namespace keelback::core {
+
+class Quarantine {
+ public:
+  struct Limits {
+    std::uint32_t deaths;  // 0: off
+    Duration ttl;          // counted from the last death
+  };
+  struct Entry {
+    std::uint64_t fingerprint = 0;
+    std::string function;
+    std::uint32_t deaths = 0;
+    Time last_death;
+  };
+  static constexpr std::size_t kTracked = 4096;
+
+  // A fingerprint of 0 is nobody's.
+  bool holds(Time now, std::uint64_t fingerprint, const Limits& limits) const;
+  // How long holds() stays true; requires holds().
+  Duration remaining(Time now, std::uint64_t fingerprint, const Limits& limits) const;
+  // A started attempt killed its worker; our own kills do not count and are not reported here.
+  void died(Time now, std::uint64_t fingerprint, std::string_view function, const Limits& limits);
+  // The function returned or raised.
+  void answered(std::uint64_t fingerprint);
+  // False: it is not held.
+  bool release(std::uint64_t fingerprint);
+  void sweep(Time now, const Limits& limits);
+
+  std::uint64_t held(Time now, const Limits& limits) const;
+  // Held entries, oldest last death first.
+  template <class Visit>
+  void each_held(Time now, const Limits& limits, Visit visit) const {
+    for (const Entry& entry : by_death_) {
+      if (is_held(entry, now, limits)) visit(entry);
+    }
+  }
+
+ private:
+  using List = std::list<Entry>;  // oldest last death first
+  static bool is_held(const Entry& entry, Time now, const Limits& limits) {
+    return limits.deaths > 0 && entry.deaths >= limits.deaths &&
+           now - entry.last_death < limits.ttl;
+  }
+  List by_death_;
+  boost::unordered_flat_map<std::uint64_t, List::iterator> index_;
+};
+
+}  // namespace keelback::core

@@ -1,0 +1,55 @@
+#include "core/wording.h"
+
+#include <fmt/format.h>
+
+namespace keelback::core {
+
+std::string describe(const Death& death) {
+  std::string text;
+  if (death.cause == "start_failed") {
+    text =
+        death.step.empty() ? "a failed start" : fmt::format("a failed start (at {})", death.step);
+  } else if (death.cause == "oom") {
+    text = "out of memory (killed by the kernel)";
+  } else if (death.signal) {
+    text = fmt::format("signal {}{}", *death.signal,
+                       death.oom_suspected ? ", perhaps out of memory" : "");
+  } else if (death.exit_code) {
+    text = fmt::format("exit code {}", *death.exit_code);
+  } else {
+    text = death.cause.empty() ? "an unknown cause" : death.cause;
+  }
+  if (!death.detail.empty()) text += fmt::format(": {}", death.detail);
+  return text;
+}
+
+std::string describe(Duration duration) {
+  const double ns = static_cast<double>(duration.count());
+  if (ns < 1e3) return fmt::format("{}ns", duration.count());
+  if (ns < 1e6) return fmt::format("{:.4g}us", ns / 1e3);
+  if (ns < 1e9) return fmt::format("{:.4g}ms", ns / 1e6);
+  return fmt::format("{:.6g}s", ns / 1e9);
+}
+
+std::string session_over(Ending ending, std::string_view id, Duration idle_ttl, Duration max_age,
+                         const Death* death) {
+  switch (ending) {
+    case Ending::kIdle:
+      return fmt::format(
+          "Session \"{}\" was idle for sessions.idle_ttl ({}) and has expired; call again to open "
+          "it anew.",
+          id, describe(idle_ttl));
+    case Ending::kAge:
+      return fmt::format(
+          "Session \"{}\" reached sessions.max_age ({}) and has expired; call again to open it "
+          "anew.",
+          id, describe(max_age));
+    case Ending::kLost:
+      break;
+  }
+  return fmt::format(
+      "Session \"{}\" was lost with its worker ({}); call again to open it anew, with empty state.",
+      id, death ? describe(*death) : "cause unknown");
+}
+
+}  // namespace keelback::core

@@ -1,0 +1,24 @@
+// The sentences that callers and operators read.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/time.h"
+#include "core/session_table.h"
+#include "core/tombstones.h"
+#include "keelback/outcome.h"
+
+namespace keelback::core {
+
+// "signal 9", "exit code 3", "a failed start (setup): …": how a worker ended, as part of a
+// sentence.
+std::string describe(const Death& death);
+// "200ms", "5s", "1.5s".
+std::string describe(Duration duration);
+// Why a session is over, as a full sentence that says what to do.
+std::string session_over(Ending ending, std::string_view id, Duration idle_ttl, Duration max_age,
+                         const Death* death);
+
+}  // namespace keelback::core

@@ -1,0 +1,55 @@
+#include "core/worker_table.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace keelback::core {
+
+WorkerTable::~WorkerTable() {
+  for (Worker* worker : in_order_) worker->queue.clear();
+}
+
+void WorkerTable::resize(std::uint32_t slots) {
+  while (slots_.size() < slots) {
+    slots_.push_back(std::make_unique<Slot>(static_cast<std::uint32_t>(slots_.size()) + 1));
+  }
+  for (const auto& slot : slots_) slot->wanted = slot->number <= slots;
+}
+
+Slot* WorkerTable::slot(std::uint32_t number) {
+  return number >= 1 && number <= slots_.size() ? slots_[number - 1].get() : nullptr;
+}
+
+Worker& WorkerTable::make(Slot& slot, Time now) {
+  auto owned = std::make_unique<Worker>();
+  Worker& worker = *owned;
+  worker.id = WorkerId{slot.number, ++generations_};
+  worker.slot = &slot;
+  worker.started = now;
+  ++counts_[static_cast<int>(worker.state)];
+  workers_.emplace(worker.id.generation, std::move(owned));
+  in_order_.push_back(&worker);
+  return worker;
+}
+
+void WorkerTable::erase(Worker& worker) {
+  CHECK(!worker.running && !worker.home && worker.queue.empty());
+  CHECK(!worker.armed() && !worker.idle_hook.is_linked() && !worker.load_hook.is_linked());
+  --counts_[static_cast<int>(worker.state)];
+  std::erase(in_order_, &worker);
+  workers_.erase(worker.id.generation);
+}
+
+Worker* WorkerTable::find(WorkerId id) const {
+  const auto found = workers_.find(id.generation);
+  return found != workers_.end() && found->second->id == id ? found->second.get() : nullptr;
+}
+
+void WorkerTable::set_state(Worker& worker, WorkerState state) {
+  --counts_[static_cast<int>(worker.state)];
+  worker.state = state;
+  ++counts_[static_cast<int>(state)];
+}
+
+}  // namespace keelback::core
