@@ -1,0 +1,91 @@
+// The frame of the worker protocol (docs/protocol.md): its header, the types, which of them may
+// come from whom, how long their bodies may be, and what can be wrong with one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string_view>
+
+namespace keelback::wire {
+
+inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::size_t kHeaderBytes = 16;
+inline constexpr std::size_t kPacketMax = 64 << 10;  // senders: bytes in one packet
+// What a frame may hold beside its payload: header, names, trace context.
+inline constexpr std::size_t kHeadMax = 64 << 10;
+
+enum class Type : std::uint8_t {
+  kCall = 1,
+  kSessionEnd = 2,
+  kShutdown = 3,
+  kCredit = 4,
+  kConnect = 16,
+  kHello = 17,
+  kReady = 18,
+  kStartFailed = 19,
+  kResult = 20,
+  kError = 21,
+  kItem = 22,
+  kEnd = 23,
+  kPing = 48,
+  kPong = 49,
+  kCancel = 50,
+};
+std::string_view to_string(Type type);  // "CALL", …; "?" for what is none of them
+
+// Of RESULT, ERROR and END: after the call, threads or tasks are there that were not before it.
+inline constexpr std::uint8_t kFlagUnclean = 1;
+
+// What a receiver is, and on which of its two sockets: it accepts only what the other end may send.
+enum class Link : std::uint8_t {
+  kWorkerData,         // in a worker: CALL, SESSION_END, SHUTDOWN, CREDIT
+  kWorkerControl,      // in a worker: PING, CANCEL
+  kSupervisorData,     // in the supervisor: CONNECT … END
+  kSupervisorControl,  // in the supervisor: PONG
+};
+
+enum class Error : std::uint8_t {
+  kLengthTooSmall,   // of the frame: under 16
+  kLengthTooLarge,   // of the frame: over the receiver's limit
+  kUnknownType,      // no such type
+  kUnexpectedType,   // such a type, but not from that end or on that socket
+  kReservedNotZero,  // the field `zero`
+  kBodySize,         // not a length that this type can have
+  kBodyContent,      // fields of the body contradict each other or name nothing
+};
+std::string_view to_string(Error error);  // one clause for people; static storage
+
+struct Header {
+  Type type{};
+  std::uint8_t flags = 0;
+  std::uint32_t body_bytes = 0;
+  std::uint64_t call = 0;
+  friend bool operator==(const Header&, const Header&) = default;
+};
+
+// The longest frame that carries a payload of `payload_max` bytes, saturating at what a length can
+// say.
+constexpr std::uint32_t frame_max(std::uint64_t payload_max) {
+  constexpr std::uint64_t kMost = UINT32_MAX;
+  return static_cast<std::uint32_t>(payload_max > kMost - kHeadMax ? kMost
+                                                                   : payload_max + kHeadMax);
+}
+
+// `bytes` holds exactly kHeaderBytes.
+std::expected<Header, Error> parse_header(std::string_view bytes, Link link,
+                                          std::uint32_t frame_bytes_max);
+void write_header(char* out, const Header& header);
+
+// A received frame. `body` is borrowed: see Decoder::next().
+struct Frame {
+  Header header;
+  std::string_view body;
+
+  Type type() const { return header.type; }
+  std::uint64_t call() const { return header.call; }
+  bool unclean() const { return (header.flags & kFlagUnclean) != 0; }
+};
+
+}  // namespace keelback::wire

@@ -1,0 +1,188 @@
+#include "wire/messages.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "wire/bytes.h"
+
+namespace keelback::wire {
+namespace {
+
+constexpr std::uint16_t kCallOpens = 1;
+constexpr std::uint16_t kCallStream = 2;
+constexpr std::size_t kSessionEndFixedBytes = 9;
+
+void append_header(std::string& out, Type type, std::uint64_t call, std::uint64_t body_bytes,
+                   std::uint8_t flags = 0) {
+  CHECK(body_bytes <= UINT32_MAX - kHeaderBytes);
+  char bytes[kHeaderBytes];
+  write_header(bytes, {.type = type,
+                       .flags = flags,
+                       .body_bytes = static_cast<std::uint32_t>(body_bytes),
+                       .call = call});
+  out.append(bytes, kHeaderBytes);
+}
+
+constexpr std::uint8_t unclean_flag(bool unclean) { return unclean ? kFlagUnclean : 0; }
+
+}  // namespace
+
+bool append_call_head(std::string& out, const CallMessage& message) {
+  const std::size_t head_bytes = kHeaderBytes + kCallFixedBytes + message.function.size() +
+                                 message.session.size() + message.trace.size();
+  const bool fits = message.function.size() <= UINT16_MAX && message.session.size() <= UINT16_MAX &&
+                    message.trace.size() <= UINT16_MAX && head_bytes <= kHeadMax &&
+                    message.payload.size() <= UINT32_MAX - kHeadMax;
+  if (!fits) return false;
+  append_header(out, Type::kCall, message.call, head_bytes - kHeaderBytes + message.payload.size());
+  append(out, message.deadline_ns);
+  append(out, message.birth);
+  append(out, message.epoch);
+  append(out, message.attempt);
+  append(out, static_cast<std::uint16_t>(message.function.size()));
+  append(out, static_cast<std::uint16_t>(message.session.size()));
+  append(out, static_cast<std::uint16_t>(message.trace.size()));
+  append(out, static_cast<std::uint16_t>((message.opens ? kCallOpens : 0) |
+                                         (message.stream ? kCallStream : 0)));
+  out.append(message.function).append(message.session).append(message.trace);
+  return true;
+}
+
+std::expected<CallMessage, Error> decode_call(const Frame& frame) {
+  const std::string_view body = frame.body;
+  if (body.size() < kCallFixedBytes) return std::unexpected(Error::kBodySize);
+  const std::size_t function_bytes = load<std::uint16_t>(body, 24);
+  const std::size_t session_bytes = load<std::uint16_t>(body, 26);
+  const std::size_t trace_bytes = load<std::uint16_t>(body, 28);
+  const auto flags = load<std::uint16_t>(body, 30);
+  if (kCallFixedBytes + function_bytes + session_bytes + trace_bytes > body.size()) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  std::size_t at = kCallFixedBytes;
+  const auto text = [&](std::size_t bytes) {
+    const std::string_view part = body.substr(at, bytes);
+    at += bytes;
+    return part;
+  };
+  CallMessage message{.call = frame.header.call,
+                      .deadline_ns = load<std::int64_t>(body, 0),
+                      .birth = load<std::uint64_t>(body, 8),
+                      .epoch = load<std::uint32_t>(body, 16),
+                      .attempt = load<std::uint32_t>(body, 20),
+                      .opens = (flags & kCallOpens) != 0,
+                      .stream = (flags & kCallStream) != 0};
+  message.function = text(function_bytes);
+  message.session = text(session_bytes);
+  message.trace = text(trace_bytes);
+  message.payload = body.substr(at);
+  return message;
+}
+
+bool append_session_end(std::string& out, const SessionEndMessage& message) {
+  if (message.session.size() > UINT16_MAX) return false;
+  append_header(out, Type::kSessionEnd, 0, kSessionEndFixedBytes + message.session.size());
+  append(out, message.birth);
+  append(out, static_cast<std::uint8_t>(message.reason));
+  out.append(message.session);
+  return true;
+}
+
+std::expected<SessionEndMessage, Error> decode_session_end(const Frame& frame) {
+  if (frame.body.size() < kSessionEndFixedBytes) return std::unexpected(Error::kBodySize);
+  const auto reason = load<std::uint8_t>(frame.body, 8);
+  if (reason > static_cast<std::uint8_t>(SessionEnd::kMoved)) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  return SessionEndMessage{.birth = load<std::uint64_t>(frame.body, 0),
+                           .reason = static_cast<SessionEnd>(reason),
+                           .session = frame.body.substr(kSessionEndFixedBytes)};
+}
+
+void append_shutdown(std::string& out) { append_header(out, Type::kShutdown, 0, 0); }
+
+void append_credit(std::string& out, std::uint64_t call, std::uint32_t items) {
+  append_header(out, Type::kCredit, call, sizeof items);
+  append(out, items);
+}
+std::expected<std::uint32_t, Error> decode_credit(const Frame& frame) {
+  if (frame.body.size() != 4) return std::unexpected(Error::kBodySize);
+  return load<std::uint32_t>(frame.body, 0);
+}
+
+void append_ping(std::string& out, std::uint64_t token) {
+  append_header(out, Type::kPing, 0, sizeof token);
+  append(out, token);
+}
+std::expected<std::uint64_t, Error> decode_ping(const Frame& frame) {
+  if (frame.body.size() != 8) return std::unexpected(Error::kBodySize);
+  return load<std::uint64_t>(frame.body, 0);
+}
+
+void append_cancel(std::string& out, std::uint64_t call) {
+  append_header(out, Type::kCancel, call, 0);
+}
+
+void append_connect(std::string& out, std::uint32_t version) {
+  append_header(out, Type::kConnect, 0, sizeof version);
+  append(out, version);
+}
+std::expected<std::uint32_t, Error> decode_connect(const Frame& frame) {
+  if (frame.body.size() != 4) return std::unexpected(Error::kBodySize);
+  return load<std::uint32_t>(frame.body, 0);
+}
+
+void append_ready(std::string& out) { append_header(out, Type::kReady, 0, 0); }
+
+void append_end(std::string& out, std::uint64_t call, bool unclean) {
+  append_header(out, Type::kEnd, call, 0, unclean_flag(unclean));
+}
+
+void append_payload_head(std::string& out, Type type, std::uint64_t call, std::uint64_t body_bytes,
+                         bool unclean) {
+  append_header(out, type, call, body_bytes, unclean_flag(unclean));
+}
+
+void append_error_head(std::string& out, std::uint64_t call, const ErrorMessage& message,
+                       bool unclean) {
+  append_header(out, Type::kError, call, 1 + message.json.size(), unclean_flag(unclean));
+  append(out, static_cast<std::uint8_t>(message.kind));
+}
+std::expected<ErrorMessage, Error> decode_error(const Frame& frame) {
+  if (frame.body.empty()) return std::unexpected(Error::kBodySize);
+  const auto kind = load<std::uint8_t>(frame.body, 0);
+  if (kind < static_cast<std::uint8_t>(ErrorKind::kError) ||
+      kind > static_cast<std::uint8_t>(ErrorKind::kUnknownFunction)) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  return ErrorMessage{.kind = static_cast<ErrorKind>(kind), .json = frame.body.substr(1)};
+}
+
+void append_pong(std::string& out, const PongMessage& message) {
+  append_header(out, Type::kPong, 0, 16);
+  append(out, message.token);
+  append(out, message.running);
+}
+std::expected<PongMessage, Error> decode_pong(const Frame& frame) {
+  if (frame.body.size() != 16) return std::unexpected(Error::kBodySize);
+  return PongMessage{.token = load<std::uint64_t>(frame.body, 0),
+                     .running = load<std::uint64_t>(frame.body, 8)};
+}
+
+Packets::Packet Packets::packet() const {
+  CHECK(!done());
+  Packet packet;
+  const std::string_view head = head_.substr(0, kPacketMax);
+  const std::string_view payload = payload_.substr(0, kPacketMax - head.size());
+  if (!head.empty()) packet.parts[packet.count++] = head;
+  if (!payload.empty()) packet.parts[packet.count++] = payload;
+  return packet;
+}
+
+void Packets::sent() {
+  CHECK(!done());
+  const std::size_t head_bytes = std::min(head_.size(), kPacketMax);
+  head_.remove_prefix(head_bytes);
+  payload_.remove_prefix(std::min(payload_.size(), kPacketMax - head_bytes));
+}
+
+}  // namespace keelback::wire

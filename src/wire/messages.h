@@ -1,0 +1,125 @@
+// The bodies of the frames, typed. Encoders append to a buffer that the caller keeps and reuses;
+// payloads are never copied: encode the head, then send head and payload as the parts that Packets
+// plans. Decoders borrow from the frame's body. JSON (HELLO, START_FAILED, ERROR) stays text here.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "wire/frame.h"
+
+namespace keelback::wire {
+
+// ---- from the supervisor
+
+inline constexpr std::size_t kCallFixedBytes = 32;  // of the body, before the strings
+
+struct CallMessage {
+  std::uint64_t call = 0;
+  std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  std::uint32_t attempt = 1;
+  bool opens = false;   // the call opens its session's epoch on this worker
+  bool stream = false;  // the caller takes a stream
+  std::string_view function;
+  std::string_view session;  // empty: stateless
+  std::string_view trace;
+  std::string_view payload;
+  friend bool operator==(const CallMessage&, const CallMessage&) = default;
+};
+// Appends everything but the payload. False, and nothing appended: the names are longer than a
+// frame can say (kHeadMax together), or the payload is (4 GiB).
+[[nodiscard]] bool append_call_head(std::string& out, const CallMessage& message);
+std::expected<CallMessage, Error> decode_call(const Frame& frame);
+
+// Same values and order as core::SessionEndReason.
+enum class SessionEnd : std::uint8_t { kExpired, kEnded, kLost, kEvicted, kDrained, kMoved };
+struct SessionEndMessage {
+  std::uint64_t birth = 0;
+  SessionEnd reason = SessionEnd::kExpired;
+  std::string_view session;
+  friend bool operator==(const SessionEndMessage&, const SessionEndMessage&) = default;
+};
+// False, and nothing appended: the id is longer than 65535 bytes.
+[[nodiscard]] bool append_session_end(std::string& out, const SessionEndMessage& message);
+std::expected<SessionEndMessage, Error> decode_session_end(const Frame& frame);
+
+void append_shutdown(std::string& out);
+void append_credit(std::string& out, std::uint64_t call, std::uint32_t items);
+std::expected<std::uint32_t, Error> decode_credit(const Frame& frame);
+
+void append_ping(std::string& out, std::uint64_t token);
+std::expected<std::uint64_t, Error> decode_ping(const Frame& frame);
+void append_cancel(std::string& out, std::uint64_t call);
+
+// ---- from the worker
+
+void append_connect(std::string& out, std::uint32_t version);
+std::expected<std::uint32_t, Error> decode_connect(const Frame& frame);
+void append_ready(std::string& out);
+void append_end(std::string& out, std::uint64_t call, bool unclean);
+
+// The header of a frame whose body is `body_bytes` of payload: HELLO, START_FAILED, RESULT, ITEM.
+// Requires: kHeaderBytes + body_bytes fits a length.
+void append_payload_head(std::string& out, Type type, std::uint64_t call, std::uint64_t body_bytes,
+                         bool unclean = false);
+
+enum class ErrorKind : std::uint8_t {
+  kError = 1,
+  kCancelled = 2,
+  kBadRequest = 3,
+  kUnknownFunction = 4,
+};
+struct ErrorMessage {
+  ErrorKind kind = ErrorKind::kError;
+  std::string_view json;  // {type, message, traceback}
+  friend bool operator==(const ErrorMessage&, const ErrorMessage&) = default;
+};
+// The head with the kind; message.json is the payload that follows it.
+void append_error_head(std::string& out, std::uint64_t call, const ErrorMessage& message,
+                       bool unclean);
+std::expected<ErrorMessage, Error> decode_error(const Frame& frame);
+
+struct PongMessage {
+  std::uint64_t token = 0;
+  std::uint64_t running = 0;  // the call that runs; 0: idle
+  friend bool operator==(const PongMessage&, const PongMessage&) = default;
+};
+void append_pong(std::string& out, const PongMessage& message);
+std::expected<PongMessage, Error> decode_pong(const Frame& frame);
+
+// ---- into packets
+
+// Splits one frame, given as head and payload, into packets of at most kPacketMax. A packet is sent
+// whole or not at all (SOCK_SEQPACKET), so the plan moves by packets:
+//
+//   for (Packets plan(head, payload); !plan.done(); plan.sent()) send(plan.packet());
+//
+// Borrows both parts. Copy it to stop and go on later.
+class Packets {
+ public:
+  struct Packet {
+    std::array<std::string_view, 2> parts;  // the first `count`, none of them empty
+    std::size_t count = 0;
+    std::size_t bytes() const { return parts[0].size() + parts[1].size(); }
+  };
+  Packets() = default;
+  explicit Packets(std::string_view head, std::string_view payload = {})
+      : head_(head), payload_(payload) {}
+
+  bool done() const { return head_.empty() && payload_.empty(); }
+  Packet packet() const;  // the next one. Requires: !done().
+  void sent();            // it was sent. Requires: !done().
+
+ private:
+  std::string_view head_;  // what is left
+  std::string_view payload_;
+};
+
+}  // namespace keelback::wire

@@ -1,0 +1,216 @@
+#include "wire/messages.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <string>
+#include <vector>
+
+#include "wire/bytes.h"
+#include "wire/decoder.h"
+
+namespace keelback::wire {
+namespace {
+
+// The one frame that `bytes` must be.
+Frame only_frame(std::string_view bytes, Link link) {
+  Decoder decoder(link, UINT32_MAX);
+  decoder.feed(bytes);
+  const auto next = decoder.next();
+  EXPECT_TRUE(next && *next && decoder.at_boundary());
+  return next && *next ? **next : Frame{};
+}
+
+std::string encoded(const CallMessage& message) {
+  std::string bytes;
+  EXPECT_TRUE(append_call_head(bytes, message));
+  return bytes.append(message.payload);
+}
+
+// Goal: the bytes of a CALL are those of the table in docs/protocol.md, field by field.
+TEST(Messages, WritesACallByteForByte) {
+  const std::string bytes = encoded({.call = 0x0807060504030201,
+                                     .deadline_ns = 0x11,
+                                     .birth = 0x22,
+                                     .epoch = 0x33,
+                                     .attempt = 0x44,
+                                     .opens = true,
+                                     .stream = true,
+                                     .function = "fn",
+                                     .session = "s",
+                                     .trace = "t0",
+                                     .payload = "[1]"});
+  using namespace std::string_literals;
+  EXPECT_EQ(bytes,
+            "\x38\0\0\0"s  // length 56
+            "\x01\0\0\0"s  // CALL, no flags, zero
+            "\x01\x02\x03\x04\x05\x06\x07\x08"s
+            "\x11\0\0\0\0\0\0\0\x22\0\0\0\0\0\0\0\x33\0\0\0\x44\0\0\0"s
+            "\x02\0\x01\0\x02\0\x03\0"s
+            "fnst0[1]"s);
+}
+
+TEST(Messages, RoundTripsAnyCall) {
+  const bool held = rc::check("call", [] {
+    const auto function = *rc::gen::arbitrary<std::string>();
+    const auto session = *rc::gen::arbitrary<std::string>();
+    const auto trace = *rc::gen::arbitrary<std::string>();
+    const auto payload = *rc::gen::arbitrary<std::string>();
+    const CallMessage message{.call = *rc::gen::arbitrary<std::uint64_t>(),
+                              .deadline_ns = *rc::gen::arbitrary<std::int64_t>(),
+                              .birth = *rc::gen::arbitrary<std::uint64_t>(),
+                              .epoch = *rc::gen::arbitrary<std::uint32_t>(),
+                              .attempt = *rc::gen::arbitrary<std::uint32_t>(),
+                              .opens = *rc::gen::arbitrary<bool>(),
+                              .stream = *rc::gen::arbitrary<bool>(),
+                              .function = function,
+                              .session = session,
+                              .trace = trace,
+                              .payload = payload};
+    std::string bytes = "kept";  // encoders append
+    RC_ASSERT(append_call_head(bytes, message));
+    bytes += payload;
+    const auto decoded =
+        decode_call(only_frame(std::string_view(bytes).substr(4), Link::kWorkerData));
+    RC_ASSERT(decoded.has_value());
+    RC_ASSERT(*decoded == message);
+  });
+  EXPECT_TRUE(held);
+}
+
+// Goal: names up to what a head may hold, and not one byte more; nothing is written on refusal.
+TEST(Messages, RefusesNamesThatDoNotFit) {
+  constexpr std::size_t kRoom = kHeadMax - kHeaderBytes - kCallFixedBytes;
+  const std::string most(kRoom, 'n');
+  const std::string over(kRoom + 1, 'n');
+  std::string bytes;
+  EXPECT_TRUE(append_call_head(bytes, {.call = 1, .function = most}));
+  EXPECT_EQ(bytes.size(), kHeadMax);
+  const auto decoded = decode_call(only_frame(bytes, Link::kWorkerData));
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(decoded->function, most);
+  bytes.clear();
+  EXPECT_FALSE(append_call_head(bytes, {.call = 1, .function = over}));
+  EXPECT_FALSE(append_call_head(bytes, {.call = 1, .function = "f", .session = most}));
+  EXPECT_FALSE(append_call_head(bytes, {.function = "f", .trace = std::string(65536, 't')}));
+  EXPECT_FALSE(append_session_end(bytes, {.session = std::string(65536, 's')}));
+  EXPECT_TRUE(bytes.empty());
+}
+
+// Goal: lengths that reach past the body are refused, whichever of them lies.
+TEST(Messages, RefusesACallWhoseStringsReachPastItsEnd) {
+  const std::string good = encoded({.call = 1, .function = "fn", .session = "s", .trace = "t"});
+  ASSERT_TRUE(decode_call(only_frame(good, Link::kWorkerData)));
+  for (const std::size_t field : {24, 26, 28}) {
+    for (const std::uint16_t length : {5, 65535}) {
+      std::string bad = good;
+      store(bad.data() + kHeaderBytes + field, length);
+      const auto decoded = decode_call(only_frame(bad, Link::kWorkerData));
+      ASSERT_FALSE(decoded) << field;
+      EXPECT_EQ(decoded.error(), Error::kBodyContent);
+    }
+  }
+}
+
+TEST(Messages, RoundTripsEveryOtherMessage) {
+  std::string bytes;
+  const auto one = [&](Link link) { return only_frame(bytes, link); };
+
+  for (int reason = 0; reason <= 5; ++reason) {
+    bytes.clear();
+    const SessionEndMessage end{
+        .birth = 1ull << 63, .reason = static_cast<SessionEnd>(reason), .session = "ann"};
+    ASSERT_TRUE(append_session_end(bytes, end));
+    EXPECT_EQ(decode_session_end(one(Link::kWorkerData)), end);
+  }
+  bytes[kHeaderBytes + 8] = 6;
+  EXPECT_FALSE(decode_session_end(one(Link::kWorkerData)));
+
+  bytes.clear();
+  append_credit(bytes, 9, 0xfffffffe);
+  EXPECT_EQ(decode_credit(one(Link::kWorkerData)), 0xfffffffeu);
+  EXPECT_EQ(one(Link::kWorkerData).call(), 9u);
+
+  bytes.clear();
+  append_ping(bytes, UINT64_MAX);
+  EXPECT_EQ(decode_ping(one(Link::kWorkerControl)), UINT64_MAX);
+  bytes.clear();
+  append_cancel(bytes, 12);
+  EXPECT_EQ(one(Link::kWorkerControl).call(), 12u);
+  bytes.clear();
+  append_pong(bytes, {.token = 3, .running = 4});
+  EXPECT_EQ(decode_pong(one(Link::kSupervisorControl)), (PongMessage{.token = 3, .running = 4}));
+
+  bytes.clear();
+  append_connect(bytes, kVersion);
+  EXPECT_EQ(decode_connect(one(Link::kSupervisorData)), kVersion);
+  bytes.clear();
+  append_ready(bytes);
+  EXPECT_EQ(one(Link::kSupervisorData).type(), Type::kReady);
+  bytes.clear();
+  append_shutdown(bytes);
+  EXPECT_EQ(one(Link::kWorkerData).type(), Type::kShutdown);
+  bytes.clear();
+  append_end(bytes, 5, true);
+  EXPECT_TRUE(one(Link::kSupervisorData).unclean());
+  bytes.clear();
+  append_end(bytes, 5, false);
+  EXPECT_FALSE(one(Link::kSupervisorData).unclean());
+
+  for (const int kind : {1, 2, 3, 4}) {
+    bytes.clear();
+    const ErrorMessage error{.kind = static_cast<ErrorKind>(kind), .json = "{}"};
+    append_error_head(bytes, 6, error, kind == 2);
+    bytes += error.json;
+    EXPECT_EQ(decode_error(one(Link::kSupervisorData)), error);
+    EXPECT_EQ(one(Link::kSupervisorData).unclean(), kind == 2);
+  }
+  for (const char kind : {'\0', '\5'}) {
+    bytes[kHeaderBytes] = kind;
+    EXPECT_FALSE(decode_error(one(Link::kSupervisorData))) << int{kind};
+  }
+}
+
+// Goal: decoders are safe on a frame that did not come through a Decoder.
+TEST(Messages, RefusesBodiesOfTheWrongSize) {
+  const Frame empty{};
+  EXPECT_FALSE(decode_call(empty));
+  EXPECT_FALSE(decode_session_end(empty));
+  EXPECT_FALSE(decode_credit(empty));
+  EXPECT_FALSE(decode_ping(empty));
+  EXPECT_FALSE(decode_connect(empty));
+  EXPECT_FALSE(decode_error(empty));
+  EXPECT_FALSE(decode_pong(empty));
+}
+
+// Goal: no packet over the limit, none empty, all bytes in order, as few packets as possible.
+TEST(Packets, SplitsAtTheLimitExactly) {
+  for (const std::size_t head_bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{48}, kPacketMax - 1, kPacketMax}) {
+    for (const std::size_t payload_bytes :
+         {std::size_t{0}, std::size_t{1}, kPacketMax - 49, kPacketMax - 48, kPacketMax - 47,
+          kPacketMax, 3 * kPacketMax + 5}) {
+      const std::string head(head_bytes, 'h');
+      const std::string payload(payload_bytes, 'p');
+      const std::size_t total = head_bytes + payload_bytes;
+      std::string sent;
+      std::size_t packets = 0;
+      for (Packets plan(head, payload); !plan.done(); plan.sent()) {
+        const Packets::Packet packet = plan.packet();
+        ASSERT_GT(packet.count, 0u);
+        ASSERT_LE(packet.bytes(), kPacketMax);
+        for (std::size_t i = 0; i < packet.count; ++i) {
+          ASSERT_FALSE(packet.parts[i].empty());
+          sent += packet.parts[i];
+        }
+        ++packets;
+      }
+      EXPECT_EQ(sent, head + payload);
+      EXPECT_EQ(packets, (total + kPacketMax - 1) / kPacketMax)
+          << head_bytes << " " << payload_bytes;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace keelback::wire
