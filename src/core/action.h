@@ -46,6 +46,19 @@ struct Resolve {
   std::optional<Duration> retry_after;
   std::string message;         // empty for ok
   std::optional<Death> death;  // for worker_died, not_ready, session_lost
+  bool retain = false;         // keep a copy of the outcome until ForgetOutcome{call}
+};
+// The call ends as `of` did (same idempotency key): hand it a copy of the retained outcome. The
+// last word on `call`, like Resolve; `kind` and `effect` are those of the copy.
+struct ReplayOutcome {
+  CallId call;
+  CallId of;
+  OutcomeKind kind = OutcomeKind::kOk;
+  Effect effect = Effect::kNone;
+};
+// Drop the retained outcome of this call.
+struct ForgetOutcome {
+  CallId call;
 };
 
 // ---- the kill ladder, one rung after another
@@ -69,7 +82,9 @@ struct KillWorker {  // SIGKILL the group and known descendants
 struct StartWorker {
   WorkerId worker;
 };
-struct StopWorker {  // idle: ask it to leave; it exits by itself (else KillWorker follows)
+// Idle: ask it to leave; it ends its sessions (reason drained) and exits by itself, else KillWorker
+// follows.
+struct StopWorker {
   WorkerId worker;
 };
 // The process would not die. The slot refills; the driver counts it and keeps watching.
@@ -94,8 +109,9 @@ struct Notice {
   std::string text;
 };
 
-using Action = std::variant<Dispatch, Resolve, CancelCall, InterruptCall, DumpWorker, KillWorker,
-                            StartWorker, StopWorker, AbandonWorker, EndSession, Drained, Notice>;
+using Action = std::variant<Dispatch, Resolve, ReplayOutcome, ForgetOutcome, CancelCall,
+                            InterruptCall, DumpWorker, KillWorker, StartWorker, StopWorker,
+                            AbandonWorker, EndSession, Drained, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::core

@@ -74,6 +74,7 @@ struct WorkerReplied {
   ReplyKind kind = ReplyKind::kOk;
   // The worker's task and thread sets equal those before the call. False: it must not be reused.
   bool clean = true;
+  std::uint64_t result_bytes = 0;  // what the driver holds of it; bounds what is kept for replays
 };
 // A stream moved: its idle timeout starts again.
 struct StreamMoved {
@@ -96,6 +97,10 @@ struct ConfigChanged {
 struct SessionEnded {  // DELETE /v1/sessions/{id}
   std::string_view session;
 };
+// DELETE /v1/quarantine/{fingerprint}; no entry: nothing happens.
+struct QuarantineReleased {
+  std::uint64_t fingerprint = 0;
+};
 struct RecycleRequested {
   std::uint32_t slot = 0;
 };
@@ -108,8 +113,9 @@ struct DrainRequested {
 // Time has passed.
 struct Tick {};
 
-using Event = std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced,
-                           WorkerReady, WorkerReplied, StreamMoved, WorkerExited, ConfigChanged,
-                           SessionEnded, RecycleRequested, ReloadRequested, DrainRequested, Tick>;
+using Event =
+    std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
+                 WorkerReplied, StreamMoved, WorkerExited, ConfigChanged, SessionEnded,
+                 QuarantineReleased, RecycleRequested, ReloadRequested, DrainRequested, Tick>;
 
 }  // namespace keelback::core

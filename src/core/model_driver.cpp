@@ -27,6 +27,13 @@ struct Writer {
     if (a.retry_after) line += " retry_after=" + describe(*a.retry_after);
     return line;
   }
+  std::string operator()(const ReplayOutcome& a) const {
+    return fmt::format("replay r{} of r{} {} {}", a.call.value, a.of.value, to_string(a.kind),
+                       to_string(a.effect));
+  }
+  std::string operator()(const ForgetOutcome& a) const {
+    return fmt::format("forget r{}", a.call.value);
+  }
   std::string operator()(const CancelCall& a) const {
     return fmt::format("cancel r{} {}", a.call.value, to_text(a.worker));
   }

@@ -45,6 +45,7 @@ std::vector<WorkerView> Pool::workers(Time now) const { return impl_->workers(no
 Pool::SessionPage Pool::sessions(Time now, std::string_view after, std::size_t limit) const {
   return impl_->sessions(now, after, limit);
 }
+std::vector<QuarantineView> Pool::quarantine(Time now) const { return impl_->quarantine(now); }
 const Pool::Config& Pool::config() const { return impl_->config(); }
 void Pool::check_invariants() const { impl_->check_invariants(); }
 

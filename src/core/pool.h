@@ -11,7 +11,8 @@
 //      call of w's "started" mark, if it has one.
 //   6  After KillWorker{w} the process group is dead as soon as the kernel allows; WorkerExited{w}
 //      says so. Until then w may still reply.
-//   7  Resolve{c} is the last word on c: the driver hands its outcome to the caller once.
+//   7  Resolve{c} or ReplayOutcome{c} is the last word on c: the driver hands its outcome to the
+//      caller once. Of a Resolve with `retain` it keeps a copy until ForgetOutcome{c}.
 //   8  CallIds are never reused.
 #pragma once
 
@@ -75,6 +76,15 @@ struct SessionView {
   std::string_view state;  // "idle", "queued", "running"
 };
 
+// A request that is refused because it killed workers before.
+struct QuarantineView {
+  std::uint64_t fingerprint = 0;
+  std::string function;
+  std::string session;       // empty: stateless
+  std::uint32_t deaths = 0;  // started attempts that killed their worker, in a row
+  Duration remaining{0};     // until it is let go by itself
+};
+
 class Pool {
  public:
   using Config = Settings;
@@ -100,6 +110,8 @@ class Pool {
     std::optional<std::string> next;  // pass as `after`
   };
   SessionPage sessions(Time now, std::string_view after, std::size_t limit) const;
+  // Oldest last death first; at most 4096.
+  std::vector<QuarantineView> quarantine(Time now) const;
   const Config& config() const;
   // Aborts on a violation; O(everything). The simulator calls it after each event.
   void check_invariants() const;

@@ -339,6 +339,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   const bool late = call.rung != Rung::kNone || now_ >= call.deadline;
   if (started && !ours) {
     quarantine_.died(now_, call.fingerprint, call.function->spec.name,
+                     session ? session->id : std::string_view{},
                      {settings_.quarantine.deaths, settings_.quarantine.ttl});
   }
   Ending late_ending = timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);

@@ -43,6 +43,7 @@ class Pool::Impl {
   Stats stats(Time now) const;
   std::vector<WorkerView> workers(Time now) const;
   SessionPage sessions(Time now, std::string_view after, std::size_t limit) const;
+  std::vector<QuarantineView> quarantine(Time now) const;
   const Settings& config() const { return settings_; }
   void check_invariants() const;
 
@@ -142,6 +143,7 @@ class Pool::Impl {
   void on(const ConfigChanged& event);
   void on(const FunctionsAnnounced& event);
   void on(const DrainRequested& event);
+  void on(const QuarantineReleased& event) { quarantine_.release(event.fingerprint); }
   void on(const Tick&) {}
   void resize();
   void drain_due();

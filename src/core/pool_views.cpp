@@ -110,6 +110,16 @@ Pool::SessionPage Pool::Impl::sessions(Time now, std::string_view after, std::si
   return page;
 }
 
+std::vector<QuarantineView> Pool::Impl::quarantine(Time now) const {
+  std::vector<QuarantineView> views;
+  const Quarantine::Limits limits{settings_.quarantine.deaths, settings_.quarantine.ttl};
+  quarantine_.each_held(now, limits, [&](const Quarantine::Entry& entry) {
+    views.push_back({entry.fingerprint, entry.function, entry.session, entry.deaths,
+                     entry.last_death + limits.ttl - now});
+  });
+  return views;
+}
+
 void Pool::Impl::check_invariants() const {
   sessions_.check_invariants(now_);
   const std::uint64_t resolved =

@@ -15,7 +15,7 @@ Duration Quarantine::remaining(Time now, std::uint64_t fingerprint, const Limits
 }
 
 void Quarantine::died(Time now, std::uint64_t fingerprint, std::string_view function,
-                      const Limits& limits) {
+                      std::string_view session, const Limits& limits) {
   if (fingerprint == 0 || limits.deaths == 0) return;
   sweep(now, limits);
   if (const auto found = index_.find(fingerprint); found != index_.end()) {
@@ -25,7 +25,7 @@ void Quarantine::died(Time now, std::uint64_t fingerprint, std::string_view func
       index_.erase(by_death_.front().fingerprint);
       by_death_.pop_front();
     }
-    by_death_.push_back(Entry{fingerprint, std::string(function), 0, now});
+    by_death_.push_back(Entry{fingerprint, std::string(function), std::string(session), 0, now});
     index_.emplace(fingerprint, std::prev(by_death_.end()));
   }
   ++by_death_.back().deaths;

@@ -23,6 +23,7 @@ class Quarantine {
   struct Entry {
     std::uint64_t fingerprint = 0;
     std::string function;
+    std::string session;
     std::uint32_t deaths = 0;
     Time last_death;
   };
@@ -33,7 +34,8 @@ class Quarantine {
   // How long holds() stays true; requires holds().
   Duration remaining(Time now, std::uint64_t fingerprint, const Limits& limits) const;
   // A started attempt killed its worker; our own kills do not count and are not reported here.
-  void died(Time now, std::uint64_t fingerprint, std::string_view function, const Limits& limits);
+  void died(Time now, std::uint64_t fingerprint, std::string_view function,
+            std::string_view session, const Limits& limits);
   // The function returned or raised.
   void answered(std::uint64_t fingerprint);
   // False: it is not held.
