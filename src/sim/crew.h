@@ -1,0 +1,108 @@
+// The model workers: they do what the core's actions tell them to, take the time that the model
+// says, fail as often as it says, and say what a real worker's bytes and pidfd would say. They keep
+// the worker's half of the contract and abort when the core breaks its own: a dispatch to a worker
+// that is not ready and idle, or a session's call on a worker without that session's state.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "base/id.h"
+#include "base/prng.h"
+#include "base/time.h"
+#include "core/action.h"
+#include "core/event.h"
+#include "sim/model.h"
+#include "sim/schedule.h"
+
+namespace keelback::sim {
+
+// What a worker says, or what is said of it.
+struct Said {
+  enum class Kind : std::uint8_t { kNothing, kReady, kItem, kReplied, kExited };
+  Kind kind = Kind::kNothing;
+  WorkerId worker;
+  CallId call;  // of kItem, kReplied; of kExited: the call its mark names
+  core::ReplyKind reply = core::ReplyKind::kOk;
+  bool clean = true;
+  std::string payload;  // of kItem, and of kReplied ok
+  PythonError python;   // of kReplied otherwise
+  Death death;          // of kExited
+};
+
+class Crew {
+ public:
+  // `schedule` must outlive the crew.
+  Crew(ModelSettings model, std::uint64_t seed, Schedule& schedule);
+
+  void start(Time now, WorkerId worker);
+  // Aborts unless the worker is ready and idle and holds the session's state.
+  void dispatch(Time now, const core::Dispatch& dispatch, const Call& call, bool stream);
+  void cancel(Time now, WorkerId worker, CallId call);
+  void interrupt(Time now, WorkerId worker, CallId call);
+  // The stacks as text; "unavailable: …" where there are none to be had.
+  std::string dump(Time now, WorkerId worker, CallId call) const;
+  // ours: the core wants it. Otherwise it is a fault from outside, SIGKILL without an author.
+  void kill(Time now, WorkerId worker, bool ours);
+  void stop(Time now, WorkerId worker);
+  void end_session(WorkerId worker, const std::string& session, std::uint64_t birth);
+  // More items of the stream may be sent.
+  void grant(Time now, WorkerId worker, CallId call, std::uint32_t items);
+  // SIGSTOP now, SIGCONT after `spell`: nothing happens in between but SIGKILL.
+  void freeze(Time now, WorkerId worker, Duration spell);
+
+  // What a due entry of a worker makes it say.
+  Said fire(const Due& due);
+
+  const Application& application() const { return application_; }
+  void set_result_max(std::uint64_t bytes) { result_max_ = bytes; }
+  // The slot's worker of the highest generation; generation 0: none.
+  WorkerId newest(std::uint32_t slot) const;
+  std::int64_t pid(WorkerId worker) const;  // 0: no such process
+  ModelSettings& model() { return model_; }
+  Prng& prng() { return prng_; }
+  std::size_t living() const { return workers_.size(); }
+
+ private:
+  struct Worker {
+    WorkerId id;
+    bool ready = false;
+    bool leaving = false;  // exits when its call is over
+    bool killed = false;
+    bool blocked = false;  // a stream without credit
+    CallId running;
+    CallId mark;                   // the last call that started
+    Time mark_at;                  // when `running` becomes the mark
+    Time step_at;                  // when the plan's next step is due
+    std::uint64_t token = 0;       // of the plan; entries of older plans are void
+    std::uint64_t exit_token = 0;  // of the exit
+    Time exit_at = Time::max();
+    Time frozen_until = Time::min();
+    std::uint32_t credit = 0;
+    Script script;
+    core::ReplyKind cut_short = core::ReplyKind::kOk;  // kCancelled: the ladder ended the call
+    Death death;
+    std::map<std::string, SessionState, std::less<>> sessions;
+  };
+
+  Worker* find(WorkerId worker);
+  const Worker* find(WorkerId worker) const;
+  void plan(Worker& worker, Time at);
+  void exit(Worker& worker, Time at, Death death);
+  void cut_short(Time now, Worker& worker, Duration delay);
+  void draw_fate(Time now, Worker& worker);
+  Said step(Time now, Worker& worker);
+  Said reply(Time now, Worker& worker);
+  Said gone(Time now, const Worker& worker);
+
+  ModelSettings model_;
+  Application application_;
+  Prng prng_;
+  Schedule& schedule_;
+  std::uint64_t result_max_ = 16 << 20;
+  std::map<std::uint32_t, Worker> workers_;  // by generation
+};
+
+}  // namespace keelback::sim

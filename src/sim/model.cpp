@@ -1,0 +1,282 @@
+#include "sim/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "sim/json_text.h"
+
+namespace keelback::sim {
+namespace {
+
+enum class Function : std::uint8_t {
+  kBlob,
+  kCount,
+  kCounter,
+  kCrash,
+  kEcho,
+  kExit,
+  kFail,
+  kHold,
+  kItems,
+  kLog,
+  kPeek,
+  kPid,
+  kSleep,
+  kSpin,
+  kUnserialisable,
+  kExposed,
+};
+
+struct Standard {
+  std::string_view name;
+  Function function;
+  const char* parameter;  // the first one; null: none
+  const char* type;
+  bool required;
+};
+// What every test application of ours offers, in name order.
+constexpr Standard kStandard[] = {
+    {"blob", Function::kBlob, "bytes", "int", true},
+    {"count", Function::kCount, nullptr, "", false},
+    {"counter", Function::kCounter, nullptr, "", false},
+    {"crash", Function::kCrash, "signal", "int", false},
+    {"echo", Function::kEcho, "value", "", true},
+    {"exit", Function::kExit, "code", "int", false},
+    {"fail", Function::kFail, "message", "str", true},
+    {"hold", Function::kHold, "ms", "int", true},
+    {"items", Function::kItems, "n", "int", true},
+    {"log", Function::kLog, "text", "str", true},
+    {"peek", Function::kPeek, nullptr, "", false},
+    {"pid", Function::kPid, nullptr, "", false},
+    {"sleep", Function::kSleep, "ms", "int", true},
+    {"spin", Function::kSpin, "ms", "int", true},
+    {"unserialisable", Function::kUnserialisable, nullptr, "", false},
+};
+constexpr int kSegfault = 11;
+
+void raise(Script& script, Script::Ending ending, std::string type, std::string message) {
+  script.ending = ending;
+  script.error.traceback =
+      "Traceback (most recent call last):\n  (model)\n" + type + ": " + message + "\n";
+  script.error.type = std::move(type);
+  script.error.message = std::move(message);
+}
+
+void bad_arguments(Script& script, std::string message) {
+  script.busy = Duration{0};
+  raise(script, Script::Ending::kBadRequest, "TypeError", std::move(message));
+}
+
+void die(Script& script, std::optional<int> signal, std::optional<int> code) {
+  script.ending = Script::Ending::kDie;
+  script.death.cause = signal ? "signal" : "exit";
+  script.death.signal = signal;
+  script.death.exit_code = code;
+  script.death.oom_suspected = signal == 9;
+  script.death.detail = signal ? "killed by signal " + std::to_string(*signal)
+                               : "exited with code " + std::to_string(*code);
+}
+
+// A list of 0 … n-1, for a stream that nobody takes as one.
+std::string number_list(std::uint64_t n, std::uint64_t bytes_max) {
+  std::string list = "[";
+  for (std::uint64_t i = 0; i < n && list.size() <= bytes_max; ++i) {
+    if (i > 0) list += ", ";
+    list += std::to_string(i);
+  }
+  return list += ']';
+}
+
+void count(Script& script, SessionState* session, bool increment) {
+  if (session == nullptr) {
+    raise(script, Script::Ending::kRaise, "RuntimeError", "this call has no session");
+    return;
+  }
+  if (increment) ++session->counter;
+  script.result = std::to_string(session->counter);
+}
+
+// The functions whose argument is a number: of milliseconds, items, bytes, a signal or a code.
+void numeric(Script& script, Function function, std::int64_t n,
+             const Application::Circumstances& around) {
+  const auto positive = static_cast<std::uint64_t>(std::max<std::int64_t>(n, 0));
+  // A century in milliseconds: longer than any run, far from overflow.
+  const Duration spell =
+      std::chrono::milliseconds(std::min<std::uint64_t>(positive, 3'155'760'000'000));
+  switch (function) {
+    case Function::kSleep:
+      script.busy = spell;
+      script.heeds_cancel = true;
+      break;
+    case Function::kSpin:
+      script.busy = spell;
+      break;
+    case Function::kHold:
+      script.busy = spell;
+      script.heeds_interrupt = false;
+      break;
+    case Function::kItems:
+      script.heeds_cancel = true;
+      if (around.stream) {
+        script.items = positive;
+        script.result.clear();
+      } else {
+        script.result = number_list(positive, around.result_max);
+      }
+      break;
+    case Function::kBlob:
+      if (positive <= around.result_max) {
+        script.result = '"' + std::string(positive, 'x') + '"';
+      } else {
+        script.result.assign(around.result_max + 1, 'x');
+      }
+      break;
+    case Function::kCrash:
+      die(script, static_cast<int>(n), std::nullopt);
+      break;
+    case Function::kExit:
+      die(script, std::nullopt, static_cast<int>(n));
+      break;
+    default:
+      break;
+  }
+}
+
+void with_argument(Script& script, const Standard& known, std::optional<std::string_view> raw,
+                   const Application::Circumstances& around) {
+  if (!raw && known.required) {
+    bad_arguments(script, "missing a required argument: '" + std::string(known.parameter) + "'");
+    return;
+  }
+  if (known.function == Function::kEcho) {
+    script.result = *raw;
+    return;
+  }
+  if (known.function == Function::kFail) {
+    raise(script, Script::Ending::kRaise, "ValueError",
+          as_string(*raw).value_or(std::string(*raw)));
+    return;
+  }
+  if (known.function == Function::kLog) return;
+  const std::int64_t preset = known.function == Function::kCrash ? kSegfault : 0;
+  const auto number = raw ? as_integer(*raw) : std::optional(preset);
+  if (!number) {
+    raise(script, Script::Ending::kRaise, "TypeError", std::string(known.name) + ": not a number");
+    return;
+  }
+  numeric(script, known.function, *number, around);
+}
+
+}  // namespace
+
+Duration Spread::sample(Prng& prng) const {
+  const auto between = [&prng](Duration from, Duration to) {
+    if (to <= from) return from;
+    return from + Duration(static_cast<Duration::rep>(
+                      prng.below(static_cast<std::uint64_t>((to - from).count()) + 1)));
+  };
+  if (tail_chance > 0 && prng.chance(tail_chance)) return between(high, tail);
+  return between(low, high);
+}
+
+Application::Application(std::vector<std::string> exposed) : exposed_(std::move(exposed)) {
+  for (const Standard& known : kStandard) {
+    core::FunctionSpec spec;
+    spec.name = known.name;
+    spec.stream = known.function == Function::kItems;
+    functions_.push_back(std::move(spec));
+  }
+  for (const std::string& name : exposed_) {
+    if (std::ranges::any_of(functions_, [&](const auto& spec) { return spec.name == name; })) {
+      continue;
+    }
+    core::FunctionSpec spec;
+    spec.name = name;
+    functions_.push_back(std::move(spec));
+  }
+}
+
+std::string Application::hello_json() const {
+  std::string json = R"({"runtime": "sim", "pid": 0, "app": "model", "functions": [)";
+  bool first = true;
+  for (const core::FunctionSpec& spec : functions_) {
+    if (!std::exchange(first, false)) json += ", ";
+    json += R"({"name": )" + quote(spec.name) + R"(, "doc": "", "idempotent": false, "stream": )" +
+            (spec.stream ? "true" : "false") +
+            R"(, "async": false, "timeout": null, "max_workers": 0, "params": [)";
+    const auto* known = std::ranges::find(kStandard, spec.name, &Standard::name);
+    if (known != std::end(kStandard) && known->parameter != nullptr) {
+      json += R"({"name": ")" + std::string(known->parameter) +
+              R"(", "kind": "positional_or_keyword", "required": )" +
+              (known->required ? "true" : "false") +
+              (*known->type ? R"(, "type": ")" + std::string(known->type) + "\"" : "") + "}";
+    }
+    json += "]}";
+  }
+  return json + "]}";
+}
+
+Script Application::script(const Call& call, const Circumstances& around) const {
+  Script script;
+  script.busy = around.service;
+  script.result = "null";
+  const auto* known =
+      std::ranges::find(kStandard, std::string_view(call.function), &Standard::name);
+  if (known == std::end(kStandard) &&
+      std::ranges::find(exposed_, call.function) == exposed_.end()) {
+    script.busy = Duration{0};
+    raise(script, Script::Ending::kUnknownFunction, "LookupError",
+          "the application has no function '" + call.function + "'");
+    return script;
+  }
+  const auto arguments = read_arguments(call.payload);
+  if (!arguments) {
+    bad_arguments(script, "the arguments are neither a JSON object nor a JSON array");
+    return script;
+  }
+  if (known == std::end(kStandard)) {
+    if (arguments->count > 0) script.result = arguments->items[0].raw;
+    return script;
+  }
+  const std::size_t taken =
+      known->function == Function::kLog ? 2 : (known->parameter != nullptr ? 1 : 0);
+  if (arguments->count > taken) {
+    bad_arguments(script, "too many arguments");
+    return script;
+  }
+  for (std::size_t i = 0; i < arguments->count; ++i) {
+    const std::string_view name = arguments->items[i].name;
+    if (!name.empty() && name != known->parameter &&
+        !(known->function == Function::kLog && name == "n")) {
+      bad_arguments(script, "got an unexpected keyword argument '" + std::string(name) + "'");
+      return script;
+    }
+  }
+  switch (known->function) {
+    case Function::kCount:
+    case Function::kCounter:
+      count(script, around.session, true);
+      break;
+    case Function::kPeek:
+      count(script, around.session, false);
+      break;
+    case Function::kPid:
+      script.result = std::to_string(around.pid);
+      break;
+    case Function::kUnserialisable:
+      raise(script, Script::Ending::kRaise, "TypeError",
+            "Object of type object is not JSON serializable");
+      break;
+    default:
+      with_argument(script, *known,
+                    known->parameter ? arguments->find(0, known->parameter) : std::nullopt, around);
+  }
+  if (script.ending == Script::Ending::kReturn && script.result.size() > around.result_max) {
+    raise(script, Script::Ending::kRaise, "ResultTooLarge",
+          "the result is larger than calls.payload_max");
+    script.result.clear();
+  }
+  return script;
+}
+
+}  // namespace keelback::sim

@@ -1,0 +1,97 @@
+// What a simulated application does: how long things take, how often they go wrong, and the
+// functions that every test application of ours has, whatever runs it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/prng.h"
+#include "base/time.h"
+#include "core/action.h"
+#include "core/event.h"
+#include "keelback/call.h"
+#include "keelback/outcome.h"
+
+namespace keelback::sim {
+
+using namespace std::chrono_literals;
+
+// A distribution in integers only, so that a seed means the same on every machine: uniform in
+// [low, high], and with `tail_chance` uniform in [high, tail] instead.
+struct Spread {
+  Duration low{0};
+  Duration high{0};
+  double tail_chance = 0;
+  Duration tail{0};
+  Duration sample(Prng& prng) const;
+};
+
+// All chances are per occasion, in [0, 1].
+struct ModelSettings {
+  Spread start{2ms, 6ms};            // from StartWorker to ready
+  Spread service{10us, 30us};        // a call of a function without a duration of its own; one item
+  Duration overhead = 4us;           // from the dispatch to the "started" mark
+  Duration cancel_delay = 200us;     // from the cancel flag to the end of a call that heeds it
+  Duration interrupt_delay = 300us;  // from the interrupt to the end of a call that heeds it
+  Duration kill_delay = 1ms;         // from SIGKILL to the exit
+  Duration stop_delay = 2ms;         // from StopWorker to the exit
+  double start_failure = 0;          // a start ends as start_failed
+  double die_before_start = 0;       // a dispatched call meets a worker that dies before the mark
+  double die_running = 0;            // … that dies while the function runs
+  double die_after_end = 0;          // … that dies with the result computed and not sent
+  double unclean = 0;                // a call leaves threads or tasks behind
+  double unkillable = 0;             // SIGKILL takes unkillable_for (a process in D state)
+  Duration unkillable_for = 10min;
+  // Functions beyond the standard ones: each answers its first argument, or null.
+  std::vector<std::string> exposed;
+};
+
+// What a worker holds of one session.
+struct SessionState {
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  std::uint64_t counter = 0;
+};
+
+// What a worker will do with one call, decided when it is given the call.
+struct Script {
+  enum class Ending : std::uint8_t { kReturn, kRaise, kBadRequest, kUnknownFunction, kDie };
+  Ending ending = Ending::kReturn;
+  Duration busy{0};  // until the ending, or until the next item of a stream
+  bool heeds_cancel = false;
+  bool heeds_interrupt = true;
+  std::uint64_t items = 0;  // still to be sent before the ending
+  std::uint64_t next_item = 0;
+  std::string result;  // of kReturn
+  PythonError error;   // of kRaise, kBadRequest, kUnknownFunction
+  Death death;         // of kDie
+};
+
+class Application {
+ public:
+  explicit Application(std::vector<std::string> exposed);
+
+  const std::vector<core::FunctionSpec>& functions() const { return functions_; }
+  // The HELLO object of docs/protocol.md.
+  std::string hello_json() const;
+  // Decides the call. `session` (null: stateless) is the worker's own state and may change.
+  // `service` is what a function without a duration of its own takes; `result_max` in bytes.
+  struct Circumstances {
+    SessionState* session = nullptr;
+    std::int64_t pid = 0;
+    bool stream = false;  // the caller takes a stream
+    Duration service{0};
+    std::uint64_t result_max = 0;
+  };
+  Script script(const Call& call, const Circumstances& around) const;
+
+ private:
+  std::vector<core::FunctionSpec> functions_;
+  std::vector<std::string> exposed_;
+};
+
+}  // namespace keelback::sim

@@ -1,0 +1,374 @@
+#include "sim/simulation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace keelback::sim {
+namespace {
+
+constexpr std::uint32_t kTicksInPlaceMax = 10'000;
+constexpr std::size_t kSessionIdMax = 256;  // bytes; keelback/call.h
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+std::uint64_t fingerprint(const Call& call) {
+  TraceHash hash;
+  hash.mix(call.function);
+  hash.mix(call.session);
+  hash.mix(call.payload);
+  return hash.value();
+}
+
+// The greatest id below `id` among those of at most kSessionIdMax bytes.
+std::string predecessor(std::string_view id) {
+  std::string before(id.substr(0, id.size() - 1));
+  const auto last = static_cast<unsigned char>(id.back());
+  if (last == 0) return before;
+  before += static_cast<char>(last - 1);
+  before.resize(kSessionIdMax, '\xff');
+  return before;
+}
+
+}  // namespace
+
+void Delivery::run() {
+  std::visit(
+      Overloaded{[](Item& item) { (*item.to)(std::move(item.item)); },
+                 [](End& end) { end.to(std::move(end.outcome)); }, [](Hook& hook) { hook(); }},
+      what_);
+}
+
+Simulation::Simulation(Options options)
+    : seed_(options.seed),
+      crew_(std::move(options.model), options.seed ^ 0xc0ffee, schedule_),
+      pool_(options.settings, options.seed),
+      check_invariants_(options.check_invariants) {
+  crew_.set_result_max(options.settings.calls.payload_max.count);
+  handle(core::StartModeChanged{});
+  handle(core::Tick{});
+}
+
+Simulation::~Simulation() = default;
+
+void Simulation::observe(std::function<void(Time, const core::Event&)> on_event,
+                         std::function<void(Time, const core::Action&)> on_action) {
+  on_event_ = std::move(on_event);
+  on_action_ = std::move(on_action);
+}
+
+CallId Simulation::accept(Call call, std::shared_ptr<OnItem> item, OnOutcome done) {
+  const CallId id{++last_call_};
+  ClientCall& mine = calls_[id.value];
+  mine.call = std::move(call);
+  mine.done = std::move(done);
+  mine.item = std::move(item);
+  const Call& ask = mine.call;
+  handle(core::CallSubmitted{.call = id,
+                             .function = ask.function,
+                             .session = ask.session,
+                             .affinity = ask.affinity,
+                             .open = ask.open,
+                             .fence = ask.expect_epoch,
+                             .deadline = ask.deadline,
+                             .priority = ask.priority,
+                             .idempotent = ask.idempotent,
+                             .stream = mine.item != nullptr,
+                             .idempotency_key = ask.idempotency_key,
+                             .fingerprint = fingerprint(ask),
+                             .payload_bytes = ask.payload.size()});
+  return id;
+}
+
+CallId Simulation::submit(Call call, OnOutcome done) {
+  return accept(std::move(call), nullptr, std::move(done));
+}
+
+CallId Simulation::stream(Call call, OnItem item, OnOutcome done) {
+  return accept(std::move(call), std::make_shared<OnItem>(std::move(item)), std::move(done));
+}
+
+void Simulation::grant(CallId call, std::uint32_t items) {
+  const auto it = calls_.find(call.value);
+  if (it == calls_.end() || it->second.item == nullptr) return;
+  crew_.grant(now_, it->second.worker, call, items);
+}
+
+bool Simulation::cancel(CallId call) {
+  if (!calls_.contains(call.value)) return false;
+  handle(core::CallCancelled{call});
+  return true;
+}
+
+void Simulation::configure(const Settings& settings) {
+  crew_.set_result_max(settings.calls.payload_max.count);
+  handle(core::ConfigChanged{settings});
+}
+
+bool Simulation::session_exists(std::string_view session) const {
+  if (session.empty() || session.size() > kSessionIdMax) return false;
+  const auto page = pool_.sessions(now_, predecessor(session), 1);
+  return !page.items.empty() && page.items.front().id == session;
+}
+
+bool Simulation::end_session(std::string_view session) {
+  const bool existed = session_exists(session);
+  handle(core::SessionEnded{session});
+  return existed;
+}
+
+bool Simulation::recycle(std::uint32_t slot) {
+  const auto workers = pool_.workers(now_);
+  const bool known = std::ranges::any_of(
+      workers, [slot](const core::WorkerView& view) { return view.worker.slot == slot; });
+  handle(core::RecycleRequested{slot});
+  return known;
+}
+
+void Simulation::reload(std::move_only_function<void(std::string)> done) {
+  const Duration takes = model().start.sample(crew_.prng());
+  at(now_ + takes, [this, done = std::move(done)]() mutable {
+    if (model().start_failure > 0 && crew_.prng().chance(model().start_failure)) {
+      deliveries_.emplace_back([done = std::move(done)]() mutable {
+        done("the new code failed in setup: the model's worker_setup raised");
+      });
+      return;
+    }
+    announce();
+    handle(core::ReloadRequested{});
+    deliveries_.emplace_back([done = std::move(done)]() mutable { done(""); });
+  });
+}
+
+void Simulation::drain(Duration limit, Hook done) {
+  if (drained_) {
+    deliveries_.emplace_back(std::move(done));
+    return;
+  }
+  waiting_for_drain_.push_back(std::move(done));
+  handle(core::DrainRequested{limit});
+}
+
+std::optional<Time> Simulation::next_event() const {
+  return deliveries_.empty() ? next_due() : std::optional(now_);
+}
+
+std::optional<Time> Simulation::next_due() const {
+  const auto due = schedule_.next();
+  const auto deadline = pool_.next_deadline();
+  if (!due || !deadline) return due ? due : deadline;
+  return std::min(*due, *deadline);
+}
+
+bool Simulation::step() {
+  const auto due = schedule_.next();
+  const auto deadline = pool_.next_deadline();
+  if (!due && !deadline) return false;
+  if (deadline && (!due || *deadline < *due)) {
+    if (*deadline > now_) ticks_in_place_ = 0;
+    CHECK(++ticks_in_place_ < kTicksInPlaceMax);
+    now_ = std::max(now_, *deadline);
+    handle(core::Tick{});
+    return true;
+  }
+  const Due next = schedule_.pop();
+  if (next.at > now_) ticks_in_place_ = 0;
+  now_ = std::max(now_, next.at);
+  if (next.kind == Due::Kind::kHook) {
+    const auto it = hooks_.find(next.token);
+    Hook hook = std::move(it->second);
+    hooks_.erase(it);
+    hook();
+  } else {
+    hear(crew_.fire(next));
+  }
+  return true;
+}
+
+void Simulation::step_until(Time until) {
+  while (true) {
+    const auto due = next_due();
+    if (!due || *due > until) break;
+    step();
+  }
+  now_ = std::max(now_, until);
+}
+
+void Simulation::run_until(Time until) {
+  deliver();
+  while (true) {
+    const auto next = next_event();
+    if (!next || *next > until) break;
+    step();
+    deliver();
+  }
+  now_ = std::max(now_, until);
+}
+
+bool Simulation::run_while_not(const std::function<bool()>& done, Time limit) {
+  deliver();
+  while (!done()) {
+    const auto next = next_event();
+    if (!next || *next > limit) {
+      now_ = std::max(now_, limit);
+      return done();
+    }
+    step();
+    deliver();
+  }
+  return true;
+}
+
+void Simulation::at(Time when, Hook hook) {
+  hooks_.emplace(++last_hook_, std::move(hook));
+  schedule_.add(std::max(when, now_), Due::Kind::kHook, 0, last_hook_);
+}
+
+void Simulation::deliver() {
+  while (!deliveries_.empty()) {
+    Delivery next = std::move(deliveries_.front());
+    deliveries_.pop_front();
+    next.run();
+  }
+}
+
+std::deque<Delivery> Simulation::take_deliveries() { return std::exchange(deliveries_, {}); }
+
+bool Simulation::kill(std::uint32_t slot) {
+  const WorkerId worker = crew_.newest(slot);
+  if (worker) crew_.kill(now_, worker, /*ours=*/false);
+  return static_cast<bool>(worker);
+}
+
+bool Simulation::freeze(std::uint32_t slot, Duration spell) {
+  const WorkerId worker = crew_.newest(slot);
+  if (worker) crew_.freeze(now_, worker, spell);
+  return static_cast<bool>(worker);
+}
+
+void Simulation::handle(const core::Event& event) {
+  CHECK(!handling_);
+  handling_ = true;
+  trace_.add(now_, event);
+  if (on_event_) on_event_(now_, event);
+  actions_.clear();
+  pool_.handle(now_, event, actions_);
+  ++events_;
+  for (core::Action& action : actions_) {
+    trace_.add(action);
+    if (on_action_) on_action_(now_, action);
+    perform(action);
+  }
+  handling_ = false;
+  if (check_invariants_) pool_.check_invariants();
+}
+
+void Simulation::perform(core::Action& action) {
+  std::visit(
+      Overloaded{
+          [this](core::Dispatch& a) {
+            const auto it = calls_.find(a.call.value);
+            CHECK(it != calls_.end());  // a call is dispatched before its Resolve only
+            it->second.worker = a.worker;
+            crew_.dispatch(now_, a, it->second.call, it->second.item != nullptr);
+          },
+          [this](core::Resolve& a) { resolve(a); }, [this](core::ReplayOutcome& a) { replay(a); },
+          [this](core::ForgetOutcome& a) { retained_.erase(a.call.value); },
+          [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
+          [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
+          [this](core::DumpWorker& a) {
+            const auto it = calls_.find(a.call.value);
+            if (it != calls_.end()) it->second.dump = crew_.dump(now_, a.worker, a.call);
+          },
+          [this](core::KillWorker& a) { crew_.kill(now_, a.worker, /*ours=*/true); },
+          [this](core::StartWorker& a) { crew_.start(now_, a.worker); },
+          [this](core::StopWorker& a) { crew_.stop(now_, a.worker); },
+          [](core::AbandonWorker&) {},  // its exit, late as it is, still comes
+          [this](core::EndSession& a) { crew_.end_session(a.worker, a.session, a.birth); },
+          [this](core::Drained&) {
+            drained_ = true;
+            for (Hook& hook : std::exchange(waiting_for_drain_, {})) {
+              deliveries_.emplace_back(std::move(hook));
+            }
+          },
+          [](core::Notice&) {},  // observers read them
+      },
+      action);
+}
+
+void Simulation::resolve(core::Resolve& resolve) {
+  const auto it = calls_.find(resolve.call.value);
+  CHECK(it != calls_.end());  // exactly one outcome a call
+  ClientCall& mine = it->second;
+  Outcome outcome;
+  outcome.kind = resolve.kind;
+  outcome.effect = resolve.effect;
+  outcome.message = std::move(resolve.message);
+  outcome.death = std::move(resolve.death);
+  outcome.worker = {resolve.worker.slot, resolve.worker.generation};
+  outcome.attempts = resolve.attempts;
+  outcome.birth = resolve.birth;
+  outcome.epoch = resolve.epoch;
+  outcome.queued = resolve.queued;
+  outcome.ran = resolve.ran;
+  outcome.retry_after = resolve.retry_after;
+  if (outcome.ok()) outcome.payload = std::move(mine.payload);
+  using enum OutcomeKind;
+  if (outcome.kind == kError || outcome.kind == kBadRequest || outcome.kind == kUnknownFunction ||
+      outcome.kind == kCancelled) {
+    outcome.python = std::move(mine.python);
+    if (outcome.message.empty() && outcome.python) outcome.message = outcome.python->message;
+  }
+  outcome.dump = std::move(mine.dump);
+  if (resolve.retain) retained_.insert_or_assign(resolve.call.value, outcome);
+  deliveries_.emplace_back(std::move(mine.done), std::move(outcome));
+  calls_.erase(it);
+}
+
+void Simulation::replay(const core::ReplayOutcome& replay) {
+  const auto it = calls_.find(replay.call.value);
+  const auto kept = retained_.find(replay.of.value);
+  CHECK(it != calls_.end() && kept != retained_.end());
+  deliveries_.emplace_back(std::move(it->second.done), Outcome(kept->second));
+  calls_.erase(it);
+}
+
+void Simulation::announce() {
+  announced_ = true;
+  handle(core::FunctionsAnnounced{crew_.application().functions()});
+}
+
+void Simulation::hear(Said said) {
+  switch (said.kind) {
+    case Said::Kind::kNothing:
+      return;
+    case Said::Kind::kReady:
+      if (!announced_) announce();
+      handle(core::WorkerReady{said.worker});
+      return;
+    case Said::Kind::kItem: {
+      const auto it = calls_.find(said.call.value);
+      if (it != calls_.end()) deliveries_.emplace_back(it->second.item, std::move(said.payload));
+      handle(core::StreamMoved{said.worker, said.call});
+      return;
+    }
+    case Said::Kind::kReplied: {
+      const auto it = calls_.find(said.call.value);
+      if (it != calls_.end()) {
+        it->second.payload = std::move(said.payload);
+        if (said.reply != core::ReplyKind::kOk) it->second.python = std::move(said.python);
+      }
+      handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean});
+      return;
+    }
+    case Said::Kind::kExited:
+      handle(core::WorkerExited{said.worker, std::move(said.death), said.call});
+      return;
+  }
+}
+
+}  // namespace keelback::sim

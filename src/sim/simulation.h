@@ -1,0 +1,177 @@
+// The production pool on virtual time. Simulation is a driver like any other: it submits calls,
+// performs the core's actions with model workers, and hands each outcome to its caller once. Time
+// moves only when it is told to, from one due thing to the next; everything that chance decides
+// comes from one seed, so a seed is a run.
+//
+// Not thread-safe and never blocking: api::SimDriver adds a loop, a lock and the real clock.
+// Callbacks (outcomes, items) run only within deliver(), run_until() and advance(), hooks within
+// step(); they may call anything here but those.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "base/id.h"
+#include "base/settings.h"
+#include "base/time.h"
+#include "core/action.h"
+#include "core/event.h"
+#include "core/pool.h"
+#include "keelback/call.h"
+#include "keelback/outcome.h"
+#include "sim/crew.h"
+#include "sim/model.h"
+#include "sim/schedule.h"
+#include "sim/trace.h"
+
+namespace keelback::sim {
+
+using OnOutcome = std::move_only_function<void(Outcome&&)>;
+using OnItem = std::move_only_function<void(std::string&& item)>;
+using Hook = std::move_only_function<void()>;
+
+// One callback that is due to somebody outside, with what it carries.
+class Delivery {
+ public:
+  // The caller's item function is shared by its deliveries and its call, whichever goes last.
+  Delivery(std::shared_ptr<OnItem> to, std::string item)
+      : what_(Item{std::move(to), std::move(item)}) {}
+  Delivery(OnOutcome to, Outcome outcome) : what_(End{std::move(to), std::move(outcome)}) {}
+  explicit Delivery(Hook hook) : what_(std::move(hook)) {}
+  void run();
+
+ private:
+  struct Item {
+    std::shared_ptr<OnItem> to;
+    std::string item;
+  };
+  struct End {
+    OnOutcome to;
+    Outcome outcome;
+  };
+  std::variant<Item, End, Hook> what_;
+};
+
+class Simulation {
+ public:
+  struct Options {
+    Settings settings;
+    std::uint64_t seed = 1;
+    ModelSettings model;
+    bool check_invariants = false;  // after every event; O(pool) each time
+  };
+  explicit Simulation(Options options);
+  ~Simulation();
+  Simulation(const Simulation&) = delete;
+  Simulation& operator=(const Simulation&) = delete;
+
+  // ---- callers. `done` runs exactly once, from deliver(), never from within these.
+  CallId submit(Call call, OnOutcome done);
+  CallId stream(Call call, OnItem item, OnOutcome done);
+  void grant(CallId call, std::uint32_t items);
+  bool cancel(CallId call);  // false: no such call is in flight
+
+  // ---- operators
+  void configure(const Settings& settings);
+  bool end_session(std::string_view session);  // false: no such session
+  bool recycle(std::uint32_t slot);            // false: no such slot
+  // A model zygote takes a start's time to load the new code and may fail as starts do; `done` gets
+  // an empty string or the reason.
+  void reload(std::move_only_function<void(std::string)> done);
+  void drain(Duration limit, Hook done);
+
+  // ---- time
+  Time now() const { return now_; }
+  // When step() has something to do; nullopt: never, unless something is submitted.
+  std::optional<Time> next_due() const;
+  // The same, but now while deliveries wait.
+  std::optional<Time> next_event() const;
+  // Goes to the next due thing and does it. False: there is none. Deliveries only pile up.
+  bool step();
+  // Does all that is due up to and including `until`, which then is now. Deliveries pile up.
+  void step_until(Time until);
+  // The same, with the deliveries in between.
+  void run_until(Time until);
+  void advance(Duration duration) { run_until(now_ + duration); }
+  // Steps and delivers until `done` says so; false: not by `limit`. Leaves now where it happened.
+  bool run_while_not(const std::function<bool()>& done, Time limit);
+  // Runs `hook` in the step at that time (the next one, if it is past).
+  void at(Time when, Hook hook);
+
+  // ---- what has piled up for the callers, in order. deliver() runs it, including what these
+  // callbacks add at once; take_deliveries() hands it over, to be run where it may.
+  void deliver();
+  std::deque<Delivery> take_deliveries();
+
+  // ---- faults from outside; false: nothing lives in that slot
+  bool kill(std::uint32_t slot);
+  bool freeze(std::uint32_t slot, Duration spell);
+  ModelSettings& model() { return crew_.model(); }
+
+  // ---- readers
+  const core::Pool& pool() const { return pool_; }
+  core::Stats stats() const { return pool_.stats(now_); }
+  std::int64_t pid(WorkerId worker) const { return crew_.pid(worker); }
+  const Application& application() const { return crew_.application(); }
+  bool application_known() const { return announced_; }
+  std::uint64_t seed() const { return seed_; }
+  std::uint64_t events() const { return events_; }  // handled by the core so far
+  std::uint64_t trace_hash() const { return trace_.value(); }
+  // Sees every event before the core does, and every action before it is performed. Must not call
+  // back into the simulation.
+  void observe(std::function<void(Time, const core::Event&)> on_event,
+               std::function<void(Time, const core::Action&)> on_action);
+
+ private:
+  struct ClientCall {
+    Call call;
+    OnOutcome done;
+    std::shared_ptr<OnItem> item;  // null: not a stream
+    WorkerId worker;               // where it runs or last ran
+    std::string payload;
+    std::optional<PythonError> python;
+    std::string dump;
+  };
+
+  CallId accept(Call call, std::shared_ptr<OnItem> item, OnOutcome done);
+  void handle(const core::Event& event);
+  void perform(core::Action& action);
+  void resolve(core::Resolve& resolve);
+  void replay(const core::ReplayOutcome& replay);
+  void hear(Said said);
+  void announce();
+  bool session_exists(std::string_view session) const;
+
+  const std::uint64_t seed_;
+  Schedule schedule_;
+  Crew crew_;  // keeps a reference to schedule_
+  core::Pool pool_;
+  Time now_{};
+  std::uint64_t last_call_ = 0;
+  std::uint64_t last_hook_ = 0;
+  std::uint64_t events_ = 0;
+  std::uint32_t ticks_in_place_ = 0;  // a core whose next deadline does not move is a bug
+  bool check_invariants_;
+  bool announced_ = false;
+  bool drained_ = false;
+  bool handling_ = false;
+  core::Actions actions_;
+  TraceHash trace_;
+  std::unordered_map<std::uint64_t, ClientCall> calls_;  // looked up, never iterated
+  std::unordered_map<std::uint64_t, Outcome> retained_;  // for replays, until the core forgets
+  std::unordered_map<std::uint64_t, Hook> hooks_;        // likewise
+  std::deque<Delivery> deliveries_;
+  std::vector<Hook> waiting_for_drain_;
+  std::function<void(Time, const core::Event&)> on_event_;
+  std::function<void(Time, const core::Action&)> on_action_;
+};
+
+}  // namespace keelback::sim

@@ -1,0 +1,239 @@
+// The model itself: functions, the ladder, streams, faults. What the pool decides is tested in
+// core/, and over every backend in tests/conformance/.
+#include "sim/simulation.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "sim/json_text.h"
+
+namespace keelback::sim {
+namespace {
+
+Simulation::Options options(std::uint32_t workers = 2) {
+  Simulation::Options out;
+  out.settings.pool.workers = workers;
+  out.check_invariants = true;
+  return out;
+}
+
+// Submits and runs until the outcome is there, at most a virtual day.
+Outcome run(Simulation& sim, Call call) {
+  std::optional<Outcome> outcome;
+  sim.submit(std::move(call), [&](Outcome&& o) { outcome = std::move(o); });
+  EXPECT_TRUE(sim.run_while_not([&] { return outcome.has_value(); }, sim.now() + 24h));
+  return outcome.value_or(Outcome{});
+}
+
+TEST(JsonText, CutsArgumentListsAndRefusesWhatIsNone) {
+  const auto positional = read_arguments(R"( [1, "a,b]", {"k": [1, 2]}, null] )");
+  ASSERT_TRUE(positional);
+  ASSERT_EQ(positional->count, 4u);
+  EXPECT_EQ(positional->items[1].raw, R"("a,b]")");
+  EXPECT_EQ(positional->items[2].raw, R"({"k": [1, 2]})");
+  const auto named = read_arguments(R"({"ms": 12.5, "text": "q\"uote"})");
+  ASSERT_TRUE(named);
+  EXPECT_EQ(as_integer(*named->find(0, "ms")), 12);
+  EXPECT_EQ(as_string(*named->find(9, "text")), "q\"uote");
+  EXPECT_FALSE(named->find(0, "other"));
+  for (const char* bad : {"", "1", "[", "[1", "[1,", "{1:2}", "[1]]", "{\"a\"}", "[\"a]", "[,]"}) {
+    EXPECT_FALSE(read_arguments(bad)) << bad;
+  }
+  EXPECT_TRUE(read_arguments("[1,2,3,4,5,6,7,8]"));
+  EXPECT_FALSE(read_arguments("[1,2,3,4,5,6,7,8,9]")) << "one past the most";
+}
+
+TEST(Simulation, AFunctionAnswersAfterTheTimeItTakesAndNoRealTimePasses) {
+  Simulation sim(options());
+  EXPECT_EQ(run(sim, {.function = "echo", .payload = R"([{"a": 1}])"}).payload, R"({"a": 1})");
+  const Time before = sim.now();
+  const Outcome slept = run(sim, {.function = "sleep", .payload = "[3000]"});
+  EXPECT_TRUE(slept.ok());
+  EXPECT_GE(slept.ran, 3s);
+  EXPECT_GE(sim.now() - before, 3s);
+}
+
+TEST(Simulation, EveryStandardFunctionEndsAsItsNameSays) {
+  Simulation sim(options());
+  const Outcome failed = run(sim, {.function = "fail", .payload = R"(["no luck"])"});
+  EXPECT_EQ(failed.kind, OutcomeKind::kError);
+  ASSERT_TRUE(failed.python);
+  EXPECT_EQ(failed.python->type, "ValueError");
+  EXPECT_EQ(failed.python->message, "no luck");
+  EXPECT_EQ(run(sim, {.function = "unserialisable"}).kind, OutcomeKind::kError);
+  EXPECT_EQ(run(sim, {.function = "nosuch"}).kind, OutcomeKind::kUnknownFunction);
+  EXPECT_EQ(run(sim, {.function = "echo"}).kind, OutcomeKind::kBadRequest);
+  EXPECT_EQ(run(sim, {.function = "echo", .payload = "[1, 2]"}).kind, OutcomeKind::kBadRequest);
+  EXPECT_EQ(run(sim, {.function = "echo", .payload = "nonsense"}).kind, OutcomeKind::kBadRequest);
+  EXPECT_EQ(run(sim, {.function = "blob", .payload = "[10]"}).payload.size(), 12u);
+  EXPECT_EQ(run(sim, {.function = "items", .payload = "[3]"}).payload, "[0, 1, 2]");
+  const Outcome crashed = run(sim, {.function = "crash", .payload = "[6]"});
+  EXPECT_EQ(crashed.kind, OutcomeKind::kWorkerDied);
+  EXPECT_EQ(crashed.effect, Effect::kMaybe);
+  ASSERT_TRUE(crashed.death);
+  EXPECT_EQ(crashed.death->signal, 6);
+  const Outcome left = run(sim, {.function = "exit", .payload = "[3]"});
+  EXPECT_EQ(left.kind, OutcomeKind::kWorkerDied);
+  ASSERT_TRUE(left.death);
+  EXPECT_EQ(left.death->exit_code, 3);
+}
+
+TEST(Simulation, AResultAtTheLimitPassesAndOneByteMoreIsAnError) {
+  auto small = options();
+  small.settings.calls.payload_max = {100};
+  Simulation sim(small);
+  EXPECT_TRUE(run(sim, {.function = "blob", .payload = "[98]"}).ok());
+  EXPECT_EQ(run(sim, {.function = "blob", .payload = "[99]"}).kind, OutcomeKind::kError);
+}
+
+TEST(Simulation, ASessionCountsOnOneWorkerInOrder) {
+  Simulation sim(options(4));
+  std::vector<std::string> seen;
+  std::vector<WorkerRef> homes;
+  for (int i = 0; i < 50; ++i) {
+    sim.submit({.function = "count", .session = "ann"}, [&](Outcome&& o) {
+      seen.push_back(o.payload);
+      homes.push_back(o.worker);
+    });
+  }
+  sim.advance(10s);
+  ASSERT_EQ(seen.size(), 50u);
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(seen[i], std::to_string(i + 1));
+    EXPECT_EQ(homes[i], homes[0]);
+  }
+  EXPECT_TRUE(sim.end_session("ann"));
+  EXPECT_FALSE(sim.end_session("ann"));
+  EXPECT_FALSE(sim.end_session("an"));
+}
+
+// Goal: each function heeds exactly the rungs it says: sleep the flag, spin the interrupt, hold
+// nothing but the kill.
+TEST(Simulation, TheLadderClimbsAsFarAsTheFunctionMakesIt) {
+  Simulation sim(options(1));
+  const auto timed_out = [&](const char* function) {
+    return run(sim, {.function = function, .payload = "[60000]", .deadline = 100ms});
+  };
+  for (const char* function : {"sleep", "spin"}) {
+    const WorkerRef before = run(sim, {.function = "pid"}).worker;
+    EXPECT_EQ(timed_out(function).kind, OutcomeKind::kTimeout) << function;
+    EXPECT_EQ(run(sim, {.function = "pid"}).worker, before) << function << ": the worker lives";
+  }
+  const WorkerRef before = run(sim, {.function = "pid"}).worker;
+  const Outcome held = timed_out("hold");
+  EXPECT_EQ(held.kind, OutcomeKind::kTimeout);
+  EXPECT_EQ(held.effect, Effect::kMaybe);
+  EXPECT_NE(held.dump.find("most recent call first"), std::string::npos) << held.dump;
+  EXPECT_NE(run(sim, {.function = "pid"}).worker, before) << "killed and replaced";
+}
+
+TEST(Simulation, AStreamStopsAtItsCreditUntilMoreIsGranted) {
+  Simulation sim(options(1));
+  std::vector<std::string> items;
+  std::optional<Outcome> end;
+  const CallId call = sim.stream(
+      {.function = "items", .payload = "[20]"}, [&](std::string&& item) { items.push_back(item); },
+      [&](Outcome&& o) { end = std::move(o); });
+  sim.advance(1s);
+  EXPECT_EQ(items.size(), 16u);
+  EXPECT_FALSE(end);
+  sim.grant(call, 2);
+  sim.advance(1s);
+  EXPECT_EQ(items.size(), 18u);
+  sim.grant(call, 100);
+  sim.advance(1s);
+  ASSERT_EQ(items.size(), 20u);
+  EXPECT_EQ(items.back(), "19");
+  ASSERT_TRUE(end);
+  EXPECT_TRUE(end->ok());
+}
+
+TEST(Simulation, ACancelledStreamWithoutCreditEnds) {
+  Simulation sim(options(1));
+  std::optional<Outcome> end;
+  const CallId call = sim.stream(
+      {.function = "items", .payload = "[1000]"}, [](std::string&&) {},
+      [&](Outcome&& o) { end = std::move(o); });
+  sim.advance(1s);
+  EXPECT_TRUE(sim.cancel(call));
+  sim.advance(1s);
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->kind, OutcomeKind::kCancelled);
+  EXPECT_FALSE(sim.cancel(call));
+}
+
+TEST(Simulation, AKilledWorkerCostsItsOwnCallOnly) {
+  Simulation sim(options(2));
+  sim.advance(1s);
+  std::vector<Outcome> outcomes;
+  for (int i = 0; i < 2; ++i) {
+    sim.submit({.function = "sleep", .payload = "[500]"},
+               [&](Outcome&& o) { outcomes.push_back(std::move(o)); });
+  }
+  sim.advance(100ms);
+  ASSERT_TRUE(sim.kill(1));
+  sim.advance(1s);
+  ASSERT_EQ(outcomes.size(), 2u);
+  EXPECT_EQ(outcomes[0].kind, OutcomeKind::kWorkerDied);
+  EXPECT_TRUE(outcomes[0].death->oom_suspected) << "a SIGKILL that is not ours";
+  EXPECT_TRUE(outcomes[1].ok());
+  EXPECT_EQ(sim.stats().restarts, 1u);
+}
+
+TEST(Simulation, AFrozenWorkerGoesOnWhereItWas) {
+  Simulation sim(options(1));
+  sim.advance(1s);
+  std::optional<Outcome> outcome;
+  sim.submit({.function = "sleep", .payload = "[100]"},
+             [&](Outcome&& o) { outcome = std::move(o); });
+  sim.advance(10ms);
+  ASSERT_TRUE(sim.freeze(1, 5s));
+  sim.advance(4s);
+  EXPECT_FALSE(outcome);
+  sim.advance(2s);
+  ASSERT_TRUE(outcome);
+  EXPECT_TRUE(outcome->ok()) << "a stopped worker is no dead worker";
+}
+
+TEST(Simulation, ADrainFinishesWhatRunsAndThenSaysSo) {
+  Simulation sim(options(2));
+  sim.advance(1s);
+  std::optional<Outcome> running, refused;
+  bool drained = false;
+  sim.submit({.function = "sleep", .payload = "[1000]"},
+             [&](Outcome&& o) { running = std::move(o); });
+  sim.drain(10s, [&] { drained = true; });
+  sim.submit({.function = "echo", .payload = "[1]"}, [&](Outcome&& o) { refused = std::move(o); });
+  sim.advance(500ms);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->kind, OutcomeKind::kShuttingDown);
+  EXPECT_FALSE(drained);
+  sim.advance(5s);
+  ASSERT_TRUE(running);
+  EXPECT_TRUE(running->ok());
+  EXPECT_TRUE(drained);
+  EXPECT_FALSE(sim.kill(1) || sim.kill(2)) << "no worker is left";
+}
+
+TEST(Simulation, AReloadReplacesEveryWorkerAndLosesNoCall) {
+  Simulation sim(options(2));
+  sim.advance(1s);
+  const WorkerRef before = run(sim, {.function = "pid"}).worker;
+  std::optional<std::string> result;
+  sim.reload([&](std::string error) { result = std::move(error); });
+  int ok = 0;
+  for (int i = 0; i < 100; ++i) {
+    sim.at(sim.now() + i * 1ms, [&] {
+      sim.submit({.function = "echo", .payload = "[1]"}, [&](Outcome&& o) { ok += o.ok(); });
+    });
+  }
+  sim.advance(10s);
+  EXPECT_EQ(result, "");
+  EXPECT_EQ(ok, 100);
+  EXPECT_GT(run(sim, {.function = "pid"}).worker.generation, before.generation);
+}
+
+}  // namespace
+}  // namespace keelback::sim
