@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 sys.path.insert(0, str(ROOT / "python"))
 
-import keelback  # noqa: E402
 import keelback.apps.dspy as app  # noqa: E402
 from fake_lm import FakeLm  # noqa: E402
 from keelback.apps.dspy import definitions, models, programs, shared  # noqa: E402
@@ -43,7 +42,7 @@ class AppTest(unittest.TestCase):
 
     def enter(self, session):
         self.session = session
-        patch = mock.patch.object(keelback, "session", lambda: session)
+        patch = mock.patch.object(app, "_session", lambda: session)
         patch.start()
         self.addCleanup(patch.stop)
 
@@ -195,7 +194,7 @@ class Definitions(unittest.TestCase):
             definitions.normalise("a -> reasoning", kind="chain_of_thought")
 
     def test_a_program_that_dspy_refuses_fails_when_it_is_created(self):
-        with mock.patch.object(keelback, "session", Session), self.assertRaises(definitions.BadDefinition):
+        with mock.patch.object(app, "_session", Session), self.assertRaises(definitions.BadDefinition):
             app.create_program("a -> model_config")
 
     def test_the_calculator_computes_and_runs_nothing_else(self):

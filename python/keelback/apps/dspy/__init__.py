@@ -187,7 +187,7 @@ def create_program(
 def execute_program(id: str, inputs: dict) -> dict:
     """Runs a program of the caller's session. Replies {"program", "outputs", "reasoning", "steps", "usage"}."""
     program = _program(id)
-    _log.info("execute_program %r of session %r", id, keelback.session().id)
+    _log.info("execute_program %r of session %r", id, _session().id)
     try:
         answer = _run(program["definition"], inputs)
     except Exception:
@@ -247,7 +247,7 @@ def stats() -> dict:
     """What the worker that took this call has done, the model it would ask, and the session's programs.
     Counts of the whole pool are the supervisor's to give (GET /v1/pool, /metrics)."""
     version, config = _worker.shared.read()
-    session = keelback.session()
+    session = _session()
     held = ((session.state.get("dspy") or {}).get("programs") or {}) if session is not None else None
     return {
         "worker": {
@@ -276,8 +276,13 @@ def _run(definition, inputs: Any):
     return answer
 
 
+def _session():
+    """The call's session, or None."""
+    return keelback.session() if keelback.has_session() else None
+
+
 def _store():
-    session = keelback.session()
+    session = _session()
     if session is None:
         raise NoSession("programs belong to a session: name one (header Keelback-Session), or use run_once")
     return session.state.setdefault("dspy", {"programs": {}, "serial": 0})

@@ -1,0 +1,185 @@
+"""The DSPy application in a real pool: one configuration for all workers, programs that go with their sessions, a model that misbehaves."""
+import os
+import signal
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+from fake_lm import FakeLm  # noqa: E402
+from keelback_testing import KEELBACK, STRETCH, KeelbackTest, concurrently, main, wait_until  # noqa: E402
+
+KEY = "sk-do-not-tell-4711"
+SCRIPT = {"rules": [{"match": "France", "answer": "Paris"}, {"match": "hang", "fail": "hang"}]}
+
+
+class DspyTest(KeelbackTest):
+    def serve_dspy(self, workers=2, **options):
+        daemon = self.serve("keelback.apps.dspy", workers=workers, python=sys.executable, **options)
+        return daemon.prewarm(workers)
+
+    def ok(self, reply):
+        self.assertEqual("ok", reply.outcome, reply)
+        return reply.json
+
+    def ask(self, client, session, question="France?", **options):
+        return client.call("execute_program", {"id": "qa", "inputs": {"question": question}}, session=session, **options)
+
+    def create(self, client, session, **options):
+        return self.ok(client.call("create_program", {"signature": "question -> answer", "id": "qa", **options}, session=session))
+
+    def everywhere(self, daemon, workers):
+        """Asks through enough sessions at once that every worker answers; {worker: answer}."""
+        def one(number):
+            def ask():
+                reply = daemon.client().call("run_once", {"signature": "question -> answer", "inputs": {"question": "France?"}},
+                                             session=f"e{number}")
+                return reply.headers["Keelback-Worker"], self.ok(reply)["outputs"]["answer"]
+            return ask
+        answers = dict(concurrently([one(number) for number in range(4 * workers)]))
+        self.assertEqual(workers, len(answers), answers)
+        return answers
+
+
+class Pool(DspyTest):
+    def test_it_is_served_by_the_zygote_and_not_by_falling_back(self):
+        daemon = self.serve_dspy()
+        start = daemon.pool()["start"]
+        self.assertEqual("zygote", start["mode"], start)
+        self.assertGreater(start["import_s"], 0)
+
+    def test_a_configuration_reaches_every_worker_and_those_that_come_later(self):
+        daemon = self.serve_dspy(workers=3)
+        configured = self.ok(daemon.client().call("configure_lm", {"kind": "scripted", "script": SCRIPT}))
+        self.assertIn(configured["reach"], ("pool", "zygote"))
+        self.assertEqual({"Paris"}, set(self.everywhere(daemon, 3).values()))
+        for worker in daemon.workers():
+            os.kill(worker["pid"], signal.SIGKILL)
+            daemon.wait_replaced(worker["slot"], worker["generation"])
+        self.assertEqual({"Paris"}, set(self.everywhere(daemon, 3).values()))
+        self.ok(daemon.client().call("configure_lm", {"kind": "scripted", "script": {"rules": [{"match": ".", "answer": "Lyon"}]}}))
+        self.assertEqual({"Lyon"}, set(self.everywhere(daemon, 3).values()))
+
+    def test_a_new_zygote_gives_its_workers_the_configuration_or_the_reply_never_promised_it(self):
+        daemon = self.serve_dspy(workers=1)
+        configured = self.ok(daemon.client().call("configure_lm", {"kind": "scripted", "script": SCRIPT}))
+        zygote = daemon.pool()["start"]["zygote_pid"]
+        os.kill(zygote, signal.SIGKILL)
+        wait_until(lambda: daemon.pool()["start"]["zygote_pid"] not in (zygote, 0), "a new zygote", 20)
+        _, generation = daemon.kill_worker(0)
+        daemon.wait_replaced(0, generation)
+        reply = daemon.client().call("run_once", {"signature": "question -> answer", "inputs": {"question": "France?"}})
+        if configured["reach"] == "pool":
+            self.assertEqual("Paris", self.ok(reply)["outputs"]["answer"])
+        else:
+            self.assertTrue(reply.json["python"]["type"].endswith("LmNotConfigured"), reply)
+
+    def test_the_environments_configuration_is_there_with_and_without_a_zygote(self):
+        given = '{"kind": "scripted", "script": {"rules": [{"match": ".", "answer": "from outside"}]}}'
+        for zygote in ("auto", "off"):
+            with self.subTest(zygote=zygote):
+                daemon = self.serve_dspy(env={"KEELBACK_DSPY_LM": given}, settings={"workers.zygote": zygote})
+                self.assertEqual({"from outside"}, set(self.everywhere(daemon, 2).values()))
+                self.assertEqual(0, daemon.stop())
+
+    def test_sessions_have_programs_of_their_own_and_lose_nothing_to_their_neighbours(self):
+        daemon = self.serve_dspy()
+        self.ok(daemon.client().call("configure_lm", {"kind": "scripted", "script": SCRIPT}))
+
+        def visit(name):
+            def run():
+                client = daemon.client()
+                self.create(client, name, kind="chain_of_thought")
+                answers = [self.ok(self.ask(client, name, f"{name} {n}?"))["outputs"]["answer"] for n in range(20)]
+                self.assertEqual([f"answer to: {name} {n}?" for n in range(20)], answers)
+                return self.ok(client.call("stats", session=name))["session"]
+            return run
+
+        for held in concurrently([visit(f"s{number}") for number in range(8)]):
+            self.assertEqual({"programs": 1, "executions": 20, "failures": 0}, held)
+
+    def test_programs_come_back_from_snapshots_on_another_worker(self):
+        daemon = self.serve_dspy(settings={"sessions.snapshot": "each_call"})
+        client = daemon.client()
+        self.ok(client.call("configure_lm", {"kind": "scripted", "script": SCRIPT}))
+        self.create(client, "ann")
+        first = self.ask(client, "ann")
+        slot = int(first.headers["Keelback-Worker"].split(".")[0])
+        daemon.kill_worker(slot)
+        again = self.ask(client, "ann")
+        self.assertEqual("Paris", self.ok(again)["outputs"]["answer"])
+        self.assertEqual("2", again.headers["Keelback-Epoch"])
+        self.assertEqual(2, self.ok(client.call("program_info", {"id": "qa"}, session="ann"))["executions"])
+
+
+class Models(DspyTest):
+    def configured(self, lm, **options):
+        daemon = self.serve_dspy(**options)
+        client = daemon.client()
+        self.ok(client.call("configure_lm", {"model": "openai/fake", "api_base": lm.url, "api_key": KEY, "num_retries": 0}))
+        self.create(client, "ann")
+        return daemon, client
+
+    def test_a_fault_of_the_model_is_an_error_of_that_call_and_of_nothing_else(self):
+        with FakeLm(SCRIPT, api_key=KEY) as lm:
+            daemon, client = self.configured(lm)
+            before = {worker["pid"] for worker in daemon.workers()}
+            for fault, word in (("429", "LMRateLimitError"), ("500", "LMServerError"), ("reset", "LMTransportError")):
+                lm.fault(fault)
+                reply = self.ask(client, "ann")
+                self.assertEqual(("error", "done"), (reply.outcome, reply.json["effect"]), reply)
+                self.assertTrue(reply.json["python"]["message"].startswith(word), reply)
+                self.assertEqual(1, lm.report()["bitten"])
+            lm.fault("none")
+            self.assertEqual("Paris", self.ok(self.ask(client, "ann"))["outputs"]["answer"])
+            self.assertEqual(before, {worker["pid"] for worker in daemon.workers()})
+            self.assertEqual(0, daemon.pool()["restarts"])
+
+    def test_a_hanging_model_costs_its_call_until_the_deadline_and_neither_worker_nor_session(self):
+        with FakeLm(SCRIPT, api_key=KEY) as lm:
+            daemon, client = self.configured(lm)
+            home = self.ask(client, "ann").headers["Keelback-Worker"]
+            lm.fault("hang", count=1)
+            reply = self.ask(client, "ann", deadline_ms=int(500 * STRETCH))
+            self.assertEqual(("timeout", "maybe"), (reply.outcome, reply.json["effect"]), reply)
+            self.assertEqual(1, lm.report()["bitten"])
+            wait_until(lambda: lm.report()["hanging"] == 0, "the interrupted call has let go of the server")
+            after = self.ask(client, "ann")
+            self.assertEqual("Paris", self.ok(after)["outputs"]["answer"])
+            self.assertEqual((home, "1"), (after.headers["Keelback-Worker"], after.headers["Keelback-Epoch"]))
+
+    def test_a_key_is_in_no_log_and_no_listing_of_the_daemon(self):
+        with FakeLm(SCRIPT, api_key="another") as lm:
+            daemon, client = self.configured(lm, env={"KEELBACK_DSPY_LOG": "debug"}, settings={"log.level": "trace"})
+            refused = self.ask(client, "ann")
+            self.assertEqual("error", refused.outcome)
+            told = [str(refused.json)] + [client.get(path).body.decode() for path in (
+                "/v1/pool", "/v1/workers", "/v1/sessions", "/v1/config", "/v1/functions", "/metrics")]
+            told.append(client.call("stats", session="ann").body.decode())
+            self.assertEqual(0, daemon.stop())
+            self.assertNotIn(KEY, "\n".join([*told, *daemon.log]))
+
+
+class Examples(unittest.TestCase):
+    def run_example(self, *command):
+        done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False,
+                              timeout=240 * STRETCH)
+        sys.stderr.write(done.stdout + done.stderr)
+        return done
+
+    def test_the_demonstration_comes_out_as_promised(self):
+        done = self.run_example("examples/demo/demo.py", "--keelback", KEELBACK)
+        self.assertEqual(0, done.returncode)
+        self.assertIn("Everything came out as promised.", done.stdout)
+
+    def test_a_real_language_model_answers(self):
+        done = self.run_example("examples/dspy_qa/run", "--keelback", KEELBACK)
+        if done.returncode == 77:
+            self.skipTest(done.stdout.strip())
+        self.assertEqual(0, done.returncode)
+
+
+if __name__ == "__main__":
+    main()
