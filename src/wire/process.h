@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace keelback::wire {
 
@@ -19,7 +20,9 @@ inline constexpr std::size_t kMarkStarted = 0;     // worker writes
 inline constexpr std::size_t kMarkEnded = 8;       // worker writes
 inline constexpr std::size_t kMarkCancel = 16;     // supervisor writes
 inline constexpr std::size_t kMarkInterrupt = 24;  // supervisor writes
-inline constexpr std::size_t kDumpOffset = 4096;   // text, NUL-terminated or to the end
+inline constexpr std::size_t kMarkResultMax = 32;  // supervisor writes; 0: kResultMaxDefault
+inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;  // bytes
+inline constexpr std::size_t kDumpOffset = 4096;              // text, NUL-terminated or to the end
 inline constexpr std::size_t kDumpBytesMax = kMarksBytes - kDumpOffset;
 
 // Asks for the stacks of all threads, at kDumpOffset.
