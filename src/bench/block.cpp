@@ -32,11 +32,7 @@ class BlockRun {
     each([&](int side) { start(side); });
     each([&](int side) { (void)window(side, 1, 0, options_.settle_ms); });
     measure_calls();
-    if (options_.own_app) measure_sessions();
-    measure_throughput();
-    each([&](int side) { count(side); });
-    if (options_.own_app) each([&](int side) { recover(side); });
-    each([&](int side) { memory(side); });
+    if (!options_.calls_only) measure_the_rest();
     each([&](int side) { stop(side); });
     if (!error_.empty()) return std::unexpected(error_);
     score();
@@ -44,6 +40,14 @@ class BlockRun {
   }
 
  private:
+  void measure_the_rest() {
+    if (options_.own_app) measure_sessions();
+    measure_throughput();
+    each([&](int side) { count(side); });
+    if (options_.own_app) each([&](int side) { recover(side); });
+    each([&](int side) { memory(side); });
+  }
+
   template <typename Step>
   void each(Step step) {  // both sides, a coin's throw for the order
     const bool head_first = prng_.chance(0.5);
