@@ -1,0 +1,23 @@
+"""Keelback's Python side: mark functions, and Keelback's pool runs them in pre-warmed workers.
+
+    import keelback
+
+    @keelback.function
+    def greet(name: str) -> str:
+        return f"Hello, {name}!"
+
+Serve it with `keelback serve hello.py`. Importing this package starts nothing: an application is an
+ordinary module that can be imported and tested without a pool.
+"""
+
+from keelback.calls import Cancelled, attempt, cancelled, check_cancelled, deadline, has_session, session, trace
+from keelback.encoding import ResultError
+from keelback.functions import BadApplication, function
+from keelback.hooks import on_session_end, on_session_open, restore, setup, snapshot, worker_setup
+from keelback.sessions import Session
+
+__all__ = [
+    "BadApplication", "Cancelled", "ResultError", "Session", "attempt", "cancelled", "check_cancelled", "deadline",
+    "function", "has_session", "on_session_end", "on_session_open", "restore", "session", "setup", "snapshot",
+    "trace", "worker_setup",
+]

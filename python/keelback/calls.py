@@ -1,0 +1,89 @@
+"""What user code may ask about the call that it is part of.
+
+The call is known in its context (so an asyncio task knows its own call) and, because a worker runs one
+call at a time, in every thread that the call started.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Optional
+
+from keelback import marks
+from keelback.sessions import Session
+
+
+class Cancelled(Exception):
+    """Raised by check_cancelled(): the caller has gone, or its deadline is over."""
+
+
+class Call(NamedTuple):
+    id: int
+    deadline: int  # CLOCK_MONOTONIC in ns; 0: none
+    session: Optional[Session]
+    attempt: int
+    trace: bytes
+
+
+# The hot path sets it without resetting: the next call overwrites, and between calls no user code runs.
+current: "ContextVar[Optional[Call]]" = ContextVar("keelback_call", default=None)
+
+
+class _Here:
+    """This process as a worker; outside of one, there are no marks and no call."""
+
+    words: Sequence[int] = (0,) * 8
+    call: Any = None
+
+
+here = _Here()
+
+
+def _call() -> Call:
+    call = current.get()
+    if call is None and threading.current_thread() is not threading.main_thread():
+        call = here.call
+    if call is None:
+        raise RuntimeError("no call of a Keelback function is running here")
+    return call
+
+
+def session() -> Session:
+    """The call's session. Raises RuntimeError outside of a call, and in a call without a session."""
+    found = _call().session
+    if found is None:
+        raise RuntimeError("this call has no session; the caller gives one (HTTP: the header Keelback-Session)")
+    return found
+
+
+def has_session() -> bool:
+    """True in a call that belongs to a session."""
+    return _call().session is not None
+
+
+def deadline() -> Optional[float]:
+    """Seconds until the call's deadline, negative when it is over; None if there is none."""
+    at = _call().deadline
+    return (at - time.monotonic_ns()) / 1e9 if at else None
+
+
+def cancelled() -> bool:
+    """True when this call should stop: its caller has gone or its deadline is over. Costs a load; any thread."""
+    return here.words[marks.CANCEL] == _call().id
+
+
+def check_cancelled() -> None:
+    """Raises Cancelled when this call should stop."""
+    if cancelled():
+        raise Cancelled("the call was cancelled")
+
+
+def attempt() -> int:
+    """1, or more when the supervisor retries an idempotent call."""
+    return _call().attempt
+
+
+def trace() -> str:
+    """The caller's trace context (W3C traceparent), or an empty string."""
+    return _call().trace.decode(errors="replace")

@@ -1,0 +1,64 @@
+"""The data socket as whole frames: reassembly of what came in pieces, packets of at most 64 KiB out.
+
+A frame may span packets and a packet may hold frames, so the packets are read as one byte stream. The
+common case, one frame in one packet, is not copied: the worker's loop takes it straight from the socket.
+"""
+
+import os
+from collections import deque
+
+from keelback import wire
+
+
+class SupervisorGone(Exception):
+    """The other end of the socket is closed."""
+
+
+class Channel:
+    """Blocking; used by the main thread only."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.pending: deque[bytes] = deque()  # whole frames that wait for their turn
+
+    def send(self, data: bytes) -> None:
+        """Sends whole frames. Raises SupervisorGone."""
+        try:
+            if len(data) <= wire.PACKET_MAX:
+                os.write(self.fd, data)
+                return
+            with memoryview(data) as view:
+                for at in range(0, len(data), wire.PACKET_MAX):
+                    os.write(self.fd, view[at : at + wire.PACKET_MAX])
+        except (BrokenPipeError, ConnectionResetError):
+            raise SupervisorGone from None
+
+    def receive(self) -> bytes:
+        """The next whole frame. Raises SupervisorGone, ProtocolError."""
+        if not self.pending:
+            self.accept(self.read())
+        return self.pending.popleft()
+
+    def read(self) -> bytes:
+        try:
+            packet = os.read(self.fd, wire.PACKET_MAX)
+        except ConnectionResetError:
+            packet = b""
+        if not packet:
+            raise SupervisorGone
+        return packet
+
+    def accept(self, packet: bytes) -> None:
+        """Takes a packet that was read, reads on until it ends with a frame, and appends all frames to `pending`."""
+        data = bytearray(packet)
+        at = 0
+        while at < len(data):
+            while len(data) - at < wire.HEADER_SIZE:
+                data += self.read()
+            length, _, _, zero, _ = wire.HEADER.unpack_from(data, at)
+            if zero or not wire.HEADER_SIZE <= length <= wire.FRAME_MAX:
+                raise wire.ProtocolError(f"no frame starts like this: length {length}, zero {zero}")
+            while len(data) - at < length:
+                data += self.read()
+            self.pending.append(bytes(data[at : at + length]))
+            at += length

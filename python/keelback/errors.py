@@ -1,0 +1,75 @@
+"""Exceptions as data: {type, message, traceback}, with the frames of this package left out."""
+
+import json
+import os
+import sys
+import traceback
+from typing import Any, Optional
+
+TEXT_MAX = 32 * 1024  # characters of a message or a traceback; the middle of a longer one is cut
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_APPS = os.path.join(_OURS, "apps") + os.sep
+
+
+def is_ours(filename: str) -> bool:
+    """True for the code of this package, its shipped applications excepted."""
+    return filename.startswith(("<frozen importlib", "<frozen runpy")) or (
+        filename.startswith(_OURS) and not filename.startswith(_APPS))
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    return {"type": type_of(error), "message": cut(message_of(error)), "traceback": cut(traceback_of(error))}
+
+
+def type_of(error: BaseException) -> str:
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as broken:  # an exception's own __str__ may do anything
+        return f"<str() of it raised {type(broken).__name__}>"
+
+
+def traceback_of(error: BaseException) -> str:
+    try:
+        report = traceback.TracebackException(type(error), error, error.__traceback__)
+        _trim(report, set())
+        return "".join(report.format())
+    except BaseException as broken:
+        return f"{type_of(error)}: {message_of(error)}\n<the traceback could not be written: {type(broken).__name__}>\n"
+
+
+def _trim(report: Any, done: set[int]) -> None:
+    while report is not None and id(report) not in done:
+        done.add(id(report))
+        kept = [entry for entry in report.stack if not is_ours(entry.filename)]
+        report.stack[:] = kept
+        for inner in getattr(report, "exceptions", None) or ():
+            _trim(inner, done)
+        if report.__cause__ is not None:
+            _trim(report.__cause__, done)
+        report = report.__context__
+
+
+def cut(text: str, most: int = TEXT_MAX) -> str:
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+def as_json(error: dict[str, Any]) -> bytes:
+    return json.dumps(error).encode()
+
+
+def log(what: str, error: Optional[BaseException] = None) -> None:
+    """A line (and a traceback) in the worker's log. Never raises: the log is no reason to fail."""
+    try:
+        text = f"keelback: {what}\n" + (cut(traceback_of(error)) if error is not None else "")
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except Exception:
+        pass

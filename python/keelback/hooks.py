@@ -1,0 +1,66 @@
+"""What the application wants to be told: decorators, and the functions they collected.
+
+A hook may be an async function. Hooks of one kind run in the order in which they were registered.
+"""
+
+from typing import Any, Callable, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_hooks: dict[str, list[Callable[..., Any]]] = {
+    "setup": [], "worker_setup": [], "session_open": [], "session_end": [], "snapshot": [], "restore": [],
+}
+
+
+def _register(kind: str, hook: F) -> F:
+    if not callable(hook):
+        raise TypeError(f"@keelback.{kind} decorates a function, not {hook!r}; it takes no arguments")
+    _hooks[kind].append(hook)
+    return hook
+
+
+def _register_only(kind: str, hook: F) -> F:
+    if _hooks[kind]:
+        raise ValueError(f"@keelback.{kind} is there already: {_hooks[kind][0].__qualname__}")
+    return _register(kind, hook)
+
+
+def setup(hook: F) -> F:
+    """Runs once after the import, in the zygote where there is one: the expensive part that workers share.
+
+    It must leave no thread and no connection behind: a fork would break both. Open those in `worker_setup`.
+    """
+    return _register("setup", hook)
+
+
+def worker_setup(hook: F) -> F:
+    """Runs in each worker before its first call: connections, threads, background tasks."""
+    return _register("worker_setup", hook)
+
+
+def on_session_open(hook: F) -> F:
+    """Runs, without arguments, before the first call of a session here; `session()` is the new session.
+
+    Part of that call: what it raises is that call's error, and the session's next call opens it again.
+    """
+    return _register("session_open", hook)
+
+
+def on_session_end(hook: F) -> F:
+    """Runs when a session's state is about to be dropped, with the reason: expired, ended, lost, evicted,
+    drained or moved. `session()` is the session. What it raises is logged."""
+    return _register("session_end", hook)
+
+
+def snapshot(hook: F) -> F:
+    """Turns a session's state into what can be kept: called with the state, returns JSON or bytes."""
+    return _register_only("snapshot", hook)
+
+
+def restore(hook: F) -> F:
+    """Makes a session's state from what `snapshot` returned: called with it, returns the state's dict."""
+    return _register_only("restore", hook)
+
+
+def of(kind: str) -> list[Callable[..., Any]]:
+    return _hooks[kind]

@@ -1,0 +1,65 @@
+"""Does a call leave work behind? Threads and tasks that go on would be old work inside the next call.
+
+A call that ended by itself may leave daemon threads (services: telemetry, progress bars) and pool threads that
+wait for work; they are adopted. It may not leave other threads or asyncio tasks. After a call that was told to
+stop nothing new may run at all, whatever it calls itself. What is left behind makes the reply UNCLEAN.
+"""
+
+import queue
+import sys
+import threading
+import time
+from types import CodeType, FrameType
+from typing import Any, Optional
+
+_SETTLE_S = 0.02  # a pool thread that has delivered its result is on its way back to the queue
+
+
+class Leftovers:
+    """Main thread only. `threads` is compared with `active` after each call: that is all it costs."""
+
+    def __init__(self) -> None:
+        self.active = threading._active  # type: ignore[attr-defined]  # the dict itself: never rebound
+        self.threads = dict(self.active)
+        self._busy = {thread for thread in self.threads.values() if not _is_idle(thread)}
+        self._tasks: set[Any] = set()
+
+    def after_call(self, stopped: bool, runner: Any) -> list[str]:
+        """Names what the call left behind; adopts what may stay. `stopped`: it was cancelled or interrupted."""
+        known = set(self.threads.values())
+        suspects = [thread for thread in list(self.active.values()) if thread not in known
+                    and (stopped or not thread.daemon)]
+        if stopped:
+            suspects += [thread for thread in known if thread not in self._busy]
+        left = [f"thread {thread.name!r}" for thread in _still_busy(suspects)]
+        left += [f"task {task.get_name()!r}" for task in runner.tasks_left()]
+        self.threads = dict(self.active)
+        return left
+
+
+def _still_busy(suspects: list[threading.Thread]) -> list[threading.Thread]:
+    me = threading.current_thread()
+    busy = [thread for thread in suspects if thread is not me]
+    end = time.monotonic() + _SETTLE_S
+    while True:
+        busy = [thread for thread in busy if thread.is_alive() and not _is_idle(thread)]
+        if not busy or time.monotonic() >= end:
+            return busy
+        time.sleep(0.0005)
+
+
+def _is_idle(thread: threading.Thread) -> bool:
+    """True for a pool's thread that waits in its queue. SimpleQueue.get is C, so the frame is its caller's."""
+    frame: Optional[FrameType] = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return False
+    if frame.f_code is _executor_worker():
+        return True
+    waits = frame.f_code is threading.Condition.wait.__code__ and frame.f_back is not None
+    return waits and frame.f_back.f_code is queue.Queue.get.__code__
+
+
+def _executor_worker() -> Optional[CodeType]:
+    module = sys.modules.get("concurrent.futures.thread")
+    worker = getattr(module, "_worker", None)
+    return getattr(worker, "__code__", None)

@@ -1,0 +1,53 @@
+"""The worker's page of shared memory: which call's user code runs, what should stop, and the stack dump.
+
+Aligned 64-bit words, mapped by the supervisor too; see docs/protocol.md, Marks. They stay true when the
+worker dies between two instructions, which no message could.
+"""
+
+import faulthandler
+import mmap
+import os
+
+STARTED = 0
+ENDED = 1
+CANCEL = 2
+INTERRUPT = 3
+RESULT_MAX = 4
+
+SIZE = 128 * 1024
+DUMP_AT = 4096
+DUMP_SIGNAL = 63
+RESULT_MAX_DEFAULT = 16 * 1024 * 1024
+
+
+class Marks:
+    """Any thread may read; STARTED and ENDED are written by the main thread only."""
+
+    def __init__(self, fd: int) -> None:
+        """Maps the memfd `fd` and takes the descriptor over."""
+        # A description of its own has an offset of its own: faulthandler writes at the current offset.
+        self._dump_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        self._map = mmap.mmap(fd, SIZE)
+        os.close(fd)
+        self.words = memoryview(self._map)[:DUMP_AT].cast("Q")
+
+    def register_dump(self) -> None:
+        """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held."""
+        os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
+        faulthandler.register(DUMP_SIGNAL, file=self._dump_fd, all_threads=True, chain=False)
+
+    def rewind_dump(self) -> None:
+        """Empties the dump area, so that the next dump stands alone. Cheap when there was none."""
+        end = os.lseek(self._dump_fd, 0, os.SEEK_CUR)
+        if end > DUMP_AT:
+            os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
+            self._map[DUMP_AT:end] = bytes(end - DUMP_AT)
+
+    def running(self) -> int:
+        """The call whose user code runs now; 0: none."""
+        started = self.words[STARTED]
+        return 0 if started == self.words[ENDED] else started
+
+    def result_max(self) -> int:
+        """Bytes that a result or an item may have; live."""
+        return self.words[RESULT_MAX] or RESULT_MAX_DEFAULT

@@ -1,0 +1,165 @@
+"""Functions that answer with items: generators and other iterators, asynchronous ones too.
+
+An item leaves when the supervisor has given credit for it; without credit the generator is not asked for more
+than the one item that waits. A caller that does not take a stream gets a list of the items.
+"""
+
+import select
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+from keelback import errors, marks, wire
+from keelback.calls import Cancelled
+from keelback.channel import Channel
+from keelback.encoding import ResultError, encode_within, too_large
+from keelback.interrupts import Interrupts
+
+PENDING_MAX = 1024  # frames that may wait behind a stream
+
+
+class ItemSink:
+    """Sends items as they come, within the credit. Main thread only."""
+
+    def __init__(self, call: int, channel: Channel, words: "memoryview", interrupts: Interrupts,
+                 result_max: Callable[[], int]) -> None:
+        self._call = call
+        self._channel = channel
+        self._words = words
+        self._interrupts = interrupts
+        self._result_max = result_max
+        self._credit = wire.CREDIT_AT_START
+        self._poll: Optional[select.poll] = None
+
+    def put(self, item: Any) -> None:
+        """Blocks without credit. Raises Cancelled, ResultError; may raise the call's KeyboardInterrupt."""
+        frame = self._frame(item)
+        while not self._has_credit():
+            self._wait()
+        self._send(frame)
+
+    async def put_async(self, item: Any, loop: Any) -> None:
+        """The same with the loop running while it waits."""
+        frame = self._frame(item)
+        while not self._has_credit():
+            await _readable(loop, self._channel.fd)
+            self._take_credit()
+        self._send(frame)
+
+    def result(self) -> Optional[bytes]:
+        return None  # everything was sent
+
+    def _frame(self, item: Any) -> bytes:
+        return wire.frame(wire.ITEM, self._call, encode_within(item, self._result_max()))
+
+    def _has_credit(self) -> bool:
+        if self._words[marks.CANCEL] == self._call:
+            raise Cancelled("the call was cancelled")
+        return self._credit > 0
+
+    def _send(self, frame: bytes) -> None:
+        self._credit -= 1
+        self._interrupts.mask()
+        try:
+            self._channel.send(frame)
+        finally:
+            self._interrupts.unmask()
+
+    def _wait(self) -> None:
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._channel.fd, select.POLLIN)
+        self._poll.poll()  # an interrupt here loses nothing
+        self._interrupts.mask()
+        try:
+            self._take_credit()
+        finally:
+            self._interrupts.unmask()
+
+    def _take_credit(self) -> None:
+        """Reads what has come; frames that are not for this stream wait for their turn."""
+        pending = self._channel.pending
+        self._channel.accept(self._channel.read())
+        others = []
+        for frame in pending:
+            _, kind, _, _, call = wire.HEADER.unpack_from(frame)
+            if kind != wire.CREDIT:
+                others.append(frame)
+            elif call == self._call and len(frame) == wire.HEADER_SIZE + wire.U32.size:
+                self._credit += wire.U32.unpack_from(frame, wire.HEADER_SIZE)[0]
+        if len(others) > PENDING_MAX:
+            raise wire.ProtocolError(f"more than {PENDING_MAX} frames behind a stream")
+        pending.clear()
+        pending.extend(others)
+
+
+class ListSink:
+    """Gathers items into one result, no larger than a result may be."""
+
+    def __init__(self, call: int, words: "memoryview", result_max: Callable[[], int]) -> None:
+        self._call = call
+        self._words = words
+        self._result_max = result_max
+        self._items: list[bytes] = []
+        self._size = 2  # the brackets
+
+    def put(self, item: Any) -> None:
+        if self._words[marks.CANCEL] == self._call:
+            raise Cancelled("the call was cancelled")
+        most = self._result_max()
+        self._items.append(encode_within(item, most))
+        self._size += len(self._items[-1]) + (len(self._items) > 1)
+        if self._size > most:
+            raise ResultError(too_large(self._size, most))
+
+    async def put_async(self, item: Any, loop: Any) -> None:
+        self.put(item)
+
+    def result(self) -> Optional[bytes]:
+        return b"[" + b",".join(self._items) + b"]"
+
+
+def pump(answer: Any, sink: Any) -> None:
+    """Puts everything that `answer` yields into the sink; closes it when that fails."""
+    iterator: Iterator[Any] = iter(answer)
+    try:
+        for item in iterator:
+            sink.put(item)
+    except BaseException:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception as error:
+                errors.log("a generator failed while it was being closed", error)
+        raise
+
+
+async def pump_async(answer: Any, sink: Any, loop: Any) -> None:
+    """The same for an async generator, or for a coroutine that answers with an iterator of either kind."""
+    if not hasattr(answer, "__aiter__"):
+        answer = await answer
+    if not hasattr(answer, "__aiter__"):
+        for item in answer:
+            await sink.put_async(item, loop)
+        return
+    iterator = answer.__aiter__()
+    try:
+        async for item in iterator:
+            await sink.put_async(item, loop)
+    except BaseException:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception as error:
+                errors.log("an async generator failed while it was being closed", error)
+        raise
+
+
+async def _readable(loop: Any, fd: int) -> None:
+    ready = loop.create_future()
+    loop.add_reader(fd, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)

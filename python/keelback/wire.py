@@ -1,0 +1,57 @@
+"""The frames of the worker protocol, version 1 (docs/protocol.md is the law).
+
+    frame = length:u32 type:u8 flags:u8 zero:u16 call:u64 body      little-endian; length counts all of it
+"""
+
+import struct
+
+PROTOCOL_VERSION = 1
+PACKET_MAX = 64 * 1024  # bytes; what a sender puts into one packet at most
+HEADER_SIZE = 16
+FRAME_MAX = 1 << 31  # bytes; a longer frame is nonsense, whatever calls.payload_max is
+CREDIT_AT_START = 16  # items of a stream that may be sent unasked
+
+CALL = 1
+SESSION_END = 2
+SHUTDOWN = 3
+CREDIT = 4
+CONNECT = 16
+HELLO = 17
+READY = 18
+START_FAILED = 19
+RESULT = 20
+ERROR = 21
+ITEM = 22
+END = 23
+PING = 48
+PONG = 49
+CANCEL = 50
+
+UNCLEAN = 1  # flag of RESULT, ERROR and END
+
+CALL_OPENS_SESSION = 1
+CALL_TAKES_STREAM = 2
+
+KIND_ERROR = 1
+KIND_CANCELLED = 2
+KIND_BAD_REQUEST = 3
+KIND_UNKNOWN_FUNCTION = 4
+
+SESSION_END_REASONS = ("expired", "ended", "lost", "evicted", "drained", "moved")
+
+HEADER = struct.Struct("<IBBHQ")
+# The header of a CALL frame and the fixed part of its body in one go: length type flags zero call |
+# deadline birth epoch attempt function_len session_len trace_len callflags.
+CALL_HEADER = struct.Struct("<IBBHQqQIIHHHH")
+SESSION_END_BODY = struct.Struct("<QB")
+U32 = struct.Struct("<I")
+PING_BODY = struct.Struct("<Q")
+PONG_BODY = struct.Struct("<QQ")
+
+
+class ProtocolError(Exception):
+    """The supervisor sent what is not a frame; the worker cannot go on."""
+
+
+def frame(kind: int, call: int, body: bytes = b"", flags: int = 0) -> bytes:
+    return HEADER.pack(HEADER_SIZE + len(body), kind, flags, 0, call) + body

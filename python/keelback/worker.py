@@ -1,0 +1,376 @@
+"""A worker: takes calls from its socket, one at a time, and answers each exactly once.
+
+`Worker.serve` is the hot path; docs/protocol.md is what it speaks. Started by exec as
+`python -m keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
+"""
+
+import json
+import os
+import sys
+from typing import Any, Callable, Optional
+
+from keelback import (
+    calls,
+    commandline,
+    control,
+    errors,
+    functions,
+    hooks,
+    lifeline,
+    loading,
+    logs,
+    marks,
+    streams,
+    wire,
+)
+from keelback.calls import Call, Cancelled
+from keelback.channel import Channel, SupervisorGone
+from keelback.coroutines import Runner, is_cancelled_error
+from keelback.encoding import ResultError, decode, encode, encode_within, explain, too_large
+from keelback.interrupts import Interrupts, defaults
+from keelback.leftovers import Leftovers
+from keelback.sessions import Session, SessionNotHere, SessionTable
+
+DATA_FD, CONTROL_FD, MARKS_FD = 3, 4, 5  # where the supervisor puts them for a worker started by exec
+
+_CALL_SIZE = wire.CALL_HEADER.size
+_new_tuple = tuple.__new__
+_pack = wire.HEADER.pack
+
+
+class Shutdown(Exception):
+    """The supervisor asked the worker to leave."""
+
+
+class Worker:
+    """The state of one worker; lives on the main thread."""
+
+    def __init__(self, name: str, data: int, control_fd: int, marks_fd: int) -> None:
+        self.name = name
+        self.channel = Channel(data)
+        self.marks = marks.Marks(marks_fd)
+        self.words = self.marks.words
+        self.interrupts = Interrupts(self.words)
+        self.runner = Runner(self.words, self.interrupts)
+        self.sessions = SessionTable()
+        self._control_fd = control_fd
+        self._functions: dict[bytes, functions.Function] = {}
+        self._leftovers: Any = None
+        self._forked = False
+
+    def prepare(self) -> None:
+        """Everything that needs no application."""
+        self.interrupts.install()
+        self.marks.register_dump()
+        calls.here.words = self.words
+        os.environ["KEELBACK_WORKER"] = self.name
+        os.register_at_fork(after_in_child=self._after_users_fork)
+
+    def ready(self, greeting: bytes) -> None:
+        """Sends `greeting` and READY, after the hooks of this worker. Raises what a hook raises."""
+        hooks_of_worker = hooks.of("worker_setup")
+        if hooks_of_worker:
+            self.channel.send(greeting)
+            greeting = b""
+            for hook in hooks_of_worker:
+                self.run_hook(0, hook)
+            self.runner.adopt_tasks()
+        self._functions = {name.encode(): function for name, function in functions.table().items()}
+        self._leftovers = Leftovers()
+        self.channel.send(greeting + wire.frame(wire.READY, 0))
+        control.start(self._control_fd, self.marks, self.runner.cancel)
+
+    def serve(self) -> None:
+        """Answers calls until it is told to leave or the supervisor is gone."""
+        fd, pending = self.channel.fd, self.channel.pending
+        read, write, unpack, run = os.read, os.write, wire.CALL_HEADER.unpack_from, self._run
+        try:
+            while True:
+                frame = pending.popleft() if pending else read(fd, wire.PACKET_MAX)
+                if len(frame) >= _CALL_SIZE:
+                    fields = unpack(frame)
+                    if fields[0] == len(frame) and fields[1] == wire.CALL and not fields[3]:
+                        reply = run(frame, fields)
+                        if len(reply) <= wire.PACKET_MAX:
+                            write(fd, reply)
+                        else:
+                            self.channel.send(reply)
+                        continue
+                self._other(frame)
+        except (SupervisorGone, BrokenPipeError, ConnectionResetError):
+            self.leave(1)
+        except Shutdown:
+            self.end_all_sessions()
+            self.leave(0)
+
+    def leave(self, status: int) -> None:
+        logs.flush()
+        os._exit(status)
+
+    def start_failed(self, step: str, error: BaseException) -> None:
+        body = errors.as_json({"step": step, **errors.describe(error)})
+        try:
+            self.channel.send(wire.frame(wire.START_FAILED, 0, body))
+        except SupervisorGone:
+            pass
+        self.leave(1)
+
+    # ---- a call
+
+    def _run(self, frame: bytes, fields: tuple[int, ...]) -> bytes:
+        """The call's last frame."""
+        _, _, _, _, call, deadline, birth, epoch, attempt, name_len, session_len, trace_len, callflags = fields
+        at = _CALL_SIZE + name_len
+        function = self._functions.get(frame[_CALL_SIZE:at])
+        session, trace = None, b""
+        if session_len or trace_len:
+            try:
+                if session_len:
+                    session = self._session(frame[at : at + session_len], birth, epoch, callflags)
+            except SessionNotHere as error:
+                return self._error(call, wire.KIND_ERROR, error)
+            at += session_len
+            trace = frame[at : at + trace_len]
+            at += trace_len
+        if function is None:
+            name = frame[_CALL_SIZE : _CALL_SIZE + name_len].decode(errors="replace")
+            return self._error(call, wire.KIND_UNKNOWN_FUNCTION, LookupError(f"there is no function {name!r}"))
+        try:
+            kwargs = decode(frame[at:]) if at < len(frame) else {}
+            args: Any = ()
+            if type(kwargs) is not dict:
+                if type(kwargs) is not list:
+                    raise TypeError("arguments are a JSON object (keywords) or an array (positions)")
+                args, kwargs = kwargs, {}
+            function.bind(*args, **kwargs)
+        except Exception as error:
+            return self._bad_request(call, error)
+
+        words = self.words
+        if words[marks.CANCEL] == call:
+            return self._error(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
+        calls.here.call = context = _new_tuple(Call, (call, deadline, session, attempt, trace))
+        calls.current.set(context)
+        failure: Optional[BaseException] = None
+        result = None
+        try:
+            try:
+                words[marks.STARTED] = call
+                if session is not None and not session.opened:
+                    self._open(call, session)
+                if function.is_plain:
+                    result = function.target(*args, **kwargs)
+                else:
+                    result = self._answer(call, function, args, kwargs, callflags)
+                words[marks.ENDED] = call
+            except BaseException as error:
+                failure = error
+                words[marks.ENDED] = call
+        except BaseException as error:  # the one interrupt of this call, while the above was being noted
+            failure = error
+            words[marks.ENDED] = call
+        calls.here.call = None
+
+        leftovers = self._leftovers
+        flags = 0
+        if leftovers.threads != leftovers.active or words[marks.CANCEL] == call or function.is_async:
+            flags = self._aftermath(call, function)
+        if failure is not None:
+            return self._failed(call, failure, flags)
+        if not function.is_plain:
+            return _finished(call, result, flags)
+        try:
+            body = encode(result)
+        except BaseException as error:
+            return self._error(call, wire.KIND_ERROR, ResultError(explain(result, error)), flags)
+        if len(body) > (words[marks.RESULT_MAX] or marks.RESULT_MAX_DEFAULT):
+            error = ResultError(too_large(len(body), self.marks.result_max()))
+            return self._error(call, wire.KIND_ERROR, error, flags)
+        return _pack(wire.HEADER_SIZE + len(body), wire.RESULT, flags, 0, call) + body
+
+    def _answer(self, call: int, function: functions.Function, args: Any, kwargs: Any,
+                callflags: int) -> Optional[bytes]:
+        """What an async or streaming function answers, as JSON; None: it was sent as items."""
+        runner, most = self.runner, self.marks.result_max
+        if not function.is_stream:
+            return encode_within(runner.run(call, function.target(*args, **kwargs)), most())
+        sink: Any = streams.ListSink(call, self.words, most)
+        if callflags & wire.CALL_TAKES_STREAM:
+            sink = streams.ItemSink(call, self.channel, self.words, self.interrupts, most)
+        if function.is_async:
+            runner.run(call, streams.pump_async(function.target(*args, **kwargs), sink, runner.loop))
+        else:
+            streams.pump(function.target(*args, **kwargs), sink)
+        return sink.result()
+
+    def _failed(self, call: int, failure: BaseException, flags: int) -> bytes:
+        kind = wire.KIND_ERROR
+        if isinstance(failure, KeyboardInterrupt):
+            if self.interrupts.raised_for(call):
+                kind = wire.KIND_CANCELLED
+        elif self.words[marks.CANCEL] == call and (isinstance(failure, Cancelled) or is_cancelled_error(failure)):
+            kind = wire.KIND_CANCELLED
+        elif isinstance(failure, (SupervisorGone, wire.ProtocolError)):
+            raise failure
+        return self._error(call, kind, failure, flags)
+
+    def _bad_request(self, call: int, error: Exception) -> bytes:
+        if isinstance(error, UnicodeDecodeError):
+            error = ValueError(f"the arguments are not UTF-8: {error}")
+        elif isinstance(error, ValueError):
+            error = ValueError(f"the arguments are not JSON: {error}")
+        elif isinstance(error, RecursionError):
+            error = ValueError("the arguments are nested too deeply")
+        return self._error(call, wire.KIND_BAD_REQUEST, error)
+
+    def _error(self, call: int, kind: int, error: BaseException, flags: int = 0) -> bytes:
+        return wire.frame(wire.ERROR, call, bytes((kind,)) + errors.as_json(errors.describe(error)), flags)
+
+    def _aftermath(self, call: int, function: functions.Function) -> int:
+        """UNCLEAN if work of the call goes on, and says so in the log."""
+        stopped = call in (self.words[marks.CANCEL], self.words[marks.INTERRUPT])
+        if stopped:
+            self.marks.rewind_dump()
+        left = self._leftovers.after_call(stopped, self.runner)
+        if not left:
+            return 0
+        errors.log(f"{function.name} left behind {', '.join(left[:8])}; this worker will be replaced")
+        return wire.UNCLEAN
+
+    # ---- sessions
+
+    def _session(self, id: bytes, birth: int, epoch: int, callflags: int) -> Session:
+        """Raises SessionNotHere. Runs no user code, except the end hooks of a session that is in the way."""
+        if not callflags & wire.CALL_OPENS_SESSION:
+            return self.sessions.find(id, birth, epoch)
+        held = self.sessions.get(id)
+        if held is not None:
+            if (held.birth, held.epoch) == (birth, epoch) and not held.opened:
+                return held
+            self._end(id, held, "lost")
+        return self.sessions.open(id, birth, epoch)
+
+    def _open(self, call: int, session: Session) -> None:
+        session.state = {}
+        for hook in hooks.of("session_open"):
+            self.run_hook(call, hook)
+        session.opened = True
+
+    def _end(self, id: bytes, session: Session, reason: str) -> None:
+        self.sessions.drop(id)
+        if not session.opened:
+            return
+        calls.here.call = context = Call(0, 0, session, 1, b"")
+        calls.current.set(context)
+        for hook in hooks.of("session_end"):
+            try:
+                self.run_hook(0, hook, reason)
+            except BaseException as error:
+                errors.log(f"on_session_end({reason!r}) failed for {session!r}", error)
+        calls.here.call = None
+
+    def end_all_sessions(self) -> None:
+        for id in self.sessions.ids():
+            session = self.sessions.get(id)
+            if session is not None:
+                self._end(id, session, "drained")
+
+    def run_hook(self, call: int, hook: Callable[..., Any], *args: Any) -> None:
+        answer = hook(*args)
+        if hasattr(answer, "__await__"):
+            self.runner.run(call, answer)
+
+    # ---- everything but a call
+
+    def _other(self, frame: bytes) -> None:
+        """A frame that is no CALL, or a packet that is not one frame. Raises Shutdown, SupervisorGone."""
+        if not frame:
+            raise SupervisorGone
+        if len(frame) < wire.HEADER_SIZE or wire.HEADER.unpack_from(frame)[0] != len(frame):
+            self.channel.accept(frame)
+            return
+        _, kind, _, zero, _ = wire.HEADER.unpack_from(frame)
+        if kind == wire.SESSION_END and not zero and len(frame) >= wire.HEADER_SIZE + wire.SESSION_END_BODY.size:
+            birth, reason = wire.SESSION_END_BODY.unpack_from(frame, wire.HEADER_SIZE)
+            id = frame[wire.HEADER_SIZE + wire.SESSION_END_BODY.size :]
+            session = self.sessions.get(id)
+            if session is not None and session.birth == birth:
+                reasons = wire.SESSION_END_REASONS
+                self._end(id, session, reasons[reason] if reason < len(reasons) else "ended")
+        elif kind == wire.SHUTDOWN:
+            raise Shutdown
+        elif kind != wire.CREDIT:  # credit for a stream that is over
+            raise wire.ProtocolError(f"a frame of type {kind} and {len(frame)} bytes has no meaning here")
+
+    def _after_users_fork(self) -> None:
+        """A child that user code forked is no worker: it must not write marks, read calls or answer them."""
+        self._forked = True
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, self.channel.fd, inheritable=False)
+        os.dup2(nowhere, self._control_fd, inheritable=False)
+        os.close(nowhere)
+        calls.here.words = (0,) * 8
+        self.words.release()  # the loop fails at its next mark, and live() below ends the process
+        defaults()
+
+    def live(self) -> None:
+        """serve(), and the end of the process whatever happens. Never returns."""
+        try:
+            self.serve()
+        except BaseException as error:
+            if self._forked:
+                self._end_users_child(error)
+            errors.log("the worker cannot go on", error)
+        self.leave(1)
+
+    def _end_users_child(self, error: Optional[BaseException]) -> None:
+        while error is not None and not isinstance(error, SystemExit):
+            error = error.__context__
+        if error is None:
+            errors.log("a process that a function forked returned from it; it ends here")
+        code = 1 if error is None else error.code
+        self.leave(code if isinstance(code, int) else int(code is not None))
+
+
+def _finished(call: int, result: Optional[bytes], flags: int) -> bytes:
+    if result is None:
+        return wire.frame(wire.END, call, b"", flags)
+    return wire.frame(wire.RESULT, call, result, flags)
+
+
+def greeting(hello_json: str) -> bytes:
+    """HELLO; `hello_json` is the object without its pid."""
+    body = f'{{"pid":{os.getpid()},{hello_json[1:]}'
+    return wire.frame(wire.HELLO, 0, body.encode())
+
+
+def main(arguments: list[str]) -> None:
+    """A worker started by exec: imports the application itself."""
+    options = commandline.parse(arguments, ("--app", "--worker"))
+    for fd in (DATA_FD, CONTROL_FD, MARKS_FD, lifeline.FD):
+        os.set_inheritable(fd, False)
+    lifeline.lead_group()
+    lifeline.arm(lifeline.FD)
+    os.close(lifeline.FD)
+    logs.prepare()
+    worker = Worker(options["--worker"], DATA_FD, CONTROL_FD, MARKS_FD)
+    worker.prepare()
+    worker.channel.send(wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)))
+    step = "hello"
+    try:
+        loading.load(options["--app"], commandline.names(options["--expose"]))
+        hello = json.dumps(loading.hello(options["--app"]))
+        worker.channel.send(greeting(hello))
+        step = "setup"
+        for hook in hooks.of("setup"):
+            worker.run_hook(0, hook)
+        worker.ready(b"")
+    except SupervisorGone:
+        worker.leave(1)
+    except BaseException as error:
+        worker.start_failed(step, error)
+    worker.live()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

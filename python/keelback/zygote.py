@@ -1,0 +1,207 @@
+"""Imports the application once and forks workers of it, in milliseconds, when the supervisor orders one.
+
+Single-threaded, and it never reaps on its own: a zombie keeps its pid and group for the supervisor (docs/protocol.md,
+The zygote's order socket). It ends when that socket closes.
+"""
+
+import atexit
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from keelback import commandline, errors, hooks, interrupts, lifeline, loading, logs, wire
+from keelback.channel import SupervisorGone
+from keelback.origins import Recorder
+from keelback.safety import Checker
+from keelback.worker import Worker, greeting
+
+ORDER_FD = 3
+SHARED_FD = "KEELBACK_SHARED_FD"
+_PACKET_MAX = 64 * 1024
+_FDS = 4  # data, control, marks, log
+
+# A pool's workers share the machine's cores, and a thread pool that BLAS or OpenMP starts does not survive a fork.
+_SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+                    "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class Zygote:
+    def __init__(self, app: str, expose: list[str]) -> None:
+        self._app = app
+        self._expose = expose
+        self._orders = socket.socket(fileno=ORDER_FD)
+        self._lifelines = lifeline.arm(lifeline.FD)
+        self._recorder = Recorder()
+        self._checker = Checker(self._recorder)
+        self._hello = ""
+
+    def start(self) -> None:
+        """Imports and sets up the application. Ends the process with status 1 if that fails."""
+        for name in _SINGLE_THREADED:
+            os.environ.setdefault(name, "1")
+        gc.disable()  # nothing is garbage yet, and a collection would only touch pages
+        began = time.monotonic()
+        step = "import"
+        self._recorder.install()
+        try:
+            loading.load(self._app, self._expose)
+            hello = loading.hello(self._app)
+            self._hello = json.dumps(hello)
+            step = "setup"
+            for hook in hooks.of("setup"):
+                _run_once(hook)
+            _import_for_workers(hello)
+            took = time.monotonic() - began
+        except BaseException as error:
+            self._send({"op": "failed", "step": step, **errors.describe(error)})
+            self._leave(1)
+        self._recorder.sample()
+        interrupts.ignore_in_zygote()  # whatever imports made of it
+        notice = self._checker.inherited()
+        if notice:
+            self._send({"op": "notice", "text": notice})
+        self._send({"op": "ready", "hello": {"pid": os.getpid(), **hello}, "import_s": round(took, 6)})
+
+    def serve(self) -> None:
+        while True:
+            packet, fds, _, _ = socket.recv_fds(self._orders, _PACKET_MAX, _FDS, socket.MSG_CMSG_CLOEXEC)
+            if not packet:
+                self._leave(0)
+            try:
+                order = json.loads(packet)
+                if order["op"] == "fork" and len(fds) == _FDS:
+                    self._fork(str(order["worker"]), fds)
+                elif order["op"] == "reap":
+                    _reap(int(order["pid"]))
+                else:
+                    raise ValueError("unknown, or without its descriptors")
+            except (ValueError, KeyError, TypeError) as error:
+                self._send({"op": "notice", "text": f"order not understood: {packet[:200]!r}: {error}"})
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def _fork(self, name: str, fds: list[int]) -> None:
+        for fd in fds:
+            self._checker.own(fd)
+        unsafe = self._checker.unsafe()
+        self._checker.disown(fds)
+        if unsafe is not None:
+            self._send({"op": "unsafe", "worker": name, **unsafe._asdict()})
+            return
+        logs.flush()
+        gc.freeze()  # what exists now is never looked at by a worker's collector, so its pages stay shared
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._send({"op": "fork_failed", "worker": name, "errno": error.errno, "detail": str(error)})
+            return
+        if pid == 0:
+            self._become_worker(name, fds)
+        try:
+            os.setpgid(pid, pid)  # both sides do it: whoever is first, the group is there before it is needed
+        except OSError:
+            pass
+        self._send({"op": "forked", "worker": name, "pid": pid})
+
+    def _become_worker(self, name: str, fds: list[int]) -> None:
+        """In the child. Never returns."""
+        try:
+            data, control, marks, log = fds
+            lifeline.lead_group()
+            lifeline.arm(lifeline.FD)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            self._orders.detach()
+            for fd in (log, ORDER_FD, lifeline.FD, *self._lifelines):
+                os.close(fd)
+            self._recorder.remove()
+            signal.set_wakeup_fd(-1)
+            gc.enable()
+            _reseed()
+            worker = Worker(name, data, control, marks)
+            worker.prepare()
+            hello = wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)) + greeting(self._hello)
+            try:
+                worker.ready(hello)
+            except SupervisorGone:
+                worker.leave(1)
+            except BaseException as error:
+                worker.start_failed("setup", error)
+            worker.live()
+        except BaseException as error:
+            errors.log(f"worker {name} could not be made", error)
+        finally:
+            os._exit(1)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._orders.send(json.dumps(message).encode())
+        except OSError:
+            self._leave(1)
+
+    def _leave(self, status: int) -> None:
+        # The zygote owns what imports made (temporary directories, for one), its workers do not.
+        try:
+            atexit._run_exitfuncs()
+        except BaseException as error:
+            errors.log("an exit function failed", error)
+        logs.flush()
+        os._exit(status)
+
+
+def _run_once(hook: Any) -> None:
+    answer = hook()
+    if hasattr(answer, "__await__"):
+        import asyncio
+
+        # A loop of its own, closed at once: its descriptors must not be shared by workers.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(answer)
+        finally:
+            loop.close()
+
+
+def _import_for_workers(hello: dict[str, Any]) -> None:
+    """What a worker would import after its fork."""
+    if any(function["async"] for function in hello["functions"]):
+        import asyncio  # noqa: F401
+
+
+def _reseed() -> None:
+    """Workers must not draw the same numbers. `random` does it itself at a fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    generator = getattr(sys.modules.get("torch"), "default_generator", None)
+    if generator is not None:
+        generator.seed()
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass  # not ours, or gone
+
+
+def main(arguments: list[str]) -> None:
+    options = commandline.parse(arguments, ("--app",))
+    os.set_inheritable(ORDER_FD, False)
+    os.set_inheritable(lifeline.FD, False)
+    lifeline.lead_group()
+    logs.prepare()
+    interrupts.ignore_in_zygote()
+    zygote = Zygote(options["--app"], commandline.names(options["--expose"]))
+    zygote.start()
+    zygote.serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

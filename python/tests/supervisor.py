@@ -1,0 +1,433 @@
+"""Plays the supervisor: starts workers by exec or by a zygote's fork, and speaks docs/protocol.md to them.
+
+Nothing here sleeps for an effect; every wait names what it waits for and ends after WAIT_S.
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "python"))
+
+from keelback import wire  # noqa: E402
+
+WAIT_S = 40.0 if os.environ.get("KEELBACK_TIMEOUTS") == "extended" else 10.0
+CONFORMANCE = os.path.join(ROOT, "tests", "apps", "conformance.py")
+PYTHON = sys.executable
+STARTED, ENDED, CANCEL, INTERRUPT, RESULT_MAX = range(5)
+_MARKS_SIZE = 128 * 1024
+_F_ADD_SEALS, _F_SEAL_SHRINK, _F_SEAL_GROW = 1033, 2, 4
+
+
+def wait_until(condition, what, timeout=WAIT_S):
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout} s: {what}; last value {value!r}")
+        time.sleep(0.001)
+
+
+def proc_state(pid):
+    """The process' state letter; None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def is_dead(pid):
+    return proc_state(pid) in (None, "Z", "X")
+
+
+def frame(kind, call=0, body=b"", flags=0):
+    return struct.pack("<IBBHQ", 16 + len(body), kind, flags, 0, call) + body
+
+
+class Reply:
+    """How a call ended: kind (a frame type), the value or the error object, the items before it, the flags."""
+
+    def __init__(self, kind, body, flags, items):
+        self.kind, self.flags, self.items = kind, flags, items
+        self.unclean = bool(flags & 1)
+        self.value = self.error = self.error_kind = None
+        if kind == wire.RESULT:
+            self.value = json.loads(body)
+        elif kind == wire.ERROR:
+            self.error_kind, self.error = body[0], json.loads(body[1:])
+
+    def __repr__(self):
+        return f"<{self.kind} {self.value!r:.200} {self.error_kind} {self.error!r} flags {self.flags} items {self.items}>"
+
+
+class Links:
+    """The supervisor's ends of one worker's descriptors, and the worker's ends until they are given away."""
+
+    def __init__(self):
+        self.data, self._data = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, self._control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._marks = os.memfd_create("marks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self._marks, _MARKS_SIZE)
+        import fcntl
+
+        fcntl.fcntl(self._marks, _F_ADD_SEALS, _F_SEAL_SHRINK | _F_SEAL_GROW)
+        self.map = mmap.mmap(self._marks, _MARKS_SIZE)
+        self.words = memoryview(self.map)[:4096].cast("Q")
+        self.log_fd, self._log = os.pipe()
+        os.set_blocking(self.log_fd, False)
+
+    def theirs(self):
+        return [self._data.fileno(), self._control.fileno(), self._marks, self._log]
+
+    def give_away(self):
+        self._data.close()
+        self._control.close()
+        os.close(self._marks)
+        os.close(self._log)
+
+    def close(self):
+        self.data.close()
+        self.control.close()
+        os.close(self.log_fd)
+        self.words.release()
+        self.map.close()
+
+
+class WorkerUnderTest:
+    """One worker, by exec or fork. `call` is the ordinary way; the rest is for looking closely."""
+
+    def __init__(self, links, pid, reap):
+        self.links, self.pid, self._reap = links, pid, reap
+        self.words, self.data, self.control = links.words, links.data, links.control
+        self._buffer = b""
+        self._log = b""
+        self._next = 0
+        self.hello = None
+        self.status = None
+
+    # ---- frames
+
+    def receive(self, timeout=WAIT_S):
+        """The next frame as (kind, flags, call, body); None at the end of the stream."""
+        while True:
+            if len(self._buffer) >= 16:
+                length, kind, flags, zero, call = struct.unpack_from("<IBBHQ", self._buffer)
+                assert zero == 0
+                if len(self._buffer) >= length:
+                    body, self._buffer = self._buffer[16:length], self._buffer[length:]
+                    return kind, flags, call, body
+            if not select.select([self.data], [], [], timeout)[0]:
+                raise AssertionError(f"no frame within {timeout} s; state {proc_state(self.pid)}; log {self.log()!r}")
+            try:
+                packet = self.data.recv(1 << 17)
+            except ConnectionResetError:
+                packet = b""
+            if not packet:
+                return None
+            assert len(packet) <= wire.PACKET_MAX
+            self._buffer += packet
+
+    def quiet(self, seconds):
+        """True when nothing comes for so long."""
+        return not self._buffer and not select.select([self.data], [], [], seconds)[0]
+
+    def send(self, data):
+        for at in range(0, len(data), wire.PACKET_MAX):
+            self.data.send(data[at : at + wire.PACKET_MAX])
+
+    def wait_ready(self):
+        kind, _, _, body = self.receive()
+        assert kind == wire.CONNECT and body == struct.pack("<I", 1), (kind, body)
+        kind, _, _, body = self.receive()
+        assert kind == wire.HELLO, (kind, body, self.log())
+        self.hello = json.loads(body)
+        kind, _, _, body = self.receive()
+        assert kind == wire.READY, (kind, body, self.log())
+        return self
+
+    def start_failure(self):
+        """The START_FAILED object."""
+        while True:
+            got = self.receive()
+            assert got is not None, self.log()
+            if got[0] == wire.START_FAILED:
+                return json.loads(got[3])
+            assert got[0] in (wire.CONNECT, wire.HELLO), got
+
+    # ---- calls
+
+    def submit(self, function, arguments=None, session=None, birth=0, epoch=0, opens=False, stream=False, deadline=0,
+               payload=None, trace=b"", attempt=1):
+        """Sends a CALL and returns its id. `arguments`: a list or a dict; `payload`: bytes instead of them."""
+        self._next += 1
+        if payload is None:
+            payload = b"" if arguments is None else json.dumps(arguments).encode()
+        name, session = function.encode(), (session or "").encode()
+        fixed = struct.pack("<qQIIHHHH", deadline, birth, epoch, attempt, len(name), len(session), len(trace),
+                            int(opens) | 2 * int(stream))
+        self.send(frame(wire.CALL, self._next, fixed + name + session + trace + payload))
+        return self._next
+
+    def reply(self, call, timeout=WAIT_S):
+        items = []
+        while True:
+            got = self.receive(timeout)
+            assert got is not None, f"the worker is gone: {self.wait()}; log {self.log()}"
+            kind, flags, of, body = got
+            assert of == call, (got, call)
+            if kind == wire.ITEM:
+                items.append(json.loads(body))
+                continue
+            assert kind in (wire.RESULT, wire.ERROR, wire.END), got
+            return Reply(kind, body, flags, items)
+
+    def call(self, function, arguments=None, **options):
+        return self.reply(self.submit(function, arguments, **options))
+
+    def wait_started(self, call):
+        wait_until(lambda: self.words[STARTED] == call, f"call {call} has started")
+
+    # ---- the ladder
+
+    def cancel(self, call, wake=False):
+        self.words[CANCEL] = call
+        self.control.send(frame(wire.CANCEL, call))
+        if wake:
+            self.send(frame(wire.CREDIT, call, struct.pack("<I", 0)))
+
+    def interrupt(self, call):
+        self.words[INTERRUPT] = call
+        os.kill(self.pid, signal.SIGINT)
+
+    def dump(self, complete=lambda text: True):
+        os.kill(self.pid, 63)
+        return wait_until(lambda: (text := self.dump_text()) and complete(text) and text, "the dump is there")
+
+    def dump_text(self):
+        return bytes(self.links.map[4096:]).split(b"\0")[0].decode(errors="replace")
+
+    def ping(self, token, timeout=WAIT_S):
+        """The running call, or None without an answer in time."""
+        self.control.send(frame(wire.PING, 0, struct.pack("<Q", token)))
+        if not select.select([self.control], [], [], timeout)[0]:
+            return None
+        answer = self.control.recv(1024)
+        kind = answer[4]
+        got, running = struct.unpack_from("<QQ", answer, 16)
+        assert (kind, got) == (wire.PONG, token), answer
+        return running
+
+    # ---- the process
+
+    def log(self):
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.links.log_fd, 1 << 16):
+                self._log += chunk
+        return self._log.decode(errors="replace")
+
+    def wait_log(self, text):
+        wait_until(lambda: text in self.log(), f"the log has {text!r}")
+        return self.log()
+
+    def wait(self):
+        """The exit status, negative for a signal."""
+        if self.status is None:
+            self.status = self._reap(self.pid)
+        return self.status
+
+    def shutdown(self):
+        self.send(frame(wire.SHUTDOWN))
+        return self.wait()
+
+    def close(self):
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        self.links.close()
+
+    # ---- what /proc says
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def descriptors(self):
+        found = {}
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found[int(name)] = os.readlink(f"/proc/{self.pid}/fd/{name}")
+        return found
+
+    def proc_status(self):
+        with open(f"/proc/{self.pid}/status") as file:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def _spawn(program, descriptors, log, environment=None):
+    """Starts a program with the descriptors {number in the child: ours} and stdin from /dev/null."""
+    # Every source moves above the targets first, so no dup2 overwrites a source that is still needed.
+    moved = {}
+
+    def place():
+        for target, source in descriptors.items():
+            moved[target] = os.dup2(source, 100 + target)
+        for target in descriptors:
+            os.dup2(moved[target], target)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) not in descriptors:
+                with contextlib.suppress(OSError):
+                    os.set_inheritable(int(name), False)
+
+    env = {**os.environ, "PYTHONPATH": os.path.join(ROOT, "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    env.update(environment or {})
+    return subprocess.Popen([PYTHON, *program], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                            close_fds=False, preexec_fn=place)
+
+
+class ZygoteUnderTest:
+    def __init__(self, app, expose="", environment=None):
+        self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        lifeline, self.lifeline = os.pipe()
+        self.log_fd, log = os.pipe()
+        os.set_blocking(self.log_fd, False)
+        self._log = b""
+        program = ["-m", "keelback.zygote", "--app", app] + (["--expose", expose] if expose else [])
+        self.process = _spawn(program, {3: theirs.fileno(), 6: lifeline}, log, environment)
+        self.pid = self.process.pid
+        theirs.close()
+        os.close(lifeline)
+        os.close(log)
+        self.notices = []
+        self.workers = []
+
+    def receive(self):
+        if not select.select([self.orders], [], [], WAIT_S)[0]:
+            raise AssertionError(f"no word from the zygote; log {self.log()}")
+        packet = self.orders.recv(1 << 17)
+        return json.loads(packet) if packet else None
+
+    def expect(self, op):
+        while True:
+            got = self.receive()
+            assert got is not None, f"the zygote is gone; log {self.log()}"
+            if got["op"] == "notice" and op != "notice":
+                self.notices.append(got["text"])
+                continue
+            assert got["op"] == op, got
+            return got
+
+    def order_fork(self, name):
+        links = Links()
+        socket.send_fds(self.orders, [json.dumps({"op": "fork", "worker": name}).encode()], links.theirs())
+        links.give_away()
+        return links
+
+    def fork(self, name="0.1"):
+        links = self.order_fork(name)
+        answer = self.expect("forked")
+        assert answer["worker"] == name
+        worker = WorkerUnderTest(links, answer["pid"], self._reap)
+        self.workers.append(worker)
+        return worker
+
+    def refused(self, name="0.1"):
+        """The answer to an order that is refused as unsafe."""
+        links = self.order_fork(name)
+        try:
+            return self.expect("unsafe")
+        finally:
+            links.close()
+
+    def _reap(self, pid):
+        """The exit status as the supervisor learns it: read from the zombie, then order the reaping."""
+        wait_until(lambda: proc_state(pid) in ("Z", None), f"{pid} has ended")
+        with open(f"/proc/{pid}/stat") as file:
+            status = int(file.read().rsplit(")", 1)[1].split()[49])
+        self.orders.send(json.dumps({"op": "reap", "pid": pid}).encode())
+        wait_until(lambda: proc_state(pid) is None, f"the zombie {pid} is reaped")
+        return -(status & 127) if status & 127 else status >> 8
+
+    def log(self):
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.log_fd, 1 << 16):
+                self._log += chunk
+        return self._log.decode(errors="replace")
+
+    def close(self):
+        for worker in self.workers:
+            if self.process.poll() is None:
+                worker.close()
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+                worker.links.close()
+        self.orders.close()
+        status = self.process.wait(WAIT_S)
+        with contextlib.suppress(OSError):
+            os.close(self.lifeline)
+        os.close(self.log_fd)
+        return status
+
+
+class ExecWorker(WorkerUnderTest):
+    def __init__(self, app, expose="", name="0.1", environment=None):
+        links = Links()
+        lifeline, self.lifeline = os.pipe()
+        data, control, marks, log = links.theirs()
+        program = ["-m", "keelback.worker", "--app", app, "--worker", name] + (["--expose", expose] if expose else [])
+        self.process = _spawn(program, {3: data, 4: control, 5: marks, 6: lifeline}, log, environment)
+        links.give_away()
+        os.close(lifeline)
+        super().__init__(links, self.process.pid, lambda pid: self.process.wait(WAIT_S))
+
+    def close(self):
+        super().close()
+        with contextlib.suppress(OSError):
+            os.close(self.lifeline)
+
+
+class SupervisorTest(unittest.TestCase):
+    """Applications are written to a directory of the test; what it starts ends with it."""
+
+    def app(self, source, name="app.py"):
+        folder = getattr(self, "_folder", None)
+        if folder is None:
+            folder = self._folder = tempfile.mkdtemp(prefix="keelback-test-")
+            self.addCleanup(subprocess.run, ["rm", "-rf", folder], check=True)
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(textwrap.dedent(source))
+        return path
+
+    def zygote(self, app, **options):
+        zygote = ZygoteUnderTest(app, **options)
+        self.addCleanup(zygote.close)
+        return zygote
+
+    def exec_worker(self, app, **options):
+        worker = ExecWorker(app, **options)
+        self.addCleanup(worker.close)
+        return worker
+
+    def worker(self, app):
+        """A ready worker, forked by a zygote: the usual kind."""
+        zygote = self.zygote(app)
+        zygote.expect("ready")
+        return zygote.fork().wait_ready()
