@@ -27,8 +27,9 @@ constexpr std::array<std::string_view, 13> kOtherVariables = {
     "KEELBACK_SHARED_FD", "KEELBACK_VENV_PYTHON", "KEELBACK_BUILD_DIR",  "KEELBACK_SANITIZE",
     "KEELBACK_OWNER",
 };
-// The tests' own: they mark the processes that a test starts.
-constexpr std::string_view kTestPrefix = "KEELBACK_TEST_";
+// Not settings either: the tests' marks on the processes that a test starts, and what the shipped
+// DSPy application is told.
+constexpr std::array<std::string_view, 2> kOtherPrefixes = {"KEELBACK_TEST_", "KEELBACK_DSPY_"};
 
 std::string position(const std::string& name, const toml::source_region& source, bool column) {
   std::string text = name + ":" + std::to_string(source.begin.line);
@@ -199,7 +200,11 @@ std::expected<ConfigSource, ConfigProblems> read_config_environment(
   ConfigSource source;
   ConfigProblems problems;
   for (const auto& [name, value] : environment) {
-    if (!name.starts_with("KEELBACK_") || name.starts_with(kTestPrefix)) continue;
+    if (!name.starts_with("KEELBACK_")) continue;
+    if (std::ranges::any_of(kOtherPrefixes,
+                            [&name](auto prefix) { return name.starts_with(prefix); })) {
+      continue;
+    }
     if (const auto found = known.find(name); found != known.end()) {
       add_setting(source.layer, problems, found->second, value, name);
     } else if (std::find(kOtherVariables.begin(), kOtherVariables.end(), name) ==

@@ -140,6 +140,7 @@ TEST(ConfigStore, WarnsAboutVariablesThatLookLikeOursAndLeavesTheOthersAlone) {
                                                {"KEELBACK_PYTHON_DIR", "/x"},
                                                {"KEELBACK_LIBEXEC_DIR", "/y"},
                                                {"KEELBACK_TEST_ID", "abc"},
+                                               {"KEELBACK_DSPY_LOG", "info"},
                                                {"POOL_WORKERS", "9"}});
   ASSERT_TRUE(source.has_value());
   EXPECT_THAT(source->warnings,
