@@ -53,7 +53,7 @@ class Daemon:
     """`keelback serve`, stopped and checked for leftovers by the `with` statement."""
 
     def __init__(self, command, environment):
-        self._mark = f"KEELBACK_DEMO_ID={uuid.uuid4().hex}"
+        self._mark = f"DEMO_OF_KEELBACK={uuid.uuid4().hex}"
         name, _, value = self._mark.partition("=")
         self.lines, self.address = [], None
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
