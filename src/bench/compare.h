@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/time.h"
 #include "bench/block.h"
 #include "bench/sequential.h"
 
