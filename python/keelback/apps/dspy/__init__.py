@@ -5,7 +5,7 @@ them. A session's state holds definitions only (JSON), so its programs build on 
 session, after a restore or a move too. The model's configuration lives in memory that all workers of the
 pool share (`shared.py` says what it survives); KEELBACK_DSPY_LM may hold one to begin with: a JSON object of
 configure_lm's arguments. Keys stand in no log, reply or listing. KEELBACK_DSPY_LOG=info makes a line of every
-execution (which program, which session; never what was asked), so that a dead worker's last lines say what it was doing.
+execution (program and session, never what was asked), so that a dead worker's last lines say what it was doing.
 """
 
 import os
@@ -166,7 +166,8 @@ def create_program(
     """Creates a program in the caller's session; replies with its description.
 
     `signature` is "question: str -> answer: str" or {"inputs": […], "outputs": […]}; `kind` is predict,
-    chain_of_thought or react (which may name `tools`); `demos` are examples shown to the model. `id` is made up if it is not given.
+    chain_of_thought or react (which may name `tools`); `demos` are examples shown to the model. `id` is made up if
+    it is not given.
     """
     store = _store()
     definition = definitions.normalise(signature, kind, instructions, tools, demos, max_iters)

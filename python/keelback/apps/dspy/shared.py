@@ -1,8 +1,8 @@
 """One JSON value that all workers of a pool share, workers that do not exist yet included.
 
 It lives in a memfd: nothing on a disk, gone with the last process that holds it. The supervisor gives
-the pool one, named by KEELBACK_SHARED_FD, which outlives zygotes and reaches workers started by exec; without it the zygote
-makes its own before it forks, and the value is lost when that zygote is.
+the pool one, named by KEELBACK_SHARED_FD, which outlives zygotes and reaches workers started by exec;
+without it the zygote makes its own before it forks, and the value is lost when that zygote is.
 
     offset 0              version: u64, native; 0 is "never written"; its bank is version % 2
     offset 64 and 32 KiB  the banks: version:u64 length:u32 crc32:u32 bytes
