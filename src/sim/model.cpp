@@ -33,26 +33,26 @@ struct Standard {
   const char* parameter;  // the first one; null: none
   const char* type;
   bool required;
+  bool idempotent = false;
 };
 // What every test application of ours offers, in name order.
 constexpr Standard kStandard[] = {
     {"blob", Function::kBlob, "bytes", "int", true},
     {"count", Function::kCount, nullptr, "", false},
     {"counter", Function::kCounter, nullptr, "", false},
-    {"crash", Function::kCrash, "signal", "int", false},
-    {"echo", Function::kEcho, "value", "", true},
-    {"exit", Function::kExit, "code", "int", false},
+    {"crash", Function::kCrash, "signal", "int", true},
+    {"echo", Function::kEcho, "value", "", true, true},
+    {"exit", Function::kExit, "code", "int", true},
     {"fail", Function::kFail, "message", "str", true},
     {"hold", Function::kHold, "ms", "int", true},
     {"items", Function::kItems, "n", "int", true},
     {"log", Function::kLog, "text", "str", true},
     {"peek", Function::kPeek, nullptr, "", false},
-    {"pid", Function::kPid, nullptr, "", false},
-    {"sleep", Function::kSleep, "ms", "int", true},
+    {"pid", Function::kPid, nullptr, "", false, true},
+    {"sleep", Function::kSleep, "ms", "int", true, true},
     {"spin", Function::kSpin, "ms", "int", true},
     {"unserialisable", Function::kUnserialisable, nullptr, "", false},
 };
-constexpr int kSegfault = 11;
 
 void raise(Script& script, Script::Ending ending, std::string type, std::string message) {
   script.ending = ending;
@@ -105,15 +105,14 @@ void numeric(Script& script, Function function, std::int64_t n,
       std::chrono::milliseconds(std::min<std::uint64_t>(positive, 3'155'760'000'000));
   switch (function) {
     case Function::kSleep:
-      script.busy = spell;
-      script.heeds_cancel = true;
-      break;
     case Function::kSpin:
       script.busy = spell;
+      script.result = std::to_string(n);
       break;
     case Function::kHold:
       script.busy = spell;
       script.heeds_interrupt = false;
+      script.result = std::to_string(n);
       break;
     case Function::kItems:
       script.heeds_cancel = true;
@@ -157,9 +156,7 @@ void with_argument(Script& script, const Standard& known, std::optional<std::str
           as_string(*raw).value_or(std::string(*raw)));
     return;
   }
-  if (known.function == Function::kLog) return;
-  const std::int64_t preset = known.function == Function::kCrash ? kSegfault : 0;
-  const auto number = raw ? as_integer(*raw) : std::optional(preset);
+  const auto number = as_integer(*raw);
   if (!number) {
     raise(script, Script::Ending::kRaise, "TypeError", std::string(known.name) + ": not a number");
     return;
@@ -184,6 +181,7 @@ Application::Application(std::vector<std::string> exposed) : exposed_(std::move(
     core::FunctionSpec spec;
     spec.name = known.name;
     spec.stream = known.function == Function::kItems;
+    spec.idempotent = known.idempotent;
     functions_.push_back(std::move(spec));
   }
   for (const std::string& name : exposed_) {
@@ -201,7 +199,8 @@ std::string Application::hello_json() const {
   bool first = true;
   for (const core::FunctionSpec& spec : functions_) {
     if (!std::exchange(first, false)) json += ", ";
-    json += R"({"name": )" + quote(spec.name) + R"(, "doc": "", "idempotent": false, "stream": )" +
+    json += R"({"name": )" + quote(spec.name) + R"(, "doc": "", "idempotent": )" +
+            (spec.idempotent ? "true" : "false") + R"(, "stream": )" +
             (spec.stream ? "true" : "false") +
             R"(, "async": false, "timeout": null, "max_workers": 0, "params": [)";
     const auto* known = std::ranges::find(kStandard, spec.name, &Standard::name);
@@ -253,6 +252,15 @@ Script Application::script(const Call& call, const Circumstances& around) const 
     }
   }
   switch (known->function) {
+    case Function::kLog: {
+      const auto lines = arguments->find(1, "n");
+      if (!lines || !arguments->find(0, "text")) {
+        bad_arguments(script, "missing a required argument: 'text' or 'n'");
+      } else {
+        script.result = *lines;
+      }
+      break;
+    }
     case Function::kCount:
     case Function::kCounter:
       count(script, around.session, true);

@@ -51,6 +51,8 @@ class Witness {
     } else if (const auto* r = std::get_if<core::Resolve>(&action)) {
       EXPECT_TRUE(resolved_.insert(r->call).second) << "two outcomes for call " << r->call.value;
       EXPECT_TRUE(r->kind != OutcomeKind::kOk || r->effect == Effect::kDone);
+    } else if (const auto* p = std::get_if<core::ReplayOutcome>(&action)) {
+      EXPECT_TRUE(resolved_.insert(p->call).second) << "two outcomes for call " << p->call.value;
     } else if (const auto* s = std::get_if<core::StopWorker>(&action)) {
       idle_.erase(s->worker);
     }
@@ -134,6 +136,8 @@ LoadSettings draw_load(Prng& prng) {
       {.call = {.function = "echo", .payload = "[1]"}, .weight = 30},
       {.call = {.function = "echo", .payload = "[2]", .idempotent = true}, .weight = 10},
       {.call = {.function = "echo", .payload = "[3]", .priority = Priority::kHigh}, .weight = 5},
+      {.call = {.function = "echo", .payload = "[4]", .idempotency_key = "k1"}, .weight = 3},
+      {.call = {.function = "crash", .payload = "[11]", .idempotency_key = "k2"}, .weight = 1},
       {.call = {.function = "count"}, .weight = 30, .in_session = true},
       {.call = {.function = "count", .affinity = Affinity::kHint}, .weight = 5, .in_session = true},
       {.call = {.function = "peek", .open = SessionOpen::kExisting},
@@ -145,7 +149,7 @@ LoadSettings draw_load(Prng& prng) {
       {.call = {.function = "hold", .payload = "[5000]", .deadline = 20ms}, .weight = 1},
       {.call = {.function = "spin", .payload = "[5000]", .deadline = 20ms}, .weight = 2},
       {.call = {.function = "sleep", .payload = "[10]"}, .weight = 3, .in_session = true},
-      {.call = {.function = "crash"}, .weight = 1},
+      {.call = {.function = "crash", .payload = "[11]"}, .weight = 1},
       {.call = {.function = "items", .payload = "[10]"}, .weight = 3, .stream = true},
   };
   return load;

@@ -129,6 +129,14 @@ bool Simulation::recycle(std::uint32_t slot) {
   return known;
 }
 
+bool Simulation::release(std::uint64_t fingerprint) {
+  const auto held = pool_.quarantine(now_);
+  const bool known =
+      std::ranges::any_of(held, [&](const auto& view) { return view.fingerprint == fingerprint; });
+  handle(core::QuarantineReleased{fingerprint});
+  return known;
+}
+
 void Simulation::reload(std::move_only_function<void(std::string)> done) {
   const Duration takes = model().start.sample(crew_.prng());
   at(now_ + takes, [this, done = std::move(done)]() mutable {
@@ -358,11 +366,13 @@ void Simulation::hear(Said said) {
     }
     case Said::Kind::kReplied: {
       const auto it = calls_.find(said.call.value);
+      const std::uint64_t bytes = said.payload.size() + said.python.message.size() +
+                                  said.python.type.size() + said.python.traceback.size();
       if (it != calls_.end()) {
         it->second.payload = std::move(said.payload);
         if (said.reply != core::ReplyKind::kOk) it->second.python = std::move(said.python);
       }
-      handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean});
+      handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean, bytes});
       return;
     }
     case Said::Kind::kExited:

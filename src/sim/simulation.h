@@ -83,6 +83,7 @@ class Simulation {
   void configure(const Settings& settings);
   bool end_session(std::string_view session);  // false: no such session
   bool recycle(std::uint32_t slot);            // false: no such slot
+  bool release(std::uint64_t fingerprint);     // false: not quarantined
   // A model zygote takes a start's time to load the new code and may fail as starts do; `done` gets
   // an empty string or the reason.
   void reload(std::move_only_function<void(std::string)> done);

@@ -109,8 +109,8 @@ TEST(Simulation, ASessionCountsOnOneWorkerInOrder) {
   EXPECT_FALSE(sim.end_session("an"));
 }
 
-// Goal: each function heeds exactly the rungs it says: sleep the flag, spin the interrupt, hold
-// nothing but the kill.
+// Goal: each function heeds exactly the rungs it says: sleep and spin the interrupt, hold nothing
+// but the kill.
 TEST(Simulation, TheLadderClimbsAsFarAsTheFunctionMakesIt) {
   Simulation sim(options(1));
   const auto timed_out = [&](const char* function) {
@@ -169,7 +169,7 @@ TEST(Simulation, AKilledWorkerCostsItsOwnCallOnly) {
   sim.advance(1s);
   std::vector<Outcome> outcomes;
   for (int i = 0; i < 2; ++i) {
-    sim.submit({.function = "sleep", .payload = "[500]"},
+    sim.submit({.function = "hold", .payload = "[500]"},
                [&](Outcome&& o) { outcomes.push_back(std::move(o)); });
   }
   sim.advance(100ms);
@@ -177,6 +177,7 @@ TEST(Simulation, AKilledWorkerCostsItsOwnCallOnly) {
   sim.advance(1s);
   ASSERT_EQ(outcomes.size(), 2u);
   EXPECT_EQ(outcomes[0].kind, OutcomeKind::kWorkerDied);
+  ASSERT_TRUE(outcomes[0].death);
   EXPECT_TRUE(outcomes[0].death->oom_suspected) << "a SIGKILL that is not ours";
   EXPECT_TRUE(outcomes[1].ok());
   EXPECT_EQ(sim.stats().restarts, 1u);

@@ -60,7 +60,9 @@ struct EventFields {
     }
   }
   void operator()(const core::WorkerReady& e) { f(e.worker); }
-  void operator()(const core::WorkerReplied& e) { f(e.worker, e.call, e.kind, e.clean); }
+  void operator()(const core::WorkerReplied& e) {
+    f(e.worker, e.call, e.kind, e.clean, e.result_bytes);
+  }
   void operator()(const core::StreamMoved& e) { f(e.worker, e.call); }
   void operator()(const core::WorkerExited& e) { f(e.worker, e.death, e.started); }
   // The settings a run was given are part of its plan; the sizes that steer it suffice here.
@@ -83,7 +85,7 @@ struct ActionFields {
   }
   void operator()(const core::Resolve& a) {
     f(a.call, a.kind, a.effect, a.worker, a.attempts, a.birth, a.epoch, a.queued, a.ran,
-      a.retry_after, std::string_view(a.message), a.death);
+      a.retry_after, std::string_view(a.message), a.death, a.retain);
   }
   void operator()(const core::ReplayOutcome& a) { f(a.call, a.of, a.kind, a.effect); }
   void operator()(const core::ForgetOutcome& a) { f(a.call); }

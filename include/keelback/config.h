@@ -1,0 +1,64 @@
+// How a pool is to be set up: the application and the settings. Keys, units and defaults are those
+// of docs/configuration.md; values are written as in the file and on the command line: "200ms",
+// "64KiB", "4", "true".
+//
+// Not thread-safe; cheap to copy. Nothing here blocks, except from_file(), which reads a file.
+#pragma once
+
+#include <expected>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keelback {
+
+// Why something was refused: one sentence for people.
+struct Error {
+  std::string message;
+};
+
+using KeyValue = std::pair<std::string, std::string>;
+
+class Config {
+ public:
+  Config();
+  // `app`: a path ("app.py") or a module ("package.module"), as `keelback serve` takes it.
+  explicit Config(std::string app);
+  ~Config();
+  Config(const Config& other);
+  Config& operator=(const Config& other);
+  Config(Config&&) noexcept;
+  Config& operator=(Config&&) noexcept;
+
+  // The settings of a TOML file, under what set() and use_environment() say, whatever the order.
+  // Errors: no such file, not TOML, an unknown key (the nearest known one is named), a bad value.
+  [[nodiscard]] static std::expected<Config, Error> from_file(const std::string& path);
+
+  Config& app(std::string app);
+  // Functions of a plain module to offer; without any, those that the application decorates.
+  Config& expose(std::vector<std::string> functions);
+  // An environment variable for the workers, beside what they inherit.
+  Config& worker_environment(std::string name, std::string value);
+
+  // One setting; the last word on a key wins over file and environment. A bad key or value is an
+  // error and changes nothing.
+  [[nodiscard]] std::expected<void, Error> set(std::string_view key, std::string_view value);
+  // Several at once: all of them, or an error and none.
+  [[nodiscard]] std::expected<void, Error> set(const std::vector<KeyValue>& values);
+  // Takes settings from the process environment: KEELBACK_POOL_WORKERS=4 is pool.workers. Only on
+  // request: a library does not read its host's environment unasked.
+  [[nodiscard]] std::expected<void, Error> use_environment();
+
+  // The value in effect, written as set() takes it. An error for an unknown key.
+  [[nodiscard]] std::expected<std::string, Error> get(std::string_view key) const;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }  // for Pool
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace keelback

@@ -1,0 +1,11 @@
+// All of the C++ API. Start at Pool: Pool::start(Config("app.py")), then call("greet",
+// "[\"Ada\"]").
+#pragma once
+
+#include "keelback/call.h"
+#include "keelback/config.h"
+#include "keelback/outcome.h"
+#include "keelback/pool.h"
+#include "keelback/result.h"
+#include "keelback/session.h"
+#include "keelback/stream.h"

@@ -1,0 +1,179 @@
+// A pool of Python workers. Starting one makes processes (and a thread of the library); destroying
+// it ends them all. The library changes nothing process-wide: no signal handlers, no waitpid(-1).
+//
+// Threads: every method may be called from any thread at once, except moving and destroying.
+// Callbacks run on the library's loop thread: they must not block, so they must not use the
+// blocking methods here (call, stream reading, drain, reload, wait_ready), and must not throw.
+// Errors: nothing here throws; a call ends as Reply or Failure, exactly once.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "keelback/call.h"
+#include "keelback/config.h"
+#include "keelback/outcome.h"
+#include "keelback/result.h"
+#include "keelback/session.h"
+#include "keelback/stream.h"
+
+namespace keelback {
+
+// Names a submitted call, to cancel it or to grant it items.
+struct CallHandle {
+  std::uint64_t id = 0;
+};
+
+struct Submission {
+  CallHandle handle;
+  std::future<Result> result;
+};
+
+struct PoolStats {
+  bool ready = false;
+  std::vector<std::string> reasons;  // why it is not; empty when it is
+  struct {
+    std::uint32_t starting = 0, ready = 0, busy = 0, suspect = 0, draining = 0;
+  } workers;
+  std::uint32_t queue_depth = 0;
+  std::chrono::nanoseconds queue_delay{0};     // how long the oldest waiting call has waited
+  std::uint64_t accepted = 0;                  // every call seen, refusals included
+  std::uint64_t in_flight = 0;                 // queued + running + backing off
+  std::uint64_t outcomes[kOutcomeKinds] = {};  // by OutcomeKind; accepted = in_flight + their sum
+  struct {
+    std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0;
+  } sessions;
+  std::uint64_t restarts = 0;  // workers started to replace one that died
+  std::uint64_t retries = 0;
+  std::uint64_t quarantined = 0;
+  bool draining = false;
+
+  std::uint64_t count(OutcomeKind kind) const { return outcomes[static_cast<std::size_t>(kind)]; }
+};
+
+struct WorkerStatus {
+  WorkerRef worker;
+  std::string state;  // "starting", "ready", "busy", "suspect", "draining"
+  std::int64_t pid = 0;
+  std::uint64_t calls = 0;     // given to this generation
+  std::uint32_t sessions = 0;  // bound to it
+  std::uint64_t rss_bytes = 0;
+  std::chrono::nanoseconds age{0};
+  std::string function;  // it runs now; empty: none
+};
+
+struct SessionStatus {
+  std::string id;
+  WorkerRef worker;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  std::chrono::nanoseconds idle{0};
+  std::chrono::nanoseconds age{0};
+  std::string state;  // "idle", "queued", "running"
+};
+
+struct SessionList {
+  std::uint64_t total = 0;  // all live ones
+  std::vector<SessionStatus> items;
+  std::optional<std::string> next;  // pass as `after` for the next page
+};
+
+struct FunctionInfo {
+  std::string name;
+  std::string doc;
+  bool idempotent = false;
+  bool stream = false;
+  bool async = false;
+  std::optional<std::chrono::nanoseconds> timeout;
+  std::uint32_t max_workers = 0;  // 0: no limit
+  struct Parameter {
+    std::string name;
+    std::string kind;  // as Python's inspect names it
+    std::string type;  // as it is annotated; empty: not
+    bool required = false;
+  };
+  std::vector<Parameter> parameters;
+};
+
+class Pool {
+ public:
+  using Done = std::move_only_function<void(Result)>;
+  using OnItem = std::move_only_function<void(std::string item)>;
+
+  // Returns as soon as the workers are being started: calls queue until the first one is ready.
+  // An error is about this installation or the system (a program of ours that is missing); what is
+  // wrong with the application shows in wait_ready(), in stats().reasons and in calls (not_ready).
+  [[nodiscard]] static std::expected<Pool, Error> start(Config config);
+  // Kills what still runs; every call in flight ends first. drain() before is the polite way.
+  ~Pool();
+  Pool(Pool&&) noexcept;
+  Pool& operator=(Pool&&) noexcept;
+
+  // Blocks until at least pool.min_ready workers are ready; an error with the reasons if not within
+  // `timeout`.
+  [[nodiscard]] std::expected<void, Error> wait_ready(std::chrono::nanoseconds timeout);
+
+  // ---- calls
+
+  // Blocks until the call has its outcome, at the latest at its deadline + calls.grace.
+  Result call(Call call);
+  Result call(std::string function, std::string payload = "[]");
+  // Returns at once; the future gets its value on the library's thread.
+  Submission submit(Call call);
+  // `done` runs exactly once, never from within submit().
+  CallHandle submit(Call call, Done done);
+  // False: no such call is in flight. A queued call ends at once; a running one is asked to stop.
+  bool cancel(CallHandle call);
+
+  // The function's items, to be pulled.
+  Stream stream(Call call);
+  // The function's items, pushed: `item` for each, then `done`. kAutomatic: whenever `item`
+  // returns, one more may come, so at most 16 are ever under way. kGranted: after the first 16 only
+  // what grant() allows.
+  enum class Flow : std::uint8_t { kAutomatic, kGranted };
+  CallHandle stream(Call call, OnItem item, Done done, Flow flow = Flow::kAutomatic);
+  void grant(CallHandle call, std::uint32_t items);
+
+  // ---- sessions
+  Session session(std::string id);
+  SessionList sessions(std::string_view after = {}, std::size_t limit = 100);
+
+  // ---- readers; each one is a consistent picture of one moment
+  PoolStats stats();
+  std::vector<WorkerStatus> workers();
+  // What the application offers; empty until its first worker has said so.
+  std::vector<FunctionInfo> functions();
+
+  // ---- operators
+
+  // Changes settings of the running pool; docs/configuration.md says from when each one applies. A
+  // bad key or value, or a setting that takes a restart, is an error and changes nothing.
+  [[nodiscard]] std::expected<void, Error> configure(std::string_view key, std::string_view value);
+  // All of them, or an error and none.
+  [[nodiscard]] std::expected<void, Error> configure(const std::vector<KeyValue>& values);
+  // The value in effect.
+  [[nodiscard]] std::expected<std::string, Error> setting(std::string_view key);
+  // Refuses new calls, finishes the accepted ones for at most `limit`, stops the workers; blocks
+  // until that is done. The pool takes no calls any more.
+  void drain(std::chrono::nanoseconds limit);
+  // Loads new code aside and then replaces the workers one after another; blocks until the new code
+  // is known to load. An error: the old code still serves.
+  [[nodiscard]] std::expected<void, Error> reload();
+  // Replaces the slot's worker: the new one first, then the old one finishes. False: no such slot.
+  bool recycle(std::uint32_t slot);
+
+ private:
+  explicit Pool(std::unique_ptr<PoolImpl> impl);
+  std::unique_ptr<PoolImpl> impl_;
+};
+
+}  // namespace keelback

@@ -1,0 +1,55 @@
+#include "api/driver_factory.h"
+
+#include <chrono>
+
+#include "api/sim_driver.h"
+#ifdef KEELBACK_WITH_HOST
+#include "host/host.h"
+#endif
+
+namespace keelback::api {
+namespace {
+
+std::unique_ptr<host::Driver> make_sim(const DriverOptions& options, std::uint64_t seed) {
+  sim::Simulation::Options made;
+  made.settings = options.settings;
+  made.seed = seed;
+  made.model.exposed = options.expose;
+  return std::make_unique<SimDriver>(std::move(made));
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
+    const DriverOptions& options) {
+  std::uint64_t seed = options.seed;
+  if (seed == 0) {
+    seed = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+  }
+  switch (options.settings.pool.backend) {
+    case Backend::kSim:
+      return make_sim(options, seed);
+    case Backend::kFake:
+    case Backend::kPython:
+      break;
+  }
+#ifdef KEELBACK_WITH_HOST
+  host::HostConfig config;
+  config.app = options.app;
+  config.expose = options.expose;
+  config.settings = options.settings;
+  for (const auto& [name, value] : options.environment) {
+    config.environment.push_back(name + '=' + value);
+  }
+  config.directory = options.directory;
+  config.logger = options.logger;
+  config.seed = options.seed;
+  auto host = host::Host::start(std::move(config));
+  if (!host) return std::unexpected(std::move(host.error().message));
+  return std::move(*host);
+#else
+  return std::unexpected("this build has no backend but sim");
+#endif
+}
+
+}  // namespace keelback::api

@@ -1,0 +1,35 @@
+// Which driver to make: the one place that knows all backends.
+#pragma once
+
+#include <spdlog/logger.h>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/settings.h"
+#include "host/driver.h"
+
+namespace keelback::api {
+
+struct DriverOptions {
+  // A path ("app.py", "script.fake") or a module ("package.module"). The simulator ignores it: it
+  // offers the standard functions of the test applications, and those exposed.
+  std::string app;
+  std::vector<std::string> expose;  // functions of a plain module; empty: those it decorates
+  Settings settings;                // settings.pool.backend chooses
+  std::vector<std::pair<std::string, std::string>> environment;  // added to the workers' own
+  std::string directory;                   // the workers' working directory; empty: ours
+  std::shared_ptr<spdlog::logger> logger;  // shared with the program; null: spdlog's default
+  std::uint64_t seed = 0;  // of the core's and the model's chances; 0: drawn from the system
+};
+
+// Starts a driver; it is up at once, its workers follow. The error is one sentence for people,
+// about this installation or the system (a program of ours that cannot be found), never about the
+// application: what is wrong with that shows in calls (not_ready) and in info().
+[[nodiscard]] std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
+    const DriverOptions& options);
+
+}  // namespace keelback::api

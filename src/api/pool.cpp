@@ -1,0 +1,282 @@
+#include "keelback/pool.h"
+
+#include <condition_variable>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "api/driver_factory.h"
+#include "api/pool_impl.h"
+
+namespace keelback {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Waits for one word from the loop thread.
+template <class T>
+class Answer {
+ public:
+  void put(T value) {
+    const std::lock_guard lock(mutex_);  // held while notifying: the waiter owns this
+    value_ = std::move(value);
+    there_.notify_all();
+  }
+  T take() {
+    std::unique_lock lock(mutex_);
+    there_.wait(lock, [this] { return value_.has_value(); });
+    return std::move(*value_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable there_;
+  std::optional<T> value_;
+};
+
+// A stream whose every taken item lets one more come. The call's id is known only after the driver
+// took it, when items may have passed already: those are granted then.
+class AutomaticGrant {
+ public:
+  void taken(host::Driver& driver) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!call_) {
+        ++owed_;
+        return;
+      }
+    }
+    driver.grant(call_, 1);
+  }
+  void known(host::Driver& driver, CallId call) {
+    std::uint32_t owed = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      call_ = call;
+      owed = std::exchange(owed_, 0);
+    }
+    if (owed > 0) driver.grant(call, owed);
+  }
+
+ private:
+  std::mutex mutex_;
+  CallId call_;  // written once
+  std::uint32_t owed_ = 0;
+};
+
+std::string text_of(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+
+bool flag_of(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_boolean() && it->get<bool>();
+}
+
+FunctionInfo function_from(const nlohmann::json& json) {
+  FunctionInfo out;
+  out.name = text_of(json, "name");
+  out.doc = text_of(json, "doc");
+  out.idempotent = flag_of(json, "idempotent");
+  out.stream = flag_of(json, "stream");
+  out.async = flag_of(json, "async");
+  if (const auto it = json.find("timeout"); it != json.end() && it->is_number()) {
+    out.timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(
+        std::chrono::duration<double>(it->get<double>()));
+  }
+  if (const auto it = json.find("max_workers"); it != json.end() && it->is_number_unsigned()) {
+    out.max_workers = it->get<std::uint32_t>();
+  }
+  if (const auto it = json.find("params"); it != json.end() && it->is_array()) {
+    for (const auto& parameter : *it) {
+      if (!parameter.is_object()) continue;
+      out.parameters.push_back({text_of(parameter, "name"), text_of(parameter, "kind"),
+                                text_of(parameter, "type"), flag_of(parameter, "required")});
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Pool::Pool(std::unique_ptr<PoolImpl> impl) : impl_(std::move(impl)) {}
+Pool::~Pool() = default;
+Pool::Pool(Pool&&) noexcept = default;
+Pool& Pool::operator=(Pool&&) noexcept = default;
+
+std::expected<Pool, Error> Pool::start(Config config) {
+  const Config::Impl& asked = config.impl();
+  auto impl = std::make_unique<PoolImpl>(asked.store);
+  api::DriverOptions options;
+  options.app = asked.app;
+  options.expose = asked.expose;
+  options.environment = asked.worker_environment;
+  options.settings = impl->store.settings();
+  auto driver = api::make_driver(options);
+  if (!driver) return std::unexpected(Error{std::move(driver.error())});
+  impl->driver = std::move(*driver);
+  return Pool(std::move(impl));
+}
+
+std::expected<void, Error> Pool::wait_ready(std::chrono::nanoseconds timeout) {
+  // Readiness is the core's to say, and changes back: it is asked for, not subscribed to.
+  const auto until = std::chrono::steady_clock::now() + timeout;
+  while (true) {
+    const core::Stats stats = impl_->driver->info().stats;
+    if (stats.ready) return {};
+    if (std::chrono::steady_clock::now() >= until) {
+      std::string text = "the pool is not ready";
+      for (const std::string& reason : stats.reasons) text += "; " + reason;
+      return std::unexpected(Error{std::move(text)});
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+}
+
+Result Pool::call(Call call) { return api::to_result(impl_->driver->call(std::move(call))); }
+
+Result Pool::call(std::string function, std::string payload) {
+  Call asked;
+  asked.function = std::move(function);
+  asked.payload = std::move(payload);
+  return call(std::move(asked));
+}
+
+Submission Pool::submit(Call call) { return api::submit(*impl_->driver, std::move(call)); }
+
+CallHandle Pool::submit(Call call, Done done) {
+  return api::submit(*impl_->driver, std::move(call), std::move(done));
+}
+
+bool Pool::cancel(CallHandle call) { return impl_->driver->cancel(CallId{call.id}); }
+
+Stream Pool::stream(Call call) { return api::open_stream(*impl_->driver, std::move(call)); }
+
+CallHandle Pool::stream(Call call, OnItem item, Done done, Flow flow) {
+  host::Driver& driver = *impl_->driver;
+  // Shared by the item callback and this frame, whichever is last.
+  std::shared_ptr<AutomaticGrant> grant;
+  if (flow == Flow::kAutomatic) grant = std::make_shared<AutomaticGrant>();
+  const CallId id = driver.stream(
+      std::move(call),
+      [item = std::move(item), grant, &driver](std::string&& text) mutable {
+        item(std::move(text));
+        if (grant) grant->taken(driver);
+      },
+      [done = std::move(done)](Outcome&& outcome) mutable {
+        done(api::to_result(std::move(outcome)));
+      });
+  if (grant) grant->known(driver, id);
+  return {id.value};
+}
+
+void Pool::grant(CallHandle call, std::uint32_t items) {
+  impl_->driver->grant(CallId{call.id}, items);
+}
+
+Session Pool::session(std::string id) { return Session(*impl_, std::move(id)); }
+
+SessionList Pool::sessions(std::string_view after, std::size_t limit) {
+  core::Pool::SessionPage page = impl_->driver->sessions(after, limit);
+  SessionList out;
+  out.total = page.total;
+  out.next = std::move(page.next);
+  for (core::SessionView& view : page.items) {
+    out.items.push_back({std::move(view.id),
+                         {view.worker.slot, view.worker.generation},
+                         view.birth,
+                         view.epoch,
+                         view.idle,
+                         view.age,
+                         std::string(view.state)});
+  }
+  return out;
+}
+
+PoolStats Pool::stats() {
+  core::Stats stats = impl_->driver->info().stats;
+  PoolStats out;
+  out.ready = stats.ready;
+  out.reasons = std::move(stats.reasons);
+  out.workers = {stats.workers.starting, stats.workers.ready, stats.workers.busy,
+                 stats.workers.suspect, stats.workers.draining};
+  out.queue_depth = stats.queue_depth;
+  out.queue_delay = stats.queue_delay;
+  out.accepted = stats.accepted;
+  out.in_flight = stats.in_flight;
+  for (int i = 0; i < kOutcomeKinds; ++i) out.outcomes[i] = stats.outcomes[i];
+  out.sessions = {stats.sessions.active, stats.sessions.opened,   stats.sessions.expired,
+                  stats.sessions.lost,   stats.sessions.restored, stats.sessions.ended,
+                  stats.sessions.moved};
+  out.restarts = stats.restarts;
+  out.retries = stats.retries;
+  out.quarantined = stats.quarantined;
+  out.draining = stats.draining;
+  return out;
+}
+
+std::vector<WorkerStatus> Pool::workers() {
+  std::vector<WorkerStatus> out;
+  for (host::WorkerInfo& info : impl_->driver->workers()) {
+    out.push_back({{info.worker.slot, info.worker.generation},
+                   std::string(core::to_string(info.state)),
+                   info.pid,
+                   info.calls,
+                   info.sessions,
+                   info.rss_bytes,
+                   info.age,
+                   std::move(info.function)});
+  }
+  return out;
+}
+
+std::vector<FunctionInfo> Pool::functions() {
+  std::vector<FunctionInfo> out;
+  const host::Driver::Application application = impl_->driver->application();
+  if (!application.known) return out;
+  const auto hello = nlohmann::json::parse(application.hello_json, nullptr, /*exceptions=*/false);
+  if (!hello.is_object()) return out;
+  const auto functions = hello.find("functions");
+  if (functions == hello.end() || !functions->is_array()) return out;
+  for (const auto& function : *functions) {
+    if (function.is_object()) out.push_back(function_from(function));
+  }
+  return out;
+}
+
+std::expected<void, Error> Pool::configure(std::string_view key, std::string_view value) {
+  return configure({{std::string(key), std::string(value)}});
+}
+
+std::expected<void, Error> Pool::configure(const std::vector<KeyValue>& values) {
+  const std::lock_guard lock(impl_->configuring);
+  auto changed = api::patch(impl_->store, values);
+  if (!changed) return changed;
+  impl_->driver->configure(impl_->store.settings());
+  return {};
+}
+
+std::expected<std::string, Error> Pool::setting(std::string_view key) {
+  const std::lock_guard lock(impl_->configuring);
+  return api::read_setting(impl_->store, key);
+}
+
+void Pool::drain(std::chrono::nanoseconds limit) {
+  Answer<bool> drained;
+  impl_->driver->drain(limit, [&drained] { drained.put(true); });
+  drained.take();
+}
+
+std::expected<void, Error> Pool::reload() {
+  Answer<std::string> answer;
+  impl_->driver->reload([&answer](std::string error) { answer.put(std::move(error)); });
+  std::string error = answer.take();
+  if (!error.empty()) return std::unexpected(Error{std::move(error)});
+  return {};
+}
+
+bool Pool::recycle(std::uint32_t slot) { return impl_->driver->recycle(slot); }
+
+}  // namespace keelback

@@ -1,0 +1,31 @@
+// What stands behind the public Pool, and the helpers that its parts share.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "api/public_config.h"
+#include "base/id.h"
+#include "host/driver.h"
+#include "keelback/pool.h"
+
+namespace keelback {
+
+struct PoolImpl {
+  explicit PoolImpl(api::ConfigStore loaded) : store(std::move(loaded)) {}
+
+  std::mutex configuring;  // guards store: one change at a time, in the order they reach the driver
+  api::ConfigStore store;
+  std::unique_ptr<host::Driver> driver;  // destroyed first: its callbacks use nothing of ours
+};
+
+namespace api {
+
+Result to_result(Outcome&& outcome);
+Submission submit(host::Driver& driver, Call call);
+CallHandle submit(host::Driver& driver, Call call, std::move_only_function<void(Result)> done);
+Stream open_stream(host::Driver& driver, Call call);
+
+}  // namespace api
+}  // namespace keelback

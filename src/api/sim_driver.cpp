@@ -1,0 +1,272 @@
+#include "api/sim_driver.h"
+
+#include <boost/asio/post.hpp>
+#include <condition_variable>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+
+namespace keelback::api {
+namespace {
+
+// How far virtual time may run for a call or a farewell: beyond any deadline there can be.
+constexpr Duration kForever = std::chrono::hours(24 * 365);
+
+// One value handed from the loop thread to a waiting one.
+template <class T>
+class Handover {
+ public:
+  void put(T value) {
+    // Notified under the lock: the waiter, whose stack this lives on, must not leave before.
+    const std::lock_guard lock(mutex_);
+    value_ = std::move(value);
+    there_.notify_all();
+  }
+  T take() {
+    std::unique_lock lock(mutex_);
+    there_.wait(lock, [this] { return value_.has_value(); });
+    return std::move(*value_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable there_;
+  std::optional<T> value_;
+};
+
+}  // namespace
+
+SimDriver::SimDriver(sim::Simulation::Options options, Pace pace)
+    : pace_(pace), sim_(std::move(options)) {
+  thread_ = std::thread([this] { loop_.run(); });
+  wake();
+}
+
+SimDriver::~SimDriver() {
+  on_loop([this] {
+    bool drained = false;
+    {
+      const std::lock_guard lock(mutex_);
+      sim_.drain(Duration{0}, [&drained] { drained = true; });
+    }
+    run_until(Time::max(), [&drained] { return drained; });
+    deliver();
+    timer_.cancel();
+  });
+  keep_open_.reset();
+  loop_.stop();
+  thread_.join();
+}
+
+Time SimDriver::real_now() const {
+  return Time{std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - started_)};
+}
+
+Time SimDriver::now() const {
+  if (pace_ == Pace::kReal) return real_now();
+  const std::lock_guard lock(mutex_);
+  return sim_.now();
+}
+
+void SimDriver::catch_up() {
+  if (pace_ == Pace::kReal) sim_.step_until(real_now());
+}
+
+template <class F>
+auto SimDriver::with(F touch) {
+  const std::lock_guard lock(mutex_);
+  catch_up();
+  wake();
+  return touch(sim_);
+}
+
+void SimDriver::wake() {
+  if (!woken_.exchange(true)) boost::asio::post(loop_, [this] { pump(); });
+}
+
+void SimDriver::pump() {
+  woken_ = false;
+  std::optional<Time> next;
+  {
+    const std::lock_guard lock(mutex_);
+    catch_up();
+    next = sim_.next_due();
+  }
+  if (pace_ == Pace::kReal && next) {
+    timer_.expires_at(started_ + next->time_since_epoch());
+    timer_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) pump();
+    });
+  }
+  deliver();  // what these callbacks submit wakes the loop again
+}
+
+void SimDriver::deliver() {
+  while (true) {
+    std::deque<sim::Delivery> due;
+    {
+      const std::lock_guard lock(mutex_);
+      due = sim_.take_deliveries();
+    }
+    if (due.empty()) return;
+    for (sim::Delivery& delivery : due) delivery.run();
+  }
+}
+
+// On the loop thread: one step under the lock, its deliveries outside it, and again.
+bool SimDriver::run_until(Time limit, const std::function<bool()>& done) {
+  while (true) {
+    deliver();
+    if (done && done()) return true;
+    const std::lock_guard lock(mutex_);
+    const auto next = sim_.next_due();
+    if (!next || *next > limit) {
+      if (limit != Time::max()) sim_.step_until(limit);
+      return false;
+    }
+    sim_.step();
+  }
+}
+
+void SimDriver::on_loop(std::move_only_function<void()> work) {
+  if (std::this_thread::get_id() == thread_.get_id()) {
+    work();
+    return;
+  }
+  Handover<bool> over;
+  boost::asio::post(loop_, [&] {
+    work();
+    over.put(true);
+  });
+  over.take();
+}
+
+Outcome SimDriver::call(Call call) {
+  CHECK(std::this_thread::get_id() != thread_.get_id());
+  Handover<Outcome> over;
+  // Read and written on the loop thread only.
+  auto ended = std::make_shared<bool>(false);  // shared with the drive, which may outlive the call
+  submit(std::move(call), [&over, ended](Outcome&& outcome) {
+    *ended = true;
+    over.put(std::move(outcome));
+  });
+  if (pace_ == Pace::kManual) {
+    boost::asio::post(loop_,
+                      [this, ended] { run_until(now() + kForever, [&ended] { return *ended; }); });
+  }
+  return over.take();
+}
+
+CallId SimDriver::submit(Call call, host::OnOutcome done) {
+  return with([&](sim::Simulation& sim) { return sim.submit(std::move(call), std::move(done)); });
+}
+
+CallId SimDriver::stream(Call call, host::OnItem item, host::OnOutcome done) {
+  return with([&](sim::Simulation& sim) {
+    return sim.stream(std::move(call), std::move(item), std::move(done));
+  });
+}
+
+void SimDriver::grant(CallId call, std::uint32_t items) {
+  with([&](sim::Simulation& sim) { sim.grant(call, items); });
+}
+
+bool SimDriver::cancel(CallId call) {
+  return with([&](sim::Simulation& sim) { return sim.cancel(call); });
+}
+
+host::PoolInfo SimDriver::info() {
+  return with([](sim::Simulation& sim) {
+    host::PoolInfo info;
+    info.stats = sim.stats();
+    info.start.mode = "sim";
+    info.start.state = "up";
+    return info;
+  });
+}
+
+std::vector<host::WorkerInfo> SimDriver::workers() {
+  return with([](sim::Simulation& sim) {
+    std::vector<host::WorkerInfo> out;
+    for (core::WorkerView& view : sim.pool().workers(sim.now())) {
+      host::WorkerInfo info;
+      static_cast<core::WorkerView&>(info) = std::move(view);
+      out.push_back(std::move(info));
+    }
+    return out;
+  });
+}
+
+core::Pool::SessionPage SimDriver::sessions(std::string_view after, std::size_t limit) {
+  return with([&](sim::Simulation& sim) { return sim.pool().sessions(sim.now(), after, limit); });
+}
+
+bool SimDriver::end_session(std::string_view session) {
+  return with([&](sim::Simulation& sim) { return sim.end_session(session); });
+}
+
+host::Driver::Application SimDriver::application() {
+  return with([](sim::Simulation& sim) {
+    return Application{sim.application_known(), sim.application().hello_json()};
+  });
+}
+
+std::vector<host::QuarantineEntry> SimDriver::quarantine() {
+  return with([](sim::Simulation& sim) {
+    std::vector<host::QuarantineEntry> out;
+    for (core::QuarantineView& view : sim.pool().quarantine(sim.now())) {
+      out.push_back({view.fingerprint, std::move(view.function), std::move(view.session),
+                     view.deaths, view.remaining});
+    }
+    return out;
+  });
+}
+
+bool SimDriver::release(std::uint64_t fingerprint) {
+  return with([&](sim::Simulation& sim) { return sim.release(fingerprint); });
+}
+
+void SimDriver::configure(const Settings& settings) {
+  with([&](sim::Simulation& sim) { sim.configure(settings); });
+}
+
+bool SimDriver::recycle(std::uint32_t slot) {
+  return with([&](sim::Simulation& sim) { return sim.recycle(slot); });
+}
+
+void SimDriver::reload(std::move_only_function<void(std::string error)> done) {
+  with([&](sim::Simulation& sim) { sim.reload(std::move(done)); });
+}
+
+void SimDriver::drain(Duration limit, std::move_only_function<void()> done) {
+  with([&](sim::Simulation& sim) { sim.drain(limit, std::move(done)); });
+}
+
+void SimDriver::advance(Duration duration) {
+  CHECK(pace_ == Pace::kManual);
+  on_loop([this, duration] { run_until(now() + duration, nullptr); });
+}
+
+bool SimDriver::advance_until(const std::function<bool()>& done, Duration limit) {
+  CHECK(pace_ == Pace::kManual);
+  bool reached = false;
+  on_loop([&] { reached = run_until(now() + limit, done); });
+  return reached;
+}
+
+bool SimDriver::kill_worker(std::uint32_t slot) {
+  return with([&](sim::Simulation& sim) { return sim.kill(slot); });
+}
+
+bool SimDriver::freeze_worker(std::uint32_t slot, Duration spell) {
+  return with([&](sim::Simulation& sim) { return sim.freeze(slot, spell); });
+}
+
+std::uint64_t SimDriver::trace_hash() const {
+  const std::lock_guard lock(mutex_);
+  return sim_.trace_hash();
+}
+
+}  // namespace keelback::api
