@@ -177,7 +177,9 @@ void Pool::Impl::on(const WorkerReplied& event) {
       workers_.set_state(*worker, WorkerState::kReady);
     }
     const bool worn = worker->calls_max > 0 && worker->calls >= worker->calls_max;
-    if (!draining && (worn || !event.clean)) recycle(*worker);
+    // Threads that a library starts lazily are no reason to give up the sessions here: only a call
+    // that was pressed to end may have left old work behind.
+    if (!draining && worn) recycle(*worker);
   }
   if (session) settle_lane(*session);
   offer(*worker);
