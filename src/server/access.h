@@ -1,0 +1,37 @@
+// Who may talk to us. A web page must not: Host and Origin are checked. Whoever is not on this
+// machine needs the token.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/reply.h"
+#include "server/request.h"
+
+namespace keelback::server {
+
+// What is known about the socket that a request came in on.
+struct Door {
+  bool loopback = false;  // TCP, reachable from this machine only
+  bool trusted = false;   // a Unix socket that we made, 0600: the file system has checked already
+  bool unix_socket = false;
+};
+
+// Equal in content; the time taken depends on the length of `given` only.
+bool equal_in_constant_time(std::string_view given, std::string_view secret);
+
+// "localhost:8080" -> "localhost", "[::1]:80" -> "::1"; nullopt if it is not a host.
+std::optional<std::string_view> host_name(std::string_view host_header);
+bool is_loopback_name(std::string_view host);  // localhost, 127.x.y.z, ::1
+
+struct Access {
+  bool authorised = false;          // may read everything
+  std::optional<Response> refusal;  // set: answer this and nothing else
+};
+// names: what else we are called (the hosts of server.listen). open: a route that needs no token.
+Access check_access(const Request& request, Door door, std::string_view token,
+                    const std::vector<std::string>& names, bool open);
+
+}  // namespace keelback::server

@@ -1,0 +1,76 @@
+#include "server/access.h"
+
+#include <gtest/gtest.h>
+
+namespace keelback::server {
+namespace {
+
+Request request_with(std::initializer_list<std::pair<Header, const char*>> headers) {
+  Request request;
+  for (const auto& [header, value] : headers) {
+    request.seen |= 1U << static_cast<int>(header);
+    request.values[static_cast<std::size_t>(header)] = value;
+  }
+  return request;
+}
+int refusal(const Request& request, Door door, std::string_view token, bool open = false) {
+  const Access access = check_access(request, door, token, {"svc.internal"}, open);
+  return access.refusal ? access.refusal->status : 0;
+}
+constexpr Door kLoopback{.loopback = true};
+constexpr Door kPublic{};
+constexpr Door kOurSocket{.trusted = true, .unix_socket = true};
+constexpr Door kForeignSocket{.unix_socket = true};
+
+// Goal: DNS rebinding finds no way in: without a token the Host must be a name of ours.
+TEST(Access, WithoutATokenTheHostMustBeOurs) {
+  for (const char* host : {"localhost", "LOCALHOST:8080", "127.0.0.1:80", "127.9.9.9", "[::1]:8080",
+                           "svc.internal:1"}) {
+    EXPECT_EQ(refusal(request_with({{Header::kHost, host}}), kLoopback, ""), 0) << host;
+  }
+  for (const char* host :
+       {"evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "128.0.0.1", "127.1",
+        "0x7f.0.0.1", "127.0.0.256", "", ":80", "[::1", "localhost:x"}) {
+    EXPECT_EQ(refusal(request_with({{Header::kHost, host}}), kLoopback, ""), 403) << host;
+  }
+  EXPECT_EQ(refusal(request_with({}), kLoopback, ""), 400) << "HTTP/1.1 without Host";
+}
+
+// Goal: pages of other origins are refused everywhere, also where a token or a file mode guards.
+TEST(Access, ForeignOriginsAreRefused) {
+  const auto from = [](const char* origin) {
+    return request_with({{Header::kHost, "localhost:80"},
+                         {Header::kOrigin, origin},
+                         {Header::kAuthorization, "Bearer s"}});
+  };
+  EXPECT_EQ(refusal(from("http://localhost:80"), kLoopback, ""), 0);
+  for (const char* origin :
+       {"http://evil.example", "null", "http://localhost:81", "", "localhost:80"}) {
+    EXPECT_EQ(refusal(from(origin), kLoopback, ""), 403) << origin;
+    EXPECT_EQ(refusal(from(origin), kPublic, "s"), 403) << origin;
+    EXPECT_EQ(refusal(from(origin), kOurSocket, ""), 403) << origin;
+  }
+}
+
+// Goal: with a token nothing but the token opens the door, whatever the Host says.
+TEST(Access, ATokenIsNeededWhereOneIsSet) {
+  const auto with = [](const char* authorization) {
+    return request_with({{Header::kHost, "any.example"}, {Header::kAuthorization, authorization}});
+  };
+  for (const Door door : {kLoopback, kPublic, kForeignSocket}) {
+    EXPECT_EQ(refusal(with("Bearer secret"), door, "secret"), 0);
+    EXPECT_EQ(refusal(with("bearer  secret"), door, "secret"), 0);
+    for (const char* bad : {"Bearer secre", "Bearer secrets", "Bearer ", "Bearer", "Basic secret",
+                            "", "Bearer Secret"}) {
+      EXPECT_EQ(refusal(with(bad), door, "secret"), 401) << bad;
+    }
+    EXPECT_EQ(refusal(with("Bearer no"), door, "secret", true), 0) << "an open route";
+    EXPECT_FALSE(check_access(with("Bearer no"), door, "secret", {}, true).authorised);
+  }
+  EXPECT_EQ(refusal(with(""), kOurSocket, "secret"), 0) << "the file system has asked already";
+  EXPECT_EQ(refusal(with(""), kPublic, ""), 403) << "the token was taken away at run time";
+  EXPECT_FALSE(equal_in_constant_time("", ""));
+}
+
+}  // namespace
+}  // namespace keelback::server

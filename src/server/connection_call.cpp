@@ -1,0 +1,140 @@
+// The part of a connection that makes calls and answers them, plainly or as a stream of events.
+#include <fmt/format.h>
+
+#include <array>
+#include <boost/asio/write.hpp>
+#include <iterator>
+#include <utility>
+
+#include "server/connection.h"
+#include "server/sse.h"
+
+namespace keelback::server {
+namespace {
+
+using boost::system::error_code;
+
+std::string call_text(const std::string& name, CallId call) {
+  return name.empty() ? fmt::format("{}", call.value) : name;
+}
+
+}  // namespace
+
+void Connection::start_call() {
+  called_at_ = Clock::now();
+  Call call = std::move(admission_.headers.call);
+  call_name_ = std::move(admission_.headers.name);
+  function_ = admission_.parameter;
+  in_session_ = !call.session.empty();
+  call.function = std::move(admission_.parameter);
+  if (!request_.body.empty()) call.payload = std::move(request_.body);
+  request_.body.clear();
+  auto done = [self = shared_from_this()](Outcome&& outcome) {
+    self->on_outcome(std::move(outcome));
+  };
+  if (admission_.headers.wants_stream) {
+    stream_ = std::make_unique<Stream>();
+    stream_->next_heartbeat = called_at_ + hub_->options.heartbeat;
+    call_ = hub_->driver.stream(
+        std::move(call),
+        [self = shared_from_this()](std::string&& item) { self->on_item(std::move(item)); },
+        std::move(done));
+  } else {
+    call_ = hub_->driver.submit(std::move(call), std::move(done));
+  }
+  if (!call_name_.empty()) hub_->named_calls.insert_or_assign(call_name_, call_);
+}
+
+void Connection::on_outcome(Outcome&& outcome) {
+  hub_->durations.observe(function_, outcome);
+  if (!call_name_.empty()) hub_->named_calls.erase(call_name_);
+  if (state_ != State::kBusy) return;
+  if (!stream_) return reply_outcome(std::move(outcome));
+  // What was refused before anything ran is an HTTP error like any other.
+  if (!stream_->head_sent && stream_->items == 0 && !outcome.ok() &&
+      outcome.effect == Effect::kNone) {
+    stream_.reset();
+    return reply_outcome(std::move(outcome));
+  }
+  end_stream(std::move(outcome));
+}
+
+void Connection::reply_outcome(Outcome&& outcome) {
+  std::string body = outcome.ok() ? std::move(outcome.payload) : problem_of(outcome);
+  open_reply(http_status(outcome.kind), outcome.ok() ? kJson : kProblemJson, body.size());
+  append_outcome_headers(out_, outcome, call_text(call_name_, call_), Clock::now() - called_at_);
+  out_ += "\r\n";
+  send(std::move(body));
+}
+
+// ---- streams
+
+void Connection::on_item(std::string&& item) {
+  if (state_ != State::kBusy || !stream_) {
+    // Nobody reads any more and the call is to finish by itself: do not hold it up.
+    if (!hub_->stopping()) hub_->driver.grant(call_, 1);
+    return;
+  }
+  append_event(stream_->pending, "item", item);
+  ++stream_->pending_items;
+  ++stream_->items;
+  flush_stream();
+}
+
+void Connection::end_stream(Outcome&& outcome) {
+  if (outcome.ok() && !outcome.payload.empty()) {  // a function that does not stream
+    append_event(stream_->pending, "item", outcome.payload);
+    ++stream_->items;
+  }
+  append_last_event(stream_->pending, outcome, stream_->items);
+  stream_->ended = true;
+  flush_stream();
+}
+
+// Gives the socket everything that is pending, as one chunk; more waits until it has taken that.
+void Connection::flush_stream() {
+  Stream& stream = *stream_;
+  if (stream.writing || stream.pending.empty()) return;
+  if (!stream.head_sent) {
+    if (!request_.http11) close_after_ = true;  // no chunks: the end of the stream is its end
+    open_reply(200, kEventStream, std::nullopt);
+    out_ += "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nKeelback-Call: ";
+    out_ += call_text(call_name_, call_);
+    out_ += request_.http11 ? "\r\nTransfer-Encoding: chunked\r\n\r\n" : "\r\n\r\n";
+    stream.head_sent = true;
+  } else {
+    out_.clear();
+  }
+  stream.wire.clear();
+  std::swap(stream.wire, stream.pending);
+  stream.wire_items = std::exchange(stream.pending_items, 0);
+  if (request_.http11) {
+    fmt::format_to(std::back_inserter(out_), "{:x}\r\n", stream.wire.size());
+    stream.wire += stream.ended ? "\r\n0\r\n\r\n" : "\r\n";
+  }
+  stream.writing = true;
+  const auto now = Clock::now();
+  stream.next_heartbeat = now + hub_->options.heartbeat;
+  deadline_ = now + hub_->options.stream_stall_max;
+  const std::array<boost::asio::const_buffer, 2> buffers{boost::asio::buffer(out_),
+                                                         boost::asio::buffer(stream.wire)};
+  boost::asio::async_write(socket_, buffers,
+                           [self = shared_from_this()](const error_code& error, std::size_t) {
+                             self->on_stream_written(error);
+                           });
+}
+
+void Connection::on_stream_written(const error_code& error) {
+  if (state_ == State::kClosed) return;
+  if (error) return client_left();
+  Stream& stream = *stream_;
+  stream.writing = false;
+  deadline_ = Clock::time_point::max();
+  if (stream.ended && stream.pending.empty()) return after_reply();
+  if (stream.wire_items > 0 && !stream.ended) {
+    hub_->driver.grant(call_, std::exchange(stream.wire_items, 0));
+  }
+  flush_stream();
+}
+
+}  // namespace keelback::server

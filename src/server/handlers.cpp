@@ -1,0 +1,340 @@
+#include "server/handlers.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "server/connection.h"
+#include "server/views.h"
+
+namespace keelback::server {
+namespace {
+
+constexpr std::uint64_t kSmallBody = 64 << 10;  // of requests that need none: read and dropped
+constexpr std::uint64_t kConfigBody = 1 << 20;
+constexpr std::size_t kPageDefault = 100;
+constexpr std::size_t kPageMax = 1000;
+constexpr std::string_view kCallPrefix = "/v1/call/";
+
+template <typename T>
+std::optional<T> number(std::string_view text, int base = 10) {
+  T value{};
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value, base);
+  if (error != std::errc() || end != last || text.empty()) return std::nullopt;
+  return value;
+}
+
+bool is_open(Route route) { return route == Route::kLivez || route == Route::kReadyz; }
+
+// The common case without a Target: POST /v1/call/NAME where nothing is escaped.
+bool match_plain_call(const Request& request, Admission& admission) {
+  const std::string_view target = request.target;
+  if (request.method != "POST" || !target.starts_with(kCallPrefix)) return false;
+  const std::string_view name = target.substr(kCallPrefix.size());
+  if (name.empty() || name.find_first_of("%?/#") != std::string_view::npos || !is_utf8(name)) {
+    return false;
+  }
+  admission.route = Route::kCall;
+  admission.parameter = name;
+  return true;
+}
+
+// Fills route and parameter, or the refusal.
+void match(const Request& request, Admission& admission) {
+  if (match_plain_call(request, admission)) return;
+  if (request.method == "OPTIONS" && request.target == "*") {
+    admission.answer = Response{204, {}, {}, "Allow: GET, HEAD, POST, PATCH, DELETE, OPTIONS\r\n"};
+    return;
+  }
+  auto target = parse_target(request.target);
+  if (!target) {
+    admission.refusal = problem(400, "bad_target", target.error());
+    return;
+  }
+  Match found = match_route(request.method, *target);
+  if (!found.path_known) {
+    admission.refusal = problem(404, "no_such_route",
+                                fmt::format("there is no route {}; the nearest is {}", target->path,
+                                            nearest_route(target->path)));
+    return;
+  }
+  if (request.method == "OPTIONS") {
+    admission.answer = Response{204, {}, {}, fmt::format("Allow: {}\r\n", found.allow)};
+  } else if (!found.route) {
+    admission.refusal =
+        problem(405, "no_such_method",
+                fmt::format("{} takes {}, not {}", target->path, found.allow, request.method));
+    admission.refusal->headers = fmt::format("Allow: {}\r\n", found.allow);
+  }
+  admission.route = found.route;
+  admission.parameter = std::move(found.parameter);
+  admission.target = std::move(*target);
+}
+
+void admit_call(Hub& hub, const Request& request, Admission& admission) {
+  const Settings& settings = hub.config.settings();
+  const bool has_type = request.has(Header::kContentType);
+  if ((has_type || request.has_body) && !is_json(request.get(Header::kContentType))) {
+    admission.refusal =
+        problem(415, "not_json", "the arguments of a call are Content-Type: application/json");
+    return;
+  }
+  auto headers = read_call_headers(request);
+  if (!headers) {
+    admission.refusal = refused_call(OutcomeKind::kBadRequest, headers.error());
+    return;
+  }
+  admission.headers = std::move(*headers);
+  if (!admission.headers.name.empty() && hub.named_calls.contains(admission.headers.name)) {
+    admission.refusal = problem(
+        409, "name_in_use", fmt::format("a call named {} is in flight", admission.headers.name));
+    return;
+  }
+  admission.keep_body = true;
+  admission.body_max = settings.calls.payload_max.count;
+  if (request.content_length > admission.body_max) {
+    admission.refusal = refused_call(OutcomeKind::kTooLarge,
+                                     fmt::format("the body has {} bytes, calls.payload_max is {}",
+                                                 request.content_length, admission.body_max));
+  }
+}
+
+void admit_config(const Request& request, Admission& admission) {
+  if (request.method != "PATCH") return;
+  std::string_view type = request.get(Header::kContentType);
+  type = type.substr(0, type.find(';'));
+  if (!is_json(type) && type != "application/merge-patch+json") {
+    admission.refusal =
+        problem(415, "not_json", "a change of the configuration is Content-Type: application/json");
+    return;
+  }
+  admission.keep_body = true;
+  admission.body_max = kConfigBody;
+}
+
+// ---- routes
+
+Response get_health(Hub& hub, Route route, bool authorised) {
+  if (route == Route::kLivez) return {.body = R"({"live":true})"};
+  const core::Stats stats = hub.driver.info().stats;
+  const bool draining = stats.draining || hub.draining();
+  nlohmann::ordered_json json = {{"ready", stats.ready && !draining}};
+  if (authorised) {  // a reason may quote what a worker printed
+    json["reasons"] = stats.reasons;
+    if (draining && stats.reasons.empty()) json["reasons"].push_back("draining");
+  }
+  return {.status = stats.ready && !draining ? 200 : 503,
+          .body = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)};
+}
+
+Response get_application(Hub& hub, Route route) {
+  const host::Driver::Application application = hub.driver.application();
+  if (route == Route::kOpenapi) {
+    return {.body = openapi_json(application.known ? application.hello_json : "")};
+  }
+  std::string body = application.known ? functions_json(application.hello_json) : std::string();
+  if (!body.empty()) return {.body = std::move(body)};
+  return problem(503, "not_ready", "no worker has announced the application's functions yet");
+}
+
+Response get_sessions(Hub& hub, const Target& target) {
+  std::size_t limit = kPageDefault;
+  if (const std::string* text = target.query_value("limit")) {
+    const auto value = number<std::size_t>(*text);
+    if (!value || *value == 0 || *value > kPageMax) {
+      return problem(400, "bad_query", fmt::format("limit must be from 1 to {}", kPageMax));
+    }
+    limit = *value;
+  }
+  const std::string* const after = target.query_value("after");
+  return {.body = sessions_json(
+              hub.driver.sessions(after == nullptr ? std::string_view() : *after, limit))};
+}
+
+std::string etag_header(const ConfigPort::Document& document) {
+  return fmt::format("ETag: \"{}\"\r\n", document.etag);
+}
+
+Response get_config(Hub& hub) {
+  ConfigPort::Document document = hub.config.document();
+  std::string headers = etag_header(document);
+  return {.body = std::move(document.json), .headers = std::move(headers)};
+}
+
+Response patch_config(Hub& hub, const Request& request) {
+  std::optional<std::string_view> if_match;
+  if (request.has(Header::kIfMatch) && request.get(Header::kIfMatch) != "*") {
+    if_match = request.get(Header::kIfMatch);
+    if (if_match->size() >= 2 && if_match->front() == '"' && if_match->back() == '"') {
+      if_match = if_match->substr(1, if_match->size() - 2);
+    }
+  }
+  auto result = hub.config.patch(request.body, if_match);
+  if (result) {
+    std::string headers = etag_header(*result);
+    return {.body = std::move(result->json), .headers = std::move(headers)};
+  }
+  using Kind = ConfigPort::PatchError::Kind;
+  const bool stale = result.error().kind == Kind::kStale;
+  nlohmann::ordered_json errors = nlohmann::ordered_json::array();
+  std::string detail = stale ? "the configuration has changed since If-Match; nothing was changed"
+                             : "nothing was changed";
+  for (const auto& item : result.error().items) {
+    errors.push_back({{"key", item.key}, {"why", item.why}});
+    detail += fmt::format("; {}{}{}", item.key, item.key.empty() ? "" : ": ", item.why);
+  }
+  Response response =
+      stale ? problem(412, "stale_config", detail) : problem(400, "bad_config", detail);
+  auto json = nlohmann::ordered_json::parse(response.body);
+  json["errors"] = std::move(errors);
+  response.body = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  if (stale) response.headers = etag_header(hub.config.document());
+  return response;
+}
+
+Response get_pool(Hub& hub) {
+  return {.body = pool_json(hub.driver.info(), hub.http_rejected.load(std::memory_order_relaxed))};
+}
+
+Response get_quarantine(Hub& hub) {
+  return {.body = quarantine_json(hub.driver.quarantine(), hub.driver.info().stats.quarantined)};
+}
+
+Response get_metrics(Hub& hub) {
+  const host::PoolInfo info = hub.driver.info();
+  const ServerCounts counts{hub.http_rejected.load(std::memory_order_relaxed), hub.connections()};
+  return {.content_type = kMetricsType, .body = metrics_text(info.stats, counts, hub.durations)};
+}
+
+Response cancel_call(Hub& hub, const std::string& name) {
+  CallId call;
+  if (const auto found = hub.named_calls.find(name); found != hub.named_calls.end()) {
+    call = found->second;
+  } else if (const auto id = number<std::uint64_t>(name)) {
+    call = CallId{*id};
+  }
+  if (call && hub.driver.cancel(call)) return {.status = 202, .body = R"({"cancelled":true})"};
+  return problem(404, "no_such_call", "no such call is in flight");
+}
+
+Response end_session(Hub& hub, const std::string& session) {
+  if (hub.driver.end_session(session)) return {.status = 204, .content_type = {}};
+  return problem(404, "no_such_session", "there is no such session");
+}
+
+Response release(Hub& hub, const std::string& text) {
+  const auto fingerprint = number<std::uint64_t>(text, 16);
+  if (fingerprint && hub.driver.release(*fingerprint)) return {.status = 204, .content_type = {}};
+  return problem(404, "no_such_fingerprint", "no such request is in quarantine");
+}
+
+Response recycle(Hub& hub, const std::string& text) {
+  const auto slot = number<std::uint32_t>(text);
+  if (slot && hub.driver.recycle(*slot)) {
+    return {.status = 202, .body = fmt::format(R"({{"slot":{},"recycling":true}})", *slot)};
+  }
+  return problem(404, "no_such_slot", "there is no such worker slot");
+}
+
+Response drain(Hub& hub) {
+  hub.drain();
+  if (hub.options.on_drain) {
+    hub.options.on_drain();
+  } else {
+    hub.driver.drain(hub.config.settings().server.drain_timeout, [] {});
+  }
+  return {.status = 202, .body = R"({"draining":true})"};
+}
+
+void reload(Connection& connection) {
+  connection.hub().driver.reload([held = connection.shared_from_this()](const std::string& error) {
+    held->reply(error.empty()
+                    ? Response{.body = R"({"reloaded":true})"}
+                    : problem(500, "reload_failed", "the old code still serves: " + error));
+  });
+}
+
+Response answer(Hub& hub, const Admission& admission, const Request& request) {
+  switch (*admission.route) {
+    case Route::kLivez:
+    case Route::kReadyz:
+      return get_health(hub, *admission.route, admission.authorised);
+    case Route::kMetrics:
+      return get_metrics(hub);
+    case Route::kOpenapi:
+    case Route::kFunctions:
+      return get_application(hub, *admission.route);
+    case Route::kPool:
+      return get_pool(hub);
+    case Route::kWorkers:
+      return {.body = workers_json(hub.driver.workers())};
+    case Route::kSessions:
+      return get_sessions(hub, admission.target);
+    case Route::kQuarantine:
+      return get_quarantine(hub);
+    case Route::kConfig:
+      return request.method == "PATCH" ? patch_config(hub, request) : get_config(hub);
+    case Route::kCancelCall:
+      return cancel_call(hub, admission.parameter);
+    case Route::kEndSession:
+      return end_session(hub, admission.parameter);
+    case Route::kRelease:
+      return release(hub, admission.parameter);
+    case Route::kRecycle:
+      return recycle(hub, admission.parameter);
+    case Route::kDrain:
+      return drain(hub);
+    case Route::kCall:
+    case Route::kReload:
+      break;
+  }
+  CHECK(!"a route without an answer");
+  return {};
+}
+
+}  // namespace
+
+Admission admit(Hub& hub, const Request& request, const Door& door) {
+  Admission admission;
+  admission.body_max = kSmallBody;
+  match(request, admission);
+  const bool open = admission.route && is_open(*admission.route);
+  Access access = check_access(request, door, hub.config.settings().server.token, hub.names, open);
+  admission.authorised = access.authorised;
+  // Who may not ask learns nothing, not even which routes there are.
+  if (access.refusal) admission.refusal = std::move(access.refusal);
+  if (admission.refusal) return admission;
+  if (const auto header = request.repeated()) {
+    admission.refusal =
+        problem(400, "repeated_header", fmt::format("{} came twice", to_string(*header)));
+    return admission;
+  }
+  if (request.has(Header::kExpect) && request.http11 &&
+      request.get(Header::kExpect) != "100-continue") {
+    admission.refusal = problem(417, "bad_expectation", "only 100-continue can be expected");
+    return admission;
+  }
+  if (admission.route == Route::kCall) admit_call(hub, request, admission);
+  if (admission.route == Route::kConfig) admit_config(request, admission);
+  if (!admission.refusal && request.content_length > admission.body_max) {
+    admission.refusal = problem(413, "too_large", "the body is too large");
+  }
+  return admission;
+}
+
+void run(Connection& connection, Admission& admission, Request& request) {
+  Hub& hub = connection.hub();
+  if (admission.answer) {
+    connection.reply(std::move(*admission.answer));
+  } else if (admission.route == Route::kReload) {
+    reload(connection);
+  } else {
+    connection.reply(answer(hub, admission, request));
+  }
+}
+
+}  // namespace keelback::server

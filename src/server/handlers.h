@@ -1,0 +1,35 @@
+// From a request to its answer: what may be asked (admit, once the header is there) and the doing
+// (run, once the body is there too).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "server/access.h"
+#include "server/call_headers.h"
+#include "server/hub.h"
+#include "server/reply.h"
+#include "server/request.h"
+#include "server/target.h"
+
+namespace keelback::server {
+
+struct Admission {
+  std::optional<Response> refusal;  // set: this is the answer, nothing is done
+  std::optional<Route> route;       // unset: there is an answer already
+  std::optional<Response> answer;   // set: the whole answer, and it is no refusal
+  std::string parameter;            // what stood for {} in the path, decoded
+  Target target;                    // empty for calls
+  CallHeaders headers;              // for calls
+  bool authorised = false;
+  bool keep_body = false;      // else it is read and dropped
+  std::uint64_t body_max = 0;  // bytes
+};
+
+Admission admit(Hub& hub, const Request& request, const Door& door);
+
+// Everything but calls. The reply comes now or, for a reload, later.
+void run(Connection& connection, Admission& admission, Request& request);
+
+}  // namespace keelback::server

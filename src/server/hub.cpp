@@ -1,0 +1,226 @@
+#include "server/hub.h"
+
+#include <fmt/chrono.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <boost/asio/post.hpp>
+#include <cerrno>
+#include <utility>
+
+#include "server/connection.h"
+#include "server/reply.h"
+
+namespace keelback::server {
+namespace {
+
+constexpr int kAcceptBatch = 64;  // then the loop gets a turn
+constexpr auto kAcceptPause = 100ms;
+
+// Best effort: the client may see a reset instead if its request is still on the way.
+void refuse_connection(int fd, std::string_view date) {
+  const Response response =
+      problem(503, "too_many_connections", "the server has as many connections as it may have");
+  std::string out;
+  append_head(out, {.status = response.status,
+                    .keep_alive = false,
+                    .content_type = response.content_type,
+                    .content_length = response.body.size(),
+                    .date = date});
+  out += "Retry-After: 1\r\n\r\n";
+  out += response.body;
+  char scratch[4096];
+  static_cast<void>(::recv(fd, scratch, sizeof scratch, MSG_DONTWAIT));
+  static_cast<void>(::send(fd, out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+  ::shutdown(fd, SHUT_WR);
+  ::close(fd);
+}
+
+}  // namespace
+
+Hub::Hub(host::Driver& driver_ref, ConfigPort& config_ref, Options options_value)
+    : driver(driver_ref),
+      config(config_ref),
+      options(std::move(options_value)),
+      timer_(driver_ref.loop()) {}
+
+Hub::~Hub() { close_acceptors(); }
+
+void Hub::start(std::vector<Listener> listeners) {
+  if (stopping_) return;
+  for (Listener& listener : listeners) {
+    const int fd = listener.fd();
+    acceptors_.push_back(std::make_unique<Acceptor>(
+        Acceptor{std::move(listener), {driver.loop().get_executor(), fd}}));
+    wait_for_clients(*acceptors_.back());
+  }
+}
+
+void Hub::wait_for_clients(Acceptor& acceptor) {
+  acceptor.descriptor.async_wait(
+      boost::asio::posix::descriptor_base::wait_read,
+      [self = shared_from_this(), &acceptor](const boost::system::error_code& error) {
+        if (error || self->stopping_) return;
+        self->accept_some(acceptor);
+      });
+}
+
+void Hub::accept_some(Acceptor& acceptor) {
+  for (int i = 0; i < kAcceptBatch; ++i) {
+    const int fd = ::accept4(acceptor.descriptor.native_handle(), nullptr, nullptr,
+                             SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      admit(fd, acceptor.listener.door());
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno != EAGAIN) {  // EMFILE, ENFILE, ENOBUFS, ENOMEM: the client waits in the backlog
+      acceptor.paused_until = Clock::now() + kAcceptPause;
+      arm_timer();
+      return;
+    }
+    break;
+  }
+  wait_for_clients(acceptor);
+}
+
+void Hub::admit(int fd, const Door& door) {
+  if (connections_.size() >= options.connections_max && !evict_idle()) {
+    count_rejected();
+    refuse_connection(fd, date());
+    return;
+  }
+  int family = AF_UNIX;
+  if (!door.unix_socket) {
+    const int on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    socklen_t length = sizeof family;
+    if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) family = AF_INET;
+  }
+  Socket socket(driver.loop().get_executor());
+  boost::system::error_code error;
+  socket.assign(boost::asio::generic::stream_protocol(family, 0), fd, error);
+  if (error) {
+    ::close(fd);
+    return;
+  }
+  auto connection = std::make_shared<Connection>(shared_from_this(), std::move(socket), door);
+  connections_.push_back(connection);
+  connection->set_index(connections_.size() - 1);
+  connection->start();
+  arm_timer();
+}
+
+// A keep-alive connection is a courtesy; a newcomer has a request. The one idle for longest goes.
+bool Hub::evict_idle() {
+  Connection* oldest = nullptr;
+  for (const auto& connection : connections_) {
+    if (connection->is_idle() &&
+        (oldest == nullptr || connection->deadline() < oldest->deadline())) {
+      oldest = connection.get();
+    }
+  }
+  if (oldest == nullptr) return false;
+  oldest->close();
+  return true;
+}
+
+void Hub::remove(Connection& connection) {
+  const std::size_t index = connection.index();
+  if (index >= connections_.size() || connections_[index].get() != &connection) return;
+  std::swap(connections_[index], connections_.back());
+  connections_[index]->set_index(index);
+  // The last owner may be us: let it go only after the vector is whole again.
+  const std::shared_ptr<Connection> keep = std::move(connections_.back());
+  connections_.pop_back();
+  if (stopping_ && connections_.empty()) finish_stop();
+}
+
+std::string_view Hub::date() {
+  const std::time_t now = std::time(nullptr);
+  if (now != date_second_) {
+    date_second_ = now;
+    date_ = fmt::format("{:%a, %d %b %Y %H:%M:%S} GMT", fmt::gmtime(now));
+  }
+  return date_;
+}
+
+void Hub::arm_timer() {
+  if (timer_armed_) return;
+  timer_armed_ = true;
+  timer_.expires_after(options.tick);
+  timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+    self->timer_armed_ = false;
+    if (!error) self->on_timer();
+  });
+}
+
+void Hub::on_timer() {
+  const auto now = Clock::now();
+  for (std::size_t i = connections_.size(); i-- > 0;) {
+    if (i < connections_.size()) {
+      // A tick may close the connection, and with it the registry's hold on it.
+      const auto keep = connections_[i];
+      keep->tick(now);
+    }
+  }
+  bool paused = false;
+  for (auto& acceptor : acceptors_) {
+    if (acceptor->paused_until == Clock::time_point{}) continue;
+    if (now >= acceptor->paused_until) {
+      acceptor->paused_until = {};
+      accept_some(*acceptor);
+    } else {
+      paused = true;
+    }
+  }
+  if (stopping_ && now >= stop_at_) {
+    while (!connections_.empty()) connections_.back()->close();
+  }
+  if (!connections_.empty() || paused) arm_timer();
+}
+
+void Hub::drain() { draining_ = true; }
+
+void Hub::stop(Duration limit, std::move_only_function<void()> done) {
+  draining_ = true;
+  if (!stopping_) {
+    stopping_ = true;
+    stop_at_ = Clock::now() + limit;
+    close_acceptors();
+  }
+  stopped_.push_back(std::move(done));
+  for (std::size_t i = connections_.size(); i-- > 0;) {
+    if (i < connections_.size()) connections_[i]->finish_soon();
+  }
+  if (connections_.empty()) {
+    finish_stop();
+  } else {
+    arm_timer();
+  }
+}
+
+void Hub::finish_stop() {
+  boost::asio::post(driver.loop(), [self = shared_from_this()] {
+    for (auto& done : std::exchange(self->stopped_, {})) done();
+  });
+}
+
+// A wait's handler that has yet to run sees stopping_ and does not touch its acceptor.
+void Hub::close_acceptors() {
+  // The listener closes its own descriptor, and removes its own file.
+  for (auto& acceptor : acceptors_) acceptor->descriptor.release();
+  acceptors_.clear();
+}
+
+void Hub::stop_now() {
+  stopping_ = draining_ = true;
+  stopped_.clear();
+  close_acceptors();
+  while (!connections_.empty()) connections_.back()->close();
+  timer_.cancel();
+}
+
+}  // namespace keelback::server

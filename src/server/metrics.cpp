@@ -1,0 +1,206 @@
+#include "server/metrics.h"
+
+#include <dirent.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <locale>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+
+namespace keelback::server {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+double seconds(std::chrono::nanoseconds duration) {
+  return static_cast<double>(duration.count()) / 1e9;
+}
+
+// Collects families in the order in which they are written.
+class Scrape {
+ public:
+  void open(std::string name, std::string help, MetricType type) {
+    families_.push_back({std::move(name), std::move(help), type, {}});
+  }
+  void value(double number, std::vector<ClientMetric::Label> labels = {}) {
+    ClientMetric& metric = add(std::move(labels));
+    (families_.back().type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
+        number;
+  }
+  void histogram(const CallDurations::Series& series, std::vector<ClientMetric::Label> labels) {
+    auto& out = add(std::move(labels)).histogram;
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < CallDurations::kBounds.size(); ++i) {
+      total += series.counts[i];
+      out.bucket.push_back({total, CallDurations::kBounds[i]});
+    }
+    out.sample_count = total + series.counts.back();
+    out.sample_sum = series.sum;
+  }
+  void counter(std::string name, std::string help, double number) {
+    open(std::move(name), std::move(help), MetricType::Counter);
+    value(number);
+  }
+  void gauge(std::string name, std::string help, double number) {
+    open(std::move(name), std::move(help), MetricType::Gauge);
+    value(number);
+  }
+  std::string text() const {
+    std::ostringstream out;
+    out.imbue(std::locale::classic());
+    prometheus::TextSerializer().Serialize(out, families_);
+    return std::move(out).str();
+  }
+
+ private:
+  ClientMetric& add(std::vector<ClientMetric::Label> labels) {
+    ClientMetric& metric = families_.back().metric.emplace_back();
+    metric.label = std::move(labels);
+    return metric;
+  }
+  std::vector<MetricFamily> families_;
+};
+
+void add_calls(Scrape& scrape, const core::Stats& stats) {
+  scrape.open("keelback_calls_total", "Calls that ended, by outcome.", MetricType::Counter);
+  for (int i = 0; i < kOutcomeKinds; ++i) {
+    scrape.value(static_cast<double>(stats.outcomes[i]),
+                 {{"outcome", std::string(to_string(static_cast<OutcomeKind>(i)))}});
+  }
+  scrape.counter("keelback_calls_accepted_total",
+                 "Calls that the pool has seen, refusals included.",
+                 static_cast<double>(stats.accepted));
+  scrape.gauge("keelback_calls_in_flight", "Calls queued, running or backing off.",
+               static_cast<double>(stats.in_flight));
+  scrape.counter("keelback_call_retries_total", "Attempts beyond the first of a call.",
+                 static_cast<double>(stats.retries));
+  scrape.gauge("keelback_queue_depth", "Calls waiting for a worker.", stats.queue_depth);
+  scrape.gauge("keelback_queue_delay_seconds", "How long the oldest waiting call has waited.",
+               seconds(stats.queue_delay));
+}
+
+void add_workers(Scrape& scrape, const core::Stats& stats) {
+  scrape.open("keelback_workers", "Workers, by state.", MetricType::Gauge);
+  const std::pair<const char*, std::uint32_t> states[] = {{"starting", stats.workers.starting},
+                                                          {"ready", stats.workers.ready},
+                                                          {"busy", stats.workers.busy},
+                                                          {"suspect", stats.workers.suspect},
+                                                          {"draining", stats.workers.draining}};
+  for (const auto& [state, count] : states) scrape.value(count, {{"state", state}});
+  scrape.counter("keelback_worker_restarts_total", "Workers started to replace one that died.",
+                 static_cast<double>(stats.restarts));
+  scrape.counter("keelback_workers_abandoned_total", "Processes that would not die.",
+                 static_cast<double>(stats.abandoned));
+  scrape.gauge("keelback_ready", "1 if the pool is ready to serve.", stats.ready ? 1 : 0);
+  scrape.gauge("keelback_draining", "1 if the pool refuses new calls.", stats.draining ? 1 : 0);
+  scrape.gauge("keelback_quarantined", "Requests held in quarantine.",
+               static_cast<double>(stats.quarantined));
+}
+
+void add_sessions(Scrape& scrape, const core::Stats& stats) {
+  scrape.gauge("keelback_sessions_active", "Live sessions.",
+               static_cast<double>(stats.sessions.active));
+  scrape.open("keelback_sessions_total", "What happened to sessions.", MetricType::Counter);
+  const std::pair<const char*, std::uint64_t> events[] = {
+      {"opened", stats.sessions.opened}, {"expired", stats.sessions.expired},
+      {"lost", stats.sessions.lost},     {"restored", stats.sessions.restored},
+      {"ended", stats.sessions.ended},   {"moved", stats.sessions.moved}};
+  for (const auto& [event, count] : events) {
+    scrape.value(static_cast<double>(count), {{"event", event}});
+  }
+}
+
+void add_durations(Scrape& scrape, const CallDurations& durations) {
+  scrape.open("keelback_call_seconds", "Durations of calls over HTTP, by function and stage.",
+              MetricType::Histogram);
+  for (const auto& [name, function] : durations.functions()) {
+    scrape.histogram(function.queue, {{"function", name}, {"stage", "queue"}});
+    scrape.histogram(function.run, {{"function", name}, {"stage", "run"}});
+  }
+}
+
+std::uint64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t total = 0;
+  std::uint64_t resident = 0;
+  statm >> total >> resident;
+  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+std::uint64_t entries(const char* path) {
+  DIR* const directory = opendir(path);
+  if (directory == nullptr) return 0;
+  std::uint64_t count = 0;
+  while (const dirent* entry = readdir(directory)) count += entry->d_name[0] != '.' ? 1U : 0U;
+  closedir(directory);
+  return count;
+}
+
+void add_process(Scrape& scrape) {
+  rusage usage{};
+  CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+  const auto as_seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
+  scrape.counter("keelback_process_cpu_seconds_total", "User and system time of the supervisor.",
+                 as_seconds(usage.ru_utime) + as_seconds(usage.ru_stime));
+  scrape.gauge("keelback_process_resident_memory_bytes", "Resident memory of the supervisor.",
+               static_cast<double>(resident_bytes()));
+  // The descriptor that reads the directory is not counted.
+  const std::uint64_t fds = entries("/proc/self/fd");
+  scrape.gauge("keelback_process_open_fds", "Open descriptors of the supervisor.",
+               static_cast<double>(fds > 0 ? fds - 1 : 0));
+  scrape.gauge("keelback_process_threads", "Threads of the supervisor.",
+               static_cast<double>(entries("/proc/self/task")));
+  scrape.counter("keelback_unexpected_total", "Conditions believed impossible that were met.",
+                 static_cast<double>(unexpected_count()));
+}
+
+void observe(CallDurations::Series& series, std::chrono::nanoseconds duration) {
+  const double value = seconds(duration);
+  const auto bound = std::ranges::lower_bound(CallDurations::kBounds, value);
+  ++series.counts[static_cast<std::size_t>(bound - CallDurations::kBounds.begin())];
+  series.sum += value;
+}
+
+}  // namespace
+
+void CallDurations::observe(std::string_view function, const Outcome& outcome) {
+  // A name that no worker knows is the caller's invention: it gets no series.
+  if (outcome.attempts == 0 || outcome.kind == OutcomeKind::kUnknownFunction) return;
+  auto found = functions_.find(function);
+  if (found == functions_.end()) {
+    found = functions_.size() < kFunctionsMax ? functions_.try_emplace(std::string(function)).first
+                                              : functions_.try_emplace("_other").first;
+  }
+  server::observe(found->second.queue, outcome.queued);
+  server::observe(found->second.run, outcome.ran);
+}
+
+std::string metrics_text(const core::Stats& stats, const ServerCounts& server,
+                         const CallDurations& durations) {
+  Scrape scrape;
+  add_calls(scrape, stats);
+  add_workers(scrape, stats);
+  add_sessions(scrape, stats);
+  scrape.counter("keelback_http_rejected_total",
+                 "Requests refused before the pool saw them (syntax, authentication, limits).",
+                 static_cast<double>(server.http_rejected));
+  scrape.gauge("keelback_http_connections", "Open HTTP connections.",
+               static_cast<double>(server.connections));
+  add_durations(scrape, durations);
+  add_process(scrape);
+  return scrape.text();
+}
+
+}  // namespace keelback::server

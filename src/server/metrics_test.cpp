@@ -1,0 +1,88 @@
+#include "server/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <sstream>
+
+namespace keelback::server {
+namespace {
+
+using ::testing::HasSubstr;
+using namespace std::chrono_literals;
+
+// name{labels} -> value, as a scraper reads it.
+std::map<std::string, double> scrape(const std::string& text) {
+  std::map<std::string, double> values;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    const auto space = line.rfind(' ');
+    EXPECT_TRUE(values.emplace(line.substr(0, space), std::stod(line.substr(space + 1))).second)
+        << line;
+  }
+  return values;
+}
+
+// Goal: one scrape is one picture: accepted = in flight + outcomes, also for counters far beyond
+// what six digits can hold.
+TEST(Metrics, CountersAddUpWithinAScrape) {
+  core::Stats stats;
+  stats.ready = true;
+  stats.accepted = 123'456'789'012;
+  stats.in_flight = 5;
+  stats.outcomes[static_cast<int>(OutcomeKind::kOk)] = 123'456'789'000;
+  stats.outcomes[static_cast<int>(OutcomeKind::kTimeout)] = 7;
+  stats.workers.busy = 3;
+  stats.queue_delay = 250ms;
+  stats.sessions.expired = 4;
+  const std::string text = metrics_text(stats, {.http_rejected = 9, .connections = 2}, {});
+  const auto values = scrape(text);
+  double sum = values.at("keelback_calls_in_flight");
+  for (int i = 0; i < kOutcomeKinds; ++i) {
+    sum += values.at("keelback_calls_total{outcome=\"" +
+                     std::string(to_string(static_cast<OutcomeKind>(i))) + "\"}");
+  }
+  EXPECT_EQ(sum, values.at("keelback_calls_accepted_total"));
+  EXPECT_EQ(values.at("keelback_calls_accepted_total"), 123'456'789'012.0);
+  EXPECT_EQ(values.at("keelback_workers{state=\"busy\"}"), 3);
+  EXPECT_EQ(values.at("keelback_queue_delay_seconds"), .25);
+  EXPECT_EQ(values.at("keelback_sessions_total{event=\"expired\"}"), 4);
+  EXPECT_EQ(values.at("keelback_http_rejected_total"), 9);
+  EXPECT_EQ(values.at("keelback_ready"), 1);
+  EXPECT_GT(values.at("keelback_process_resident_memory_bytes"), 1e6);
+  EXPECT_GE(values.at("keelback_process_open_fds"), 3);
+  EXPECT_GE(values.at("keelback_process_threads"), 1);
+  EXPECT_THAT(text, HasSubstr("# TYPE keelback_calls_total counter"));
+}
+
+// Goal: a histogram is cumulative and complete, and callers cannot invent series.
+TEST(Metrics, DurationsAreBoundedInNumber) {
+  CallDurations durations;
+  Outcome outcome{.attempts = 1, .queued = 1ms, .ran = 90s};
+  durations.observe("greet", outcome);
+  outcome.ran = 10us;
+  durations.observe("greet", outcome);
+  durations.observe("refused", {.kind = OutcomeKind::kOverloaded});
+  durations.observe("invented", {.kind = OutcomeKind::kUnknownFunction, .attempts = 1});
+  EXPECT_EQ(durations.functions().size(), 1U);
+  const auto values = scrape(metrics_text({}, {}, durations));
+  const std::string run = "function=\"greet\",stage=\"run\"";
+  EXPECT_EQ(values.at("keelback_call_seconds_count{" + run + "}"), 2);
+  EXPECT_EQ(values.at("keelback_call_seconds_bucket{" + run + ",le=\"+Inf\"}"), 2);
+  EXPECT_EQ(values.at("keelback_call_seconds_bucket{" + run + ",le=\"60\"}"), 1);
+  EXPECT_NEAR(values.at("keelback_call_seconds_sum{" + run + "}"), 90.00001, 1e-9);
+  EXPECT_EQ(
+      values.at("keelback_call_seconds_bucket{function=\"greet\",stage=\"queue\",le=\"0.001\"}"),
+      2);
+
+  for (std::size_t i = 0; i < CallDurations::kFunctionsMax * 2; ++i) {
+    durations.observe("f" + std::to_string(i), outcome);
+  }
+  EXPECT_EQ(durations.functions().size(), CallDurations::kFunctionsMax + 1);
+  EXPECT_TRUE(durations.functions().contains("_other"));
+}
+
+}  // namespace
+}  // namespace keelback::server

@@ -1,0 +1,225 @@
+// GET /openapi.json: what is fixed about the service, and one path per function of the application.
+#include <fmt/format.h>
+
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "keelback/outcome.h"
+#include "server/request.h"
+#include "server/target.h"
+#include "server/views.h"
+
+namespace keelback::server {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string text(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+bool truth(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_boolean() && found->get<bool>();
+}
+
+// What a Python annotation says about JSON; nothing is said of what we do not know for certain.
+Json schema_of(const std::string& annotation) {
+  static const std::map<std::string, const char*, std::less<>> kTypes = {
+      {"str", "string"}, {"int", "integer"}, {"float", "number"}, {"bool", "boolean"},
+      {"list", "array"}, {"tuple", "array"}, {"dict", "object"},  {"None", "null"}};
+  const auto bracket = annotation.find('[');
+  const auto found = kTypes.find(annotation.substr(0, bracket));
+  const bool whole = bracket == std::string::npos || annotation.ends_with(']');
+  if (found == kTypes.end() || !whole || annotation.find('|') != std::string::npos) {
+    return Json::object();
+  }
+  return {{"type", found->second}};
+}
+
+// The two ways to give arguments: by name and by position. Each only where Python allows it.
+Json arguments_schema(const Json& params) {
+  Json by_name = {{"type", "object"},
+                  {"properties", Json::object()},
+                  {"required", Json::array()},
+                  {"additionalProperties", false}};
+  Json by_position = {{"type", "array"}, {"prefixItems", Json::array()}, {"items", false}};
+  std::size_t least = 0;
+  bool name_works = true;
+  bool position_works = true;
+  for (const Json& param : params) {
+    if (!param.is_object()) continue;
+    const std::string kind = text(param, "kind");
+    const std::string name = text(param, "name");
+    const bool required = truth(param, "required");
+    const Json schema = schema_of(text(param, "type"));
+    if (kind == "var_positional") {
+      by_position["items"] = schema;
+    } else if (kind == "var_keyword") {
+      by_name["additionalProperties"] = schema;
+    } else {
+      if (kind == "positional_only") {
+        name_works = name_works && !required;
+      } else {
+        by_name["properties"][name] = schema;
+        if (required) by_name["required"].push_back(name);
+      }
+      if (kind == "keyword_only") {
+        position_works = position_works && !required;
+      } else {
+        by_position["prefixItems"].push_back(schema);
+        least += required ? 1 : 0;
+      }
+    }
+  }
+  if (by_position["prefixItems"].empty()) by_position.erase("prefixItems");
+  if (least > 0) by_position["minItems"] = least;
+  Json forms = Json::array();
+  if (name_works) forms.push_back(std::move(by_name));
+  if (position_works) forms.push_back(std::move(by_position));
+  return forms.size() == 1 ? forms[0] : Json{{"oneOf", std::move(forms)}};
+}
+
+Json reference(const char* what) { return {{"$ref", fmt::format("#/components/{}", what)}}; }
+
+Json call_parameters() {
+  constexpr Header kShown[] = {Header::kSession,    Header::kAffinity,       Header::kSessionOpen,
+                               Header::kDeadlineMs, Header::kExpectEpoch,    Header::kPriority,
+                               Header::kIdempotent, Header::kIdempotencyKey, Header::kTraceparent,
+                               Header::kCall};
+  Json list = Json::array();
+  for (Header header : kShown) {
+    Json schema = {{"type", "string"}};
+    if (header == Header::kAffinity) schema["enum"] = {"strict_queue", "strict_fail_fast", "hint"};
+    if (header == Header::kSessionOpen) schema["enum"] = {"any", "new", "existing"};
+    if (header == Header::kPriority) schema["enum"] = {"high", "normal", "low"};
+    if (header == Header::kIdempotent) schema["enum"] = {"true", "false"};
+    if (header == Header::kDeadlineMs) schema = {{"type", "integer"}, {"minimum", 1}};
+    list.push_back({{"name", to_string(header)}, {"in", "header"}, {"schema", std::move(schema)}});
+  }
+  return list;
+}
+
+Json call_responses(bool stream) {
+  Json ok = {{"description", "The function's result"},
+             {"content", {{"application/json", {{"schema", Json::object()}}}}}};
+  ok["content"]["text/event-stream"] = {
+      {"schema",
+       {{"type", "string"},
+        {"description", stream ? "item events, then one end or error event"
+                               : "one item event, then one end or error event"}}}};
+  return {{"200", std::move(ok)}, {"default", reference("responses/Problem")}};
+}
+
+Json function_path(const Json& function) {
+  const auto params = function.find("params");
+  Json operation = {{"operationId", "call_" + text(function, "name")},
+                    {"tags", {"functions"}},
+                    {"summary", "Call " + text(function, "name")}};
+  if (const std::string doc = text(function, "doc"); !doc.empty()) operation["description"] = doc;
+  operation["parameters"] = call_parameters();
+  operation["requestBody"] = {
+      {"content",
+       {{"application/json",
+         {{"schema", arguments_schema(params == function.end() ? Json::array() : *params)}}}}}};
+  operation["responses"] = call_responses(truth(function, "stream"));
+  return {{"post", std::move(operation)}};
+}
+
+std::string escape_segment(std::string_view name) {
+  std::string out;
+  for (const char c : name) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '_' || c == '-' || c == '.' || c == '~';
+    if (plain) {
+      out += c;
+    } else {
+      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+// Every route but the calls, from the route table itself.
+void add_service_paths(Json& paths) {
+  for (const RouteRow& row : routes()) {
+    if (row.route == Route::kCall) continue;
+    std::string path(row.pattern);
+    const auto hole = path.find("{}");
+    std::string parameter;
+    if (hole != std::string::npos) {
+      parameter = row.route == Route::kRecycle ? "slot" : "id";
+      path.replace(hole, 2, "{" + parameter + "}");
+    }
+    Json operation = {{"tags", {"service"}}};
+    if (!parameter.empty()) {
+      operation["parameters"] = Json::array({{{"name", parameter},
+                                              {"in", "path"},
+                                              {"required", true},
+                                              {"schema", {{"type", "string"}}}}});
+    }
+    operation["responses"] = {{"2XX", {{"description", "Done"}}},
+                              {"default", reference("responses/Problem")}};
+    std::string method(row.method);
+    for (char& c : method) c = static_cast<char>(c | 32);
+    paths[path][method] = std::move(operation);
+  }
+}
+
+Json problem_schema() {
+  Json outcomes = Json::array();
+  for (int i = 1; i < kOutcomeKinds; ++i) {
+    outcomes.push_back(to_string(static_cast<OutcomeKind>(i)));
+  }
+  return {{"type", "object"},
+          {"required", {"type", "title", "status", "detail"}},
+          {"properties",
+           {{"type", {{"type", "string"}}},
+            {"title", {{"type", "string"}}},
+            {"status", {{"type", "integer"}}},
+            {"detail", {{"type", "string"}}},
+            {"outcome", {{"type", "string"}, {"enum", std::move(outcomes)}}},
+            {"effect", {{"type", "string"}, {"enum", {"none", "maybe", "done"}}}},
+            {"python", {{"type", "object"}}},
+            {"worker", {{"type", "string"}}},
+            {"death", {{"type", "object"}}},
+            {"dump", {{"type", "string"}}},
+            {"attempts", {{"type", "integer"}}},
+            {"retry_after_ms", {{"type", "integer"}}}}}};
+}
+
+}  // namespace
+
+std::string openapi_json(std::string_view hello_text) {
+  const Json hello = Json::parse(hello_text, nullptr, false);
+  Json paths = Json::object();
+  std::string app = "Keelback";
+  if (hello.is_object()) {
+    if (const std::string name = text(hello, "app"); !name.empty()) app = name;
+    if (const auto functions = hello.find("functions"); functions != hello.end()) {
+      for (const Json& function : *functions) {
+        if (!function.is_object()) continue;
+        paths["/v1/call/" + escape_segment(text(function, "name"))] = function_path(function);
+      }
+    }
+  }
+  add_service_paths(paths);
+  const Json document = {
+      {"openapi", "3.1.0"},
+      {"info", {{"title", app}, {"version", "1"}}},
+      {"paths", std::move(paths)},
+      {"components",
+       {{"schemas", {{"Problem", problem_schema()}}},
+        {"responses",
+         {{"Problem",
+           {{"description", "What went wrong"},
+            {"content",
+             {{"application/problem+json", {{"schema", reference("schemas/Problem")}}}}}}}}},
+        {"securitySchemes", {{"bearer", {{"type", "http"}, {"scheme", "bearer"}}}}}}},
+      {"security", Json::array({Json::object(), Json{{"bearer", Json::array()}}})}};
+  return document.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace keelback::server

@@ -1,0 +1,18 @@
+// Has the client gone, or has it only closed its sending side? Both look the same to read(): end of
+// stream. A half-closed client still waits for its reply.
+#pragma once
+
+namespace keelback::server {
+
+enum class Peer {
+  kThere,    // proved: its socket is open
+  kGone,     // proved: reset, or nobody holds its socket any more
+  kUnknown,  // a remote client: only something sent to it could tell
+};
+
+// Ask after read() said end of stream. Unix sockets: the kernel says (POLLHUP). TCP on this
+// machine: the kernel is asked for the socket at the other end (sock_diag), whose inode is 0 once
+// its last descriptor is closed. A few microseconds; never blocks.
+Peer peer_of(int fd);
+
+}  // namespace keelback::server

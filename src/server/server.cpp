@@ -1,0 +1,94 @@
+#include "server/server.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "server/connection.h"
+#include "server/hub.h"
+#include "server/systemd.h"
+
+namespace keelback::server {
+namespace {
+
+std::expected<std::vector<Listener>, std::string> open_all(const std::vector<std::string>& specs,
+                                                           const std::vector<int>& inherited) {
+  std::vector<Listener> listeners;
+  std::string error;
+  for (const int fd : inherited) {
+    auto listener = Listener::adopt(fd);
+    if (!listener) return std::unexpected(std::move(listener.error()));
+    listeners.push_back(std::move(*listener));
+  }
+  if (!inherited.empty()) return listeners;
+  for (const std::string& spec : specs) {
+    auto listener = Listener::open(spec);
+    if (!listener) return std::unexpected(std::move(listener.error()));
+    listeners.push_back(std::move(*listener));
+  }
+  if (listeners.empty()) return std::unexpected("server.listen names no address");
+  return listeners;
+}
+
+// The host part of what the operator wrote: a name by which clients may call us.
+std::string name_of(std::string_view spec) {
+  if (spec.starts_with("unix:")) return {};
+  const auto name = host_name(spec);
+  return name ? std::string(*name) : std::string();
+}
+
+}  // namespace
+
+Server::Server(host::Driver& driver, ConfigPort& config, Options options)
+    : hub_(std::make_shared<Hub>(driver, config, std::move(options))) {}
+
+Server::~Server() { hub_->stop_now(); }
+
+std::expected<std::vector<Endpoint>, std::string> Server::listen() {
+  const Settings& settings = hub_->config.settings();
+  const auto& specs = hub_->options.listen.empty() ? settings.server.listen : hub_->options.listen;
+  const std::vector<int> inherited =
+      hub_->options.service_manager ? inherited_listeners() : std::vector<int>();
+  auto listeners = open_all(specs, inherited);
+  if (!listeners) return std::unexpected(std::move(listeners.error()));
+  std::vector<Endpoint> endpoints;
+  std::vector<std::string> names;
+  for (const Listener& listener : *listeners) {
+    const Door& door = listener.door();
+    if (!door.loopback && !door.unix_socket && settings.server.token.empty()) {
+      return std::unexpected(fmt::format(
+          "server.listen '{}' can be reached from other machines: set server.token, or listen on "
+          "127.0.0.1 or unix:/path",
+          listener.endpoint().text));
+    }
+    endpoints.push_back(listener.endpoint());
+    names.push_back(listener.endpoint().host);
+  }
+  for (const std::string& spec : specs) names.push_back(name_of(spec));
+  std::erase(names, std::string());
+  boost::asio::post(hub_->driver.loop(), [hub = hub_, names = std::move(names),
+                                          ready = std::move(*listeners)]() mutable {
+    hub->names = std::move(names);
+    hub->start(std::move(ready));
+  });
+  if (hub_->options.service_manager) notify("READY=1");
+  return endpoints;
+}
+
+void Server::drain() {
+  if (hub_->options.service_manager) notify("STOPPING=1");
+  boost::asio::post(hub_->driver.loop(), [hub = hub_] { hub->drain(); });
+}
+
+void Server::stop(Duration limit, std::move_only_function<void()> done) {
+  boost::asio::post(hub_->driver.loop(), [hub = hub_, limit, done = std::move(done)]() mutable {
+    hub->stop(limit, std::move(done));
+  });
+}
+
+std::uint64_t Server::http_rejected() const {
+  return hub_->http_rejected.load(std::memory_order_relaxed);
+}
+
+}  // namespace keelback::server

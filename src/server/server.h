@@ -1,0 +1,51 @@
+// The HTTP face of a driver (docs/http.md is its contract).
+//
+// Everything happens on the driver's loop thread. The methods below may be called from any thread.
+// Driver and configuration must outlive the server. Before the server is destroyed: stop() it and
+// wait for `done`, or have the loop not running.
+//
+// The usual end of a daemon: drain(), then driver.drain(limit, [&]{ server.stop(…); }): newcomers
+// hear `shutting_down` until the last accepted call has ended, then the doors close.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "host/driver.h"
+#include "server/config_port.h"
+#include "server/listener.h"
+#include "server/options.h"
+
+namespace keelback::server {
+
+class Hub;
+
+class Server {
+ public:
+  Server(host::Driver& driver, ConfigPort& config, Options options = {});
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Binds everything or nothing, and begins to serve. The error is one sentence for people. Call
+  // once. May block in name resolution.
+  [[nodiscard]] std::expected<std::vector<Endpoint>, std::string> listen();
+  // Serves on, but every reply closes its connection and /readyz says no.
+  void drain();
+  // Closes the doors, finishes the replies of what runs (for at most `limit`), then `done` on the
+  // loop thread.
+  void stop(Duration limit, std::move_only_function<void()> done);
+
+  // Requests that the pool never saw.
+  std::uint64_t http_rejected() const;
+
+ private:
+  std::shared_ptr<Hub> hub_;
+};
+
+}  // namespace keelback::server

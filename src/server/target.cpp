@@ -1,0 +1,206 @@
+#include "server/target.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+
+namespace keelback::server {
+namespace {
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// Calls `each` with the parts of `text` between `separator`s, empty ones included.
+template <typename F>
+void split(std::string_view text, char separator, F each) {
+  for (;;) {
+    const auto end = text.find(separator);
+    if (!each(text.substr(0, end)) || end == std::string_view::npos) return;
+    text.remove_prefix(end + 1);
+  }
+}
+
+// Levenshtein; the inputs are short (the path is cut by the caller).
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t above = row[j + 1];
+      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] == b[j] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+bool matches(std::string_view pattern, const Target& target, std::string& parameter) {
+  pattern.remove_prefix(1);
+  std::size_t index = 0;
+  bool same = true;
+  split(pattern, '/', [&](std::string_view part) {
+    if (index >= target.segments.size()) return same = false;
+    const std::string& segment = target.segments[index++];
+    if (part == "{}") {
+      if (segment.empty()) return same = false;
+      parameter = segment;
+    } else if (part != segment) {
+      return same = false;
+    }
+    return true;
+  });
+  return same && index == target.segments.size();
+}
+
+std::expected<void, std::string> parse_query(std::string_view raw, Target& target) {
+  std::expected<void, std::string> result;
+  split(raw, '&', [&](std::string_view pair) {
+    if (pair.empty()) return true;
+    const auto equals = pair.find('=');
+    auto key = percent_decode(pair.substr(0, equals), true);
+    auto value = percent_decode(
+        equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1), true);
+    if (!key || !value || !is_utf8(*key) || !is_utf8(*value)) {
+      result = std::unexpected("the query is not percent-encoded UTF-8");
+      return false;
+    }
+    target.query.emplace_back(std::move(*key), std::move(*value));
+    return true;
+  });
+  return result;
+}
+
+}  // namespace
+
+std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '+' && plus_is_space) {
+      out += ' ';
+    } else if (text[i] != '%') {
+      out += text[i];
+    } else {
+      if (text.size() - i < 3) return std::nullopt;
+      const int high = hex_digit(text[i + 1]);
+      const int low = hex_digit(text[i + 2]);
+      if (high < 0 || low < 0) return std::nullopt;
+      out += static_cast<char>(high << 4 | low);
+      i += 2;
+    }
+  }
+  return out;
+}
+
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i++]);
+    if (lead < 0x80) continue;
+    const int more = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
+    if (lead < 0xC2 || lead > 0xF4 || text.size() - i < static_cast<std::size_t>(more)) {
+      return false;
+    }
+    std::uint32_t code = lead & (0x3FU >> more);
+    for (int k = 0; k < more; ++k) {
+      const auto next = static_cast<unsigned char>(text[i++]);
+      if ((next & 0xC0) != 0x80) return false;
+      code = code << 6 | (next & 0x3F);
+    }
+    constexpr std::uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};
+    if (code < kLeast[more] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) return false;
+  }
+  return true;
+}
+
+const std::string* Target::query_value(std::string_view key) const {
+  for (const auto& [name, value] : query) {
+    if (name == key) return &value;
+  }
+  return nullptr;
+}
+
+std::expected<Target, std::string> parse_target(std::string_view raw) {
+  if (raw.empty()) return std::unexpected("the request target is empty");
+  if (raw[0] != '/') {
+    const auto scheme = raw.find("://");
+    if (scheme == std::string_view::npos) {
+      return std::unexpected("the request target must begin with a slash");
+    }
+    raw.remove_prefix(scheme + 3);
+    const auto slash = raw.find('/');
+    raw = slash == std::string_view::npos ? std::string_view("/") : raw.substr(slash);
+  }
+  if (raw.find('#') != std::string_view::npos) {
+    return std::unexpected("the request target has a fragment");
+  }
+  Target target;
+  const auto question = raw.find('?');
+  target.path = raw.substr(0, question);
+  bool sound = true;
+  split(std::string_view(target.path).substr(1), '/', [&](std::string_view part) {
+    auto segment = percent_decode(part);
+    if (!segment || !is_utf8(*segment)) return sound = false;
+    target.segments.push_back(std::move(*segment));
+    return true;
+  });
+  if (!sound) return std::unexpected("the path is not percent-encoded UTF-8");
+  if (question != std::string_view::npos) {
+    if (auto query = parse_query(raw.substr(question + 1), target); !query) {
+      return std::unexpected(std::move(query.error()));
+    }
+  }
+  return target;
+}
+
+const std::vector<RouteRow>& routes() {
+  static const std::vector<RouteRow> rows = {
+      {"/v1/call/{}", "POST", Route::kCall},
+      {"/v1/calls/{}", "DELETE", Route::kCancelCall},
+      {"/v1/functions", "GET", Route::kFunctions},
+      {"/v1/pool", "GET", Route::kPool},
+      {"/v1/workers", "GET", Route::kWorkers},
+      {"/v1/workers/{}/recycle", "POST", Route::kRecycle},
+      {"/v1/sessions", "GET", Route::kSessions},
+      {"/v1/sessions/{}", "DELETE", Route::kEndSession},
+      {"/v1/quarantine", "GET", Route::kQuarantine},
+      {"/v1/quarantine/{}", "DELETE", Route::kRelease},
+      {"/v1/config", "GET", Route::kConfig},
+      {"/v1/config", "PATCH", Route::kConfig},
+      {"/v1/reload", "POST", Route::kReload},
+      {"/v1/drain", "POST", Route::kDrain},
+      {"/openapi.json", "GET", Route::kOpenapi},
+      {"/livez", "GET", Route::kLivez},
+      {"/readyz", "GET", Route::kReadyz},
+      {"/metrics", "GET", Route::kMetrics},
+  };
+  return rows;
+}
+
+Match match_route(std::string_view method, const Target& target) {
+  Match match;
+  for (const RouteRow& row : routes()) {
+    if (!matches(row.pattern, target, match.parameter)) continue;
+    match.path_known = true;
+    if (row.method == method || (method == "HEAD" && row.method == "GET")) match.route = row.route;
+    if (!match.allow.empty()) match.allow += ", ";
+    match.allow += row.method == "GET" ? std::string_view("GET, HEAD") : row.method;
+  }
+  if (match.path_known) match.allow += ", OPTIONS";
+  return match;
+}
+
+std::string_view nearest_route(std::string_view path) {
+  const auto& rows = routes();
+  const std::string_view cut = path.substr(0, 64);
+  return std::ranges::min_element(rows, {},
+                                  [&](const RouteRow& row) { return distance(cut, row.pattern); })
+      ->pattern;
+}
+
+}  // namespace keelback::server

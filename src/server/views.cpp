@@ -1,0 +1,119 @@
+#include "server/views.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+namespace keelback::server {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+double milliseconds(Duration duration) { return static_cast<double>(duration.count()) / 1e6; }
+double seconds(Duration duration) { return static_cast<double>(duration.count()) / 1e9; }
+
+}  // namespace
+
+std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
+  const core::Stats& stats = info.stats;
+  Json calls = {{"accepted", stats.accepted}, {"in_flight", stats.in_flight}};
+  for (int i = 0; i < kOutcomeKinds; ++i) {
+    calls[std::string(to_string(static_cast<OutcomeKind>(i)))] = stats.outcomes[i];
+  }
+  Json json = {
+      {"ready", stats.ready},
+      {"reasons", stats.reasons},
+      {"draining", stats.draining},
+      {"workers",
+       {{"starting", stats.workers.starting},
+        {"ready", stats.workers.ready},
+        {"busy", stats.workers.busy},
+        {"suspect", stats.workers.suspect},
+        {"draining", stats.workers.draining}}},
+      {"queue", {{"depth", stats.queue_depth}, {"delay_ms", milliseconds(stats.queue_delay)}}},
+      {"calls", std::move(calls)},
+      {"sessions",
+       {{"active", stats.sessions.active},
+        {"opened", stats.sessions.opened},
+        {"expired", stats.sessions.expired},
+        {"lost", stats.sessions.lost},
+        {"restored", stats.sessions.restored},
+        {"ended", stats.sessions.ended},
+        {"moved", stats.sessions.moved}}},
+      {"restarts", stats.restarts},
+      {"retries", stats.retries},
+      {"quarantined", stats.quarantined},
+      {"abandoned", stats.abandoned},
+      {"http_rejected", http_rejected},
+      {"start",
+       {{"mode", info.start.mode},
+        {"state", info.start.state},
+        {"reason", info.start.reason},
+        {"import_s", info.start.import_s},
+        {"zygote_pid", info.start.zygote_pid}}}};
+  return dump(json);
+}
+
+std::string workers_json(const std::vector<host::WorkerInfo>& workers) {
+  Json list = Json::array();
+  for (const host::WorkerInfo& worker : workers) {
+    Json item = {{"slot", worker.worker.slot},
+                 {"generation", worker.worker.generation},
+                 {"pid", worker.pid},
+                 {"state", core::to_string(worker.state)},
+                 {"calls", worker.calls},
+                 {"sessions", worker.sessions},
+                 {"rss_bytes", worker.rss_bytes},
+                 {"age_s", seconds(worker.age)},
+                 {"log_dropped_lines", worker.log_dropped_lines}};
+    if (!worker.function.empty()) item["function"] = worker.function;
+    list.push_back(std::move(item));
+  }
+  return dump(list);
+}
+
+std::string sessions_json(const core::Pool::SessionPage& page) {
+  Json items = Json::array();
+  for (const core::SessionView& session : page.items) {
+    items.push_back({{"id", session.id},
+                     {"slot", session.worker.slot},
+                     {"generation", session.worker.generation},
+                     {"birth", fmt::format("{:016x}", session.birth)},
+                     {"epoch", session.epoch},
+                     {"idle_s", seconds(session.idle)},
+                     {"age_s", seconds(session.age)},
+                     {"state", session.state}});
+  }
+  Json json = {{"total", page.total}, {"items", std::move(items)}};
+  if (page.next) json["next"] = *page.next;
+  return dump(json);
+}
+
+std::string quarantine_json(const std::vector<host::QuarantineEntry>& entries,
+                            std::uint64_t total) {
+  Json items = Json::array();
+  for (const host::QuarantineEntry& entry : entries) {
+    items.push_back({{"fingerprint", fmt::format("{:016x}", entry.fingerprint)},
+                     {"function", entry.function},
+                     {"session", entry.session},
+                     {"deaths", entry.deaths},
+                     {"remaining_s", seconds(entry.remaining)}});
+  }
+  return dump({{"total", total}, {"items", std::move(items)}});
+}
+
+std::string functions_json(std::string_view hello) {
+  const Json json = Json::parse(hello, nullptr, false);
+  if (!json.is_object()) return {};
+  const auto member = [&json](const char* key) {
+    const auto found = json.find(key);
+    return found == json.end() ? Json() : *found;
+  };
+  return dump(
+      {{"app", member("app")}, {"runtime", member("runtime")}, {"functions", member("functions")}});
+}
+
+}  // namespace keelback::server

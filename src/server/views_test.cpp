@@ -1,0 +1,126 @@
+#include "server/views.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace keelback::server {
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+// Goal: the field names that tools rely on, exactly, and a sum that holds within one reply.
+TEST(Views, PoolHasTheContractsFields) {
+  host::PoolInfo info;
+  info.stats.ready = false;
+  info.stats.reasons = {"no worker is up"};
+  info.stats.workers = {.starting = 1, .ready = 2, .busy = 3, .suspect = 4, .draining = 5};
+  info.stats.queue_depth = 6;
+  info.stats.queue_delay = 1500us;
+  info.stats.accepted = 30;
+  info.stats.in_flight = 7;
+  info.stats.outcomes[static_cast<int>(OutcomeKind::kOk)] = 20;
+  info.stats.outcomes[static_cast<int>(OutcomeKind::kWorkerDied)] = 3;
+  info.stats.sessions.active = 8;
+  info.stats.restarts = 9;
+  info.stats.quarantined = 10;
+  info.start = {.mode = "exec", .state = "fallback", .reason = "apps.metrics started a thread"};
+  const json pool = json::parse(pool_json(info, 11));
+  EXPECT_EQ(pool["ready"], false);
+  EXPECT_EQ(pool["reasons"], json::array({"no worker is up"}));
+  EXPECT_EQ(pool["workers"],
+            (json{{"starting", 1}, {"ready", 2}, {"busy", 3}, {"suspect", 4}, {"draining", 5}}));
+  EXPECT_EQ(pool["queue"], (json{{"depth", 6}, {"delay_ms", 1.5}}));
+  EXPECT_EQ(pool["restarts"], 9);
+  EXPECT_EQ(pool["quarantined"], 10);
+  EXPECT_EQ(pool["http_rejected"], 11);
+  EXPECT_EQ(pool["start"]["reason"], "apps.metrics started a thread");
+  for (const char* field : {"active", "opened", "expired", "lost", "restored"}) {
+    EXPECT_TRUE(pool["sessions"].contains(field)) << field;
+  }
+  std::uint64_t sum = pool["calls"]["in_flight"].get<std::uint64_t>();
+  for (int i = 0; i < kOutcomeKinds; ++i) {
+    sum +=
+        pool["calls"].at(std::string(to_string(static_cast<OutcomeKind>(i)))).get<std::uint64_t>();
+  }
+  EXPECT_EQ(sum, pool["calls"]["accepted"]);
+}
+
+TEST(Views, WorkersSessionsAndQuarantine) {
+  host::WorkerInfo worker;
+  worker.worker = {2, 17};
+  worker.state = core::WorkerState::kBusy;
+  worker.age = 2500ms;
+  worker.function = "greet";
+  const json workers = json::parse(workers_json({worker, {}}));
+  ASSERT_EQ(workers.size(), 2U);
+  for (const char* field :
+       {"slot", "generation", "pid", "state", "calls", "sessions", "rss_bytes", "age_s"}) {
+    EXPECT_TRUE(workers[0].contains(field)) << field;
+  }
+  EXPECT_EQ(workers[0]["state"], "busy");
+  EXPECT_EQ(workers[0]["age_s"], 2.5);
+  EXPECT_EQ(workers[0]["function"], "greet");
+  EXPECT_FALSE(workers[1].contains("function"));
+
+  core::Pool::SessionPage page;
+  page.total = 3;
+  page.items.push_back(
+      {.id = "a\xFF", .worker = {1, 4}, .birth = 0xab, .epoch = 2, .state = "idle"});
+  page.next = "a";
+  const json sessions = json::parse(sessions_json(page));
+  EXPECT_EQ(sessions["total"], 3);
+  EXPECT_EQ(sessions["next"], "a");
+  const json& item = sessions["items"][0];
+  EXPECT_EQ(item["birth"], "00000000000000ab");
+  for (const char* field : {"id", "slot", "generation", "epoch", "idle_s", "age_s", "state"}) {
+    EXPECT_TRUE(item.contains(field)) << field;
+  }
+  const json held = json::parse(quarantine_json({{.fingerprint = 0xf00, .deaths = 2}}, 1));
+  EXPECT_EQ(held["total"], 1);
+  EXPECT_EQ(held["items"][0]["fingerprint"], "0000000000000f00");
+}
+
+constexpr const char* kHello = R"({"runtime":"python 3.11","pid":1,"app":"counter","functions":[
+  {"name":"greet","doc":"Says hello.","stream":false,"params":[
+    {"name":"name","kind":"positional_or_keyword","required":true,"type":"str"},
+    {"name":"times","kind":"keyword_only","required":false,"type":"int"},
+    {"name":"rest","kind":"var_keyword","required":false,"type":""}]},
+  {"name":"a/b","stream":true,"params":[{"name":"x","kind":"positional_only","required":true,"type":"list[int]"}]}]})";
+
+// Goal: the document describes this application's arguments, in the two ways they can be given.
+TEST(Views, OpenApiComesFromTheHello) {
+  const json document = json::parse(openapi_json(kHello));
+  EXPECT_EQ(document["openapi"], "3.1.0");
+  EXPECT_EQ(document["info"]["title"], "counter");
+  const json& greet = document["paths"]["/v1/call/greet"]["post"];
+  EXPECT_EQ(greet["description"], "Says hello.");
+  const json& forms = greet["requestBody"]["content"]["application/json"]["schema"]["oneOf"];
+  ASSERT_EQ(forms.size(), 2U);
+  EXPECT_EQ(forms[0]["properties"]["name"]["type"], "string");
+  EXPECT_EQ(forms[0]["properties"]["times"]["type"], "integer");
+  EXPECT_EQ(forms[0]["required"], json::array({"name"}));
+  EXPECT_EQ(forms[0]["additionalProperties"], json::object());
+  EXPECT_EQ(forms[1]["minItems"], 1);
+  EXPECT_EQ(forms[1]["prefixItems"].size(), 1U);
+  const json& by_position = document["paths"]["/v1/call/a%2Fb"]["post"]["requestBody"]["content"]
+                                    ["application/json"]["schema"];
+  EXPECT_EQ(by_position["type"], "array") << "a required positional-only argument has no name";
+  for (const char* path :
+       {"/v1/pool", "/v1/config", "/v1/sessions/{id}", "/v1/workers/{slot}/recycle", "/metrics"}) {
+    EXPECT_TRUE(document["paths"].contains(path)) << path;
+  }
+  EXPECT_EQ(document["paths"]["/v1/sessions/{id}"]["delete"]["parameters"][0]["in"], "path");
+  ASSERT_EQ(document["security"].size(), 2U);
+  EXPECT_EQ(document["security"][1]["bearer"], json::array());
+  EXPECT_TRUE(json::parse(openapi_json("not json"))["paths"].contains("/livez"));
+
+  const json functions = json::parse(functions_json(kHello));
+  EXPECT_EQ(functions["app"], "counter");
+  EXPECT_EQ(functions["functions"].size(), 2U);
+  EXPECT_EQ(functions_json("[]"), "");
+}
+
+}  // namespace
+}  // namespace keelback::server
