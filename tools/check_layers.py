@@ -13,6 +13,7 @@ from pathlib import Path
 LAYERS = {
     "base": {"keelback"},
     "wire": {"base", "keelback"},
+    "fakeworker": {"wire", "base", "keelback"},
     "core": {"base", "keelback"},
     "sim": {"core", "wire", "base", "keelback"},
     "os": {"base", "keelback"},

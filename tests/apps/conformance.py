@@ -7,6 +7,17 @@ import time
 import keelback
 
 _HOLDER = ctypes.PyDLL(None)  # calls through PyDLL keep the GIL
+_ended = []  # [id, reason] of each session that ended in this process
+
+
+@keelback.on_session_end
+def note_end(reason):
+    _ended.append([keelback.session().id, reason])
+
+
+@keelback.function
+def ended():
+    return _ended
 
 
 @keelback.function(idempotent=True)
@@ -22,10 +33,23 @@ def counter():
     return state["calls"]
 
 
+@keelback.function
+def count():
+    return counter()
+
+
+@keelback.function
+def peek():
+    return keelback.session().state.get("calls", 0)
+
+
 @keelback.function(idempotent=True)
 def sleep(ms):
-    """Can be interrupted."""
-    time.sleep(ms / 1000)
+    """Heeds cancel and interrupt."""
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        keelback.check_cancelled()
+        time.sleep(min(left, 0.01))
     return ms
 
 
@@ -35,13 +59,13 @@ def fail(message):
 
 
 @keelback.function
-def crash(signal):
+def crash(signal=11):
     os.kill(os.getpid(), signal)
     time.sleep(60)  # the signal may take a moment to be delivered
 
 
 @keelback.function
-def exit(code):
+def exit(code=0):
     os._exit(code)
 
 
@@ -63,8 +87,7 @@ def spin(ms):
 
 @keelback.function
 def items(n):
-    for number in range(n):
-        yield number
+    yield from range(n)
 
 
 @keelback.function
@@ -73,7 +96,7 @@ def blob(bytes):
 
 
 @keelback.function
-def log(text, n):
+def log(text, n=1):
     for _ in range(n):
         print(text)
     return n
@@ -87,3 +110,13 @@ def pid():
 @keelback.function
 def unserialisable():
     return object()
+
+
+@keelback.function
+def append(path, line):
+    """An effect that outlives the worker: a line at the end of a file, in one write."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(fd, f"{line}\n".encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,100 @@
+#include "fakeworker/channel.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "wire/messages.h"
+
+namespace keelback::fakeworker {
+namespace {
+
+// The supervisor sends one call at a time; more frames than this behind a stream are a mistake.
+constexpr std::size_t kQueueMax = 1024;
+
+// A descriptor that somebody else made non-blocking is waited for.
+void wait_for(int fd, short events) {
+  pollfd waiting{.fd = fd, .events = events, .revents = 0};
+  ::poll(&waiting, 1, -1);
+}
+
+}  // namespace
+
+Channel::Channel(int fd)
+    : fd_(fd), decoder_(wire::Link::kWorkerData, UINT32_MAX), packet_(wire::kPacketMax, '\0') {}
+
+bool Channel::read() {
+  const std::span<char> room = decoder_.room();
+  iovec parts[2] = {{room.data(), room.size()}, {packet_.data(), packet_.size()}};
+  msghdr message{};
+  message.msg_iov = room.empty() ? &parts[1] : parts;
+  message.msg_iovlen = room.empty() ? 1 : 2;
+  ssize_t got = 0;
+  while ((got = ::recvmsg(fd_, &message, 0)) < 0) {
+    if (errno == EAGAIN) {
+      wait_for(fd_, POLLIN);
+    } else if (errno != EINTR) {
+      return false;
+    }
+  }
+  if (got == 0 || (message.msg_flags & MSG_TRUNC) != 0) return false;
+  const std::size_t bytes = static_cast<std::size_t>(got);
+  const std::size_t direct = std::min(bytes, room.size());
+  decoder_.filled(direct);
+  decoder_.feed({packet_.data(), bytes - direct});
+  while (true) {
+    const auto frame = decoder_.next();
+    if (!frame || queue_.size() > kQueueMax) return false;
+    if (!*frame) return true;
+    const wire::Header header = (*frame)->header;
+    queue_.push_back({header, decoder_.take_body()});
+  }
+}
+
+std::optional<Received> Channel::next() {
+  while (queue_.empty()) {
+    if (!read()) return std::nullopt;
+  }
+  Received first = std::move(queue_.front());
+  queue_.pop_front();
+  return first;
+}
+
+std::uint64_t Channel::take_credit(std::uint64_t call) {
+  std::uint64_t items = 0;
+  std::erase_if(queue_, [&](const Received& received) {
+    if (received.header.type != wire::Type::kCredit) return false;
+    if (received.header.call == call) {
+      if (const auto credit = wire::decode_credit(received.frame())) items += *credit;
+    }
+    return true;  // one of a stream that is over means nothing any more
+  });
+  return items;
+}
+
+bool Channel::send(std::string_view head, std::string_view payload) {
+  for (wire::Packets plan(head, payload); !plan.done(); plan.sent()) {
+    const wire::Packets::Packet packet = plan.packet();
+    iovec parts[2];
+    for (std::size_t i = 0; i < packet.count; ++i) {
+      parts[i] = {const_cast<char*>(packet.parts[i].data()), packet.parts[i].size()};
+    }
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = packet.count;
+    while (::sendmsg(fd_, &message, MSG_NOSIGNAL) < 0) {
+      if (errno == EAGAIN) {
+        wait_for(fd_, POLLOUT);
+      } else if (errno != EINTR) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace keelback::fakeworker

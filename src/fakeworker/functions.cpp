@@ -1,0 +1,325 @@
+#include "fakeworker/functions.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+namespace keelback::fakeworker {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A mark is memory and cannot be waited for: whoever sets it without a CANCEL is heard this late.
+constexpr std::int64_t kLookAtMarkEveryMs = 10;
+
+Raised type_error(std::string message) {
+  return {wire::ErrorKind::kError, "TypeError", std::move(message)};
+}
+
+std::optional<std::int64_t> integer(const Json& argument) {
+  if (argument.is_number_integer()) return argument.get<std::int64_t>();
+  if (argument.is_number_float()) {
+    return static_cast<std::int64_t>(std::clamp(argument.get<double>(), -1e15, 1e15));
+  }
+  return std::nullopt;
+}
+
+Raised not_a_number(const Running& running) {
+  return type_error(std::string("an integer is required, not ") + running.arguments[0].type_name());
+}
+
+Clock::time_point after(std::int64_t ms) {
+  constexpr std::int64_t kDay = 24 * 3600 * 1000;
+  return Clock::now() + std::chrono::milliseconds(std::clamp<std::int64_t>(ms, 0, kDay));
+}
+
+void write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written <= 0) return;  // a log that cannot be written is no reason to fail
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+// ---- the functions
+
+Answer echo(Running& running) {
+  return Returned{running.arguments[0].dump(-1, ' ', false, Json::error_handler_t::replace)};
+}
+
+Answer count_in_session(Running& running, bool increment) {
+  if (running.session == nullptr) {
+    return Raised{wire::ErrorKind::kError, "RuntimeError", "this call has no session"};
+  }
+  if (increment) ++running.session->counter;
+  return Returned{std::to_string(running.session->counter)};
+}
+Answer counter(Running& running) { return count_in_session(running, true); }
+Answer peek(Running& running) { return count_in_session(running, false); }
+
+Answer sleep(Running& running) {
+  const auto ms = integer(running.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = wait(running, *ms, true)) return *std::move(stopped);
+  return Returned{running.arguments[0].dump()};
+}
+
+// The interpreter is free (a ping is answered) and only an interrupt is noticed.
+Answer spin(Running& running) {
+  const auto ms = integer(running.arguments[0]);
+  if (!ms) return not_a_number(running);
+  const auto end = after(*ms);
+  while (Clock::now() < end) {
+    if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+  }
+  return Returned{running.arguments[0].dump()};
+}
+
+// A C call that holds the interpreter: nothing is noticed before it is over.
+Answer hold(Running& running) {
+  const auto ms = integer(running.arguments[0]);
+  if (!ms) return not_a_number(running);
+  {
+    const std::lock_guard lock(running.marks->interpreter());
+    const auto end = after(*ms);
+    while (Clock::now() < end) {
+    }
+  }
+  if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+  return Returned{running.arguments[0].dump()};
+}
+
+Answer fail(Running& running) {
+  const Json& message = running.arguments[0];
+  return Raised{wire::ErrorKind::kError, "ValueError",
+                message.is_string() ? message.get<std::string>() : message.dump()};
+}
+
+Answer crash(Running& running) {
+  const auto number = running.arguments[0].is_null() ? std::optional<std::int64_t>(SIGSEGV)
+                                                     : integer(running.arguments[0]);
+  if (!number) return not_a_number(running);
+  // A sanitizer's handler would turn the signal into an exit.
+  ::signal(static_cast<int>(*number), SIG_DFL);
+  ::kill(::getpid(), static_cast<int>(*number));
+  return Returned{"null"};
+}
+
+Answer exit_now(Running& running) {
+  const auto code = running.arguments[0].is_null() ? std::optional<std::int64_t>(0)
+                                                   : integer(running.arguments[0]);
+  if (!code) return not_a_number(running);
+  ::_exit(static_cast<int>(*code & 0xff));
+}
+
+Answer items(Running& running) {
+  const auto count = integer(running.arguments[0]);
+  if (!count) return not_a_number(running);
+  std::string list = "[";
+  const std::uint64_t most = running.marks->result_max();
+  for (std::int64_t i = 0; i < *count; ++i) {
+    if (running.stream) {
+      if (auto stopped = running.put_item(std::to_string(i))) return *std::move(stopped);
+    } else {
+      if (running.marks->cancelled(running.call)) return cancelled();
+      if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+      if (i > 0) list += ',';
+      list += std::to_string(i);
+      if (list.size() > most) break;  // it is too large already
+    }
+  }
+  if (running.stream) return Streamed{};
+  return Returned{list + "]"};
+}
+
+Answer blob(Running& running) {
+  const auto bytes = integer(running.arguments[0]);
+  if (!bytes) return not_a_number(running);
+  const auto size = static_cast<std::uint64_t>(std::max<std::int64_t>(*bytes, 0));
+  const std::uint64_t most = running.marks->result_max();
+  if (size > most) return too_large(size + 2, most);  // nothing is allocated for it
+  std::string json;
+  json.reserve(size + 2);
+  json.append(1, '"').append(size, 'x').append(1, '"');
+  return Returned{std::move(json)};
+}
+
+Answer log(Running& running) {
+  const Json& text = running.arguments[0];
+  const auto lines = running.arguments[1].is_null() ? std::optional<std::int64_t>(1)
+                                                    : integer(running.arguments[1]);
+  if (!lines) return type_error("n: an integer is required");
+  const std::string line = (text.is_string() ? text.get<std::string>() : text.dump()) + "\n";
+  for (std::int64_t i = 0; i < *lines; ++i) {
+    if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+    write_all(STDOUT_FILENO, line);
+  }
+  return Returned{std::to_string(*lines)};
+}
+
+Answer pid(Running&) { return Returned{std::to_string(::getpid())}; }
+
+Answer unserialisable(Running&) {
+  return Raised{wire::ErrorKind::kError, "keelback.ResultError",
+                "result is of type object, which JSON cannot write"};
+}
+
+// An effect that outlives the worker: a line at the end of a file, in one write.
+Answer append(Running& running) {
+  if (!running.arguments[0].is_string() || !running.arguments[1].is_string()) {
+    return type_error("path and line are strings");
+  }
+  const int fd = ::open(running.arguments[0].get_ref<const std::string&>().c_str(),
+                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (fd < 0) return Raised{wire::ErrorKind::kError, "OSError", "the file cannot be opened"};
+  write_all(fd, running.arguments[1].get<std::string>() + "\n");
+  ::close(fd);
+  return Returned{"null"};
+}
+
+Answer ended(Running& running) {
+  Json list = Json::array();
+  for (const auto& [id, reason] : *running.ended) list.push_back(Json::array({id, reason}));
+  return Returned{list.dump(-1, ' ', false, Json::error_handler_t::replace)};
+}
+
+constexpr Parameter kValue[] = {{"value", nullptr, true}};
+constexpr Parameter kMs[] = {{"ms", "int", true}};
+constexpr Parameter kMessage[] = {{"message", "str", true}};
+constexpr Parameter kSignal[] = {{"signal", "int", false}};
+constexpr Parameter kCode[] = {{"code", "int", false}};
+constexpr Parameter kN[] = {{"n", "int", true}};
+constexpr Parameter kBytes[] = {{"bytes", "int", true}};
+constexpr Parameter kTextAndN[] = {{"text", "str", true}, {"n", "int", false}};
+constexpr Parameter kPathAndLine[] = {{"path", "str", true}, {"line", "str", true}};
+
+constexpr Function kFunctions[] = {
+    {"append", "Appends a line to a file.", false, false, kPathAndLine, append},
+    {"blob", "Answers so many x.", false, false, kBytes, blob},
+    {"count", "How often the session was counted, this call included.", false, false, {}, counter},
+    {"counter", "The same as count.", false, false, {}, counter},
+    {"crash", "Dies of a signal.", false, false, kSignal, crash},
+    {"echo", "Answers its argument.", true, false, kValue, echo},
+    {"ended", "The sessions that ended here, and why.", false, false, {}, ended},
+    {"exit", "Leaves at once, with a code.", false, false, kCode, exit_now},
+    {"fail", "Raises ValueError.", false, false, kMessage, fail},
+    {"hold", "Holds the interpreter.", false, false, kMs, hold},
+    {"items", "Streams 0 to n-1.", false, true, kN, items},
+    {"log", "Prints a text n times.", false, false, kTextAndN, log},
+    {"peek", "The session's count, unchanged.", false, false, {}, peek},
+    {"pid", "The worker's process id.", true, false, {}, pid},
+    {"sleep", "Waits; heeds cancel and interrupt.", true, false, kMs, sleep},
+    {"spin", "Computes; heeds interrupt.", false, false, kMs, spin},
+    {"unserialisable", "Answers what JSON cannot write.", false, false, {}, unserialisable},
+};
+
+Raised bad_request(std::string message) {
+  return {wire::ErrorKind::kBadRequest, "TypeError", std::move(message)};
+}
+
+Raised too_many(const Function& function, std::size_t given) {
+  const std::size_t takes = function.parameters.size();
+  return bad_request(std::string(function.name) + "() takes " + std::to_string(takes) +
+                     " positional argument" + (takes == 1 ? "" : "s") + " but " +
+                     std::to_string(given) + (given == 1 ? " was" : " were") + " given");
+}
+
+}  // namespace
+
+Raised keyboard_interrupt() {
+  return {wire::ErrorKind::kCancelled, "KeyboardInterrupt", "the call was interrupted"};
+}
+Raised cancelled() {
+  return {wire::ErrorKind::kCancelled, "keelback.calls.Cancelled", "the call was cancelled"};
+}
+
+Raised too_large(std::uint64_t bytes, std::uint64_t most) {
+  return {wire::ErrorKind::kError, "keelback.ResultError",
+          "the result is too large: " + std::to_string(bytes) + " bytes; calls.payload_max is " +
+              std::to_string(most)};
+}
+
+std::span<const Function> standard_functions() { return kFunctions; }
+
+const Function* find_function(std::string_view name) {
+  const auto* found =
+      std::ranges::find_if(kFunctions, [&](const Function& each) { return name == each.name; });
+  return found == std::end(kFunctions) ? nullptr : found;
+}
+
+Json describe(const Function& function) {
+  Json parameters = Json::array();
+  for (const Parameter& parameter : function.parameters) {
+    parameters.push_back({{"name", parameter.name},
+                          {"kind", "positional_or_keyword"},
+                          {"required", parameter.required},
+                          {"type", parameter.type ? Json(parameter.type) : Json(nullptr)}});
+  }
+  return {{"name", function.name},
+          {"doc", function.doc},
+          {"idempotent", function.idempotent},
+          {"stream", function.stream},
+          {"async", false},
+          {"timeout", nullptr},
+          {"max_workers", 0},
+          {"params", std::move(parameters)}};
+}
+
+std::variant<std::vector<Json>, Raised> bind(const Function& function, std::string_view payload) {
+  Json given = payload.empty() ? Json::object() : Json::parse(payload, nullptr, false);
+  if (given.is_discarded()) {
+    return Raised{wire::ErrorKind::kBadRequest, "ValueError", "the arguments are not JSON"};
+  }
+  if (!given.is_object() && !given.is_array()) {
+    return bad_request("arguments are a JSON object (keywords) or an array (positions)");
+  }
+  const auto parameters = function.parameters;
+  std::vector<Json> bound(parameters.size());
+  std::vector<bool> has(parameters.size(), false);
+  if (given.is_array()) {
+    if (given.size() > parameters.size()) return too_many(function, given.size());
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      bound[i] = std::move(given[i]);
+      has[i] = true;
+    }
+  } else {
+    for (auto& [key, value] : given.items()) {
+      const auto found = std::ranges::find_if(
+          parameters, [&](const Parameter& parameter) { return key == parameter.name; });
+      if (found == parameters.end()) {
+        return bad_request(std::string(function.name) + "() got an unexpected keyword argument '" +
+                           key + "'");
+      }
+      const auto index = static_cast<std::size_t>(found - parameters.begin());
+      bound[index] = std::move(value);
+      has[index] = true;
+    }
+  }
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    if (parameters[i].required && !has[i]) {
+      return bad_request(std::string(function.name) +
+                         "() missing 1 required positional argument: '" + parameters[i].name + "'");
+    }
+  }
+  return bound;
+}
+
+std::optional<Raised> wait(const Running& running, std::int64_t ms, bool heeds_cancel) {
+  const auto end = after(ms);
+  while (true) {
+    running.marks->calm();  // before the marks are read: what comes later wakes again
+    if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+    if (heeds_cancel && running.marks->cancelled(running.call)) return cancelled();
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
+    if (left <= 0) return std::nullopt;
+    pollfd woken{.fd = running.marks->wake_fd(), .events = POLLIN, .revents = 0};
+    ::poll(&woken, 1, static_cast<int>(std::min<std::int64_t>(left, kLookAtMarkEveryMs)));
+  }
+}
+
+}  // namespace keelback::fakeworker

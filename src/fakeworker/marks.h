@@ -1,0 +1,41 @@
+// The worker's side of the shared marks, and the signals that read them.
+//
+// One worker a process, so what signal handlers need is static. SIGINT counts only while
+// interrupt == started != ended; signal 63 writes what runs into the dump area; SIGTERM does
+// nothing. A wake-up descriptor becomes readable when an interrupt or a cancel has come, so that
+// waiting and being told cannot miss each other.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+
+namespace keelback::fakeworker {
+
+class Marks {
+ public:
+  // Maps descriptor `fd`. Ends the process if it is not a marks memfd.
+  explicit Marks(int fd);
+  void install_signals();
+
+  // User code of `call` begins and is over; `function` outlives the call.
+  void start(std::uint64_t call, const char* function);
+  void end(std::uint64_t call);
+
+  bool cancelled(std::uint64_t call) const;
+  bool interrupted(std::uint64_t call) const;
+  std::uint64_t running() const;  // 0: none
+  std::uint64_t result_max() const;
+
+  int wake_fd() const;
+  void wake();  // any thread, any signal handler
+  void calm();  // empties the wake-up descriptor
+  void rewind_dump();
+
+  // Held while a "C call" holds the interpreter: who needs the interpreter waits for it.
+  std::mutex& interpreter() { return interpreter_; }
+
+ private:
+  std::mutex interpreter_;
+};
+
+}  // namespace keelback::fakeworker
