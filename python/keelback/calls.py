@@ -18,6 +18,9 @@ class Cancelled(Exception):
     """Raised by check_cancelled(): the caller has gone, or its deadline is over."""
 
 
+Cancelled.__module__ = "keelback"  # where callers find it, and how errors name it
+
+
 class Call(NamedTuple):
     id: int
     deadline: int  # CLOCK_MONOTONIC in ns; 0: none

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, Optional
 
-from keelback import marks
+from keelback import errors, marks
 from keelback.interrupts import Interrupts
 
 
@@ -44,6 +44,8 @@ class Runner:
         finally:
             self._running = None
             self._interrupts.asynchronous = False
+            if hasattr(coroutine, "close"):
+                coroutine.close()  # it may have been cancelled before its first step
 
     def cancel(self, call: int) -> None:
         """Any thread: cancels the call's task if it runs."""
@@ -52,7 +54,7 @@ class Runner:
             self._loop.call_soon_threadsafe(self._cancel, call)
 
     def adopt_tasks(self) -> None:
-        """The tasks that exist now may stay: worker_setup started them."""
+        """The tasks that exist now may stay, and no later call is blamed for them."""
         self._adopted = set(self._all_tasks())
 
     def tasks_left(self) -> list[Any]:
@@ -61,7 +63,10 @@ class Runner:
         for _ in range(3):
             if not left:
                 break
-            self._loop.run_until_complete(_nothing())
+            try:
+                self._loop.run_until_complete(_nothing())
+            except BaseException as error:  # a SystemExit of such a task, for one
+                errors.log("a task that a call left behind failed", error)
             left = self._new_tasks()
         return left
 

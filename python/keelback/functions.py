@@ -21,6 +21,9 @@ class BadApplication(Exception):
     """The application cannot be served as it is; the message says why."""
 
 
+BadApplication.__module__ = "keelback"
+
+
 class Function:
     """One function and what is known about it. `bind` has its signature and no body: calling it with the
     caller's arguments costs less than a signature object and raises Python's own TypeError."""

@@ -2,7 +2,8 @@
 
 A call that ended by itself may leave daemon threads (services: telemetry, progress bars) and pool threads that
 wait for work; they are adopted. It may not leave other threads or asyncio tasks. After a call that was told to
-stop nothing new may run at all, whatever it calls itself. What is left behind makes the reply UNCLEAN.
+stop nothing new may run at all, whatever it calls itself. What is left behind makes the reply UNCLEAN, once:
+if the supervisor keeps the worker all the same, the next call is not blamed for it.
 """
 
 import queue
@@ -22,7 +23,6 @@ class Leftovers:
         self.active = threading._active  # type: ignore[attr-defined]  # the dict itself: never rebound
         self.threads = dict(self.active)
         self._busy = {thread for thread in self.threads.values() if not _is_idle(thread)}
-        self._tasks: set[Any] = set()
 
     def after_call(self, stopped: bool, runner: Any) -> list[str]:
         """Names what the call left behind; adopts what may stay. `stopped`: it was cancelled or interrupted."""
@@ -34,6 +34,7 @@ class Leftovers:
         left = [f"thread {thread.name!r}" for thread in _still_busy(suspects)]
         left += [f"task {task.get_name()!r}" for task in runner.tasks_left()]
         self.threads = dict(self.active)
+        runner.adopt_tasks()
         return left
 
 

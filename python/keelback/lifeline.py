@@ -8,8 +8,6 @@ import fcntl
 import os
 import signal
 
-FD = 6  # where the supervisor puts it
-
 
 def lead_group() -> None:
     """Makes this process the leader of its own process group, if it is not."""

@@ -20,7 +20,7 @@ def load(app: str, expose: list[str]) -> ModuleType:
     module = _load_file(app) if _is_path(app) else _load_module(app)
     functions.expose(module, expose)
     if not functions.table():
-        raise BadApplication(f"{app} offers no function: decorate one with @keelback.function, or name one with --expose")
+        raise BadApplication(f"{app} offers no function: decorate one with @keelback.function, or use --expose")
     return module
 
 

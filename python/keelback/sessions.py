@@ -24,6 +24,9 @@ class SessionNotHere(Exception):
     """The supervisor sent a call of a session that this worker does not hold; no user code ran."""
 
 
+SessionNotHere.__module__ = "keelback"
+
+
 class SessionTable:
     """Bounded by the supervisor: it opens and ends sessions, this table follows."""
 

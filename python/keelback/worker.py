@@ -13,6 +13,7 @@ from keelback import (
     calls,
     commandline,
     control,
+    descriptors,
     errors,
     functions,
     hooks,
@@ -31,11 +32,15 @@ from keelback.interrupts import Interrupts, defaults
 from keelback.leftovers import Leftovers
 from keelback.sessions import Session, SessionNotHere, SessionTable
 
-DATA_FD, CONTROL_FD, MARKS_FD = 3, 4, 5  # where the supervisor puts them for a worker started by exec
-
 _CALL_SIZE = wire.CALL_HEADER.size
 _new_tuple = tuple.__new__
 _pack = wire.HEADER.pack
+_current = calls.current
+_here = calls.here
+# Names of this module cost the hot path half of what another module's do.
+_STARTED, _ENDED, _CANCEL, _INTERRUPT, _RESULT_MAX = (
+    marks.STARTED, marks.ENDED, marks.CANCEL, marks.INTERRUPT, marks.RESULT_MAX)
+_RESULT_MAX_DEFAULT = marks.RESULT_MAX_DEFAULT
 
 
 class Shutdown(Exception):
@@ -62,7 +67,7 @@ class Worker:
         """Everything that needs no application."""
         self.interrupts.install()
         self.marks.register_dump()
-        calls.here.words = self.words
+        _here.words = self.words
         os.environ["KEELBACK_WORKER"] = self.name
         os.register_at_fork(after_in_child=self._after_users_fork)
 
@@ -147,33 +152,33 @@ class Worker:
             return self._bad_request(call, error)
 
         words = self.words
-        if words[marks.CANCEL] == call:
+        if words[_CANCEL] == call:
             return self._error(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
-        calls.here.call = context = _new_tuple(Call, (call, deadline, session, attempt, trace))
-        calls.current.set(context)
+        _here.call = context = _new_tuple(Call, (call, deadline, session, attempt, trace))
+        _current.set(context)
         failure: Optional[BaseException] = None
         result = None
         try:
             try:
-                words[marks.STARTED] = call
+                words[_STARTED] = call
                 if session is not None and not session.opened:
                     self._open(call, session)
                 if function.is_plain:
                     result = function.target(*args, **kwargs)
                 else:
                     result = self._answer(call, function, args, kwargs, callflags)
-                words[marks.ENDED] = call
+                words[_ENDED] = call
             except BaseException as error:
                 failure = error
-                words[marks.ENDED] = call
+                words[_ENDED] = call
         except BaseException as error:  # the one interrupt of this call, while the above was being noted
             failure = error
-            words[marks.ENDED] = call
-        calls.here.call = None
+            words[_ENDED] = call
+        _here.call = None
 
         leftovers = self._leftovers
         flags = 0
-        if leftovers.threads != leftovers.active or words[marks.CANCEL] == call or function.is_async:
+        if leftovers.threads != leftovers.active or words[_CANCEL] == call or function.is_async:
             flags = self._aftermath(call, function)
         if failure is not None:
             return self._failed(call, failure, flags)
@@ -183,7 +188,7 @@ class Worker:
             body = encode(result)
         except BaseException as error:
             return self._error(call, wire.KIND_ERROR, ResultError(explain(result, error)), flags)
-        if len(body) > (words[marks.RESULT_MAX] or marks.RESULT_MAX_DEFAULT):
+        if len(body) > (words[_RESULT_MAX] or _RESULT_MAX_DEFAULT):
             error = ResultError(too_large(len(body), self.marks.result_max()))
             return self._error(call, wire.KIND_ERROR, error, flags)
         return _pack(wire.HEADER_SIZE + len(body), wire.RESULT, flags, 0, call) + body
@@ -208,7 +213,7 @@ class Worker:
         if isinstance(failure, KeyboardInterrupt):
             if self.interrupts.raised_for(call):
                 kind = wire.KIND_CANCELLED
-        elif self.words[marks.CANCEL] == call and (isinstance(failure, Cancelled) or is_cancelled_error(failure)):
+        elif self.words[_CANCEL] == call and (isinstance(failure, Cancelled) or is_cancelled_error(failure)):
             kind = wire.KIND_CANCELLED
         elif isinstance(failure, (SupervisorGone, wire.ProtocolError)):
             raise failure
@@ -228,13 +233,13 @@ class Worker:
 
     def _aftermath(self, call: int, function: functions.Function) -> int:
         """UNCLEAN if work of the call goes on, and says so in the log."""
-        stopped = call in (self.words[marks.CANCEL], self.words[marks.INTERRUPT])
+        stopped = call in (self.words[_CANCEL], self.words[_INTERRUPT])
         if stopped:
             self.marks.rewind_dump()
         left = self._leftovers.after_call(stopped, self.runner)
         if not left:
             return 0
-        errors.log(f"{function.name} left behind {', '.join(left[:8])}; this worker will be replaced")
+        errors.log(f"{function.name} left work behind: {', '.join(left[:8])}")
         return wire.UNCLEAN
 
     # ---- sessions
@@ -260,14 +265,14 @@ class Worker:
         self.sessions.drop(id)
         if not session.opened:
             return
-        calls.here.call = context = Call(0, 0, session, 1, b"")
-        calls.current.set(context)
+        _here.call = context = Call(0, 0, session, 1, b"")
+        _current.set(context)
         for hook in hooks.of("session_end"):
             try:
                 self.run_hook(0, hook, reason)
             except BaseException as error:
                 errors.log(f"on_session_end({reason!r}) failed for {session!r}", error)
-        calls.here.call = None
+        _here.call = None
 
     def end_all_sessions(self) -> None:
         for id in self.sessions.ids():
@@ -309,7 +314,7 @@ class Worker:
         os.dup2(nowhere, self.channel.fd, inheritable=False)
         os.dup2(nowhere, self._control_fd, inheritable=False)
         os.close(nowhere)
-        calls.here.words = (0,) * 8
+        _here.words = (0,) * 8
         self.words.release()  # the loop fails at its next mark, and live() below ends the process
         defaults()
 
@@ -347,13 +352,12 @@ def greeting(hello_json: str) -> bytes:
 def main(arguments: list[str]) -> None:
     """A worker started by exec: imports the application itself."""
     options = commandline.parse(arguments, ("--app", "--worker"))
-    for fd in (DATA_FD, CONTROL_FD, MARKS_FD, lifeline.FD):
-        os.set_inheritable(fd, False)
+    descriptors.claim(descriptors.DATA, descriptors.CONTROL, descriptors.MARKS, descriptors.LIFELINE)
     lifeline.lead_group()
-    lifeline.arm(lifeline.FD)
-    os.close(lifeline.FD)
+    lifeline.arm(descriptors.LIFELINE)
+    os.close(descriptors.LIFELINE)
     logs.prepare()
-    worker = Worker(options["--worker"], DATA_FD, CONTROL_FD, MARKS_FD)
+    worker = Worker(options["--worker"], descriptors.DATA, descriptors.CONTROL, descriptors.MARKS)
     worker.prepare()
     worker.channel.send(wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)))
     step = "hello"

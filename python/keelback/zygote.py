@@ -14,14 +14,12 @@ import sys
 import time
 from typing import Any
 
-from keelback import commandline, errors, hooks, interrupts, lifeline, loading, logs, wire
+from keelback import commandline, descriptors, errors, hooks, interrupts, lifeline, loading, logs, wire
 from keelback.channel import SupervisorGone
 from keelback.origins import Recorder
 from keelback.safety import Checker
 from keelback.worker import Worker, greeting
 
-ORDER_FD = 3
-SHARED_FD = "KEELBACK_SHARED_FD"
 _PACKET_MAX = 64 * 1024
 _FDS = 4  # data, control, marks, log
 
@@ -34,8 +32,8 @@ class Zygote:
     def __init__(self, app: str, expose: list[str]) -> None:
         self._app = app
         self._expose = expose
-        self._orders = socket.socket(fileno=ORDER_FD)
-        self._lifelines = lifeline.arm(lifeline.FD)
+        self._orders = socket.socket(fileno=descriptors.ORDERS)
+        self._lifelines = lifeline.arm(descriptors.LIFELINE)
         self._recorder = Recorder()
         self._checker = Checker(self._recorder)
         self._hello = ""
@@ -77,7 +75,7 @@ class Zygote:
                 if order["op"] == "fork" and len(fds) == _FDS:
                     self._fork(str(order["worker"]), fds)
                 elif order["op"] == "reap":
-                    _reap(int(order["pid"]))
+                    self._reap(int(order["pid"]))
                 else:
                     raise ValueError("unknown, or without its descriptors")
             except (ValueError, KeyError, TypeError) as error:
@@ -114,11 +112,11 @@ class Zygote:
         try:
             data, control, marks, log = fds
             lifeline.lead_group()
-            lifeline.arm(lifeline.FD)
+            lifeline.arm(descriptors.LIFELINE)
             os.dup2(log, 1)
             os.dup2(log, 2)
             self._orders.detach()
-            for fd in (log, ORDER_FD, lifeline.FD, *self._lifelines):
+            for fd in (log, descriptors.ORDERS, descriptors.LIFELINE, *self._lifelines):
                 os.close(fd)
             self._recorder.remove()
             signal.set_wakeup_fd(-1)
@@ -139,6 +137,15 @@ class Zygote:
         finally:
             os._exit(1)
 
+    def _reap(self, pid: int) -> None:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                if not _is_zombie(pid):
+                    raise ValueError(f"{pid} is alive")
+                os.waitpid(pid, 0)  # its other threads are still on their way out
+        except ChildProcessError:
+            pass  # not ours, or gone
+
     def _send(self, message: dict[str, Any]) -> None:
         try:
             self._orders.send(json.dumps(message).encode())
@@ -153,6 +160,14 @@ class Zygote:
             errors.log("an exit function failed", error)
         logs.flush()
         os._exit(status)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _run_once(hook: Any) -> None:
@@ -184,17 +199,9 @@ def _reseed() -> None:
         generator.seed()
 
 
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass  # not ours, or gone
-
-
 def main(arguments: list[str]) -> None:
     options = commandline.parse(arguments, ("--app",))
-    os.set_inheritable(ORDER_FD, False)
-    os.set_inheritable(lifeline.FD, False)
+    descriptors.claim(descriptors.ORDERS, descriptors.LIFELINE)
     lifeline.lead_group()
     logs.prepare()
     interrupts.ignore_in_zygote()

@@ -73,7 +73,8 @@ class Reply:
             self.error_kind, self.error = body[0], json.loads(body[1:])
 
     def __repr__(self):
-        return f"<{self.kind} {self.value!r:.200} {self.error_kind} {self.error!r} flags {self.flags} items {self.items}>"
+        how = f"{self.value!r:.200}" if self.error is None else f"kind {self.error_kind} {self.error!r}"
+        return f"<{self.kind} {how} flags {self.flags} items {self.items}>"
 
 
 class Links:

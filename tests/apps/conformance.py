@@ -72,7 +72,10 @@ def exit(code=0):
 @keelback.function
 def hold(ms):
     """Keeps the GIL in a C call: nothing short of SIGKILL ends it early."""
-    _HOLDER.usleep(ms * 1000)
+    # A second lock of a mutex waits until its time is over; unlike usleep, signals do not wake it.
+    mutex, until = ctypes.create_string_buffer(64), time.time_ns() + ms * 1_000_000
+    _HOLDER.pthread_mutex_lock(mutex)
+    _HOLDER.pthread_mutex_timedlock(mutex, (ctypes.c_long * 2)(*divmod(until, 1_000_000_000)))
     return ms
 
 
