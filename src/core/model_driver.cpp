@@ -1,6 +1,7 @@
 #include "core/model_driver.h"
 
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include "core/wording.h"
 
@@ -66,6 +67,14 @@ ModelDriver::ModelDriver(Settings settings, std::uint64_t seed) : pool(std::move
   handle(Tick{});
 }
 
+ModelDriver::~ModelDriver() {
+  for (const std::string& wrong : wrongs) ADD_FAILURE() << wrong;
+}
+
+void ModelDriver::must(bool right, const Action& action, std::string_view why) {
+  if (!right) wrongs.push_back(fmt::format("{}: {}", to_line(action), why));
+}
+
 void ModelDriver::handle(const Event& event) {
   Actions actions;
   pool.handle(now, event, actions);
@@ -78,7 +87,7 @@ void ModelDriver::advance_to(Time until) {
   while (const auto due = pool.next_deadline()) {
     if (*due > until) break;
     here = *due > now ? 0 : here + 1;
-    ASSERT_LT(here, 100'000) << "the pool asks for the same moment for ever";
+    if (here > 100'000) return wrongs.push_back("the pool asks for the same moment for ever");
     now = std::max(now, *due);
     handle(Tick{});
   }
@@ -101,6 +110,7 @@ CallId ModelDriver::submit(const CallSubmitted& event) {
   call.session = event.session;
   call.order = calls.size();
   call.accepted = now;
+  call.limit = event.deadline;
   handle(numbered);
   return numbered.call;
 }
@@ -130,10 +140,20 @@ void ModelDriver::warm_up() {
 
 void ModelDriver::reply(CallId call, ReplyKind kind, bool clean) {
   const auto worker = calls.at(call.value).worker;
-  ASSERT_TRUE(worker) << "r" << call.value << " is not running";
+  if (!worker) return wrongs.push_back(fmt::format("r{} is not running", call.value));
   calls.at(call.value).worker.reset();
   alive(*worker).call = CallId{};
   handle(WorkerReplied{*worker, call, kind, clean});
+}
+
+// What is due is done before the exit is: actions for this worker may still come in that step.
+void ModelDriver::bury(const WorkerExited& event) {
+  workers.at(event.worker).killed = true;
+  workers.at(event.worker).call = CallId{};
+  workers.at(event.worker).exiting = true;
+  gone_.insert(event.worker);
+  handle(event);
+  workers.erase(event.worker);
 }
 
 void ModelDriver::exit(WorkerId worker, bool started, std::string cause) {
@@ -143,9 +163,11 @@ void ModelDriver::exit(WorkerId worker, bool started, std::string cause) {
   event.death.cause = std::move(cause);
   if (event.death.cause == "signal") event.death.signal = 9;
   if (started) event.started = gone.call;
-  if (gone.call) calls.at(gone.call.value).worker.reset();
-  workers.erase(worker);
-  handle(event);
+  if (gone.call) {
+    calls.at(gone.call.value).worker.reset();
+    calls.at(gone.call.value).started |= started;
+  }
+  bury(event);
 }
 
 void ModelDriver::fail_start(WorkerId worker, std::string step) {
@@ -154,8 +176,7 @@ void ModelDriver::fail_start(WorkerId worker, std::string step) {
   event.death.cause = "start_failed";
   event.death.step = std::move(step);
   event.death.stderr_tail = "ImportError: no module named nothing";
-  workers.erase(worker);
-  handle(event);
+  bury(event);
 }
 
 std::string ModelDriver::fate(CallId id) const {
@@ -178,7 +199,7 @@ WorkerId ModelDriver::worker_of(CallId id) const {
 std::vector<WorkerId> ModelDriver::with(bool ready) const {
   std::vector<WorkerId> found;
   for (const auto& [id, worker] : workers) {
-    if (worker.ready == ready && !worker.abandoned) found.push_back(id);
+    if (worker.ready == ready && !worker.abandoned && !worker.exiting) found.push_back(id);
   }
   return found;
 }
@@ -186,7 +207,7 @@ std::vector<WorkerId> ModelDriver::with(bool ready) const {
 std::vector<WorkerId> ModelDriver::living() const {
   std::vector<WorkerId> found;
   for (const auto& [id, worker] : workers) {
-    if (!worker.abandoned) found.push_back(id);
+    if (!worker.abandoned && !worker.exiting) found.push_back(id);
   }
   return found;
 }
@@ -205,76 +226,112 @@ std::size_t ModelDriver::count(std::string_view prefix) const {
 
 ModelWorker& ModelDriver::alive(WorkerId worker) {
   const auto found = workers.find(worker);
-  EXPECT_NE(found, workers.end()) << to_text(worker) << " is not there";
-  return found->second;
+  if (found != workers.end()) return found->second;
+  wrongs.push_back(to_text(worker) + " is not there");
+  static ModelWorker nobody;
+  return nobody = ModelWorker{};
 }
 
 void ModelDriver::on(const Dispatch& action) {
   ModelWorker& worker = alive(action.worker);
-  EXPECT_TRUE(worker.ready && !worker.stopping && !worker.killed && !worker.abandoned)
-      << to_line(action) << ": not a ready worker";
-  EXPECT_FALSE(worker.call) << to_line(action) << ": not an idle worker";
+  must(worker.ready && !worker.stopping && !worker.killed && !worker.abandoned, action,
+       "not a ready worker");
+  must(!worker.call, action, "not an idle worker");
   ModelCall& call = calls.at(action.call.value);
-  EXPECT_FALSE(call.resolved || call.worker) << to_line(action);
-  EXPECT_EQ(action.attempt, ++call.dispatches);
-  EXPECT_GT(action.deadline, now) << to_line(action) << ": dead already";
+  must(!call.resolved && !call.worker, action, "the call is over or runs elsewhere");
+  must(action.attempt == ++call.dispatches, action, "attempts count up");
+  must(action.deadline > now, action, "dead already");
+  must(action.session.has_value() == !call.session.empty(), action, "session or none");
   worker.call = action.call;
   call.worker = action.worker;
-  EXPECT_EQ(action.session.has_value(), !call.session.empty());
   if (!action.session) return;
-  EXPECT_EQ(action.session->id, call.session);
+  const SessionTicket& ticket = *action.session;
+  must(ticket.id == call.session, action, "another session");
   std::uint64_t& last = last_started_[call.session];
-  EXPECT_GE(call.order, last) << to_line(action) << ": out of order in its session";
+  must(call.order >= last, action, "out of order in its session");
   last = call.order;
-  const auto [home, fresh] =
-      homes_.try_emplace(action.session->birth, action.worker, action.session->epoch);
-  if (!fresh && home->second.first != action.worker) {
-    EXPECT_TRUE(action.session->opens) << to_line(action) << ": a second worker";
+  const auto [place, fresh] = places_.try_emplace(ticket.birth, Place{action.worker, ticket.epoch});
+  if (!fresh) {
+    // The same epoch elsewhere: only if nothing ran where it was. A new epoch: it has moved.
+    const bool same_home = place->second.worker == action.worker;
+    must(same_home || ticket.opens, action, "a second worker");
+    must(
+        ticket.epoch == place->second.epoch || (ticket.opens && ticket.epoch > place->second.epoch),
+        action, "epochs count up with moves");
   }
-  EXPECT_GE(action.session->epoch, home->second.second);
-  home->second = {action.worker, action.session->epoch};
+  place->second = {action.worker, ticket.epoch};
+  for (const auto& [id, other] : calls) {
+    if (&other == &call || !other.worker || other.session != call.session) continue;
+    must(calls.at(id).birth != ticket.birth, action, "two calls of a session at once");
+  }
+  call.birth = ticket.birth;
 }
 
 void ModelDriver::on(const Resolve& action) {
   ModelCall& call = calls.at(action.call.value);
-  EXPECT_FALSE(call.resolved) << to_line(action) << ": a second outcome";
-  EXPECT_TRUE(action.kind == OutcomeKind::kOk || !action.message.empty()) << to_line(action);
-  EXPECT_EQ(action.attempts, call.dispatches);
+  must(!call.resolved, action, "a second outcome");
+  must(action.kind == OutcomeKind::kOk || !action.message.empty(), action, "says nothing");
+  must(action.attempts == call.dispatches, action, "wrong attempts");
+  must(action.kind != OutcomeKind::kOk || action.effect == Effect::kDone, action, "ok is done");
+  must(!call.started || action.effect != Effect::kNone, action, "it had started");
+  if (call.limit) {
+    must(now <= call.accepted + *call.limit + grace_max, action, "outlived deadline and grace");
+  }
   call.resolved = true;
   call.outcome = action;
 }
 
+void ModelDriver::on(const ReplayOutcome& action) {
+  ModelCall& call = calls.at(action.call.value);
+  must(!call.resolved, action, "a second outcome");
+  must(retained.contains(action.of.value), action, "of an outcome that is not kept");
+  call.resolved = true;
+  call.outcome = calls.at(action.of.value).outcome;
+  call.outcome.kind = action.kind;
+  call.outcome.effect = action.effect;
+}
+
 void ModelDriver::perform(const Action& action) {
   log.push_back(to_line(action));
-  if (const auto* a = std::get_if<Dispatch>(&action)) on(*a);
-  if (const auto* a = std::get_if<Resolve>(&action)) on(*a);
-  if (const auto* a = std::get_if<StartWorker>(&action)) {
-    EXPECT_TRUE(workers.try_emplace(a->worker).second) << to_line(action);
-  }
-  if (const auto* a = std::get_if<StopWorker>(&action)) {
-    EXPECT_FALSE(alive(a->worker).call) << to_line(action) << ": it has a call";
-    EXPECT_TRUE(alive(a->worker).ready) << to_line(action);
-    alive(a->worker).stopping = true;
-  }
-  if (const auto* a = std::get_if<KillWorker>(&action)) {
-    EXPECT_FALSE(alive(a->worker).killed) << to_line(action);
-    alive(a->worker).killed = true;
-  }
-  if (const auto* a = std::get_if<AbandonWorker>(&action)) {
-    EXPECT_TRUE(alive(a->worker).killed) << to_line(action);
-    alive(a->worker).abandoned = true;
-  }
-  if (const auto* a = std::get_if<EndSession>(&action)) {
-    EXPECT_FALSE(alive(a->worker).killed || alive(a->worker).abandoned) << to_line(action);
-  }
-  if (const auto* a = std::get_if<CancelCall>(&action)) {
-    EXPECT_EQ(alive(a->worker).call, a->call) << to_line(action);
-  }
-  if (const auto* a = std::get_if<Notice>(&action)) notices.push_back(*a);
-  if (std::holds_alternative<Drained>(action)) {
-    EXPECT_FALSE(drained);
-    EXPECT_TRUE(living().empty()) << "drained with workers left";
-    drained = true;
+  if (const auto* a = std::get_if<Dispatch>(&action)) {
+    on(*a);
+  } else if (const auto* resolve = std::get_if<Resolve>(&action)) {
+    on(*resolve);
+    if (resolve->retain) retained.insert(resolve->call.value);
+  } else if (const auto* replay = std::get_if<ReplayOutcome>(&action)) {
+    on(*replay);
+  } else if (const auto* forget = std::get_if<ForgetOutcome>(&action)) {
+    must(retained.erase(forget->call.value) == 1, action, "was not kept");
+  } else if (const auto* started = std::get_if<StartWorker>(&action)) {
+    must(workers.try_emplace(started->worker).second && !gone_.contains(started->worker), action,
+         "generations never repeat");
+  } else if (const auto* stop = std::get_if<StopWorker>(&action)) {
+    ModelWorker& worker = alive(stop->worker);
+    must(worker.ready && (worker.exiting || !worker.call), action, "not an idle worker");
+    worker.stopping = true;
+  } else if (const auto* kill = std::get_if<KillWorker>(&action)) {
+    must(!std::exchange(alive(kill->worker).killed, true) || alive(kill->worker).exiting, action,
+         "twice");
+  } else if (const auto* abandon = std::get_if<AbandonWorker>(&action)) {
+    must(alive(abandon->worker).killed, action, "was not killed");
+    ModelWorker& worker = alive(abandon->worker);
+    worker.abandoned = true;
+    if (worker.call) {  // for all anyone knows it runs on
+      calls.at(worker.call.value).worker.reset();
+      calls.at(worker.call.value).started = true;
+    }
+  } else if (const auto* end = std::get_if<EndSession>(&action)) {
+    const ModelWorker& worker = alive(end->worker);
+    must(worker.exiting || (!worker.killed && !worker.stopping && !worker.abandoned), action,
+         "nobody hears it");
+  } else if (const auto* cancel = std::get_if<CancelCall>(&action)) {
+    must(alive(cancel->worker).exiting || alive(cancel->worker).call == cancel->call, action,
+         "does not run there");
+  } else if (const auto* note = std::get_if<Notice>(&action)) {
+    notices.push_back(*note);
+  } else if (std::holds_alternative<Drained>(action)) {
+    must(!std::exchange(drained, true), action, "twice");
+    must(living().empty(), action, "with workers left");
   }
 }
 

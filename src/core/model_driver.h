@@ -1,8 +1,7 @@
-// A legal driver without processes, for tests: it performs the pool's actions on paper, aborts the
-// test when the pool asks for something it may not, and writes every action down as a line.
+// A legal driver without processes, for tests: it performs the pool's actions on paper, notes what
+// the pool asked for and may not (`wrongs`; a test fails if there are any at the end), and writes
+// every action down as a line.
 #pragma once
-
-#include <gtest/gtest.h>
 
 #include <map>
 #include <optional>
@@ -24,7 +23,10 @@ struct ModelCall {
   std::uint64_t order = 0;         // of submission
   std::optional<WorkerId> worker;  // where it runs
   std::uint32_t dispatches = 0;
+  bool started = false;  // an attempt of it had, when its worker died
+  std::uint64_t birth = 0;
   Time accepted;
+  std::optional<Duration> limit;  // the caller's
   Resolve outcome;
 };
 
@@ -33,12 +35,16 @@ struct ModelWorker {
   bool stopping = false;
   bool killed = false;
   bool abandoned = false;
+  bool exiting = false;  // its exit is being handed in
   CallId call;
 };
 
 class ModelDriver {
  public:
   explicit ModelDriver(Settings settings = {}, std::uint64_t seed = 1);
+  ~ModelDriver();
+  ModelDriver(const ModelDriver&) = delete;
+  ModelDriver& operator=(const ModelDriver&) = delete;
 
   // ---- events; each checks the pool's invariants afterwards
   void handle(const Event& event);
@@ -80,18 +86,29 @@ class ModelDriver {
   std::map<WorkerId, ModelWorker> workers;
   std::vector<std::string> log;
   std::vector<Notice> notices;
+  std::set<std::uint64_t> retained;  // outcomes kept for replays
+  std::vector<std::string> wrongs;
+  Duration grace_max = std::chrono::hours(1);  // tests that know calls.grace set it
   bool drained = false;
 
  private:
   void perform(const Action& action);
   void on(const Dispatch& action);
   void on(const Resolve& action);
+  void on(const ReplayOutcome& action);
+  void bury(const WorkerExited& event);
+  void must(bool right, const Action& action, std::string_view why);
   ModelWorker& alive(WorkerId worker);
 
   std::uint64_t next_call_ = 1;
   std::size_t taken_ = 0;
+  std::set<WorkerId> gone_;
   std::map<std::string, std::uint64_t> last_started_;  // session -> submission order
-  std::map<std::uint64_t, std::pair<WorkerId, std::uint32_t>> homes_;  // birth -> worker, epoch
+  struct Place {
+    WorkerId worker;
+    std::uint32_t epoch = 0;
+  };
+  std::map<std::uint64_t, Place> places_;  // birth -> where it was last dispatched
 };
 
 std::string to_line(const Action& action);

@@ -9,6 +9,11 @@ constexpr std::size_t kShareSlack = 1;
 // A new session waits for a better balanced worker no longer than this.
 constexpr Duration kPatience = 50ms;
 
+// From a home that is being killed nothing moves: its sessions are about to be lost.
+bool may_move(const Call& head, const Worker* home) {
+  return head.session->mode == Affinity::kHint && !head.fenced && home && !home->killed;
+}
+
 }  // namespace
 
 void Placement::admit(Worker& worker) {
@@ -45,8 +50,8 @@ void Placement::set_busy(Worker& worker) {
 Worker* Placement::waits_for(const Call& head) {
   const Session* session = head.session;
   if (!session || !session->home) return nullptr;
-  if (session->mode == Affinity::kHint && !head.fenced) return nullptr;
-  return session->home->owner;
+  Worker* home = session->home->owner;
+  return may_move(head, home) ? nullptr : home;
 }
 
 Worker* Placement::choose(const Call& head) const {
@@ -54,7 +59,7 @@ Worker* Placement::choose(const Call& head) const {
   if (session && session->home) {
     Worker* home = session->home->owner;
     if (home && home->free() && home->queue.empty()) return home;
-    if (session->mode != Affinity::kHint || head.fenced) return nullptr;
+    if (!may_move(head, home)) return nullptr;
   }
   return first_idle();
 }

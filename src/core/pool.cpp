@@ -56,7 +56,8 @@ Pool::Impl::Impl(Settings settings, std::uint64_t seed)
       queue_(
           {settings_.pool.queue_max, settings_.sessions.queue_max, settings_.pool.queue_delay_max}),
       sessions_({settings_.sessions.idle_ttl, settings_.sessions.max_age}, prng_.next()),
-      tombstones_({settings_.sessions.tombstone_ttl, settings_.sessions.max}, prng_.next()) {}
+      tombstones_({settings_.sessions.tombstone_ttl, settings_.sessions.max}, prng_.next()),
+      idempotency_(prng_.next()) {}
 
 Pool::Impl::~Impl() {
   timers_.clear();
@@ -68,6 +69,7 @@ Pool::Impl::~Impl() {
     if (worker.home) sessions_.kill_home(*std::exchange(worker.home, nullptr), nullptr);
   });
   for (auto& [id, call] : calls_) {
+    if (call->key) call->key->followers.clear();
     if (Session* session = call->session; session && session->lane) {
       session->lane->waiting.clear();
       session->lane->running = nullptr;
@@ -111,6 +113,8 @@ void Pool::Impl::advance() {
   sweep(kSweepStep);
   use_room();
   tombstones_.sweep(now_, kSweepStep);
+  quarantine_.sweep(now_, quarantine_limits());
+  forget_outcomes();
 }
 
 void Pool::Impl::sweep(std::size_t count) {
@@ -133,6 +137,7 @@ std::optional<Time> Pool::Impl::next_deadline() const {
   };
   earlier(sessions_.next_deadline(now_));
   earlier(tombstones_.next_deadline());
+  earlier(idempotency_.next_deadline(settings_.calls.idempotency_ttl));
   return next;
 }
 

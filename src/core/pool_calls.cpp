@@ -14,6 +14,7 @@ namespace keelback::core {
 
 void Pool::Impl::place(Call& head) {
   CHECK(head.is_head && !head.queue);
+  if (head.deadline <= now_) return;  // dead already: its timer ends it in this very step
   if (!head.function->has_room()) return head.function->parked.insert(head);
   if (Worker* worker = placement_.choose(head)) return dispatch(*worker, head);
   Worker* home = Placement::waits_for(head);
@@ -69,6 +70,7 @@ void Pool::Impl::offer(Worker& worker) {
 }
 
 void Pool::Impl::leave_queue(Call& call) {
+  if (call.state == CallState::kJoined) leave_key(call);
   if (call.is_head) unqueue(call);
   if (call.session) queue_.remove(*call.session->lane, call);
   call.session = nullptr;
@@ -78,9 +80,15 @@ void Pool::Impl::leave_queue(Call& call) {
 void Pool::Impl::end_waiting(Call& call, Ending&& ending) {
   Session* session = call.session;
   note_room(*call.function);
+  const bool on_its_own =
+      ending.kind == OutcomeKind::kCancelled || ending.kind == OutcomeKind::kTimeout;
+  Call* heir = on_its_own && call.state != CallState::kJoined ? hand_key_on(call) : nullptr;
   leave_queue(call);
   resolve(call, std::move(ending));
-  if (session) settle_lane(*session);
+  if (session) return settle_lane(*session);
+  if (!heir) return;
+  queue_.make_head(*heir, nullptr, now_);
+  place(*heir);
 }
 
 // ---- running
@@ -167,7 +175,9 @@ void Pool::Impl::on(const WorkerReplied& event) {
   if (session && ran) session->established = true;
   if (answered) quarantine_.answered(call.fingerprint);
   note_room(*call.function);
+  reply_bytes_ = event.result_bytes;
   resolve(call, reply_ending(call, event.kind, late));
+  reply_bytes_ = 0;
 
   if (!event.clean && pressed) {
     kill(*worker, EndCause::kUnclean);
@@ -264,6 +274,7 @@ void Pool::Impl::on(const CallCancelled& event) {
     return end_waiting(call, std::move(ending));
   }
   if (call.cancelled || call.rung != Rung::kNone) return;
+  if (call.key && !call.key->followers.empty()) return;  // others wait for its answer
   call.cancelled = true;
   emit(CancelCall{call.last_worker, call.id});
 }
@@ -341,8 +352,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   const bool late = call.rung != Rung::kNone || now_ >= call.deadline;
   if (started && !ours) {
     quarantine_.died(now_, call.fingerprint, call.function->spec.name,
-                     session ? session->id : std::string_view{},
-                     {settings_.quarantine.deaths, settings_.quarantine.ttl});
+                     session ? session->id : std::string_view{}, quarantine_limits());
   }
   Ending late_ending = timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
   stop_running(worker, call);
@@ -360,8 +370,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   attempt.session_restorable = session && restorable(*session);
   attempt.idempotent = call.idempotent;
   attempt.cancelled = call.cancelled;
-  attempt.quarantined = quarantine_.holds(now_, call.fingerprint,
-                                          {settings_.quarantine.deaths, settings_.quarantine.ttl});
+  attempt.quarantined = quarantine_.holds(now_, call.fingerprint, quarantine_limits());
   attempt.dispatches = call.attempts;
   attempt.retries = call.retries;
   attempt.retries_max = settings_.calls.retries;
@@ -426,9 +435,7 @@ void Pool::Impl::resolve(Call& call, Ending&& ending) {
     }
   }
   timers_.disarm(call);
-  call.function->breaker.settle(
-      now_, ending.breaker, call.probe,
-      {settings_.breaker.failures, settings_.breaker.window, settings_.breaker.open_for});
+  call.function->breaker.settle(now_, ending.breaker, call.probe, breaker_limits());
   ++counters_.outcomes[static_cast<int>(ending.kind)];
   Resolve action;
   action.call = call.id;
@@ -443,7 +450,17 @@ void Pool::Impl::resolve(Call& call, Ending&& ending) {
   action.retry_after = ending.retry_after;
   action.message = std::move(ending.message);
   if (ending.death) action.death = *ending.death;
+  IdempotencyEntry* key = call.key;
+  if (key) {
+    key->shared = ending.effect == Effect::kNone && !key->followers.empty();
+    action.retain = ending.effect != Effect::kNone || key->shared;
+  }
   emit(std::move(action));
+  discard(call);
+  if (key) settle_key(*key, ending.kind, ending.effect);
+}
+
+void Pool::Impl::discard(Call& call) {
   functions_.release(*call.function);
   calls_.erase(call.id.value);
   call_slab_.free(&call);

@@ -15,12 +15,19 @@ bool same(const FunctionSpec& a, const FunctionSpec& b) {
 
 }  // namespace
 
-std::vector<Call*> Pool::Impl::calls_in_order() const {
-  std::vector<Call*> calls;
-  calls.reserve(calls_.size());
-  for (const auto& [id, call] : calls_) calls.push_back(call);
-  std::sort(calls.begin(), calls.end(), [](const Call* a, const Call* b) { return a->id < b->id; });
-  return calls;
+std::vector<CallId> Pool::Impl::calls_in_order() const {
+  std::vector<CallId> ids;
+  ids.reserve(calls_.size());
+  for (const auto& [id, call] : calls_) ids.push_back(CallId{id});
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+Call* Pool::Impl::find_waiting(CallId id) const {
+  const auto found = calls_.find(id.value);
+  if (found == calls_.end()) return nullptr;
+  const CallState state = found->second->state;
+  return state == CallState::kWaiting || state == CallState::kBackingOff ? found->second : nullptr;
 }
 
 void Pool::Impl::on(const ConfigChanged& event) {
@@ -69,10 +76,11 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
                                            event.functions.begin(), event.functions.end(), same);
   if (unchanged) return;
   announced_ = event.functions;
-  const std::vector<Call*> calls = calls_in_order();
+  const std::vector<CallId> calls = calls_in_order();
   functions_.announce(event.functions);
-  for (Call* call : calls) {
-    if (call->state == CallState::kRunning) continue;
+  for (const CallId id : calls) {
+    Call* call = find_waiting(id);
+    if (!call) continue;
     if (!call->function->known) {
       Ending ending;
       ending.kind = OutcomeKind::kUnknownFunction;
@@ -83,7 +91,9 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
     // Taken on trust until now: its function's own terms apply from here on.
     call->idempotent = call->asked_idempotent || call->function->spec.idempotent;
     set_deadline(*call);
-    if (call->state != CallState::kBackingOff) timers_.arm(*call, std::max(now_, call->deadline));
+    call->deadline = std::max(call->deadline, now_);
+    const bool pausing = call->state == CallState::kBackingOff && call->due < call->deadline;
+    if (!pausing) timers_.arm(*call, call->deadline);
   }
   functions_.each([this](Function& function) { note_room(function); });
 }
@@ -111,8 +121,9 @@ void Pool::Impl::on(const DrainRequested& event) {
 // The limit has passed: what waits is turned away, what runs is killed.
 void Pool::Impl::drain_due() {
   drain_over_ = true;
-  for (Call* call : calls_in_order()) {
-    if (call->state == CallState::kRunning) continue;
+  for (const CallId id : calls_in_order()) {
+    Call* call = find_waiting(id);
+    if (!call) continue;
     Ending ending;
     ending.kind = OutcomeKind::kShuttingDown;
     ending.message = "The pool shut down before this call could start.";

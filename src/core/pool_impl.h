@@ -14,6 +14,7 @@
 #include "core/counters.h"
 #include "core/crash_loop.h"
 #include "core/function_table.h"
+#include "core/idempotency.h"
 #include "core/placement.h"
 #include "core/pool.h"
 #include "core/quarantine.h"
@@ -60,6 +61,12 @@ class Pool::Impl {
   };
 
   // ---- pool.cpp: the frame
+  Breaker::Limits breaker_limits() const {
+    return {settings_.breaker.failures, settings_.breaker.window, settings_.breaker.open_for};
+  }
+  Quarantine::Limits quarantine_limits() const {
+    return {settings_.quarantine.deaths, settings_.quarantine.ttl};
+  }
   void advance();  // everything that is due
   void sweep(std::size_t count);
   template <class A>
@@ -78,7 +85,19 @@ class Pool::Impl {
                                      const Session* session);
   void refuse(const CallSubmitted& event, Refusal&& refusal);
   void accept(const CallSubmitted& event, Function& function, Session* session);
+  Call& make_call(const CallSubmitted& event, Function& function);
   void set_deadline(Call& call);
+
+  // ---- pool_keys.cpp: idempotency keys
+  // False: the key has taken the call over, or `refusal` says why not.
+  bool check_key(const CallSubmitted& event, Function& function, std::optional<Refusal>& refusal);
+  void join(const CallSubmitted& event, Function& function, IdempotencyEntry& entry);
+  void settle_key(IdempotencyEntry& entry, OutcomeKind kind, Effect effect);
+  Call* hand_key_on(Call& leader);
+  void replay(Call& follower, CallId of, OutcomeKind kind, Effect effect);
+  void leave_key(Call& follower);
+  void forget_outcomes();
+  void discard(Call& call);
 
   // ---- pool_calls.cpp: what becomes of a call that is in
   void on(const CallCancelled& event);
@@ -134,6 +153,7 @@ class Pool::Impl {
   void maybe_stop(Worker& worker);
   void stop(Worker& worker);
   void kill(Worker& worker, EndCause cause);
+  void hold_heads(Worker& worker);
   void abandon(Worker& worker);
   void remove(Worker& worker, Duration pause);
   void refresh_readiness();
@@ -148,7 +168,10 @@ class Pool::Impl {
   void resize();
   void drain_due();
   void advance_drain();
-  std::vector<Call*> calls_in_order() const;
+  // Every call in flight, in id order; ids, because ending one call may end others.
+  std::vector<CallId> calls_in_order() const;
+  // The call, if it is still there and waits for a worker: not running, not joined to another.
+  Call* find_waiting(CallId id) const;
 
   Settings settings_;
   Prng prng_;
@@ -172,6 +195,8 @@ class Pool::Impl {
   CrashLoop crash_loop_;
   RetryBudget retry_budget_;
   Quarantine quarantine_;
+  Idempotency idempotency_;
+  std::uint64_t reply_bytes_ = 0;  // of the reply that is being handled
 
   bool exec_ = false;
   std::uint32_t exec_concurrency_ = 1;

@@ -25,6 +25,7 @@ void Pool::Impl::on(const CallSubmitted& event) {
   Session* session = nullptr;
   std::optional<Refusal> refusal = check_request(event, function);
   if (!refusal && !function) function = &functions_.trust(event.function);
+  if (!refusal && !check_key(event, *function, refusal) && !refusal) return;
   if (!refusal) refusal = check_function(event, *function);
   if (!refusal && !event.session.empty()) refusal = check_session(event, session);
   if (!refusal) refusal = check_queue(event, *function, session);
@@ -71,7 +72,7 @@ std::optional<Refusal> Pool::Impl::check_request(const CallSubmitted& event, Fun
 std::optional<Refusal> Pool::Impl::check_function(const CallSubmitted& event, Function& function) {
   using enum OutcomeKind;
   if (not_ready_) return not_ready();
-  const Quarantine::Limits held{settings_.quarantine.deaths, settings_.quarantine.ttl};
+  const Quarantine::Limits held = quarantine_limits();
   if (quarantine_.holds(now_, event.fingerprint, held)) {
     return Refusal{
         kQuarantined,
@@ -81,9 +82,7 @@ std::optional<Refusal> Pool::Impl::check_function(const CallSubmitted& event, Fu
         {},
         {}};
   }
-  const Breaker::Limits limits{settings_.breaker.failures, settings_.breaker.window,
-                               settings_.breaker.open_for};
-  if (const auto wait = function.breaker.refusal(now_, limits)) {
+  if (const auto wait = function.breaker.refusal(now_, breaker_limits())) {
     return Refusal{
         kCircuitOpen,
         fmt::format("Function \"{}\" failed too often; its circuit is open.", function.spec.name),
@@ -218,7 +217,7 @@ void Pool::Impl::refuse(const CallSubmitted& event, Refusal&& refusal) {
   emit(std::move(resolve));
 }
 
-void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session* session) {
+Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
   Call& call = *call_slab_.make();
   calls_.emplace(event.call.value, &call);
   call.id = event.call;
@@ -233,11 +232,17 @@ void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session*
   call.fingerprint = event.fingerprint;
   call.accepted = now_;
   call.caller_limit = event.deadline.value_or(Duration::max());
-  call.probe = function.breaker.enter(
-      {settings_.breaker.failures, settings_.breaker.window, settings_.breaker.open_for});
-  queue_.count_in();
   set_deadline(call);
+  queue_.count_in();
+  return call;
+}
 
+void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session* session) {
+  Call& call = make_call(event, function);
+  call.probe = function.breaker.enter(breaker_limits());
+  if (!event.idempotency_key.empty()) {
+    call.key = &idempotency_.lead(event.idempotency_key, event.fingerprint, call.id);
+  }
   if (!event.session.empty()) {
     if (session) {
       sessions_.enter(*session);

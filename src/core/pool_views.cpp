@@ -50,8 +50,7 @@ Stats Pool::Impl::stats(Time now) const {
   stats.sessions.moved = counters_.moved;
   stats.restarts = counters_.restarts;
   stats.retries = counters_.retries;
-  stats.quarantined =
-      quarantine_.held(now, {settings_.quarantine.deaths, settings_.quarantine.ttl});
+  stats.quarantined = quarantine_.held(now, quarantine_limits());
   stats.abandoned = counters_.abandoned;
   stats.draining = draining_;
   return stats;
@@ -112,7 +111,7 @@ Pool::SessionPage Pool::Impl::sessions(Time now, std::string_view after, std::si
 
 std::vector<QuarantineView> Pool::Impl::quarantine(Time now) const {
   std::vector<QuarantineView> views;
-  const Quarantine::Limits limits{settings_.quarantine.deaths, settings_.quarantine.ttl};
+  const Quarantine::Limits limits = quarantine_limits();
   quarantine_.each_held(now, limits, [&](const Quarantine::Entry& entry) {
     views.push_back({entry.fingerprint, entry.function, entry.session, entry.deaths,
                      entry.last_death + limits.ttl - now});
@@ -126,7 +125,8 @@ void Pool::Impl::check_invariants() const {
       std::accumulate(std::begin(counters_.outcomes), std::end(counters_.outcomes), 0ULL);
   CHECK(counters_.accepted == calls_.size() + resolved);
   std::uint32_t waiting = 0, running = 0;
-  for (const Call* call : calls_in_order()) {
+  for (const CallId id : calls_in_order()) {
+    const Call* call = calls_.at(id.value);
     CHECK(call->function && call->function->in_flight > 0);
     if (call->state == CallState::kRunning) {
       ++running;

@@ -146,6 +146,18 @@ void Pool::Impl::kill(Worker& worker, EndCause cause) {
   }
   arm(worker);
   emit(KillWorker{worker.id});
+  if (worker.home) hold_heads(worker);
+}
+
+// Heads of its sessions that others could have served wait with it from now on.
+void Pool::Impl::hold_heads(Worker& worker) {
+  for (Session& session : worker.home->active) {
+    if (session.lane->waiting.empty()) continue;
+    Call& head = session.lane->waiting.front();
+    if (head.queue != &queue_.shared()) continue;
+    unqueue(head);
+    queue_.enqueue(worker.queue, head);
+  }
 }
 
 void Pool::Impl::stop(Worker& worker) {
@@ -271,8 +283,9 @@ void Pool::Impl::refresh_readiness() {
   }
   not_ready_ = true;
   if (was) return;
-  for (Call* call : calls_in_order()) {
-    if (call->state == CallState::kRunning) continue;
+  for (const CallId id : calls_in_order()) {
+    Call* call = find_waiting(id);
+    if (!call) continue;
     Refusal refusal = not_ready();
     Ending ending;
     ending.kind = refusal.kind;

@@ -1,0 +1,299 @@
+// Random events through a legal driver: whatever happens, the promises hold. The pool's own
+// invariants are checked after each event; ModelDriver holds the pool to the seam's contract.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <csignal>
+#include <cstdio>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "base/prng.h"
+#include "core/model_driver.h"
+#include "core/pool.h"
+
+namespace keelback::core {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A failed CHECK aborts before rapidcheck can shrink: at least show what led there.
+const ModelDriver* g_driver = nullptr;
+void show_log(int) {
+  if (!g_driver) return;
+  const auto& log = g_driver->log;
+  for (std::size_t i = log.size() > 60 ? log.size() - 60 : 0; i < log.size(); ++i) {
+    std::fprintf(stderr, "  %s\n", log[i].c_str());
+  }
+}
+
+struct Step {
+  std::uint8_t what = 0;
+  std::uint32_t a = 0;
+  std::uint32_t b = 0;
+};
+std::ostream& operator<<(std::ostream& out, const Step& step) {
+  return out << "{" << int{step.what} << ", " << step.a << ", " << step.b << "}";
+}
+
+Settings small(std::uint32_t variant) {
+  Settings s;
+  s.pool.workers = 1 + variant % 4;
+  s.pool.queue_max = 4 + variant % 9;
+  s.calls.deadline = 2s;
+  s.calls.grace = 400ms;
+  s.calls.retries = 2;
+  s.sessions.idle_ttl = variant % 3 == 0 ? 300ms : 5s;
+  s.sessions.max_age = variant % 5 == 0 ? 1s : 1h;
+  s.sessions.max = 5;
+  s.sessions.queue_max = 4;
+  s.sessions.tombstone_ttl = 3s;
+  s.workers.start_timeout = 3s;
+  s.workers.drain_timeout = 700ms;
+  s.workers.max_calls = variant % 7 == 0 ? 5 : 0;
+  s.workers.max_age = variant % 11 == 0 ? Duration(900ms) : Duration(0);
+  s.breaker.failures = variant % 2 == 0 ? 3 : 0;
+  s.breaker.open_for = 500ms;
+  s.calls.idempotency_ttl = 1s;
+  return s;
+}
+
+// Interprets steps as legal events: what a step cannot do now, it does not do.
+class Player {
+ public:
+  Player(std::uint32_t variant, std::uint64_t seed)
+      : settings_(small(variant)), driver(settings_, seed) {
+    driver.grace_max = 400ms;
+    g_driver = &driver;
+    std::signal(SIGABRT, show_log);
+    if (variant % 6 == 0) driver.handle(StartModeChanged{true, 1 + variant % 2});
+  }
+
+  ~Player() { g_driver = nullptr; }
+
+  void play(const Step& s) {
+    switch (s.what % 24) {
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
+      case 5:
+        return submit(s);
+      case 6:
+      case 7:
+      case 8:
+      case 9:
+      case 10:
+        return reply(s);
+      case 11:
+      case 12:
+        return ready(s);
+      case 13:
+        return die(s);
+      case 14:
+        return cancel(s);
+      case 15:
+      case 16:
+        return driver.advance(Duration(std::uint64_t{s.a % 500} * 1'000'000));
+      case 17:
+        return driver.announce(functions(s));
+      case 18:
+        return configure(s);
+      case 19:
+        return driver.handle(SessionEnded{session(s)});
+      case 20:
+        return driver.handle(RecycleRequested{1 + s.a % 4});
+      case 21:
+        return s.a % 4 == 0 ? driver.handle(ReloadRequested{}) : late(s);
+      case 22:
+        return s.a % 16 == 0 ? driver.handle(DrainRequested{Duration(s.b % 2'000'000'000)})
+                             : late(s);
+      default:
+        return driver.advance(Duration(s.a % 2000));
+    }
+  }
+  // No more trouble: everything that was accepted ends, and every worker that was started.
+  void finish() {
+    driver.handle(DrainRequested{1s});
+    for (int i = 0; i < 100 && !driver.drained; ++i) {
+      for (const WorkerId worker : driver.living()) {
+        const ModelWorker& w = driver.workers.at(worker);
+        if (w.killed || w.stopping) driver.exit(worker, true);
+      }
+      driver.advance(100ms);
+    }
+  }
+
+ private:
+  static std::vector<FunctionSpec> functions(const Step& s) {
+    std::vector<FunctionSpec> all(3);
+    all[0].name = "f";
+    all[1] = {
+        .name = "idem", .idempotent = true, .stream = false, .timeout = 300ms, .max_workers = 0};
+    all[2] = {.name = "one", .idempotent = false, .stream = false, .timeout = {}, .max_workers = 1};
+    if (s.a % 5 == 0) all.pop_back();
+    return all;
+  }
+  static std::string_view session(const Step& s) {
+    constexpr std::string_view kIds[] = {"", "", "ann", "bob", "cyd", "dan", "eve", "fay"};
+    return kIds[s.a % 8];
+  }
+  void submit(const Step& s) {
+    constexpr std::string_view kNames[] = {"f", "idem", "one", "nosuch"};
+    constexpr std::string_view kKeys[] = {"k1", "k2", "k3"};
+    CallSubmitted call = driver.request(kNames[s.b % 16 == 0 ? 3 : s.b % 3], session(s));
+    call.priority = static_cast<Priority>(s.b / 3 % 3);
+    if (s.b / 9 % 3 != 0) call.affinity = static_cast<Affinity>(s.b / 9 % 3);
+    if (s.a / 8 % 8 == 0) call.open = static_cast<SessionOpen>(s.b % 3);
+    if (s.a / 8 % 8 == 1) call.fence = Fence{0, 1 + s.b % 2};
+    call.deadline = Duration(std::uint64_t{s.a / 64 % 1500} * 1'000'000);
+    call.fingerprint = 1 + s.a % 8 + 8 * (s.b % 16 == 0 ? 3 : s.b % 3);
+    if (s.a % 8 < 2)
+      call.fingerprint =
+          1000 + (s.b % 16 == 0 ? 3 : s.b % 3);  // "" twice over: one stateless caller
+    call.idempotent = s.b / 27 % 4 == 0;
+    if (s.b / 108 % 4 == 0) call.idempotency_key = kKeys[s.b / 432 % 3];
+    const std::uint32_t burst = s.a / 512 % 8 == 0 ? 8 : 1;
+    for (std::uint32_t i = 0; i < burst; ++i) driver.submit(call);
+  }
+  std::vector<CallId> running() const {
+    std::vector<CallId> found;
+    for (const auto& [id, call] : driver.calls) {
+      if (call.worker) found.push_back(CallId{id});
+    }
+    return found;
+  }
+  void reply(const Step& s) {
+    const auto calls = running();
+    if (calls.empty()) return ready(s);
+    const auto kind = s.b % 4 == 0 ? static_cast<ReplyKind>(s.b / 4 % 5) : ReplyKind::kOk;
+    driver.reply(calls[s.a % calls.size()], kind, s.b / 20 % 8 != 0);
+  }
+  void ready(const Step& s) {
+    const auto starting = driver.with(false);
+    if (starting.empty()) return;
+    const WorkerId worker = starting[s.a % starting.size()];
+    s.b % 8 == 0 ? driver.fail_start(worker) : driver.ready(worker);
+  }
+  void die(const Step& s) {
+    const auto calls = running();
+    if (s.b % 3 == 0 && !calls.empty()) {
+      return driver.exit(driver.worker_of(calls[s.a % calls.size()]), true);
+    }
+    const auto all = driver.living();
+    if (!all.empty()) driver.exit(all[s.a % all.size()], s.b % 2 == 0);
+  }
+  void cancel(const Step& s) {
+    if (!driver.calls.empty()) driver.handle(CallCancelled{CallId{1 + s.a % driver.calls.size()}});
+  }
+  // Events of workers and calls that are long gone change nothing that matters.
+  void late(const Step& s) {
+    const WorkerId nobody{1 + s.a % 4, 100'000 + s.b % 100};
+    driver.handle(WorkerReady{nobody});
+    driver.handle(WorkerReplied{nobody, CallId{1 + s.a}, ReplyKind::kOk, true});
+    driver.handle(WorkerExited{nobody, {}, CallId{1 + s.b}});
+    driver.handle(StreamMoved{nobody, CallId{1 + s.a}});
+  }
+  void configure(const Step& s) {
+    Settings changed = small(s.a);
+    changed.calls.grace = settings_.calls.grace;
+    driver.configure(changed);
+  }
+  Settings settings_;
+
+ public:
+  ModelDriver driver;
+};
+
+rc::Gen<std::vector<Step>> steps() {
+  return rc::gen::scale(
+      4.0, rc::gen::container<std::vector<Step>>(rc::gen::build<Step>(
+               rc::gen::set(&Step::what, rc::gen::arbitrary<std::uint8_t>()),
+               rc::gen::set(&Step::a, rc::gen::inRange<std::uint32_t>(0, 1'000'000)),
+               rc::gen::set(&Step::b, rc::gen::inRange<std::uint32_t>(0, 1'000'000)))));
+}
+
+std::string join(const std::vector<std::string>& lines) {
+  std::string all;
+  for (const auto& line : lines) all += line + "\n";
+  return all;
+}
+
+// Goal: exactly one outcome each, accepted = in flight + outcomes, order and homes of sessions, no
+// dispatch to a worker that is not ready, every worker ends, no call outlives deadline + grace.
+RC_GTEST_PROP(PoolProperty, WhateverHappensThePromisesHold, ()) {
+  const auto variant = *rc::gen::inRange<std::uint32_t>(0, 1000);
+  const auto plan = *steps();
+  set_unexpected_fatal(true);
+  Player player(variant, variant);
+  for (const Step& step : plan) {
+    player.play(step);
+    if (!player.driver.wrongs.empty()) break;
+  }
+  if (player.driver.wrongs.empty()) player.finish();
+  std::uint64_t open = 0;
+  for (const auto& [id, call] : player.driver.calls) open += !call.resolved;
+  const std::string wrongs = join(std::exchange(player.driver.wrongs, {}));
+  if (!wrongs.empty()) RC_LOG() << wrongs << join(player.driver.log);
+  RC_ASSERT(wrongs.empty());
+  RC_ASSERT(open == 0u);
+  RC_ASSERT(player.driver.drained);
+  RC_ASSERT(player.driver.pool.stats(player.driver.now).in_flight == 0u);
+}
+
+// Goal: the same seed and the same events give the same actions, to the letter.
+RC_GTEST_PROP(PoolProperty, ASeedIsAReplay, ()) {
+  const auto variant = *rc::gen::inRange<std::uint32_t>(0, 1000);
+  const auto plan = *steps();
+  Player one(variant, 7), two(variant, 7);
+  for (const Step& step : plan) {
+    one.play(step);
+    two.play(step);
+  }
+  RC_ASSERT(one.driver.log == two.driver.log);
+  one.driver.wrongs.clear();
+  two.driver.wrongs.clear();
+}
+
+// Goal: the generator is worth its name: long runs meet every outcome and every action the pool
+// knows, and the promises hold through them.
+TEST(PoolProperty, LongRunsReachEverything) {
+  set_unexpected_fatal(true);
+  std::set<OutcomeKind> kinds;
+  std::set<std::string> words;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    Prng prng(seed);
+    Player player(static_cast<std::uint32_t>(seed), seed);
+    for (int i = 0; i < 400 && player.driver.wrongs.empty(); ++i) {
+      Step step{static_cast<std::uint8_t>(prng.next()), 0, 0};
+      step.a = static_cast<std::uint32_t>(prng.below(1'000'000));
+      step.b = static_cast<std::uint32_t>(prng.below(1'000'000));
+      if (step.what % 24 == 22) step.a |= 1;  // no early drain
+      player.play(step);
+    }
+    player.finish();
+    ASSERT_TRUE(player.driver.wrongs.empty()) << "seed " << seed;
+    ASSERT_TRUE(player.driver.drained) << "seed " << seed;
+    for (const auto& [id, call] : player.driver.calls) {
+      ASSERT_TRUE(call.resolved) << "seed " << seed << " r" << id;
+      kinds.insert(call.outcome.kind);
+    }
+    for (const std::string& line : player.driver.log) words.insert(line.substr(0, line.find(' ')));
+  }
+  for (int kind = 0; kind < kOutcomeKinds; ++kind) {
+    const auto which = static_cast<OutcomeKind>(kind);
+    if (which == OutcomeKind::kTooLarge) continue;  // a size, not a state
+    EXPECT_TRUE(kinds.contains(which)) << "never seen: " << to_string(which);
+  }
+  for (const char* word :
+       {"dispatch", "resolve", "replay", "forget", "cancel", "interrupt", "dump", "kill", "start",
+        "stop", "abandon", "end-session", "drained", "notice"}) {
+    EXPECT_TRUE(words.contains(word)) << "never seen: " << word;
+  }
+}
+
+}  // namespace
+}  // namespace keelback::core
