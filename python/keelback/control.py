@@ -45,6 +45,4 @@ def _serve(fd: int, marks: Marks, on_cancel: Callable[[int], None]) -> None:
                 except OSError:
                     return
             elif kind == wire.CANCEL:
-                # The ladder's next rungs may ask for a dump: it must not stand behind an old one.
-                marks.rewind_dump()
                 on_cancel(call)

@@ -13,6 +13,7 @@ ENDED = 1
 CANCEL = 2
 INTERRUPT = 3
 RESULT_MAX = 4
+DUMPED = 512  # the first bytes of the dump: 0 while there is none
 
 SIZE = 128 * 1024
 DUMP_AT = 4096
@@ -29,7 +30,7 @@ class Marks:
         self._dump_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
         self._map = mmap.mmap(fd, SIZE)
         os.close(fd)
-        self.words = memoryview(self._map)[:DUMP_AT].cast("Q")
+        self.words = memoryview(self._map)[: DUMP_AT + 8].cast("Q")
 
     def register_dump(self) -> None:
         """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held."""
@@ -37,11 +38,10 @@ class Marks:
         faulthandler.register(DUMP_SIGNAL, file=self._dump_fd, all_threads=True, chain=False)
 
     def rewind_dump(self) -> None:
-        """Empties the dump area, so that the next dump stands alone. Cheap when there was none."""
+        """Empties the dump area, so that the next dump stands alone."""
         end = os.lseek(self._dump_fd, 0, os.SEEK_CUR)
-        if end > DUMP_AT:
-            os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
-            self._map[DUMP_AT:end] = bytes(end - DUMP_AT)
+        os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
+        self._map[DUMP_AT:end] = bytes(end - DUMP_AT)
 
     def running(self) -> int:
         """The call whose user code runs now; 0: none."""

@@ -40,7 +40,7 @@ _here = calls.here
 # Names of this module cost the hot path half of what another module's do.
 _STARTED, _ENDED, _CANCEL, _INTERRUPT, _RESULT_MAX = (
     marks.STARTED, marks.ENDED, marks.CANCEL, marks.INTERRUPT, marks.RESULT_MAX)
-_RESULT_MAX_DEFAULT = marks.RESULT_MAX_DEFAULT
+_RESULT_MAX_DEFAULT, _DUMPED = marks.RESULT_MAX_DEFAULT, marks.DUMPED
 
 
 class Shutdown(Exception):
@@ -152,6 +152,8 @@ class Worker:
             return self._bad_request(call, error)
 
         words = self.words
+        if words[_DUMPED]:  # of an earlier call; until now the supervisor could read it
+            self.marks.rewind_dump()
         if words[_CANCEL] == call:
             return self._error(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
         _here.call = context = _new_tuple(Call, (call, deadline, session, attempt, trace))
@@ -234,8 +236,6 @@ class Worker:
     def _aftermath(self, call: int, function: functions.Function) -> int:
         """UNCLEAN if work of the call goes on, and says so in the log."""
         stopped = call in (self.words[_CANCEL], self.words[_INTERRUPT])
-        if stopped:
-            self.marks.rewind_dump()
         left = self._leftovers.after_call(stopped, self.runner)
         if not left:
             return 0

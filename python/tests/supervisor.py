@@ -213,6 +213,17 @@ class WorkerUnderTest:
             self.send(frame(wire.CREDIT, call, struct.pack("<I", 0)))
 
     def interrupt(self, call):
+        """Until the call has ended: a signal just before a blocking system call does not end that call."""
+        self.interrupt_once(call)
+
+        def ended():
+            if self.words[ENDED] != call:
+                os.kill(self.pid, signal.SIGINT)
+            return self.words[ENDED] == call
+
+        wait_until(ended, f"the interrupt ended call {call}; log {self.log()}")
+
+    def interrupt_once(self, call):
         self.words[INTERRUPT] = call
         os.kill(self.pid, signal.SIGINT)
 

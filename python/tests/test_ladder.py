@@ -227,7 +227,7 @@ class Cancel(LadderTest):
     def test_a_coroutine_that_goes_on_is_not_interrupted_and_can_be_dumped_and_killed(self):
         call = self.start("async_ignores_for", [60])
         self.w.cancel(call)
-        self.w.interrupt(call)
+        self.w.interrupt_once(call)
         self.assertIn("asyncio", self.w.dump(lambda text: "run_until_complete" in text))
         self.assertEqual(call, self.w.ping(1))
         self.assertTrue(self.w.quiet(0.05))
@@ -262,9 +262,9 @@ class Interrupt(LadderTest):
 
     def test_is_ignored_when_it_is_meant_for_another_call(self):
         call = self.start("sleeps", [0.1])
-        self.w.interrupt(call + 1)
+        self.w.interrupt_once(call + 1)
         self.assertEqual("slept", self.w.reply(call).value)
-        self.w.interrupt(call)  # late: the call is over
+        self.w.interrupt_once(call)  # late: the call is over
         self.assertTrue(self.w.quiet(0.02))
         self.serves()
 
@@ -313,14 +313,18 @@ class Dump(LadderTest):
         for function in ("sleeps", "swallows"):
             call = self.start(function, [60] if function == "sleeps" else None)
             self.w.cancel(call)
-            wait_until(lambda: self.w.ping(1) is not None, "the cancel was seen")
             text = self.w.dump(lambda text, name=function: f"in {name}" in text and "control" in text)
             self.assertEqual(1, text.count("Current thread"), text)
             self.assertEqual(function == "swallows", "in swallows" in text)
             self.assertNotEqual("in sleeps" in text, "in swallows" in text, text)
             self.w.interrupt(call)
             self.w.reply(call)
-        self.assertEqual("", self.w.dump_text(), "empty once the call is over")
+            self.assertEqual(text, self.w.dump_text(), "it can be read until the next call")
+        self.serves()
+        self.assertEqual("", self.w.dump_text())
+        self.w.dump(lambda text: "in serve" in text)  # idle: whoever asked was too late
+        self.serves()
+        self.assertEqual("", self.w.dump_text())
 
     def test_a_ping_names_the_running_call(self):
         self.assertEqual(0, self.w.ping(1))
@@ -371,7 +375,7 @@ class HeldGil(SupervisorTest):
         call = worker.submit("hold", [60_000])
         worker.wait_started(call)
         worker.cancel(call)
-        worker.interrupt(call)
+        worker.interrupt_once(call)
         self.assertTrue(worker.quiet(0.05))
         os.killpg(worker.pid, signal.SIGKILL)
         wait_until(lambda: is_dead(worker.pid), "the worker is dead")
