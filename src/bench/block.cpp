@@ -15,7 +15,7 @@ using Json = nlohmann::json;
 
 // One side while its block runs. Errors stick: the block is void at the first of them.
 struct Side {
-  std::optional<AgentProcess> agent;
+  std::optional<LineProcess> agent;
   std::map<std::string, double>* values = nullptr;
   std::map<std::uint64_t, std::uint64_t> buckets;
   std::map<std::string, std::vector<double>> windows;  // by metric
@@ -67,7 +67,7 @@ class BlockRun {
 
   void start(int side) {
     if (!error_.empty()) return;
-    auto agent = AgentProcess::start(side ? options_.head_program : options_.base_program);
+    auto agent = start_agent(side ? options_.head_program : options_.base_program);
     if (!agent) {
       error_ = agent.error();
       return;

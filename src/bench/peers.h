@@ -1,0 +1,50 @@
+// The numbers of the design, each as a ratio to what a user would run instead or to the physical
+// floor, both sides alternated in one run.
+#pragma once
+
+#include <expected>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "bench/signed_rank.h"
+
+namespace keelback::bench {
+
+struct PeersOptions {
+  std::string program;             // the keelback binary
+  std::string python = "python3";  // has the peers installed, or those that it has
+  std::string python_directory;    // where the package keelback lies, for python -m keelback.peers
+  int blocks = 30;
+  double window_ms = 60;
+  std::uint64_t seed = 1;
+  std::function<void(const std::string& stage, double share)> progress;
+};
+
+struct PeerRow {
+  std::string id;    // "call.pinned"
+  std::string what;  // a sentence
+  std::string peer;  // whom it is held against
+  std::string unit;
+  double ours = 0;  // medians over the blocks
+  double theirs = 0;
+  Estimate log_ratio;   // of ours / theirs
+  double target = 0;    // what the ratio must be; 0: no target, for information
+  bool at_most = true;  // the ratio must be at most (or at least) the target
+  std::size_t blocks = 0;
+  bool met() const;  // the point estimate meets it
+};
+
+struct PeersResult {
+  std::vector<PeerRow> rows;
+  std::vector<std::string> not_measured;  // peers that are not installed, and why
+};
+
+std::expected<PeersResult, std::string> run_peers(const PeersOptions& options);
+nlohmann::json to_json(const PeersResult& result);
+// An aligned table for people.
+std::string to_text(const PeersResult& result);
+
+}  // namespace keelback::bench
