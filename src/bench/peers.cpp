@@ -175,13 +175,16 @@ class PeersRun {
       result_.not_measured.push_back("uvicorn: " + up.error());
       return {};
     }
-    auto agent = start_agent(options_.program);
-    if (!agent) return agent.error();
-    const auto ours = agent->ask(
-        {{"op", "serve"}, {"workers", 2}, {"settings", {{"workers.python", options_.python}}}});
-    if (!ours) return ours.error();
-    const std::uint16_t ports[2] = {(*ours)["port"].get<std::uint16_t>(),
-                                    (*up)["port"].get<std::uint16_t>()};
+    auto server = LineProcess::start(
+        {options_.program, "serve", "keelback.apps.bench", "--json", "--workers", "2", "--listen",
+         "127.0.0.1:0", "--set", "workers.python=" + options_.python, "--set", "log.level=warn"});
+    if (!server) return server.error();
+    const auto ours = server->next();
+    if (!ours) return "serve: " + ours.error();
+    const std::string address = (*ours)["listening"][0];
+    const auto our_port =
+        static_cast<std::uint16_t>(std::atoi(address.substr(address.rfind(':') + 1).c_str()));
+    const std::uint16_t ports[2] = {our_port, (*up)["port"].get<std::uint16_t>()};
     const auto window = std::chrono::microseconds(static_cast<long>(2e3 * options_.window_ms));
     for (const std::uint16_t port : ports) {
       if (auto warm = wait_for_server(port); !warm.empty()) return warm;
