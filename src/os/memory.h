@@ -32,13 +32,14 @@ class Marks {
   ~Marks();
 
   int fd() const { return fd_.get(); }
-  // Our descriptor goes once the worker has its own; the mapping and dump() stay.
   std::uint64_t started() const { return load(0); }
   std::uint64_t ended() const { return load(1); }
   void set_cancel(std::uint64_t call) { store(2, call); }
   void set_interrupt(std::uint64_t call) { store(3, call); }
-  // Text that the worker's dump left; empty: none. Bytes of a foreign process: any value.
-  std::string dump() const;
+  void set_result_max(std::uint64_t bytes) { store(4, bytes); }
+  // Text that the worker's dump left from byte `from` on; empty: none. Bytes of a foreign process:
+  // any value.
+  std::string dump(std::size_t from = 0) const;
 
  private:
   std::uint64_t load(std::size_t word) const;

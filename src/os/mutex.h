@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 
@@ -40,6 +41,9 @@ class KEELBACK_TS(scoped_lockable) MutexLock {
 
 // Sleeps while *word == expected; may also return for no reason.
 void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected);
+// The same, for at most `limit`.
+void futex_wait_for(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                    std::chrono::nanoseconds limit);
 // Wakes one sleeper. Takes an address only: the word may be gone already, then nobody wakes.
 void futex_wake(const std::atomic<std::uint32_t>* address);
 

@@ -68,7 +68,7 @@ std::vector<pid_t> numbered_entries(const std::string& path) {
 // For kernels without CONFIG_PROC_CHILDREN: everybody is asked who their parent is.
 std::vector<pid_t> children_by_parent(pid_t parent) {
   std::vector<pid_t> children;
-  for (pid_t pid : numbered_entries("/proc")) {
+  for (pid_t pid : all_processes()) {
     const auto stat = read_stat(pid);
     if (stat && stat->parent == parent) children.push_back(pid);
   }
@@ -97,6 +97,8 @@ std::optional<ProcStat> parse_stat(std::string_view text) {
   stat.parent = *parent;
   stat.group = number<pid_t>(fields[2]).value_or(0);
   stat.session = number<pid_t>(fields[3]).value_or(0);
+  constexpr std::uint64_t kPfExiting = 0x4;  // of the kernel's task flags
+  stat.exiting = (number<std::uint64_t>(fields[6]).value_or(0) & kPfExiting) != 0;
   stat.threads = number<std::uint64_t>(fields[17]).value_or(0);
   stat.start_time = *start_time;
   stat.exit_status = number<int>(fields[49]).value_or(0);
@@ -155,17 +157,25 @@ std::vector<pid_t> descendants_of(pid_t pid) {
   return found;
 }
 
-bool environment_has(pid_t pid, std::string_view entry) {
+std::optional<std::string> environment_value(pid_t pid, std::string_view prefix) {
   auto text = read_file(path_of(pid, "environ"), 4 << 20);
-  if (!text) return false;
+  if (!text) return std::nullopt;
   std::string_view rest = *text;
   while (!rest.empty()) {
     const std::size_t end = std::min(rest.find('\0'), rest.size());
-    if (rest.substr(0, end) == entry) return true;
+    if (rest.starts_with(prefix))
+      return std::string(rest.substr(prefix.size(), end - prefix.size()));
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  return false;
+  return std::nullopt;
 }
+
+bool environment_has(pid_t pid, std::string_view entry) {
+  const std::size_t name = std::min(entry.find('='), entry.size() - 1) + 1;
+  return environment_value(pid, entry.substr(0, name)) == entry.substr(name);
+}
+
+std::vector<pid_t> all_processes() { return numbered_entries("/proc"); }
 
 std::optional<std::uint64_t> oom_kills() {
   auto self = read_file("/proc/self/cgroup");

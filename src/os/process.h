@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "os/fd.h"
@@ -46,6 +47,7 @@ struct ProcStat {
   pid_t parent = 0;              // ppid
   pid_t group = 0;               // pgrp
   pid_t session = 0;             // sid
+  bool exiting = false;          // on its way out, or a zombie
   std::uint64_t threads = 0;     // num_threads
   std::uint64_t start_time = 0;  // clock ticks since boot: names a process for ever, with its pid
   // As wait(2) gives it; of a zombie that we may trace, that is one of our own user. Else 0.
@@ -70,6 +72,11 @@ std::vector<pid_t> children_of(pid_t pid);
 std::vector<pid_t> descendants_of(pid_t pid);
 // Whether the environment it was started with contains `entry` ("NAME=value").
 bool environment_has(pid_t pid, std::string_view entry);
+
+// The rest of the first entry that begins with `prefix` ("NAME="); nullopt: none, or not ours.
+std::optional<std::string> environment_value(pid_t pid, std::string_view prefix);
+// Every process there is in our view of /proc.
+std::vector<pid_t> all_processes();
 
 // How often the kernel's OOM killer has struck in our memory cgroup; nullopt: not to be had.
 std::optional<std::uint64_t> oom_kills();

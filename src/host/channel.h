@@ -1,0 +1,87 @@
+// A worker's data socket, shared by the threads that write to it and the one that reads it.
+//
+// Writing: any thread pushes whole frames and flushes. Frames leave in the order of the pushes,
+// without blocking; what the socket does not take stays here, and whoever owns the reading (or the
+// loop, if nobody does) flushes again when it can be written to.
+//
+// Reading: by one owner at a time, see Reader in worker_process.h. The owner receives until it has
+// what it wants and takes every frame that came with it, so that no borrowed byte is left when the
+// reading passes to somebody else.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "keelback/outcome.h"
+#include "os/fd.h"
+#include "os/mutex.h"
+#include "os/socket.h"
+#include "wire/decoder.h"
+#include "wire/messages.h"
+
+namespace keelback::host {
+
+// A frame from the worker, on its own.
+struct WorkerMessage {
+  wire::Type type{};
+  bool unclean = false;
+  std::uint64_t call = 0;
+  wire::ErrorKind error_kind{};      // of ERROR
+  std::string body;                  // RESULT, ITEM: the bytes; HELLO, START_FAILED: the JSON
+  std::optional<PythonError> error;  // of ERROR
+};
+
+class Channel {
+ public:
+  Channel(os::Fd socket, std::uint32_t frame_bytes_max);
+
+  int fd() const { return socket_.get(); }
+
+  // ---- writing: any thread
+  // `head` is a frame, or its beginning if `payload` is the rest.
+  void push(std::string head, std::shared_ptr<const std::string> payload = nullptr);
+  enum class Flushed : std::uint8_t { kAll, kBlocked, kBroken };
+  Flushed flush();
+  bool has_pending() const;
+
+  // ---- reading: its owner
+  enum class Received : std::uint8_t {
+    kSome,       // a packet, maybe not yet a frame
+    kNothing,    // Wait::kNo: there is none
+    kEnd,        // the worker's end is closed, or shutdown_reading() was called
+    kViolation,  // what came is not the protocol: violation() says what
+  };
+  // Receives one packet and appends the frames it completes.
+  Received receive(os::Wait wait, std::vector<WorkerMessage>& out);
+  const std::string& violation() const { return violation_; }
+  // From any thread: what a frame may have from now on.
+  void set_frame_max(std::uint32_t bytes) { frame_bytes_max_ = bytes; }
+  // From any thread: the reader gets what has arrived, then the end.
+  void shutdown_reading() { os::shutdown_reading(socket_.get()); }
+
+ private:
+  struct Outgoing {
+    std::string head;
+    std::shared_ptr<const std::string> payload;  // shared with the call, which may be retried
+    wire::Packets plan;                          // borrows both: set when its turn comes
+    bool planned = false;
+  };
+  bool take_frames(std::vector<WorkerMessage>& out);
+
+  const os::Fd socket_;
+  std::atomic<std::uint32_t> frame_bytes_max_;
+  mutable os::Mutex mutex_;
+  std::deque<Outgoing> out_ GUARDED_BY(mutex_);
+  bool broken_ GUARDED_BY(mutex_) = false;
+
+  wire::Decoder decoder_;                 // the reading owner's
+  std::unique_ptr<std::byte[]> scratch_;  // the reading owner's: one packet
+  std::string violation_;
+};
+
+}  // namespace keelback::host

@@ -1,0 +1,109 @@
+#include "host/environment.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "os/process.h"
+#include "wire/frame.h"
+
+namespace keelback::host {
+namespace {
+
+constexpr std::string_view kOwner = "KEELBACK_OWNER=";
+constexpr std::size_t kSessionIdMax = 256;
+
+std::string_view name_of(std::string_view entry) { return entry.substr(0, entry.find('=')); }
+
+void put(std::vector<std::string>& entries, std::string entry) {
+  std::erase_if(entries, [&](const std::string& old) { return name_of(old) == name_of(entry); });
+  entries.push_back(std::move(entry));
+}
+
+std::uint64_t pid_namespace() {
+  struct stat info{};
+  return ::stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
+}
+
+struct Owner {
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;
+  std::uint64_t name_space = 0;
+};
+std::optional<Owner> parse_owner(const std::string& text) {
+  Owner owner;
+  unsigned long start_time = 0, name_space = 0;
+  if (std::sscanf(text.c_str(), "%d.%lu.%lu", &owner.pid, &start_time, &name_space) != 3) {
+    return std::nullopt;
+  }
+  owner.start_time = start_time;
+  owner.name_space = name_space;
+  return owner;
+}
+
+}  // namespace
+
+std::vector<std::string> worker_environment(std::vector<std::string> own,
+                                            const std::vector<std::string>& extra,
+                                            const std::string& python_directory,
+                                            const std::string& owner) {
+  for (const std::string& entry : extra) put(own, entry);
+  if (!python_directory.empty()) {
+    std::string path = "PYTHONPATH=" + python_directory;
+    for (const std::string& entry : own) {
+      if (name_of(entry) == "PYTHONPATH" && entry.size() > sizeof("PYTHONPATH=") - 1) {
+        path += ":" + entry.substr(sizeof("PYTHONPATH=") - 1);
+      }
+    }
+    put(own, std::move(path));
+  }
+  put(own, std::string(kOwner) + owner);
+  return own;
+}
+
+std::string owner_of_this_process() {
+  const auto stat = os::read_stat(::getpid());
+  return fmt::format("{}.{}.{}", ::getpid(), stat ? stat->start_time : 0, pid_namespace());
+}
+
+int sweep_orphans(const std::string& own_owner) {
+  const std::uint64_t name_space = pid_namespace();
+  if (name_space == 0) return 0;
+  int killed = 0;
+  for (pid_t pid : os::all_processes()) {
+    const auto text = os::environment_value(pid, kOwner);
+    if (!text || *text == own_owner) continue;
+    const auto owner = parse_owner(*text);
+    if (!owner || owner->name_space != name_space || owner->start_time == 0) continue;
+    const auto stat = os::read_stat(owner->pid);
+    if (stat && stat->start_time == owner->start_time && stat->state != 'Z') continue;
+    // A handle first, then the question again: the number may have changed hands in between.
+    const auto handle = os::Pidfd::open(pid);
+    if (!handle || os::environment_value(pid, kOwner) != text) continue;
+    if (handle->send_signal(SIGKILL)) ++killed;
+  }
+  return killed;
+}
+
+std::uint32_t frame_bytes_for(std::uint64_t payload_max) {
+  constexpr std::uint64_t kSlack = 64 << 20;
+  return wire::frame_max(std::max(2 * payload_max, payload_max + kSlack));
+}
+
+std::string just_before(std::string_view id) {
+  if (id.empty()) return "";
+  std::string before(id);
+  const auto last = static_cast<unsigned char>(before.back());
+  before.pop_back();
+  if (last == 0) return before;
+  before.push_back(static_cast<char>(last - 1));
+  before.append(kSessionIdMax, '\xff');
+  return before;
+}
+
+}  // namespace keelback::host

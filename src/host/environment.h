@@ -1,0 +1,34 @@
+// What a worker finds in its environment, and how what a dead supervisor has left is recognised.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace keelback::host {
+
+// `own` with `extra` over it, PYTHONPATH beginning with `python_directory` (unless empty), and
+// KEELBACK_OWNER.
+std::vector<std::string> worker_environment(std::vector<std::string> own,
+                                            const std::vector<std::string>& extra,
+                                            const std::string& python_directory,
+                                            const std::string& owner);
+
+// "PID.START.NAMESPACE": pid and start time of this process, which name it for ever, in the pid
+// namespace where they mean that. Everything it starts carries it as KEELBACK_OWNER.
+std::string owner_of_this_process();
+
+// Kills every process of this user whose KEELBACK_OWNER is of our namespace and names a process
+// that is no more: what is left when supervisor and guard were both killed. Returns how many.
+int sweep_orphans(const std::string& own_owner);
+
+// The longest frame a worker may send when payloads may have `payload_max` bytes. A worker refuses
+// a larger result itself (its marks say how large); one that does not is received up to here and
+// refused as an error of the call, so that a lowered limit kills nobody.
+std::uint32_t frame_bytes_for(std::uint64_t payload_max);
+
+// A string that sorts before `id` and after every other id (of at most 256 bytes) that does.
+std::string just_before(std::string_view id);
+
+}  // namespace keelback::host

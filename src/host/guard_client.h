@@ -1,0 +1,61 @@
+// The supervisor's end of the guard: starts programs, watches over zombies. Loop thread only.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/guard_orders.h"
+#include "host/loop_io.h"
+#include "os/process.h"
+
+namespace keelback::host {
+
+class GuardClient {
+ public:
+  using OnSpawned = std::move_only_function<void(os::Result<pid_t>)>;
+  using OnDeath = std::move_only_function<void()>;
+
+  // Starts `program`. `on_death` comes once if the guard dies before stop(), on the loop.
+  static os::Result<std::unique_ptr<GuardClient>> start(boost::asio::io_context& loop,
+                                                        const std::string& program,
+                                                        OnDeath on_death);
+  ~GuardClient();
+
+  // `fds` become spec.numbers; ours are closed once sent. The answer comes on the loop, ECANCELED
+  // if the guard dies first. The child's zombie stands until reap().
+  void spawn(const SpawnSpec& spec, std::vector<os::Fd> fds, OnSpawned done);
+  // `pid`, a grandchild so far, is to be treated like a child should it become one.
+  void watch(pid_t pid);
+  void reap(pid_t pid);
+  // Kills its strangers whose environment holds "NAME=value".
+  void kill_marked(const std::string& entry);
+
+  pid_t pid() const { return pid_; }
+  bool alive() const { return alive_; }
+  // Lets it kill what is left, then reaps it; at most `limit`, then it is killed itself.
+  void stop(std::chrono::milliseconds limit);
+
+ private:
+  GuardClient(boost::asio::io_context& loop, pid_t pid, os::Pidfd pidfd, os::Fd socket,
+              OnDeath on_death);
+  void order(const GuardOrder& order, std::vector<os::Fd> fds = {});
+  void answered(std::string_view packet);
+  void died();
+
+  pid_t pid_;
+  bool alive_ = true;
+  os::Pidfd pidfd_;
+  OnDeath on_death_;
+  std::uint32_t last_tag_ = 0;
+  std::unordered_map<std::uint32_t, OnSpawned> spawning_;
+  std::unique_ptr<PacketLink> link_;
+  std::unique_ptr<FdWatch> death_watch_;
+};
+
+}  // namespace keelback::host

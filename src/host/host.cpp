@@ -1,0 +1,294 @@
+#include "host/host.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+
+#include <boost/asio/post.hpp>
+#include <filesystem>
+#include <random>
+#include <utility>
+
+#include "base/check.h"
+#include "host/environment.h"
+#include "host/host_impl.h"
+#include "host/install.h"
+#include "wire/frame.h"
+
+extern char** environ;
+
+namespace keelback::host {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How long the destructor waits for killed processes, and then for the guard.
+constexpr auto kStopMax = 2s;
+constexpr auto kGuardStopMax = 1s;
+
+std::uint64_t seed_or_random(std::uint64_t seed) {
+  if (seed != 0) return seed;
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+
+std::vector<std::string> own_environment() {
+  std::vector<std::string> entries;
+  for (char** entry = environ; *entry != nullptr; ++entry) entries.emplace_back(*entry);
+  return entries;
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<Driver>, StartError> Host::start(HostConfig config) {
+  auto host = std::make_unique<HostImpl>(std::move(config));
+  if (auto started = host->start(); !started) return std::unexpected(started.error());
+  return host;
+}
+
+HostImpl::HostImpl(HostConfig config)
+    : config_(std::move(config)),
+      logger_(config_.logger ? config_.logger : spdlog::default_logger()),
+      pool_(config_.settings, seed_or_random(config_.seed)),
+      frame_bytes_max_(0),
+      payload_max_(config_.settings.calls.payload_max.count),
+      settings_(config_.settings) {
+  frame_bytes_max_ = frame_bytes_for(payload_max_);
+}
+
+std::expected<void, StartError> HostImpl::start() {
+  Launcher::Program program;
+  program.backend = settings_.pool.backend;
+  program.app = config_.app;
+  program.expose = config_.expose;
+  program.guard = find_program("keelback-guard");
+  if (program.guard.empty()) return std::unexpected(StartError{"keelback-guard is not installed"});
+  if (program.backend == Backend::kFake) {
+    program.fake_worker = find_program("keelback-fakeworker");
+    if (program.fake_worker.empty()) {
+      return std::unexpected(StartError{"keelback-fakeworker is not installed"});
+    }
+  }
+  const std::string python = find_python_directory();
+  if (program.backend == Backend::kPython && python.empty()) {
+    return std::unexpected(StartError{"the Python package keelback is not installed"});
+  }
+  std::error_code error;
+  program.directory =
+      config_.directory.empty() ? std::filesystem::current_path(error).string() : config_.directory;
+  program.environment =
+      worker_environment(own_environment(), config_.environment, python, owner_of_this_process());
+  auto epoll = os::Epoll::create();
+  if (!epoll) return std::unexpected(StartError{"no epoll: " + epoll.error().message()});
+  epoll_ = std::move(*epoll);
+  epoll_watch_ = std::make_unique<FdWatch>(loop_, epoll_.get(), [this] { sockets_ready(); });
+
+  Launcher::Handlers handlers;
+  handlers.hello = [this](const std::string& json) { announce(json); };
+  handlers.mode = [this](bool exec) {
+    feed(core::StartModeChanged{exec, std::max(1U, std::thread::hardware_concurrency())});
+  };
+  handlers.path = [this](const StartPath& path) {
+    const os::MutexLock lock(mutex_);
+    path_ = path;
+  };
+  handlers.log_line = [this](const std::string& line) { logger_->info("[zygote] {}", line); };
+  handlers.notice = [this](bool warn, const std::string& text) {
+    log(warn ? core::Notice::Level::kWarn : core::Notice::Level::kInfo, text);
+  };
+  handlers.guard_lost = [this] { feed(core::ReloadRequested{}); };
+  handlers.now = [this] { return now(); };
+  launcher_ = std::make_unique<Launcher>(loop_, std::move(program), settings_, std::move(handlers));
+  if (auto started = launcher_->start(); !started) {
+    return std::unexpected(StartError{"the guard does not start: " + started.error().message()});
+  }
+  loop_thread_ = std::thread([this] {
+    ::prctl(PR_SET_NAME, "keelback-loop");
+    loop_.run();
+  });
+  boost::asio::post(loop_, [this] {
+    feed(core::Tick{});
+    schedule_sampling();
+    sweep_orphans(owner_of_this_process());
+  });
+  return {};
+}
+
+HostImpl::~HostImpl() {
+  CHECK(!on_loop_thread());
+  if (loop_thread_.joinable()) {
+    boost::asio::post(loop_, [this] { stop_workers(); });
+    const auto until = std::chrono::steady_clock::now() + kStopMax;
+    while (workers_gone_ == 0 && std::chrono::steady_clock::now() < until) {
+      os::futex_wait_for(workers_gone_, 0, until - std::chrono::steady_clock::now());
+    }
+    // What is booked by now - the last outcomes - is still performed.
+    boost::asio::post(loop_, [this] {
+      empty_inbox();
+      loop_.stop();
+    });
+    loop_thread_.join();
+  }
+  if (launcher_) launcher_->stop(kGuardStopMax);
+  end_remaining_calls();
+}
+
+// On the loop: every call gets its outcome from the core, every worker is killed.
+void HostImpl::stop_workers() {
+  stopping_ = true;
+  sampling_timer_.cancel();
+  feed(core::DrainRequested{0s});
+  std::vector<WorkerPtr> left;
+  {
+    const os::MutexLock lock(mutex_);
+    for (const auto& [id, worker] : workers_) left.push_back(worker);
+    if (left.empty()) workers_gone_ = 1;
+  }
+  for (const WorkerPtr& worker : left) kill_worker(worker);
+  os::futex_wake(&workers_gone_);
+}
+
+// After the loop: an abandoned process may have kept calls from ending.
+void HostImpl::end_remaining_calls() {
+  std::vector<CallRecord*> left;
+  {
+    const os::MutexLock lock(mutex_);
+    for (const auto& [id, record] : calls_) left.push_back(record);
+    calls_.clear();
+  }
+  for (CallRecord* record : left) {
+    CHECK(!record->blocking);  // a driver outlives the calls it was given
+    const std::unique_ptr<CallRecord> owned(record);
+    owned->outcome.kind = OutcomeKind::kShuttingDown;
+    owned->outcome.effect = owned->worker ? Effect::kMaybe : Effect::kNone;
+    owned->outcome.message = "The pool was stopped.";
+    owned->done(std::move(owned->outcome));
+  }
+}
+
+// ---- what operators see and do
+
+PoolInfo HostImpl::info() {
+  const os::MutexLock lock(mutex_);
+  return {pool_.stats(now()), path_};
+}
+
+std::vector<WorkerInfo> HostImpl::workers() {
+  std::vector<WorkerInfo> list;
+  {
+    const os::MutexLock lock(mutex_);
+    for (core::WorkerView& view : pool_.workers(now())) {
+      WorkerInfo info;
+      static_cast<core::WorkerView&>(info) = std::move(view);
+      if (const WorkerPtr worker = find(info.worker)) {
+        info.pid = worker->pid;
+        info.log_dropped_lines = worker->log_dropped_lines;
+      }
+      list.push_back(std::move(info));
+    }
+  }
+  for (WorkerInfo& info : list) {
+    if (info.pid != 0) {
+      info.rss_bytes = os::read_resident_bytes(static_cast<pid_t>(info.pid)).value_or(0);
+    }
+  }
+  return list;
+}
+
+core::Pool::SessionPage HostImpl::sessions(std::string_view after, std::size_t limit) {
+  const os::MutexLock lock(mutex_);
+  return pool_.sessions(now(), after, limit);
+}
+
+bool HostImpl::end_session(std::string_view session) {
+  Effects& effects = effects_of_thread();
+  {
+    const os::MutexLock lock(mutex_);
+    const auto page = pool_.sessions(now(), just_before(session), 1);
+    if (page.items.empty() || page.items.front().id != session) return false;
+    step(core::SessionEnded{session}, nullptr, effects);
+    settle(effects);
+  }
+  perform(effects);
+  return true;
+}
+
+Driver::Application HostImpl::application() {
+  const os::MutexLock lock(mutex_);
+  return application_;
+}
+
+std::vector<QuarantineEntry> HostImpl::quarantine() {
+  std::vector<QuarantineEntry> entries;
+  const os::MutexLock lock(mutex_);
+  for (core::QuarantineView& view : pool_.quarantine(now())) {
+    entries.push_back({view.fingerprint, std::move(view.function), std::move(view.session),
+                       view.deaths, view.remaining});
+  }
+  return entries;
+}
+
+bool HostImpl::release(std::uint64_t fingerprint) {
+  Effects& effects = effects_of_thread();
+  bool held = false;
+  {
+    const os::MutexLock lock(mutex_);
+    for (const core::QuarantineView& view : pool_.quarantine(now())) {
+      held = held || view.fingerprint == fingerprint;
+    }
+    step(core::QuarantineReleased{fingerprint}, nullptr, effects);
+    settle(effects);
+  }
+  perform(effects);
+  return held;
+}
+
+void HostImpl::configure(const Settings& settings) {
+  {
+    const os::MutexLock lock(mutex_);
+    payload_max_ = settings.calls.payload_max.count;
+    frame_bytes_max_ = frame_bytes_for(payload_max_);
+    for (const auto& [id, worker] : workers_) {
+      worker->marks.set_result_max(payload_max_);
+      worker->channel.set_frame_max(frame_bytes_max_);
+    }
+  }
+  feed(core::ConfigChanged{settings});
+  boost::asio::post(loop_, [this, settings] {
+    settings_ = settings;
+    launcher_->configure(settings);
+  });
+}
+
+bool HostImpl::recycle(std::uint32_t slot) {
+  Effects& effects = effects_of_thread();
+  {
+    const os::MutexLock lock(mutex_);
+    if (slot == 0 || slot > pool_.config().pool.workers) return false;
+    step(core::RecycleRequested{slot}, nullptr, effects);
+    settle(effects);
+  }
+  perform(effects);
+  return true;
+}
+
+void HostImpl::reload(std::move_only_function<void(std::string error)> done) {
+  boost::asio::post(loop_, [this, done = std::move(done)]() mutable {
+    if (reload_done_) return done("a reload is under way");
+    reload_done_ = std::move(done);
+    launcher_->begin_reload([this](std::string error) {
+      if (!error.empty()) return probe_ended(error);
+      // A slot that no pool has: the core does not know this worker.
+      start_worker({UINT32_MAX, ++probes_}, /*probe=*/true);
+    });
+  });
+}
+
+void HostImpl::drain(Duration limit, std::move_only_function<void()> done) {
+  boost::asio::post(loop_, [this, limit, done = std::move(done)]() mutable {
+    if (drained_) return done();
+    on_drained_.push_back(std::move(done));
+    feed(core::DrainRequested{limit});
+  });
+}
+
+}  // namespace keelback::host

@@ -1,0 +1,40 @@
+// The driver of the core that runs real processes: workers behind a zygote or by exec, watched by a
+// guard. docs/life-of-a-request.md follows one call through it.
+#pragma once
+
+#include <spdlog/logger.h>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/settings.h"
+#include "host/driver.h"
+
+namespace keelback::host {
+
+struct HostConfig {
+  std::string app;                  // path or module; for the fake backend, its script
+  std::vector<std::string> expose;  // functions of a plain module
+  Settings settings;
+  std::vector<std::string> environment;    // "NAME=value", over this process's environment
+  std::string directory;                   // the workers' working directory; empty: ours
+  std::shared_ptr<spdlog::logger> logger;  // shared with the program; null: spdlog's default
+  std::uint64_t seed = 0;                  // of the core's chances; 0: a random one
+};
+
+struct StartError {
+  std::string message;  // one sentence
+};
+
+class Host {
+ public:
+  // Returns at once: the application is imported meanwhile, and calls queue until the first worker
+  // is ready. An error is one of this installation or of the system (no guard program, no
+  // descriptors), never of the application: that shows in calls (not_ready) and in info().
+  // Installs no signal handler, changes nothing process-wide; one thread, the loop.
+  [[nodiscard]] static std::expected<std::unique_ptr<Driver>, StartError> start(HostConfig config);
+};
+
+}  // namespace keelback::host

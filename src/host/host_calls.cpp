@@ -1,0 +1,188 @@
+// The callers' side: any thread. A blocking caller writes its call, reads its answer, and on the
+// way dispatches the next call to the worker it has freed.
+#include <utility>
+
+#include "base/check.h"
+#include "host/fingerprint.h"
+#include "host/host_impl.h"
+
+namespace keelback::host {
+namespace {
+
+// Up to here a payload is copied behind its head and travels in one piece; beyond, it is sent from
+// where it lies.
+constexpr std::size_t kCopyMax = 16 << 10;
+constexpr std::size_t kTraceMax = 512;
+
+core::CallSubmitted event_of(const CallRecord& record) {
+  const Call& call = record.call;
+  const std::string& payload = record.large_payload ? *record.large_payload : call.payload;
+  core::CallSubmitted event;
+  event.call = record.id;
+  event.function = call.function;
+  event.session = call.session;
+  event.affinity = call.affinity;
+  event.open = call.open;
+  event.fence = call.expect_epoch;
+  event.deadline = call.deadline;
+  event.priority = call.priority;
+  event.idempotent = call.idempotent;
+  event.stream = record.streaming;
+  event.idempotency_key = call.idempotency_key;
+  event.fingerprint = fingerprint(call.function, call.session, payload);
+  event.payload_bytes = payload.size();
+  return event;
+}
+
+}  // namespace
+
+void HostImpl::prepare(CallRecord& record) {
+  if (record.call.traceparent.size() > kTraceMax) record.call.traceparent.clear();
+  if (record.call.payload.size() > kCopyMax) {
+    record.large_payload = std::make_shared<const std::string>(std::move(record.call.payload));
+  }
+}
+
+void HostImpl::begin(CallRecord& record, Effects& effects) {
+  calls_.emplace(record.id.value, &record);
+  step(event_of(record), &record, effects);
+  settle(effects);
+}
+
+Outcome HostImpl::call(Call call) {
+  // The loop must go on for any call to end, so it cannot wait for one.
+  CHECK(!on_loop_thread());
+  CallRecord record(CallId{++last_call_}, std::move(call));
+  record.blocking = true;
+  prepare(record);
+  Effects& effects = effects_of_thread();
+  {
+    const os::MutexLock lock(mutex_);
+    begin(record, effects);
+  }
+  perform(effects);
+  await(record);
+  return std::move(record.outcome);
+}
+
+void HostImpl::await(CallRecord& record) {
+  for (;;) {
+    const std::uint32_t word = record.word.load(std::memory_order_acquire);
+    if ((word & CallRecord::kRead) != 0) {
+      read_as_caller(record);
+    } else if ((word & CallRecord::kDone) != 0) {
+      return;
+    } else {
+      os::futex_wait(record.word, word);
+    }
+  }
+}
+
+// Reads until the answer is there or the worker has no more to say; see host_impl.h on who may take
+// the reading away (nobody).
+void HostImpl::read_as_caller(CallRecord& record) {
+  thread_local std::vector<WorkerMessage> messages;
+  Effects& effects = effects_of_thread();
+  const WorkerPtr worker = record.reading;
+  for (;;) {
+    if (worker->channel.has_pending()) {
+      const auto ready = os::wait_read_or_write(worker->channel.fd());
+      if (ready && ready->writable) worker->channel.flush();
+      if (ready && !ready->readable) continue;
+    }
+    messages.clear();
+    const Channel::Received received = worker->channel.receive(os::Wait::kYes, messages);
+    if (received == Channel::Received::kSome && messages.empty()) continue;
+    bool released = false;
+    {
+      const os::MutexLock lock(mutex_);
+      take_all(worker, messages, received, &record, effects);
+      released = (record.word.load(std::memory_order_relaxed) & CallRecord::kRead) == 0 ||
+                 record.reading != worker;
+      settle(effects);
+    }
+    perform(effects);
+    if (released) return;
+  }
+}
+
+CallId HostImpl::enter(std::unique_ptr<CallRecord> record) {
+  prepare(*record);
+  const CallId id = record->id;
+  Effects& effects = effects_of_thread();
+  {
+    const os::MutexLock lock(mutex_);
+    begin(*record.release(), effects);  // the call table's, until its Completion
+  }
+  perform(effects);
+  return id;
+}
+
+CallId HostImpl::submit(Call call, OnOutcome done) {
+  auto record = std::make_unique<CallRecord>(CallId{++last_call_}, std::move(call));
+  record->done = std::move(done);
+  return enter(std::move(record));
+}
+
+CallId HostImpl::stream(Call call, OnItem item, OnOutcome done) {
+  auto record = std::make_unique<CallRecord>(CallId{++last_call_}, std::move(call));
+  record->streaming = true;
+  record->item = std::move(item);
+  record->done = std::move(done);
+  return enter(std::move(record));
+}
+
+void HostImpl::grant(CallId call, std::uint32_t items) {
+  Effects& effects = effects_of_thread();
+  {
+    const os::MutexLock lock(mutex_);
+    CallRecord* record = find(call);
+    if (record == nullptr || !record->streaming || items == 0) return;
+    if (record->worker == nullptr || record->worker->running != call) {
+      record->early_credit += items;  // sent behind the call
+      return;
+    }
+    std::string frame;
+    wire::append_credit(frame, call.value, items);
+    record->worker->channel.push(std::move(frame));
+    effects.flush.push_back(record->worker);
+  }
+  perform(effects);
+}
+
+bool HostImpl::cancel(CallId call) {
+  Effects& effects = effects_of_thread();
+  {
+    const os::MutexLock lock(mutex_);
+    if (find(call) == nullptr) return false;
+    step(core::CallCancelled{call}, nullptr, effects);
+    settle(effects);
+  }
+  perform(effects);
+  return true;
+}
+
+std::string HostImpl::encode(const CallRecord& record, const core::Dispatch& dispatch) const {
+  wire::CallMessage message;
+  message.call = record.id.value;
+  message.deadline_ns = dispatch.deadline.time_since_epoch().count();
+  message.attempt = dispatch.attempt;
+  message.stream = record.streaming;
+  message.function = record.call.function;
+  message.trace = record.call.traceparent;
+  if (dispatch.session) {
+    message.session = dispatch.session->id;
+    message.birth = dispatch.session->birth;
+    message.epoch = dispatch.session->epoch;
+    message.opens = dispatch.session->opens;
+  }
+  message.payload = record.large_payload ? *record.large_payload : record.call.payload;
+  std::string frame;
+  frame.reserve(256 + (record.large_payload ? 0 : message.payload.size()));
+  // The core admits no name of more than 256 bytes, and no payload beyond payload_max.
+  CHECK(wire::append_call_head(frame, message));
+  if (!record.large_payload) frame.append(message.payload);
+  return frame;
+}
+
+}  // namespace keelback::host

@@ -1,0 +1,247 @@
+// The host's insides; private to host*.cpp.
+//
+// Threads. One loop thread runs the Asio loop: processes, logs, timers, the asynchronous calls'
+// sockets. Any thread may block in call() and does its own worker's I/O meanwhile. Both meet in
+// mutex_, which holds the core, the call table and who reads which socket.
+//
+//   1  Under the lock the core is asked and its actions are booked (apply): no system call that may
+//      block, no callback. Frames are pushed to their channel here, so they leave in the core's
+//      order.
+//   2  After the lock the thread performs what it booked (perform): flushes channels, wakes
+//   callers,
+//      arms the nested epoll. Any thread may do this for any channel.
+//   3  What only the loop may do waits in the inbox, in the core's order: starts, kills,
+//   completions.
+//
+// Reading (Reader in worker_process.h): a dispatched call's socket is read by its blocked caller,
+// else by the loop. The reading is given up only by its owner, when the answer or the end has come;
+// WorkerExited is handed in only when no caller reads. So nobody ever takes a socket away from a
+// thread in recv: whoever must wake it (a death, an outcome before the answer) shuts the reading
+// down and lets it find the end.
+//
+// A caller's record lies on its stack. Its word is the last thing that others touch, under the
+// lock; after it they know the address only.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "core/pool.h"
+#include "host/host.h"
+#include "host/launcher.h"
+#include "host/worker_process.h"
+#include "os/epoll.h"
+#include "os/mutex.h"
+
+namespace keelback::host {
+
+// A call in flight, as the host knows it.
+struct CallRecord {
+  static constexpr std::uint32_t kRead = 1;  // `reading` is yours: receive
+  static constexpr std::uint32_t kDone = 2;  // `outcome` is there
+
+  CallRecord(CallId call_id, Call&& asked) : id(call_id), call(std::move(asked)) {}
+
+  const CallId id;
+  Call call;  // its payload is in large_payload, if that is set
+  std::shared_ptr<const std::string> large_payload;  // shared with the channel that sends it
+  bool blocking = false;
+  bool streaming = false;
+  OnItem item;
+  OnOutcome done;
+
+  // Under the host's lock, until kDone.
+  std::shared_ptr<WorkerProcess> worker;   // has it now, or had it last
+  std::shared_ptr<WorkerProcess> reading;  // a blocked caller reads this one
+  std::string result;
+  std::optional<PythonError> python;
+  bool dump_asked = false;
+  std::size_t dump_from = 0;  // earlier dumps of that worker end here
+  std::string dump_note;      // why there is none
+  std::uint32_t early_credit = 0;
+
+  Outcome outcome;
+  std::atomic<std::uint32_t> word = 0;  // what a blocked caller sleeps on
+};
+
+// What a thread has booked under the lock and performs after it.
+struct Effects {
+  core::Actions actions;  // scratch
+  std::vector<std::shared_ptr<WorkerProcess>> flush;
+  std::vector<std::shared_ptr<WorkerProcess>> arm;
+  std::vector<const std::atomic<std::uint32_t>*> wake;  // addresses only
+  bool poke = false;                                    // the loop has something to do
+};
+
+class HostImpl final : public Driver {
+ public:
+  explicit HostImpl(HostConfig config);
+  ~HostImpl() override;
+  std::expected<void, StartError> start();
+
+  Outcome call(Call call) override;
+  CallId submit(Call call, OnOutcome done) override;
+  CallId stream(Call call, OnItem item, OnOutcome done) override;
+  void grant(CallId call, std::uint32_t items) override;
+  bool cancel(CallId call) override;
+  PoolInfo info() override;
+  std::vector<WorkerInfo> workers() override;
+  core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
+  bool end_session(std::string_view session) override;
+  Application application() override;
+  std::vector<QuarantineEntry> quarantine() override;
+  bool release(std::uint64_t fingerprint) override;
+  void configure(const Settings& settings) override;
+  bool recycle(std::uint32_t slot) override;
+  void reload(std::move_only_function<void(std::string error)> done) override;
+  void drain(Duration limit, std::move_only_function<void()> done) override;
+  boost::asio::io_context& loop() override { return loop_; }
+  Time now() const override { return Time{std::chrono::steady_clock::now().time_since_epoch()}; }
+
+ private:
+  using WorkerPtr = std::shared_ptr<WorkerProcess>;
+  struct Completion {
+    std::unique_ptr<CallRecord> record;
+  };
+  struct Item {
+    CallRecord* record;  // its Completion comes later in the inbox
+    std::string bytes;
+  };
+  struct Drained {  // the socket has been read to its end
+    WorkerPtr worker;
+    std::string violation;
+  };
+  struct Blocked {  // its channel holds frames that the socket did not take
+    WorkerPtr worker;
+  };
+  struct Hello {  // a worker's, with its JSON
+    WorkerPtr worker;
+    std::string json;
+  };
+  struct Ready {
+    WorkerPtr worker;
+  };
+  using InboxItem = std::variant<core::Action, Completion, Item, Drained, Blocked, Hello, Ready>;
+
+  void stop_workers();
+  void end_remaining_calls();
+
+  // ---- host_calls.cpp: the callers' side
+  void prepare(CallRecord& record);
+  CallId enter(std::unique_ptr<CallRecord> record);
+  void begin(CallRecord& record, Effects& effects) REQUIRES(mutex_);
+  void await(CallRecord& record);
+  void read_as_caller(CallRecord& record);
+  std::string encode(const CallRecord& record, const core::Dispatch& dispatch) const;
+
+  // ---- host_core.cpp: the core under its lock, and what follows from it
+  void step(const core::Event& event, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void apply(core::Action& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void dispatch(const core::Dispatch& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void resolve(core::Resolve& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void replay(const core::ReplayOutcome& action, CallRecord* self, Effects& effects)
+      REQUIRES(mutex_);
+  void complete(CallRecord& record, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void for_loop(InboxItem item, Effects& effects) REQUIRES(mutex_);
+  void take(WorkerProcess& worker, WorkerMessage& message, CallRecord* self, Effects& effects)
+      REQUIRES(mutex_);
+  bool take_answer(WorkerProcess& worker, WorkerMessage& message, CallRecord* self,
+                   Effects& effects) REQUIRES(mutex_);
+  bool take_start(const WorkerPtr& worker, WorkerMessage& message, Effects& effects)
+      REQUIRES(mutex_);
+  // All of a reader's packet; `received` says whether the end came with it.
+  void take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& messages,
+                Channel::Received received, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void release_reading(WorkerProcess& worker, CallRecord* self) REQUIRES(mutex_);
+  void settle(Effects& effects) REQUIRES(mutex_);  // last under the lock: the timer
+  void perform(Effects& effects) EXCLUDES(mutex_);
+  void feed(const core::Event& event) EXCLUDES(mutex_);
+  void announce(const std::string& hello_json) EXCLUDES(mutex_);
+  WorkerPtr find(WorkerId id) REQUIRES(mutex_);
+  CallRecord* find(CallId id) REQUIRES(mutex_);
+
+  // ---- host_loop.cpp: the loop thread
+  bool on_loop_thread() const { return std::this_thread::get_id() == loop_thread_.get_id(); }
+  void empty_inbox();
+  void perform_on_loop(core::Action& action);
+  void arm_timer();
+  void sockets_ready();
+  void read_as_loop(const WorkerPtr& worker);
+  void arm(WorkerProcess& worker, bool read, bool write);
+  void flush_as_loop(const WorkerPtr& worker);
+  void climb(const core::Action& rung, WorkerId id, CallId call);
+  void log(core::Notice::Level level, const std::string& text);
+
+  // ---- host_workers.cpp: the loop thread; the life of worker processes
+  void start_worker(WorkerId id, bool probe);
+  void process_said(Hello& hello);
+  void process_said(const Ready& ready);
+  void launched(const WorkerPtr& worker, LaunchAnswer answer);
+  void never_started(const WorkerPtr& worker, const StartFailure& failure);
+  void process_started(const WorkerPtr& worker, const Launched& process);
+  void kill_worker(const WorkerPtr& worker);
+  void read_log(WorkerProcess& worker);
+  void process_dead(const WorkerPtr& worker);
+  void finish_death(const WorkerPtr& worker);
+  Death describe_death(WorkerProcess& worker);
+  void kill_if_it_lives(const WorkerPtr& worker);
+  void reading_ended(const WorkerPtr& worker, const std::string& violation);
+  void close_worker(const WorkerPtr& worker);
+  void probe_ended(const std::string& error);
+  void sample_memory();
+  void schedule_sampling();
+
+  HostConfig config_;
+  std::shared_ptr<spdlog::logger> logger_;
+  boost::asio::io_context loop_{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
+      loop_.get_executor()};
+
+  os::Mutex mutex_;
+  core::Pool pool_ GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, CallRecord*> calls_ GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, Outcome> retained_ GUARDED_BY(mutex_);  // for replays
+  std::unordered_map<WorkerId, WorkerPtr> workers_ GUARDED_BY(mutex_);
+  std::vector<InboxItem> inbox_ GUARDED_BY(mutex_);
+  bool poked_ GUARDED_BY(mutex_) = false;
+  bool timer_wanted_ GUARDED_BY(mutex_) = false;
+  Time timer_at_ GUARDED_BY(mutex_) = Time::max();
+  Application application_ GUARDED_BY(mutex_);
+  StartPath path_ GUARDED_BY(mutex_);
+  std::uint32_t frame_bytes_max_ GUARDED_BY(mutex_);
+  std::uint64_t payload_max_ GUARDED_BY(mutex_);
+
+  std::atomic<std::uint64_t> last_call_ = 0;
+  os::Epoll epoll_;  // of worker sockets; see arm()
+
+  // ---- loop thread
+  std::unique_ptr<Launcher> launcher_;
+  std::unique_ptr<FdWatch> epoll_watch_;
+  boost::asio::steady_timer timer_{loop_};
+  boost::asio::steady_timer sampling_timer_{loop_};
+  std::vector<std::move_only_function<void()>> on_drained_;
+  bool drained_ = false;
+  std::uint32_t probes_ = 0;
+  WorkerPtr probe_;
+  std::string probe_hello_;
+  std::move_only_function<void(std::string)> reload_done_;
+  bool stopping_ = false;
+  Settings settings_;
+  std::atomic<std::uint32_t> workers_gone_ = 0;  // 1: the destructor may go on
+
+  std::thread loop_thread_;
+};
+
+// The calling thread's own, kept for its capacity.
+Effects& effects_of_thread();
+
+}  // namespace keelback::host

@@ -1,0 +1,111 @@
+// The pure pieces of the host.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "host/environment.h"
+#include "host/fingerprint.h"
+#include "host/hello.h"
+#include "host/log_lines.h"
+
+namespace keelback::host {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr Time at(Duration since_start) { return Time{since_start}; }
+
+TEST(LogLines, JoinsPiecesAndCutsWhatIsTooLong) {
+  LogLines lines;
+  std::vector<std::string> out;
+  lines.feed(at(0s), "one\ntw", out);
+  lines.feed(at(0s), "o\n\nlast", out);
+  EXPECT_EQ(out, (std::vector<std::string>{"one", "two", ""}));
+  lines.finish(at(0s), out);
+  EXPECT_EQ(out.back(), "last");
+  EXPECT_EQ(lines.tail(), "one\ntwo\n\nlast\n");
+  out.clear();
+  lines.feed(at(1s), std::string(LogLines::kLineBytes + 1, 'x') + "\n", out);
+  ASSERT_EQ(out.size(), 2U);
+  EXPECT_EQ(out[0].size(), LogLines::kLineBytes);
+  EXPECT_EQ(out[1], "x");
+}
+
+// Goal: a flood costs memory and log lines up to a limit, and is counted; the last words are kept.
+TEST(LogLines, AFloodIsBoundedCountedAndItsEndKept) {
+  LogLines lines;
+  std::vector<std::string> out;
+  for (int i = 0; i < 10'000; ++i) lines.feed(at(0s), "line " + std::to_string(i) + "\n", out);
+  EXPECT_EQ(out.size(), LogLines::kBurst);
+  EXPECT_EQ(lines.dropped(), 10'000 - LogLines::kBurst);
+  EXPECT_LE(lines.tail().size(), LogLines::kTailBytes);
+  EXPECT_TRUE(lines.tail().ends_with("line 9999\n"));
+  EXPECT_EQ(std::ranges::count(lines.tail(), '\n'), LogLines::kTailLines);
+  out.clear();
+  for (int i = 0; i < 1000; ++i) lines.feed(at(1s), "later\n", out);
+  EXPECT_EQ(out.size(), LogLines::kLinesPerSecond);
+}
+
+TEST(Hello, NamesTheFunctionsAndRefusesWhatIsNone) {
+  const auto functions = functions_of_hello(
+      R"({"functions":[{"name":"f","timeout":1.5,"idempotent":true,"max_workers":2,"new":1},
+          {"name":"g","stream":true,"timeout":null}]})");
+  ASSERT_TRUE(functions);
+  ASSERT_EQ(functions->size(), 2U);
+  EXPECT_EQ((*functions)[0].name, "f");
+  EXPECT_TRUE((*functions)[0].idempotent);
+  EXPECT_EQ((*functions)[0].timeout, 1500ms);
+  EXPECT_EQ((*functions)[0].max_workers, 2U);
+  EXPECT_TRUE((*functions)[1].stream);
+  EXPECT_FALSE((*functions)[1].timeout);
+  for (const char* bad : {"", "[]", "{}", R"({"functions":3})", R"({"functions":[{}]})",
+                          R"({"functions":[3]})", "\xff"}) {
+    EXPECT_FALSE(functions_of_hello(bad)) << bad;
+  }
+  EXPECT_FALSE((*functions_of_hello(R"({"functions":[{"name":"f","timeout":1e300}]})"))[0].timeout);
+}
+
+TEST(Hello, AnErrorThatIsNoJsonIsShownAsItIs) {
+  const PythonError error = python_error_of(R"({"type":"E","message":"m","traceback":"t"})");
+  EXPECT_EQ(error.type, "E");
+  EXPECT_EQ(error.message, "m");
+  EXPECT_EQ(error.traceback, "t");
+  EXPECT_EQ(python_error_of("not json").message, "not json");
+}
+
+TEST(Environment, PutsOursOverTheProgramsAndKeepsItsPythonPath) {
+  const auto entries = worker_environment({"A=1", "PYTHONPATH=/theirs", "KEELBACK_OWNER=old"},
+                                          {"A=2", "B=3"}, "/ours", "1.2.3");
+  const auto has = [&](std::string_view entry) { return std::ranges::count(entries, entry) == 1; };
+  EXPECT_TRUE(has("A=2"));
+  EXPECT_TRUE(has("B=3"));
+  EXPECT_TRUE(has("PYTHONPATH=/ours:/theirs"));
+  EXPECT_TRUE(has("KEELBACK_OWNER=1.2.3"));
+  EXPECT_EQ(entries.size(), 4U);
+}
+
+TEST(Environment, JustBeforeSortsBetweenAnIdAndAllSmallerOnes) {
+  for (const std::string& id : {std::string("b"), std::string("ab"), std::string("a\0", 2)}) {
+    EXPECT_LT(just_before(id), id) << id;
+  }
+  EXPECT_GT(just_before("b"), "azzz");
+  EXPECT_GT(just_before("b"), "a\xff\xff");
+  EXPECT_EQ(just_before(std::string("a\0", 2)), "a");
+}
+
+TEST(Environment, LargerResultsThanAllowedAreStillReceivedUpToALimit) {
+  EXPECT_GT(frame_bytes_for(0), 1U << 20);
+  EXPECT_GE(frame_bytes_for(16 << 20), 32U << 20);
+  EXPECT_EQ(frame_bytes_for(UINT64_MAX / 4), UINT32_MAX);
+}
+
+TEST(Fingerprint, TellsFieldsAndBytesApart) {
+  const auto base = fingerprint("f", "s", "payload");
+  EXPECT_EQ(base, fingerprint("f", "s", "payload"));
+  EXPECT_NE(base, fingerprint("fs", "", "payload"));
+  EXPECT_NE(base, fingerprint("f", "s", "payloae"));
+  EXPECT_NE(fingerprint("f", "", std::string(8, '\0')), fingerprint("f", "", std::string(9, '\0')));
+  EXPECT_NE(fingerprint("f", "", "12345678a"), fingerprint("f", "", "12345678b"));
+}
+
+}  // namespace
+}  // namespace keelback::host

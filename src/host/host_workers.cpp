@@ -1,0 +1,392 @@
+// The life of worker processes, on the loop thread: start, first words, log, death.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "base/check.h"
+#include "host/hello.h"
+#include "host/host_impl.h"
+
+namespace keelback::host {
+namespace {
+
+using Step = WorkerProcess::Step;
+
+// What a pipe holds at most: the last of a dead worker's words.
+constexpr std::size_t kLogPerTurn = 64 << 10;
+constexpr auto kSamplingPeriod = std::chrono::seconds(1);
+// From the end of its socket to the end of a process.
+constexpr auto kTimeToDie = std::chrono::milliseconds(50);
+
+// The step that a worker is in, by what it has said last; `forked`: its process is there.
+std::string step_name(Step said, bool forked) {
+  switch (said) {
+    case Step::kFork:
+      return forked ? "connect" : "fork";
+    case Step::kConnect:
+      return "hello";
+    case Step::kHello:
+    case Step::kReady:
+      break;
+  }
+  return "setup";
+}
+
+}  // namespace
+
+// ---- start
+
+void HostImpl::start_worker(WorkerId id, bool probe) {
+  std::uint32_t frame_bytes_max = 0;
+  {
+    const os::MutexLock lock(mutex_);
+    frame_bytes_max = frame_bytes_max_;
+  }
+  auto made = make_worker(id, frame_bytes_max);
+  if (made) {
+    if (auto added =
+            epoll_.add(made->worker->channel.fd(), std::uint64_t{id.slot} << 32 | id.generation);
+        !added) {
+      made = std::unexpected(added.error());
+    }
+  }
+  if (!made) {
+    const std::string detail = "no descriptors for the worker: " + made.error().message();
+    if (probe) return probe_ended(detail);
+    Death death{.cause = "start_failed", .step = "fork", .detail = detail};
+    return feed(core::WorkerExited{id, std::move(death), {}});
+  }
+  const WorkerPtr worker = made->worker;
+  worker->probe = probe;
+  worker->oom_kills_at_start = os::oom_kills();
+  worker->log_watch = std::make_unique<FdWatch>(
+      loop_, worker->log.get(), [this, worker = worker.get()] { read_log(*worker); });
+  worker->control =
+      std::make_unique<PacketLink>(loop_, std::move(made->control), [](std::string_view) {}, [] {});
+  {
+    const os::MutexLock lock(mutex_);
+    workers_[id] = worker;
+    worker->marks.set_result_max(payload_max_);
+    worker->reader = Reader::kLoop;
+  }
+  arm(*worker, true, false);
+  auto answered = [this, worker](LaunchAnswer answer) { launched(worker, std::move(answer)); };
+  if (probe) {
+    probe_ = worker;
+    launcher_->launch_probe(id, std::move(made->ends), std::move(answered));
+  } else {
+    launcher_->launch(id, std::move(made->ends), std::move(answered));
+  }
+}
+
+void HostImpl::launched(const WorkerPtr& worker, LaunchAnswer answer) {
+  if (const auto* process = std::get_if<Launched>(&answer))
+    return process_started(worker, *process);
+  if (std::holds_alternative<ComeAgain>(answer) && !worker->kill_wanted) {
+    close_worker(worker);
+    return start_worker(worker->id, worker->probe);
+  }
+  if (const auto* failure = std::get_if<StartFailure>(&answer)) {
+    return never_started(worker, *failure);
+  }
+  never_started(worker, {"fork", "it was to be killed before it was started", ""});
+}
+
+void HostImpl::never_started(const WorkerPtr& worker, const StartFailure& failure) {
+  close_worker(worker);
+  if (worker->probe) return probe_ended(failure.detail);
+  Death death{.cause = "start_failed",
+              .step = failure.step,
+              .detail = failure.detail,
+              .stderr_tail = failure.stderr_tail};
+  feed(core::WorkerExited{worker->id, std::move(death), {}});
+}
+
+void HostImpl::process_started(const WorkerPtr& worker, const Launched& process) {
+  // Its parent reaps on order only, so the number cannot have been reused.
+  auto pidfd = os::Pidfd::open(process.pid);
+  if (!pidfd) {
+    ::kill(process.pid, SIGKILL);
+    launcher_->reap(process);
+    return never_started(worker, {"fork", "no pidfd: " + pidfd.error().message(), ""});
+  }
+  worker->pid = process.pid;
+  worker->zygote = process.zygote;
+  worker->pidfd = std::move(*pidfd);
+  worker->death_watch = std::make_unique<FdWatch>(
+      loop_, worker->pidfd.get(),
+      [this, weak = std::weak_ptr<WorkerProcess>(worker)] { process_dead(weak.lock()); });
+  if (worker->kill_wanted) return kill_worker(worker);
+  if (worker->ready_said) process_said(Ready{worker});
+}
+
+void HostImpl::process_said(Hello& hello) {
+  if (hello.worker->probe) {
+    probe_hello_ = std::move(hello.json);
+    return;
+  }
+  bool known = false;
+  {
+    const os::MutexLock lock(mutex_);
+    // A zygote has said it for all its workers.
+    known = application_.known && path_.mode == "zygote";
+  }
+  if (!known) announce(hello.json);
+}
+
+void HostImpl::process_said(const Ready& ready) {
+  WorkerProcess& worker = *ready.worker;
+  if (worker.finished) return;
+  worker.ready_said = true;
+  if (worker.pid == 0) return;  // process_started() comes back here
+  if (worker.probe) {
+    launcher_->commit_reload();
+    announce(probe_hello_);
+    feed(core::ReloadRequested{});
+    kill_worker(ready.worker);
+    return probe_ended("");
+  }
+  if (settings_.workers.max_rss.count > 0) {
+    if (const auto memory = os::read_memory_use(worker.pid)) {
+      worker.own_bytes_at_ready = memory->own;
+    }
+  }
+  feed(core::WorkerReady{worker.id});
+}
+
+void HostImpl::probe_ended(const std::string& error) {
+  probe_.reset();
+  if (!error.empty()) launcher_->abort_reload();
+  if (auto done = std::exchange(reload_done_, nullptr)) done(error);
+}
+
+// ---- log
+
+void HostImpl::read_log(WorkerProcess& worker) {
+  std::string piece(kLogPerTurn, '\0');
+  const auto got = os::read_some(worker.log.get(), piece.data(), piece.size());
+  std::vector<std::string> lines;
+  if (got && *got > 0) {
+    worker.lines.feed(now(), std::string_view(piece).substr(0, *got), lines);
+  } else if (got || got.error().value() != EAGAIN) {
+    worker.lines.finish(now(), lines);
+    worker.log_watch->stop();
+  }
+  worker.log_dropped_lines = worker.lines.dropped();
+  for (const std::string& line : lines) logger_->info("[{}] {}", to_string(worker.id), line);
+}
+
+// ---- death
+
+void HostImpl::kill_worker(const WorkerPtr& worker) {
+  worker->kill_wanted = true;
+  if (worker->dead) return;
+  if (worker->pid == 0) {
+    if (launcher_->cancel(worker->id)) {
+      never_started(worker, {"hello", "the application was not imported in time", ""});
+    }
+    return;  // else launched() will come back here
+  }
+  // Whoever has left the group is found now, while its parents still stand.
+  const auto descendants = os::descendants_of(worker->pid);
+  static_cast<void>(os::kill_group(worker->pid));  // ESRCH: it did not get to be a leader
+  static_cast<void>(worker->pidfd.send_signal(SIGKILL));
+  for (pid_t pid : descendants) ::kill(pid, SIGKILL);
+}
+
+void HostImpl::reading_ended(const WorkerPtr& worker, const std::string& violation) {
+  if (worker->finished) return;
+  if (!violation.empty()) {
+    if (worker->fault.empty()) worker->fault = "protocol: " + violation;
+    kill_worker(worker);
+  }
+  if (worker->dead) return finish_death(worker);
+  if (violation.empty()) kill_if_it_lives(worker);
+}
+
+// A dying process closes its socket a moment before its pidfd tells of the death. One that does not
+// die is of no use without a socket, unless it is on its way out on our order.
+void HostImpl::kill_if_it_lives(const WorkerPtr& worker) {
+  auto timer = std::make_shared<boost::asio::steady_timer>(loop_, kTimeToDie);
+  timer->async_wait([this, worker, timer](const boost::system::error_code& error) {
+    if (error || worker->dead || worker->finished) return;
+    const auto stat = os::read_stat(worker->pid);
+    if (stat && stat->exiting) return kill_if_it_lives(worker);
+    {
+      const os::MutexLock lock(mutex_);
+      if (worker->stop_wanted) return;
+    }
+    if (worker->fault.empty()) worker->fault = "it closed its socket";
+    kill_worker(worker);
+  });
+}
+
+void HostImpl::process_dead(const WorkerPtr& worker) {
+  if (worker == nullptr || worker->dead) return;
+  worker->dead = true;
+  worker->death_watch->stop();
+  // What it has written stays readable; a grandchild that holds the other end can add nothing.
+  worker->channel.shutdown_reading();
+  {
+    const os::MutexLock lock(mutex_);
+    if (worker->reader == Reader::kCaller) return;  // it finds the end: reading_ended()
+    worker->reader = Reader::kLoop;
+  }
+  finish_death(worker);
+}
+
+// Hands in everything the worker wrote, then its death.
+void HostImpl::finish_death(const WorkerPtr& worker) {
+  if (worker->finished) return;
+  Effects& effects = effects_of_thread();
+  std::vector<WorkerMessage> messages;
+  for (bool more = true; more;) {
+    messages.clear();
+    Channel::Received received = Channel::Received::kEnd;
+    {
+      const os::MutexLock lock(mutex_);
+      if (worker->reader == Reader::kCaller) return;  // it was given a call meanwhile
+      if (worker->drained) break;
+      worker->reader = Reader::kLoop;
+    }
+    received = worker->channel.receive(os::Wait::kNo, messages);
+    more = received == Channel::Received::kSome;
+    if (received == Channel::Received::kViolation) {
+      if (worker->fault.empty()) worker->fault = "protocol: " + worker->channel.violation();
+      received = Channel::Received::kSome;
+    }
+    if (messages.empty()) continue;
+    {
+      const os::MutexLock lock(mutex_);
+      take_all(worker, messages, Channel::Received::kSome, nullptr, effects);
+      settle(effects);
+    }
+    perform(effects);
+  }
+  // Only now does the zombie go: its number, its group and its status were safe until here.
+  Death death = describe_death(*worker);
+  const CallId started{worker->marks.started()};
+  {
+    const os::MutexLock lock(mutex_);
+    if (worker->reader == Reader::kCaller) return;  // reading_ended() comes
+    workers_.erase(worker->id);
+    worker->finished = true;
+    worker->reader = Reader::kNobody;
+    if (!worker->probe)
+      step(core::WorkerExited{worker->id, std::move(death), started}, nullptr, effects);
+    settle(effects);
+  }
+  perform(effects);
+  close_worker(worker);
+  if (worker == probe_) {
+    probe_ended(fmt::format("a worker with the new code failed: {}\n{}", worker->start_error,
+                            worker->traceback));
+  }
+}
+
+Death HostImpl::describe_death(WorkerProcess& worker) {
+  if (worker.death) return *worker.death;
+  read_log(worker);
+  const auto stat = os::read_stat(worker.pid);
+  static_cast<void>(os::kill_group(worker.pid));
+  launcher_->kill_left_behind(worker.id);
+  launcher_->reap({worker.pid, worker.zygote});
+
+  Death death;
+  death.stderr_tail = worker.lines.tail();
+  const bool known = stat && (stat->state == 'Z' || stat->state == 'X');
+  if (known && WIFSIGNALED(stat->exit_status)) death.signal = WTERMSIG(stat->exit_status);
+  if (known && WIFEXITED(stat->exit_status)) death.exit_code = WEXITSTATUS(stat->exit_status);
+  const bool foreign_kill = death.signal == SIGKILL && !worker.kill_wanted;
+  if (worker.said != Step::kReady) {
+    death.cause = "start_failed";
+    death.step = worker.start_step.empty() ? step_name(worker.said, true) : worker.start_step;
+    if (death.stderr_tail.find(worker.traceback) == std::string::npos) {
+      death.stderr_tail += worker.traceback;
+    }
+  } else if (!known) {
+    death.cause = "unknown";
+  } else if (worker.kill_wanted && death.signal == SIGKILL) {
+    death.cause = "killed";
+  } else if (death.signal) {
+    const auto oom_kills = foreign_kill ? os::oom_kills() : std::nullopt;
+    const bool proved =
+        oom_kills && worker.oom_kills_at_start && *oom_kills > *worker.oom_kills_at_start;
+    death.cause = proved ? "oom" : "signal";
+    death.oom_suspected = foreign_kill;
+  } else {
+    death.cause = "exit";
+  }
+  death.detail = worker.fault;
+  if (death.detail.empty()) death.detail = worker.start_error;
+  if (death.detail.empty() && death.signal) {
+    death.detail = fmt::format("it was ended by signal {}", *death.signal);
+  } else if (death.detail.empty() && death.exit_code) {
+    death.detail = fmt::format("it exited with code {}", *death.exit_code);
+  }
+  worker.death = death;
+  return death;
+}
+
+// ---- memory
+
+// Workers whose private memory has grown by more than workers.max_rss since they were ready are
+// replaced. Looked at between calls only: what a call uses while it runs is its own affair.
+void HostImpl::sample_memory() {
+  const std::uint64_t growth_max = settings_.workers.max_rss.count;
+  if (growth_max == 0) return;
+  std::vector<WorkerPtr> idle;
+  {
+    const os::MutexLock lock(mutex_);
+    for (const auto& [id, worker] : workers_) {
+      if (!worker->running && worker->said == Step::kReady && !worker->probe) {
+        idle.push_back(worker);
+      }
+    }
+  }
+  for (const WorkerPtr& worker : idle) {
+    const auto memory = os::read_memory_use(worker->pid);
+    if (!memory || worker->own_bytes_at_ready == 0 || worker->recycle_asked) continue;
+    if (memory->own < worker->own_bytes_at_ready + growth_max) continue;
+    worker->recycle_asked = true;
+    logger_->info("worker {} is replaced: its private memory grew by {} bytes",
+                  to_string(worker->id), memory->own - worker->own_bytes_at_ready);
+    feed(core::RecycleRequested{worker->id.slot});
+  }
+}
+
+void HostImpl::schedule_sampling() {
+  sampling_timer_.expires_after(kSamplingPeriod);
+  sampling_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    sample_memory();
+    schedule_sampling();
+  });
+}
+
+// What belongs to the loop goes now; the channel stays as long as somebody holds the worker.
+void HostImpl::close_worker(const WorkerPtr& worker) {
+  epoll_.remove(worker->channel.fd());
+  {
+    const os::MutexLock lock(mutex_);
+    const auto found = workers_.find(worker->id);
+    if (found != workers_.end() && found->second == worker) workers_.erase(found);
+    if (stopping_ && workers_.empty()) {
+      workers_gone_ = 1;
+      os::futex_wake(&workers_gone_);
+    }
+  }
+  // Not from within the handlers of what is destroyed here.
+  boost::asio::post(loop_, [worker] {
+    worker->log_watch.reset();
+    worker->death_watch.reset();
+    worker->control.reset();
+    worker->log.reset();
+    worker->pidfd.reset();
+  });
+}
+
+}  // namespace keelback::host

@@ -1,0 +1,371 @@
+#include "host/launcher.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+namespace keelback::host {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A zygote that dies again and again is brought back after 0, 100, 200, … ms, at most this much.
+constexpr Duration kRestartPauseMax = 10s;
+// One that lived this long begins anew with no pause.
+constexpr Duration kGoodLife = 10s;
+
+std::string describe(const Unsafe& why) {
+  std::string text = fmt::format("not safe to fork: {}", why.what);
+  if (!why.module.empty()) text += fmt::format(" from module {}", why.module);
+  if (!why.detail.empty()) text += fmt::format(" ({})", why.detail);
+  return text;
+}
+
+}  // namespace
+
+Launcher::Launcher(boost::asio::io_context& loop, Program program, const Settings& settings,
+                   Handlers handlers)
+    : loop_(loop),
+      program_(std::move(program)),
+      settings_(settings),
+      handlers_(std::move(handlers)),
+      restart_timer_(loop),
+      import_timer_(loop) {}
+
+Launcher::~Launcher() { stop(1000ms); }
+
+os::Result<void> Launcher::start() {
+  auto lifeline = os::make_pipe();
+  if (!lifeline) return std::unexpected(lifeline.error());
+  lifeline_read_ = std::move(lifeline->read);
+  lifeline_write_ = std::move(lifeline->write);
+  if (auto started = start_guard(); !started) return started;
+  handlers_.mode(exec_mode());
+  if (exec_mode()) {
+    set_path("up", "");
+  } else {
+    start_zygote();
+  }
+  return {};
+}
+
+os::Result<void> Launcher::start_guard() {
+  auto guard = GuardClient::start(loop_, program_.guard, [this] { guard_died(); });
+  if (!guard) return std::unexpected(guard.error());
+  guard_ = std::move(*guard);
+  return {};
+}
+
+bool Launcher::zygote_possible() const {
+  return program_.backend == Backend::kPython && settings_.workers.zygote != ZygoteMode::kOff;
+}
+
+void Launcher::set_path(std::string state, std::string reason) {
+  path_.mode = program_.backend == Backend::kFake ? "fake" : exec_mode() ? "exec" : "zygote";
+  path_.state = std::move(state);
+  path_.reason = std::move(reason);
+  path_.zygote_pid = zygote_ ? zygote_->pid() : 0;
+  handlers_.path(path_);
+}
+
+// ---- programs
+
+SpawnSpec Launcher::zygote_spec() const {
+  SpawnSpec spec;
+  spec.argv = {settings_.workers.python, "-m", "keelback.zygote", "--app", program_.app};
+  if (!program_.expose.empty()) {
+    spec.argv.push_back("--expose");
+    spec.argv.push_back(fmt::format("{}", fmt::join(program_.expose, ",")));
+  }
+  spec.environment = program_.environment;
+  spec.directory = program_.directory;
+  return spec;
+}
+
+SpawnSpec Launcher::worker_spec(WorkerId worker) const {
+  SpawnSpec spec = zygote_spec();
+  if (program_.backend == Backend::kFake) {
+    spec.argv = {program_.fake_worker, "--app", program_.app};
+  } else {
+    spec.argv[2] = "keelback.worker";
+  }
+  spec.argv.push_back("--worker");
+  spec.argv.push_back(to_string(worker));
+  spec.environment.push_back("KEELBACK_WORKER=" + to_string(worker));
+  spec.numbers = {0, 1, 2, 3, 4, 5, 6};
+  return spec;
+}
+
+// ---- starting workers
+
+void Launcher::launch(WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  if (exec_mode()) return exec(worker, std::move(ends), std::move(done));
+  if (zygote_ && zygote_->state() == ZygoteClient::State::kUp) {
+    return fork(*zygote_, worker, std::move(ends), std::move(done));
+  }
+  waiting_.push_back({worker, std::move(ends), std::move(done)});
+  if (!zygote_ && restart_timer_.expiry() <= std::chrono::steady_clock::now()) start_zygote();
+}
+
+bool Launcher::cancel(WorkerId worker) {
+  const auto found = std::ranges::find(waiting_, worker, &Waiting::worker);
+  if (found == waiting_.end()) return false;
+  waiting_.erase(found);
+  return true;
+}
+
+void Launcher::fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  zygote.fork(worker, std::move(ends),
+              [this, number = zygote.number(), done = std::move(done)](ForkAnswer forked) mutable {
+                answer(done, number, std::move(forked));
+              });
+}
+
+void Launcher::answer(OnLaunched& done, std::uint64_t zygote, ForkAnswer forked) {
+  if (const auto* pid = std::get_if<pid_t>(&forked)) {
+    if (guard_) guard_->watch(*pid);
+    return done(Launched{*pid, zygote});
+  }
+  if (const auto* unsafe = std::get_if<Unsafe>(&forked)) {
+    if (settings_.workers.zygote == ZygoteMode::kForce) {
+      return done(StartFailure{"fork", describe(*unsafe), ""});
+    }
+    fall_back(*unsafe);
+    return done(ComeAgain{});
+  }
+  done(std::get<StartFailure>(std::move(forked)));
+}
+
+void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  auto null = os::open_null();
+  auto log_copy = os::duplicate(ends.log.get());
+  auto lifeline = os::duplicate(lifeline_read_.get());
+  if (!null || !log_copy || !lifeline || !guard_) {
+    return boost::asio::post(loop_, [done = std::move(done)]() mutable {
+      done(StartFailure{"fork", "no descriptors for the worker", ""});
+    });
+  }
+  std::vector<os::Fd> fds;
+  fds.push_back(std::move(*null));
+  fds.push_back(std::move(ends.log));
+  fds.push_back(std::move(*log_copy));
+  fds.push_back(std::move(ends.data));
+  fds.push_back(std::move(ends.control));
+  fds.push_back(std::move(ends.marks));
+  fds.push_back(std::move(*lifeline));
+  SpawnSpec spec = worker_spec(worker);
+  const std::string program = spec.argv.front();
+  guard_->spawn(
+      spec, std::move(fds), [program, done = std::move(done)](os::Result<pid_t> pid) mutable {
+        if (pid) return done(Launched{*pid, 0});
+        done(StartFailure{"fork", fmt::format("cannot run {}: {}", program, pid.error().message()),
+                          ""});
+      });
+}
+
+void Launcher::reap(const Launched& process) {
+  for (ZygoteClient* zygote : {zygote_.get(), next_zygote_.get()}) {
+    if (zygote != nullptr && zygote->number() == process.zygote) zygote->reap(process.pid);
+  }
+  if (guard_) guard_->reap(process.pid);
+}
+
+void Launcher::kill_left_behind(WorkerId worker) {
+  if (guard_) guard_->kill_marked("KEELBACK_WORKER=" + to_string(worker));
+}
+
+// ---- the zygote
+
+std::unique_ptr<ZygoteClient> Launcher::make_zygote(bool aside) {
+  auto lifeline = os::duplicate(lifeline_read_.get());
+  const std::uint64_t number = ++zygotes_;
+  ZygoteClient::Handlers handlers;
+  handlers.ready = [this, aside, number](const std::string& hello, double import_s) {
+    ZygoteClient* zygote = aside && next_zygote_ ? next_zygote_.get() : zygote_.get();
+    if (zygote != nullptr && zygote->number() == number) zygote_ready(*zygote, hello, import_s);
+  };
+  handlers.ended = [this, number] { zygote_ended(number); };
+  handlers.notice = [this](const std::string& text) { handlers_.notice(false, text); };
+  handlers.log_line = [this](const std::string& line) { handlers_.log_line(line); };
+  handlers.now = handlers_.now;
+  return std::make_unique<ZygoteClient>(loop_, *guard_, number, zygote_spec(),
+                                        lifeline ? std::move(*lifeline) : os::Fd(),
+                                        std::move(handlers));
+}
+
+void Launcher::start_zygote() {
+  if (stopped_ || !guard_) return;
+  zygote_started_ = handlers_.now();
+  zygote_ = make_zygote(/*aside=*/false);
+  set_path("starting", "");
+  import_timer_.expires_after(settings_.workers.start_timeout);
+  import_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error || !zygote_ || zygote_->state() != ZygoteClient::State::kStarting) return;
+    zygote_->give_up(
+        {"hello", "the application was not imported within workers.start_timeout", ""});
+  });
+}
+
+void Launcher::zygote_ready(ZygoteClient& zygote, const std::string& hello, double import_s) {
+  path_.import_s = import_s;
+  if (&zygote == next_zygote_.get()) {
+    if (auto done = std::exchange(reload_done_, nullptr)) done("");
+    return;
+  }
+  import_timer_.cancel();
+  set_path("up", "");
+  handlers_.hello(hello);
+  for (Waiting& start : std::exchange(waiting_, {})) {
+    fork(zygote, start.worker, std::move(start.ends), std::move(start.done));
+  }
+}
+
+void Launcher::zygote_ended(std::uint64_t number) {
+  if (next_zygote_ && next_zygote_->number() == number) {
+    const StartFailure failure = next_zygote_->failure();
+    bury(std::move(next_zygote_));
+    if (auto done = std::exchange(reload_done_, nullptr)) {
+      done(failure.detail + (failure.stderr_tail.empty() ? "" : "\n" + failure.stderr_tail));
+    }
+    return;
+  }
+  if (!zygote_ || zygote_->number() != number) return;
+  import_timer_.cancel();
+  const bool was_up = zygote_->state() == ZygoteClient::State::kDead;
+  const StartFailure failure = zygote_->failure();
+  bury(std::move(zygote_));
+  if (stopped_ || exec_mode()) return;
+  if (was_up) {
+    set_path("down", "the zygote died; it is being brought back");
+    handlers_.notice(true, path_.reason);
+    restart_later();
+  } else {
+    // The core paces further attempts: the next launch starts a new zygote.
+    set_path("down", failure.detail);
+    fail_waiting(failure);
+  }
+}
+
+void Launcher::restart_later() {
+  const Duration lived = handlers_.now() - zygote_started_;
+  zygote_deaths_ = lived > kGoodLife ? 0 : std::min(zygote_deaths_ + 1, 16U);
+  const Duration pause = zygote_deaths_ <= 1
+                             ? 0ms
+                             : std::min<Duration>(kRestartPauseMax, 50ms * (1U << zygote_deaths_));
+  restart_timer_.expires_after(pause);
+  restart_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error && !zygote_ && !exec_mode()) start_zygote();
+  });
+}
+
+void Launcher::fail_waiting(const StartFailure& failure) {
+  for (Waiting& start : std::exchange(waiting_, {})) start.done(failure);
+}
+
+void Launcher::fall_back(const Unsafe& why) {
+  if (fallen_back_) return;
+  fallen_back_ = true;
+  auto zygote = std::move(zygote_);
+  set_path("fallback", describe(why));
+  handlers_.notice(true, "workers are started by exec: " + path_.reason);
+  handlers_.mode(true);
+  if (zygote) zygote->cancel_forks(why);
+  bury(std::move(zygote));
+  for (Waiting& start : std::exchange(waiting_, {})) {
+    exec(start.worker, std::move(start.ends), std::move(start.done));
+  }
+}
+
+void Launcher::guard_died() {
+  if (stopped_) return;
+  handlers_.notice(true, "the guard died; a new one takes over and the workers are replaced");
+  // Its children have new parents that reap at will, so their zombies may be gone at any time:
+  // nothing of the old tree can be ordered any more.
+  const StartFailure lost{"fork", "the guard died", ""};
+  for (auto* zygote : {&zygote_, &next_zygote_}) {
+    if (*zygote == nullptr) continue;
+    (*zygote)->kill();
+    (*zygote)->cancel_forks(lost);
+    bury(std::move(*zygote));
+  }
+  if (reload_done_) {
+    if (auto done = std::exchange(reload_done_, nullptr)) done("the guard died");
+  }
+  auto old = std::move(guard_);
+  // The clients buried above still refer to it.
+  boost::asio::post(loop_, [old = std::move(old)] {});
+  if (auto started = start_guard(); !started) {
+    handlers_.notice(true, "no new guard: " + started.error().message());
+    return fail_waiting(lost);
+  }
+  if (!exec_mode()) start_zygote();
+  handlers_.guard_lost();
+}
+
+// ---- reload
+
+void Launcher::begin_reload(std::move_only_function<void(std::string error)> done) {
+  if (reload_done_ || next_zygote_) return done("a reload is under way");
+  if (!zygote_possible()) return done("");
+  if (!guard_) return done("there is no guard");
+  reload_done_ = std::move(done);
+  next_zygote_ = make_zygote(/*aside=*/true);
+}
+
+void Launcher::launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  if (!next_zygote_) return exec(worker, std::move(ends), std::move(done));
+  const std::uint64_t number = next_zygote_->number();
+  next_zygote_->fork(worker, std::move(ends),
+                     [this, number, done = std::move(done)](ForkAnswer forked) mutable {
+                       if (const auto* pid = std::get_if<pid_t>(&forked)) {
+                         if (guard_) guard_->watch(*pid);
+                         return done(Launched{*pid, number});
+                       }
+                       if (const auto* unsafe = std::get_if<Unsafe>(&forked)) {
+                         if (settings_.workers.zygote == ZygoteMode::kForce) {
+                           return done(StartFailure{"fork", describe(*unsafe), ""});
+                         }
+                         bury(std::move(next_zygote_));  // the new code is served by exec
+                         return done(ComeAgain{});
+                       }
+                       done(std::get<StartFailure>(std::move(forked)));
+                     });
+}
+
+void Launcher::commit_reload() {
+  if (!zygote_possible()) return;
+  if (auto old = std::move(zygote_)) {
+    old->cancel_forks(StartFailure{"fork", "new code was loaded meanwhile", ""});
+    old->kill();
+    bury(std::move(old));
+  }
+  zygote_ = std::move(next_zygote_);
+  fallen_back_ = zygote_ == nullptr;
+  zygote_started_ = handlers_.now();
+  handlers_.mode(exec_mode());
+  set_path(fallen_back_ ? "fallback" : "up",
+           fallen_back_ ? "the new code is not safe to fork" : "");
+}
+
+void Launcher::abort_reload() {
+  if (next_zygote_) bury(std::move(next_zygote_));
+}
+
+template <typename T>
+void Launcher::bury(std::unique_ptr<T> object) {
+  if (object) boost::asio::post(loop_, [object = std::move(object)] {});
+}
+
+void Launcher::stop(std::chrono::milliseconds limit) {
+  stopped_ = true;
+  restart_timer_.cancel();
+  import_timer_.cancel();
+  next_zygote_.reset();
+  zygote_.reset();
+  if (guard_) guard_->stop(limit);
+}
+
+}  // namespace keelback::host

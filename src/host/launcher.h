@@ -1,0 +1,130 @@
+// How a worker process comes to be: forked by the zygote, or executed by the guard. Owns both, and
+// brings them back when they die. Loop thread only.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "base/settings.h"
+#include "host/driver.h"
+#include "host/guard_client.h"
+#include "host/worker_process.h"
+#include "host/zygote_client.h"
+
+namespace keelback::host {
+
+struct Launched {
+  pid_t pid = 0;
+  std::uint64_t zygote = 0;  // which zygote is its parent; 0: the guard
+};
+// The zygote refused and the application has fallen back to exec: the ends are spent, come again
+// with new ones.
+struct ComeAgain {};
+using LaunchAnswer = std::variant<Launched, ComeAgain, StartFailure>;
+using OnLaunched = std::move_only_function<void(LaunchAnswer)>;
+
+class Launcher {
+ public:
+  struct Program {
+    Backend backend = Backend::kPython;
+    std::string app;
+    std::vector<std::string> expose;
+    std::vector<std::string> environment;  // all of it
+    std::string directory;
+    std::string guard;        // path of keelback-guard
+    std::string fake_worker;  // path of keelback-fakeworker, for Backend::kFake
+  };
+  struct Handlers {
+    std::move_only_function<void(const std::string& hello_json)> hello;  // the zygote's
+    std::move_only_function<void(bool exec)> mode;                       // StartModeChanged
+    std::move_only_function<void(const StartPath&)> path;                // it has changed
+    std::move_only_function<void(const std::string& line)> log_line;     // the zygote printed
+    std::move_only_function<void(bool warn, const std::string& text)> notice;
+    // The guard was killed and there is a new one: workers of the old are no longer guarded.
+    std::move_only_function<void()> guard_lost;
+    std::function<Time()> now;
+  };
+
+  Launcher(boost::asio::io_context& loop, Program program, const Settings& settings,
+           Handlers handlers);
+  ~Launcher();
+
+  // Starts the guard, and the zygote if there is to be one.
+  os::Result<void> start();
+  void configure(const Settings& settings) { settings_ = settings; }
+
+  // `done` is called once, on the loop, also after cancel() answered false.
+  void launch(WorkerId worker, WorkerEnds ends, OnLaunched done);
+  // True: it had not begun, and `done` will not be called.
+  bool cancel(WorkerId worker);
+  // Its status has been read.
+  void reap(const Launched& process);
+  void kill_left_behind(WorkerId worker);
+
+  // A reload: `done` gets an empty string when a second zygote is up (or none is needed), and
+  // launch_probe() starts a worker from it; then commit_reload() or abort_reload().
+  void begin_reload(std::move_only_function<void(std::string error)> done);
+  void launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done);
+  void commit_reload();
+  void abort_reload();
+
+  const StartPath& path() const { return path_; }
+  pid_t guard_pid() const { return guard_ ? guard_->pid() : 0; }
+  // Kills everything that was started; at most about `limit`.
+  void stop(std::chrono::milliseconds limit);
+
+ private:
+  struct Waiting {
+    WorkerId worker;
+    WorkerEnds ends;
+    OnLaunched done;
+  };
+  bool exec_mode() const { return !zygote_possible() || fallen_back_; }
+  bool zygote_possible() const;
+  SpawnSpec zygote_spec() const;
+  SpawnSpec worker_spec(WorkerId worker) const;
+  std::unique_ptr<ZygoteClient> make_zygote(bool aside);
+  void start_zygote();
+  void zygote_ready(ZygoteClient& zygote, const std::string& hello, double import_s);
+  void zygote_ended(std::uint64_t number);
+  void restart_later();
+  void fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds ends, OnLaunched done);
+  void exec(WorkerId worker, WorkerEnds ends, OnLaunched done);
+  void answer(OnLaunched& done, std::uint64_t zygote, ForkAnswer answer);
+  void fall_back(const Unsafe& why);
+  void fail_waiting(const StartFailure& failure);
+  void guard_died();
+  os::Result<void> start_guard();
+  void set_path(std::string state, std::string reason);
+  template <typename T>
+  void bury(std::unique_ptr<T> object);  // destroyed from the loop, not from within its handlers
+
+  boost::asio::io_context& loop_;
+  Program program_;
+  Settings settings_;
+  Handlers handlers_;
+  StartPath path_;
+  os::Fd lifeline_read_;
+  os::Fd lifeline_write_;  // ours alone: when we are gone, it is
+  std::unique_ptr<GuardClient> guard_;
+  std::unique_ptr<ZygoteClient> zygote_;
+  std::unique_ptr<ZygoteClient> next_zygote_;  // of a reload
+  std::move_only_function<void(std::string)> reload_done_;
+  std::vector<Waiting> waiting_;  // for the zygote
+  std::uint64_t zygotes_ = 0;
+  bool fallen_back_ = false;
+  bool stopped_ = false;
+  std::uint32_t zygote_deaths_ = 0;  // in a row, each soon after its start
+  Time zygote_started_{};
+  boost::asio::steady_timer restart_timer_;
+  boost::asio::steady_timer import_timer_;
+};
+
+}  // namespace keelback::host

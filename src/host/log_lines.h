@@ -1,0 +1,44 @@
+// What a worker prints, line by line: the last lines kept for a post-mortem, and a bounded stream
+// of lines for the log. Pure: fed with bytes and times.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/time.h"
+
+namespace keelback::host {
+
+class LogLines {
+ public:
+  static constexpr std::size_t kTailLines = 64;
+  static constexpr std::size_t kTailBytes = 8 << 10;
+  static constexpr std::size_t kLineBytes = 4 << 10;  // a longer line is cut into several
+  static constexpr std::uint32_t kLinesPerSecond = 100;
+  static constexpr std::uint32_t kBurst = 200;
+
+  // Appends to `out` the complete lines that may be logged at `now`; counts the others.
+  void feed(Time now, std::string_view bytes, std::vector<std::string>& out);
+  // The writer is gone: an unfinished line is one.
+  void finish(Time now, std::vector<std::string>& out);
+
+  // The last lines, in order, each ending in a newline; at most kTailLines and kTailBytes.
+  std::string tail() const;
+  // Lines that were not logged because there were too many; the tail has them.
+  std::uint64_t dropped() const { return dropped_; }
+
+ private:
+  void take(Time now, std::string_view line, std::vector<std::string>& out);
+
+  std::string partial_;
+  std::deque<std::string> tail_;
+  std::size_t tail_bytes_ = 0;
+  double allowance_ = kBurst;
+  Time last_{};
+  std::uint64_t dropped_ = 0;
+};
+
+}  // namespace keelback::host

@@ -1,0 +1,35 @@
+#include "host/worker_process.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace keelback::host {
+
+os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max) {
+  auto data = os::make_seqpacket_pair();
+  if (!data) return std::unexpected(data.error());
+  auto control = os::make_seqpacket_pair();
+  if (!control) return std::unexpected(control.error());
+  auto marks = os::Marks::create();
+  if (!marks) return std::unexpected(marks.error());
+  auto marks_copy = os::duplicate(marks->fd());
+  if (!marks_copy) return std::unexpected(marks_copy.error());
+  auto log = os::make_pipe();
+  if (!log) return std::unexpected(log.error());
+  if (auto done = os::set_nonblocking(log->read.get(), true); !done) {
+    return std::unexpected(done.error());
+  }
+  NewWorker made;
+  made.worker = std::make_shared<WorkerProcess>(id, std::move(data->ours), frame_bytes_max,
+                                                std::move(*marks));
+  made.worker->log = std::move(log->read);
+  made.control = std::move(control->ours);
+  made.ends = {std::move(data->theirs), std::move(control->theirs), std::move(*marks_copy),
+               std::move(log->write)};
+  return made;
+}
+
+std::string to_string(WorkerId id) { return fmt::format("{}.{}", id.slot, id.generation); }
+
+}  // namespace keelback::host

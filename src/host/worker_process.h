@@ -1,0 +1,95 @@
+// One worker process: its descriptors, and which thread may touch what.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/id.h"
+#include "base/time.h"
+#include "host/channel.h"
+#include "host/log_lines.h"
+#include "host/loop_io.h"
+#include "os/memory.h"
+#include "os/process.h"
+
+namespace keelback::host {
+
+// Who reads the data socket now. Changes under the host's lock only.
+enum class Reader : std::uint8_t {
+  kNobody,  // the worker is idle: it has nothing to say (its death, its pidfd says)
+  kLoop,    // the loop, by the nested epoll
+  kCaller,  // the thread that blocks in Host::call() for the call it runs
+};
+
+// The ends that the worker gets.
+struct WorkerEnds {
+  os::Fd data;
+  os::Fd control;
+  os::Fd marks;
+  os::Fd log;
+};
+
+// Shared (shared_ptr) by the host's table, the threads that are writing to it or reading from it,
+// and the calls it runs: whoever is last closes the descriptors.
+struct WorkerProcess {
+  WorkerProcess(WorkerId worker, os::Fd data, std::uint32_t frame_bytes_max, os::Marks shared_marks)
+      : id(worker), channel(std::move(data), frame_bytes_max), marks(std::move(shared_marks)) {}
+
+  // ---- any thread
+  const WorkerId id;
+  Channel channel;
+  os::Marks marks;
+  std::atomic<std::uint64_t> log_dropped_lines = 0;
+  std::atomic<pid_t> pid = 0;  // 0: none yet; set once, by the loop
+
+  // ---- under the host's lock
+  Reader reader = Reader::kNobody;
+  CallId running;            // dispatched and not yet answered; 0: idle
+  bool drained = false;      // its socket has been read to the end
+  bool stop_wanted = false;  // SHUTDOWN was sent
+
+  enum class Step : std::uint8_t { kFork, kConnect, kHello, kReady };
+  Step said = Step::kFork;  // the last of CONNECT, HELLO, READY that came; kFork: none
+
+  // ---- loop thread
+  bool probe = false;        // of a reload: the core does not know it
+  std::uint64_t zygote = 0;  // which one forked it; 0: the guard spawned it
+  os::Pidfd pidfd;
+  bool ready_said = false;   // READY has come
+  bool kill_wanted = false;  // we have killed it, or will as soon as its pid is known
+  bool dead = false;         // its pidfd has said so
+  bool finished = false;     // WorkerExited has been handed in
+  std::string fault;         // why we killed it, if the protocol or a start step is to blame
+  std::string start_error;   // START_FAILED: "ImportError: no module named x"
+  std::string start_step;
+  std::string traceback;
+  std::optional<Death> death;  // once it has been described
+  std::optional<std::uint64_t> oom_kills_at_start;
+  std::uint64_t own_bytes_at_ready = 0;  // private memory, for workers.max_rss
+  bool recycle_asked = false;
+  os::Fd log;
+  LogLines lines;
+  std::unique_ptr<FdWatch> log_watch;
+  std::unique_ptr<FdWatch> death_watch;
+  std::unique_ptr<PacketLink> control;
+};
+
+// A worker that is not started yet: both ends of everything. The caller launches a process with
+// `ends`.
+struct NewWorker {
+  std::shared_ptr<WorkerProcess> worker;
+  os::Fd control;  // our end
+  WorkerEnds ends;
+};
+os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max);
+
+// "2.17"
+std::string to_string(WorkerId id);
+
+}  // namespace keelback::host

@@ -1,0 +1,211 @@
+#include "host/zygote_client.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <boost/asio/post.hpp>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "os/socket.h"
+
+namespace keelback::host {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string text_of(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::int64_t number_of(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number_integer() ? found->get<std::int64_t>() : 0;
+}
+
+// A worker's start has the steps fork, connect, hello, setup; the zygote's import is its hello.
+std::string step_of_zygote(const std::string& step) { return step == "setup" ? "setup" : "hello"; }
+
+constexpr std::size_t kLogPerTurn = 64 << 10;
+
+}  // namespace
+
+ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, std::uint64_t number,
+                           SpawnSpec spec, os::Fd lifeline, Handlers handlers)
+    : loop_(loop), guard_(guard), number_(number), handlers_(std::move(handlers)) {
+  auto orders = os::make_seqpacket_pair();
+  auto log = os::make_pipe();
+  auto null = os::open_null();
+  auto log_copy = log ? os::duplicate(log->write.get()) : std::unexpected(log.error());
+  if (!orders || !log_copy || !null || !os::set_nonblocking(log->read.get(), true)) {
+    spawned(os::failure(EMFILE));
+    return;
+  }
+  log_ = std::move(log->read);
+  log_watch_ = std::make_unique<FdWatch>(loop_, log_.get(), [this] { read_log(); });
+  link_ = std::make_unique<PacketLink>(
+      loop_, std::move(orders->ours), [this](std::string_view text) { packet(text); },
+      [this] { kill(); });
+  spec.numbers = {0, 1, 2, 3, 6};
+  std::vector<os::Fd> fds;
+  fds.push_back(std::move(*null));
+  fds.push_back(std::move(log->write));
+  fds.push_back(std::move(*log_copy));
+  fds.push_back(std::move(orders->theirs));
+  fds.push_back(std::move(lifeline));
+  guard_.spawn(spec, std::move(fds),
+               [this, alive = std::weak_ptr<int>(alive_), &guard](os::Result<pid_t> pid) {
+                 if (!alive.expired()) return spawned(pid);
+                 if (pid) {  // we no longer want it: it ends by its order socket
+                   ::kill(*pid, SIGKILL);
+                   guard.reap(*pid);
+                 }
+               });
+}
+
+ZygoteClient::~ZygoteClient() {
+  if (pidfd_ && state_ != State::kDead) {
+    static_cast<void>(pidfd_.send_signal(SIGKILL));
+    guard_.reap(pid_);  // if not yet dead it becomes a stranger, reaped when it is
+  }
+}
+
+void ZygoteClient::spawned(os::Result<pid_t> pid) {
+  if (!pid) {
+    boost::asio::post(loop_, [this, alive = std::weak_ptr<int>(alive_), error = pid.error()] {
+      if (alive.expired()) return;
+      fail({"fork", fmt::format("the zygote could not be started: {}", error.message()), ""});
+    });
+    return;
+  }
+  pid_ = *pid;
+  auto pidfd = os::Pidfd::open(pid_);  // its zombie stands until reap()
+  if (!pidfd) {
+    ::kill(pid_, SIGKILL);
+    guard_.reap(pid_);
+    return fail({"fork", "no descriptor for the zygote: " + pidfd.error().message(), ""});
+  }
+  pidfd_ = std::move(*pidfd);
+  death_watch_ = std::make_unique<FdWatch>(loop_, pidfd_.get(), [this] { died(); });
+  if (kill_wanted_) kill();
+}
+
+void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
+  const std::string name = to_string(worker);
+  forking_[name] = std::move(done);
+  std::vector<os::Fd> fds;
+  fds.push_back(std::move(ends.data));
+  fds.push_back(std::move(ends.control));
+  fds.push_back(std::move(ends.marks));
+  fds.push_back(std::move(ends.log));
+  if (!link_->send(fmt::format(R"({{"op":"fork","worker":"{}"}})", name), std::move(fds))) {
+    boost::asio::post(loop_, [this, name, alive = std::weak_ptr<int>(alive_)] {
+      if (alive.expired()) return;
+      auto node = forking_.extract(name);
+      if (!node.empty()) node.mapped()(StartFailure{"fork", "the zygote takes no orders", ""});
+    });
+  }
+}
+
+void ZygoteClient::reap(pid_t pid) {
+  if (link_) static_cast<void>(link_->send(fmt::format(R"({{"op":"reap","pid":{}}})", pid)));
+}
+
+void ZygoteClient::kill() {
+  kill_wanted_ = true;
+  if (pidfd_) static_cast<void>(pidfd_.send_signal(SIGKILL));
+}
+
+void ZygoteClient::give_up(StartFailure failure) {
+  failure_ = std::move(failure);
+  kill();
+}
+
+void ZygoteClient::packet(std::string_view text) {
+  const Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return kill();
+  const std::string op = text_of(object, "op");
+  if (op == "ready") {
+    state_ = State::kUp;
+    const auto hello = object.find("hello");
+    const auto import_s = object.find("import_s");
+    handlers_.ready(
+        hello != object.end() ? hello->dump() : "{}",
+        import_s != object.end() && import_s->is_number() ? import_s->get<double>() : 0);
+  } else if (op == "failed") {
+    // The process exits by itself; what it printed is read before its death is reported.
+    failure_ = {step_of_zygote(text_of(object, "step")),
+                fmt::format("{}: {}", text_of(object, "type"), text_of(object, "message")),
+                text_of(object, "traceback")};
+  } else if (op == "notice") {
+    handlers_.notice(text_of(object, "text"));
+  } else if (op == "forked" || op == "unsafe" || op == "fork_failed") {
+    auto node = forking_.extract(text_of(object, "worker"));
+    if (node.empty()) return;
+    if (op == "forked") {
+      node.mapped()(static_cast<pid_t>(number_of(object, "pid")));
+    } else if (op == "unsafe") {
+      node.mapped()(
+          Unsafe{text_of(object, "what"), text_of(object, "module"), text_of(object, "detail")});
+    } else {
+      node.mapped()(StartFailure{"fork", "fork failed: " + text_of(object, "detail"), ""});
+    }
+  }
+}
+
+void ZygoteClient::read_log() {
+  std::string piece(kLogPerTurn, '\0');
+  const auto got = os::read_some(log_.get(), piece.data(), piece.size());
+  std::vector<std::string> lines;
+  if (got && *got > 0) {
+    lines_.feed(handlers_.now(), std::string_view(piece).substr(0, *got), lines);
+  } else if (got || got.error().value() != EAGAIN) {
+    lines_.finish(handlers_.now(), lines);
+    log_watch_->stop();
+  }
+  for (const std::string& line : lines) handlers_.log_line(line);
+}
+
+void ZygoteClient::died() {
+  death_watch_->stop();
+  read_log();
+  const auto stat = os::read_stat(pid_);
+  guard_.reap(pid_);
+  const bool was_up = state_ == State::kUp;
+  StartFailure failure = failure_;
+  if (failure.step.empty()) {
+    failure.step = "hello";
+    failure.detail = "the zygote ended before the application was imported";
+    if (stat && stat->state == 'Z' && WIFSIGNALED(stat->exit_status)) {
+      failure.detail += fmt::format(" (signal {})", WTERMSIG(stat->exit_status));
+    } else if (stat && stat->state == 'Z') {
+      failure.detail += fmt::format(" (exit code {})", WEXITSTATUS(stat->exit_status));
+    }
+  }
+  // A traceback that was printed as well is not shown twice.
+  const std::string tail = lines_.tail();
+  const bool printed = tail.find(failure.stderr_tail) != std::string::npos;
+  failure.stderr_tail = printed ? tail : tail + failure.stderr_tail;
+  if (was_up) {
+    state_ = State::kDead;
+    cancel_forks(StartFailure{"fork", "the zygote died", ""});
+    handlers_.ended();
+  } else {
+    fail(std::move(failure));
+  }
+}
+
+void ZygoteClient::fail(StartFailure failure) {
+  failure_ = std::move(failure);
+  state_ = State::kFailed;
+  cancel_forks(StartFailure{"fork", "the zygote failed", ""});
+  handlers_.ended();
+}
+
+void ZygoteClient::cancel_forks(const ForkAnswer& answer) {
+  for (auto& [name, done] : std::exchange(forking_, {})) done(answer);
+}
+
+}  // namespace keelback::host

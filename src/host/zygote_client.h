@@ -1,0 +1,96 @@
+// The supervisor's end of one zygote process: it imports the application once and forks workers
+// (docs/protocol.md, "The zygote's order socket"). Loop thread only. Handlers must not destroy the
+// client they are called by.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <variant>
+
+#include "base/id.h"
+#include "host/guard_client.h"
+#include "host/log_lines.h"
+#include "host/loop_io.h"
+#include "host/worker_process.h"
+
+namespace keelback::host {
+
+// How the zygote tells that this application must not be forked.
+struct Unsafe {
+  std::string what;    // "thread", "socket", "cuda"
+  std::string module;  // to blame; empty: unknown
+  std::string detail;
+};
+// Why a start failed, in the words of Death.
+struct StartFailure {
+  std::string step;  // "fork", "connect", "hello", "setup"
+  std::string detail;
+  std::string stderr_tail;  // with the traceback, if there is one
+};
+using ForkAnswer = std::variant<pid_t, Unsafe, StartFailure>;
+
+class ZygoteClient {
+ public:
+  enum class State : std::uint8_t { kStarting, kUp, kFailed, kDead };
+  struct Handlers {
+    // The application is imported and set up.
+    std::move_only_function<void(const std::string& hello_json, double import_s)> ready;
+    // It is gone, or could not be started; failure() says why if it never was up.
+    std::move_only_function<void()> ended;
+    std::move_only_function<void(const std::string& text)> notice;
+    std::move_only_function<void(const std::string& line)> log_line;
+    std::function<Time()> now;
+  };
+  using OnForked = std::move_only_function<void(ForkAnswer)>;
+
+  // `spec` is the program; its descriptors are added here. `guard` must outlive the client.
+  ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, std::uint64_t number,
+               SpawnSpec spec, os::Fd lifeline, Handlers handlers);
+  ~ZygoteClient();
+
+  // Requires: state() == kUp. The answer comes on the loop.
+  void fork(WorkerId worker, WorkerEnds ends, OnForked done);
+  void reap(pid_t pid);
+  // Answers every fork that is under way; for a client that is about to be destroyed.
+  void cancel_forks(const ForkAnswer& answer);
+  // SIGKILL; `ended` follows. Its workers live on under the guard.
+  void kill();
+
+  // The same, and `failure` is why it never came up.
+  void give_up(StartFailure failure);
+
+  State state() const { return state_; }
+  std::uint64_t number() const { return number_; }
+  pid_t pid() const { return pid_; }
+  const StartFailure& failure() const { return failure_; }
+
+ private:
+  void spawned(os::Result<pid_t> pid);
+  void packet(std::string_view text);
+  void read_log();
+  void died();
+  void fail(StartFailure failure);
+
+  boost::asio::io_context& loop_;
+  GuardClient& guard_;
+  const std::uint64_t number_;
+  Handlers handlers_;
+  State state_ = State::kStarting;
+  pid_t pid_ = 0;
+  bool kill_wanted_ = false;
+  os::Pidfd pidfd_;
+  os::Fd log_;
+  LogLines lines_;
+  StartFailure failure_;
+  std::unordered_map<std::string, OnForked> forking_;
+  std::unique_ptr<PacketLink> link_;
+  std::unique_ptr<FdWatch> log_watch_;
+  std::unique_ptr<FdWatch> death_watch_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>();  // shared with the guard's answer only
+};
+
+}  // namespace keelback::host
