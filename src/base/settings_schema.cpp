@@ -238,6 +238,10 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::calls, &S::CallsSection::idempotency_ttl>(
         "calls.idempotency_ttl", kExisting, between(0s, kMonth), "off",
         "How long the same Idempotency-Key gives the same answer."),
+    row<&S::calls, &S::CallsSection::stream_idle>(
+        "calls.stream_idle", kExisting, between(0s, kMonth), "off",
+        "The longest gap between two items of a stream; a stream that stays silent longer ends as "
+        "if its deadline had passed."),
 
     row<&S::sessions, &S::SessionsSection::mode>(
         "sessions.mode", kNewCalls, kChoiceBounds, "",
