@@ -3,6 +3,7 @@
 A hook may be an async function. Hooks of one kind run in the order in which they were registered.
 """
 
+import inspect
 from typing import Any, Callable, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,6 +24,15 @@ def _register_only(kind: str, hook: F) -> F:
     if _hooks[kind]:
         raise ValueError(f"@keelback.{kind} is there already: {_hooks[kind][0].__qualname__}")
     return _register(kind, hook)
+
+
+def _takes(hook: Callable[..., Any], count: int) -> bool:
+    """True if the hook can be called with so many positions."""
+    try:
+        inspect.signature(hook).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def setup(hook: F) -> F:
@@ -48,8 +58,12 @@ def on_session_open(hook: F) -> F:
 
 def on_session_end(hook: F) -> F:
     """Runs when a session's state is about to be dropped, with the reason: expired, ended, lost, evicted,
-    drained or moved. `session()` is the session. What it raises is logged."""
-    return _register("session_end", hook)
+    drained or moved; a hook without parameters is not told. `session()` is the session. What it raises is logged.
+    """
+    if _takes(hook, 1):
+        return _register("session_end", hook)
+    _register("session_end", lambda reason: hook())
+    return hook
 
 
 def snapshot(hook: F) -> F:
