@@ -3,9 +3,7 @@
 #include <chrono>
 
 #include "api/sim_driver.h"
-#ifdef KEELBACK_WITH_HOST
 #include "host/host.h"
-#endif
 
 namespace keelback::api {
 namespace {
@@ -33,7 +31,6 @@ std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
     case Backend::kPython:
       break;
   }
-#ifdef KEELBACK_WITH_HOST
   host::HostConfig config;
   config.app = options.app;
   config.expose = options.expose;
@@ -47,9 +44,6 @@ std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
   auto host = host::Host::start(std::move(config));
   if (!host) return std::unexpected(std::move(host.error().message));
   return std::move(*host);
-#else
-  return std::unexpected("this build has no backend but sim");
-#endif
 }
 
 }  // namespace keelback::api

@@ -17,6 +17,7 @@ TEST_P(DriverTest, ADrainFinishesWhatWasAcceptedAndRefusesTheRest) {
   for (int i = 0; i < 4; ++i) accepted.push_back(world.submit(ask("spin", "[100]")));
   std::atomic<bool> drained = false;
   world.driver().drain(10s, [&] { drained = true; });
+  ASSERT_TRUE(world.until([&] { return world.stats().draining; }));
   EXPECT_OUTCOME(world.wait(world.submit(ask("echo", "[1]"))), kShuttingDown, kNone);
   for (const Pending& call : accepted) EXPECT_OUTCOME(world.wait(call), kOk, kDone);
   EXPECT_TRUE(world.until([&] { return drained.load(); }));

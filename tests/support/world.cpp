@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <spdlog/sinks/null_sink.h>
+#include <spdlog/spdlog.h>
+
 #include <cstdlib>
 #include <string_view>
 #include <thread>
@@ -74,8 +77,15 @@ World::World(Backend backend, Settings settings)
     driver_ = std::move(driver);
     return;
   }
-  auto driver = api::make_driver(
-      {.app = application(backend), .expose = {}, .settings = settings_, .environment = {}});
+  api::DriverOptions options;
+  options.app = application(backend);
+  options.settings = settings_;
+  // Workers that die on purpose have much to say; KEELBACK_TEST_LOG=1 lets it be read.
+  if (std::getenv("KEELBACK_TEST_LOG") == nullptr) {
+    options.logger = spdlog::create<spdlog::sinks::null_sink_mt>("world");
+    spdlog::drop("world");
+  }
+  auto driver = api::make_driver(options);
   if (!driver) ADD_FAILURE() << driver.error();
   CHECK(driver.has_value());
   driver_ = std::move(*driver);
