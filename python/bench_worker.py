@@ -117,8 +117,8 @@ def main():
         trip, own = peer.block(message, options.calls)
         trips[name].append(trip * 1e6)
         busy[name].append(own * 1e6)
-    print(f"python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}, "
-          f"{options.blocks} blocks of {options.calls} calls, one CPU")
+    print(f"python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs, "
+          f"Linux {platform.release()}, {options.blocks} blocks of {options.calls} calls, one CPU")
     for title, values in (("round trip", trips), ("busy", busy)):
         ratios = sorted(w / f for w, f in zip(values["worker"], values["floor"]))
         low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]

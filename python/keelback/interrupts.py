@@ -3,9 +3,10 @@
 Handlers, not SIG_IGN: an ignored signal would stay ignored in every program that user code starts.
 """
 
+import _thread
 import signal
 from types import FrameType
-from typing import Optional
+from typing import Any, Optional
 
 from keelback import marks
 
@@ -67,7 +68,24 @@ def ignore_in_zygote() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def defaults() -> None:
-    """In a child that user code forked: as in any Python program."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+class ForksOfUserCode:
+    """A child that user code forks gets the signals of any Python program, also one that comes during the fork.
+
+    Each thread's fork goes before(), then in_parent() in the parent and in_child() in the child.
+    """
+
+    _OURS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self._masks: dict[int, Any] = {}
+
+    def before(self) -> None:
+        self._masks[_thread.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self._OURS)
+
+    def in_parent(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(_thread.get_ident(), ()))
+
+    def in_child(self) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.in_parent()

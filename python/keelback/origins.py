@@ -1,8 +1,8 @@
 """Who did it: remembers, while the zygote imports the application, which module started a thread or opened a socket.
 
 Python threads and sockets are noted where they are made. Native threads are made out of sight, so their number is
-sampled whenever a new module is about to be imported: what has grown since was done by the module that ran.
-All of it is switched off in the forked workers.
+sampled before each module is looked for and after each was executed: what has grown in between was done by the
+module that ran. All of it is switched off in the forked workers.
 """
 
 import os
@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from types import FrameType
 from typing import Any, Optional
 
@@ -19,27 +20,26 @@ _TRANSPARENT = ("threading", "concurrent.futures", "multiprocessing", "asyncio",
 
 
 class Origin:
-    """Module, place and the modules whose import led there, innermost first."""
+    """Module, place and the modules whose import led there, innermost first. `module`: known already, and where."""
 
     __slots__ = ("module", "place", "importers")
 
-    def __init__(self, frame: Optional[FrameType]) -> None:
-        first = None
-        importers: list[str] = []
+    def __init__(self, frame: Optional[FrameType], module: str = "", place: str = "") -> None:
+        self.module, self.place = module, place
+        self.importers: list[str] = []
         while frame is not None:
             name = frame.f_globals.get("__name__", "?")
             if not _is_transparent(name):
-                if first is None:
-                    first = (name, f"{frame.f_code.co_filename}:{frame.f_lineno}")
-                if frame.f_code.co_name == "<module>" and name not in importers and name != first[0]:
-                    importers.append(name)
+                if not self.module:
+                    self.module, self.place = name, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                if frame.f_code.co_name == "<module>" and name not in (self.module, *self.importers):
+                    self.importers.append(name)
             frame = frame.f_back
-        self.module, self.place = first or ("?", "?")
-        self.importers = importers
+        self.module = self.module or "?"
 
     def __str__(self) -> str:
         via = f", imported by {', '.join(self.importers[:6])}" if self.importers else ""
-        return f"{self.module} ({self.place}){via}"
+        return f"{self.module} ({self.place or '?'}){via}"
 
 
 class Recorder:
@@ -49,37 +49,23 @@ class Recorder:
         self.active = False
         self.threads: dict[threading.Thread, Origin] = {}
         self.sockets: dict[int, Origin] = {}
-        self.native: Optional[Origin] = None  # who ran when the number of threads first grew unexplained
-        self._tasks = 1
+        self.native: Optional[Origin] = None  # who ran when there was first a thread that Python did not start
+        self._patches: list[tuple[Any, str, Any, Any]] = []  # owner, name, what was its own or None, ours
 
     def install(self) -> None:
         self.active = True
-        self._thread_start = threading.Thread.start
-        self._socket_init = socket.socket.__init__
-        recorder = self
-
-        def start(thread: threading.Thread) -> None:
-            if recorder.active and len(recorder.threads) < _RECORDS_MAX:
-                recorder.threads[thread] = Origin(sys._getframe(1))
-            recorder._thread_start(thread)
-
-        def init(made: socket.socket, *args: Any, **kwargs: Any) -> None:
-            recorder._socket_init(made, *args, **kwargs)
-            if recorder.active and len(recorder.sockets) < _RECORDS_MAX:
-                recorder.sockets[made.fileno()] = Origin(sys._getframe(1))
-
-        self._patched_start, self._patched_init = start, init
-        threading.Thread.start = start  # type: ignore[method-assign]
-        socket.socket.__init__ = init  # type: ignore[method-assign]
+        self._patch(threading.Thread, "start", self._thread_start)
+        self._patch(socket.socket, "__init__", self._socket_init)
+        self._patch(SourceFileLoader, "exec_module", self._exec_module)
+        self._patch(ExtensionFileLoader, "exec_module", self._exec_module)
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]
 
     def remove(self) -> None:
         self.active = False
-        # Someone may have wrapped ours since; then it stays where it is and only passes on.
-        if threading.Thread.start is self._patched_start:
-            threading.Thread.start = self._thread_start  # type: ignore[method-assign]
-        if socket.socket.__init__ is self._patched_init:
-            socket.socket.__init__ = self._socket_init  # type: ignore[method-assign]
+        for owner, name, original, ours in self._patches:
+            # Someone may have wrapped ours since; then it stays where it is and only passes on.
+            if vars(owner).get(name) is ours:
+                delattr(owner, name) if original is None else setattr(owner, name, original)
         if self in sys.meta_path:
             sys.meta_path.remove(self)  # type: ignore[arg-type]
         self.threads.clear()
@@ -88,19 +74,36 @@ class Recorder:
     def find_spec(self, name: str, path: Optional[Sequence[str]] = None, target: Any = None) -> None:
         """The import system asks every finder in turn; this one looks around and finds nothing."""
         if self.active:
-            self.sample(name)
+            self._sample()
 
-    def sample(self, about_to_import: str = "") -> None:
-        tasks = thread_count()
-        if tasks > self._tasks and self.native is None and tasks > len(threading.enumerate()):
-            self.native = Origin(sys._getframe(2))
-            if self._last and self._last != self.native.module:
-                self.native.importers.insert(0, self.native.module)
-                self.native.module, self.native.place = self._last, "a native thread, started by its import"
-        self._tasks = tasks
-        self._last = about_to_import
+    def _patch(self, owner: Any, name: str, wrapper: Any) -> None:
+        own, passes_to = vars(owner).get(name), getattr(owner, name)
 
-    _last = ""
+        def ours(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            return wrapper(passes_to, instance, *args, **kwargs)
+
+        setattr(owner, name, ours)
+        self._patches.append((owner, name, own, ours))
+
+    def _thread_start(self, start: Any, thread: threading.Thread) -> None:
+        if self.active and len(self.threads) < _RECORDS_MAX:
+            self.threads[thread] = Origin(sys._getframe(2))
+        start(thread)
+
+    def _socket_init(self, init: Any, made: socket.socket, *args: Any, **kwargs: Any) -> None:
+        init(made, *args, **kwargs)
+        if self.active and len(self.sockets) < _RECORDS_MAX:
+            self.sockets[made.fileno()] = Origin(sys._getframe(2))
+
+    def _exec_module(self, execute: Any, loader: Any, module: Any) -> None:
+        execute(loader, module)
+        if self.active:
+            self._sample(module.__name__, getattr(module, "__file__", "") or "")
+
+    def _sample(self, module: str = "", place: str = "") -> None:
+        """Without a module, it is the one that is being executed."""
+        if self.native is None and thread_count() > python_threads():
+            self.native = Origin(sys._getframe(2), module, place)
 
 
 def thread_count() -> int:
@@ -108,6 +111,10 @@ def thread_count() -> int:
     return os.stat("/proc/self/task").st_nlink - 2
 
 
+def python_threads() -> int:
+    return len(threading._active) + len(threading._limbo)  # type: ignore[attr-defined]
+
+
 def _is_transparent(name: str) -> bool:
-    return any(name == part or name.startswith(part + ".") for part in _TRANSPARENT) or name.startswith(
-        "keelback.") and not name.startswith("keelback.apps")
+    return any(name == part or name.startswith(part + ".") for part in _TRANSPARENT) or (
+        name.startswith("keelback.") and not name.startswith("keelback.apps"))

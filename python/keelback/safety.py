@@ -72,7 +72,6 @@ class Checker:
         return Unsafe("thread", module, f"thread {thread.name!r}{more}, started by {origin or module}")
 
     def _native_thread(self) -> Unsafe:
-        self._recorder.sample()
         names = sorted({_comm(task) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()})
         origin = self._recorder.native
         detail = f"native threads ({', '.join(names[:8])})" + (f", started by {origin}" if origin is not None else "")

@@ -28,7 +28,7 @@ from keelback.calls import Call, Cancelled
 from keelback.channel import Channel, SupervisorGone
 from keelback.coroutines import Runner, is_cancelled_error
 from keelback.encoding import ResultError, decode, encode, encode_within, explain, too_large
-from keelback.interrupts import Interrupts, defaults
+from keelback.interrupts import ForksOfUserCode, Interrupts
 from keelback.leftovers import Leftovers
 from keelback.sessions import Session, SessionNotHere, SessionTable
 
@@ -69,6 +69,8 @@ class Worker:
         self.marks.register_dump()
         _here.words = self.words
         os.environ["KEELBACK_WORKER"] = self.name
+        forks = ForksOfUserCode()
+        os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)
         os.register_at_fork(after_in_child=self._after_users_fork)
 
     def ready(self, greeting: bytes) -> None:
@@ -316,7 +318,6 @@ class Worker:
         os.close(nowhere)
         _here.words = (0,) * 8
         self.words.release()  # the loop fails at its next mark, and live() below ends the process
-        defaults()
 
     def live(self) -> None:
         """serve(), and the end of the process whatever happens. Never returns."""

@@ -4,6 +4,7 @@ Single-threaded, and it never reaps on its own: a zombie keeps its pid and group
 The zygote's order socket). It ends when that socket closes.
 """
 
+import array
 import atexit
 import gc
 import json
@@ -58,7 +59,6 @@ class Zygote:
         except BaseException as error:
             self._send({"op": "failed", "step": step, **errors.describe(error)})
             self._leave(1)
-        self._recorder.sample()
         interrupts.ignore_in_zygote()  # whatever imports made of it
         notice = self._checker.inherited()
         if notice:
@@ -67,7 +67,7 @@ class Zygote:
 
     def serve(self) -> None:
         while True:
-            packet, fds, _, _ = socket.recv_fds(self._orders, _PACKET_MAX, _FDS, socket.MSG_CMSG_CLOEXEC)
+            packet, fds = self._receive()
             if not packet:
                 self._leave(0)
             try:
@@ -83,6 +83,16 @@ class Zygote:
             finally:
                 for fd in fds:
                     os.close(fd)
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        fds = array.array("i")
+        # socket.recv_fds() forgets its flags, and without this one every program that user code starts inherits them.
+        packet, ancillary, _, _ = self._orders.recvmsg(
+            _PACKET_MAX, socket.CMSG_LEN(_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        return packet, list(fds)
 
     def _fork(self, name: str, fds: list[int]) -> None:
         for fd in fds:
