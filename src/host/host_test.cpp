@@ -57,8 +57,11 @@ def sleep(seconds):
     time.sleep(seconds)
 
 @keelback.function
-def hold_gil(seconds):
-    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+def hold_gil():
+    # A lock taken twice: waits in C with the GIL held, and no signal ends that.
+    lock = ctypes.create_string_buffer(64)
+    ctypes.PyDLL(None).pthread_mutex_lock(lock)
+    ctypes.PyDLL(None).pthread_mutex_lock(lock)
 
 @keelback.function
 def die(how):
@@ -306,11 +309,12 @@ TEST_F(HostTest, LargePayloadsGoBothWays) {
 // Goal: a deadline ends the call and shows where it hung, also while the GIL is held in a C call.
 TEST_F(HostTest, ADeadlineEndsACallThatHoldsTheGilAndShowsWhere) {
   start();
+  ASSERT_TRUE(eventually([&] { return ready() == 2; }));
   const Outcome slept = call("sleep", "[100]", 200ms);
   EXPECT_EQ(slept.kind, OutcomeKind::kTimeout);
   EXPECT_EQ(slept.effect, Effect::kMaybe);
   const auto begin = std::chrono::steady_clock::now();
-  const Outcome held = call("hold_gil", "[100]", 200ms);
+  const Outcome held = call("hold_gil", "[]", 200ms);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 200ms + 1s + 500ms);
   EXPECT_EQ(held.kind, OutcomeKind::kTimeout);
   EXPECT_NE(held.dump.find("hold_gil"), std::string::npos) << held.dump;
