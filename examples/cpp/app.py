@@ -1,0 +1,35 @@
+"""The Python side of the C++ examples."""
+
+import time
+
+import keelback
+
+
+@keelback.function(idempotent=True)
+def greet(name: str) -> str:
+    return f"Hello, {name}!"
+
+
+@keelback.function
+def remember(word: str) -> list:
+    """Every word this session has heard so far."""
+    words = keelback.session().state.setdefault("words", [])
+    words.append(word)
+    return words
+
+
+@keelback.function(stream=True)
+def countdown(start: int):
+    for number in range(start, 0, -1):
+        yield number
+
+
+@keelback.function
+def divide(a: float, b: float) -> float:
+    return a / b
+
+
+@keelback.function(idempotent=True)
+def nap(seconds: float) -> str:
+    time.sleep(seconds)
+    return "rested"
