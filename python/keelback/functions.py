@@ -179,9 +179,9 @@ def _binder(name: str, signature: Optional[inspect.Signature]) -> Callable[..., 
         if parameter.kind is parameter.POSITIONAL_ONLY and following is not parameter.POSITIONAL_ONLY:
             parts.append("/")
     scope: dict[str, Any] = {}
-    exec(f"def bind({', '.join(parts)}): pass", scope)  # the names were checked by Python itself
-    scope["bind"].__name__ = scope["bind"].__qualname__ = name
-    return scope["bind"]
+    shown = name if name.isidentifier() and not keyword.iskeyword(name) else "function"  # named in the messages
+    exec(f"def {shown}({', '.join(parts)}): pass", scope)  # Python itself has checked the parameters' names
+    return scope[shown]
 
 
 def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 import time
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, Optional
 
 _SETTLE_S = 0.02  # a pool thread that has delivered its result is on its way back to the queue
@@ -54,13 +54,9 @@ def _is_idle(thread: threading.Thread) -> bool:
     frame: Optional[FrameType] = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return False
-    if frame.f_code is _executor_worker():
-        return True
+    executor = sys.modules.get("concurrent.futures.thread")
+    if executor is not None and frame.f_code is executor._worker.__code__:  # type: ignore[attr-defined]
+        waiting = executor._threads_queues.get(thread)  # type: ignore[attr-defined]
+        return frame.f_locals.get("work_item") is None and (waiting is None or waiting.qsize() == 0)
     waits = frame.f_code is threading.Condition.wait.__code__ and frame.f_back is not None
     return waits and frame.f_back.f_code is queue.Queue.get.__code__
-
-
-def _executor_worker() -> Optional[CodeType]:
-    module = sys.modules.get("concurrent.futures.thread")
-    worker = getattr(module, "_worker", None)
-    return getattr(worker, "__code__", None)

@@ -5,7 +5,7 @@ import signal
 import struct
 import unittest
 
-from supervisor import CANCEL, ENDED, INTERRUPT, RESULT_MAX, SupervisorTest, frame, wait_until
+from supervisor import ENDED, INTERRUPT, RESULT_MAX, SupervisorTest, frame, wait_until
 
 from keelback import wire
 
@@ -80,8 +80,7 @@ APP = """
     @keelback.function
     def stubborn():
         try:
-            yield 1
-            yield 2
+            yield from range(20)
         except GeneratorExit:
             yield "I will not go"
 
@@ -230,7 +229,8 @@ class Streams(SupervisorTest):
 
     def test_a_generator_that_will_not_close_is_cancelled_all_the_same(self):
         call = self.w.submit("stubborn", stream=True)
-        self.w.words[CANCEL] = call
+        self.items(call, 16)
+        self.w.cancel(call, wake=True)
         self.assertEqual(wire.KIND_CANCELLED, self.w.reply(call).error_kind)
 
     def test_the_loop_runs_while_an_async_stream_waits(self):
