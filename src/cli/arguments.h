@@ -1,0 +1,56 @@
+// Options that several commands share: what is called, and how a pool is configured.
+#pragma once
+
+#include <chrono>
+#include <expected>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/config.h"
+#include "cli/command.h"
+#include "cli/output.h"
+
+namespace keelback::cli {
+
+// ---- a call, of `run` and `call`
+
+struct CallArguments {
+  std::string payload;  // JSON
+  std::optional<std::chrono::nanoseconds> deadline;
+};
+
+struct CallOptions {
+  std::string function;
+  std::string json;  // "-": from stdin; "@FILE": from that file; empty: no arguments
+  std::string session;
+  std::string deadline;
+  bool stream = false;
+
+  void add_to(CLI::App& command);
+  // Reads and checks the arguments; the error is a sentence.
+  std::expected<CallArguments, std::string> read() const;
+};
+
+// An ok outcome: the result's bytes and a newline, or with --json `document` with its "result".
+void print_result(const Invocation& invocation, const std::string& result, Json document);
+void print_item(const Invocation& invocation, const std::string& item);  // of a stream
+// Any other outcome, as its problem object: a block on stderr, with --json the object on stdout.
+int report_outcome(const Invocation& invocation, const std::string& function, const Json& problem);
+
+// ---- a pool's configuration, of `serve`, `run`, `doctor` and `config check`
+
+struct ConfigOptions {
+  std::string file;
+  std::vector<std::string> assignments;  // --set
+  std::vector<api::ConfigFlag> flags;    // of options that stand for a key, such as --workers
+
+  // --config and --set.
+  void add_to(CLI::App& command);
+  // An option that stands for a setting: its text goes through the schema.
+  void add_setting_option(CLI::App& command, const char* option, const char* key,
+                          const char* description);
+  std::expected<api::ConfigStore, std::vector<std::string>> load() const;
+};
+
+}  // namespace keelback::cli

@@ -1,0 +1,49 @@
+// What every command shares, and where commands are registered: one function per group. A command
+// adds its subcommand and options, and on being chosen leaves in `run` what is to be done; the
+// parser has finished by then, so no exception of its passes through a command.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace keelback::cli {
+
+// docs/cli.md explains them to users.
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitOutcome = 1,      // the call ended in another outcome than ok, or the server refused
+  kExitUsage = 2,        // the command line or the configuration is wrong; nothing was done
+  kExitUnreachable = 3,  // there is no server, or it did not answer
+  kExitStart = 4,        // the application or the daemon could not start
+};
+extern const char* const kExitCodesHelp;  // for --help footers
+
+struct Invocation {
+  bool json = false;         // --json: one JSON document on stdout, whatever happens
+  std::function<int()> run;  // set by the chosen command; returns the exit code
+};
+
+// A subcommand with --json and the footer; `example` is one command line.
+CLI::App* add_command(CLI::App& parent, Invocation& invocation, const char* name,
+                      const char* description, const std::string& example);
+
+void add_serve(CLI::App& app, Invocation& invocation);
+void add_run(CLI::App& app, Invocation& invocation);
+void add_call(CLI::App& app, Invocation& invocation);
+void add_status(CLI::App& app, Invocation& invocation);
+void add_workers(CLI::App& app, Invocation& invocation);
+void add_sessions(CLI::App& app, Invocation& invocation);
+void add_config(CLI::App& app, Invocation& invocation);
+void add_control(CLI::App& app, Invocation& invocation);  // drain, reload, recycle
+void add_quarantine(CLI::App& app, Invocation& invocation);
+void add_doctor(CLI::App& app, Invocation& invocation);
+void add_version(CLI::App& app, Invocation& invocation);
+
+// The whole command line, from arguments to exit code. `app` is the program with its commands.
+int run_command_line(CLI::App& app, Invocation& invocation, int argc, const char* const* argv);
+
+}  // namespace keelback::cli

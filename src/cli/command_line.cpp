@@ -1,0 +1,110 @@
+// From arguments to exit code: parsing, help, and what a mistyped word probably meant.
+#include <fmt/format.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <cstring>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "base/nearest.h"
+#include "cli/command.h"
+#include "cli/output.h"
+
+namespace keelback::cli {
+
+const char* const kExitCodesHelp =
+    "Exit codes: 0 ok; 1 the call ended in another outcome than ok, or the server refused;\n"
+    "2 wrong command line or configuration; 3 no server was reached; 4 the start failed.";
+
+namespace {
+
+// The subcommand that the words chose, as deep as they go.
+CLI::App& deepest(CLI::App& app) {
+  CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  return *at;
+}
+
+std::string path_of(const CLI::App& app) {
+  const CLI::App* parent = app.get_parent();
+  return parent == nullptr ? app.get_name() : path_of(*parent) + " " + app.get_name();
+}
+
+std::vector<std::string> names_near(CLI::App& command, bool options) {
+  std::vector<std::string> names;
+  if (options) {
+    for (const CLI::App* at = &command; at != nullptr; at = at->get_parent()) {
+      for (const CLI::Option* option : at->get_options()) {
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+      }
+    }
+  } else {
+    for (const CLI::App* sub : command.get_subcommands([](CLI::App*) { return true; })) {
+      if (!sub->get_group().empty()) names.push_back(sub->get_name());  // hidden ones are secret
+    }
+  }
+  return names;
+}
+
+// What is wrong, for people; empty: the parser's own words say it best.
+std::string explain_extra(CLI::App& app) {
+  const std::vector<std::string> extra = app.remaining(true);
+  if (extra.empty()) return {};
+  CLI::App& command = deepest(app);
+  const auto option =
+      std::find_if(extra.begin(), extra.end(), [](const auto& e) { return e.starts_with('-'); });
+  const bool is_option = option != extra.end();
+  std::string word = is_option ? *option : extra.front();
+  word = word.substr(0, word.find('='));
+  const std::vector<std::string> names = names_near(command, is_option);
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  const std::string_view near = plausible(word, views);
+  const char* const kind = is_option ? "option" : views.empty() ? "argument" : "command";
+  std::string text = fmt::format("`{}` has no {} '{}'", path_of(command), kind, word);
+  if (!near.empty()) text += fmt::format("; did you mean {}?", near);
+  return text;
+}
+
+int usage_error(CLI::App& app, const Invocation& invocation, const CLI::ParseError& error) {
+  CLI::App& command = deepest(app);
+  std::string text = explain_extra(app);
+  if (text.empty()) text = fmt::format("{}: {}", path_of(command), error.what());
+  return fail(invocation, kExitUsage, "usage",
+              fmt::format("{} ({} --help)", text, path_of(command)));
+}
+
+}  // namespace
+
+CLI::App* add_command(CLI::App& parent, Invocation& invocation, const char* name,
+                      const char* description, const std::string& example) {
+  CLI::App* command = parent.add_subcommand(name, description);
+  command->add_flag("--json", invocation.json, "One JSON document on stdout");
+  command->footer(fmt::format("Example:\n  {}\n\n{}", example, kExitCodesHelp));
+  return command;
+}
+
+int run_command_line(CLI::App& app, Invocation& invocation, int argc, const char* const* argv) {
+  if (argc <= 1) {
+    std::cerr << app.help();
+    return kExitUsage;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    app.exit(success);
+    return kExitOk;
+  } catch (const CLI::ParseError& error) {
+    // Whoever asked for JSON gets it, also where the words before --json could not be read.
+    invocation.json = invocation.json || std::any_of(argv + 1, argv + argc, [](const char* word) {
+                        return std::strcmp(word, "--json") == 0;
+                      });
+    return usage_error(app, invocation, error);
+  }
+  return invocation.run();
+}
+
+}  // namespace keelback::cli

@@ -1,0 +1,110 @@
+#include "cli/config_docs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "api/config_sources.h"
+#include "base/settings_schema.h"
+#include "base/settings_text.h"
+
+namespace keelback::cli {
+namespace {
+
+constexpr std::string_view kHead = R"(# Configuration
+
+Made by `keelback config docs` from the table in `src/base/settings_schema.cpp`; a test fails if the two differ.
+
+Settings come from five layers, the later above the earlier: built-in **default**, **file** (`--config FILE`, TOML), **environment**
+(`KEELBACK_POOL_WORKERS` for `pool.workers`), **flags** (`--set pool.workers=4` and options such as `--workers`), **runtime**
+(`keelback config set`, `PATCH /v1/config`). `keelback config get` shows every value, the layer it comes from, and where in it.
+
+```toml
+[pool]
+workers = 4
+
+[sessions]
+idle_ttl = "10m"
+mode = "strict_queue"
+
+[server]
+listen = ["127.0.0.1:8080", "unix:/run/keelback.sock"]
+```
+
+- Durations are written `250us`, `200ms`, `5s`, `2m`, `1h`, `1d`; sizes `64KiB`, `1MiB`, `10MB`; 0 needs no unit. Lists are TOML arrays in the
+  file and separated by commas elsewhere.
+- An unknown key, a value out of its bounds or settings that contradict each other are errors that name file, line and column; nothing is served then.
+  `keelback config check --config FILE` says so without starting anything.
+- **Scope** says what a change applies to. *existing*: at once to what exists. *new calls*: to calls and sessions that come after it. *next generation*: to
+  workers started after it. *restart*: not while the program runs; everything else is *live*.
+- A change at run time is all or nothing. `PATCH /v1/config` takes flat keys (`{"sessions.idle_ttl": "200ms"}`; `null` takes a key out of the runtime layer)
+  and `If-Match` with the `ETag` of an earlier reply. SIGHUP reads the file again, and only the file; restart keys in it that have changed are named in the log and wait.
+- Secrets are never shown, only whether they are set. A file that holds one should be readable by its owner only.
+)";
+
+constexpr std::string_view kRules = R"(
+## What must fit together
+
+`pool.min_ready` is at most `pool.workers`. `calls.deadline` is at most `calls.deadline_max`. An address in `server.listen` that other machines can reach needs
+`server.token`.
+)";
+
+std::string type_text(const SettingRow& row) {
+  std::string text(to_string(row.type));
+  if (row.type == SettingType::kChoice) {
+    text.clear();
+    for (const std::string_view choice : row.choices) {
+      text += fmt::format("{}`{}`", text.empty() ? "" : " ", choice);
+    }
+    return text;
+  }
+  const auto bound = [&](long double value) -> std::string {
+    switch (row.type) {
+      case SettingType::kDuration:
+        return format_duration(Duration(static_cast<std::int64_t>(value)));
+      case SettingType::kSize:
+        return format_bytes(Bytes{static_cast<std::uint64_t>(value)});
+      case SettingType::kNumber:
+        return format_number(static_cast<double>(value));
+      default:
+        return std::to_string(static_cast<std::uint64_t>(value));
+    }
+  };
+  if (row.type == SettingType::kText) return text;
+  if (row.type == SettingType::kList) return fmt::format("list, at most {}", bound(row.max));
+  return fmt::format("{}, {} to {}", text, bound(row.min), bound(row.max));
+}
+
+std::string default_text(const SettingRow& row) {
+  const std::string text = row.get(Settings{});
+  if (row.secret || text.empty()) return "not set";
+  return fmt::format("`{}`", text);
+}
+
+}  // namespace
+
+std::string configuration_markdown() {
+  std::string out(kHead);
+  std::string_view section;
+  for (const SettingRow& row : settings_schema()) {
+    const std::string_view own = row.key.substr(0, row.key.find('.'));
+    if (own != section) {
+      section = own;
+      out += fmt::format(
+          "\n## {}\n\n| key | default | value | scope | meaning |\n|---|---|---|---|---|\n",
+          section);
+    }
+    std::string doc(row.doc);
+    if (!row.zero.empty()) {
+      const bool text = row.type == SettingType::kText;
+      doc += fmt::format(" {}: {}.", text ? "Empty" : "0", row.zero);
+    }
+    if (row.secret) doc += " A secret.";
+    out += fmt::format("| `{}` | {} | {} | {} | {} |\n", row.key, default_text(row), type_text(row),
+                       to_string(row.scope), doc);
+  }
+  out += kRules;
+  return out;
+}
+
+}  // namespace keelback::cli

@@ -1,0 +1,154 @@
+#include "cli/daemon.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <boost/asio/post.hpp>
+#include <csignal>
+#include <cstdlib>
+#include <utility>
+
+#include "base/settings_text.h"
+#include "cli/logging.h"
+
+namespace keelback::cli {
+namespace {
+
+// How long replies may still take to reach their clients when everything else has ended.
+constexpr Duration kLastReplies = 5s;
+
+std::string name_of(int signal) {
+  switch (signal) {
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
+    default:
+      return fmt::format("signal {}", signal);
+  }
+}
+
+// The server says the key beside the sentence.
+std::string without_key(const api::ConfigProblem& problem) {
+  const std::string prefix = problem.key + ": ";
+  const bool repeated = !problem.key.empty() && problem.why.starts_with(prefix);
+  return repeated ? problem.why.substr(prefix.size()) : problem.why;
+}
+
+}  // namespace
+
+std::expected<server::ConfigPort::Document, server::ConfigPort::PatchError> LiveConfig::patch(
+    std::string_view flat, std::optional<std::string_view> if_match) {
+  const auto change = store_.patch(flat, if_match);
+  if (change) {
+    if (!change->keys.empty()) on_change_(store_.settings());
+    return document();
+  }
+  PatchError error;
+  error.kind = change.error().stale ? PatchError::Kind::kStale : PatchError::Kind::kInvalid;
+  for (const api::ConfigProblem& problem : change.error().problems) {
+    error.items.push_back({problem.key, without_key(problem)});
+  }
+  return std::unexpected(std::move(error));
+}
+
+void LiveConfig::reload_file(spdlog::logger& say) {
+  const auto change = store_.reload_file();
+  if (!change) {
+    for (const api::ConfigProblem& problem : change.error()) {
+      say.error("{}", to_string(problem));
+    }
+    say.error("the configuration file was read again and changes nothing");
+    return;
+  }
+  if (!change->keys.empty()) on_change_(store_.settings());
+  for (const std::string& sentence : change->pending) say.warn("{}", sentence);
+  for (const std::string& sentence : change->warnings) say.warn("{}", sentence);
+  say.info("the configuration file was read again; changed: {}",
+           change->keys.empty() ? "nothing" : fmt::format("{}", fmt::join(change->keys, ", ")));
+}
+
+Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
+               std::shared_ptr<spdlog::logger> logger)
+    : logger_(std::move(logger)),
+      driver_(std::move(driver)),
+      config_(std::move(store),
+              [this](const Settings& settings) {
+                apply(*logger_, settings.log);
+                driver_->configure(settings);
+              }),
+      signals_(std::make_unique<boost::asio::signal_set>(driver_->loop())) {
+  server::Options options;
+  options.service_manager = true;
+  options.on_drain = [this] { drain("POST /v1/drain"); };
+  server_ = std::make_unique<server::Server>(*driver_, config_, std::move(options));
+}
+
+Daemon::~Daemon() {
+  // After this turn of the loop no signal reaches us, and callbacks that still come do nothing.
+  std::promise<void> quiet;
+  boost::asio::post(driver_->loop(), [&] {
+    signals_.reset();
+    done_ = true;
+    quiet.set_value();
+  });
+  quiet.get_future().wait();
+  server_.reset();
+  driver_.reset();  // kills what is left; its callbacks may still look at done_
+}
+
+std::expected<std::vector<std::string>, std::string> Daemon::listen() {
+  // A client that has gone is an error of a write, not the end of the daemon.
+  std::signal(SIGPIPE, SIG_IGN);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) signals_->add(signal);
+  await_signal();  // nobody else touches the set yet
+  const auto endpoints = server_->listen();
+  if (!endpoints) return std::unexpected(endpoints.error());
+  std::vector<std::string> addresses;
+  for (const server::Endpoint& endpoint : *endpoints) {
+    addresses.push_back(endpoint.path.empty() ? "http://" + endpoint.text : endpoint.text);
+  }
+  return addresses;
+}
+
+int Daemon::serve() { return finished_.get_future().get(); }
+
+void Daemon::await_signal() {
+  signals_->async_wait([this](const boost::system::error_code& error, int signal) {
+    if (error) return;
+    on_signal(signal);
+    await_signal();
+  });
+}
+
+void Daemon::on_signal(int signal) {
+  if (signal == SIGHUP) return config_.reload_file(*logger_);
+  if (killing_) std::_Exit(128 + signal);  // a third time: nothing more to lose
+  if (draining_) return kill(signal);
+  drain(name_of(signal));
+}
+
+void Daemon::drain(const std::string& why) {
+  if (draining_) return;
+  draining_ = true;
+  const Duration limit = config_.settings().server.drain_timeout;
+  logger_->info("{}: draining for at most {}; a second signal kills", why, format_duration(limit));
+  server_->drain();
+  driver_->drain(limit, [this] {
+    if (done_ || killing_) return;
+    server_->stop(kLastReplies, [this] { finish(0); });
+  });
+}
+
+void Daemon::kill(int signal) {
+  killing_ = true;
+  logger_->warn("{} again: killing what still runs", name_of(signal));
+  server_->stop(Duration(0), [this, signal] { finish(128 + signal); });
+}
+
+void Daemon::finish(int exit_code) {
+  if (std::exchange(done_, true)) return;
+  finished_.set_value(exit_code);
+}
+
+}  // namespace keelback::cli

@@ -1,0 +1,217 @@
+#include "cli/output.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+namespace keelback::cli {
+namespace {
+
+bool coloured(To to) {
+  static const bool wanted = std::getenv("NO_COLOR") == nullptr;
+  static const std::array<bool, 2> terminal = {::isatty(STDOUT_FILENO) != 0,
+                                               ::isatty(STDERR_FILENO) != 0};
+  return wanted && terminal[static_cast<std::size_t>(to)];
+}
+
+// Code points: near enough to columns for names and numbers.
+std::size_t width(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+bool is_number(std::string_view text) {
+  return text.empty() || text == "-" || (text[0] >= '0' && text[0] <= '9');
+}
+
+// What a terminal would obey rather than show; line ends stay.
+std::string without_controls(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 32 && c != '\n' && c != '\t') || byte == 127) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string death_sentence(const Json& death) {
+  std::string text = text_in(death, "cause");
+  if (death.contains("signal") && death["signal"].is_number_integer()) {
+    text += fmt::format(", signal {}", death["signal"].get<int>());
+  }
+  if (death.contains("exit_code") && death["exit_code"].is_number_integer()) {
+    text += fmt::format(", exit code {}", death["exit_code"].get<int>());
+  }
+  if (death.value("oom_suspected", false)) text += ", out of memory suspected";
+  if (const std::string step = text_in(death, "step"); !step.empty()) text += ", at step " + step;
+  if (const std::string detail = text_in(death, "detail"); !detail.empty()) text += ": " + detail;
+  return text;
+}
+
+}  // namespace
+
+std::string to_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+void print(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+void print_json(const Json& json) {
+  print(to_text(json, ::isatty(STDOUT_FILENO) != 0 ? 2 : -1) + "\n");
+}
+
+std::string toned(Tone tone, std::string_view text, To to) {
+  static constexpr std::array<std::string_view, 5> kCodes = {"", "\x1b[32m", "\x1b[33m", "\x1b[31m",
+                                                             "\x1b[2m"};
+  if (tone == Tone::kPlain || !coloured(to)) return std::string(text);
+  return fmt::format("{}{}\x1b[0m", kCodes[static_cast<std::size_t>(tone)], text);
+}
+
+std::string Table::text() const {
+  std::vector<std::size_t> widths;
+  std::vector<bool> numbers;
+  for (std::size_t column = 0; column < header_.size(); ++column) {
+    std::size_t widest = width(header_[column]);
+    bool all = true;
+    for (const auto& row : rows_) {
+      widest = std::max(widest, width(row[column]));
+      all = all && is_number(row[column]);
+    }
+    widths.push_back(widest);
+    numbers.push_back(all && !rows_.empty());
+  }
+  std::string out;
+  const auto line = [&](const std::vector<std::string>& row) {
+    std::string text;
+    for (std::size_t column = 0; column < row.size(); ++column) {
+      const std::string blanks(widths[column] - width(row[column]), ' ');
+      if (column > 0) text += "  ";
+      text += numbers[column] ? blanks + row[column] : row[column] + blanks;
+    }
+    while (text.ends_with(' ')) text.pop_back();
+    out += text + "\n";
+  };
+  line(header_);
+  for (const auto& row : rows_) line(row);
+  return out;
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  static constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1024 && unit + 1 < kUnits.size()) {
+    value /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+std::string human_seconds(double seconds) {
+  if (seconds < 10) return fmt::format("{:.1f}s", seconds);
+  const auto whole = static_cast<std::uint64_t>(seconds);
+  if (whole < 60) return fmt::format("{}s", whole);
+  if (whole < 3600) return fmt::format("{}m{}s", whole / 60, whole % 60);
+  if (whole < 86400) return fmt::format("{}h{}m", whole / 3600, whole % 3600 / 60);
+  return fmt::format("{}d{}h", whole / 86400, whole % 86400 / 3600);
+}
+
+std::string indented(std::string_view text, std::string_view margin) {
+  std::string out;
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  while (true) {
+    const std::size_t end = text.find('\n');
+    out.append(margin).append(text.substr(0, end)).append("\n");
+    if (end == std::string_view::npos) return out;
+    text.remove_prefix(end + 1);
+  }
+}
+
+int fail(const Invocation& invocation, ExitCode code, std::string_view kind,
+         std::string_view message) {
+  return fail(invocation, code, kind, std::vector<std::string>{std::string(message)});
+}
+
+int fail(const Invocation& invocation, ExitCode code, std::string_view kind,
+         const std::vector<std::string>& messages) {
+  for (const std::string& message : messages) {
+    const std::string text = fmt::format("{} {}\n", toned(Tone::kBad, "keelback:", To::kStderr),
+                                         without_controls(message));
+    std::fwrite(text.data(), 1, text.size(), stderr);
+  }
+  if (invocation.json) {
+    print_json({{"error",
+                 {{"kind", kind},
+                  {"message", messages.empty() ? "" : messages.front()},
+                  {"messages", messages},
+                  {"exit", static_cast<int>(code)}}}});
+  }
+  return code;
+}
+
+std::string problem_block(std::string_view function, const Json& problem) {
+  std::string out = fmt::format("{} {}: {}, effect {}", toned(Tone::kBad, "keelback:", To::kStderr),
+                                function, text_in(problem, "outcome"), text_in(problem, "effect"));
+  if (const std::string worker = text_in(problem, "worker"); !worker.empty()) {
+    out += fmt::format(", worker {}", worker);
+  }
+  if (const auto attempts = count_in(problem, "attempts"); attempts > 1) {
+    out += fmt::format(", {} attempts", attempts);
+  }
+  out += "\n";
+  const auto block = [&](std::string_view title, const std::string& text) {
+    if (text.empty()) return;
+    if (!title.empty()) out += fmt::format("  {}:\n", title);
+    out += indented(without_controls(text), title.empty() ? "  " : "    ");
+  };
+  const Json python = problem.value("python", Json::object());
+  const std::string detail = text_in(problem, "detail");
+  const std::string raised = text_in(python, "type").empty()
+                                 ? std::string()
+                                 : text_in(python, "type") + ": " + text_in(python, "message");
+  // The traceback ends with the exception; its sentence is not said twice.
+  const std::string traceback = text_in(python, "traceback");
+  if (raised.empty() || raised.find(detail) == std::string::npos) block("", detail);
+  block("", traceback.find(raised) == std::string::npos || traceback.empty() ? raised : "");
+  block("", traceback);
+  if (problem.contains("death") && problem["death"].is_object()) {
+    block("", "the worker died: " + death_sentence(problem["death"]));
+    block("its last words", text_in(problem["death"], "stderr_tail"));
+  }
+  block("where its threads were", text_in(problem, "dump"));
+  if (const double retry = number_in(problem, "retry_after_ms"); retry > 0) {
+    block("", fmt::format("worth another try in {}", human_seconds(retry / 1000)));
+  }
+  return out;
+}
+
+std::string text_in(const Json& object, const char* key) {
+  if (!object.is_object()) return {};
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+double number_in(const Json& object, const char* key) {
+  if (!object.is_object()) return 0;
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : 0;
+}
+
+std::uint64_t count_in(const Json& object, const char* key) {
+  if (!object.is_object()) return 0;
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+}
+
+}  // namespace keelback::cli

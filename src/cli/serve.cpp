@@ -1,0 +1,94 @@
+// keelback serve: the daemon.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/App.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "api/driver_factory.h"
+#include "base/settings_text.h"
+#include "cli/arguments.h"
+#include "cli/daemon.h"
+#include "cli/logging.h"
+
+namespace keelback::cli {
+namespace {
+
+struct Options {
+  std::string app;
+  std::vector<std::string> expose;
+  std::vector<std::string> listen;
+  ConfigOptions config;
+};
+
+void announce(const Invocation& invocation, const std::vector<std::string>& addresses) {
+  // At once and whole, not through the log: tools wait for these lines.
+  for (const std::string& address : addresses) {
+    const std::string line = fmt::format("keelback: listening on {}\n", address);
+    std::fwrite(line.data(), 1, line.size(), stderr);
+  }
+  if (invocation.json) print_json({{"listening", addresses}, {"pid", ::getpid()}});
+}
+
+int serve(const Invocation& invocation, const Options& options) {
+  ConfigOptions config = options.config;
+  if (!options.listen.empty()) {
+    config.flags.push_back({"server.listen", format_list(options.listen), "--listen"});
+  }
+  auto store = config.load();
+  if (!store) return fail(invocation, kExitUsage, "config", store.error());
+  // Workers inherit our environment; the application has no business with these.
+  for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN"}) ::unsetenv(name);
+
+  auto logger = make_logger(store->settings().log);
+  for (const std::string& warning : store->warnings()) logger->warn("{}", warning);
+  auto driver = api::make_driver({.app = options.app,
+                                  .expose = options.expose,
+                                  .settings = store->settings(),
+                                  .logger = logger});
+  int exit_code = kExitStart;
+  if (!driver) {
+    fail(invocation, kExitStart, "start", driver.error());
+  } else {
+    Daemon daemon(std::move(*driver), std::move(*store), logger);
+    const auto addresses = daemon.listen();
+    if (addresses) {
+      announce(invocation, *addresses);
+      exit_code = daemon.serve();
+    } else {
+      fail(invocation, kExitStart, "start", addresses.error());
+    }
+  }
+  if (!finish_logging(std::move(logger))) std::_Exit(exit_code);
+  return exit_code;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Invocation& invocation) {
+  CLI::App* command = add_command(app, invocation, "serve", "Serve an application over HTTP",
+                                  "keelback serve app.py --workers 4 --listen 127.0.0.1:8080");
+  auto options = std::make_shared<Options>();
+  command->add_option("APP", options->app, "app.py, or a module: package.module")->required();
+  options->config.add_setting_option(*command, "-w,--workers", "pool.workers",
+                                     "Worker processes (pool.workers)");
+  command
+      ->add_option("-l,--listen", options->listen,
+                   "HOST:PORT or unix:/PATH, may be repeated (server.listen)")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--expose", options->expose,
+                   "Functions of a plain module, by name, separated by commas")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  options->config.add_setting_option(*command, "--backend", "pool.backend",
+                                     "python, fake or sim (pool.backend)");
+  options->config.add_to(*command);
+  command->callback([&invocation, options] {
+    invocation.run = [&invocation, options] { return serve(invocation, *options); };
+  });
+}
+
+}  // namespace keelback::cli

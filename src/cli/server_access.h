@@ -1,0 +1,32 @@
+// How client commands reach the daemon, and what they all say when that fails.
+#pragma once
+
+#include <expected>
+#include <string>
+
+#include "cli/client.h"
+#include "cli/command.h"
+#include "cli/output.h"
+
+namespace keelback::cli {
+
+// --url and --token, else KEELBACK_URL and KEELBACK_TOKEN, else 127.0.0.1:8080.
+struct ServerOptions {
+  std::string url;
+  std::string token;
+  void add_to(CLI::App& command);
+};
+
+// Makes the client, or says why not and returns the exit code.
+std::expected<Client, int> connect(const Invocation& invocation, const ServerOptions& options);
+
+// Asks, and expects a JSON document (or 204: null). Anything else is said on stderr, and the exit
+// code returned.
+std::expected<Json, int> ask(const Invocation& invocation, const ServerOptions& options,
+                             const HttpRequest& request);
+
+// Said for every reply that is neither a success nor a call's outcome; returns the exit code.
+int refused(const Invocation& invocation, const Client& client, const HttpReply& reply);
+int unreachable(const Invocation& invocation, const ClientError& error);
+
+}  // namespace keelback::cli

@@ -1,0 +1,95 @@
+// keelback status: is it well, and what is it doing.
+#include <fmt/format.h>
+
+#include <CLI/App.hpp>
+#include <memory>
+
+#include "cli/server_access.h"
+
+namespace keelback::cli {
+namespace {
+
+std::string row(std::string_view name, std::string_view text) {
+  return fmt::format("{:<9} {}\n", name, text);
+}
+
+// "3 ready, 1 busy": the members of a JSON object that are not 0, in its order.
+std::string counted(const Json& object, const std::vector<std::string>& skipped = {}) {
+  std::string text;
+  for (const auto& [key, value] : object.items()) {
+    if (!value.is_number() || value == 0) continue;
+    if (std::find(skipped.begin(), skipped.end(), key) != skipped.end()) continue;
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", to_text(value), key);
+  }
+  return text;
+}
+
+std::string calls_text(const Json& calls) {
+  std::string text = fmt::format("{} accepted, {} in flight", count_in(calls, "accepted"),
+                                 count_in(calls, "in_flight"));
+  const std::string outcomes = counted(calls, {"accepted", "in_flight"});
+  return outcomes.empty() ? text : text + ": " + outcomes;
+}
+
+std::string start_text(const Json& start) {
+  std::string text = fmt::format("{} {}", text_in(start, "mode"), text_in(start, "state"));
+  if (const double import_s = number_in(start, "import_s"); import_s > 0) {
+    text += fmt::format(", the application's import took {}", human_seconds(import_s));
+  }
+  const std::string reason = text_in(start, "reason");
+  return reason.empty() ? text : text + ": " + reason;
+}
+
+void print_status(const Json& pool) {
+  const bool ready = pool.value("ready", false);
+  const bool draining = pool.value("draining", false);
+  std::string state = toned(ready ? Tone::kGood : Tone::kBad, ready ? "yes" : "no");
+  if (draining) state = toned(Tone::kWarn, "no, draining");
+  std::string out = row("ready", state);
+  for (const Json& reason : pool.value("reasons", Json::array())) {
+    if (!reason.is_string()) continue;
+    out += indented(reason.get<std::string>(), "          ");
+  }
+  const Json empty = Json::object();
+  const std::string workers = counted(pool.value("workers", empty));
+  const Json queue = pool.value("queue", empty);
+  const Json sessions = pool.value("sessions", empty);
+  out += row("workers", workers.empty() ? "none" : workers);
+  out += row("start", start_text(pool.value("start", empty)));
+  out += row("queue", fmt::format("{} waiting, the oldest for {}", count_in(queue, "depth"),
+                                  human_seconds(number_in(queue, "delay_ms") / 1000)));
+  out += row("calls", calls_text(pool.value("calls", empty)));
+  const std::string past = counted(sessions, {"active"});
+  out += row("sessions", fmt::format("{} active{}{}", count_in(sessions, "active"),
+                                     past.empty() ? "" : "; so far ", past));
+  out +=
+      row("faults", fmt::format("{} workers replaced, {} calls retried, {} requests quarantined, "
+                                "{} processes abandoned",
+                                count_in(pool, "restarts"), count_in(pool, "retries"),
+                                count_in(pool, "quarantined"), count_in(pool, "abandoned")));
+  print(out);
+}
+
+}  // namespace
+
+void add_status(CLI::App& app, Invocation& invocation) {
+  CLI::App* command =
+      add_command(app, invocation, "status", "Whether the pool is well, and its counters",
+                  "keelback status --url 127.0.0.1:8080");
+  auto options = std::make_shared<ServerOptions>();
+  options->add_to(*command);
+  command->callback([&invocation, options] {
+    invocation.run = [&invocation, options]() -> int {
+      const auto pool = ask(invocation, *options, {.target = "/v1/pool"});
+      if (!pool) return pool.error();
+      if (invocation.json) {
+        print_json(*pool);
+      } else {
+        print_status(*pool);
+      }
+      return kExitOk;
+    };
+  });
+}
+
+}  // namespace keelback::cli
