@@ -109,12 +109,14 @@ class Agent::Impl {
     options.settings.pool.min_ready = 1;
     options.settings.log.level = LogLevel::kOff;
     options.settings.pool.queue_max = 100'000;
-    for (const auto& [key, value] : order.value("settings", Json::object()).items()) {
+    const Json settings = order.value("settings", Json::object());
+    for (const auto& [key, value] : settings.items()) {
       if (auto set = set_setting(options.settings, key, value.get<std::string>()); !set) {
         return refusal(set.error());
       }
     }
-    for (const auto& [name, value] : order.value("env", Json::object()).items()) {
+    const Json environment = order.value("env", Json::object());
+    for (const auto& [name, value] : environment.items()) {
       options.environment.emplace_back(name, value.get<std::string>());
     }
     fds_before_ = os::count_open_fds().value_or(0);
@@ -213,7 +215,7 @@ class Agent::Impl {
   // Kills a worker that is running a call; the next generation must come up ready.
   Json recover() {
     std::atomic<int> lost{-1};
-    driver_->submit({.function = "sleep_ms", .payload = "[30000]"}, [&](Outcome&& outcome) {
+    driver_->submit({.function = "spin_ms", .payload = "[30000]"}, [&](Outcome&& outcome) {
       lost = outcome.kind == OutcomeKind::kWorkerDied ? 1 : 0;
     });
     host::WorkerInfo victim;
@@ -229,6 +231,12 @@ class Agent::Impl {
         },
         std::chrono::seconds(5));
     if (!busy) return refusal("no worker took the call");
+    // A call that has not started is handed to another worker without a word. This one has, once
+    // its worker has burnt processor time that only the function can have used.
+    const std::uint64_t ran = run_time(victim.pid);
+    if (!wait_for([&] { return run_time(victim.pid) > ran + 2'000'000; }, std::chrono::seconds(10))) {
+      return refusal("the call did not start");
+    }
     const auto killed = Clock::now();
     ::kill(static_cast<pid_t>(victim.pid), SIGKILL);
     if (!wait_for([&] { return lost >= 0; }, std::chrono::seconds(30)))

@@ -32,9 +32,9 @@ else:
         return x
 
 
-@keelback.function(idempotent=True)
+@keelback.function
 def spin_ms(ms):
-    """Burns CPU for ms milliseconds of this process' CPU time."""
+    """Burns CPU for ms milliseconds of this process' CPU time. Not idempotent: killed with its worker, it is lost, and the laboratory sees when."""
     end = time.process_time_ns() + int(ms * 1e6)
     while time.process_time_ns() < end:
         pass
