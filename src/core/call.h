@@ -46,6 +46,7 @@ struct Call : Timer {
   bool touched = false;               // an attempt may have run: its effect is never none again
   bool probe = false;                 // it holds its breaker's half-open permit
   bool own_limit = true;              // its deadline is its function's own, not its caller's
+  bool went_idle = false;             // its stream fell silent for calls.stream_idle
   bool is_head = false;               // it stands for its lane (stateless: always)
 
   Function* function = nullptr;

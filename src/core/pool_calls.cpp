@@ -1,4 +1,4 @@
-// What becomes of a call that is in: placed, dispatched, answered, timed out, handed back.
+// What becomes of a call that is in: placed, dispatched, answered, pressed to end.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -197,66 +197,6 @@ void Pool::Impl::on(const WorkerReplied& event) {
   advance_reload();
 }
 
-Pool::Impl::Ending Pool::Impl::reply_ending(const Call& call, ReplyKind kind, bool late) const {
-  using enum OutcomeKind;
-  const bool answered = kind == ReplyKind::kOk || kind == ReplyKind::kError;
-  const bool refused = kind == ReplyKind::kBadRequest || kind == ReplyKind::kUnknownFunction;
-  if (late) {
-    Ending ending = timeout_ending(call, answered  ? Effect::kDone
-                                         : refused ? Effect::kNone
-                                                   : Effect::kMaybe);
-    return ending;
-  }
-  Ending ending;
-  ending.breaker = Breaker::Result::kSuccess;
-  switch (kind) {
-    case ReplyKind::kOk:
-      ending.kind = kOk;
-      ending.effect = Effect::kDone;
-      break;
-    case ReplyKind::kError:
-      ending.kind = kError;
-      ending.effect = Effect::kDone;
-      ending.message = fmt::format("Function \"{}\" raised an error.", call.function->spec.name);
-      break;
-    case ReplyKind::kCancelled:
-      ending.kind = kCancelled;
-      ending.effect = Effect::kMaybe;
-      ending.message = "The call was cancelled while it ran.";
-      ending.breaker = Breaker::Result::kNeutral;
-      break;
-    case ReplyKind::kBadRequest:
-      ending.kind = kBadRequest;
-      ending.message =
-          fmt::format("The arguments do not fit function \"{}\".", call.function->spec.name);
-      break;
-    case ReplyKind::kUnknownFunction:
-      ending.kind = kUnknownFunction;
-      ending.message =
-          fmt::format("The worker's application has no function \"{}\".", call.function->spec.name);
-      ending.breaker = Breaker::Result::kNeutral;
-      break;
-  }
-  return ending;
-}
-
-Pool::Impl::Ending Pool::Impl::timeout_ending(const Call& call, Effect effect) const {
-  Ending ending;
-  ending.kind = OutcomeKind::kTimeout;
-  ending.effect = effect;
-  const std::string limit = describe(call.deadline - call.accepted);
-  if (call.last_worker && call.state == CallState::kRunning) {
-    ending.message = fmt::format("The deadline ({}) passed while the call ran.", limit);
-    // A caller's tiny deadline, or one that went by in the queue, says nothing about the function.
-    const bool fair =
-        call.own_limit && (now_ - call.dispatched) * 2 >= call.deadline - call.accepted;
-    ending.breaker = fair ? Breaker::Result::kFailure : Breaker::Result::kNeutral;
-  } else {
-    ending.message = fmt::format("The deadline ({}) passed while the call waited.", limit);
-  }
-  return ending;
-}
-
 void Pool::Impl::on(const StreamMoved& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker || !worker->running || worker->running->id != event.call) return;
@@ -281,8 +221,17 @@ void Pool::Impl::on(const CallCancelled& event) {
 
 // ---- time
 
+// When a silent stream is given up; nullopt: the call is none, or may be silent.
+std::optional<Time> Pool::Impl::idle_due(const Call& call) const {
+  const Duration limit = settings_.calls.stream_idle;
+  if (!call.stream || !call.function->spec.stream || limit <= Duration{0}) return std::nullopt;
+  return call.moved + limit;
+}
+
 Time Pool::Impl::running_due(const Call& call) const {
-  if (call.rung == Rung::kNone) return call.deadline;
+  if (call.rung == Rung::kNone) {
+    return std::min(call.deadline, idle_due(call).value_or(call.deadline));
+  }
   return rung_due(next_rung(call.rung), call.deadline, settings_.calls.grace);
 }
 
@@ -306,6 +255,10 @@ void Pool::Impl::call_due(Call& call) {
 
 void Pool::Impl::climb(Call& call) {
   Worker& worker = *call.worker;
+  if (call.rung == Rung::kNone && now_ < call.deadline && running_due(call) <= now_) {
+    call.went_idle = true;  // from here on its deadline is now
+    call.deadline = now_;
+  }
   while (running_due(call) <= now_) {
     call.rung = next_rung(call.rung);
     switch (call.rung) {
@@ -341,149 +294,6 @@ void Pool::Impl::climb(Call& call) {
     }
   }
   timers_.arm(call, running_due(call));
-}
-
-// ---- endings
-
-void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
-                                    const DeathPtr& death) {
-  Session* session = call.session;
-  const bool ours = worker.killed || death->cause == "killed";
-  const bool late = call.rung != Rung::kNone || now_ >= call.deadline;
-  if (started && !ours) {
-    quarantine_.died(now_, call.fingerprint, call.function->spec.name,
-                     session ? session->id : std::string_view{}, quarantine_limits());
-  }
-  Ending late_ending = timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
-  stop_running(worker, call);
-  note_room(*call.function);
-  if (started) call.touched = true;
-  call.last_death = death;
-  const bool had_state = session && session->established;
-  if (session && started) session->established = true;
-  if (late) return resolve(call, std::move(late_ending));
-
-  LostAttempt attempt;
-  attempt.started = started;
-  attempt.has_session = session != nullptr;
-  attempt.session_established = had_state;
-  attempt.session_restorable = session && restorable(*session);
-  attempt.idempotent = call.idempotent;
-  attempt.cancelled = call.cancelled;
-  attempt.quarantined = quarantine_.holds(now_, call.fingerprint, quarantine_limits());
-  attempt.dispatches = call.attempts;
-  attempt.retries = call.retries;
-  attempt.retries_max = settings_.calls.retries;
-  AfterDeath then = after_death(attempt);
-  if ((drain_over_ || (session && session->detached)) &&
-      (then == AfterDeath::kRedispatch || then == AfterDeath::kRetry)) {
-    then = session && !drain_over_ ? AfterDeath::kSessionLost : AfterDeath::kFail;
-  }
-  Duration pause{0};
-  if (then == AfterDeath::kRetry) {
-    pause = retry_pause(call.retries + 1, prng_);
-    const bool in_time = now_ + pause < call.deadline;
-    if (!in_time || !retry_budget_.take(now_, settings_.calls.retry_budget)) {
-      then = AfterDeath::kFail;
-    }
-  }
-  if (then == AfterDeath::kRetry || then == AfterDeath::kRedispatch) {
-    return hand_back(call, then == AfterDeath::kRetry, pause);
-  }
-  Ending ending;
-  ending.death = death;
-  ending.effect = started ? Effect::kMaybe : Effect::kNone;
-  if (then == AfterDeath::kSessionLost) {
-    ending.kind = OutcomeKind::kSessionLost;
-    ending.message = session_over(core::Ending::kLost, session->id, {}, {}, death.get());
-  } else if (then == AfterDeath::kCancelled) {
-    ending.kind = OutcomeKind::kCancelled;
-    ending.message = "The call was cancelled; its worker died before it began.";
-  } else {
-    ending.kind = OutcomeKind::kWorkerDied;
-    ending.message = fmt::format("The worker died {} this call ({}).",
-                                 started ? "while it ran" : "before it began", describe(*death));
-    if (started && !ours) ending.breaker = Breaker::Result::kFailure;
-  }
-  resolve(call, std::move(ending));
-}
-
-void Pool::Impl::hand_back(Call& call, bool retry, Duration pause) {
-  queue_.count_in();
-  call.state = CallState::kWaiting;
-  if (call.session) queue_.put_back(*call.session->lane, call);
-  if (retry) {
-    ++call.retries;
-    ++counters_.retries;
-    call.state = CallState::kBackingOff;
-    timers_.arm(call, std::min(now_ + pause, call.deadline));
-    return;
-  }
-  timers_.arm(call, call.deadline);
-  if (call.session) return;  // placed once its session has left the dead worker
-  queue_.make_head(call, nullptr, now_);
-  place(call);
-}
-
-void Pool::Impl::resolve(Call& call, Ending&& ending) {
-  if (call.touched && ending.effect == Effect::kNone) {
-    ending.effect = Effect::kMaybe;
-    // These words promise that nothing ran; an earlier attempt of this call may have.
-    if (ending.kind != OutcomeKind::kTimeout && ending.kind != OutcomeKind::kCancelled) {
-      ending.kind = OutcomeKind::kWorkerDied;
-      ending.death = call.last_death;
-    }
-  }
-  timers_.disarm(call);
-  call.function->breaker.settle(now_, ending.breaker, call.probe, breaker_limits());
-  ++counters_.outcomes[static_cast<int>(ending.kind)];
-  Resolve action;
-  action.call = call.id;
-  action.kind = ending.kind;
-  action.effect = ending.effect;
-  action.worker = call.last_worker;
-  action.attempts = call.attempts;
-  action.birth = call.birth;
-  action.epoch = call.epoch;
-  action.queued = (call.attempts > 0 ? call.dispatched : now_) - call.accepted;
-  action.ran = call.attempts > 0 ? now_ - call.dispatched : Duration{0};
-  action.retry_after = ending.retry_after;
-  action.message = std::move(ending.message);
-  if (ending.death) action.death = *ending.death;
-  IdempotencyEntry* key = call.key;
-  if (key) {
-    key->shared = ending.effect == Effect::kNone && !key->followers.empty();
-    action.retain = ending.effect != Effect::kNone || key->shared;
-  }
-  emit(std::move(action));
-  discard(call);
-  if (key) settle_key(*key, ending.kind, ending.effect);
-}
-
-void Pool::Impl::discard(Call& call) {
-  functions_.release(*call.function);
-  calls_.erase(call.id.value);
-  call_slab_.free(&call);
-}
-
-// A call has left the lane: the next one becomes its head, or the session has nothing to do.
-void Pool::Impl::settle_lane(Session& session) {
-  Lane& lane = *session.lane;
-  if (lane.running) return;
-  if (session.detached) return finish_session(session, session.end_reason);
-  if (!lane.waiting.empty()) {
-    Call& head = lane.waiting.front();
-    if (head.is_head || head.state == CallState::kBackingOff) return;
-    queue_.make_head(head, &lane, now_);
-    return place(head);
-  }
-  if (session.established) {
-    const bool dead = session.home && !session.home->alive;
-    if (!dead) return sessions_.leave(session, now_);
-    return end_session(session, SessionTable::Verdict::kLost);
-  }
-  ++counters_.ended;  // nothing ever ran in it
-  forget(session);
 }
 
 }  // namespace keelback::core

@@ -33,20 +33,15 @@ Call* Pool::Impl::find_waiting(CallId id) const {
 void Pool::Impl::on(const ConfigChanged& event) {
   // An expiry that could be observed until now is final, whatever the new values say.
   sweep(sessions_.attached() + 1);
-  const Duration grace = settings_.calls.grace;
   settings_ = event.settings;
   queue_.set_limits(
       {settings_.pool.queue_max, settings_.sessions.queue_max, settings_.pool.queue_delay_max});
   sessions_.set_limits({settings_.sessions.idle_ttl, settings_.sessions.max_age});
   tombstones_.set_limits({settings_.sessions.tombstone_ttl, settings_.sessions.max});
-  workers_.each([this](Worker& worker) { arm(worker); });
-  if (grace != settings_.calls.grace) {
-    workers_.each([this](Worker& worker) {
-      if (worker.running && worker.running->rung != Rung::kNone) {
-        timers_.arm(*worker.running, running_due(*worker.running));
-      }
-    });
-  }
+  workers_.each([this](Worker& worker) {
+    arm(worker);
+    if (worker.running) timers_.arm(*worker.running, running_due(*worker.running));
+  });
   resize();
   refresh_readiness();
 }

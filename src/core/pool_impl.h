@@ -52,7 +52,7 @@ class Pool::Impl {
   using DeathPtr = std::shared_ptr<const Death>;
   // How a call in flight ends.
   struct Ending {
-    OutcomeKind kind;
+    OutcomeKind kind = OutcomeKind::kOk;
     Effect effect = Effect::kNone;
     std::string message;
     std::optional<Duration> retry_after;
@@ -114,11 +114,14 @@ class Pool::Impl {
   void leave_queue(Call& call);
   void end_waiting(Call& call, Ending&& ending);
   void stop_running(Worker& worker, Call& call);
-  void resolve(Call& call, Ending&& ending);
-  void settle_lane(Session& session);
   void call_due(Call& call);
   void climb(Call& call);
   Time running_due(const Call& call) const;
+  std::optional<Time> idle_due(const Call& call) const;
+
+  // ---- pool_endings.cpp: how it ends
+  void resolve(Call& call, Ending&& ending);
+  void settle_lane(Session& session);
   void settle_after_death(Worker& worker, Call& call, bool started, const DeathPtr& death);
   void hand_back(Call& call, bool retry, Duration pause);
   Ending timeout_ending(const Call& call, Effect effect) const;

@@ -10,7 +10,7 @@ namespace keelback::core {
 
 bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
                            std::optional<Refusal>& refusal) {
-  if (event.idempotency_key.empty()) return true;
+  if (event.idempotency_key.empty() || settings_.calls.idempotency_ttl <= Duration{0}) return true;
   using enum OutcomeKind;
   if (event.stream) {
     refusal =

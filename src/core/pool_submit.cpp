@@ -240,7 +240,7 @@ Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
 void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session* session) {
   Call& call = make_call(event, function);
   call.probe = function.breaker.enter(breaker_limits());
-  if (!event.idempotency_key.empty()) {
+  if (!event.idempotency_key.empty() && settings_.calls.idempotency_ttl > Duration{0}) {
     call.key = &idempotency_.lead(event.idempotency_key, event.fingerprint, call.id);
   }
   if (!event.session.empty()) {

@@ -32,11 +32,14 @@ namespace keelback::core {
 
 struct Home;
 
-struct Session {
+// Two cache lines: at a million sessions every line that a call touches is a miss.
+struct alignas(64) Session {
   std::string id;
-  Home* home = nullptr;  // null: waits for its first dispatch
-  Lane* lane = nullptr;  // null: no call waits or runs
+  boost::intrusive::list_member_hook<> idle_hook;
   Time idle_since;       // meaningful while idle
+  Home* home = nullptr;  // null: waits for its first dispatch
+
+  Lane* lane = nullptr;  // null: no call waits or runs
   Time opened_at;
   std::uint64_t birth = 0;
   std::uint32_t epoch = 1;
@@ -44,13 +47,13 @@ struct Session {
   bool established = false;  // user code may have run for it at its home
   bool detached = false;     // over, but for the call that still runs
   SessionEndReason end_reason = SessionEndReason::kExpired;  // of a detached one
-
-  boost::intrusive::list_member_hook<> idle_hook;
   boost::intrusive::list_member_hook<> age_hook;
   boost::intrusive::list_member_hook<> home_hook;
 
   std::string_view name() const { return id; }
 };
+
+static_assert(sizeof(Session) == 128);
 
 // A worker, as its sessions see it. Outlives the worker until its last session is taken out.
 struct Home {

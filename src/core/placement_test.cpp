@@ -1,0 +1,146 @@
+#include "core/placement.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+
+namespace keelback::core {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr Time at(Duration since_start) { return Time{since_start}; }
+
+struct PlacementTest : ::testing::Test {
+  WorkerTable workers;
+  SessionTable sessions{{1h, 1h}, 1};
+  Placement placement;
+  RunQueue shared;
+  std::deque<Call> calls;
+  std::deque<Lane> lanes;
+  int names = 0;
+
+  ~PlacementTest() override {
+    shared.clear();
+    placement.clear();
+    workers.each([this](Worker& worker) {
+      worker.queue.clear();
+      sessions.kill_home(*std::exchange(worker.home, nullptr), nullptr);
+    });
+  }
+  Worker& idle_worker(int bound = 0) {
+    workers.resize(static_cast<std::uint32_t>(workers.slots().size()) + 1);
+    Worker& worker = workers.make(*workers.slots().back(), Time{});
+    worker.home = &sessions.make_home(worker.id, &worker);
+    worker.ready_once = true;
+    workers.set_state(worker, WorkerState::kReady);
+    for (int i = 0; i < bound; ++i) bind(session(), worker);
+    placement.admit(worker);
+    placement.set_idle(worker);
+    return worker;
+  }
+  Session& session(Affinity mode = Affinity::kStrictQueue) {
+    Session& made = sessions.open(Time{}, "s" + std::to_string(++names), mode, 1);
+    made.established = true;
+    sessions.leave(made, Time{});
+    return made;
+  }
+  void bind(Session& session, Worker& worker) {
+    placement.before_change(worker);
+    sessions.bind(session, *worker.home);
+    placement.after_change(worker);
+  }
+  Call& head(Session* session = nullptr) {
+    Call& call = calls.emplace_back();
+    call.session = session;
+    call.stamp = calls.size();
+    call.is_head = true;
+    return call;
+  }
+};
+
+// Goal: a newcomer goes to the idle worker with the fewest sessions, the warmest among equals.
+TEST_F(PlacementTest, NewcomersGoToTheLeastLoadedIdleWorker) {
+  Worker& full = idle_worker(3);
+  Worker& light = idle_worker(1);
+  Worker& warm = idle_worker(1);
+  EXPECT_EQ(placement.choose(head()), &warm);
+  placement.set_busy(warm);
+  EXPECT_EQ(placement.choose(head()), &light);
+  placement.set_busy(light);
+  EXPECT_EQ(placement.choose(head()), &full);
+  placement.set_busy(full);
+  EXPECT_EQ(placement.choose(head()), nullptr);
+}
+
+// Goal: a strict session waits for its home, whoever else is idle.
+TEST_F(PlacementTest, AStrictSessionWaitsForItsHome) {
+  Worker& home = idle_worker();
+  idle_worker();
+  Session& ann = session();
+  bind(ann, home);
+  EXPECT_EQ(placement.choose(head(&ann)), &home);
+  Call running;
+  home.running = &running;
+  placement.set_busy(home);
+  EXPECT_EQ(placement.choose(head(&ann)), nullptr);
+  EXPECT_EQ(Placement::waits_for(head(&ann)), &home);
+  home.running = nullptr;
+}
+
+// Goal: a hint session prefers its home and moves when that is busy, unless the call is fenced or
+// the home is being killed.
+TEST_F(PlacementTest, AHintSessionMovesWhenItsHomeIsBusy) {
+  Worker& home = idle_worker();
+  Worker& other = idle_worker();
+  Session& ann = session(Affinity::kHint);
+  bind(ann, home);
+  EXPECT_EQ(placement.choose(head(&ann)), &home);
+  Call running;
+  home.running = &running;
+  placement.set_busy(home);
+  EXPECT_EQ(placement.choose(head(&ann)), &other);
+  EXPECT_EQ(Placement::waits_for(head(&ann)), nullptr);
+  Call& fenced = head(&ann);
+  fenced.fenced = true;
+  EXPECT_EQ(placement.choose(fenced), nullptr);
+  EXPECT_EQ(Placement::waits_for(fenced), &home);
+  home.killed = true;
+  EXPECT_EQ(placement.choose(head(&ann)), nullptr);
+  EXPECT_EQ(Placement::waits_for(head(&ann)), &home);
+  home.running = nullptr;
+}
+
+// Goal: a free worker takes the older head; with more than its share of sessions it leaves new
+// sessions to others while it has work of its own, but not for long and never idle.
+TEST_F(PlacementTest, AFreeWorkerWithMoreThanItsShareServesItsOwnFirst) {
+  Worker& crowded = idle_worker(4);
+  idle_worker(1);
+  Call& newcomer = head(&session());
+  newcomer.session->home = nullptr;
+  shared.insert(newcomer);
+  EXPECT_EQ(placement.pick(crowded, shared, at(0s)), &newcomer) << "nothing of its own";
+  Session& bound = session();
+  bind(bound, crowded);
+  Call& own = head(&bound);
+  crowded.queue.insert(own);
+  EXPECT_EQ(placement.pick(crowded, shared, at(0s)), &own);
+  EXPECT_EQ(placement.pick(crowded, shared, at(50ms)), &newcomer) << "patience has an end";
+  Worker& fair = idle_worker(1);
+  Session& at_fair = session();
+  bind(at_fair, fair);
+  fair.queue.insert(head(&at_fair));
+  EXPECT_EQ(placement.pick(fair, shared, at(0s)), &newcomer) << "within its share: the older first";
+}
+
+// Goal: a draining worker serves what is bound to it and nothing else.
+TEST_F(PlacementTest, ADrainingWorkerServesOnlyItsOwn) {
+  Worker& worker = idle_worker();
+  placement.withdraw(worker);
+  workers.set_state(worker, WorkerState::kDraining);
+  shared.insert(head());
+  EXPECT_EQ(placement.pick(worker, shared, at(0s)), nullptr);
+  EXPECT_EQ(placement.first_idle(), nullptr);
+}
+
+}  // namespace
+}  // namespace keelback::core
