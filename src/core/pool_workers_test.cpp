@@ -1,0 +1,252 @@
+// Workers, as an operator meets them: starts, crash loops, recycling, reloads, sizes, drains.
+#include <gtest/gtest.h>
+
+#include "core/model_driver.h"
+
+namespace keelback::core {
+namespace {
+
+using namespace std::chrono_literals;
+using Lines = std::vector<std::string>;
+
+Settings pool_of(std::uint32_t workers) {
+  Settings settings;
+  settings.pool.workers = workers;
+  return settings;
+}
+
+// Goal: forks start all at once; exec starts no more than the cores can take.
+TEST(PoolWorkers, ExecStartsArePacedAndForksAreNot) {
+  ModelDriver forks(pool_of(4));
+  EXPECT_EQ(forks.count("start "), 4u);
+  Settings none = pool_of(0);
+  ModelDriver execs(none);
+  execs.handle(StartModeChanged{true, 2});
+  execs.configure(pool_of(4));
+  EXPECT_EQ(execs.count("start "), 2u);
+  execs.ready(WorkerId{1, 1});
+  EXPECT_EQ(execs.count("start "), 3u);
+  execs.fail_start(WorkerId{2, 2});
+  EXPECT_EQ(execs.count("start "), 4u) << "a failed start makes room too";
+  execs.handle(StartModeChanged{false, 1});
+  execs.advance(1s);
+  EXPECT_EQ(execs.count("start "), 5u);
+}
+
+// Goal: a start that takes too long is killed, named as a failure, and tried again after a pause.
+TEST(PoolWorkers, AStartThatHangsIsKilled) {
+  Settings settings = pool_of(1);
+  settings.workers.start_timeout = 5s;
+  ModelDriver driver(settings);
+  driver.advance(5s);
+  EXPECT_EQ(driver.count("kill w1.1"), 1u);
+  driver.exit(WorkerId{1, 1}, false, "start_failed");
+  EXPECT_EQ(driver.fate(driver.submit()), "not_ready");
+  driver.advance(1s);
+  EXPECT_EQ(driver.count("start w1.2"), 1u);
+}
+
+// Goal: while a first start may still succeed, calls wait; when none can, they hear why, and so do
+// the new ones; the first worker that comes up ends that.
+TEST(PoolWorkers, NotReadySaysWhichStepFailed) {
+  ModelDriver driver(pool_of(2));
+  const CallId waiting = driver.submit();
+  driver.fail_start(WorkerId{1, 1});
+  EXPECT_EQ(driver.fate(waiting), "waiting") << "the other may come up";
+  driver.fail_start(WorkerId{2, 2}, "hello");
+  EXPECT_EQ(driver.fate(waiting), "not_ready");
+  EXPECT_EQ(driver.outcome(waiting).death->step, "hello");
+  EXPECT_EQ(driver.outcome(waiting).death->stderr_tail, "ImportError: no module named nothing");
+  EXPECT_EQ(driver.fate(driver.submit()), "not_ready");
+  const Stats stats = driver.pool.stats(driver.now);
+  EXPECT_FALSE(stats.ready);
+  ASSERT_EQ(stats.reasons.size(), 2u);
+  EXPECT_NE(stats.reasons[1].find("ImportError"), std::string::npos);
+  driver.advance(1s);
+  driver.warm_up();
+  EXPECT_EQ(driver.fate(driver.submit()), "running");
+  EXPECT_TRUE(driver.pool.stats(driver.now).ready);
+}
+
+// Goal: a crash-looping application costs ever fewer starts, and the pool stays up.
+TEST(PoolWorkers, ACrashLoopBacksOff) {
+  ModelDriver driver(pool_of(1));
+  for (int second = 0; second < 60; ++second) {
+    for (const WorkerId worker : driver.with(false)) driver.fail_start(worker);
+    driver.advance(1s);
+  }
+  EXPECT_LT(driver.count("start "), 15u);
+  EXPECT_GT(driver.count("start "), 5u);
+}
+
+// Goal: a worker is recycled after max_calls: its replacement is ready before it leaves.
+TEST(PoolWorkers, RecyclingReplacesFirst) {
+  Settings settings = pool_of(1);
+  settings.workers.max_calls = 2;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.reply(driver.submit());
+  driver.reply(driver.submit());
+  EXPECT_EQ(driver.count("start w1.2"), 1u);
+  EXPECT_EQ(driver.count("stop"), 0u);
+  const CallId meanwhile = driver.submit();
+  EXPECT_EQ(driver.worker_of(meanwhile), (WorkerId{1, 1}));
+  driver.ready(WorkerId{1, 2});
+  EXPECT_EQ(driver.count("stop"), 0u) << "it still runs a call";
+  driver.reply(meanwhile);
+  EXPECT_EQ(driver.count("stop w1.1"), 1u);
+  EXPECT_EQ(driver.worker_of(driver.submit()), (WorkerId{1, 2}));
+  driver.exit(WorkerId{1, 1}, false, "exit");
+  EXPECT_EQ(driver.pool.stats(driver.now).restarts, 0u);
+}
+
+// Goal: the same by age.
+TEST(PoolWorkers, RecyclesByAge) {
+  Settings settings = pool_of(1);
+  settings.workers.max_age = 1h;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.advance(1h);
+  EXPECT_EQ(driver.count("start w1.2"), 1u);
+  driver.ready(WorkerId{1, 2});
+  EXPECT_EQ(driver.count("stop w1.1"), 1u);
+}
+
+// Goal: a draining worker serves its sessions until drain_timeout; then they end as drained.
+TEST(PoolWorkers, DrainingKeepsItsSessionsForDrainTimeout) {
+  Settings settings = pool_of(1);
+  settings.workers.drain_timeout = 10s;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.reply(driver.submit("f", "ann"));
+  driver.handle(RecycleRequested{1});
+  driver.ready(WorkerId{1, 2});
+  const CallId still = driver.submit("f", "ann");
+  EXPECT_EQ(driver.worker_of(still), (WorkerId{1, 1}));
+  driver.reply(still);
+  driver.advance(10s);
+  EXPECT_EQ(driver.count("stop w1.1"), 1u);
+  const CallId told = driver.submit("f", "ann");
+  EXPECT_EQ(driver.fate(told), "session_lost");
+  EXPECT_EQ(driver.outcome(told).death->detail, "its worker was drained");
+}
+
+// Goal: what still runs at drain_timeout is killed and says so; a stopped worker that stays is too.
+TEST(PoolWorkers, WhatOutlivesTheDrainIsKilled) {
+  Settings settings = pool_of(1);
+  settings.workers.drain_timeout = 10s;
+  settings.calls.deadline = 10min;
+  settings.calls.grace = 2s;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  const CallId slow = driver.submit();
+  driver.handle(RecycleRequested{1});
+  driver.ready(WorkerId{1, 2});
+  driver.advance(10s);
+  EXPECT_EQ(driver.count("kill w1.1"), 1u);
+  driver.exit(WorkerId{1, 1}, true, "killed");
+  EXPECT_EQ(driver.fate(slow), "worker_died");
+  driver.handle(RecycleRequested{1});
+  driver.ready(WorkerId{1, 3});
+  EXPECT_EQ(driver.count("stop w1.2"), 1u);
+  driver.advance(2s);
+  EXPECT_EQ(driver.count("kill w1.2"), 1u);
+  driver.advance(2s);
+  EXPECT_EQ(driver.count("abandon w1.2"), 1u);
+}
+
+// Goal: a reload replaces every older worker, one after another, and never the new ones.
+TEST(PoolWorkers, AReloadRollsOneByOne) {
+  ModelDriver driver(pool_of(3));
+  driver.warm_up();
+  driver.take();
+  driver.handle(ReloadRequested{});
+  EXPECT_EQ(driver.take(), (Lines{"start w1.4"}));
+  driver.ready(WorkerId{1, 4});
+  EXPECT_EQ(driver.take(), (Lines{"stop w1.1"}));
+  driver.exit(WorkerId{1, 1}, false, "exit");
+  EXPECT_EQ(driver.take(), (Lines{"start w2.5"}));
+  driver.exit(WorkerId{2, 2});  // it crashes while its replacement starts
+  driver.ready(WorkerId{2, 5});
+  EXPECT_EQ(driver.take(), (Lines{"start w3.6"}));
+  driver.ready(WorkerId{3, 6});
+  driver.exit(WorkerId{3, 3}, false, "exit");
+  driver.take();
+  driver.advance(1min);
+  EXPECT_TRUE(driver.take().empty());
+}
+
+// Goal: pool.workers resizes a running pool both ways; growing back uses the same slots.
+TEST(PoolWorkers, ResizesLive) {
+  Settings settings = pool_of(1);
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.configure(pool_of(3));
+  EXPECT_EQ(driver.count("start "), 3u);
+  driver.warm_up();
+  driver.configure(pool_of(1));
+  EXPECT_EQ(driver.count("stop w2.2"), 1u);
+  EXPECT_EQ(driver.count("stop w3.3"), 1u);
+  driver.exit(WorkerId{2, 2}, false, "exit");
+  driver.exit(WorkerId{3, 3}, false, "exit");
+  EXPECT_EQ(driver.count("start "), 3u) << "not refilled";
+  driver.configure(pool_of(2));
+  EXPECT_EQ(driver.count("start w2.4"), 1u);
+}
+
+// Goal: events of generations that are gone change nothing.
+TEST(PoolWorkers, LateEventsAreIgnored) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  const CallId call = driver.submit();
+  driver.exit(WorkerId{1, 1});
+  driver.warm_up();
+  const CallId next = driver.submit();
+  driver.take();
+  driver.handle(WorkerReplied{WorkerId{1, 1}, call});
+  driver.handle(WorkerReplied{WorkerId{1, 1}, next});
+  driver.handle(WorkerReplied{WorkerId{1, 2}, call});
+  driver.handle(WorkerReady{WorkerId{1, 1}});
+  driver.handle(WorkerReady{WorkerId{1, 2}});
+  driver.handle(WorkerExited{WorkerId{1, 1}, {}, next});
+  EXPECT_TRUE(driver.take().empty());
+  EXPECT_EQ(driver.fate(next), "running");
+}
+
+// Goal: a drain that reaches its limit turns away what waits and kills what runs; every call ends.
+TEST(PoolWorkers, ADrainHasALimit) {
+  Settings settings = pool_of(1);
+  settings.calls.deadline = 1h;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  const CallId runs = driver.submit(), waits = driver.submit();
+  driver.handle(DrainRequested{5s});
+  driver.handle(DrainRequested{1h});  // a later limit does not soften it
+  driver.advance(5s);
+  EXPECT_EQ(driver.fate(waits), "shutting_down");
+  EXPECT_EQ(driver.count("kill w1.1"), 1u);
+  driver.exit(WorkerId{1, 1}, true, "killed");
+  EXPECT_EQ(driver.fate(runs), "worker_died");
+  EXPECT_TRUE(driver.drained);
+  driver.advance(1h);
+  EXPECT_EQ(driver.count("drained"), 1u);
+  EXPECT_EQ(driver.count("start "), 1u);
+}
+
+// Goal: a second drain with no limit is the second SIGTERM: it ends everything now.
+TEST(PoolWorkers, ASecondDrainCanOnlyHurry) {
+  ModelDriver driver(pool_of(2));
+  driver.ready(WorkerId{1, 1});
+  driver.announce({"f"});
+  const CallId runs = driver.submit();
+  driver.handle(DrainRequested{1h});
+  driver.handle(DrainRequested{0s});
+  EXPECT_EQ(driver.count("kill "), 2u) << "the starting one too";
+  driver.exit(WorkerId{1, 1}, true, "killed");
+  driver.exit(WorkerId{2, 2}, false, "killed");
+  EXPECT_TRUE(driver.resolved(runs));
+  EXPECT_TRUE(driver.drained);
+}
+
+}  // namespace
+}  // namespace keelback::core
