@@ -2,14 +2,17 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import platform
 import sys
 from types import ModuleType
-from typing import Any, Optional
+from typing import Optional
 
 from keelback import functions
 from keelback.functions import BadApplication
+
+HELLO_MAX = 160 * 1024  # bytes; the order socket's packets are at most 192 KiB
 
 
 def load(app: str, expose: list[str]) -> ModuleType:
@@ -24,12 +27,18 @@ def load(app: str, expose: list[str]) -> ModuleType:
     return module
 
 
-def hello(app: str) -> dict[str, Any]:
-    """The HELLO object of the loaded application, without the pid."""
-    return {
-        "runtime": f"python {platform.python_version()}", "app": name_of(app),
-        "functions": [function.describe() for function in functions.table().values()],
-    }
+def hello(app: str) -> str:
+    """The HELLO object of the loaded application as JSON, without the pid. Raises BadApplication if it is too large."""
+    described = [function.describe() for function in functions.table().values()]
+    about = {"runtime": f"python {platform.python_version()}", "app": name_of(app), "functions": described}
+    for doc_max in (functions.DOC_MAX, 200, 0):  # long texts go first; everything has to fit into one packet
+        for function in described:
+            function["doc"] = function["doc"][:doc_max]
+        text = json.dumps(about)
+        if len(text) <= HELLO_MAX:
+            return text
+    raise BadApplication(
+        f"{app} offers {len(described)} functions; their description takes {len(text)} bytes, {HELLO_MAX} is the most")
 
 
 def name_of(app: str) -> str:

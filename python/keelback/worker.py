@@ -4,7 +4,7 @@
 `python -m keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
 """
 
-import json
+import gc
 import os
 import sys
 from typing import Any, Callable, Optional
@@ -15,6 +15,7 @@ from keelback import (
     control,
     descriptors,
     errors,
+    exits,
     functions,
     hooks,
     lifeline,
@@ -77,7 +78,8 @@ class Worker:
         """Sends `greeting` and READY, after the hooks of this worker. Raises what a hook raises."""
         hooks_of_worker = hooks.of("worker_setup")
         if hooks_of_worker:
-            self.channel.send(greeting)
+            if greeting:  # an empty packet would look like the end of the stream
+                self.channel.send(greeting)
             greeting = b""
             for hook in hooks_of_worker:
                 self.run_hook(0, hook)
@@ -108,11 +110,10 @@ class Worker:
             self.leave(1)
         except Shutdown:
             self.end_all_sessions()
-            self.leave(0)
+            exits.leave(0, run_exit_functions=True)
 
     def leave(self, status: int) -> None:
-        logs.flush()
-        os._exit(status)
+        exits.leave(status, run_exit_functions=False)
 
     def start_failed(self, step: str, error: BaseException) -> None:
         body = errors.as_json({"step": step, **errors.describe(error)})
@@ -297,7 +298,9 @@ class Worker:
             self.channel.accept(frame)
             return
         _, kind, _, zero, _ = wire.HEADER.unpack_from(frame)
-        if kind == wire.SESSION_END and not zero and len(frame) >= wire.HEADER_SIZE + wire.SESSION_END_BODY.size:
+        if zero:
+            raise wire.ProtocolError("a frame whose reserved field is not zero")
+        if kind == wire.SESSION_END and len(frame) >= wire.HEADER_SIZE + wire.SESSION_END_BODY.size:
             birth, reason = wire.SESSION_END_BODY.unpack_from(frame, wire.HEADER_SIZE)
             id = frame[wire.HEADER_SIZE + wire.SESSION_END_BODY.size :]
             session = self.sessions.get(id)
@@ -362,13 +365,15 @@ def main(arguments: list[str]) -> None:
     worker.prepare()
     worker.channel.send(wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)))
     step = "hello"
+    sys.argv[:] = [options["--app"]]
     try:
         loading.load(options["--app"], commandline.names(options["--expose"]))
-        hello = json.dumps(loading.hello(options["--app"]))
+        hello = loading.hello(options["--app"])
         worker.channel.send(greeting(hello))
         step = "setup"
         for hook in hooks.of("setup"):
             worker.run_hook(0, hook)
+        gc.freeze()  # imports are not garbage: the collector need not look at them again and again
         worker.ready(b"")
     except SupervisorGone:
         worker.leave(1)

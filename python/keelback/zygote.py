@@ -5,7 +5,6 @@ The zygote's order socket). It ends when that socket closes.
 """
 
 import array
-import atexit
 import gc
 import json
 import os
@@ -15,13 +14,25 @@ import sys
 import time
 from typing import Any
 
-from keelback import commandline, descriptors, errors, hooks, interrupts, lifeline, loading, logs, wire
+from keelback import (
+    commandline,
+    descriptors,
+    errors,
+    exits,
+    functions,
+    hooks,
+    interrupts,
+    lifeline,
+    loading,
+    logs,
+    wire,
+)
 from keelback.channel import SupervisorGone
 from keelback.origins import Recorder
 from keelback.safety import Checker
 from keelback.worker import Worker, greeting
 
-_PACKET_MAX = 64 * 1024
+_PACKET_MAX = 192 * 1024  # bytes; a seqpacket socket's default buffer takes a little more
 _FDS = 4  # data, control, marks, log
 
 # A pool's workers share the machine's cores, and a thread pool that BLAS or OpenMP starts does not survive a fork.
@@ -44,32 +55,33 @@ class Zygote:
         for name in _SINGLE_THREADED:
             os.environ.setdefault(name, "1")
         gc.disable()  # nothing is garbage yet, and a collection would only touch pages
+        sys.argv[:] = [self._app]
         began = time.monotonic()
         step = "import"
         self._recorder.install()
         try:
             loading.load(self._app, self._expose)
-            hello = loading.hello(self._app)
-            self._hello = json.dumps(hello)
+            self._hello = loading.hello(self._app)
             step = "setup"
             for hook in hooks.of("setup"):
                 _run_once(hook)
-            _import_for_workers(hello)
+            _import_for_workers()
             took = time.monotonic() - began
         except BaseException as error:
             self._send({"op": "failed", "step": step, **errors.describe(error)})
-            self._leave(1)
+            exits.leave(1, run_exit_functions=True)
         interrupts.ignore_in_zygote()  # whatever imports made of it
         notice = self._checker.inherited()
         if notice:
             self._send({"op": "notice", "text": notice})
-        self._send({"op": "ready", "hello": {"pid": os.getpid(), **hello}, "import_s": round(took, 6)})
+        hello = {"pid": os.getpid(), **json.loads(self._hello)}
+        self._send({"op": "ready", "hello": hello, "import_s": round(took, 6)})
 
     def serve(self) -> None:
         while True:
             packet, fds = self._receive()
             if not packet:
-                self._leave(0)
+                exits.leave(0, run_exit_functions=True)
             try:
                 order = json.loads(packet)
                 if order["op"] == "fork" and len(fds) == _FDS:
@@ -130,6 +142,7 @@ class Zygote:
                 os.close(fd)
             self._recorder.remove()
             signal.set_wakeup_fd(-1)
+            exits.forget_inherited()
             gc.enable()
             _reseed()
             worker = Worker(name, data, control, marks)
@@ -158,18 +171,9 @@ class Zygote:
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
-            self._orders.send(json.dumps(message).encode())
+            self._orders.send(_packet(message))
         except OSError:
-            self._leave(1)
-
-    def _leave(self, status: int) -> None:
-        # The zygote owns what imports made (temporary directories, for one), its workers do not.
-        try:
-            atexit._run_exitfuncs()
-        except BaseException as error:
-            errors.log("an exit function failed", error)
-        logs.flush()
-        os._exit(status)
+            exits.leave(1, run_exit_functions=True)
 
 
 def _is_zombie(pid: int) -> bool:
@@ -193,10 +197,19 @@ def _run_once(hook: Any) -> None:
             loop.close()
 
 
-def _import_for_workers(hello: dict[str, Any]) -> None:
+def _import_for_workers() -> None:
     """What a worker would import after its fork."""
-    if any(function["async"] for function in hello["functions"]):
+    if any(function.is_async for function in functions.table().values()):
         import asyncio  # noqa: F401
+
+
+def _packet(message: dict[str, Any]) -> bytes:
+    """JSON of at most _PACKET_MAX bytes: of a report that is longer, the middle of its texts is cut."""
+    packet = json.dumps(message, ensure_ascii=False).encode(errors="replace")
+    if len(packet) > _PACKET_MAX:
+        short = {key: errors.cut(value, 8192) if isinstance(value, str) else value for key, value in message.items()}
+        packet = json.dumps(short, ensure_ascii=False).encode(errors="replace")
+    return packet
 
 
 def _reseed() -> None:

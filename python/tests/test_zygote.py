@@ -6,7 +6,7 @@ import signal
 import time
 import unittest
 
-from supervisor import CONFORMANCE, SupervisorTest, is_dead, proc_state, wait_until
+from supervisor import CONFORMANCE, ExecWorker, SupervisorTest, is_dead, proc_state, wait_until
 
 from keelback import wire
 
@@ -216,17 +216,55 @@ class Clean(SupervisorTest):
 
     def test_exit_functions_of_imports_run_in_the_zygote_only(self):
         app = self.app(SIMPLE + """
-    import atexit
+    import atexit, tempfile
     atexit.register(lambda: print("exit function of", os.getpid(), flush=True))
+    folder = tempfile.TemporaryDirectory()
+    print(folder.name, flush=True)
         """)
         zygote = self.zygote(app)
         zygote.expect("ready")
         worker = zygote.fork().wait_ready()
+        self.assertEqual(worker.pid, worker.call("pid").value)
         self.assertEqual(0, worker.shutdown())
         self.assertEqual("", worker.log())
+        self.assertTrue(os.path.isdir(zygote.log().strip()), "the import's directory is not the worker's to remove")
         zygote.orders.close()
         self.assertEqual(0, zygote.process.wait(10))
         self.assertIn(f"exit function of {zygote.pid}", zygote.log())
+        self.assertFalse(os.path.exists(zygote.log().split("\n")[0]))
+
+    def test_exit_functions_of_a_worker_run_in_that_worker(self):
+        app = self.app("""
+            import atexit, os, tempfile, weakref, keelback
+
+            class Thing:
+                pass
+
+            things = [Thing(), Thing()]
+            weakref.finalize(things[0], print, "the zygote's finalizer", flush=True)
+
+            @keelback.worker_setup
+            def register():
+                atexit.register(lambda: print("exit function of", os.getpid(), flush=True))
+                weakref.finalize(things[1], print, "the worker's finalizer", flush=True)
+
+            @keelback.function
+            def folder():
+                global kept
+                kept = tempfile.TemporaryDirectory()
+                return kept.name
+        """)
+        zygote = self.zygote(app)
+        zygote.expect("ready")
+        for worker in (zygote.fork().wait_ready(), self.exec_worker(app).wait_ready()):
+            folder = worker.call("folder").value
+            self.assertTrue(os.path.isdir(folder))
+            self.assertEqual(0, worker.shutdown())
+            self.assertFalse(os.path.exists(folder))
+            self.assertIn(f"exit function of {worker.pid}", worker.log())
+            self.assertIn("the worker's finalizer", worker.log())
+            self.assertEqual(isinstance(worker, ExecWorker), "the zygote's finalizer" in worker.log())
+        self.assertEqual("", zygote.log())
 
 
 class Safety(SupervisorTest):
@@ -447,6 +485,19 @@ class BadApplications(SupervisorTest):
                 if line:
                     self.assertIn(f'{name}", line {line}', report["traceback"])
                 self.assertNotIn("keelback/", report["traceback"], name)
+
+    def test_a_report_is_cut_to_fit_its_packet(self):
+        failed = self.zygote(self.app("raise RuntimeError('\\U0001F40D' * 1_000_000)\n")).expect("failed")
+        self.assertIn("characters left out", failed["message"])
+
+    def test_long_docstrings_are_cut_and_too_many_functions_are_refused(self):
+        source = "import keelback\nfor n in range({n}):\n    def f(a, b, c): ...\n    f.__doc__ = 'd' * 4000\n" \
+                 "    f.__qualname__ = str(n)\n    keelback.function(name=f'f{{n}}')(f)\n"
+        zygote = self.zygote(self.app(source.format(n=100)))
+        self.assertEqual(200, len(zygote.expect("ready")["hello"]["functions"][99]["doc"]))
+        self.assertEqual(100, len(zygote.fork().wait_ready().hello["functions"]))
+        failed = self.zygote(self.app(source.format(n=1000))).expect("failed")
+        self.assertIn("offers 1000 functions", failed["message"])
 
     def test_a_setup_that_fails_is_named_as_such(self):
         app = self.app(SIMPLE + "\n    @keelback.setup\n    def load():\n        raise OSError('no model file')\n")
