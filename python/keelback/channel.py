@@ -23,6 +23,8 @@ class Channel:
 
     def send(self, data: bytes) -> None:
         """Sends whole frames. Raises SupervisorGone."""
+        if not data:
+            return  # an empty packet would read as the end of the socket
         try:
             if len(data) <= wire.PACKET_MAX:
                 os.write(self.fd, data)

@@ -188,6 +188,11 @@ Answer ended(Running& running) {
   return Returned{list.dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
+Answer litter(Running& running) {
+  running.unclean = true;
+  return Returned{"null"};
+}
+
 constexpr Parameter kValue[] = {{"value", nullptr, true}};
 constexpr Parameter kMs[] = {{"ms", "int", true}};
 constexpr Parameter kMessage[] = {{"message", "str", true}};
@@ -210,6 +215,7 @@ constexpr Function kFunctions[] = {
     {"fail", "Raises ValueError.", false, false, kMessage, fail},
     {"hold", "Holds the interpreter.", false, false, kMs, hold},
     {"items", "Streams 0 to n-1.", false, true, kN, items},
+    {"litter", "Leaves something behind.", false, false, {}, litter},
     {"log", "Prints a text n times.", false, false, kTextAndN, log},
     {"peek", "The session's count, unchanged.", false, false, {}, peek},
     {"pid", "The worker's process id.", true, false, {}, pid},
@@ -235,7 +241,7 @@ Raised keyboard_interrupt() {
   return {wire::ErrorKind::kCancelled, "KeyboardInterrupt", "the call was interrupted"};
 }
 Raised cancelled() {
-  return {wire::ErrorKind::kCancelled, "keelback.calls.Cancelled", "the call was cancelled"};
+  return {wire::ErrorKind::kCancelled, "keelback.Cancelled", "the call was cancelled"};
 }
 
 Raised too_large(std::uint64_t bytes, std::uint64_t most) {

@@ -52,6 +52,7 @@ struct Running {
   std::vector<Json> arguments;  // in the order of the parameters; null: not given
   // Sends one item, waiting for credit. Something in the answer: the stream is over with that.
   std::function<std::optional<Raised>(std::string_view json)> put_item;
+  bool unclean = false;  // a function sets it: something of it is left
   // Sessions that ended in this worker, [id, reason] each; the latest ones.
   const std::vector<std::pair<std::string, std::string>>* ended = nullptr;
 };

@@ -210,7 +210,7 @@ std::optional<Raised> Worker::find_session(const wire::CallMessage& message, Ses
     session = &found->second;
     return std::nullopt;
   }
-  return Raised{wire::ErrorKind::kError, "keelback.sessions.SessionNotHere",
+  return Raised{wire::ErrorKind::kError, "keelback.SessionNotHere",
                 "session '" + std::string(message.session) + "' is not open here in this epoch"};
 }
 
@@ -234,14 +234,15 @@ void Worker::call(const wire::CallMessage& message) {
   }
   marks_.start(message.call, function->name);
   if (session != nullptr) session->opened = true;
-  Answer answer =
-      run_function(message, *function, std::move(std::get<std::vector<Json>>(bound)), session);
+  bool unclean = false;
+  Answer answer = run_function(message, *function, std::move(std::get<std::vector<Json>>(bound)),
+                               session, unclean);
   marks_.end(message.call);
-  reply(message.call, std::move(answer));
+  reply(message.call, std::move(answer), unclean);
 }
 
 Answer Worker::run_function(const wire::CallMessage& message, const Function& function,
-                            std::vector<Json> arguments, Session* session) {
+                            std::vector<Json> arguments, Session* session, bool& unclean) {
   if (script_.crash_after_calls && replies_ >= *script_.crash_after_calls) {
     ::signal(SIGSEGV, SIG_DFL);
     ::kill(::getpid(), SIGSEGV);
@@ -258,7 +259,9 @@ Answer Worker::run_function(const wire::CallMessage& message, const Function& fu
   if (script_.slow_ms > 0) {
     if (auto stopped = wait(running, script_.slow_ms, true)) return *std::move(stopped);
   }
-  return function.run(running);
+  Answer answer = function.run(running);
+  unclean = running.unclean;
+  return answer;
 }
 
 std::optional<Raised> Worker::put_item(std::uint64_t call, std::uint64_t& credit,
@@ -284,8 +287,8 @@ std::optional<Raised> Worker::put_item(std::uint64_t call, std::uint64_t& credit
 
 // ---- the answer
 
-void Worker::reply(std::uint64_t call, Answer answer) {
-  const bool unclean = script_.unclean_every > 0 && (replies_ + 1) % script_.unclean_every == 0;
+void Worker::reply(std::uint64_t call, Answer answer, bool unclean) {
+  unclean |= script_.unclean_every > 0 && (replies_ + 1) % script_.unclean_every == 0;
   if (auto* returned = std::get_if<Returned>(&answer)) {
     const std::uint64_t most = marks_.result_max();
     if (returned->json.size() > most) answer = too_large(returned->json.size(), most);

@@ -38,10 +38,10 @@ class Worker {
   // The session of the call; null: it has none. An answer: the call ends with that.
   std::optional<Raised> find_session(const wire::CallMessage& message, Session*& session);
   Answer run_function(const wire::CallMessage& message, const Function& function,
-                      std::vector<Json> arguments, Session* session);
+                      std::vector<Json> arguments, Session* session, bool& unclean);
   std::optional<Raised> put_item(std::uint64_t call, std::uint64_t& credit, std::string_view json);
 
-  void reply(std::uint64_t call, Answer answer);
+  void reply(std::uint64_t call, Answer answer, bool unclean = false);
   void misreply(std::uint64_t call, std::string_view head);
   void send(std::string_view head, std::string_view payload = {});
   [[noreturn]] void supervisor_gone();

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import threading
 import time
 
 import keelback
@@ -123,3 +124,9 @@ def append(path, line):
         os.write(fd, f"{line}\n".encode())
     finally:
         os.close(fd)
+
+
+@keelback.function
+def litter():
+    """Leaves a thread behind that was not there before the call."""
+    threading.Thread(target=threading.Event().wait).start()
