@@ -113,7 +113,8 @@ void Pool::Impl::on(const DrainRequested& event) {
   }
 }
 
-// The limit has passed: what waits is turned away, what runs is killed.
+// The limit has passed: what waits is turned away, what runs is killed, what is idle may still run
+// its end hooks.
 void Pool::Impl::drain_due() {
   drain_over_ = true;
   for (const CallId id : calls_in_order()) {
@@ -124,7 +125,9 @@ void Pool::Impl::drain_due() {
     ending.message = "The pool shut down before this call could start.";
     end_waiting(*call, std::move(ending));
   }
-  workers_.each([this](Worker& worker) { kill(worker, EndCause::kDrained); });
+  workers_.each([this](Worker& worker) {
+    worker.free() ? stop(worker) : kill(worker, EndCause::kDrained);
+  });
 }
 
 void Pool::Impl::advance_drain() {
