@@ -32,17 +32,17 @@ class Runner:
         loop = self.loop
         self._interrupts.asynchronous = True
         try:
-            task = loop.create_task(_awaited(coroutine))
+            task = loop.create_task(_outcome(coroutine))
             self._running = (call, task)
             if call and self._words[marks.CANCEL] == call:  # told before there was a task to tell
                 self._cancel(call)
-            try:
-                return loop.run_until_complete(task)
-            finally:
-                if task.done() and not task.cancelled():
-                    task.exception()  # seen: asyncio need not complain about it later
+            result, error = loop.run_until_complete(task)
+            if error is None:
+                return result
+            raise error
         finally:
-            self._running = None
+            # The traceback holds this frame: without the error in it, what the call used is freed at its end.
+            self._running = task = error = None  # noqa: F841
             self._interrupts.asynchronous = False
             if hasattr(coroutine, "close"):
                 coroutine.close()  # it may have been cancelled before its first step
@@ -85,8 +85,12 @@ class Runner:
         return list(sys.modules["asyncio"].all_tasks(self._loop))
 
 
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
+async def _outcome(awaitable: Any) -> tuple[Any, Optional[BaseException]]:
+    """A task that fails would be held by its own exception; and asyncio would end its loop for a SystemExit."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
 
 
 async def _nothing() -> None:

@@ -17,7 +17,7 @@ _NODES_MAX = 1_000_000  # visited while looking for what is wrong with a result
 _PATH_PARTS_MAX = 12
 _Path = Optional[tuple[Any, Any]]
 
-_scan = json.JSONDecoder().scan_once
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _quote = json.encoder.encode_basestring
 _seen: dict = {}  # the encoder's guard against cycles; empty between calls
 
@@ -143,6 +143,8 @@ def _wrong(value: Any, is_inside_itself: bool) -> Optional[str]:
         hint = "; decode it or send base64 text"
     elif hasattr(value, "__next__") or hasattr(value, "__anext__"):
         hint = "; a function that answers with an iterator needs @keelback.function(stream=True)"
+    elif hasattr(value, "__await__"):
+        hint = "; only an async function's answer is awaited"
     return f"is of type {type_name(value)}, which JSON cannot write{hint}"
 
 

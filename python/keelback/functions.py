@@ -159,7 +159,7 @@ def _signature(target: Callable[..., Any]) -> Optional[inspect.Signature]:
         return None
 
 
-def _binder(name: str, signature: Optional[inspect.Signature]) -> Callable[..., None]:
+def _binder(name: str, signature: Optional[inspect.Signature]) -> Callable[..., Any]:
     """A function with the same parameters that does nothing."""
     if signature is None:
         return lambda *args, **kwargs: None
@@ -168,11 +168,12 @@ def _binder(name: str, signature: Optional[inspect.Signature]) -> Callable[..., 
     parameters = list(signature.parameters.values())
     for index, parameter in enumerate(parameters):
         if keyword.iskeyword(parameter.name):
-            return lambda *args, **kwargs: signature.bind(*args, **kwargs) and None
+            return signature.bind
         if parameter.kind is parameter.KEYWORD_ONLY and not marked:
             parts.append("*")
             marked = True
-        star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        star = "**" if parameter.kind is parameter.VAR_KEYWORD else star
         marked = marked or parameter.kind is parameter.VAR_POSITIONAL
         parts.append(star + parameter.name + ("" if star or parameter.default is parameter.empty else "=None"))
         following = parameters[index + 1].kind if index + 1 < len(parameters) else None

@@ -58,5 +58,6 @@ def _is_idle(thread: threading.Thread) -> bool:
     if frame.f_code is getattr(getattr(executor, "_worker", None), "__code__", None):
         waiting = getattr(executor, "_threads_queues", {}).get(thread)
         return frame.f_locals.get("work_item") is None and (waiting is None or waiting.qsize() == 0)
-    waits = frame.f_code is threading.Condition.wait.__code__ and frame.f_back is not None
-    return waits and frame.f_back.f_code is queue.Queue.get.__code__
+    caller = frame.f_back
+    return (frame.f_code is threading.Condition.wait.__code__
+            and caller is not None and caller.f_code is queue.Queue.get.__code__)

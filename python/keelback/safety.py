@@ -40,7 +40,8 @@ class Checker:
 
     def inherited(self) -> str:
         """What imports left open and workers will inherit, in words; "" for nothing."""
-        files, others = [], []
+        files: list[str] = []
+        others: list[str] = []
         for target in self._opened().values():
             (files if target.startswith("/") else others).append(target)
         if not files and not others:

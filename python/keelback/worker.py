@@ -126,7 +126,7 @@ class Worker:
     # ---- a call
 
     def _run(self, frame: bytes, fields: tuple[int, ...]) -> bytes:
-        """The call's last frame."""
+        """The call's last frame. In one piece, because every call of a helper would be paid by every call."""
         _, _, _, _, call, deadline, birth, epoch, attempt, name_len, session_len, trace_len, callflags = fields
         at = _CALL_SIZE + name_len
         function = self._functions.get(frame[_CALL_SIZE:at])
@@ -186,7 +186,10 @@ class Worker:
         if leftovers.threads != leftovers.active or words[_CANCEL] == call or function.is_async:
             flags = self._aftermath(call, function)
         if failure is not None:
-            return self._failed(call, failure, flags)
+            try:
+                return self._failed(call, failure, flags)
+            finally:
+                failure = None  # its traceback holds this frame: what the call used is freed now, not some day
         if not function.is_plain:
             return _finished(call, result, flags)
         try:
@@ -194,8 +197,8 @@ class Worker:
         except BaseException as error:
             return self._error(call, wire.KIND_ERROR, ResultError(explain(result, error)), flags)
         if len(body) > (words[_RESULT_MAX] or _RESULT_MAX_DEFAULT):
-            error = ResultError(too_large(len(body), self.marks.result_max()))
-            return self._error(call, wire.KIND_ERROR, error, flags)
+            too_much = ResultError(too_large(len(body), self.marks.result_max()))
+            return self._error(call, wire.KIND_ERROR, too_much, flags)
         return _pack(wire.HEADER_SIZE + len(body), wire.RESULT, flags, 0, call) + body
 
     def _answer(self, call: int, function: functions.Function, args: Any, kwargs: Any,

@@ -113,6 +113,35 @@ APP = """
             sys.exit(9)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+    class Tracked:
+        alive = 0
+
+        def __init__(self):
+            Tracked.alive += 1
+
+        def __del__(self):
+            Tracked.alive -= 1
+
+    @keelback.function
+    def fails_with_an_object():
+        held = Tracked()
+        raise ValueError(held)
+
+    @keelback.function
+    async def async_fails_with_an_object():
+        held = Tracked()
+        raise ValueError(held)
+
+    @keelback.function
+    def objects_alive():
+        import gc
+        gc.disable()
+        return Tracked.alive
+
+    @keelback.function
+    def forgets_await():
+        return async_fail()
+
     keelback.function(name="upper")(str.upper)
     keelback.function(name="partial")(functools.partial(add, 1, c=5))
 """
@@ -190,7 +219,14 @@ class Calls(SupervisorTest):
         self.assertIn("characters left out", error["message"])
         self.assertLess(len(self.w.call("deep", [100_000]).error["traceback"]), 40_000)
 
+    def test_what_a_failed_call_used_is_freed_at_once(self):
+        self.w.call("objects_alive")  # the collector is off from here on
+        for name in ("fails_with_an_object", "async_fails_with_an_object"):
+            self.failed(name)
+            self.assertEqual(0, self.w.call("objects_alive").value, name)
+
     def test_odd_results(self):
+        self.assertIn("only an async function's answer is awaited", self.failed("forgets_await")[2])
         self.assertEqual("\ud800", self.w.call("surrogate").value)
         self.assertIn("\\ud800", self.w.wait_log("ud800"))
         self.assertIn("bytes", self.failed("as_bytes")[2])
