@@ -149,19 +149,20 @@ TEST_P(DriverTest, TheRuntimeTimeoutIsObeyed) {
 
 TEST_P(DriverTest, ASessionDoesNotExpireWhileItWorks) {
   Settings brief = settings();
-  brief.sessions.idle_ttl = 200ms;
+  brief.sessions.idle_ttl = 500ms;
   World world(GetParam(), brief);
   EXPECT_OUTCOME(world.call("counter", "[]", "ann"), kOk, kDone);
-  EXPECT_OUTCOME(world.call("spin", "[600]", "ann"), kOk, kDone);
+  EXPECT_OUTCOME(world.call("spin", "[1200]", "ann"), kOk, kDone);
   EXPECT_EQ(world.call("counter", "[]", "ann").payload, "2");
 }
 
 TEST_P(DriverTest, ASessionEndsAtItsGreatestAgeHoweverBusy) {
   Settings brief = settings();
-  brief.sessions.max_age = 300ms;
+  brief.sessions.max_age = 600ms;
   World world(GetParam(), brief);
+  world.warm();  // a session's age counts from its opening, and a cold pool would use it up
   EXPECT_OUTCOME(world.call("counter", "[]", "ann"), kOk, kDone);
-  const Pending running = world.submit(ask("spin", "[600]", "ann"));
+  const Pending running = world.submit(ask("spin", "[1200]", "ann"));
   const Pending waiting = world.submit(ask("counter", "[]", "ann"));
   EXPECT_OUTCOME(world.wait(waiting), kSessionExpired, kNone);
   EXPECT_OUTCOME(world.wait(running), kOk, kDone);
