@@ -180,6 +180,9 @@ class Client:
             self._connection.close()
             self._connection = None
 
+    def __del__(self):
+        self.close()
+
 
 # ---- the daemon
 
@@ -266,21 +269,19 @@ class Daemon:
         wait_until(lambda: self.pool()["workers"]["ready"] >= workers, f"{workers} workers ready; log: {self.log_text()}", 60)
         return self
 
-    def worker_of(self, slot):
-        return next(worker for worker in self.workers() if worker["slot"] == slot)
-
-    def kill_worker(self, slot, signum=signal.SIGKILL):
-        """Signals the process in the slot; returns its pid and generation."""
-        worker = self.worker_of(slot)
+    def kill_worker(self, index=0, signum=signal.SIGKILL):
+        """Signals the index-th worker that has a process; returns what /v1/workers said of it."""
+        worker = [worker for worker in self.workers() if worker["pid"]][index]
         os.kill(worker["pid"], signum)
-        return worker["pid"], worker["generation"]
+        return worker
 
-    def wait_replaced(self, slot, generation, timeout=10.0):
+    def wait_replaced(self, killed, timeout=10.0):
+        """Waits until the slot of a killed worker has a ready successor; returns that one."""
         def replaced():
-            worker = next((w for w in self.workers() if w["slot"] == slot), None)
-            return worker if worker and worker["generation"] > generation and worker["state"] == "ready" else None
+            worker = next((w for w in self.workers() if w["slot"] == killed["slot"]), None)
+            return worker if worker and worker["generation"] > killed["generation"] and worker["state"] == "ready" else None
 
-        return wait_until(replaced, f"slot {slot} has a ready successor of generation {generation}", timeout)
+        return wait_until(replaced, f"slot {killed['slot']} has a ready successor of generation {killed['generation']}", timeout)
 
     def stop(self, timeout=30.0):
         """SIGTERM; returns the exit status."""
