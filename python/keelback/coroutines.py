@@ -30,19 +30,20 @@ class Runner:
     def run(self, call: int, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The coroutine's result. A cancelled call is cancelled once, however often it is told."""
         loop = self.loop
+        outcome: list[Any] = []  # the result and the error
         self._interrupts.asynchronous = True
         try:
-            task = loop.create_task(_outcome(coroutine))
+            task = loop.create_task(_into(outcome, coroutine))
             self._running = (call, task)
             if call and self._words[marks.CANCEL] == call:  # told before there was a task to tell
                 self._cancel(call)
-            result, error = loop.run_until_complete(task)
-            if error is None:
-                return result
-            raise error
+            loop.run_until_complete(task)
+            if outcome[1] is None:
+                return outcome[0]
+            raise outcome[1]
         finally:
-            # The traceback holds this frame: without the error in it, what the call used is freed at its end.
-            self._running = task = error = None  # noqa: F841
+            self._running = None
+            outcome.clear()  # a traceback holds this frame; what the call used is to be freed at its end
             self._interrupts.asynchronous = False
             if hasattr(coroutine, "close"):
                 coroutine.close()  # it may have been cancelled before its first step
@@ -85,12 +86,12 @@ class Runner:
         return list(sys.modules["asyncio"].all_tasks(self._loop))
 
 
-async def _outcome(awaitable: Any) -> tuple[Any, Optional[BaseException]]:
-    """A task that fails would be held by its own exception; and asyncio would end its loop for a SystemExit."""
+async def _into(outcome: list[Any], awaitable: Any) -> None:
+    """A failed task is held by its own exception, some asyncios hold the last task, and SystemExit ends the loop."""
     try:
-        return await awaitable, None
+        outcome += (await awaitable, None)
     except BaseException as error:
-        return None, error
+        outcome += (None, error)
 
 
 async def _nothing() -> None:
