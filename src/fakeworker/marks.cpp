@@ -113,6 +113,7 @@ void Marks::install_signals() {
 
 void Marks::start(std::uint64_t call, const char* function) {
   g_function.store(function);
+  rewind_dump();  // the last call's dump could be read until now
   word(wire::kMarkStarted).store(call);
 }
 void Marks::end(std::uint64_t call) { word(wire::kMarkEnded).store(call); }

@@ -147,7 +147,6 @@ void Worker::serve_control() {
       // What Python would need the interpreter for.
       const std::lock_guard lock(marks_.interpreter());
       if ((*frame)->type() == wire::Type::kCancel) {
-        marks_.rewind_dump();
         marks_.wake();
       } else if (const auto token = wire::decode_ping(**frame)) {
         std::string pong;

@@ -223,17 +223,6 @@ void Peer::fork_from_zygote(std::vector<int> fds) {
   pid_ = orders_.forked.value("pid", -1);
 }
 
-Json Peer::zygote(const Json& order) {
-  const std::string text = order.dump();
-  EXPECT_GT(::send(orders_fd_.get(), text.data(), text.size(), MSG_NOSIGNAL), 0);
-  std::string packet(kOrderMax, '\0');
-  ssize_t got = -1;
-  until([&] { return (got = ::recv(orders_fd_.get(), packet.data(), packet.size(), 0)) >= 0; },
-        "the zygote answers an order");
-  return Json::parse(packet.substr(0, static_cast<std::size_t>(std::max<ssize_t>(got, 0))), nullptr,
-                     false);
-}
-
 // ---- the pump
 
 void Peer::flush(Socket& socket) {
@@ -446,6 +435,20 @@ void Peer::cancel(std::uint64_t call) {
 void Peer::interrupt(std::uint64_t call) {
   set_mark(wire::kMarkInterrupt, call);
   signal(SIGINT);
+}
+Reply Peer::interrupted_reply(std::uint64_t call) {
+  auto due = Clock::now();
+  until(
+      [&] {
+        if (!data_.in.empty() || data_.ended) return true;
+        if (Clock::now() >= due) {
+          interrupt(call);
+          due = Clock::now() + 20ms;
+        }
+        return false;
+      },
+      "the end of an interrupted call");
+  return reply();
 }
 void Peer::signal(int number) {
   EXPECT_EQ(::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0), 0)

@@ -118,6 +118,9 @@ class Peer {
   void set_mark(std::size_t offset, std::uint64_t value);
   void cancel(std::uint64_t call);     // mark and CANCEL
   void interrupt(std::uint64_t call);  // mark and SIGINT
+  // The same again and again until the call is over: one that comes just before a blocking system
+  // call does not end it.
+  Reply interrupted_reply(std::uint64_t call);
   void signal(int number);
   bool await_started(std::uint64_t call);
   bool await_asleep();  // its main thread waits in the kernel
@@ -134,7 +137,6 @@ class Peer {
   bool dead();  // waits for its death
   pid_t pid() const { return pid_; }
   const Orders& orders() const { return orders_; }
-  Json zygote(const Json& order);  // sends it, and waits for the answer
 
   // Waits until `condition`; pumps all sockets meanwhile. False, and a test failure: it never was.
   bool until(const std::function<bool()>& condition, std::string_view what);

@@ -50,8 +50,7 @@ TEST_P(Protocol, InterruptsASynchronousCall) {
   for (const char* function : {"spin", "sleep"}) {
     const auto call = peer->send_call({.function = function, .payload = kLong});
     ASSERT_TRUE(peer->await_started(call));
-    peer->interrupt(call);
-    const Reply reply = peer->reply();
+    const Reply reply = peer->interrupted_reply(call);
     expect_error(reply, ErrorKind::kCancelled, "KeyboardInterrupt");
     EXPECT_EQ(reply.call, call);
     EXPECT_EQ(peer->mark(wire::kMarkEnded), call);
@@ -116,8 +115,7 @@ TEST_P(Protocol, AnswersPingsWhileACallRuns) {
     ASSERT_TRUE(peer->await_started(call));
     const auto busy = peer->ping();
     EXPECT_EQ(peer->pong(), (wire::PongMessage{.token = busy, .running = call}));
-    peer->interrupt(call);
-    (void)peer->reply();
+    (void)peer->interrupted_reply(call);
   }
   const auto after = peer->ping();
   EXPECT_EQ(peer->pong(), (wire::PongMessage{.token = after, .running = 0}));
@@ -161,9 +159,10 @@ TEST_P(Protocol, ClimbsTheLadderAndIsUsableAgain) {
   const auto token = peer->ping();  // behind the CANCEL, so it has been read and was of no use
   EXPECT_EQ(peer->pong(), (wire::PongMessage{.token = token, .running = call}));
   EXPECT_THAT(peer->dump_until("in spin"), HasSubstr("File \""));
-  peer->interrupt(call);
-  expect_error(peer->reply(), ErrorKind::kCancelled, "KeyboardInterrupt");
+  expect_error(peer->interrupted_reply(call), ErrorKind::kCancelled, "KeyboardInterrupt");
+  EXPECT_THAT(peer->dump(), HasSubstr("in spin")) << "it can be read until the next call starts";
   expect_result(peer->call("echo", {1}), 1);
+  EXPECT_EQ(peer->dump(), "");
 }
 
 }  // namespace

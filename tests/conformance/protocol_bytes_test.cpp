@@ -1,0 +1,56 @@
+// The worked bytes of docs/protocol.md are what the codec writes and what every worker speaks. The
+// page is the third party here: a mistake that two ends share does not pass.
+#include <fstream>
+#include <sstream>
+
+#include "protocol_suite.h"
+
+namespace keelback::conformance {
+namespace {
+
+// The hex of the `number`th fenced block of the section; a line's comment begins after two spaces.
+std::string worked_bytes(int number) {
+  std::ifstream file(KEELBACK_SOURCE_DIR "/docs/protocol.md");
+  std::string line;
+  while (std::getline(file, line) && line != "## Worked bytes") {
+  }
+  for (int fences = 0; fences < 2 * number + 1 && std::getline(file, line);) {
+    if (line == "```") ++fences;
+  }
+  std::string bytes;
+  while (std::getline(file, line) && line != "```") {
+    std::istringstream hex(line.substr(0, line.find("  ")));
+    for (std::string byte; hex >> byte;) bytes += static_cast<char>(std::stoi(byte, nullptr, 16));
+  }
+  return bytes;
+}
+
+TEST(WorkedBytes, AreWhatTheCodecWrites) {
+  const std::string call = worked_bytes(0);
+  ASSERT_EQ(call.size(), 70u);
+  const Ask ask{.function = "echo",
+                .payload = R"({"value":"Ada"})",
+                .session = "ann",
+                .birth = 0x0123456789abcdef,
+                .epoch = 1,
+                .opens = true};
+  EXPECT_EQ(Peer::encode(7, ask), call);
+  std::string result;
+  wire::append_payload_head(result, wire::Type::kResult, 7, 5);
+  EXPECT_EQ(result + "\"Ada\"", worked_bytes(1));
+}
+
+TEST_P(Protocol, SpeaksTheWorkedBytes) {
+  auto peer = ready();
+  peer->send_packets({worked_bytes(0)});
+  const auto result = peer->next();
+  ASSERT_TRUE(result);
+  char header[wire::kHeaderBytes];
+  wire::write_header(header, result->header);
+  EXPECT_EQ(std::string(header, sizeof header) + result->body, worked_bytes(1));
+  EXPECT_EQ(peer->mark(wire::kMarkStarted), 7u);
+  EXPECT_EQ(peer->mark(wire::kMarkEnded), 7u);
+}
+
+}  // namespace
+}  // namespace keelback::conformance
