@@ -73,6 +73,7 @@ struct Call : Timer {
 
   boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>> queue_hook;
   boost::intrusive::list_member_hook<> lane_hook;  // in the lane, or among a key's followers
+  boost::intrusive::list_member_hook<> wait_hook;  // among all that wait
 };
 
 using CallList = boost::intrusive::list<

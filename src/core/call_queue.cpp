@@ -32,9 +32,20 @@ bool CallQueue::too_slow(Time now, Priority priority) const {
 Duration CallQueue::retry_after(std::uint32_t workers_up) const {
   if (workers_up == 0) return kNoWorker;
   const double service = service_ns_ > 0 ? service_ns_ : static_cast<double>(kServiceGuess.count());
-  const double work = (static_cast<double>(waiting_) + 1) * service / workers_up;
+  const double work = (static_cast<double>(waiting()) + 1) * service / workers_up;
   const double bounded = std::min(work, static_cast<double>(kRetryAfterMax.count()));
   return std::max(kRetryAfterMin, Duration{static_cast<Duration::rep>(bounded)});
+}
+
+void CallQueue::count_in(Call& call) {
+  // Newcomers go last; one that a dead worker handed back goes where its age puts it, which is
+  // near the front.
+  auto place = waiting_.end();
+  if (!waiting_.empty() && call.accepted < waiting_.back().accepted) {
+    place = waiting_.begin();
+    while (place->accepted <= call.accepted) ++place;
+  }
+  waiting_.insert(place, call);
 }
 
 void CallQueue::observe_service(Duration ran) {

@@ -9,6 +9,7 @@
 // worker could serve are shed while such calls of their priority wait longer than `delay_max`.
 #pragma once
 
+#include <boost/intrusive/list.hpp>
 #include <boost/intrusive/set.hpp>
 #include <cstdint>
 #include <optional>
@@ -77,7 +78,7 @@ class CallQueue {
   void set_limits(Limits limits) { limits_ = limits; }
 
   // ---- bounds, for a newcomer that would have to wait
-  bool full() const { return waiting_ >= limits_.queue_max; }
+  bool full() const { return waiting() >= limits_.queue_max; }
   bool lane_full(const Lane& lane) const { return lane.waiting.size() >= limits_.lane_max; }
   // Low priority is shed at half of delay_max, high at twice of it.
   bool too_slow(Time now, Priority priority) const;
@@ -89,9 +90,17 @@ class CallQueue {
 
   // ---- waiting
   // Every call that waits, backs off or is joined is counted once.
-  void count_in() { ++waiting_; }
-  void count_out() { --waiting_; }
-  std::uint32_t waiting() const { return waiting_; }
+  void count_in(Call& call);
+  void count_out(Call& call) { waiting_.erase(waiting_.iterator_to(call)); }
+  std::uint32_t waiting() const { return static_cast<std::uint32_t>(waiting_.size()); }
+  // How long the oldest of them has waited.
+  Duration oldest(Time now) const {
+    return waiting_.empty() ? Duration{0} : now - waiting_.front().accepted;
+  }
+  void clear() {
+    shared_.clear();
+    waiting_.clear();
+  }
 
   // Into its lane, at the end or (a call handed back by a dead worker) at the front.
   void append(Lane& lane, Call& call);
@@ -112,7 +121,10 @@ class CallQueue {
 
   Limits limits_;
   RunQueue shared_;
-  std::uint32_t waiting_ = 0;
+  boost::intrusive::list<Call,
+                         boost::intrusive::member_hook<Call, boost::intrusive::list_member_hook<>,
+                                                       &Call::wait_hook>>
+      waiting_;  // oldest first
   std::uint64_t stamps_ = 0;
   double service_ns_ = 0;  // exponentially weighted mean, 1/16 a sample; 0: nothing seen yet
 };

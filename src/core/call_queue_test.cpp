@@ -17,7 +17,7 @@ struct Fixture : ::testing::Test {
   std::deque<Lane> lanes;
 
   ~Fixture() override {
-    queue.shared().clear();
+    queue.clear();
     for (Lane& lane : lanes) lane.waiting.clear();
   }
   Call& call(Priority priority = Priority::kNormal) {
@@ -29,7 +29,7 @@ struct Fixture : ::testing::Test {
     Call& head = call(priority);
     queue.make_head(head, nullptr, now);
     queue.enqueue(queue.shared(), head);
-    queue.count_in();
+    queue.count_in(head);
     return head;
   }
 };
@@ -97,6 +97,27 @@ TEST_F(CallQueueTest, ACallHandedBackKeepsItsPlace) {
   EXPECT_EQ(queue.shared().top(), &first);
   EXPECT_EQ(first.head_since, at(0s));
   static_cast<void>(second);
+}
+
+// Goal: the oldest waiting call is known at once, also after an old one was handed back.
+TEST_F(CallQueueTest, KnowsItsOldest) {
+  EXPECT_EQ(queue.oldest(at(9s)), 0s);
+  Call& first = call();
+  Call& second = call();
+  Call& third = call();
+  first.accepted = at(1s);
+  second.accepted = at(2s);
+  third.accepted = at(3s);
+  queue.count_in(first);
+  queue.count_in(third);
+  queue.count_out(first);
+  EXPECT_EQ(queue.oldest(at(9s)), 6s);
+  queue.count_in(second);
+  EXPECT_EQ(queue.oldest(at(9s)), 7s);
+  queue.count_in(first);
+  EXPECT_EQ(queue.oldest(at(9s)), 8s);
+  queue.count_out(first);
+  EXPECT_EQ(queue.oldest(at(9s)), 7s);
 }
 
 // Goal: at the maximum it is full, one below it is not; the same for a lane.

@@ -72,7 +72,8 @@ struct WorkerReplied {
   WorkerId worker;
   CallId call;
   ReplyKind kind = ReplyKind::kOk;
-  // The worker's task and thread sets equal those before the call. False: it must not be reused.
+  // The worker's task and thread sets equal those before the call. False: it is not reused if the
+  // call was past its deadline.
   bool clean = true;
   std::uint64_t result_bytes = 0;  // what the driver holds of it; bounds what is kept for replays
 };

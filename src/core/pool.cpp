@@ -62,7 +62,7 @@ Pool::Impl::Impl(Settings settings, std::uint64_t seed)
 Pool::Impl::~Impl() {
   timers_.clear();
   placement_.clear();
-  queue_.shared().clear();
+  queue_.clear();
   functions_.each([](Function& function) { function.parked.clear(); });
   workers_.each([this](Worker& worker) {
     worker.queue.clear();

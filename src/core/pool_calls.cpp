@@ -74,7 +74,7 @@ void Pool::Impl::leave_queue(Call& call) {
   if (call.is_head) unqueue(call);
   if (call.session) queue_.remove(*call.session->lane, call);
   call.session = nullptr;
-  queue_.count_out();
+  queue_.count_out(call);
 }
 
 void Pool::Impl::end_waiting(Call& call, Ending&& ending) {
@@ -101,7 +101,7 @@ void Pool::Impl::dispatch(Worker& worker, Call& call) {
     queue_.remove(*call.session->lane, call);
     call.session->lane->running = &call;
   }
-  queue_.count_out();
+  queue_.count_out(call);
   call.is_head = false;
   call.state = CallState::kRunning;
   call.rung = Rung::kNone;
@@ -166,7 +166,6 @@ void Pool::Impl::on(const WorkerReplied& event) {
   Call& call = *worker->running;
   Session* session = call.session;
   const bool late = now_ >= call.deadline || call.rung != Rung::kNone;
-  const bool pressed = late || call.cancelled;
   const bool ran =
       event.kind != ReplyKind::kBadRequest && event.kind != ReplyKind::kUnknownFunction;
   const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
@@ -179,7 +178,7 @@ void Pool::Impl::on(const WorkerReplied& event) {
   resolve(call, reply_ending(call, event.kind, late));
   reply_bytes_ = 0;
 
-  if (!event.clean && pressed) {
+  if (!event.clean && late) {
     kill(*worker, EndCause::kUnclean);
   } else if (!worker->killed) {
     const bool draining = worker->stopping || worker->state == WorkerState::kDraining;
@@ -188,7 +187,7 @@ void Pool::Impl::on(const WorkerReplied& event) {
     }
     const bool worn = worker->calls_max > 0 && worker->calls >= worker->calls_max;
     // Threads that a library starts lazily are no reason to give up the sessions here: only a call
-    // that was pressed to end may have left old work behind.
+    // that the ladder pressed may have left old work behind. A caller's leaving costs no worker.
     if (!draining && worn) recycle(*worker);
   }
   if (session) settle_lane(*session);

@@ -180,6 +180,19 @@ TEST(PoolCalls, AnUncleanWorkerIsKilledAfterATimeout) {
   EXPECT_EQ(driver.fate(next), "running");
 }
 
+// Goal: a call that was not pressed by the ladder leaves its worker alone, unclean or cancelled.
+TEST(PoolCalls, OnlyTheLadderMakesUncleanDeadly) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  driver.reply(driver.submit("f", "ann"), ReplyKind::kOk, /*clean=*/false);
+  const CallId left = driver.submit("f", "ann");
+  driver.handle(CallCancelled{left});
+  driver.reply(left, ReplyKind::kCancelled, /*clean=*/false);
+  EXPECT_EQ(driver.fate(driver.submit("f", "ann")), "running");
+  EXPECT_EQ(driver.count("kill"), 0u);
+  EXPECT_EQ(driver.count("start"), 1u);
+}
+
 // Goal: the deadline is the least of the caller's, the function's and deadline_max.
 TEST(PoolCalls, TheDeadlineIsTheLeastOfAll) {
   Settings settings = pool_of(1);

@@ -125,9 +125,8 @@ void Pool::Impl::drain_due() {
     ending.message = "The pool shut down before this call could start.";
     end_waiting(*call, std::move(ending));
   }
-  workers_.each([this](Worker& worker) {
-    worker.free() ? stop(worker) : kill(worker, EndCause::kDrained);
-  });
+  workers_.each(
+      [this](Worker& worker) { worker.free() ? stop(worker) : kill(worker, EndCause::kDrained); });
 }
 
 void Pool::Impl::advance_drain() {

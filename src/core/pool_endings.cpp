@@ -82,6 +82,12 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   if (started && !ours) {
     quarantine_.died(now_, call.fingerprint, call.function->spec.name,
                      session ? session->id : std::string_view{}, quarantine_limits());
+    if (quarantine_.holds(now_, call.fingerprint, quarantine_limits())) {
+      notice(Notice::Level::kWarn,
+             fmt::format("A request of function \"{}\" killed {} workers in a row and is "
+                         "quarantined.",
+                         call.function->spec.name, quarantine_limits().deaths));
+    }
   }
   Ending late_ending = timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
   stop_running(worker, call);
@@ -138,7 +144,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
 }
 
 void Pool::Impl::hand_back(Call& call, bool retry, Duration pause) {
-  queue_.count_in();
+  queue_.count_in(call);
   call.state = CallState::kWaiting;
   if (call.session) queue_.put_back(*call.session->lane, call);
   if (retry) {

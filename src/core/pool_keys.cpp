@@ -97,7 +97,7 @@ void Pool::Impl::settle_key(IdempotencyEntry& entry, OutcomeKind kind, Effect ef
 void Pool::Impl::replay(Call& follower, CallId of, OutcomeKind kind, Effect effect) {
   IdempotencyEntry& entry = *std::exchange(follower.key, nullptr);
   entry.followers.erase(entry.followers.iterator_to(follower));
-  queue_.count_out();
+  queue_.count_out(follower);
   timers_.disarm(follower);
   ++counters_.outcomes[static_cast<int>(kind)];
   emit(ReplayOutcome{follower.id, of, kind, effect});

@@ -233,7 +233,7 @@ Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
   call.accepted = now_;
   call.caller_limit = event.deadline.value_or(Duration::max());
   set_deadline(call);
-  queue_.count_in();
+  queue_.count_in(call);
   return call;
 }
 

@@ -34,9 +34,7 @@ Stats Pool::Impl::stats(Time now) const {
   }
   stats.ready = stats.reasons.empty();
   stats.queue_depth = queue_.waiting();
-  for (const Priority priority : {Priority::kHigh, Priority::kNormal, Priority::kLow}) {
-    stats.queue_delay = std::max(stats.queue_delay, queue_.delay(now, priority));
-  }
+  stats.queue_delay = queue_.oldest(now);
   stats.accepted = counters_.accepted;
   stats.in_flight = calls_.size();
   std::copy(std::begin(counters_.outcomes), std::end(counters_.outcomes), stats.outcomes);

@@ -115,10 +115,19 @@ void Pool::Impl::on(const WorkerExited& event) {
   }
   slot.died |= current;
   placement_.withdraw(*worker);
+  const std::uint64_t lost_before = counters_.lost;
+  const bool had_call = worker->running != nullptr;
   if (Call* call = worker->running) {
     settle_after_death(*worker, *call, event.started == call->id, death);
   }
-  drop_home(*worker, std::move(death));
+  drop_home(*worker, death);
+  const std::uint64_t lost = counters_.lost - lost_before;
+  if (worker->ready_once && (on_its_own || lost > 0)) {
+    notice(Notice::Level::kWarn,
+           fmt::format("Worker {}.{} ended with {}{}; sessions lost: {}.", worker->id.slot,
+                       worker->id.generation, describe(*death), had_call ? " during a call" : "",
+                       lost));
+  }
   remove(*worker, pause);
 }
 
@@ -179,6 +188,9 @@ void Pool::Impl::abandon(Worker& worker) {
   death.detail = "the killed process would not go";
   auto shared = std::make_shared<const Death>(std::move(death));
   emit(AbandonWorker{worker.id});
+  notice(Notice::Level::kError,
+         fmt::format("Worker {}.{} did not go when it was killed; it is given up.", worker.id.slot,
+                     worker.id.generation));
   Slot& slot = *worker.slot;
   slot.died |= slot.current == &worker;
   if (Call* call = worker.running) settle_after_death(worker, *call, true, shared);
