@@ -167,9 +167,8 @@ TEST(PoolWorkers, AReloadRollsOneByOne) {
   driver.exit(WorkerId{1, 1}, false, "exit");
   EXPECT_EQ(driver.take(), (Lines{"start w2.5"}));
   driver.exit(WorkerId{2, 2});  // it crashes while its replacement starts
-  driver.take();
+  EXPECT_EQ(driver.count("start w3.6"), 1u);
   driver.ready(WorkerId{2, 5});
-  EXPECT_EQ(driver.take(), (Lines{"start w3.6"}));
   driver.ready(WorkerId{3, 6});
   driver.exit(WorkerId{3, 3}, false, "exit");
   driver.take();
