@@ -307,7 +307,7 @@ void HostImpl::perform(Effects& effects) {
     const os::MutexLock lock(mutex_);
     if (worker->reader != Reader::kCaller) for_loop(Blocked{worker}, effects);
   }
-  for (const WorkerPtr& worker : effects.arm) arm(*worker, true, false);
+  for (const WorkerPtr& worker : effects.arm) arm(worker, true, false);
   for (const std::atomic<std::uint32_t>* word : effects.wake) os::futex_wake(word);
   if (effects.poke) boost::asio::post(loop_, [this] { empty_inbox(); });
   effects.flush.clear();

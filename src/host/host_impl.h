@@ -176,7 +176,7 @@ class HostImpl final : public Driver {
   void arm_timer();
   void sockets_ready();
   void read_as_loop(const WorkerPtr& worker);
-  void arm(WorkerProcess& worker, bool read, bool write);
+  void arm(const WorkerPtr& worker, bool read, bool write);
   void flush_as_loop(const WorkerPtr& worker);
   void climb(const core::Action& rung, WorkerId id, CallId call);
   void log(core::Notice::Level level, const std::string& text);

@@ -145,9 +145,11 @@ void HostImpl::arm_timer() {
 
 // ---- sockets
 
-// Called with any thread's booking or the loop's own wish; harmless if the worker is gone.
-void HostImpl::arm(WorkerProcess& worker, bool read, bool write) {
-  static_cast<void>(epoll_.arm(worker.channel.fd(), token_of(worker.id), read, write));
+// Any thread, for itself or for whom it has dispatched. Harmless if the worker is gone; one that is
+// not gone and cannot be watched is of no use.
+void HostImpl::arm(const WorkerPtr& worker, bool read, bool write) {
+  if (epoll_.arm(worker->channel.fd(), token_of(worker->id), read, write)) return;
+  boost::asio::post(loop_, [this, worker] { reading_ended(worker, "it cannot be watched"); });
 }
 
 void HostImpl::flush_as_loop(const WorkerPtr& worker) {
@@ -158,7 +160,7 @@ void HostImpl::flush_as_loop(const WorkerPtr& worker) {
     reader = worker->reader;
   }
   // A caller that reads also waits for the room to write.
-  if (reader != Reader::kCaller) arm(*worker, reader == Reader::kLoop, true);
+  if (reader != Reader::kCaller) arm(worker, reader == Reader::kLoop, true);
 }
 
 void HostImpl::sockets_ready() {
@@ -207,7 +209,7 @@ void HostImpl::read_as_loop(const WorkerPtr& worker) {
   }
   if (!ours) return flush_as_loop(worker);
   const bool blocked = worker->channel.flush() == Channel::Flushed::kBlocked;
-  arm(*worker, true, blocked);
+  arm(worker, true, blocked);
 }
 
 void HostImpl::log(core::Notice::Level level, const std::string& text) {

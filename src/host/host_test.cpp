@@ -1,151 +1,17 @@
-// The host with real Python processes: who reads, who dies, what is left.
-#include <gtest/gtest.h>
+// The host with real Python processes: callers, the loop, and one outcome for each call.
 #include <signal.h>
-#include <spdlog/sinks/null_sink.h>
 
-#include <algorithm>
+#include <atomic>
 #include <condition_variable>
-#include <filesystem>
-#include <fstream>
-#include <functional>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <set>
-#include <thread>
 
-#include "host/host.h"
-#include "os/process.h"
+#include "host/host_fixture.h"
 
 namespace keelback::host {
 namespace {
-
-using namespace std::chrono_literals;
-
-constexpr auto kPatience = 20s;
-
-bool eventually(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(1ms);
-  }
-  return true;
-}
-
-constexpr const char* kApp = R"py(
-import ctypes, os, signal, subprocess, sys, time
-import keelback
-
-@keelback.function
-def greet(name):
-    return f"Hello, {name}!"
-
-@keelback.function
-def pid():
-    return os.getpid()
-
-@keelback.function(idempotent=True)
-def twice(x):
-    return 2 * x
-
-@keelback.function
-def echo(text):
-    return text
-
-@keelback.function
-def sleep(seconds):
-    time.sleep(seconds)
-
-@keelback.function
-def hold_gil():
-    # A lock taken twice: waits in C with the GIL held, and no signal ends that.
-    lock = ctypes.create_string_buffer(64)
-    ctypes.PyDLL(None).pthread_mutex_lock(lock)
-    ctypes.PyDLL(None).pthread_mutex_lock(lock)
-
-@keelback.function
-def die(how):
-    print("last words", file=sys.stderr, flush=True)
-    if how == "exit":
-        os._exit(3)
-    os.kill(os.getpid(), getattr(signal, how))
-
-@keelback.function
-def leave_behind():
-    plain = subprocess.Popen(["sleep", "1000"])
-    session = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    daemon = subprocess.run(["sh", "-c", "(setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!)"],
-                            stdout=subprocess.PIPE, text=True)
-    return [plain.pid, session.pid, int(daemon.stdout)]
-
-@keelback.function
-def flood(lines):
-    for i in range(lines):
-        print("line", i)
-
-@keelback.function(stream=True)
-def count(n):
-    for i in range(n):
-        yield i
-
-@keelback.function
-def threads():
-    return len(os.listdir("/proc/self/task"))
-)py";
-
-// A pool of its own for each test, and proof that nothing of it is left.
-class HostTest : public ::testing::Test {
- protected:
-  HostTest() {
-    directory_ = std::filesystem::temp_directory_path() /
-                 ("keelback-host-test-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(directory_);
-    fds_before_ = os::count_open_fds().value();
-    config_.settings.pool.workers = 2;
-    config_.settings.calls.grace = 1s;
-    config_.logger =
-        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
-  }
-  ~HostTest() override {
-    host_.reset();
-    EXPECT_EQ(os::count_open_fds().value(), fds_before_);
-    EXPECT_EQ(os::children_of(::getpid()), std::vector<pid_t>{});
-    std::filesystem::remove_all(directory_);
-  }
-
-  Driver& start(const std::string& app = kApp) {
-    write_app(app);
-    config_.app = path();
-    auto host = Host::start(config_);
-    EXPECT_TRUE(host) << host.error().message;
-    host_ = std::move(*host);
-    return *host_;
-  }
-  std::string path() const { return (directory_ / "app.py").string(); }
-  void write_app(const std::string& app) const { std::ofstream(path()) << app; }
-  Outcome call(const std::string& function, const std::string& payload = "[]",
-               std::optional<std::chrono::nanoseconds> deadline = 20s) {
-    return host_->call({.function = function, .payload = payload, .deadline = deadline});
-  }
-  std::vector<pid_t> pids() {
-    std::vector<pid_t> found;
-    for (const WorkerInfo& worker : host_->workers()) {
-      if (worker.pid != 0) found.push_back(static_cast<pid_t>(worker.pid));
-    }
-    return found;
-  }
-  std::uint32_t ready() { return host_->info().stats.workers.ready; }
-
-  HostConfig config_;
-  std::unique_ptr<Driver> host_;
-  std::filesystem::path directory_;
-  std::size_t fds_before_ = 0;
-};
-
-bool is_alive(pid_t pid) {
-  const auto stat = os::read_stat(pid);
-  return stat && stat->state != 'Z' && stat->state != 'X';
-}
 
 TEST_F(HostTest, ABlockingCallIsServedByTheZygotesWorkers) {
   start();
@@ -157,68 +23,6 @@ TEST_F(HostTest, ABlockingCallIsServedByTheZygotesWorkers) {
   EXPECT_EQ(host_->info().start.mode, "zygote");
   EXPECT_EQ(host_->info().start.state, "up");
   EXPECT_TRUE(host_->application().known);
-}
-
-// Goal: the outcome says how the worker died, with its last words, and the pool goes on.
-TEST_F(HostTest, ADeathIsToldWithItsCauseAndLastWords) {
-  start();
-  const Outcome segfault = call("die", R"(["SIGSEGV"])");
-  EXPECT_EQ(segfault.kind, OutcomeKind::kWorkerDied);
-  EXPECT_EQ(segfault.effect, Effect::kMaybe);
-  ASSERT_TRUE(segfault.death);
-  EXPECT_EQ(segfault.death->cause, "signal");
-  EXPECT_EQ(segfault.death->signal, SIGSEGV);
-  EXPECT_FALSE(segfault.death->oom_suspected);
-  EXPECT_NE(segfault.death->stderr_tail.find("last words"), std::string::npos);
-
-  const Outcome killed = call("die", R"(["SIGKILL"])");
-  ASSERT_TRUE(killed.death);
-  EXPECT_EQ(killed.death->signal, SIGKILL);
-  EXPECT_TRUE(killed.death->oom_suspected);
-
-  const Outcome exited = call("die", R"(["exit"])");
-  ASSERT_TRUE(exited.death);
-  EXPECT_EQ(exited.death->cause, "exit");
-  EXPECT_EQ(exited.death->exit_code, 3);
-  EXPECT_EQ(call("greet", R"(["Bob"])").kind, OutcomeKind::kOk);
-}
-
-std::vector<pid_t> numbers_in(const std::string& json) {
-  std::vector<pid_t> numbers;
-  for (std::size_t at = 0; at < json.size();) {
-    const std::size_t digit = json.find_first_of("0123456789", at);
-    if (digit == std::string::npos) break;
-    std::size_t length = 0;
-    numbers.push_back(static_cast<pid_t>(std::stol(json.substr(digit), &length)));
-    at = digit + length;
-  }
-  return numbers;
-}
-
-// Goal: a worker's death takes along what it had started, in its group, in sessions of their own,
-// and as daemons.
-TEST_F(HostTest, ADeadWorkersDescendantsDieWithIt) {
-  start();
-  const Outcome left = call("leave_behind");
-  const std::vector<pid_t> descendants = numbers_in(left.payload);
-  ASSERT_EQ(descendants.size(), 3U) << left.payload << left.message;
-  for (pid_t pid : descendants) EXPECT_TRUE(is_alive(pid)) << pid;
-  ASSERT_EQ(::kill(pids().at(left.worker.slot - 1), SIGKILL), 0);
-  for (pid_t pid : descendants) EXPECT_TRUE(eventually([&] { return !is_alive(pid); })) << pid;
-}
-
-// Goal: stopping an idle pool takes at most 100 ms and leaves no process (the fixture looks).
-TEST_F(HostTest, StoppingLeavesNothingAndIsQuick) {
-  config_.settings.pool.workers = 4;
-  start();
-  ASSERT_TRUE(eventually([&] { return ready() == 4; }));
-  const std::vector<pid_t> descendants = numbers_in(call("leave_behind").payload);
-  ASSERT_EQ(descendants.size(), 3U);
-  const auto begin = std::chrono::steady_clock::now();
-  host_.reset();
-  const auto took = std::chrono::steady_clock::now() - begin;
-  EXPECT_LT(took, 100ms);
-  for (pid_t pid : descendants) EXPECT_FALSE(is_alive(pid)) << pid;
 }
 
 TEST_F(HostTest, AsynchronousOutcomesComeOnTheLoopAndNeverFromWithinSubmit) {
@@ -332,27 +136,6 @@ TEST_F(HostTest, AFloodOfOutputBlocksNobodyAndIsCounted) {
   }));
 }
 
-// Goal: the zygote's death fails no call, and it is back by itself.
-TEST_F(HostTest, AKilledZygoteHarmsNoWorkerAndComesBack) {
-  start();
-  ASSERT_TRUE(eventually([&] { return ready() == 2; }));
-  const auto before = pids();
-  const auto zygote = static_cast<pid_t>(host_->info().start.zygote_pid);
-  ASSERT_GT(zygote, 0);
-  ASSERT_EQ(::kill(zygote, SIGKILL), 0);
-  EXPECT_EQ(call("twice", "[4]").payload, "8");
-  ASSERT_TRUE(eventually([&] {
-    const StartPath path = host_->info().start;
-    return path.state == "up" && path.zygote_pid != zygote;
-  }));
-  EXPECT_EQ(pids(), before);
-  // A worker that has lost its parent still dies with a status, and is replaced.
-  const Outcome death = call("die", R"(["exit"])");
-  ASSERT_TRUE(death.death);
-  EXPECT_EQ(death.death->exit_code, 3);
-  EXPECT_TRUE(eventually([&] { return ready() == 2; }));
-}
-
 TEST_F(HostTest, AnImportThatFailsIsNotReadyWithTheTraceback) {
   start("import no_such_module_anywhere\n");
   const Outcome outcome = call("greet");
@@ -367,49 +150,12 @@ TEST_F(HostTest, AnImportThatFailsIsNotReadyWithTheTraceback) {
       << outcome.death->stderr_tail;
 }
 
-// Goal: an application that starts a thread at import is served by exec, and info() names the
-// culprit; `force` makes it a failed start instead.
-TEST_F(HostTest, AnApplicationThatIsUnsafeToForkFallsBackToExec) {
-  const std::string app =
-      std::string(kApp) +
-      "import threading\n"
-      "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n";
-  start(app);
-  EXPECT_EQ(call("twice", "[2]").payload, "4");
-  EXPECT_EQ(host_->info().start.mode, "exec");
-  EXPECT_EQ(host_->info().start.state, "fallback");
-  EXPECT_NE(host_->info().start.reason.find("thread"), std::string::npos)
-      << host_->info().start.reason;
-  host_.reset();
-  config_.settings.workers.zygote = ZygoteMode::kForce;
-  start(app);
-  const Outcome refused = call("twice", "[2]");
-  EXPECT_EQ(refused.kind, OutcomeKind::kNotReady) << to_string(refused.kind);
-}
-
 TEST_F(HostTest, WithoutAZygoteWorkersAreExecuted) {
   config_.settings.workers.zygote = ZygoteMode::kOff;
   start();
   EXPECT_EQ(call("twice", "[3]").payload, "6");
   EXPECT_EQ(host_->info().start.mode, "exec");
   EXPECT_TRUE(host_->application().known);
-}
-
-// Goal: a reload serves the new code after it has been probed, and keeps the old if it is broken.
-TEST_F(HostTest, AReloadServesTheNewCodeOrKeepsTheOld) {
-  Driver& host = start("import keelback\n@keelback.function\ndef version():\n    return 1\n");
-  EXPECT_EQ(call("version").payload, "1");
-  const auto reload = [&] {
-    std::promise<std::string> done;
-    host.reload([&](std::string error) { done.set_value(std::move(error)); });
-    return done.get_future().get();
-  };
-  write_app("raise ValueError('broken')\n");
-  EXPECT_NE(reload().find("broken"), std::string::npos);
-  EXPECT_EQ(call("version").payload, "1");
-  write_app("import keelback\n@keelback.function\ndef version():\n    return 2\n");
-  EXPECT_EQ(reload(), "");
-  EXPECT_TRUE(eventually([&] { return call("version").payload == "2"; }));
 }
 
 TEST_F(HostTest, ADrainFinishesWhatRunsAndRefusesWhatComes) {
@@ -426,23 +172,6 @@ TEST_F(HostTest, ADrainFinishesWhatRunsAndRefusesWhatComes) {
   EXPECT_EQ(running.get_future().get().kind, OutcomeKind::kOk);
   EXPECT_EQ(drained.get_future().wait_for(kPatience), std::future_status::ready);
   EXPECT_EQ(pids(), std::vector<pid_t>{});
-}
-
-// Goal: when the guard is killed the pool goes on, under a new guard and with new workers.
-TEST_F(HostTest, AKilledGuardIsReplacedAndTheWorkersRolled) {
-  start();
-  ASSERT_TRUE(eventually([&] { return ready() == 2; }));
-  const auto before = pids();
-  const auto children = os::children_of(::getpid());
-  ASSERT_EQ(children.size(), 1U);
-  ASSERT_EQ(::kill(children[0], SIGKILL), 0);
-  EXPECT_EQ(call("twice", "[4]").payload, "8");
-  EXPECT_TRUE(eventually([&] {
-    const auto now = pids();
-    return now.size() == 2 && ready() == 2 &&
-           std::ranges::none_of(now, [&](pid_t pid) { return std::ranges::count(before, pid); });
-  }));
-  for (pid_t pid : before) EXPECT_TRUE(eventually([&] { return !is_alive(pid); }));
 }
 
 // Goal: ten thousand calls of eight threads while workers are killed at random end in exactly one

@@ -72,7 +72,7 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
     worker->marks.set_result_max(payload_max_);
     worker->reader = Reader::kLoop;
   }
-  arm(*worker, true, false);
+  arm(worker, true, false);
   auto answered = [this, worker](LaunchAnswer answer) { launched(worker, std::move(answer)); };
   if (probe) {
     probe_ = worker;

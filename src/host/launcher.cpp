@@ -17,6 +17,9 @@ constexpr Duration kRestartPauseMax = 10s;
 // One that lived this long begins anew with no pause.
 constexpr Duration kGoodLife = 10s;
 
+constexpr int kSharedNumber = 7;
+constexpr std::size_t kSharedBytes = 64 * 1024;
+
 std::string describe(const Unsafe& why) {
   std::string text = fmt::format("not safe to fork: {}", why.what);
   if (!why.module.empty()) text += fmt::format(" from module {}", why.module);
@@ -42,6 +45,9 @@ os::Result<void> Launcher::start() {
   if (!lifeline) return std::unexpected(lifeline.error());
   lifeline_read_ = std::move(lifeline->read);
   lifeline_write_ = std::move(lifeline->write);
+  auto shared = os::make_sealed_memfd("keelback-shared", kSharedBytes);
+  if (!shared) return std::unexpected(shared.error());
+  shared_ = std::move(*shared);
   if (auto started = start_guard(); !started) return started;
   handlers_.mode(exec_mode());
   if (exec_mode()) {
@@ -81,6 +87,7 @@ SpawnSpec Launcher::zygote_spec() const {
     spec.argv.push_back(fmt::format("{}", fmt::join(program_.expose, ",")));
   }
   spec.environment = program_.environment;
+  spec.environment.push_back(fmt::format("KEELBACK_SHARED_FD={}", kSharedNumber));
   spec.directory = program_.directory;
   return spec;
 }
@@ -95,7 +102,7 @@ SpawnSpec Launcher::worker_spec(WorkerId worker) const {
   spec.argv.push_back("--worker");
   spec.argv.push_back(to_string(worker));
   spec.environment.push_back("KEELBACK_WORKER=" + to_string(worker));
-  spec.numbers = {0, 1, 2, 3, 4, 5, 6};
+  spec.numbers = {0, 1, 2, 3, 4, 5, 6, kSharedNumber};
   return spec;
 }
 
@@ -143,7 +150,8 @@ void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   auto null = os::open_null();
   auto log_copy = os::duplicate(ends.log.get());
   auto lifeline = os::duplicate(lifeline_read_.get());
-  if (!null || !log_copy || !lifeline || !guard_) {
+  auto shared = os::duplicate(shared_.get());
+  if (!null || !log_copy || !lifeline || !shared || !guard_) {
     return boost::asio::post(loop_, [done = std::move(done)]() mutable {
       done(StartFailure{"fork", "no descriptors for the worker", ""});
     });
@@ -156,6 +164,7 @@ void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   fds.push_back(std::move(ends.control));
   fds.push_back(std::move(ends.marks));
   fds.push_back(std::move(*lifeline));
+  fds.push_back(std::move(*shared));
   SpawnSpec spec = worker_spec(worker);
   const std::string program = spec.argv.front();
   guard_->spawn(
@@ -181,6 +190,7 @@ void Launcher::kill_left_behind(WorkerId worker) {
 
 std::unique_ptr<ZygoteClient> Launcher::make_zygote(bool aside) {
   auto lifeline = os::duplicate(lifeline_read_.get());
+  auto shared = os::duplicate(shared_.get());
   const std::uint64_t number = ++zygotes_;
   ZygoteClient::Handlers handlers;
   handlers.ready = [this, aside, number](const std::string& hello, double import_s) {
@@ -191,9 +201,9 @@ std::unique_ptr<ZygoteClient> Launcher::make_zygote(bool aside) {
   handlers.notice = [this](const std::string& text) { handlers_.notice(false, text); };
   handlers.log_line = [this](const std::string& line) { handlers_.log_line(line); };
   handlers.now = handlers_.now;
-  return std::make_unique<ZygoteClient>(loop_, *guard_, number, zygote_spec(),
-                                        lifeline ? std::move(*lifeline) : os::Fd(),
-                                        std::move(handlers));
+  return std::make_unique<ZygoteClient>(
+      loop_, *guard_, number, zygote_spec(), lifeline ? std::move(*lifeline) : os::Fd(),
+      shared ? std::move(*shared) : os::Fd(), std::move(handlers));
 }
 
 void Launcher::start_zygote() {

@@ -113,6 +113,9 @@ class Launcher {
   StartPath path_;
   os::Fd lifeline_read_;
   os::Fd lifeline_write_;  // ours alone: when we are gone, it is
+  // Memory that the application's workers may share, over zygotes and reloads (docs/protocol.md).
+  // We never look inside.
+  os::Fd shared_;
   std::unique_ptr<GuardClient> guard_;
   std::unique_ptr<ZygoteClient> zygote_;
   std::unique_ptr<ZygoteClient> next_zygote_;  // of a reload

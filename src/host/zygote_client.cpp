@@ -33,7 +33,7 @@ constexpr std::size_t kLogPerTurn = 64 << 10;
 }  // namespace
 
 ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, std::uint64_t number,
-                           SpawnSpec spec, os::Fd lifeline, Handlers handlers)
+                           SpawnSpec spec, os::Fd lifeline, os::Fd shared, Handlers handlers)
     : loop_(loop), guard_(guard), number_(number), handlers_(std::move(handlers)) {
   auto orders = os::make_seqpacket_pair();
   auto log = os::make_pipe();
@@ -48,13 +48,14 @@ ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, st
   link_ = std::make_unique<PacketLink>(
       loop_, std::move(orders->ours), [this](std::string_view text) { packet(text); },
       [this] { kill(); });
-  spec.numbers = {0, 1, 2, 3, 6};
+  spec.numbers = {0, 1, 2, 3, 6, 7};
   std::vector<os::Fd> fds;
   fds.push_back(std::move(*null));
   fds.push_back(std::move(log->write));
   fds.push_back(std::move(*log_copy));
   fds.push_back(std::move(orders->theirs));
   fds.push_back(std::move(lifeline));
+  fds.push_back(std::move(shared));
   guard_.spawn(spec, std::move(fds),
                [this, alive = std::weak_ptr<int>(alive_), &guard](os::Result<pid_t> pid) {
                  if (!alive.expired()) return spawned(pid);

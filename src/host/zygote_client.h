@@ -49,7 +49,7 @@ class ZygoteClient {
 
   // `spec` is the program; its descriptors are added here. `guard` must outlive the client.
   ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, std::uint64_t number,
-               SpawnSpec spec, os::Fd lifeline, Handlers handlers);
+               SpawnSpec spec, os::Fd lifeline, os::Fd shared, Handlers handlers);
   ~ZygoteClient();
 
   // Requires: state() == kUp. The answer comes on the loop.
