@@ -1,0 +1,330 @@
+#include "chaos/catalogue.h"
+
+#include <algorithm>
+
+namespace keelback::chaos {
+namespace {
+
+using enum OutcomeKind;
+using enum ParameterType;
+
+constexpr std::string_view kNothing = "none needed";
+
+// Whatever takes a worker away costs its call, its sessions, and what waits too long meanwhile.
+const std::vector<OutcomeKind> kDeath = {kWorkerDied, kSessionLost, kTimeout,
+                                         kOverloaded, kCircuitOpen, kNotReady};
+const std::vector<OutcomeKind> kHang = {kTimeout,    kWorkerDied,  kSessionLost,
+                                        kOverloaded, kSessionBusy, kCircuitOpen};
+const std::vector<OutcomeKind> kLoad = {kTimeout, kOverloaded};
+
+FaultClass process(std::string_view name, std::string_view what, bool sim) {
+  return {.name = name,
+          .what = what,
+          .proof = "the worker's pidfd reports its end; its wait status where the zombie was seen",
+          .undo = kNothing,
+          .means = Means::kSignal,
+          .reach = Reach::kTarget,
+          .sim = sim,
+          .fake = true,
+          .python = true,
+          .expected = kDeath};
+}
+
+void add_processes(std::vector<FaultClass>& all) {
+  all.push_back(process("proc.kill", "SIGKILL to a worker.", true));
+  all.push_back(process("proc.segv", "SIGSEGV to a worker, as a broken C extension.", false));
+  all.push_back(process("proc.abort", "SIGABRT to a worker, as a failed assertion.", false));
+  all.push_back(
+      {.name = "proc.term",
+       .what = "SIGTERM to a worker, which must ignore it.",
+       .proof = "the signal was sent, SigIgn of /proc/PID/status has it, the worker lives",
+       .undo = kNothing,
+       .fake = true,
+       .python = true,
+       .expected = {}});
+  all.push_back({.name = "proc.stop",
+                 .what = "SIGSTOP to a worker: alive, silent.",
+                 .proof = "state T in /proc/PID/stat",
+                 .undo = "SIGCONT, by the warden",
+                 .lasts = true,
+                 .sim = true,
+                 .fake = true,
+                 .python = true,
+                 .expected = kHang});
+  all.push_back({.name = "proc.throttle",
+                 .what = "SIGSTOP and SIGCONT in turn: a worker with a fraction of its CPU.",
+                 .proof = "state T seen in at least three turns",
+                 .undo = "SIGCONT, by the warden",
+                 .means = Means::kThrottle,
+                 .lasts = true,
+                 .fake = true,
+                 .python = true,
+                 .parameters = {{"stopped", kDuration, "10ms", "20ms", "45ms", "stopped per turn"},
+                                {"running", kDuration, "10ms", "10ms", "5ms", "running per turn"}},
+                 .expected = kHang});
+  all.push_back({.name = "zygote.kill",
+                 .what = "SIGKILL to the zygote that workers are forked from.",
+                 .proof = "the zygote's pidfd reports its end",
+                 .undo = kNothing,
+                 .means = Means::kZygote,
+                 .reach = Reach::kCapacity,
+                 .python = true,
+                 .expected = kLoad});
+  all.push_back({.name = "zygote.stop",
+                 .what = "SIGSTOP to the zygote: no worker can be forked.",
+                 .proof = "state T in /proc/PID/stat",
+                 .undo = "SIGCONT, by the warden",
+                 .means = Means::kZygote,
+                 .reach = Reach::kCapacity,
+                 .lasts = true,
+                 .python = true,
+                 .expected = {kTimeout, kOverloaded, kNotReady}});
+}
+
+FaultClass start(std::string_view name, std::string_view what, bool sim,
+                 std::vector<Parameter> parameters) {
+  return {.name = name,
+          .what = what,
+          .proof = "a worker that started in the window wrote into the ledger that it obeyed",
+          .undo = "the order is taken out of the control file, by the warden if need be",
+          .means = Means::kStarts,
+          .reach = Reach::kCapacity,
+          .lasts = true,
+          .sim = sim,
+          .fake = true,
+          .python = true,
+          .parameters = std::move(parameters),
+          .expected = {kTimeout, kOverloaded, kNotReady, kSessionLost, kWorkerDied}};
+}
+
+void add_starts(std::vector<FaultClass>& all) {
+  all.push_back(start("spawn.fail", "worker_setup raises.", true, {}));
+  all.push_back(start("spawn.exit", "A starting worker leaves with a code.", false,
+                      {{"code", kCount, "1", "1", "0", "the exit code"}}));
+  all.push_back(start("spawn.slow", "A start takes longer.", true,
+                      {{"delay", kDuration, "100ms", "300ms", "1s", "added to each start"}}));
+  all.push_back(start("spawn.hang", "A starting worker never becomes ready.", false, {}));
+}
+
+void add_limits(std::vector<FaultClass>& all) {
+  all.push_back({.name = "mem.rlimit",
+                 .what = "A soft limit on a living worker's address space; calls then allocate.",
+                 .proof = "calls on that worker raised MemoryError",
+                 .undo = "the old soft limit, by the warden",
+                 .means = Means::kLimit,
+                 .lasts = true,
+                 .python = true,
+                 .parameters = {{"room", kSize, "64MiB", "32MiB", "16MiB", "above what it has now"},
+                                {"calls", kCount, "10", "20", "40", "allocating calls"},
+                                {"size", kSize, "128MiB", "128MiB", "128MiB", "each allocates"}},
+                 .expected = {kError, kTimeout, kWorkerDied, kSessionLost}});
+  all.push_back({.name = "fd.exhaust",
+                 .what = "A soft limit on a living worker's descriptors; calls then open files.",
+                 .proof = "calls on that worker raised OSError with EMFILE",
+                 .undo = "the old soft limit, by the warden",
+                 .means = Means::kLimit,
+                 .lasts = true,
+                 .python = true,
+                 .parameters = {{"room", kCount, "4", "2", "0", "above what it has now"},
+                                {"calls", kCount, "10", "20", "40", "calls that open files"},
+                                {"files", kCount, "16", "16", "16", "each opens"}},
+                 .expected = {kError, kTimeout, kWorkerDied, kSessionLost}});
+}
+
+FaultClass calls(std::string_view name, std::string_view what, std::string_view proof,
+                 std::vector<Parameter> parameters, std::vector<OutcomeKind> expected) {
+  return {.name = name,
+          .what = what,
+          .proof = proof,
+          .undo = kNothing,
+          .means = Means::kCalls,
+          .reach = Reach::kOwnCalls,
+          .sim = true,
+          .fake = true,
+          .python = true,
+          .parameters = std::move(parameters),
+          .expected = std::move(expected)};
+}
+
+void add_calls(std::vector<FaultClass>& all) {
+  const Parameter few = {"calls", kCount, "1", "2", "4", "so many at once"};
+  all.push_back(calls("call.crash", "A call dies of a signal.",
+                      "its outcome is worker_died with that signal",
+                      {few, {"signal", kCount, "11", "11", "6", "the signal"}}, kDeath));
+  all.push_back(calls("call.exit", "A call leaves the process with a code.",
+                      "its outcome is worker_died with that exit code",
+                      {few, {"code", kCount, "3", "3", "0", "the exit code"}}, kDeath));
+  all.push_back(calls("call.raise", "Calls raise.", "their outcome is error with a Python type",
+                      {{"calls", kCount, "5", "20", "50", "so many at once"}}, kLoad));
+  all.push_back(calls("call.hold", "Calls keep the GIL in C code: only SIGKILL ends them early.",
+                      "they ran as long as they were told, or were killed at their deadline",
+                      {few, {"hold", kDuration, "200ms", "500ms", "2s", "how long"}}, kHang));
+  all.push_back(calls("call.spin", "Calls compute in a loop.",
+                      "they ran as long as they were told, or to their deadline",
+                      {few, {"spin", kDuration, "200ms", "500ms", "1s", "how long"}}, kHang));
+  all.push_back(calls("call.slow", "A share of the load becomes slow.",
+                      "those calls ran as long as they were told, or to their deadline",
+                      {{"share", kNumber, "0.05", "0.1", "0.2", "of the load"},
+                       {"takes", kDuration, "50ms", "100ms", "200ms", "each"}},
+                      kHang));
+  all.back().lasts = true;
+  all.back().reach = Reach::kPool;
+  all.push_back(calls("call.poison", "One and the same request kills each worker that runs it.",
+                      "a worker died of it, and then it was quarantined",
+                      {{"tries", kCount, "4", "6", "10", "how often it is sent"}}, kDeath));
+  all.back().expected.push_back(kQuarantined);
+  all.push_back(calls("call.unserialisable", "Calls return what JSON cannot write.",
+                      "their outcome is error",
+                      {{"calls", kCount, "5", "20", "50", "so many at once"}}, kLoad));
+  all.push_back(calls("call.huge", "Calls return more than calls.payload_max.",
+                      "their outcome is error",
+                      {{"calls", kCount, "1", "3", "5", "so many at once"}}, kLoad));
+}
+
+FaultClass clients(std::string_view name, std::string_view what, std::string_view proof, bool lasts,
+                   std::vector<Parameter> parameters, std::vector<OutcomeKind> expected) {
+  return {.name = name,
+          .what = what,
+          .proof = proof,
+          .undo = kNothing,
+          .means = Means::kClients,
+          .reach = Reach::kPool,
+          .lasts = lasts,
+          .sim = true,
+          .fake = true,
+          .python = true,
+          .parameters = std::move(parameters),
+          .expected = std::move(expected)};
+}
+
+void add_clients(std::vector<FaultClass>& all) {
+  all.push_back(clients("client.burst", "The load is multiplied.",
+                        "the calls of the burst were sent at their planned times", true,
+                        {{"factor", kNumber, "2", "4", "8", "times the rate"}}, kLoad));
+  all.push_back(clients("client.herd", "Many clients come at one instant.",
+                        "all of the herd was in flight within 50 ms", false,
+                        {{"clients", kCount, "50", "200", "800", "so many"}}, kLoad));
+  all.push_back(clients("client.hot_session", "One session gets a large share of the load.",
+                        "so many calls of that session were sent", true,
+                        {{"share", kNumber, "0.3", "0.5", "0.8", "of the load"}},
+                        {kTimeout, kOverloaded, kSessionBusy}));
+  all.push_back(clients("client.session_flood", "Every call opens a session of its own.",
+                        "the pool opened so many sessions", false,
+                        {{"sessions", kCount, "50", "200", "1000", "so many"}},
+                        {kTimeout, kOverloaded, kSessionLimit}));
+  all.push_back(clients("client.vanish", "Clients leave while their calls run.",
+                        "the pool knew the calls when they were cancelled", false,
+                        {{"calls", kCount, "5", "20", "50", "so many"},
+                         {"takes", kDuration, "50ms", "100ms", "100ms", "each would take"}},
+                        kLoad));
+  all.back().expected.push_back(kCancelled);
+  all.push_back(clients("client.tiny_deadline", "Calls come with next to no time.",
+                        "they ended as timeout", false,
+                        {{"calls", kCount, "10", "50", "200", "so many"},
+                         {"deadline", kDuration, "1ms", "1ms", "1ms", "theirs"}},
+                        kLoad));
+  all.push_back(clients("client.malformed", "Calls whose arguments are no JSON.",
+                        "they ended as bad_request", false,
+                        {{"calls", kCount, "5", "20", "50", "so many"}}, kLoad));
+  all.push_back(clients("client.unknown_function", "Calls of a function that is not there.",
+                        "they ended as unknown_function", false,
+                        {{"calls", kCount, "5", "20", "50", "so many"}}, kLoad));
+}
+
+void add_operators(std::vector<FaultClass>& all) {
+  const auto add = [&](std::string_view name, std::string_view what, std::string_view proof,
+                       Reach reach) {
+    all.push_back({.name = name,
+                   .what = what,
+                   .proof = proof,
+                   .undo = kNothing,
+                   .means = Means::kOperator,
+                   .reach = reach,
+                   .sim = true,
+                   .fake = true,
+                   .python = true,
+                   .expected = {kSessionLost, kTimeout, kOverloaded}});
+  };
+  add("pool.recycle", "A worker is replaced on order, replacement first.",
+      "its slot has a newer generation", Reach::kTarget);
+  add("pool.reload", "The application is loaded anew and every worker replaced, rolling.",
+      "every slot has a newer generation", Reach::kPool);
+  add("pool.resize", "The pool shrinks by one worker and grows again.",
+      "fewer workers were seen, then as many as before", Reach::kPool);
+  all.back().lasts = true;
+  all.back().undo = "the old size, by the laboratory; it ends with the pool";
+}
+
+FaultClass channel(std::string_view name, std::string_view what) {
+  return {.name = name,
+          .what = what,
+          .proof = "the worker wrote into the ledger that it sent those bytes",
+          .undo = "the order is taken out of the control file, by the warden if need be",
+          .means = Means::kStarts,
+          .reach = Reach::kCapacity,
+          .lasts = true,
+          .fake = true,
+          .expected = kDeath};
+}
+
+void add_channel(std::vector<FaultClass>& all) {
+  all.push_back(channel("channel.garbage", "A worker answers with bytes that are no frame."));
+  all.push_back(channel("channel.half_frame", "A worker sends half an answer and leaves."));
+  all.push_back(channel("channel.duplicate", "A worker sends every answer twice."));
+  all.push_back(
+      channel("channel.zombie", "A worker repeats an old call's answer before a new one."));
+  all.push_back(channel("channel.bad_version", "A starting worker speaks another version."));
+}
+
+std::vector<FaultClass> make() {
+  std::vector<FaultClass> all;
+  add_processes(all);
+  add_starts(all);
+  add_limits(all);
+  add_calls(all);
+  add_clients(all);
+  add_operators(all);
+  add_channel(all);
+  return all;
+}
+
+}  // namespace
+
+const Parameter* FaultClass::parameter(std::string_view parameter_name) const {
+  const auto found = std::ranges::find(parameters, parameter_name, &Parameter::name);
+  return found == parameters.end() ? nullptr : &*found;
+}
+
+const std::vector<FaultClass>& catalogue() {
+  static const std::vector<FaultClass> all = make();
+  return all;
+}
+
+const FaultClass* find_fault_class(std::string_view name) {
+  const auto found = std::ranges::find(catalogue(), name, &FaultClass::name);
+  return found == catalogue().end() ? nullptr : &*found;
+}
+
+std::vector<NotTested> not_tested(Backend backend) {
+  std::vector<NotTested> out = {
+      {"time: wall clock jumps (I21)", "the pool reads no wall clock; no injector for it here"},
+      {"memory: kernel OOM kill", "needs a delegated cgroup with the memory controller"},
+      {"disk: full or failing session store", "no injector for the store yet"},
+      {"supervisor death",
+       "the laboratory lives in the supervisor's process; the guard's own tests "
+       "cover it"},
+      {"network faults", "one machine, one socket pair a worker: there is no network"}};
+  if (backend != Backend::kFake) {
+    out.push_back({"channel faults", "only keelback-fakeworker can send broken frames"});
+  }
+  if (backend == Backend::kSim) {
+    out.push_back({"residue (I10, I11)", "the simulator has no processes and no descriptors"});
+    out.push_back({"signals, limits, zygote", "the simulator has no processes"});
+  }
+  if (backend == Backend::kFake) {
+    out.push_back({"zygote and Python limits", "keelback-fakeworker is started by exec"});
+  }
+  return out;
+}
+
+}  // namespace keelback::chaos

@@ -1,0 +1,13 @@
+# cmake -DOUT=... -DDIR=... -P embed.cmake: every DIR/*.toml as a raw string in one table, by name.
+file(GLOB paths "${DIR}/*.toml")
+list(SORT paths)
+set(text "// Made from scenarios/*.toml.\n#include \"chaos/library.h\"\n\nnamespace keelback::chaos {\n\nconst std::vector<LibraryEntry>& library() {\n  static const std::vector<LibraryEntry> all = {\n")
+foreach(path ${paths})
+  get_filename_component(name "${path}" NAME_WE)
+  file(READ "${path}" content)
+  string(APPEND text "{\"${name}\", R\"toml(${content})toml\"},\n")
+endforeach()
+string(APPEND text "  };\n  return all;\n}\n\n}  // namespace keelback::chaos\n")
+file(WRITE "${OUT}.new" "${text}")
+file(COPY_FILE "${OUT}.new" "${OUT}" ONLY_IF_DIFFERENT)
+file(REMOVE "${OUT}.new")

@@ -1,0 +1,89 @@
+#include "chaos/history.h"
+
+#include <algorithm>
+
+#include "chaos/json.h"
+
+namespace keelback::chaos {
+
+KEELBACK_JSON(CallEvent, index, origin, function, session, token, idempotent, planned, sent, done,
+              deadline, call, outcomes, kind, effect, worker, attempts, birth, epoch, queued, ran,
+              error_type, death_cause, death_signal, death_code, message, mine, intact, position,
+              link)
+KEELBACK_JSON(EffectEvent, call, worker, session, birth, epoch)
+KEELBACK_JSON(Sample, at, ready, up, starting, suspect, draining, queue, accepted, in_flight,
+              outcomes, restarts, sessions, opened, lost, quarantined, rss)
+KEELBACK_JSON(WorkerEvent, at, worker, pid, what)
+KEELBACK_JSON(FaultEvent, id, round, fault_class, fired, targets, pids, placebo, bit, bite, proof,
+              undone, undo)
+KEELBACK_JSON(Census, when, known, descriptors, threads, processes, files)
+KEELBACK_JSON(Note, at, text)
+KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
+              shut_down, accepted, outcomes, app_functions, app_not_called, generator, trace_hash)
+
+namespace {
+
+template <class T>
+void write(std::string& out, std::string_view type, const T& value) {
+  Json json = value;
+  Json line = {{"type", type}};
+  line.update(json);
+  out += line.dump(-1, ' ', false, Json::error_handler_t::replace);
+  out += '\n';
+}
+
+template <class T>
+void write_all(std::string& out, std::string_view type, const std::vector<T>& values) {
+  for (const T& value : values) write(out, type, value);
+}
+
+void read_line(History& history, const Json& json) {
+  const auto type = json.at("type").get<std::string>();
+  if (type == "facts") history.facts = json.get<RunFacts>();
+  if (type == "call") history.calls.push_back(json.get<CallEvent>());
+  if (type == "effect") history.effects.push_back(json.get<EffectEvent>());
+  if (type == "sample") history.samples.push_back(json.get<Sample>());
+  if (type == "worker") history.workers.push_back(json.get<WorkerEvent>());
+  if (type == "fault") history.faults.push_back(json.get<FaultEvent>());
+  if (type == "census") history.census.push_back(json.get<Census>());
+  if (type == "note") history.notes.push_back(json.get<Note>());
+}
+
+}  // namespace
+
+const Census* History::census_of(std::string_view when) const {
+  const auto found = std::ranges::find(census, when, &Census::when);
+  return found == census.end() ? nullptr : &*found;
+}
+
+std::string to_jsonl(const History& history) {
+  std::string out;
+  write(out, "facts", history.facts);
+  write_all(out, "census", history.census);
+  write_all(out, "fault", history.faults);
+  write_all(out, "worker", history.workers);
+  write_all(out, "note", history.notes);
+  write_all(out, "sample", history.samples);
+  write_all(out, "effect", history.effects);
+  write_all(out, "call", history.calls);
+  return out;
+}
+
+std::expected<History, std::string> history_from_jsonl(std::string_view text) {
+  History history;
+  std::size_t number = 0;
+  try {
+    while (!text.empty()) {
+      const std::size_t end = text.find('\n');
+      ++number;
+      const std::string_view line = text.substr(0, end);
+      if (!line.empty()) read_line(history, Json::parse(line));
+      text = end == text.npos ? std::string_view() : text.substr(end + 1);
+    }
+  } catch (const Json::exception& error) {
+    return std::unexpected("line " + std::to_string(number) + ": " + error.what());
+  }
+  return history;
+}
+
+}  // namespace keelback::chaos

@@ -1,0 +1,144 @@
+// What happened in a run, as it was recorded: three ledgers (what clients saw, what the pool said,
+// what workers did) and what the laboratory did, one JSON object a line in events.jsonl. Judging
+// needs nothing else, so old runs can be judged again.
+//
+// All times are from the start of the run, of one clock: CLOCK_MONOTONIC, or virtual time.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/time.h"
+#include "keelback/outcome.h"
+
+namespace keelback::chaos {
+
+// The client ledger: one record a call.
+struct CallEvent {
+  std::uint64_t index = 0;
+  std::string origin;  // "load", "probe", "verify", or the id of the fault that it belongs to
+  std::string function;
+  std::string session;
+  std::uint64_t token = 0;
+  bool idempotent = false;
+  Duration planned{0}, sent{0}, done{0}, deadline{0};
+  std::uint64_t call = 0;      // the pool's id; 0: never sent
+  std::uint32_t outcomes = 0;  // how often its callback ran
+  OutcomeKind kind = OutcomeKind::kOk;
+  Effect effect = Effect::kNone;
+  WorkerRef worker;
+  std::uint32_t attempts = 0;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  Duration queued{0}, ran{0};
+  std::string error_type;   // Python's
+  std::string death_cause;  // of worker_died
+  int death_signal = 0;
+  int death_code = -1;
+  std::string message;         // bounded
+  bool mine = true;            // an ok reply of echo or chain carries this call's own token
+  bool intact = true;          // … and reads as it should
+  std::uint64_t position = 0;  // of chain: how many steps the session has had, from its reply
+  std::uint64_t link = 0;      // … and the chain's value, if the worker computes one
+
+  bool finished() const { return outcomes > 0; }
+  bool ok() const { return outcomes > 0 && kind == OutcomeKind::kOk; }
+};
+
+// The workers' ledger: one record each time a function's body began.
+struct EffectEvent {
+  std::uint64_t call = 0;
+  WorkerRef worker;
+  std::string session;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+};
+
+// The pool's own words, asked again and again.
+struct Sample {
+  Duration at{0};
+  bool ready = false;
+  std::uint32_t up = 0;  // ready + busy
+  std::uint32_t starting = 0, suspect = 0, draining = 0;
+  std::uint32_t queue = 0;
+  std::uint64_t accepted = 0, in_flight = 0, outcomes = 0;
+  std::uint64_t restarts = 0, sessions = 0, opened = 0, lost = 0, quarantined = 0;
+  std::uint64_t rss = 0;  // of our own process, bytes; 0: not known
+};
+
+// A worker's life, as far as it was seen.
+struct WorkerEvent {
+  Duration at{0};
+  WorkerRef worker;
+  std::int64_t pid = 0;
+  std::string what;  // "seen", "ready", "suspect", "draining", "gone"
+};
+
+struct FaultEvent {
+  std::string id;
+  std::uint32_t round = 0;
+  std::string fault_class;
+  Duration fired{0};
+  std::vector<WorkerRef> targets;
+  std::vector<std::int64_t> pids;
+  bool placebo = false;
+  bool bit = false;
+  Duration bite{0};   // when the evidence was there
+  std::string proof;  // the raw evidence, or why there is none
+  bool undone = false;
+  Duration undo{0};
+};
+
+// What the machine held of ours before and after.
+struct Census {
+  std::string when;  // "before", "after"
+  bool known = false;
+  std::uint64_t descriptors = 0, threads = 0;
+  std::vector<std::string> processes;  // descendants and whatever carries the run's mark
+  std::vector<std::string> files;      // in /dev/shm and the temporary directory
+};
+
+struct Note {
+  Duration at{0};
+  std::string text;
+};
+
+// Facts about the run that judging needs.
+struct RunFacts {
+  std::string backend;
+  bool effects_known = false;  // a worker ledger was kept
+  bool links_known = false;    // chain replies carry the chain's value
+  bool stopped = false;        // a stop condition, or the operator
+  std::string stop_reason;
+  Duration shutdown{0};
+  bool shut_down = false;
+  std::uint64_t accepted = 0;  // the pool's last word, when all was quiet
+  std::map<std::string, std::uint64_t> outcomes;
+  std::vector<std::string> app_functions;   // of the application, called in the load
+  std::vector<std::string> app_not_called;  // … that need arguments we cannot invent
+  std::string generator;         // why the load generator must not be trusted; empty: it may
+  std::uint64_t trace_hash = 0;  // of the simulator
+};
+
+struct History {
+  RunFacts facts;
+  std::vector<CallEvent> calls;  // by index
+  std::vector<EffectEvent> effects;
+  std::vector<Sample> samples;
+  std::vector<WorkerEvent> workers;
+  std::vector<FaultEvent> faults;
+  std::vector<Census> census;
+  std::vector<Note> notes;
+
+  const Census* census_of(std::string_view when) const;
+};
+
+std::string to_jsonl(const History& history);
+[[nodiscard]] std::expected<History, std::string> history_from_jsonl(std::string_view text);
+
+}  // namespace keelback::chaos

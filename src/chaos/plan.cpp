@@ -1,0 +1,336 @@
+#include "chaos/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/settings_text.h"
+#include "chaos/catalogue.h"
+#include "chaos/json.h"
+#include "load/plan.h"
+
+namespace keelback::chaos {
+
+KEELBACK_JSON(Phases, baseline, faults, recovery, end)
+
+namespace {
+
+using namespace std::chrono_literals;
+constexpr std::size_t kFiringCallsMax = 50'000;
+constexpr Duration kTriggerAllowance = 2s;  // for an event that a trigger waits for
+
+std::uint64_t count_of(const FaultSpec& fault, std::string_view name) {
+  return parse_count(parameter_value(fault, name)).value_or(0);
+}
+double number_of(const FaultSpec& fault, std::string_view name) {
+  return parse_number(parameter_value(fault, name)).value_or(0);
+}
+Duration duration_of(const FaultSpec& fault, std::string_view name) {
+  return parse_duration(parameter_value(fault, name)).value_or(Duration{0});
+}
+std::uint64_t bytes_of(const FaultSpec& fault, std::string_view name) {
+  return parse_bytes(parameter_value(fault, name)).value_or(Bytes{}).count;
+}
+
+class Planner {
+ public:
+  Planner(const Scenario& scenario, const PlanRequest& request)
+      : scenario_(scenario), request_(request), prng_(request.seed ^ fnv(scenario.name)) {}
+
+  Plan make() {
+    plan_.scenario = scenario_.text;
+    plan_.name = scenario_.name;
+    plan_.level = request_.level;
+    plan_.seed = request_.seed;
+    plan_.backend = request_.backend;
+    plan_.app = request_.app;
+    plan_.phases.baseline = scenario_.load.ramp;
+    plan_.phases.faults = plan_.phases.baseline + scenario_.baseline;
+    plan_.phases.recovery = plan_.phases.faults + fault_phase() + scenario_.quiet;
+    plan_.phases.end = plan_.phases.recovery + scenario_.recovery;
+    load();
+    for (const FaultSpec& fault : scenario_.faults) {
+      for (std::uint32_t round = 0; round < fault.times; ++round) firing(fault, round);
+    }
+    verify();
+    return std::move(plan_);
+  }
+
+ private:
+  // When a fault and its repetitions are over at the latest, from the start of the fault phase.
+  Duration end_of(const FaultSpec& fault, std::size_t depth = 0) const {
+    Duration start = fault.trigger.at;
+    if (fault.trigger.kind == Trigger::Kind::kCalls) {
+      start = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
+                  static_cast<double>(fault.trigger.calls) / scenario_.load.rate)) +
+              kTriggerAllowance;
+    } else if (fault.trigger.kind == Trigger::Kind::kRung) {
+      const FaultSpec* other = scenario_.fault(fault.trigger.fault);
+      start = kTriggerAllowance;
+      if (other != nullptr && depth < scenario_.faults.size()) start += end_of(*other, depth + 1);
+    }
+    return start + fault.every * (fault.times - 1) + fault.lasts;
+  }
+
+  Duration fault_phase() const {
+    Duration end{0};
+    for (const FaultSpec& fault : scenario_.faults) end = std::max(end, end_of(fault));
+    return end;
+  }
+
+  std::string session(std::uint32_t n) const { return fmt::format("s{}", n); }
+
+  PlannedCall call(const LoadCall& kind, Duration at, std::string session_id) {
+    PlannedCall made{.at = at,
+                     .function = kind.function,
+                     .payload = kind.payload,
+                     .session = std::move(session_id),
+                     .token = prng_.next() >> 1,
+                     .own = kind.own,
+                     .idempotent = kind.idempotent,
+                     .deadline = scenario_.load.deadline};
+    if (!kind.own && kind.function == "echo") made.payload = fmt::format("[\"n{:x}\"]", made.token);
+    if (!kind.own && kind.function == "chain") made.payload = fmt::format("[{}]", made.token);
+    return made;
+  }
+  PlannedCall call(std::string_view function, std::string payload, Duration at,
+                   std::string session_id = {}) {
+    return call(LoadCall{.function = std::string(function), .payload = std::move(payload)}, at,
+                std::move(session_id));
+  }
+
+  void load() {
+    const LoadSpec& spec = scenario_.load;
+    std::vector<double> mix;
+    for (const LoadCall& each : spec.calls) mix.push_back(each.weight);
+    load::LoadSpec steady{.shape = load::LoadSpec::Shape::kPoisson,
+                          .rate = spec.rate,
+                          .length = plan_.phases.end - spec.ramp,
+                          .sessions = std::max(spec.sessions, 1U),
+                          .zipf = spec.zipf,
+                          .mix = mix};
+    const auto add = [&](const load::Plan& arrivals, Duration offset) {
+      for (const load::Arrival& arrival : arrivals.arrivals) {
+        const LoadCall& kind = spec.calls[arrival.stream];
+        PlannedCall made = call(kind, offset + arrival.at,
+                                kind.session ? session(arrival.session) : std::string());
+        if (!kind.session && !kind.own) made.idempotent = prng_.chance(spec.idempotent);
+        plan_.load.push_back(std::move(made));
+      }
+    };
+    if (spec.ramp > 0s) {
+      load::LoadSpec ramp = steady;
+      ramp.shape = load::LoadSpec::Shape::kRamp;
+      ramp.length = spec.ramp;
+      add(load::make_plan(ramp, prng_.next()), 0s);
+    }
+    add(load::make_plan(steady, prng_.next()), spec.ramp);
+  }
+
+  void firing(const FaultSpec& fault, std::uint32_t round) {
+    const FaultClass& known = *find_fault_class(fault.fault_class);
+    Firing made{.fault = fault.id, .round = round, .pick = prng_.next()};
+    made.at = fault.trigger.at + fault.every * round;
+    calls_of(fault, known.name, made.calls);
+    std::ranges::stable_sort(made.calls, {}, &PlannedCall::at);
+    if (fault.placebo) made.calls.clear();
+    plan_.firings.push_back(std::move(made));
+  }
+
+  // Evenly over the fault's time.
+  void spread(const FaultSpec& fault, double rate, std::vector<PlannedCall>& out,
+              const std::function<PlannedCall(Duration)>& make) {
+    const double seconds = std::chrono::duration<double>(fault.lasts).count();
+    const auto n =
+        std::min(static_cast<std::size_t>(std::max(1.0, rate * seconds)), kFiringCallsMax);
+    for (std::size_t i = 0; i < n; ++i) {
+      out.push_back(
+          make(fault.lasts * static_cast<std::int64_t>(i) / static_cast<std::int64_t>(n)));
+    }
+  }
+
+  void repeat(std::uint64_t n, std::vector<PlannedCall>& out,
+              const std::function<PlannedCall(std::uint64_t)>& make) {
+    for (std::uint64_t i = 0; i < std::min<std::uint64_t>(n, kFiringCallsMax); ++i) {
+      out.push_back(make(i));
+    }
+  }
+
+  void calls_of(const FaultSpec& fault, std::string_view name, std::vector<PlannedCall>& out) {
+    const auto ms = [&](std::string_view parameter) {
+      return fmt::format(
+          "[{}]",
+          std::chrono::ceil<std::chrono::milliseconds>(duration_of(fault, parameter)).count());
+    };
+    const std::uint64_t n = count_of(fault, "calls");
+    const auto same = [&](std::string_view function, std::string payload) {
+      repeat(n, out, [&](std::uint64_t) { return call(function, payload, 0s); });
+    };
+    if (name == "call.crash") same("crash", fmt::format("[{}]", count_of(fault, "signal")));
+    if (name == "call.exit") same("exit", fmt::format("[{}]", count_of(fault, "code")));
+    if (name == "call.raise") same("fail", "[\"chaos\"]");
+    if (name == "call.hold") same("hold", ms("hold"));
+    if (name == "call.spin") same("spin", ms("spin"));
+    if (name == "call.unserialisable") same("unserialisable", "[]");
+    if (name == "call.huge") {
+      same("blob", fmt::format("[{}]", scenario_.settings.calls.payload_max.count + 1));
+    }
+    if (name == "call.poison") {
+      const std::string poison = fmt::format("[{}]", 11);
+      repeat(count_of(fault, "tries"), out, [&](std::uint64_t i) {
+        return call("crash", poison, 150ms * static_cast<std::int64_t>(i));
+      });
+    }
+    if (name == "call.slow") {
+      spread(fault, scenario_.load.rate * number_of(fault, "share"), out,
+             [&](Duration at) { return call("sleep", ms("takes"), at); });
+    }
+    if (name == "client.burst") {
+      spread(fault, scenario_.load.rate * std::max(0.0, number_of(fault, "factor") - 1), out,
+             [&](Duration at) { return call("echo", "", at); });
+    }
+    if (name == "client.hot_session") {
+      spread(fault, scenario_.load.rate * number_of(fault, "share"), out,
+             [&](Duration at) { return call("chain", "", at, fmt::format("hot-{}", fault.id)); });
+    }
+    if (name == "client.herd") {
+      repeat(count_of(fault, "clients"), out, [&](std::uint64_t) { return call("echo", "", 0s); });
+    }
+    if (name == "client.session_flood") {
+      repeat(count_of(fault, "sessions"), out, [&](std::uint64_t i) {
+        return call("chain", "", 1ms * static_cast<std::int64_t>(i),
+                    fmt::format("flood-{}-{}", fault.id, i));
+      });
+    }
+    if (name == "client.malformed") same("echo-malformed", "{\"no\": json");
+    if (name == "client.unknown_function") same("no-such-function", "[]");
+    if (name == "client.vanish") {
+      same("sleep", ms("takes"));
+      for (PlannedCall& each : out) each.leave_after = 10ms;
+    }
+    if (name == "client.tiny_deadline") {
+      same("sleep", "[20]");
+      for (PlannedCall& each : out) each.deadline = duration_of(fault, "deadline");
+    }
+    if (name == "mem.rlimit") {
+      same("alloc", fmt::format("[{}]", bytes_of(fault, "size")));
+      place_after_bite(out);
+    }
+    if (name == "fd.exhaust") {
+      same("open", fmt::format("[{}]", count_of(fault, "files")));
+      place_after_bite(out);
+    }
+  }
+
+  // Calls that must meet a limit come when it is in place.
+  void place_after_bite(std::vector<PlannedCall>& out) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i].at = 5ms * static_cast<std::int64_t>(i + 1);
+  }
+
+  void verify() {
+    for (std::uint32_t i = 0; i < scenario_.verify; ++i) {
+      const bool session_call = i % 2 == 1;
+      plan_.verify.push_back(call(session_call ? "chain" : "echo", "", 0s,
+                                  session_call ? fmt::format("verify-{}", i) : std::string()));
+    }
+  }
+
+  const Scenario& scenario_;
+  const PlanRequest request_;
+  Prng prng_;
+  Plan plan_;
+};
+
+Json row(const PlannedCall& call) {
+  return Json::array({call.at, call.function, call.payload, call.session, call.token, call.own,
+                      call.idempotent, call.deadline, call.leave_after});
+}
+PlannedCall call_from(const Json& row) {
+  return {.at = row.at(0).get<Duration>(),
+          .function = row.at(1),
+          .payload = row.at(2),
+          .session = row.at(3),
+          .token = row.at(4),
+          .own = row.at(5),
+          .idempotent = row.at(6),
+          .deadline = row.at(7).get<Duration>(),
+          .leave_after = row.at(8).get<Duration>()};
+}
+Json rows(const std::vector<PlannedCall>& calls) {
+  Json out = Json::array();
+  for (const PlannedCall& call : calls) out.push_back(row(call));
+  return out;
+}
+std::vector<PlannedCall> calls_from(const Json& rows) {
+  std::vector<PlannedCall> out;
+  for (const Json& each : rows) out.push_back(call_from(each));
+  return out;
+}
+
+}  // namespace
+
+std::uint64_t fnv(std::string_view text, std::uint64_t from) {
+  for (const unsigned char byte : text) from = (from ^ byte) * 0x100000001b3ULL;
+  return from;
+}
+
+std::uint64_t chain_step(std::uint64_t before, std::uint64_t token) {
+  return fnv(fmt::format("{:016x}{:016x}", before, token)) >> 1;
+}
+
+Plan make_plan(const Scenario& scenario, const PlanRequest& request) {
+  return Planner(scenario, request).make();
+}
+
+std::string to_json_text(const Plan& plan) {
+  Json json = {{"schema", 1},
+               {"name", plan.name},
+               {"level", to_string(plan.level)},
+               {"seed", plan.seed},
+               {"backend", plan.backend},
+               {"app", plan.app},
+               {"phases", plan.phases},
+               {"scenario", plan.scenario},
+               {"firings", Json::array()},
+               {"verify", rows(plan.verify)},
+               {"load", rows(plan.load)}};
+  for (const Firing& firing : plan.firings) {
+    json["firings"].push_back({{"fault", firing.fault},
+                               {"round", firing.round},
+                               {"at", firing.at},
+                               {"pick", firing.pick},
+                               {"calls", rows(firing.calls)}});
+  }
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::expected<Plan, std::string> plan_from_json(std::string_view text) {
+  try {
+    const Json json = Json::parse(text);
+    if (json.at("schema") != 1) return std::unexpected("the plan has another schema");
+    Plan plan;
+    plan.name = json.at("name");
+    plan.level = level_from(json.at("level").get<std::string>()).value_or(Level::kMedium);
+    plan.seed = json.at("seed");
+    plan.backend = json.at("backend").get<Backend>();
+    plan.app = json.at("app");
+    plan.phases = json.at("phases").get<Phases>();
+    plan.scenario = json.at("scenario");
+    for (const Json& each : json.at("firings")) {
+      plan.firings.push_back({.fault = each.at("fault"),
+                              .round = each.at("round"),
+                              .at = each.at("at").get<Duration>(),
+                              .pick = each.at("pick"),
+                              .calls = calls_from(each.at("calls"))});
+    }
+    plan.verify = calls_from(json.at("verify"));
+    plan.load = calls_from(json.at("load"));
+    return plan;
+  } catch (const Json::exception& error) {
+    return std::unexpected(std::string("the plan cannot be read: ") + error.what());
+  }
+}
+
+std::uint64_t hash(const Plan& plan) { return fnv(to_json_text(plan)); }
+
+}  // namespace keelback::chaos

@@ -1,0 +1,171 @@
+// A scenario: what is promised of a pool under which load and which faults. Files are TOML
+// (docs/chaos.md explains every key); this is what they mean. Everything that chance decides is
+// decided later, by the plan.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/settings.h"
+#include "base/time.h"
+#include "keelback/outcome.h"
+
+namespace keelback::chaos {
+
+enum class Level : std::uint8_t { kLight, kMedium, kHeavy };
+std::string_view to_string(Level level);
+std::optional<Level> level_from(std::string_view name);
+
+// One kind of call in the load. `function` is a word of the laboratory (echo, chain, sleep, spin)
+// or, with `own`, a function of the application.
+struct LoadCall {
+  std::string function;
+  std::string payload;  // JSON; of echo and chain: made by the laboratory
+  double weight = 1;
+  bool session = false;
+  bool idempotent = false;
+  bool own = false;
+};
+
+struct LoadSpec {
+  double rate = 100;  // calls a second
+  Duration ramp{0};   // from 0 to rate, before the baseline
+  std::uint32_t sessions = 32;
+  double zipf = 0;
+  double idempotent = 0.5;  // share of the stateless calls
+  Duration deadline = std::chrono::seconds(2);
+  std::vector<LoadCall> calls;
+};
+
+struct Trigger {
+  enum class Kind : std::uint8_t {
+    kAt,     // a time after the start of the fault phase
+    kCalls,  // when so many calls have ended in the fault phase
+    kRung,   // when another fault has reached a rung of its ladder
+  } kind = Kind::kAt;
+  Duration at{0};
+  std::uint64_t calls = 0;
+  std::string fault;  // of kRung
+  std::string rung;   // "bite", "detect", "respawn", "undo"
+};
+
+struct Target {
+  enum class Kind : std::uint8_t {
+    kAny,
+    kBusy,
+    kIdle,
+    kAll,
+    kCount,  // n=2
+    kShare,  // pct=50
+    kSlot,   // slot=0
+    kSame,   // same(k): the slot that fault k hit
+    kHome,   // home: where the busiest session lives
+    kOldest,
+  } kind = Kind::kAny;
+  std::uint32_t n = 1;
+  double share = 0;
+  std::string fault;
+};
+
+struct FaultSpec {
+  std::string id;
+  std::string fault_class;
+  Target target;
+  Trigger trigger;
+  std::uint32_t times = 1;
+  Duration every{0};     // between repetitions
+  Duration lasts{0};     // `for`
+  bool placebo = false;  // everything but the effect: the run must come out INVALID
+  std::map<std::string, std::string> parameters;
+  std::optional<std::vector<OutcomeKind>> expected;  // instead of the class's
+};
+
+// What calls may cost while faults are about. A budget: any number is legitimate.
+struct During {
+  double ok = 0.5;
+  std::optional<Duration> p99;
+  std::optional<double> control_ok;  // of sessions whose worker no fault touched
+};
+
+// What holds afterwards. A promise: measured against the run's own baseline.
+struct After {
+  double margin = 0.005;  // ok >= baseline - margin
+  double p99_factor = 3;  // p99 <= factor * baseline's, or 20 ms more where that is larger
+  Duration within = std::chrono::seconds(5);  // all of it, from the last bite or undo on
+  std::map<std::string, Duration> deadlines;  // by rung: detect, contain, respawn, capacity, …
+};
+
+struct Scenario {
+  std::string name;
+  std::string why;
+  std::string incident;  // what it is modelled on; may be empty
+  std::vector<std::string> tags;
+  std::string source;  // where it was read: "library" or a path
+  std::string text;    // the TOML with `extends` and the level applied: reads as the same scenario
+  Settings settings;
+  std::vector<std::pair<std::string, std::string>> changed_settings;
+  LoadSpec load;
+  Duration baseline = std::chrono::seconds(2);
+  double baseline_ok = 0.99;                 // a baseline below it is no baseline: INVALID
+  Duration quiet = std::chrono::seconds(1);  // after the last fault, before recovery is judged
+  Duration recovery = std::chrono::seconds(3);
+  std::uint32_t verify = 20;  // calls after everything, one after another
+  std::vector<FaultSpec> faults;
+  During during;
+  After after;
+  std::uint64_t unexplained_max = 0;
+  std::vector<OutcomeKind> never;   // outcomes that no call may have
+  std::vector<std::string> checks;  // invariant ids
+  std::optional<double> stop_ok;    // abort when the share of ok of the last `stop_for` is below
+  Duration stop_for = std::chrono::seconds(3);
+  std::vector<Backend> backends;  // where all its classes can be injected
+
+  const FaultSpec* fault(std::string_view id) const;
+};
+
+struct Finding {
+  bool error = true;  // else a warning
+  std::string where;  // "fault.k.for"
+  std::string text;
+};
+std::string describe(const Finding& finding);
+
+struct ParsedScenario {
+  std::optional<Scenario> scenario;  // only if no finding is an error
+  std::vector<Finding> findings;
+  bool ok() const { return scenario.has_value(); }
+};
+
+// `lookup` finds the text of a scenario that another one extends; null if there is none.
+using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
+
+// Reads, applies `extends` and the level, checks statically (see check_scenario).
+[[nodiscard]] ParsedScenario parse_scenario(std::string_view toml, Level level,
+                                            const Lookup& lookup, std::string_view source);
+
+// What can be known to be wrong before anything runs: no assertion, no positive control,
+// unreachable triggers, missing `for`, vacuous load, settings that contradict each other.
+std::vector<Finding> check_scenario(const Scenario& scenario);
+
+// Those that come with the program, by name.
+std::vector<std::string> library_names();
+std::optional<std::string> library_text(std::string_view name);
+
+// "proc.kill" -> what the parameter is at this level, unless the scenario says otherwise.
+std::string parameter_value(const FaultSpec& fault, std::string_view name);
+
+// Every invariant that a scenario may name, with its sentence.
+struct Invariant {
+  std::string_view id;
+  std::string_view sentence;
+};
+const std::vector<Invariant>& invariants();
+
+}  // namespace keelback::chaos

@@ -1,0 +1,177 @@
+// What can be known to be wrong with a scenario before it runs.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/settings_schema.h"
+#include "base/settings_text.h"
+#include "chaos/catalogue.h"
+#include "chaos/scenario.h"
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr double kCallsMin = 50;  // fewer in the baseline say nothing about a share
+
+class Checker {
+ public:
+  explicit Checker(const Scenario& scenario) : scenario_(scenario) {}
+
+  std::vector<Finding> run() {
+    names();
+    load();
+    std::set<std::string> ids;
+    for (const FaultSpec& fault : scenario_.faults) {
+      if (!ids.insert(fault.id).second)
+        error("fault." + fault.id, "there are two faults of this id");
+      if (const FaultClass* known = find_fault_class(fault.fault_class)) check_fault(fault, *known);
+    }
+    for (const SettingConflict& conflict : check_settings(scenario_.settings)) {
+      error(fmt::format("settings.{}", conflict.key), conflict.why);
+    }
+    promises();
+    return std::move(findings_);
+  }
+
+ private:
+  void error(std::string where, std::string text) {
+    findings_.push_back({true, std::move(where), std::move(text)});
+  }
+  void warning(std::string where, std::string text) {
+    findings_.push_back({false, std::move(where), std::move(text)});
+  }
+
+  void names() {
+    if (scenario_.name.empty()) error("name", "is missing");
+    if (scenario_.why.empty()) error("why", "is missing: say what the scenario is for");
+    if (scenario_.faults.empty()) error("fault", "there is none: nothing would be tested");
+    if (scenario_.checks.empty()) error("check.use", "is empty: nothing would be asserted");
+    if (scenario_.verify == 0) warning("recovery.verify", "0: no verification calls at the end");
+  }
+
+  void load() {
+    const LoadSpec& load = scenario_.load;
+    if (scenario_.baseline <= 0s) {
+      error("baseline.for", "is 0: without a baseline there is no positive control");
+    }
+    const double calls = load.rate * std::chrono::duration<double>(scenario_.baseline).count();
+    if (scenario_.baseline > 0s && calls < kCallsMin) {
+      error("load.rate", fmt::format("the baseline has {:.0f} calls; fewer than {:.0f} say nothing",
+                                     calls, kCallsMin));
+    }
+    double weight = 0;
+    bool sessions = false;
+    for (const LoadCall& call : load.calls) {
+      weight += call.weight;
+      sessions = sessions || (call.session && call.weight > 0);
+    }
+    if (weight <= 0) error("load.mix", "has no weight: no call would be made");
+    if (sessions && load.sessions == 0) error("load.sessions", "is 0, but the mix has sessions");
+    if (load.deadline <= 0s) error("load.deadline", "must be more than 0");
+    if (scenario_.recovery < 1s) error("recovery.for", "must be at least 1s to judge recovery");
+  }
+
+  // Follows rung triggers to a fault that time or calls start.
+  bool reachable(const FaultSpec& fault, std::size_t depth) {
+    if (fault.trigger.kind != Trigger::Kind::kRung) return true;
+    const FaultSpec* other = scenario_.fault(fault.trigger.fault);
+    return other != nullptr && depth < scenario_.faults.size() && reachable(*other, depth + 1);
+  }
+
+  void check_fault(const FaultSpec& fault, const FaultClass& known) {
+    const std::string where = "fault." + fault.id;
+    if (fault.times == 0) error(where + ".times", "is 0: it would never be injected");
+    if (fault.times > 1 && fault.every <= 0s) error(where + ".every", "is missing for `times`");
+    if (known.lasts && fault.lasts <= 0s) {
+      error(where + ".for", "is missing: this class lasts until it is undone");
+    }
+    if (!known.lasts && fault.lasts > 0s) error(where + ".for", "means nothing to this class");
+    if (!reachable(fault, 0)) {
+      error(where + ".on",
+            "can never happen: it waits for a fault that is not there, or for itself");
+    }
+    if (fault.trigger.kind == Trigger::Kind::kRung) check_rung(fault, where);
+    if (fault.target.kind == Target::Kind::kSame &&
+        scenario_.fault(fault.target.fault) == nullptr) {
+      error(where + ".target", fmt::format("there is no fault '{}'", fault.target.fault));
+    }
+    const std::uint32_t workers = scenario_.settings.pool.workers;
+    if (fault.target.kind == Target::Kind::kSlot && fault.target.n >= workers) {
+      error(where + ".target", fmt::format("the pool has {} workers", workers));
+    }
+    if (fault.target.kind == Target::Kind::kCount && fault.target.n > workers) {
+      error(where + ".target", fmt::format("the pool has {} workers", workers));
+    }
+    if (fault.times > 1 && fault.lasts >= fault.every && fault.lasts > 0s) {
+      error(where + ".every", "overlaps itself: it must be longer than `for`");
+    }
+  }
+
+  void check_rung(const FaultSpec& fault, const std::string& where) {
+    const FaultSpec* other = scenario_.fault(fault.trigger.fault);
+    if (other == nullptr) return;
+    const FaultClass* known = find_fault_class(other->fault_class);
+    if (known == nullptr) return;
+    if (fault.trigger.rung == "undo" && !known->lasts) {
+      error(where + ".on", fmt::format("'{}' is never undone", other->id));
+    }
+    const bool worker = known->reach == Reach::kTarget || known->reach == Reach::kOwnCalls;
+    if ((fault.trigger.rung == "respawn" || fault.trigger.rung == "detect") && !worker) {
+      error(where + ".on", fmt::format("'{}' hits no worker", other->id));
+    }
+  }
+
+  void promises() {
+    if (scenario_.during.ok == 0 && !scenario_.during.p99 && scenario_.unexplained_max > 0) {
+      warning("during.ok",
+              "0 and unexplained losses are allowed: only invariants judge the faults");
+    }
+    if (scenario_.after.within < scenario_.settings.calls.grace) {
+      warning("after.within", "is shorter than calls.grace, which the kill ladder may take");
+    }
+    if (scenario_.backends.empty() && !scenario_.faults.empty()) {
+      error("fault", "no backend can inject all of them together");
+    }
+    if (scenario_.settings.pool.queue_max < 16) {
+      warning("settings.pool.queue_max", "is so small that the baseline may be refused");
+    }
+  }
+
+  const Scenario& scenario_;
+  std::vector<Finding> findings_;
+};
+
+}  // namespace
+
+std::vector<Finding> check_scenario(const Scenario& scenario) { return Checker(scenario).run(); }
+
+const std::vector<Invariant>& invariants() {
+  static const std::vector<Invariant> all = {
+      {"I1", "every call has exactly one outcome, and the pool's sums say so"},
+      {"I2", "a call that may not run twice ran at most once; one that ended ok ran"},
+      {"I3", "effect none means it never ran, done means it did"},
+      {"I5", "a session's calls took effect one after another, in real-time order"},
+      {"I6", "a session that lost its state was told so before it was served again"},
+      {"I7", "a session stays on one worker within an epoch, and epochs only grow"},
+      {"I8", "no reply belonged to another call"},
+      {"I9", "no reply was corrupted"},
+      {"I10", "no process is left over"},
+      {"I11", "no descriptor, thread, shared memory or file is left over"},
+      {"I12", "every slot answers again"},
+      {"I13", "service is back at the run's own baseline"},
+      {"I14", "queues stay within their bounds, and refusals are quick"},
+      {"I15", "replacements back off: no start storm"},
+      {"I16", "sessions on untouched workers keep their service"},
+      {"I17", "a poisonous request is quarantined after at most quarantine.deaths workers"},
+      {"I19", "the pool's numbers equal the ledgers, and ready is never a lie"},
+      {"I20", "shutdown ends in time"},
+      {"I22", "every lost call is explained by a fault"},
+      {"I23", "every failure says what it is"},
+  };
+  return all;
+}
+
+}  // namespace keelback::chaos

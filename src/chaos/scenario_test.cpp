@@ -1,0 +1,182 @@
+#include "chaos/scenario.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "chaos/catalogue.h"
+#include "chaos/plan.h"
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+constexpr std::string_view kGood = R"(
+name = "mine"
+why = "a worker dies"
+[settings.pool]
+workers = 3
+[load]
+rate = 100
+ramp = "1s"
+mix = { echo = 1.0, chain = 2.0 }
+[[fault]]
+id = "k"
+class = "proc.kill"
+target = "busy"
+at = "500ms"
+[levels.heavy]
+"load.rate" = 300
+"fault.k.times" = 3
+"fault.k.every" = "400ms"
+)";
+
+ParsedScenario parse(std::string text, Level level = Level::kMedium) {
+  return parse_scenario(text, level, library_text, "test");
+}
+std::string with(std::string_view from, std::string_view to) {
+  std::string text(kGood);
+  text.replace(text.find(from), from.size(), to);
+  return text;
+}
+std::vector<std::string> errors(const std::string& text) {
+  std::vector<std::string> out;
+  for (const Finding& finding : parse(text).findings) out.push_back(describe(finding));
+  return out;
+}
+
+TEST(Scenario, ReadsWhatItSaysAndAppliesTheLevel) {
+  const auto medium = parse(std::string(kGood));
+  ASSERT_TRUE(medium.ok()) << describe(medium.findings.at(0));
+  EXPECT_EQ(medium.scenario->load.rate, 100);
+  EXPECT_EQ(medium.scenario->settings.pool.workers, 3U);
+  EXPECT_EQ(medium.scenario->faults.at(0).times, 1U);
+  const auto heavy = parse(std::string(kGood), Level::kHeavy);
+  ASSERT_TRUE(heavy.ok());
+  EXPECT_EQ(heavy.scenario->load.rate, 300);
+  EXPECT_EQ(heavy.scenario->faults.at(0).times, 3U);
+  EXPECT_EQ(heavy.scenario->faults.at(0).every, 400ms);
+}
+
+TEST(Scenario, ItsCompleteTextReadsAsTheSameScenario) {
+  const auto first = parse(std::string(kGood), Level::kHeavy);
+  ASSERT_TRUE(first.ok());
+  const auto second = parse_scenario(first.scenario->text, Level::kHeavy, nullptr, "again");
+  ASSERT_TRUE(second.ok()) << describe(second.findings.at(0));
+  EXPECT_EQ(second.scenario->text, first.scenario->text);
+  EXPECT_EQ(second.scenario->faults.at(0).times, 3U);
+}
+
+TEST(Scenario, ExtendsAnotherOneAndOverridesIt) {
+  const auto made = parse("name = \"x\"\nextends = \"worker-kill\"\n[load]\nrate = 99\n");
+  ASSERT_TRUE(made.ok()) << describe(made.findings.at(0));
+  EXPECT_EQ(made.scenario->name, "x");
+  EXPECT_EQ(made.scenario->load.rate, 99);
+  EXPECT_EQ(made.scenario->faults.at(0).fault_class, "proc.kill");
+  EXPECT_THAT(errors("name = \"x\"\nextends = \"nobody\"\n"),
+              Contains(HasSubstr("there is no scenario 'nobody'")));
+}
+
+// Goal: a word that is not known is an error that names the nearest; never a threshold that
+// silently does not count.
+TEST(Scenario, UnknownWordsAreErrorsThatNameTheNearest) {
+  EXPECT_THAT(errors(with("rate = 100", "rat = 100")), Contains(HasSubstr("did you mean rate")));
+  EXPECT_THAT(errors(with("proc.kill", "proc.kil")), Contains(HasSubstr("did you mean proc.kill")));
+  EXPECT_THAT(errors(with("workers = 3", "worker = 3")), Contains(HasSubstr("pool.workers")));
+  EXPECT_THAT(errors(with("[load]", "[during]\nokay = 0.5\n[load]")), Contains(HasSubstr("okay")));
+  EXPECT_THAT(errors(with("\"busy\"", "\"busi\"")), Contains(HasSubstr("target")));
+  EXPECT_THAT(errors(std::string(kGood) + "\"fault.x.times\" = 2\n"),
+              Contains(HasSubstr("names nothing that is there")));
+  EXPECT_THAT(errors(with("[load]", "[check]\nuse = [\"I99\"]\n[load]")),
+              Contains(HasSubstr("there is no invariant 'I99'")));
+  EXPECT_THAT(errors(with("[load]", "[expect]\nnever = [\"worker_dead\"]\n[load]")),
+              Contains(HasSubstr("did you mean worker_died")));
+}
+
+TEST(Scenario, WhatCouldProveNothingIsRefused) {
+  EXPECT_THAT(errors("name=\"a\"\nwhy=\"b\"\n"), Contains(HasSubstr("nothing would be tested")));
+  EXPECT_THAT(errors(with("[load]", "[check]\nuse = []\n[load]")),
+              Contains(HasSubstr("nothing would be asserted")));
+  EXPECT_THAT(errors(with("[load]", "[baseline]\nfor = \"0s\"\n[load]")),
+              Contains(HasSubstr("no positive control")));
+  EXPECT_THAT(errors(with("rate = 100", "rate = 2")), Contains(HasSubstr("say nothing")));
+  EXPECT_THAT(errors(with("echo = 1.0, chain = 2.0", "")), ::testing::SizeIs(0))
+      << "an empty mix is the default one";
+  EXPECT_THAT(errors(with("at = \"500ms\"", "on = \"rung(z, respawn)\"")),
+              Contains(HasSubstr("can never happen")));
+  EXPECT_THAT(errors(with("at = \"500ms\"", "on = \"rung(k, respawn)\"")),
+              Contains(HasSubstr("can never happen")));
+  EXPECT_THAT(errors(with("proc.kill", "proc.stop")), Contains(HasSubstr("lasts until")));
+  EXPECT_THAT(errors(with("at = \"500ms\"", "at = \"500ms\"\nfor = \"1s\"")),
+              Contains(HasSubstr("means nothing")));
+  EXPECT_THAT(errors(with("\"busy\"", "\"slot=3\"")), Contains(HasSubstr("3 workers")));
+  EXPECT_THAT(errors(with("at = \"500ms\"", "at = \"500ms\"\ntimes = 3")),
+              Contains(HasSubstr("every")));
+}
+
+TEST(Scenario, AfterIsAPromiseThatCannotBeSetAside) {
+  EXPECT_THAT(errors(with("[load]", "[after]\nmargin = 0.5\n[load]")),
+              Contains(HasSubstr("after.margin")));
+}
+
+// Goal: all that ships is sound at every level, covers every fault class, and the ancestor's eight
+// are there.
+TEST(Library, EveryScenarioIsSoundAtEveryLevelAndEveryClassIsCovered) {
+  std::set<std::string> classes;
+  int ancestors = 0;
+  for (const std::string& name : library_names()) {
+    for (const Level level : {Level::kLight, Level::kMedium, Level::kHeavy}) {
+      const auto parsed = parse(*library_text(name), level);
+      ASSERT_TRUE(parsed.ok()) << name << ": " << describe(parsed.findings.at(0));
+      EXPECT_THAT(parsed.findings, ::testing::IsEmpty()) << name;
+      EXPECT_EQ(parsed.scenario->name, name);
+      for (const FaultSpec& fault : parsed.scenario->faults) classes.insert(fault.fault_class);
+      if (level == Level::kMedium) {
+        ancestors += static_cast<int>(std::ranges::count(parsed.scenario->tags, "ancestor"));
+      }
+    }
+  }
+  EXPECT_GE(library_names().size(), 25U);
+  EXPECT_EQ(ancestors, 8);
+  for (const FaultClass& each : catalogue())
+    EXPECT_TRUE(classes.contains(std::string(each.name))) << each.name;
+}
+
+TEST(Plan, TheSameSeedGivesTheSamePlanAndAnotherSeedAnotherOne) {
+  const auto scenario = parse(std::string(kGood));
+  const Plan one = make_plan(*scenario.scenario, {.seed = 7});
+  EXPECT_EQ(hash(one), hash(make_plan(*scenario.scenario, {.seed = 7})));
+  EXPECT_NE(hash(one), hash(make_plan(*scenario.scenario, {.seed = 8})));
+}
+
+TEST(Plan, ComesBackFromItsFileAsItWas) {
+  for (const std::string& name : library_names()) {
+    const auto scenario = parse(*library_text(name));
+    const Plan plan = make_plan(*scenario.scenario, {.seed = 3});
+    const auto back = plan_from_json(to_json_text(plan));
+    ASSERT_TRUE(back) << back.error();
+    EXPECT_EQ(hash(*back), hash(plan)) << name;
+  }
+  EXPECT_FALSE(plan_from_json("{"));
+  EXPECT_FALSE(plan_from_json("{\"schema\": 2}"));
+}
+
+TEST(Plan, PhasesFollowEachOtherAndTheFaultsFitInto) {
+  for (const std::string& name : library_names()) {
+    const auto scenario = parse(*library_text(name));
+    const Plan plan = make_plan(*scenario.scenario, {.seed = 3});
+    EXPECT_LT(plan.phases.baseline, plan.phases.faults) << name;
+    EXPECT_LT(plan.phases.recovery, plan.phases.end) << name;
+    for (const Firing& firing : plan.firings) {
+      EXPECT_LT(plan.phases.faults + firing.at, plan.phases.recovery) << name;
+    }
+    EXPECT_TRUE(std::ranges::is_sorted(plan.load, {}, &PlannedCall::at)) << name;
+  }
+}
+
+}  // namespace
+}  // namespace keelback::chaos
