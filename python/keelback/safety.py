@@ -43,7 +43,10 @@ class Checker:
         files: list[str] = []
         others: list[str] = []
         for target in self._opened().values():
-            (files if target.startswith("/") else others).append(target)
+            if target.startswith("/") and not target.startswith("/memfd:"):
+                files.append(target)
+            else:
+                others.append("memfd" if target.startswith("/memfd:") else target)
         if not files and not others:
             return ""
         parts = []

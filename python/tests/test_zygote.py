@@ -369,6 +369,7 @@ class Safety(SupervisorTest):
             files = [open({path!r}) for _ in range(7)]
             pipe = os.pipe()
             epoll = select.epoll()
+            memory = os.memfd_create("scratch")
 
             @keelback.function
             def read(number):
@@ -377,7 +378,7 @@ class Safety(SupervisorTest):
         """))
         zygote.expect("ready")
         (notice,) = zygote.notices
-        for words in ("7 files", "data.txt", "2 pipe", "anon_inode:[eventpoll]" if "anon_inode:[" in notice else "1 anon_inode"):
+        for words in ("7 files", "data.txt", "2 pipe", "1 memfd", "anon_inode:[eventpoll]" if "anon_inode:[" in notice else "1 anon_inode"):
             self.assertIn(words, notice)
         self.assertEqual(["some text\n", "x"], zygote.fork().wait_ready().call("read", [3]).value)
 
