@@ -29,6 +29,29 @@ function(keelback_library name)
   target_link_libraries(keelback_${name} PUBLIC ${ARG_EXTERNAL})
 endfunction()
 
+# keelback_discover(TARGET [FILTER gtest-filter] TIMEOUT s LABELS ... ENVIRONMENT ...): every TEST of a
+# GoogleTest program as a ctest. The properties are set by a script of ours that ctest runs behind the
+# discovered list: gtest_discover_tests() flattens lists, so two labels would swallow the timeout.
+function(keelback_discover target)
+  cmake_parse_arguments(ARG "" "FILTER;TIMEOUT" "LABELS;ENVIRONMENT" ${ARGN})
+  get_property(count TARGET ${target} PROPERTY KEELBACK_DISCOVERIES)
+  math(EXPR count "0${count} + 1")
+  set_property(TARGET ${target} PROPERTY KEELBACK_DISCOVERIES ${count})
+  set(list ${target}_${count}_TESTS)
+  set(filter)
+  if(ARG_FILTER)
+    set(filter TEST_FILTER "${ARG_FILTER}")
+  endif()
+  gtest_discover_tests(${target} ${filter} TEST_LIST ${list} NO_PRETTY_VALUES DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60)
+  set(script ${CMAKE_CURRENT_BINARY_DIR}/${list}.cmake)
+  file(CONFIGURE OUTPUT ${script} @ONLY CONTENT [[
+foreach(test IN LISTS @list@)
+  set_tests_properties("${test}" PROPERTIES LABELS "@ARG_LABELS@" TIMEOUT "@ARG_TIMEOUT@" ENVIRONMENT "@ARG_ENVIRONMENT@")
+endforeach()
+]])
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${script})
+endfunction()
+
 # keelback_test(NAME SOURCES ... DEPS ... LABELS ...): one GoogleTest program; every TEST is a ctest with LABELS.
 function(keelback_test name)
   if(NOT KEELBACK_TESTS)
@@ -43,6 +66,5 @@ function(keelback_test name)
   foreach(dep ${ARG_DEPS})
     target_link_libraries(${name} PRIVATE keelback_${dep})
   endforeach()
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${ARG_ENVIRONMENT}")
+  keelback_discover(${name} TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABELS} ENVIRONMENT ${ARG_ENVIRONMENT})
 endfunction()
