@@ -28,45 +28,7 @@ std::string name_of(int signal) {
   }
 }
 
-// The server says the key beside the sentence.
-std::string without_key(const api::ConfigProblem& problem) {
-  const std::string prefix = problem.key + ": ";
-  const bool repeated = !problem.key.empty() && problem.why.starts_with(prefix);
-  return repeated ? problem.why.substr(prefix.size()) : problem.why;
-}
-
 }  // namespace
-
-std::expected<server::ConfigPort::Document, server::ConfigPort::PatchError> LiveConfig::patch(
-    std::string_view flat, std::optional<std::string_view> if_match) {
-  const auto change = store_.patch(flat, if_match);
-  if (change) {
-    if (!change->keys.empty()) on_change_(store_.settings());
-    return document();
-  }
-  PatchError error;
-  error.kind = change.error().stale ? PatchError::Kind::kStale : PatchError::Kind::kInvalid;
-  for (const api::ConfigProblem& problem : change.error().problems) {
-    error.items.push_back({problem.key, without_key(problem)});
-  }
-  return std::unexpected(std::move(error));
-}
-
-void LiveConfig::reload_file(spdlog::logger& say) {
-  const auto change = store_.reload_file();
-  if (!change) {
-    for (const api::ConfigProblem& problem : change.error()) {
-      say.error("{}", to_string(problem));
-    }
-    say.error("the configuration file was read again and changes nothing");
-    return;
-  }
-  if (!change->keys.empty()) on_change_(store_.settings());
-  for (const std::string& sentence : change->pending) say.warn("{}", sentence);
-  for (const std::string& sentence : change->warnings) say.warn("{}", sentence);
-  say.info("the configuration file was read again; changed: {}",
-           change->keys.empty() ? "nothing" : fmt::format("{}", fmt::join(change->keys, ", ")));
-}
 
 Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
                std::shared_ptr<spdlog::logger> logger)
@@ -122,10 +84,26 @@ void Daemon::await_signal() {
 }
 
 void Daemon::on_signal(int signal) {
-  if (signal == SIGHUP) return config_.reload_file(*logger_);
+  if (signal == SIGHUP) return reload_file();
   if (killing_) std::_Exit(128 + signal);  // a third time: nothing more to lose
   if (draining_) return kill(signal);
   drain(name_of(signal));
+}
+
+void Daemon::reload_file() {
+  const auto change = config_.reload_file();
+  if (!change) {
+    for (const api::ConfigProblem& problem : change.error()) {
+      logger_->error("{}", to_string(problem));
+    }
+    logger_->error("the configuration file was read again and changes nothing");
+    return;
+  }
+  for (const std::string& sentence : change->pending) logger_->warn("{}", sentence);
+  for (const std::string& sentence : change->warnings) logger_->warn("{}", sentence);
+  logger_->info(
+      "the configuration file was read again; changed: {}",
+      change->keys.empty() ? "nothing" : fmt::format("{}", fmt::join(change->keys, ", ")));
 }
 
 void Daemon::drain(const std::string& why) {

@@ -15,29 +15,10 @@
 
 #include "api/config.h"
 #include "host/driver.h"
-#include "server/config_port.h"
 #include "server/server.h"
+#include "server/store_config.h"
 
 namespace keelback::cli {
-
-// The layered store as the server sees it; a change reaches the driver and the log at once.
-class LiveConfig final : public server::ConfigPort {
- public:
-  using OnChange = std::function<void(const Settings&)>;
-  LiveConfig(api::ConfigStore store, OnChange on_change)
-      : store_(std::move(store)), on_change_(std::move(on_change)) {}
-
-  const Settings& settings() override { return store_.settings(); }
-  Document document() override { return {store_.json(), store_.etag()}; }
-  std::expected<Document, PatchError> patch(std::string_view flat,
-                                            std::optional<std::string_view> if_match) override;
-  // The file layer anew, as SIGHUP asks for; `say` gets what came of it.
-  void reload_file(spdlog::logger& say);
-
- private:
-  api::ConfigStore store_;
-  OnChange on_change_;
-};
 
 class Daemon {
  public:
@@ -58,13 +39,14 @@ class Daemon {
  private:
   void await_signal();
   void on_signal(int signal);
+  void reload_file();
   void drain(const std::string& why);
   void kill(int signal);
   void finish(int exit_code);
 
   std::shared_ptr<spdlog::logger> logger_;  // shared with the driver
   std::unique_ptr<host::Driver> driver_;
-  LiveConfig config_;
+  server::StoreConfig config_;
   std::unique_ptr<server::Server> server_;
   std::unique_ptr<boost::asio::signal_set> signals_;  // on the driver's loop; gone before it
   std::promise<int> finished_;

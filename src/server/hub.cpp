@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <cerrno>
 #include <utility>
@@ -185,15 +186,16 @@ void Hub::on_timer() {
 void Hub::drain() { draining_ = true; }
 
 void Hub::stop(Duration limit, std::move_only_function<void()> done) {
-  draining_ = true;
-  if (!stopping_) {
-    stopping_ = true;
-    stop_at_ = Clock::now() + limit;
-    close_acceptors();
-  }
+  const auto at = Clock::now() + limit;
+  stop_at_ = stopping_ ? std::min(stop_at_, at) : at;  // a second, less patient one counts
+  draining_ = stopping_ = true;
+  close_acceptors();
   stopped_.push_back(std::move(done));
   for (std::size_t i = connections_.size(); i-- > 0;) {
     if (i < connections_.size()) connections_[i]->finish_soon();
+  }
+  if (limit <= Duration(0)) {
+    while (!connections_.empty()) connections_.back()->close();
   }
   if (connections_.empty()) {
     finish_stop();
@@ -204,6 +206,8 @@ void Hub::stop(Duration limit, std::move_only_function<void()> done) {
 
 void Hub::finish_stop() {
   boost::asio::post(driver.loop(), [self = shared_from_this()] {
+    self->timer_.cancel();
+    self->over.store(true, std::memory_order_release);
     for (auto& done : std::exchange(self->stopped_, {})) done();
   });
 }

@@ -55,7 +55,8 @@ class Hub : public std::enable_shared_from_this<Hub> {
   ConfigPort& config;
   const Options options;
   CallDurations durations;
-  std::atomic<std::uint64_t> http_rejected{0};          // read by any thread
+  std::atomic<std::uint64_t> http_rejected{0};  // read by any thread
+  std::atomic<bool> over{false};  // a stop() has been carried out: nothing is left to do
   std::unordered_map<std::string, CallId> named_calls;  // Keelback-Call, while in flight
   std::vector<std::string> names;                       // hosts of server.listen
   std::uint64_t buffered = 0;                           // bytes of bodies being read

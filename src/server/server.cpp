@@ -43,7 +43,9 @@ std::string name_of(std::string_view spec) {
 Server::Server(host::Driver& driver, ConfigPort& config, Options options)
     : hub_(std::make_shared<Hub>(driver, config, std::move(options))) {}
 
-Server::~Server() { hub_->stop_now(); }
+Server::~Server() {
+  if (!hub_->over.load(std::memory_order_acquire)) hub_->stop_now();
+}
 
 std::expected<std::vector<Endpoint>, std::string> Server::listen() {
   const Settings& settings = hub_->config.settings();

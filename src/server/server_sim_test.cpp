@@ -27,11 +27,11 @@ class ServerSimTest : public ::testing::Test {
   void SetUp() override {
     auto store = api::ConfigStore::load({});
     ASSERT_TRUE(store);
-    store_.emplace(std::move(*store));
     sim::Simulation::Options options;
-    options.settings = store_->settings();
+    options.settings = store->settings();
     driver_.emplace(std::move(options), api::SimDriver::Pace::kManual);
-    config_.emplace(*store_, [this](const Settings& settings) { driver_->configure(settings); });
+    config_.emplace(std::move(*store),
+                    [this](const Settings& settings) { driver_->configure(settings); });
     server_.emplace(*driver_, *config_, Options{.listen = {"127.0.0.1:0"}});
     const auto endpoints = server_->listen();
     ASSERT_TRUE(endpoints) << endpoints.error();
@@ -65,7 +65,6 @@ class ServerSimTest : public ::testing::Test {
     return client.receive();
   }
 
-  std::optional<api::ConfigStore> store_;
   std::optional<api::SimDriver> driver_;
   std::optional<StoreConfig> config_;
   std::optional<Server> server_;

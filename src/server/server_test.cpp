@@ -389,6 +389,23 @@ TEST_F(ServerTest, DrainFinishesWhatRunsAndStopClosesTheDoors) {
   EXPECT_FALSE(connect().connected());
 }
 
+// Goal: whoever is told twice to stop obeys the less patient one, and both hear of the end.
+TEST_F(ServerTest, ASecondStopShortensTheFirst) {
+  driver_.on("stuck", {.hold = true});
+  start();
+  RawClient client = connect();
+  client.send(request("POST", "/v1/call/stuck"));
+  ASSERT_TRUE(driver_.wait([](const auto& seen) { return seen.size() == 1; }));
+  std::promise<void> patient;
+  std::promise<void> impatient;
+  server_->stop(1h, [&] { patient.set_value(); });
+  server_->stop(0s, [&] { impatient.set_value(); });
+  EXPECT_EQ(patient.get_future().wait_for(10s), std::future_status::ready);
+  EXPECT_EQ(impatient.get_future().wait_for(10s), std::future_status::ready);
+  EXPECT_TRUE(client.at_end());
+  server_.reset();
+}
+
 TEST_F(ServerTest, StopDoesNotWaitBeyondItsLimit) {
   driver_.on("stuck", {.hold = true});
   start();

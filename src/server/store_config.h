@@ -9,22 +9,23 @@
 
 namespace keelback::server {
 
-// Keeps a reference to the store, which must outlive it. Thread: the driver's loop, from the moment
-// the server listens.
+// Thread: the driver's loop, from the moment the server listens.
 class StoreConfig final : public ConfigPort {
  public:
-  using Apply = std::function<void(const Settings&)>;
-  // apply: called after every change of a value; usually driver.configure and the log's level.
-  StoreConfig(api::ConfigStore& store, Apply apply);
+  // Called after every change of a value: driver.configure, the log's level, …
+  using OnChange = std::function<void(const Settings&)>;
+  StoreConfig(api::ConfigStore store, OnChange on_change);
 
   const Settings& settings() override { return store_.settings(); }
   Document document() override;
   std::expected<Document, PatchError> patch(std::string_view flat,
                                             std::optional<std::string_view> if_match) override;
+  // The file layer anew, as SIGHUP asks for.
+  std::expected<api::ConfigStore::Change, api::ConfigProblems> reload_file();
 
  private:
-  api::ConfigStore& store_;
-  Apply apply_;
+  api::ConfigStore store_;
+  OnChange on_change_;
 };
 
 }  // namespace keelback::server

@@ -1,0 +1,124 @@
+// What a process on the other end of a worker's sockets sends. The first byte says on which socket
+// it arrives and in how large pieces. Beyond "does not crash": pieces never matter, however they
+// are received; no frame is longer than the limit; what decodes encodes to the same bytes.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/check.h"
+#include "wire/decoder.h"
+#include "wire/messages.h"
+
+namespace {
+
+using namespace keelback::wire;
+
+constexpr std::uint32_t kLimit = frame_max(4096);
+
+struct Read {
+  std::vector<std::pair<Header, std::string>> frames;
+  std::optional<Error> error;
+  bool at_boundary = false;
+  friend bool operator==(const Read&, const Read&) = default;
+};
+
+// In packets of `piece` bytes; `in_place`: a body's rest is received into the decoder's own buffer.
+Read read(std::string_view bytes, Link link, std::size_t piece, bool in_place) {
+  Decoder decoder(link, kLimit);
+  Read out;
+  while (!bytes.empty() && !out.error) {
+    const std::string packet(bytes.substr(0, piece));  // dies after the round, as a real one does
+    bytes.remove_prefix(packet.size());
+    const std::span<char> room = in_place ? decoder.room() : std::span<char>();
+    const std::size_t direct = std::min(room.size(), packet.size());
+    if (direct > 0) std::memcpy(room.data(), packet.data(), direct);
+    decoder.filled(direct);
+    decoder.feed(std::string_view(packet).substr(direct));
+    while (true) {
+      const auto frame = decoder.next();
+      if (!frame) {
+        out.error = frame.error();
+        break;
+      }
+      if (!*frame) break;
+      CHECK((*frame)->body.size() == (*frame)->header.body_bytes);
+      CHECK(kHeaderBytes + (*frame)->body.size() <= kLimit);
+      out.frames.emplace_back((*frame)->header, decoder.take_body());
+    }
+  }
+  out.at_boundary = !out.error && decoder.at_boundary();
+  return out;
+}
+
+std::string encoded(const Frame& frame) {
+  std::string out;
+  switch (frame.type()) {
+    case Type::kCall:
+      if (const auto message = decode_call(frame)) {
+        CHECK(append_call_head(out, *message) ||
+              message->function.size() + message->session.size() + message->trace.size() >
+                  kHeadMax - 48);
+        if (!out.empty()) out += message->payload;
+      }
+      return out;
+    case Type::kSessionEnd:
+      if (const auto message = decode_session_end(frame)) CHECK(append_session_end(out, *message));
+      return out;
+    case Type::kError:
+      if (const auto message = decode_error(frame)) {
+        append_error_head(out, frame.call(), *message, frame.unclean());
+        out += message->json;
+      }
+      return out;
+    case Type::kCredit:
+      append_credit(out, frame.call(), decode_credit(frame).value());
+      return out;
+    case Type::kConnect:
+      append_connect(out, decode_connect(frame).value());
+      return out;
+    case Type::kPing:
+      append_ping(out, decode_ping(frame).value());
+      return out;
+    case Type::kPong:
+      append_pong(out, decode_pong(frame).value());
+      return out;
+    default:
+      return out;
+  }
+}
+
+// Call numbers and flags that a type gives no meaning to are not kept, nor are a CALL's unknown
+// flags: bodies are compared, and a CALL's only outside of its last fixed word.
+void use(const Frame& frame) {
+  const std::string again = encoded(frame);
+  if (again.empty()) return;
+  CHECK(again.size() == kHeaderBytes + frame.body.size());
+  const std::string_view body = std::string_view(again).substr(kHeaderBytes);
+  if (frame.type() == Type::kCall) {
+    CHECK(body.substr(0, 30) == frame.body.substr(0, 30));
+    CHECK(body.substr(32) == frame.body.substr(32));
+  } else {
+    CHECK(body == frame.body);
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const auto link = static_cast<Link>(data[0] & 3);
+  const std::size_t piece = std::size_t{data[0]} / 4 + 1;
+  const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
+  const Read whole = read(bytes, link, std::max<std::size_t>(bytes.size(), 1), false);
+  CHECK(read(bytes, link, piece, false) == whole);
+  CHECK(read(bytes, link, piece, true) == whole);
+  for (const auto& [header, body] : whole.frames) use({header, body});
+  for (Packets plan(bytes.substr(0, piece), bytes); !plan.done(); plan.sent()) {
+    CHECK(plan.packet().bytes() > 0 && plan.packet().bytes() <= kPacketMax);
+  }
+  return 0;
+}
