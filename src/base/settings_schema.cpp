@@ -425,6 +425,15 @@ std::vector<SettingConflict> check_settings(const Settings& settings) {
       break;
     }
   }
+  // Known to the contract, not yet to the pool. A setting is honoured or refused, never ignored.
+  if (settings.sessions.snapshot != SnapshotMode::kOff) {
+    conflicts.push_back({"sessions.snapshot", "sessions.snapshot: this version takes no snapshots, a "
+                                              "session ends with its worker: leave it off"});
+  }
+  if (settings.sessions.store != "memory") {
+    conflicts.push_back({"sessions.store", "sessions.store: this version takes no snapshots, so there "
+                                           "is nothing to store: leave it at memory"});
+  }
   return conflicts;
 }
 

@@ -49,6 +49,9 @@ def hold_gil(seconds):
 
 
 @keelback.function
-def work(seconds):
+def work(seconds, began=None):
+    """Makes the file `began`, if there is to be one, so that a test can see that the function runs."""
+    if began:
+        open(began, "w").close()
     time.sleep(seconds)
     return os.getpid()

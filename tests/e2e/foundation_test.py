@@ -114,10 +114,11 @@ class Faults(KeelbackTest):
     def test_a_killed_worker_costs_the_one_call_it_was_running(self):
         daemon = self.serve(APPS / "offspring.py", workers=2).prewarm(2)
         replies = []
-        threads = [threading.Thread(target=lambda: replies.append(daemon.client().call("work", [1.0]))) for _ in range(2)]
+        began = [self.tmp / f"began-{number}" for number in range(2)]
+        threads = [threading.Thread(target=lambda b=b: replies.append(daemon.client().call("work", [1.0, str(b)]))) for b in began]
         for thread in threads:
             thread.start()
-        wait_until(lambda: [w["state"] for w in daemon.workers()] == ["busy", "busy"], "both workers are busy")
+        wait_until(lambda: all(path.exists() for path in began), "both functions run")
         killed = daemon.kill_worker()
         for thread in threads:
             thread.join()
