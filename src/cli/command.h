@@ -31,6 +31,7 @@ struct Invocation {
 CLI::App* add_command(CLI::App& parent, Invocation& invocation, const char* name,
                       const char* description, const std::string& example);
 
+void add_bench(CLI::App& app, Invocation& invocation);  // the performance laboratory
 void add_serve(CLI::App& app, Invocation& invocation);
 void add_run(CLI::App& app, Invocation& invocation);
 void add_call(CLI::App& app, Invocation& invocation);
