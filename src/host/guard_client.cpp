@@ -40,7 +40,9 @@ GuardClient::GuardClient(boost::asio::io_context& loop, pid_t pid, os::Pidfd pid
       pidfd_(std::move(pidfd)),
       on_death_(std::move(on_death)),
       link_(std::make_unique<PacketLink>(
-          loop, std::move(socket), [this](std::string_view packet) { answered(packet); }, [] {})),
+          loop, std::move(socket), [this](std::string_view packet) { answered(packet); },
+          // A guard that cannot be ordered is none: its death brings another.
+          [this] { static_cast<void>(pidfd_.send_signal(SIGKILL)); })),
       death_watch_(std::make_unique<FdWatch>(loop, pidfd_.get(), [this] { died(); })) {}
 
 GuardClient::~GuardClient() { stop(std::chrono::milliseconds(1000)); }

@@ -108,7 +108,7 @@ std::expected<void, StartError> HostImpl::start() {
   boost::asio::post(loop_, [this] {
     feed(core::Tick{});
     schedule_sampling();
-    sweep_orphans(owner_of_this_process());
+    if (config_.sweep) sweep_orphans(owner_of_this_process());
   });
   return {};
 }

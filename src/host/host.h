@@ -21,7 +21,9 @@ struct HostConfig {
   std::vector<std::string> environment;    // "NAME=value", over this process's environment
   std::string directory;                   // the workers' working directory; empty: ours
   std::shared_ptr<spdlog::logger> logger;  // shared with the program; null: spdlog's default
-  std::uint64_t seed = 0;                  // of the core's chances; 0: a random one
+  // Look at the start for what a supervisor that is no more has left, and kill it.
+  bool sweep = true;
+  std::uint64_t seed = 0;  // of the core's chances; 0: a random one
 };
 
 struct StartError {

@@ -1,5 +1,6 @@
 // The callers' side: any thread. A blocking caller writes its call, reads its answer, and on the
 // way dispatches the next call to the worker it has freed.
+#include <boost/asio/post.hpp>
 #include <utility>
 
 #include "base/check.h"
@@ -87,7 +88,9 @@ void HostImpl::read_as_caller(CallRecord& record) {
   for (;;) {
     if (worker->channel.has_pending()) {
       const auto ready = os::wait_read_or_write(worker->channel.fd());
-      if (ready && ready->writable) worker->channel.flush();
+      if (ready && ready->writable && worker->channel.flush() == Channel::Flushed::kBroken) {
+        boost::asio::post(loop_, [this, worker] { kill_if_it_lives(worker); });
+      }
       if (ready && !ready->readable) continue;
     }
     messages.clear();

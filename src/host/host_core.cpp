@@ -303,7 +303,12 @@ void HostImpl::settle(Effects& effects) {
 
 void HostImpl::perform(Effects& effects) {
   for (const WorkerPtr& worker : effects.flush) {
-    if (worker->channel.flush() != Channel::Flushed::kBlocked) continue;
+    const Channel::Flushed flushed = worker->channel.flush();
+    if (flushed == Channel::Flushed::kAll) continue;
+    if (flushed == Channel::Flushed::kBroken) {
+      boost::asio::post(loop_, [this, worker] { kill_if_it_lives(worker); });
+      continue;
+    }
     const os::MutexLock lock(mutex_);
     if (worker->reader != Reader::kCaller) for_loop(Blocked{worker}, effects);
   }

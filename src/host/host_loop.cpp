@@ -153,7 +153,9 @@ void HostImpl::arm(const WorkerPtr& worker, bool read, bool write) {
 }
 
 void HostImpl::flush_as_loop(const WorkerPtr& worker) {
-  if (worker->channel.flush() != Channel::Flushed::kBlocked) return;
+  const Channel::Flushed flushed = worker->channel.flush();
+  if (flushed == Channel::Flushed::kBroken) return kill_if_it_lives(worker);
+  if (flushed == Channel::Flushed::kAll) return;
   Reader reader;
   {
     const os::MutexLock lock(mutex_);

@@ -171,7 +171,7 @@ void HostImpl::read_log(WorkerProcess& worker) {
   std::vector<std::string> lines;
   if (got && *got > 0) {
     worker.lines.feed(now(), std::string_view(piece).substr(0, *got), lines);
-  } else if (got || got.error().value() != EAGAIN) {
+  } else if (got) {  // errors pass; the end does not
     worker.lines.finish(now(), lines);
     worker.log_watch->stop();
   }

@@ -162,7 +162,7 @@ void ZygoteClient::read_log() {
   std::vector<std::string> lines;
   if (got && *got > 0) {
     lines_.feed(handlers_.now(), std::string_view(piece).substr(0, *got), lines);
-  } else if (got || got.error().value() != EAGAIN) {
+  } else if (got) {  // errors pass; the end does not
     lines_.finish(handlers_.now(), lines);
     log_watch_->stop();
   }
