@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <signal.h>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/null_sink.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -107,7 +109,9 @@ class Agent::Impl {
     options.app = order.value("app", "keelback.apps.bench");
     options.settings.pool.workers = order.value("workers", 2u);
     options.settings.pool.min_ready = 1;
-    options.settings.log.level = LogLevel::kOff;
+    // stdout carries the answers, and nothing else may.
+    options.logger =
+        std::make_shared<spdlog::logger>("agent", std::make_shared<spdlog::sinks::null_sink_mt>());
     options.settings.pool.queue_max = 100'000;
     const Json settings = order.value("settings", Json::object());
     for (const auto& [key, value] : settings.items()) {
@@ -234,7 +238,8 @@ class Agent::Impl {
     // A call that has not started is handed to another worker without a word. This one has, once
     // its worker has burnt processor time that only the function can have used.
     const std::uint64_t ran = run_time(victim.pid);
-    if (!wait_for([&] { return run_time(victim.pid) > ran + 2'000'000; }, std::chrono::seconds(10))) {
+    if (!wait_for([&] { return run_time(victim.pid) > ran + 2'000'000; },
+                  std::chrono::seconds(10))) {
       return refusal("the call did not start");
     }
     const auto killed = Clock::now();
