@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from keelback_testing import (ROOT, STRETCH, Client, KeelbackTest, alive, children_of, concurrently, level, main, marked, proc_stat,  # noqa: E402
+from keelback_testing import (BACKEND, ROOT, STRETCH, Client, KeelbackTest, alive, children_of, concurrently, level, main, marked, proc_stat,  # noqa: E402
                               wait_until)
 
 APPS = ROOT / "tests" / "apps"
@@ -45,7 +45,13 @@ class Sessions(KeelbackTest):
         self.assertEqual(list(range(1, 51)), [client.call("count", session="s").json for _ in range(50)])
 
     def test_the_runtime_timeout_is_obeyed(self):
-        daemon = self.serve(COUNTER, workers=2, settings={"sessions.idle_ttl": "5m"})
+        """Through HTTP and the command, on all three backends; the C++ face has a test of the same name."""
+        for backend, app in (("python", COUNTER), ("fake", "standard"), ("sim", "standard")):
+            if BACKEND in (None, backend):
+                with self.subTest(backend=backend):
+                    self._the_runtime_timeout_is_obeyed(self.serve(app, backend=backend, workers=2, settings={"sessions.idle_ttl": "5m"}))
+
+    def _the_runtime_timeout_is_obeyed(self, daemon):
         client = daemon.client()
         for name in ("a", "b", "c"):
             self.assertEqual(1, client.call("count", session=name).json)
@@ -63,6 +69,8 @@ class Sessions(KeelbackTest):
         metrics = daemon.metrics()
         self.assertEqual(0, metrics["keelback_sessions_active"])
         self.assertEqual(3, metrics['keelback_sessions_total{event="expired"}'])
+        listed = self.run_cli("sessions", "--json", "--url", f"http://{daemon.address}")
+        self.assertEqual(0, json.loads(listed.stdout)["total"], listed.stdout)
 
         self.assertEqual(0, self.run_cli("config", "set", "sessions.idle_ttl=5m", "--url", f"http://{daemon.address}").returncode)
         reopened = client.call("count", session="a")
@@ -71,6 +79,13 @@ class Sessions(KeelbackTest):
         later = time.monotonic() + 0.3
         wait_until(lambda: time.monotonic() >= later, "300 ms have passed")
         self.assertEqual(2, client.call("count", session="a").json)
+
+        # The command changes it as well as it shows it.
+        self.assertEqual(0, self.run_cli("config", "set", "sessions.idle_ttl=100ms", "--url", f"http://{daemon.address}").returncode)
+        wait_until(lambda: client.get("/v1/sessions").json["total"] == 0, "the session has expired")
+        called = self.run_cli("call", "count", "--session", "a", "--url", f"http://{daemon.address}")
+        self.assertEqual(1, called.returncode, called)
+        self.assertIn("session_expired", called.stderr)
 
 
 class ColdPool(KeelbackTest):
