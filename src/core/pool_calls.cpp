@@ -190,7 +190,10 @@ void Pool::Impl::on(const WorkerReplied& event) {
     // that the ladder pressed may have left old work behind. A caller's leaving costs no worker.
     if (!draining && worn) recycle(*worker);
   }
+  // Its session's next call takes its turn among all that wait, not the worker it is standing at.
+  worker->choosing = true;
   if (session) settle_lane(*session);
+  worker->choosing = false;
   offer(*worker);
   maybe_stop(*worker);
   advance_reload();

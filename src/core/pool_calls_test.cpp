@@ -113,6 +113,39 @@ TEST(PoolCalls, PriorityOrdersHeads) {
   EXPECT_EQ(driver.fate(normal), "running");
 }
 
+// Goal: sessions and stateless calls take turns at a worker; a long lane never keeps it.
+TEST(PoolCalls, ALongLaneNeverKeepsItsWorker) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  driver.reply(driver.submit("f", "bob"));
+  const CallId ann1 = driver.submit("f", "ann"), ann2 = driver.submit("f", "ann"),
+               ann3 = driver.submit("f", "ann"), bob = driver.submit("f", "bob"),
+               stranger = driver.submit();
+  for (const CallId next : {ann1, bob, stranger, ann2, ann3}) {
+    ASSERT_EQ(driver.fate(next), "running");
+    driver.reply(next);
+  }
+}
+
+// Goal: of two calls that die at the same moment, neither is started for the other's sake.
+TEST(PoolCalls, NothingStartsAtItsDeadline) {
+  ModelDriver driver(pool_of(2));
+  FunctionSpec one = spec("one");
+  one.max_workers = 1;
+  driver.announce({one, spec("f")});
+  for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+  driver.submit("one");
+  CallSubmitted held = driver.request("one", "ann");
+  held.deadline = 1s;
+  CallSubmitted behind = driver.request("f", "ann");
+  behind.deadline = 1s;
+  const CallId first = driver.submit(held), second = driver.submit(behind);
+  driver.advance(1s);
+  EXPECT_EQ(driver.fate(first), "timeout");
+  EXPECT_EQ(driver.fate(second), "timeout");
+  EXPECT_EQ(driver.outcome(second).attempts, 0u);
+}
+
 // Goal: cancelling ends a waiting call at once, with effect none.
 TEST(PoolCalls, CancellingAWaitingCallEndsIt) {
   ModelDriver driver(pool_of(1));
@@ -265,6 +298,21 @@ TEST(PoolCalls, AnIdempotentCallIsRetriedWithinItsMeans) {
   static_cast<void>(hog);
 }
 
+// Goal: a call taken on trust by a cold pool is as idempotent as its function turns out to be.
+TEST(PoolCalls, AColdCallIsRetriedIfItsFunctionAllowsIt) {
+  ModelDriver driver(pool_of(1));
+  const CallId call = driver.submit();
+  FunctionSpec f = spec("f");
+  f.idempotent = true;
+  driver.announce({f});
+  driver.ready(WorkerId{1, 1});
+  driver.exit(WorkerId{1, 1});
+  EXPECT_EQ(driver.fate(call), "waiting");
+  driver.ready(WorkerId{1, 2});
+  driver.advance(1s);
+  EXPECT_EQ(driver.fate(call), "running");
+}
+
 // Goal: five deaths open one function's circuit and no other; a probe closes it again.
 TEST(PoolCalls, ABreakerOpensForItsFunctionAlone) {
   Settings settings = pool_of(1);
@@ -397,6 +445,22 @@ TEST(PoolCalls, AnIdempotencyKeyGivesTheSameAnswer) {
   const CallId anew = driver.submit(other);
   EXPECT_EQ(driver.fate(anew), "running");
   driver.handle(CallCancelled{driver.submit(keyed)});
+}
+
+// Goal: a joined call that gives up says whether what it waited for may have run.
+TEST(PoolCalls, AJoinedCallThatLeavesKnowsTheEffect) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  const CallId hog = driver.submit();
+  CallSubmitted keyed = driver.request();
+  keyed.idempotency_key = "k";
+  driver.submit(keyed);
+  const CallId early = driver.submit(keyed), late = driver.submit(keyed);
+  driver.handle(CallCancelled{early});
+  EXPECT_EQ(driver.outcome(early).effect, Effect::kNone);
+  driver.reply(hog);
+  driver.handle(CallCancelled{late});
+  EXPECT_EQ(driver.outcome(late).effect, Effect::kMaybe);
 }
 
 // Goal: when the first call of a key leaves while it waits, a joined one takes its place.

@@ -120,6 +120,56 @@ TEST(PoolSessions, AHintSessionMovesAndSaysSo) {
   EXPECT_EQ(driver.pool.stats(driver.now).sessions.moved, 1u);
 }
 
+// Goal: from a home that is being killed nothing moves: what waits is lost with it, not split off.
+TEST(PoolSessions, NothingMovesAwayFromADyingHome) {
+  Settings settings = pool_of(2);
+  settings.calls.grace = 1s;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.reply(driver.submit(with(driver, "ann", Affinity::kHint)));
+  const WorkerId home = driver.pool.sessions(driver.now, "", 1).items[0].worker;
+  CallSubmitted brief = driver.request();
+  brief.deadline = 100ms;
+  const CallId a = driver.submit(brief), b = driver.submit(brief);  // both workers are busy
+  const CallId doomed = driver.submit("f", "ann");
+  driver.advance(100ms + 750ms);
+  ASSERT_EQ(driver.count("kill " + to_text(home)), 1u);
+  // The other worker is killed too; a third one comes up while the home is still dying.
+  const WorkerId other = driver.worker_of(driver.worker_of(a) == home ? b : a);
+  driver.exit(other, true, "killed");
+  for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+  EXPECT_EQ(driver.fate(doomed), "waiting");
+  driver.exit(home, true, "killed");
+  EXPECT_EQ(driver.fate(doomed), "session_lost");
+}
+
+// Goal: a call that never ran opened nothing: the next one in the lane still opens the session.
+TEST(PoolSessions, ARefusedFirstCallOpensNothing) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  const CallId wrong = driver.submit("f", "ann"), right = driver.submit("f", "ann");
+  driver.reply(wrong, ReplyKind::kBadRequest);
+  EXPECT_EQ(driver.count("dispatch r2 w1.1 session=ann@1 opens"), 1u);
+  driver.reply(right, ReplyKind::kBadRequest);
+  EXPECT_EQ(driver.pool.stats(driver.now).sessions.active, 0u) << "nothing ever ran in it";
+  EXPECT_EQ(driver.count("end-session"), 0u);
+}
+
+// Goal: an expiry that could be seen is final for every session, however many there are and
+// however late the sweep: raising the ttl brings none of them back.
+TEST(PoolSessions, RaisingTheTtlBringsNobodyBack) {
+  Settings settings = pool_of(1);
+  settings.sessions.idle_ttl = 1s;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  for (int i = 0; i < 300; ++i) driver.reply(driver.submit("f", "s" + std::to_string(i)));
+  driver.now += 1s;  // no Tick
+  settings.sessions.idle_ttl = 1h;
+  driver.configure(settings);
+  EXPECT_EQ(driver.pool.stats(driver.now).sessions.active, 0u);
+  EXPECT_EQ(driver.pool.stats(driver.now).sessions.expired, 300u);
+}
+
 // Goal: the table is bounded: one past the maximum is refused, and nobody is evicted for it.
 TEST(PoolSessions, AFullTableRefusesTheNewcomer) {
   Settings settings = pool_of(1);

@@ -68,6 +68,20 @@ TEST(PoolWorkers, NotReadySaysWhichStepFailed) {
   EXPECT_TRUE(driver.pool.stats(driver.now).ready);
 }
 
+// Goal: a replacement that cannot start is no reason to refuse calls while the old worker serves.
+TEST(PoolWorkers, AFailedReplacementRefusesNobody) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  driver.handle(RecycleRequested{1});
+  driver.fail_start(WorkerId{1, 2});
+  const CallId runs = driver.submit(), waits = driver.submit();
+  EXPECT_EQ(driver.fate(runs), "running");
+  EXPECT_EQ(driver.fate(waits), "waiting");
+  EXPECT_TRUE(driver.pool.stats(driver.now).ready);
+  driver.advance(1s);
+  EXPECT_EQ(driver.count("start w1.3"), 1u) << "it is tried again";
+}
+
 // Goal: a crash-looping application costs ever fewer starts, and the pool stays up.
 TEST(PoolWorkers, ACrashLoopBacksOff) {
   ModelDriver driver(pool_of(1));

@@ -47,6 +47,7 @@ struct Worker : Timer {
   bool recycle = false;   // a replacement is wanted, then it drains
   bool stopping = false;  // StopWorker was sent
   bool killed = false;    // KillWorker was sent
+  bool choosing = false;  // a call has just ended: what comes next is for offer() to say
   EndCause cause = EndCause::kNone;
 
   boost::intrusive::set_member_hook<> idle_hook;
@@ -55,7 +56,7 @@ struct Worker : Timer {
   std::size_t sessions() const { return home ? home->sessions() : 0; }
   // It can take a call of a session bound to it now.
   bool free() const {
-    return !running && !stopping && !killed &&
+    return !running && !choosing && !stopping && !killed &&
            (state == WorkerState::kReady || (state == WorkerState::kDraining && ready_once));
   }
 };
