@@ -62,11 +62,11 @@ void GuardClient::spawn(const SpawnSpec& spec, std::vector<os::Fd> fds, OnSpawne
   order(spawn_order, std::move(fds));
 }
 
-void GuardClient::watch(pid_t pid) { order({GuardOp::kWatch, 0, pid, {}}); }
-void GuardClient::reap(pid_t pid) { order({GuardOp::kReap, 0, pid, {}}); }
+void GuardClient::watch(pid_t pid) { order({GuardOp::kWatch, 0, pid, 0, {}}); }
+void GuardClient::reap(pid_t pid) { order({GuardOp::kReap, 0, pid, 0, {}}); }
 
-void GuardClient::kill_marked(const std::string& entry) {
-  GuardOrder kill_order{GuardOp::kKillMarked, 0, 0, {}};
+void GuardClient::kill_marked(const std::string& entry, std::uint64_t inode) {
+  GuardOrder kill_order{GuardOp::kKillMarked, 0, 0, inode, {}};
   const std::size_t length = std::min(entry.size(), sizeof(kill_order.text) - 1);
   std::memcpy(kill_order.text, entry.data(), length);
   order(kill_order);

@@ -33,8 +33,8 @@ class GuardClient {
   // `pid`, a grandchild so far, is to be treated like a child should it become one.
   void watch(pid_t pid);
   void reap(pid_t pid);
-  // Kills its strangers whose environment holds "NAME=value".
-  void kill_marked(const std::string& entry);
+  // Kills its strangers whose environment holds "NAME=value" or that map the memfd `inode`.
+  void kill_marked(const std::string& entry, std::uint64_t inode);
 
   pid_t pid() const { return pid_; }
   bool alive() const { return alive_; }

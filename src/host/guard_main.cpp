@@ -84,7 +84,7 @@ class Guard {
   void finish_start(Starting& starting);
   bool obey();  // one packet; false: the supervisor's end is closed
   void reap_strangers();
-  void kill_marked(std::string_view entry);
+  void kill_marked(std::string_view entry, std::uint64_t inode);
   static void answer(std::uint32_t tag, pid_t pid, int error);
   static void kill_everything();
 
@@ -157,7 +157,7 @@ bool Guard::obey() {
       ::waitpid(order.pid, nullptr, WNOHANG);
       break;
     case GuardOp::kKillMarked:
-      kill_marked(order.text);
+      kill_marked(order.text, order.inode);
       break;
   }
   return true;
@@ -171,15 +171,18 @@ void Guard::reap_strangers() {
 
 // What a dead worker left behind outside its group. Their own children fall to us when they die,
 // so the search goes on until nobody new is found.
-void Guard::kill_marked(std::string_view entry) {
+void Guard::kill_marked(std::string_view entry, std::uint64_t inode) {
+  const auto left_behind = [&](pid_t pid) {
+    return os::environment_has(pid, entry) || os::maps_inode(pid, inode);
+  };
   std::set<pid_t> seen;
   for (bool found = true; found;) {
     found = false;
     for (pid_t pid : os::children_of(::getpid())) {
       if (told_of_.contains(pid) || seen.contains(pid)) continue;
-      if (!os::environment_has(pid, entry)) continue;
+      if (!left_behind(pid)) continue;
       for (pid_t below : os::descendants_of(pid)) {
-        if (os::environment_has(below, entry)) ::kill(below, SIGKILL);
+        if (left_behind(below)) ::kill(below, SIGKILL);
       }
       ::kill(pid, SIGKILL);
       seen.insert(pid);

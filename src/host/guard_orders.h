@@ -17,14 +17,17 @@ enum class GuardOp : std::uint32_t {
   kSpawn = 1,  // with descriptors: the spec's memfd, then the child's; answered by a GuardReply
   kWatch,      // pid may become a child of the guard: its zombie waits for kReap, too
   kReap,       // pid's status has been read
-  kKillMarked  // SIGKILL the guard's other children whose environment holds `text`
+  // SIGKILL the guard's other children that a dead worker has left: their environment holds `text`
+  // (programs it started), or they map the memfd with this inode (plain forks of it).
+  kKillMarked
 };
 
 struct GuardOrder {
   GuardOp op = GuardOp::kSpawn;
   std::uint32_t tag = 0;
   std::int32_t pid = 0;
-  char text[116] = {};  // NUL-terminated
+  std::uint64_t inode = 0;
+  char text[104] = {};  // NUL-terminated
 };
 
 struct GuardReply {

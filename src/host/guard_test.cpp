@@ -66,7 +66,7 @@ class Guard {
     spec.environment.push_back("PATH=/usr/bin:/bin");
     auto text = os::make_text_memfd("spec", encode(spec));
     const int fds[] = {text->get(), null->get(), out, out};
-    order({GuardOp::kSpawn, 7, 0, {}}, fds);
+    order({GuardOp::kSpawn, 7, 0, 0, {}}, fds);
     GuardReply reply;
     auto packet = os::receive_packet(socket_.get(), std::as_writable_bytes(std::span(&reply, 1)),
                                      os::Wait::kYes);
@@ -132,7 +132,7 @@ TEST(Guard, ReapsAKnownChildOnlyOnOrder) {
   const auto stat = os::read_stat(pid);
   ASSERT_TRUE(stat);
   EXPECT_EQ(WEXITSTATUS(stat->exit_status), 9);
-  guard.order({GuardOp::kReap, 0, pid, {}});
+  guard.order({GuardOp::kReap, 0, pid, 0, {}});
   EXPECT_TRUE(eventually([&] { return !os::read_stat(pid); }));
 }
 
@@ -155,7 +155,7 @@ TEST(Guard, KillsWhatADeadWorkerLeftOutsideItsGroup) {
   const pid_t other = read_pids(pipe->read.get(), 1).at(0);
   ASSERT_TRUE(eventually([&] { return os::read_stat(left)->parent == guard.pid(); }));
   ASSERT_TRUE(eventually([&] { return os::read_stat(other)->parent == guard.pid(); }));
-  GuardOrder order{GuardOp::kKillMarked, 0, 0, {}};
+  GuardOrder order{GuardOp::kKillMarked, 0, 0, 0, {}};
   std::strcpy(order.text, "KEELBACK_WORKER=2.17");
   guard.order(order);
   EXPECT_TRUE(eventually([&] { return !is_alive(left); }));

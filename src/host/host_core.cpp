@@ -162,6 +162,10 @@ void HostImpl::resolve(core::Resolve& action, CallRecord* self, Effects& effects
     }
     outcome.python = std::move(record->python);
   }
+  if (outcome.kind == OutcomeKind::kTimeout && record->worker != nullptr &&
+      record->worker->pinged == action.call.value && record->worker->ponged != action.call.value) {
+    outcome.message += " Its control thread answered no ping: the GIL is held, or it is stopped.";
+  }
   if (record->dump_asked && record->worker != nullptr) {
     outcome.dump = record->dump_note;
     if (outcome.dump.empty()) outcome.dump = record->worker->marks.dump(record->dump_from);

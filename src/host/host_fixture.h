@@ -75,7 +75,14 @@ def leave_behind():
     session = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     daemon = subprocess.run(["sh", "-c", "(setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!)"],
                             stdout=subprocess.PIPE, text=True)
-    return [plain.pid, session.pid, int(daemon.stdout)]
+    read, write = os.pipe()
+    if os.fork() == 0:  # daemonised the old way: fork, setsid, fork
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+        os.write(write, str(os.getpid()).encode())
+        time.sleep(1000)
+    return [plain.pid, session.pid, int(daemon.stdout), int(os.read(read, 20))]
 
 @keelback.function
 def flood(lines):

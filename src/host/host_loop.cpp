@@ -99,6 +99,8 @@ void HostImpl::climb(const core::Action& rung, WorkerId id, CallId call) {
     worker->marks.set_cancel(call.value);
     std::string frame;
     wire::append_cancel(frame, call.value);
+    wire::append_ping(frame, call.value);
+    worker->pinged = call.value;
     if (worker->control) static_cast<void>(worker->control->send(std::move(frame)));
     if (!streaming) return;
     std::string credit;  // a generator that waits for credit looks at its mark

@@ -39,7 +39,7 @@ TEST_F(HostTest, ADeadWorkersDescendantsDieWithIt) {
   start();
   const Outcome left = call("leave_behind");
   const std::vector<pid_t> descendants = numbers_in(left.payload);
-  ASSERT_EQ(descendants.size(), 3U) << left.payload << left.message;
+  ASSERT_EQ(descendants.size(), 4U) << left.payload << left.message;
   for (pid_t pid : descendants) EXPECT_TRUE(is_alive(pid)) << pid;
   ASSERT_EQ(::kill(pids().at(left.worker.slot - 1), SIGKILL), 0);
   for (pid_t pid : descendants) EXPECT_TRUE(eventually([&] { return !is_alive(pid); })) << pid;
@@ -51,7 +51,7 @@ TEST_F(HostTest, StoppingLeavesNothingAndIsQuick) {
   start();
   ASSERT_TRUE(eventually([&] { return ready() == 4; }));
   const std::vector<pid_t> descendants = numbers_in(call("leave_behind").payload);
-  ASSERT_EQ(descendants.size(), 3U);
+  ASSERT_EQ(descendants.size(), 4U);
   const auto begin = std::chrono::steady_clock::now();
   host_.reset();
   const auto took = std::chrono::steady_clock::now() - begin;
@@ -165,7 +165,7 @@ TEST_F(HostTest, AKilledSupervisorLeavesNothing) {
   std::string text(1000, '\0');
   text.resize(os::read_some(report->read.get(), text.data(), text.size()).value_or(0));
   std::vector<pid_t> all = numbers_in(text);
-  ASSERT_EQ(all.size(), 1U + 3 + 2 + 1 + 1) << text;
+  ASSERT_EQ(all.size(), 1U + 4 + 2 + 1 + 1) << text;
   const pid_t bystander = all.front();
   all.erase(all.begin());
   for (pid_t pid : all) EXPECT_TRUE(is_alive(pid)) << pid;
@@ -193,7 +193,7 @@ TEST_F(HostTest, TheNextStartSweepsWhatADeadSupervisorAndItsDeadGuardLeft) {
   std::string text(1000, '\0');
   text.resize(os::read_some(report->read.get(), text.data(), text.size()).value_or(0));
   std::vector<pid_t> left = numbers_in(text);
-  ASSERT_EQ(left.size(), 3U + 1) << text;
+  ASSERT_EQ(left.size(), 4U + 1) << text;
   ::kill(supervisor, SIGSTOP);
   ::kill(left.back(), SIGKILL);  // the guard, while nobody can start another
   ::kill(supervisor, SIGKILL);

@@ -122,6 +122,8 @@ TEST_F(HostTest, ADeadlineEndsACallThatHoldsTheGilAndShowsWhere) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 200ms + 1s + 500ms);
   EXPECT_EQ(held.kind, OutcomeKind::kTimeout);
   EXPECT_NE(held.dump.find("hold_gil"), std::string::npos) << held.dump;
+  EXPECT_NE(held.message.find("the GIL is held"), std::string::npos) << held.message;
+  EXPECT_EQ(slept.message.find("the GIL is held"), std::string::npos) << slept.message;
   EXPECT_EQ(call("twice", "[2]").payload, "4");
 }
 

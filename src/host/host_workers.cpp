@@ -21,6 +21,16 @@ constexpr auto kSamplingPeriod = std::chrono::seconds(1);
 // From the end of its socket to the end of a process.
 constexpr auto kTimeToDie = std::chrono::milliseconds(50);
 
+// An answer to the ping that a late call's first rung sent; anything else is not worth a life.
+void take_pong(WorkerProcess& worker, std::string_view packet) {
+  if (packet.size() < wire::kHeaderBytes) return;
+  const auto header = wire::parse_header(packet.substr(0, wire::kHeaderBytes),
+                                         wire::Link::kSupervisorControl, wire::kPacketMax);
+  if (!header) return;
+  const auto pong = wire::decode_pong({*header, packet.substr(wire::kHeaderBytes)});
+  if (pong) worker.ponged = pong->token;
+}
+
 // The step that a worker is in, by what it has said last; `forked`: its process is there.
 std::string step_name(Step said, bool forked) {
   switch (said) {
@@ -64,8 +74,9 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
   worker->oom_kills_at_start = os::oom_kills();
   worker->log_watch = std::make_unique<FdWatch>(
       loop_, worker->log.get(), [this, worker = worker.get()] { read_log(*worker); });
-  worker->control =
-      std::make_unique<PacketLink>(loop_, std::move(made->control), [](std::string_view) {}, [] {});
+  worker->control = std::make_unique<PacketLink>(
+      loop_, std::move(made->control),
+      [worker = worker.get()](std::string_view packet) { take_pong(*worker, packet); }, [] {});
   {
     const os::MutexLock lock(mutex_);
     workers_[id] = worker;
@@ -292,7 +303,7 @@ Death HostImpl::describe_death(WorkerProcess& worker) {
   read_log(worker);
   const auto stat = os::read_stat(worker.pid);
   static_cast<void>(os::kill_group(worker.pid));
-  launcher_->kill_left_behind(worker.id);
+  launcher_->kill_left_behind(worker.id, worker.marks.inode());
   launcher_->reap({worker.pid, worker.zygote});
 
   Death death;

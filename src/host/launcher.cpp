@@ -182,8 +182,8 @@ void Launcher::reap(const Launched& process) {
   if (guard_) guard_->reap(process.pid);
 }
 
-void Launcher::kill_left_behind(WorkerId worker) {
-  if (guard_) guard_->kill_marked("KEELBACK_WORKER=" + to_string(worker));
+void Launcher::kill_left_behind(WorkerId worker, std::uint64_t marks_inode) {
+  if (guard_) guard_->kill_marked("KEELBACK_WORKER=" + to_string(worker), marks_inode);
 }
 
 // ---- the zygote

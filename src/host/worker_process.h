@@ -46,7 +46,9 @@ struct WorkerProcess {
   Channel channel;
   os::Marks marks;
   std::atomic<std::uint64_t> log_dropped_lines = 0;
-  std::atomic<pid_t> pid = 0;  // 0: none yet; set once, by the loop
+  std::atomic<std::uint64_t> pinged = 0;  // the late call for whose sake it was asked for life
+  std::atomic<std::uint64_t> ponged = 0;  // and the last one for which it answered
+  std::atomic<pid_t> pid = 0;             // 0: none yet; set once, by the loop
 
   // ---- under the host's lock
   Reader reader = Reader::kNobody;

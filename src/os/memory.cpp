@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cstring>
 
@@ -71,6 +72,11 @@ Marks& Marks::operator=(Marks&& other) noexcept {
 
 Marks::~Marks() {
   if (words_ != nullptr) ::munmap(words_, kDumpOffset);
+}
+
+std::uint64_t Marks::inode() const {
+  struct stat info{};
+  return ::fstat(fd_.get(), &info) == 0 ? info.st_ino : 0;
 }
 
 std::string Marks::dump(std::size_t from) const {

@@ -32,6 +32,7 @@ class Marks {
   ~Marks();
 
   int fd() const { return fd_.get(); }
+  std::uint64_t inode() const;  // names the memfd in /proc/PID/maps of whoever maps it
   std::uint64_t started() const { return load(0); }
   std::uint64_t ended() const { return load(1); }
   void set_cancel(std::uint64_t call) { store(2, call); }

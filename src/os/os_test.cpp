@@ -174,6 +174,9 @@ TEST(Marks, CarryWordsAndADumpBetweenTwoMappings) {
   ASSERT_NE(worker, MAP_FAILED);
   worker[0] = 11;
   worker[1] = 12;
+  EXPECT_TRUE(maps_inode(::getpid(), marks->inode()));
+  EXPECT_FALSE(maps_inode(::getpid(), marks->inode() + 1));
+  EXPECT_FALSE(maps_inode(::getpid(), 0));
   marks->set_cancel(13);
   marks->set_interrupt(14);
   EXPECT_EQ(marks->started(), 11U);

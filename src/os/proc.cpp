@@ -175,6 +175,21 @@ bool environment_has(pid_t pid, std::string_view entry) {
   return environment_value(pid, entry.substr(0, name)) == entry.substr(name);
 }
 
+bool maps_inode(pid_t pid, std::uint64_t inode) {
+  if (inode == 0) return false;
+  const auto text = read_file(path_of(pid, "maps"), 16 << 20);
+  if (!text) return false;
+  // "begin-end perms offset major:minor inode   /memfd:name (deleted)"
+  std::size_t at = 0;
+  while ((at = text->find("/memfd:", at)) != std::string::npos) {
+    const std::size_t digits_end = text->find_last_of("0123456789", at);
+    const std::size_t before = text->find_last_not_of("0123456789", digits_end);
+    if (number<std::uint64_t>(std::string_view(*text).substr(before + 1)) == inode) return true;
+    ++at;
+  }
+  return false;
+}
+
 std::vector<pid_t> all_processes() { return numbered_entries("/proc"); }
 
 std::optional<std::uint64_t> oom_kills() {

@@ -75,6 +75,8 @@ bool environment_has(pid_t pid, std::string_view entry);
 
 // The rest of the first entry that begins with `prefix` ("NAME="); nullopt: none, or not ours.
 std::optional<std::string> environment_value(pid_t pid, std::string_view prefix);
+// Whether it maps the memfd with this inode (0: no).
+bool maps_inode(pid_t pid, std::uint64_t inode);
 // Every process there is in our view of /proc.
 std::vector<pid_t> all_processes();
 
