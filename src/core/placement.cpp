@@ -58,7 +58,7 @@ Worker* Placement::choose(const Call& head) const {
   const Session* session = head.session;
   if (session && session->home) {
     Worker* home = session->home->owner;
-    if (home && home->free() && home->queue.empty()) return home;
+    if (home && home->free()) return home;
     if (!may_move(head, home)) return nullptr;
   }
   return first_idle();

@@ -125,6 +125,11 @@ TEST(PoolCalls, ALongLaneNeverKeepsItsWorker) {
     ASSERT_EQ(driver.fate(next), "running");
     driver.reply(next);
   }
+  const CallId ann4 = driver.submit("f", "ann"), ann5 = driver.submit("f", "ann"),
+               other = driver.submit();
+  driver.reply(ann4);
+  EXPECT_EQ(driver.fate(other), "running") << "also when nobody else is bound to this worker";
+  EXPECT_EQ(driver.fate(ann5), "waiting");
 }
 
 // Goal: of two calls that die at the same moment, neither is started for the other's sake.

@@ -227,6 +227,24 @@ TEST(PoolWorkers, LateEventsAreIgnored) {
   EXPECT_EQ(driver.fate(next), "running");
 }
 
+// Goal: a drain starts nobody for replacement's sake, only for calls that would else be stranded.
+TEST(PoolWorkers, ADrainStartsOnlyWhatItsCallsNeed) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  const CallId runs = driver.submit(), waits = driver.submit();
+  driver.handle(DrainRequested{1h});
+  driver.handle(RecycleRequested{1});
+  EXPECT_EQ(driver.count("start "), 1u);
+  driver.exit(driver.worker_of(runs));
+  EXPECT_EQ(driver.count("start "), 2u);
+  driver.ready(WorkerId{1, 2});
+  driver.reply(waits);
+  EXPECT_EQ(driver.fate(waits), "ok");
+  driver.exit(WorkerId{1, 2}, false, "exit");
+  EXPECT_TRUE(driver.drained);
+  EXPECT_EQ(driver.count("start "), 2u);
+}
+
 // Goal: a drain that reaches its limit turns away what waits and kills what runs; every call ends.
 TEST(PoolWorkers, ADrainHasALimit) {
   Settings settings = pool_of(1);
