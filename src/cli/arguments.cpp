@@ -111,9 +111,11 @@ void ConfigOptions::add_to(CLI::App& command) {
 
 void ConfigOptions::add_setting_option(CLI::App& command, const char* option, const char* key,
                                        const char* description) {
+  const std::string_view names(option);  // "-w,--workers"
+  const std::string where(names.substr(names.find("--")));
   command.add_option_function<std::string>(
       option,
-      [this, option, key](const std::string& value) { flags.push_back({key, value, option}); },
+      [this, where, key](const std::string& value) { flags.push_back({key, value, where}); },
       description);
 }
 

@@ -143,8 +143,9 @@ void add_bench(CLI::App& app, Invocation& invocation) {
       "bench", "The performance laboratory: compare two builds, measure against alternatives");
   group->require_subcommand(1);
   group->footer(
-      "Exit codes: 0 ok, 1 regressed, 2 usage, 3 void (the run's own checks failed), 4 "
-      "inconclusive (with --strict).");
+      "Example:\n  keelback bench compare --base ./old/keelback --head ./new/keelback\n\n"
+      "Exit codes: 0 ok, 1 regressed, 2 usage, 3 void (the run's own checks failed), "
+      "4 inconclusive (with --strict).");
   auto chosen = std::make_shared<BenchOptions>();
 
   CLI::App* lists =

@@ -45,8 +45,9 @@ TEST(CommandDocs, ThePageNamesEveryCommandAndOption) {
   const std::string page = stream.str();
   CLI::App app("", "keelback");
   Invocation invocation;
-  for (const auto add : {add_serve, add_run, add_call, add_status, add_workers, add_sessions,
-                         add_config, add_control, add_quarantine, add_doctor, add_version}) {
+  for (const auto add :
+       {add_bench, add_serve, add_run, add_call, add_status, add_workers, add_sessions, add_config,
+        add_control, add_quarantine, add_doctor, add_version}) {
     add(app, invocation);
   }
   const auto visit = [&](const auto& self, CLI::App& command, const std::string& path) -> void {
@@ -55,7 +56,8 @@ TEST(CommandDocs, ThePageNamesEveryCommandAndOption) {
       EXPECT_THAT(page, HasSubstr(path + " " + sub->get_name()));
       for (const CLI::Option* option : sub->get_options()) {
         for (const std::string& name : option->get_lnames()) {
-          if (name != "help") EXPECT_THAT(page, HasSubstr("--" + name)) << path << sub->get_name();
+          if (name == "help") continue;
+          EXPECT_THAT(page, HasSubstr("--" + name)) << path << " " << sub->get_name();
         }
       }
       self(self, *sub, path + " " + sub->get_name());

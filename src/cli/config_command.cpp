@@ -37,23 +37,21 @@ std::string source_text(const Json& entry) {
 }
 
 std::string live_text(const Json& entry) {
-  return entry.value("live", false) ? fmt::format("yes, {}", text_in(entry, "scope")) : "no";
+  return flag_in(entry, "live") ? fmt::format("yes, {}", text_in(entry, "scope")) : "no";
 }
 
 std::string table_of(const Json& values) {
   Table table({"KEY", "VALUE", "SOURCE", "LIVE"});
   for (const auto& [key, entry] : values.items()) {
-    table.add(
-        {key, value_text(entry.value("value", Json())), source_text(entry), live_text(entry)});
+    table.add({key, value_text(member(entry, "value")), source_text(entry), live_text(entry)});
   }
   return table.text();
 }
 
 void print_one(const std::string& key, const Json& entry) {
   print(fmt::format("{} = {}\n  source   {}\n  default  {}\n  live     {}\n  {}\n", key,
-                    value_text(entry.value("value", Json())), source_text(entry),
-                    value_text(entry.value("default", Json())), live_text(entry),
-                    text_in(entry, "doc")));
+                    value_text(member(entry, "value")), source_text(entry),
+                    value_text(member(entry, "default")), live_text(entry), text_in(entry, "doc")));
 }
 
 int get(const Invocation& invocation, const GetOptions& options) {
@@ -62,7 +60,7 @@ int get(const Invocation& invocation, const GetOptions& options) {
   }
   const auto document = ask(invocation, options, {.target = "/v1/config"});
   if (!document) return document.error();
-  const Json values = document->value("values", Json::object());
+  const Json values = object_in(*document, "values");
   if (options.key.empty()) {
     if (invocation.json) {
       print_json(*document);
@@ -75,7 +73,7 @@ int get(const Invocation& invocation, const GetOptions& options) {
     return fail(invocation, kExitOutcome, "refused",
                 fmt::format("the server does not know {}: it is another version", options.key));
   }
-  Json entry = values[options.key];
+  Json entry = object_in(values, options.key.c_str());
   if (invocation.json) {
     entry["key"] = options.key;
     print_json(entry);
@@ -112,9 +110,9 @@ int set(const Invocation& invocation, const SetOptions& options) {
     print_json(*document);
     return kExitOk;
   }
-  const Json values = document->value("values", Json::object());
+  const Json values = object_in(*document, "values");
   Json changed = Json::object();
-  for (const auto& [key, value] : patch.items()) changed[key] = values.value(key, Json::object());
+  for (const auto& [key, value] : patch.items()) changed[key] = object_in(values, key.c_str());
   print(table_of(changed));
   return kExitOk;
 }

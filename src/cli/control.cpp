@@ -57,7 +57,7 @@ void add_control(CLI::App& app, Invocation& invocation) {
 
   CLI::App* recycle =
       add_command(app, invocation, "recycle", "Replace the worker in a slot, replacement first",
-                  "keelback recycle 0");
+                  "keelback recycle 1");
   options->add_to(*recycle);
   recycle->add_option("SLOT", options->slot, "As `keelback workers` shows it")->required();
   recycle->callback([&invocation, options] {

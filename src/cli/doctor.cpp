@@ -103,13 +103,13 @@ std::vector<Check> python(const Settings& settings) {
                 "set workers.python to a Python from 3.9 on")};
   }
   const Json found = Json::parse(output->out, nullptr, false);
-  if (output->status != 0 || !found.is_object()) {
+  if (output->status != 0 || array_in(found, "version").size() != 3) {
     return {bad("python", Finding::kFail,
                 fmt::format("{} ended with status {}: {}", name, output->status,
                             output->err.substr(0, 500)),
                 "set workers.python to a Python from 3.9 on")};
   }
-  const Json version = found.value("version", Json::array({0, 0, 0}));
+  const Json version = array_in(found, "version");
   const int major = version[0].get<int>();
   const int minor = version[1].get<int>();
   const std::string text = fmt::format("{}.{}.{} at {}", major, minor, version[2].get<int>(),
@@ -120,12 +120,12 @@ std::vector<Check> python(const Settings& settings) {
   } else {
     checks.push_back(good("python", text));
   }
-  const bool venv = found.value("venv", false);
+  const bool venv = flag_in(found, "venv");
   checks.push_back(
       good("environment", venv ? "virtual environment " + text_in(found, "prefix")
                                : "the system's packages; a virtual environment is chosen by "
                                  "workers.python=VENV/bin/python"));
-  if (found.value("free_threaded", false)) {
+  if (flag_in(found, "free_threaded")) {
     checks.push_back(bad("gil", Finding::kWarn, "this Python has no GIL",
                          "workers run one call at a time all the same"));
   }

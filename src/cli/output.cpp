@@ -44,13 +44,13 @@ std::string without_controls(std::string_view text) {
 
 std::string death_sentence(const Json& death) {
   std::string text = text_in(death, "cause");
-  if (death.contains("signal") && death["signal"].is_number_integer()) {
-    text += fmt::format(", signal {}", death["signal"].get<int>());
+  if (const Json& signal = member(death, "signal"); signal.is_number_integer()) {
+    text += fmt::format(", signal {}", signal.get<int>());
   }
-  if (death.contains("exit_code") && death["exit_code"].is_number_integer()) {
-    text += fmt::format(", exit code {}", death["exit_code"].get<int>());
+  if (const Json& code = member(death, "exit_code"); code.is_number_integer()) {
+    text += fmt::format(", exit code {}", code.get<int>());
   }
-  if (death.value("oom_suspected", false)) text += ", out of memory suspected";
+  if (flag_in(death, "oom_suspected")) text += ", out of memory suspected";
   if (const std::string step = text_in(death, "step"); !step.empty()) text += ", at step " + step;
   if (const std::string detail = text_in(death, "detail"); !detail.empty()) text += ": " + detail;
   return text;
@@ -175,7 +175,7 @@ std::string problem_block(std::string_view function, const Json& problem) {
     if (!title.empty()) out += fmt::format("  {}:\n", title);
     out += indented(without_controls(text), title.empty() ? "  " : "    ");
   };
-  const Json python = problem.value("python", Json::object());
+  const Json python = object_in(problem, "python");
   const std::string detail = text_in(problem, "detail");
   const std::string raised = text_in(python, "type").empty()
                                  ? std::string()
@@ -185,9 +185,9 @@ std::string problem_block(std::string_view function, const Json& problem) {
   if (raised.empty() || raised.find(detail) == std::string::npos) block("", detail);
   block("", traceback.find(raised) == std::string::npos || traceback.empty() ? raised : "");
   block("", traceback);
-  if (problem.contains("death") && problem["death"].is_object()) {
-    block("", "the worker died: " + death_sentence(problem["death"]));
-    block("its last words", text_in(problem["death"], "stderr_tail"));
+  if (const Json& death = member(problem, "death"); death.is_object()) {
+    block("", "the worker died: " + death_sentence(death));
+    block("its last words", text_in(death, "stderr_tail"));
   }
   block("where its threads were", text_in(problem, "dump"));
   if (const double retry = number_in(problem, "retry_after_ms"); retry > 0) {
@@ -196,22 +196,43 @@ std::string problem_block(std::string_view function, const Json& problem) {
   return out;
 }
 
-std::string text_in(const Json& object, const char* key) {
-  if (!object.is_object()) return {};
+const Json& member(const Json& object, const char* key) {
+  static const Json kNull;
+  if (!object.is_object()) return kNull;
   const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+  return found == object.end() ? kNull : *found;
+}
+
+std::string text_in(const Json& object, const char* key) {
+  const Json& value = member(object, key);
+  return value.is_string() ? value.get<std::string>() : std::string();
 }
 
 double number_in(const Json& object, const char* key) {
-  if (!object.is_object()) return 0;
-  const auto found = object.find(key);
-  return found != object.end() && found->is_number() ? found->get<double>() : 0;
+  const Json& value = member(object, key);
+  return value.is_number() ? value.get<double>() : 0;
 }
 
 std::uint64_t count_in(const Json& object, const char* key) {
-  if (!object.is_object()) return 0;
-  const auto found = object.find(key);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  const Json& value = member(object, key);
+  const bool count =
+      value.is_number_unsigned() || (value.is_number_integer() && value.get<std::int64_t>() >= 0);
+  return count ? value.get<std::uint64_t>() : 0;
+}
+
+bool flag_in(const Json& object, const char* key) {
+  const Json& value = member(object, key);
+  return value.is_boolean() && value.get<bool>();
+}
+
+Json object_in(const Json& object, const char* key) {
+  const Json& value = member(object, key);
+  return value.is_object() ? value : Json::object();
+}
+
+Json array_in(const Json& object, const char* key) {
+  const Json& value = member(object, key);
+  return value.is_array() ? value : Json::array();
 }
 
 }  // namespace keelback::cli

@@ -56,9 +56,13 @@ int fail(const Invocation& invocation, ExitCode code, std::string_view kind,
 // traceback, the worker's last words.
 std::string problem_block(std::string_view function, const Json& problem);
 
-// A member that may be missing or of another type.
+// A member that may be missing or of another type: what answers may be anything. Never throws.
+const Json& member(const Json& object, const char* key);  // null if it is not there
 std::string text_in(const Json& object, const char* key);
 double number_in(const Json& object, const char* key);
 std::uint64_t count_in(const Json& object, const char* key);
+bool flag_in(const Json& object, const char* key);
+Json object_in(const Json& object, const char* key);
+Json array_in(const Json& object, const char* key);
 
 }  // namespace keelback::cli

@@ -21,7 +21,7 @@ int list(const Invocation& invocation, const Options& options) {
     return kExitOk;
   }
   Table table({"FINGERPRINT", "FUNCTION", "SESSION", "DEATHS", "FREE IN"});
-  const Json items = page->value("items", Json::array());
+  const Json items = array_in(*page, "items");
   for (const Json& item : items) {
     table.add({text_in(item, "fingerprint"), text_in(item, "function"), text_in(item, "session"),
                std::to_string(count_in(item, "deaths")),

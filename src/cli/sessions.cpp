@@ -25,7 +25,7 @@ int list(const Invocation& invocation, const Options& options) {
     return kExitOk;
   }
   Table table({"SESSION", "WORKER", "EPOCH", "STATE", "IDLE", "AGE"});
-  for (const Json& item : page->value("items", Json::array())) {
+  for (const Json& item : array_in(*page, "items")) {
     table.add({text_in(item, "id"),
                fmt::format("{}.{}", count_in(item, "slot"), count_in(item, "generation")),
                std::to_string(count_in(item, "epoch")), text_in(item, "state"),

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/App.hpp>
+#include <algorithm>
 #include <memory>
 
 #include "cli/server_access.h"
@@ -41,24 +42,23 @@ std::string start_text(const Json& start) {
 }
 
 void print_status(const Json& pool) {
-  const bool ready = pool.value("ready", false);
-  const bool draining = pool.value("draining", false);
+  const bool ready = flag_in(pool, "ready");
+  const bool draining = flag_in(pool, "draining");
   std::string state = toned(ready ? Tone::kGood : Tone::kBad, ready ? "yes" : "no");
   if (draining) state = toned(Tone::kWarn, "no, draining");
   std::string out = row("ready", state);
-  for (const Json& reason : pool.value("reasons", Json::array())) {
+  for (const Json& reason : array_in(pool, "reasons")) {
     if (!reason.is_string()) continue;
     out += indented(reason.get<std::string>(), "          ");
   }
-  const Json empty = Json::object();
-  const std::string workers = counted(pool.value("workers", empty));
-  const Json queue = pool.value("queue", empty);
-  const Json sessions = pool.value("sessions", empty);
+  const std::string workers = counted(object_in(pool, "workers"));
+  const Json queue = object_in(pool, "queue");
+  const Json sessions = object_in(pool, "sessions");
   out += row("workers", workers.empty() ? "none" : workers);
-  out += row("start", start_text(pool.value("start", empty)));
+  out += row("start", start_text(object_in(pool, "start")));
   out += row("queue", fmt::format("{} waiting, the oldest for {}", count_in(queue, "depth"),
                                   human_seconds(number_in(queue, "delay_ms") / 1000)));
-  out += row("calls", calls_text(pool.value("calls", empty)));
+  out += row("calls", calls_text(object_in(pool, "calls")));
   const std::string past = counted(sessions, {"active"});
   out += row("sessions", fmt::format("{} active{}{}", count_in(sessions, "active"),
                                      past.empty() ? "" : "; so far ", past));
