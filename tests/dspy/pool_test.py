@@ -31,11 +31,13 @@ class DspyTest(KeelbackTest):
         return self.ok(client.call("create_program", {"signature": "question -> answer", "id": "qa", **options}, session=session))
 
     def everywhere(self, daemon, workers):
-        """Asks through enough sessions at once that every worker answers; {worker: answer}."""
+        """Asks through enough new sessions at once that every worker answers; {worker: answer}."""
+        self.rounds = getattr(self, "rounds", 0) + 1
+
         def one(number):
             def ask():
                 reply = daemon.client().call("run_once", {"signature": "question -> answer", "inputs": {"question": "France?"}},
-                                             session=f"e{number}")
+                                             session=f"e{self.rounds}-{number}")
                 return reply.headers["Keelback-Worker"], self.ok(reply)["outputs"]["answer"]
             return ask
         answers = dict(concurrently([one(number) for number in range(4 * workers)]))
