@@ -126,6 +126,29 @@ void apply_level(toml::table& root, Level level, std::vector<Finding>& findings)
   }
 }
 
+void apply(toml::table& root, const Overrides& overrides) {
+  for (const auto& [key, value] : overrides.settings) {
+    set_at(root, "settings." + key, toml::value<std::string>(value));
+  }
+  if (!overrides.calls.empty()) {
+    if (root["load"].as_table() == nullptr) root.insert_or_assign("load", toml::table{});
+    toml::table& load = *root["load"].as_table();
+    if (load["call"].as_array() == nullptr) load.insert_or_assign("call", toml::array{});
+    for (const LoadCall& call : overrides.calls) {
+      load["call"].as_array()->push_back(toml::table{{"function", call.function},
+                                                     {"payload", call.payload},
+                                                     {"weight", call.weight},
+                                                     {"session", call.session},
+                                                     {"idempotent", call.idempotent}});
+    }
+  }
+  toml::array* faults = root["fault"].as_array();
+  if (!overrides.placebo || faults == nullptr) return;
+  for (toml::node& fault : *faults) {
+    if (fault.is_table()) fault.as_table()->insert_or_assign("placebo", true);
+  }
+}
+
 // ---- pieces of the file
 
 std::optional<std::uint64_t> whole(std::string_view text) {
@@ -483,7 +506,7 @@ std::string parameter_value(const FaultSpec& fault, std::string_view name) {
 }
 
 ParsedScenario parse_scenario(std::string_view toml, Level level, const Lookup& lookup,
-                              std::string_view source) {
+                              std::string_view source, const Overrides& overrides) {
   ParsedScenario out;
   auto root = read_extended(toml, lookup, 0);
   if (!root) {
@@ -491,6 +514,7 @@ ParsedScenario parse_scenario(std::string_view toml, Level level, const Lookup& 
     return out;
   }
   apply_level(*root, level, out.findings);
+  apply(*root, overrides);
   Scenario scenario = Builder(level, out.findings).build(*root);
   scenario.source = source;
   std::ostringstream text;

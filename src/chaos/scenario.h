@@ -146,9 +146,17 @@ struct ParsedScenario {
 // `lookup` finds the text of a scenario that another one extends; null if there is none.
 using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
 
-// Reads, applies `extends` and the level, checks statically (see check_scenario).
+// What a run changes of a scenario; it becomes part of the scenario's text.
+struct Overrides {
+  std::vector<std::pair<std::string, std::string>> settings;  // key, value
+  std::vector<LoadCall> calls;                                // added to the mix
+  bool placebo = false;  // every fault does everything but its effect
+};
+
+// Reads, applies `extends`, the level and the overrides, checks statically (see check_scenario).
 [[nodiscard]] ParsedScenario parse_scenario(std::string_view toml, Level level,
-                                            const Lookup& lookup, std::string_view source);
+                                            const Lookup& lookup, std::string_view source,
+                                            const Overrides& overrides = {});
 
 // What can be known to be wrong before anything runs: no assertion, no positive control,
 // unreachable triggers, missing `for`, vacuous load, settings that contradict each other.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fakeworker/channel.h"
+#include "fakeworker/chaos.h"
 #include "fakeworker/functions.h"
 #include "fakeworker/marks.h"
 #include "fakeworker/script.h"
@@ -48,6 +49,7 @@ class Worker {
 
   const std::string app_;
   Script script_;
+  Chaos chaos_;
   Marks marks_;
   Channel channel_;
   const int control_fd_;

@@ -1,0 +1,220 @@
+"""The application that the chaos laboratory runs: its own functions beside, and a ledger around, the user's.
+
+Every function, the user's too, first writes one line into an append-only file (KEELBACK_CHAOS_LEDGER): what a
+worker began to do survives its death, so what callers were told can be compared with what happened. Workers that
+start obey the control file (KEELBACK_CHAOS_CONTROL), through which the laboratory makes starts fail, hang or last.
+KEELBACK_CHAOS_APP names the user's application; without it there are the laboratory's functions alone.
+
+Lines of the ledger: ``E CALL SLOT.GENERATION BIRTH EPOCH SESSION`` a function began; ``O FAULT SLOT.GENERATION`` a
+starting worker obeyed that fault.
+"""
+
+import ctypes
+import functools
+import inspect
+import os
+import signal
+import time
+from typing import Any
+
+import keelback
+from keelback import calls, functions, loading
+
+_LEDGER = os.environ.get("KEELBACK_CHAOS_LEDGER", "")
+_CONTROL = os.environ.get("KEELBACK_CHAOS_CONTROL", "")
+_APP = os.environ.get("KEELBACK_CHAOS_APP", "")
+_HOLDER = ctypes.PyDLL(None)  # calls through PyDLL keep the GIL
+_MASK = (1 << 64) - 1
+
+_worker = "0.0"
+_ledger_fd = -1
+
+
+def _write(line: str) -> None:
+    """One write to a file that only grows: whole lines, whatever else the other workers do."""
+    if not _LEDGER:
+        return
+    global _ledger_fd
+    if _ledger_fd < 0:
+        _ledger_fd = os.open(_LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.write(_ledger_fd, line.encode())
+
+
+def _note_effect() -> None:
+    call = calls._call()
+    session = call.session
+    if session is None:
+        _write(f"E {call.id} {_worker} 0 0 -\n")
+    else:
+        _write(f"E {call.id} {_worker} {session.birth} {session.epoch} {session.id}\n")
+
+
+@keelback.worker_setup
+def _obey() -> None:
+    global _worker, _ledger_fd
+    _worker = os.environ.get("KEELBACK_WORKER", "0.0")
+    _ledger_fd = -1  # of its own: nothing opened before the fork is used
+    _write("")
+    try:
+        with open(_CONTROL) as file:
+            orders = [line.split() for line in file]
+    except OSError:
+        return
+    for fault, word, *rest in orders:
+        _write(f"O {fault} {_worker}\n")
+        if word == "fail":
+            raise RuntimeError(f"the chaos laboratory's fault {fault}: worker_setup fails")
+        if word == "exit":
+            os._exit(int(rest[0]))
+        if word == "sleep":
+            time.sleep(int(rest[0]) / 1000)
+        if word == "hang":
+            while True:
+                time.sleep(3600)
+
+
+# ---- the laboratory's functions
+
+
+def _offer(word: str, idempotent: bool = False) -> Any:
+    return keelback.function(name=f"chaos_{word}", idempotent=idempotent)
+
+
+@_offer("echo")
+def _echo(value):
+    return value
+
+
+def _fnv(text: str) -> int:
+    value = 0xCBF29CE484222325
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x100000001B3) & _MASK
+    return value >> 1
+
+
+@_offer("chain")
+def _chain(token):
+    """Appends the token to the session's chain: how many there are now, and the chain's value."""
+    state = keelback.session().state
+    n, h = state.get("keelback_chaos", (0, 0))
+    state["keelback_chaos"] = n, h = n + 1, _fnv(f"{h:016x}{token:016x}")
+    return {"n": n, "h": h, "t": token}
+
+
+@_offer("sleep")
+def _sleep(ms):
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        calls.check_cancelled()
+        time.sleep(min(left, 0.01))
+    return ms
+
+
+@_offer("spin")
+def _spin(ms):
+    end = time.monotonic() + ms / 1000
+    while time.monotonic() < end:
+        pass
+    return ms
+
+
+@_offer("hold")
+def _hold(ms):
+    """Keeps the GIL in a C call; a second lock of a mutex waits until its time is over, and no signal wakes it."""
+    mutex, until = ctypes.create_string_buffer(64), time.time_ns() + ms * 1_000_000
+    _HOLDER.pthread_mutex_lock(mutex)
+    _HOLDER.pthread_mutex_timedlock(mutex, (ctypes.c_long * 2)(*divmod(until, 1_000_000_000)))
+    return ms
+
+
+@_offer("fail")
+def _fail(message):
+    raise ValueError(message)
+
+
+@_offer("crash")
+def _crash(number):
+    signal.signal(number, signal.SIG_DFL) if number not in (signal.SIGKILL, signal.SIGSTOP) else None
+    os.kill(os.getpid(), number)
+    time.sleep(60)  # the signal may take a moment to be delivered
+
+
+@_offer("exit")
+def _exit(code):
+    os._exit(code)
+
+
+@_offer("unserialisable")
+def _unserialisable():
+    return object()
+
+
+@_offer("blob")
+def _blob(size):
+    return "x" * size
+
+
+@_offer("alloc")
+def _alloc(size):
+    return len(bytearray(size))
+
+
+@_offer("open")
+def _open(count):
+    """Opens and closes so many files at once."""
+    files = []
+    try:
+        for _ in range(count):
+            files.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for fd in files:
+            os.close(fd)
+    return count
+
+
+# ---- around every function
+
+
+def _with_ledger(target: Any) -> Any:
+    if inspect.isasyncgenfunction(target):
+
+        @functools.wraps(target)
+        async def stream_later(*args: Any, **kwargs: Any) -> Any:
+            _note_effect()
+            async for item in target(*args, **kwargs):
+                yield item
+
+        return stream_later
+    if inspect.iscoroutinefunction(target):
+
+        @functools.wraps(target)
+        async def later(*args: Any, **kwargs: Any) -> Any:
+            _note_effect()
+            return await target(*args, **kwargs)
+
+        return later
+    if inspect.isgeneratorfunction(target):
+
+        @functools.wraps(target)
+        def stream(*args: Any, **kwargs: Any) -> Any:
+            _note_effect()
+            yield from target(*args, **kwargs)
+
+        return stream
+
+    @functools.wraps(target)
+    def now(*args: Any, **kwargs: Any) -> Any:
+        _note_effect()
+        return target(*args, **kwargs)
+
+    return now
+
+
+def _assemble() -> None:
+    if _APP:
+        loading.load(_APP, [])
+    for each in functions.table().values():
+        each.target = _with_ledger(each.target)
+
+
+_assemble()

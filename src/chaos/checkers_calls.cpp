@@ -1,0 +1,191 @@
+// Invariants about single calls: outcomes, effects, replies.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "chaos/checkers.h"
+
+namespace keelback::chaos {
+namespace {
+
+std::unordered_map<std::uint64_t, std::uint32_t> effects_by_call(const History& history) {
+  std::unordered_map<std::uint64_t, std::uint32_t> counts;
+  for (const EffectEvent& effect : history.effects) ++counts[effect.call];
+  return counts;
+}
+
+constexpr const char* kNoLedger = "no worker ledger was kept on this backend";
+
+// Only the laboratory's own words, which end in the function's own body.
+bool in_ledger(const CallEvent& call) { return call.call != 0 && call.finished(); }
+
+}  // namespace
+
+std::string_view to_string(Status status) {
+  switch (status) {
+    case Status::kHolds:
+      return "holds";
+    case Status::kBroken:
+      return "broken";
+    case Status::kUnknown:
+      return "unknown";
+    case Status::kVacuous:
+      return "vacuous";
+  }
+  return "?";
+}
+
+double milliseconds(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+std::string describe(const WorkerRef& worker) {
+  return fmt::format("worker {}.{}", worker.slot, worker.generation);
+}
+
+std::string describe(const CallEvent& call) {
+  return fmt::format("call {} ({}{}{}, of {}, {})", call.index, call.function,
+                     call.session.empty() ? "" : ", session ", call.session, call.origin,
+                     call.finished() ? to_string(call.kind) : "no outcome");
+}
+
+CheckResult check_one_outcome(const CheckInput& input) {
+  Tally tally("I1");
+  for (const CallEvent& call : input.history.calls) {
+    if (call.call == 0) continue;
+    tally.saw();
+    if (call.outcomes != 1) {
+      tally.broken(fmt::format("{} had {} outcomes", describe(call), call.outcomes));
+    }
+  }
+  for (const Sample& sample : input.history.samples) {
+    if (sample.accepted != sample.in_flight + sample.outcomes) {
+      tally.broken(
+          fmt::format("at {:.1f} ms the pool said accepted {} but in flight {} and ended {}",
+                      milliseconds(sample.at), sample.accepted, sample.in_flight, sample.outcomes));
+    }
+  }
+  return tally.done("no call was made");
+}
+
+CheckResult check_effects(const CheckInput& input) {
+  Tally tally("I2");
+  if (!input.history.facts.effects_known) return tally.not_applicable(kNoLedger);
+  const auto effects = effects_by_call(input.history);
+  for (const CallEvent& call : input.history.calls) {
+    if (!in_ledger(call)) continue;
+    tally.saw();
+    const auto found = effects.find(call.call);
+    const std::uint32_t n = found == effects.end() ? 0 : found->second;
+    if (!call.idempotent && n > 1) {
+      tally.broken(fmt::format("{} may not run twice, and ran {} times", describe(call), n));
+    }
+    if (call.ok() && n == 0) tally.broken(fmt::format("{} never ran", describe(call)));
+    if (n > std::max(call.attempts, 1U)) {
+      tally.broken(fmt::format("{} ran {} times in {} attempts", describe(call), n, call.attempts));
+    }
+  }
+  return tally.done("no call ended");
+}
+
+CheckResult check_honest_effect(const CheckInput& input) {
+  Tally tally("I3");
+  if (!input.history.facts.effects_known) return tally.not_applicable(kNoLedger);
+  const auto effects = effects_by_call(input.history);
+  for (const CallEvent& call : input.history.calls) {
+    if (!in_ledger(call)) continue;
+    tally.saw();
+    const bool ran = effects.contains(call.call);
+    if (call.effect == Effect::kNone && ran) {
+      tally.broken(fmt::format("{} says effect none, and ran", describe(call)));
+    }
+    if (call.effect == Effect::kDone && !ran) {
+      tally.broken(fmt::format("{} says effect done, and never ran", describe(call)));
+    }
+    if (call.ok() && call.effect != Effect::kDone) {
+      tally.broken(fmt::format("{} is ok without effect done", describe(call)));
+    }
+  }
+  return tally.done("no call ended");
+}
+
+CheckResult check_cross_talk(const CheckInput& input) {
+  Tally tally("I8");
+  for (const CallEvent& call : input.history.calls) {
+    if (!call.ok()) continue;
+    if (call.function == "echo" || call.function == "chain") tally.saw();
+    if (!call.mine) tally.broken(fmt::format("{} got another call's reply", describe(call)));
+  }
+  return tally.done("no reply carried a token");
+}
+
+CheckResult check_corruption(const CheckInput& input) {
+  Tally tally("I9");
+  for (const CallEvent& call : input.history.calls) {
+    if (!call.ok()) continue;
+    tally.saw();
+    if (!call.intact) {
+      tally.broken(fmt::format("{} is ok with a reply that does not read as one: {}",
+                               describe(call), call.message));
+    }
+  }
+  return tally.done("no call ended ok");
+}
+
+CheckResult check_poison(const CheckInput& input) {
+  Tally tally("I17");
+  const std::uint32_t deaths = input.scenario.settings.quarantine.deaths;
+  if (deaths == 0) return tally.not_applicable("quarantine.deaths is 0");
+  for (const FaultSpec& fault : input.scenario.faults) {
+    if (fault.fault_class != "call.poison") continue;
+    std::uint32_t died = 0, refused = 0, after = 0;
+    for (const CallEvent& call : input.history.calls) {
+      if (call.origin != fault.id || !call.finished()) continue;
+      tally.saw();
+      if (call.kind == OutcomeKind::kWorkerDied) ++(refused > 0 ? after : died);
+      if (call.kind == OutcomeKind::kQuarantined) ++refused;
+    }
+    if (after > 0) tally.broken("a worker died of a request that was quarantined already");
+    // Attempts that were under way before the last death could be noted are not counted twice.
+    if (died > deaths) {
+      tally.broken(
+          fmt::format("{} workers died of one request; quarantine.deaths is {}", died, deaths));
+    }
+    if (died >= deaths && refused == 0) tally.broken("the request was never quarantined");
+  }
+  return tally.done("no poisonous request was sent");
+}
+
+CheckResult check_typed(const CheckInput& input) {
+  Tally tally("I23");
+  for (const CallEvent& call : input.history.calls) {
+    if (!call.finished() || call.ok()) continue;
+    tally.saw();
+    if (call.kind == OutcomeKind::kError && call.error_type.empty()) {
+      tally.broken(fmt::format("{} does not say what was raised", describe(call)));
+    }
+    if (call.kind == OutcomeKind::kWorkerDied && call.death_cause.empty()) {
+      tally.broken(fmt::format("{} does not say how the worker died", describe(call)));
+    }
+    if (call.message.empty()) tally.broken(fmt::format("{} has no message", describe(call)));
+  }
+  return tally.done("nothing failed");
+}
+
+CheckResult check(std::string_view id, const CheckInput& input) {
+  using Function = CheckResult (*)(const CheckInput&);
+  static const std::map<std::string_view, Function> all = {
+      {"I1", check_one_outcome},   {"I2", check_effects},    {"I3", check_honest_effect},
+      {"I5", check_session_order}, {"I6", check_loss_told},  {"I7", check_affinity},
+      {"I8", check_cross_talk},    {"I9", check_corruption}, {"I10", check_orphans},
+      {"I11", check_residue},      {"I12", check_capacity},  {"I14", check_bounds},
+      {"I15", check_restarts},     {"I16", check_control},   {"I17", check_poison},
+      {"I19", check_telemetry},    {"I20", check_shutdown},  {"I23", check_typed}};
+  const auto found = all.find(id);
+  if (found != all.end()) return found->second(input);
+  Tally tally(id);
+  return tally.unknown("it is decided elsewhere");
+}
+
+}  // namespace keelback::chaos

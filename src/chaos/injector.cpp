@@ -1,0 +1,535 @@
+#include "chaos/injector.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <algorithm>
+
+#include "base/settings_text.h"
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string start_words(const FaultSpec& fault) {
+  const std::string& name = fault.fault_class;
+  if (name == "spawn.fail") return "fail";
+  if (name == "spawn.exit") return "exit " + parameter_value(fault, "code");
+  if (name == "spawn.hang") return "hang";
+  if (name == "spawn.slow") {
+    const auto delay = parse_duration(parameter_value(fault, "delay")).value_or(0ns);
+    return fmt::format("sleep {}", std::chrono::ceil<std::chrono::milliseconds>(delay).count());
+  }
+  if (name == "channel.garbage") return "script garbage_after=0";
+  if (name == "channel.half_frame") return "script half_frame_after=0";
+  if (name == "channel.duplicate") return "script duplicate_reply";
+  if (name == "channel.zombie") return "script zombie_reply";
+  return "script bad_version";
+}
+
+int signal_of(std::string_view fault_class) {
+  return fault_class == "proc.segv"    ? SIGSEGV
+         : fault_class == "proc.abort" ? SIGABRT
+         : fault_class == "proc.term"  ? SIGTERM
+                                       : SIGKILL;
+}
+
+const char* limit_of(std::string_view fault_class) {
+  return fault_class == "mem.rlimit" ? "as" : "nofile";
+}
+
+}  // namespace
+
+Injector::Injector(const Scenario& scenario, const Plan& plan, World& world, Recorder& recorder)
+    : scenario_(scenario), plan_(plan), world_(world), recorder_(recorder) {
+  for (std::size_t i = 0; i < plan_.firings.size(); ++i) {
+    const FaultSpec* spec = scenario_.fault(plan_.firings[i].fault);
+    if (spec == nullptr) continue;
+    if (spec->trigger.kind == Trigger::Kind::kAt) {
+      agenda_.emplace(plan_.phases.faults + plan_.firings[i].at, Step{StepKind::kFire, i});
+    } else {
+      waiting_.push_back(i);
+    }
+  }
+}
+
+Duration Injector::next_due() const {
+  return agenda_.empty() ? Duration::max() : agenda_.begin()->first;
+}
+
+void Injector::run_due(Duration at) {
+  while (!agenda_.empty() && agenda_.begin()->first <= at) {
+    const auto [due, step] = *agenda_.begin();
+    agenda_.erase(agenda_.begin());
+    switch (step.kind) {
+      case StepKind::kFire:
+        fire(plan_.firings[step.which], recorder_.now());
+        break;
+      case StepKind::kCall: {
+        Active& active = active_[step.which];
+        PlannedCall call = *step.call;
+        // A limit is felt by calls in that worker: a session that lives there leads to it.
+        if (active.kind->means == Means::kLimit && !active.targets.empty()) {
+          call.session = recorder_.session_at(active.targets.front().worker);
+        }
+        const std::uint64_t index = recorder_.send(call, active.spec->id, due);
+        active.calls.push_back(index);
+        if (call.leave_after > 0ns) {
+          agenda_.emplace(at + call.leave_after, Step{StepKind::kLeave, step.which, nullptr, index});
+        }
+        break;
+      }
+      case StepKind::kLeave:
+        recorder_.cancel(step.index);
+        break;
+      case StepKind::kUndo:
+        undo(active_[step.which], recorder_.now());
+        break;
+      case StepKind::kTurn:
+        turn(step.which, recorder_.now());
+        break;
+    }
+  }
+}
+
+// ---- when
+
+bool Injector::rung_reached(const FaultSpec& fault, const std::string& rung) const {
+  const auto& history = recorder_.history();
+  for (const FaultEvent& event : history.faults) {
+    if (event.id != fault.id || !event.bit) continue;
+    if (rung == "bite") return true;
+    if (rung == "undo" && event.undone) return true;
+    for (const WorkerEvent& worker : history.workers) {
+      if (worker.at < event.fired) continue;
+      for (const WorkerRef& target : event.targets) {
+        if (worker.worker.slot != target.slot) continue;
+        const bool same = worker.worker.generation == target.generation;
+        if (rung == "detect" && same && (worker.what == "gone" || worker.what == "suspect")) {
+          return true;
+        }
+        if (rung == "respawn" && worker.worker.generation > target.generation &&
+            worker.what == "ready") {
+          return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
+void Injector::triggers(Duration at) {
+  if (at >= plan_.phases.recovery) return;
+  std::erase_if(waiting_, [&](std::size_t which) {
+    const Firing& firing = plan_.firings[which];
+    const FaultSpec& spec = *scenario_.fault(firing.fault);
+    bool due = false;
+    if (spec.trigger.kind == Trigger::Kind::kCalls) {
+      due = recorder_.ended_in_faults() >= spec.trigger.calls;
+    } else if (const FaultSpec* other = scenario_.fault(spec.trigger.fault)) {
+      due = rung_reached(*other, spec.trigger.rung);
+    }
+    if (due) agenda_.emplace(at + firing.at, Step{StepKind::kFire, which});
+    return due;
+  });
+}
+
+// ---- whom
+
+std::vector<host::WorkerInfo> Injector::choose(const FaultSpec& spec, std::uint64_t pick) const {
+  std::vector<host::WorkerInfo> up;
+  for (const host::WorkerInfo& worker : recorder_.workers()) {
+    using enum core::WorkerState;
+    if (worker.state == kReady || worker.state == kBusy) up.push_back(worker);
+  }
+  if (up.empty()) return {};
+  Prng prng(pick);
+  for (std::size_t i = up.size(); i > 1; --i) std::swap(up[i - 1], up[prng.below(i)]);
+  const auto first = [&](auto&& wanted) {
+    const auto found = std::ranges::find_if(up, wanted);
+    if (found != up.end()) std::swap(*found, up.front());
+    return found != up.end();
+  };
+  using Kind = Target::Kind;
+  const Target& target = spec.target;
+  std::size_t n = 1;
+  switch (target.kind) {
+    case Kind::kAny:
+      break;
+    case Kind::kBusy:  // with nobody busy, anybody
+      first([](const auto& w) { return w.state == core::WorkerState::kBusy; });
+      break;
+    case Kind::kIdle:
+      first([](const auto& w) { return w.state == core::WorkerState::kReady; });
+      break;
+    case Kind::kAll:
+      n = up.size();
+      break;
+    case Kind::kCount:
+      n = target.n;
+      break;
+    case Kind::kShare:
+      n = std::max<std::size_t>(
+          1, static_cast<std::size_t>(target.share * static_cast<double>(up.size())));
+      break;
+    case Kind::kSlot:
+      if (!first([&](const auto& w) { return w.worker.slot == target.n; })) return {};
+      break;
+    case Kind::kOldest:
+      std::ranges::sort(up, {}, [](const auto& w) { return w.worker.generation; });
+      break;
+    case Kind::kHome: {
+      const auto home = recorder_.busiest_home();
+      if (!home || !first([&](const auto& w) { return w.worker == *home; })) return {};
+      break;
+    }
+    case Kind::kSame: {
+      const auto& faults = recorder_.history().faults;
+      const auto other = std::ranges::find(faults, target.fault, &FaultEvent::id);
+      if (other == faults.end() || other->targets.empty()) return {};
+      const std::uint32_t slot = other->targets.front().slot;
+      if (!first([&](const auto& w) { return w.worker.slot == slot; })) return {};
+      break;
+    }
+  }
+  up.resize(std::min(n, up.size()));
+  return up;
+}
+
+// ---- doing it
+
+void Injector::fire(const Firing& firing, Duration at) {
+  Active active{.firing = &firing,
+                .spec = scenario_.fault(firing.fault),
+                .kind = find_fault_class(scenario_.fault(firing.fault)->fault_class)};
+  active.event = recorder_.history().faults.size();
+  recorder_.sample(at);  // targets as they are now
+  const Means means = active.kind->means;
+  const bool recycle = active.spec->fault_class == "pool.recycle";
+  if (means == Means::kSignal || means == Means::kThrottle || means == Means::kLimit || recycle) {
+    active.targets = choose(*active.spec, firing.pick);
+  }
+  FaultEvent made{.id = firing.fault,
+                  .round = firing.round,
+                  .fault_class = active.spec->fault_class,
+                  .fired = at,
+                  .targets = {},
+                  .pids = {},
+                  .placebo = active.spec->placebo,
+                  .proof = {}};
+  for (const host::WorkerInfo& worker : active.targets) {
+    made.targets.push_back({worker.worker.slot, worker.worker.generation});
+    made.pids.push_back(worker.pid);
+    active.slots_before.push_back(worker.worker.slot);
+  }
+  for (const host::WorkerInfo& worker : recorder_.workers()) {
+    active.newest_before = std::max(active.newest_before, worker.worker.generation);
+  }
+  active.opened_before = recorder_.history().samples.back().opened;
+  active.obeyed_before = world_.obeyed(firing.fault);
+  recorder_.history().faults.push_back(std::move(made));
+  active_.push_back(std::move(active));
+  const std::size_t which = active_.size() - 1;
+  if (active_[which].kind->lasts) {
+    agenda_.emplace(at + active_[which].spec->lasts, Step{StepKind::kUndo, which});
+  } else {
+    active_[which].over = true;
+  }
+  inject(active_[which], at);
+  calls_of(which, at);
+  if (means == Means::kThrottle && !active_[which].spec->placebo) {
+    agenda_.emplace(at, Step{StepKind::kTurn, which});
+  }
+}
+
+World::Evidence Injector::each_target(
+    Active& active, const std::function<World::Evidence(const host::WorkerInfo&)>& act) {
+  if (active.targets.empty()) return std::unexpected("there was no worker to hit");
+  std::string proof;
+  for (const host::WorkerInfo& worker : active.targets) {
+    const World::Evidence evidence = act(worker);
+    if (!evidence) return evidence;
+    proof += (proof.empty() ? "" : "; ") + *evidence;
+  }
+  return proof;
+}
+
+// Everything that starting workers are told at the moment, but for `without`.
+World::Evidence Injector::order(const Active* without) {
+  std::vector<StartOrder> orders;
+  for (const Active& each : active_) {
+    if (each.over || &each == without || each.kind->means != Means::kStarts) continue;
+    if (each.spec->placebo) continue;
+    orders.push_back({each.spec->id, start_words(*each.spec)});
+  }
+  return world_.order_starts(orders);
+}
+
+void Injector::inject(Active& active, Duration at) {
+  const FaultSpec& spec = *active.spec;
+  if (spec.placebo) return no_bite(active, "a placebo does nothing");
+  World::Evidence evidence = std::unexpected("");
+  switch (active.kind->means) {
+    case Means::kSignal:
+      if (spec.fault_class == "proc.stop") {
+        evidence = each_target(active, [&](const auto& w) { return world_.stop(w, spec.lasts); });
+      } else {
+        const int signal = signal_of(spec.fault_class);
+        evidence = each_target(active, [&](const auto& w) { return world_.send_signal(w, signal); });
+      }
+      break;
+    case Means::kZygote:
+      evidence = spec.fault_class == "zygote.kill" ? world_.signal_zygote(SIGKILL)
+                                                   : world_.stop_zygote(spec.lasts);
+      break;
+    case Means::kLimit: {
+      const auto room = spec.fault_class == "mem.rlimit"
+                            ? parse_bytes(parameter_value(spec, "room")).value_or(Bytes{}).count
+                            : parse_count(parameter_value(spec, "room")).value_or(0);
+      const auto set = each_target(
+          active, [&](const auto& w) { return world_.limit(w, limit_of(spec.fault_class), room); });
+      if (!set) no_bite(active, set.error());
+      return;  // the bite is what calls meet
+    }
+    case Means::kStarts: {
+      const auto told = order(nullptr);
+      if (!told) no_bite(active, told.error());
+      return;
+    }
+    case Means::kOperator: {
+      if (spec.fault_class == "pool.recycle") {
+        for (const auto& worker : active.targets) world_.recycle(worker.worker.slot);
+      } else if (spec.fault_class == "pool.reload") {
+        world_.reload();
+      } else {
+        Settings smaller = scenario_.settings;
+        smaller.pool.workers = std::max(1U, smaller.pool.workers - 1);
+        smaller.pool.min_ready = std::min(smaller.pool.min_ready, smaller.pool.workers);
+        world_.configure(smaller);
+      }
+      return;
+    }
+    case Means::kThrottle:
+    case Means::kCalls:
+    case Means::kClients:
+      return;
+  }
+  static_cast<void>(at);
+  if (evidence) {
+    bit(active, recorder_.now(), *evidence);
+  } else {
+    no_bite(active, evidence.error());
+  }
+}
+
+void Injector::calls_of(std::size_t which, Duration at) {
+  for (const PlannedCall& call : active_[which].firing->calls) {
+    agenda_.emplace(at + call.at, Step{StepKind::kCall, which, &call});
+  }
+}
+
+void Injector::turn(std::size_t which, Duration at) {
+  Active& active = active_[which];
+  if (active.over) return;
+  const bool stop = !active.stopped_now;
+  const Duration length =
+      parse_duration(parameter_value(*active.spec, stop ? "stopped" : "running")).value_or(10ms);
+  const auto done = each_target(active, [&](const host::WorkerInfo& worker) {
+    return stop ? world_.stop(worker, active.spec->lasts) : world_.resume(worker);
+  });
+  active.stopped_now = stop;
+  if (stop && done && ++active.stops_seen == 3) {
+    bit(active, at, "state T seen in three turns: " + *done);
+  }
+  agenda_.emplace(at + length, Step{StepKind::kTurn, which});
+}
+
+void Injector::undo(Active& active, Duration at) {
+  if (active.over) return;
+  const FaultSpec& spec = *active.spec;
+  World::Evidence done = "nothing to undo";
+  const auto resume = [&](const auto& w) { return world_.resume(w); };
+  if (!spec.placebo) {
+    switch (active.kind->means) {
+      case Means::kSignal:
+      case Means::kThrottle:
+        if (!active.targets.empty()) done = each_target(active, resume);
+        break;
+      case Means::kZygote:
+        done = world_.resume_zygote();
+        break;
+      case Means::kLimit:
+        if (!active.targets.empty()) {
+          done = each_target(
+              active, [&](const auto& w) { return world_.unlimit(w, limit_of(spec.fault_class)); });
+        }
+        break;
+      case Means::kStarts:
+        done = order(&active);
+        break;
+      case Means::kOperator:
+        world_.configure(scenario_.settings);
+        break;
+      case Means::kCalls:
+      case Means::kClients:
+        break;
+    }
+  }
+  active.over = true;
+  FaultEvent& noted = event(active);
+  noted.undone = done.has_value();
+  noted.undo = std::max(at, recorder_.now());
+  if (!done) noted.proof += "; undo failed: " + done.error();
+  last_word_ = fmt::format("{}: {} undone", spec.id, spec.fault_class);
+}
+
+void Injector::undo_all(Duration at) {
+  agenda_.clear();
+  for (Active& active : active_) undo(active, at);
+}
+
+// ---- the evidence
+
+void Injector::bit(Active& active, Duration at, std::string proof) {
+  FaultEvent& noted = event(active);
+  if (noted.bit) return;
+  noted.bit = true;
+  noted.bite = at;
+  noted.proof = std::move(proof);
+  last_word_ = fmt::format("{}: {} bit", active.spec->id, active.spec->fault_class);
+}
+
+void Injector::no_bite(Active& active, std::string why) {
+  if (!event(active).bit) event(active).proof = std::move(why);
+}
+
+void Injector::look(Duration at) {
+  for (Active& active : active_) {
+    if (!event(active).bit || active.kind->reach == Reach::kOwnCalls) seek_evidence(active, at);
+  }
+  triggers(at);
+}
+
+void Injector::seek_evidence(Active& active, Duration at) {
+  if (active.spec->placebo) return;
+  switch (active.kind->means) {
+    case Means::kStarts: {
+      const std::uint64_t n = world_.obeyed(active.spec->id) - active.obeyed_before;
+      if (n > 0) bit(active, at, fmt::format("{} starting workers obeyed", n));
+      return;
+    }
+    case Means::kOperator:
+      return evidence_of_order(active, at);
+    case Means::kCalls:
+    case Means::kClients:
+    case Means::kLimit:
+      return evidence_of_calls(active, at);
+    default:
+      return;
+  }
+}
+
+void Injector::evidence_of_order(Active& active, Duration at) {
+  const std::string& name = active.spec->fault_class;
+  if (name == "pool.resize") {
+    const auto living = std::ranges::count_if(recorder_.workers(), [](const auto& worker) {
+      return worker.state == core::WorkerState::kReady || worker.state == core::WorkerState::kBusy;
+    });
+    const auto usual = static_cast<std::int64_t>(scenario_.settings.pool.workers);
+    if (living < usual) bit(active, at, fmt::format("{} workers of {} were up", living, usual));
+    return;
+  }
+  const auto newer = [&](std::uint32_t slot) {
+    return std::ranges::any_of(recorder_.workers(), [&](const host::WorkerInfo& worker) {
+      return worker.worker.slot == slot && worker.worker.generation > active.newest_before &&
+             worker.state != core::WorkerState::kStarting;
+    });
+  };
+  if (name == "pool.recycle") {
+    if (!active.slots_before.empty() && std::ranges::all_of(active.slots_before, newer)) {
+      bit(active, at, fmt::format("slot {} has a newer worker", active.slots_before.front()));
+    }
+    return;
+  }
+  for (std::uint32_t slot = 0; slot < scenario_.settings.pool.workers; ++slot) {
+    if (newer(slot)) {  // the first of the rolling replacement: it has begun to bite
+      bit(active, at, fmt::format("slot {} has a newer worker", slot));
+      return;
+    }
+  }
+}
+
+void Injector::evidence_of_calls(Active& active, Duration at) {
+  const FaultSpec& spec = *active.spec;
+  const std::string& name = spec.fault_class;
+  const auto& calls = recorder_.history().calls;
+  const auto count = [&](std::string_view parameter) {
+    return static_cast<int>(parse_count(parameter_value(spec, parameter)).value_or(0));
+  };
+  const Duration told =
+      std::max({parse_duration(parameter_value(spec, "hold")).value_or(0ns),
+                parse_duration(parameter_value(spec, "spin")).value_or(0ns),
+                name == "call.slow" ? parse_duration(parameter_value(spec, "takes")).value_or(0ns)
+                                    : 0ns});
+  std::uint64_t met = 0, died = 0, refused = 0, known = 0, sent = 0, punctual = 0;
+  Duration first = Duration::max(), last{0}, met_at = Duration::max();
+  for (const std::uint64_t index : active.calls) {
+    const CallEvent& call = calls[index];
+    ++sent;
+    punctual += call.sent - call.planned < 50ms;
+    known += recorder_.cancelled_known(index);
+    first = std::min(first, call.sent);
+    last = std::max(last, call.sent);
+    if (!call.finished()) continue;
+    const std::uint64_t met_before = met;
+    using enum OutcomeKind;
+    const bool dead = call.kind == kWorkerDied;
+    died += dead;
+    refused += call.kind == kQuarantined;
+    const bool on_target = std::ranges::any_of(active.targets, [&](const auto& worker) {
+      return worker.worker.slot == call.worker.slot &&
+             worker.worker.generation == call.worker.generation;
+    });
+    if (name == "call.crash") met += dead && call.death_signal == count("signal");
+    if (name == "call.exit") met += dead && call.death_code == count("code");
+    if (name == "call.raise" || name == "call.unserialisable" || name == "call.huge") {
+      met += call.kind == kError && !call.error_type.empty();
+    }
+    if (told > 0ns) met += call.ran >= std::min(told, call.deadline) * 9 / 10;
+    if (name == "client.tiny_deadline") met += call.kind == kTimeout;
+    if (name == "client.malformed") met += call.kind == kBadRequest;
+    if (name == "client.unknown_function") met += call.kind == kUnknownFunction;
+    if (name == "mem.rlimit") met += on_target && call.error_type == "MemoryError";
+    if (name == "fd.exhaust") {
+      met += on_target && call.error_type == "OSError" &&
+             call.message.find("[Errno 24]") != std::string::npos;
+    }
+    if (met > met_before) met_at = std::min(met_at, call.done);
+    // Which workers a fault's own calls hit is known only now.
+    if (active.kind->reach == Reach::kOwnCalls && call.worker.generation != 0) {
+      auto& targets = event(active).targets;
+      if (std::ranges::find(targets, call.worker) == targets.end()) targets.push_back(call.worker);
+    }
+  }
+  const std::uint64_t planned = active.firing->calls.size();
+  if (name == "call.poison" && died > 0 && refused > 0) {
+    bit(active, at, fmt::format("{} workers died of it, {} tries were refused", died, refused));
+  } else if (name == "client.vanish" && known > 0) {
+    bit(active, at, fmt::format("{} calls were in flight when their clients left", known));
+  } else if (name == "client.herd" && sent == planned && last - first <= 50ms) {
+    bit(active, at, fmt::format("{} calls within {:.1f} ms", sent,
+                                std::chrono::duration<double, std::milli>(last - first).count()));
+  } else if (name == "client.burst" || name == "client.hot_session") {
+    if (sent == planned && punctual * 10 >= sent * 9) {
+      bit(active, at, fmt::format("{} calls sent, {} of them on time", sent, punctual));
+    }
+  } else if (name == "client.session_flood") {
+    const std::uint64_t opened = recorder_.history().samples.back().opened - active.opened_before;
+    if (opened * 10 >= planned * 9) bit(active, at, fmt::format("{} sessions were opened", opened));
+  } else if (met > 0) {
+    bit(active, met_at, fmt::format("{} of {} calls ended as they should", met, planned));
+  }
+}
+
+}  // namespace keelback::chaos

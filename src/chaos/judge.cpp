@@ -1,0 +1,309 @@
+#include "chaos/judge.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <exception>
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Worst first.
+constexpr Verdict kOrder[] = {Verdict::kResidue, Verdict::kSafety,       Verdict::kLiveness,
+                              Verdict::kBudget,  Verdict::kInvalid,      Verdict::kAborted,
+                              Verdict::kSkipped, Verdict::kInconclusive, Verdict::kPass};
+
+std::size_t rank(Verdict verdict) {
+  return static_cast<std::size_t>(std::ranges::find(kOrder, verdict) - std::begin(kOrder));
+}
+
+std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+
+class Judge {
+ public:
+  explicit Judge(const CheckInput& input) : input_(input) {}
+
+  Judgement run() {
+    const Phases& phases = input_.plan.phases;
+    const History& history = input_.history;
+    out_.losses = explain(input_);
+    out_.series = make_series(input_, out_.losses);
+    out_.baseline = phase_stats(history, phases.baseline, phases.faults);
+    out_.during = phase_stats(history, phases.faults, phases.recovery);
+    out_.after = phase_stats(history, phases.recovery, phases.end);
+    out_.shape = make_shape(input_, out_.series, out_.baseline);
+    out_.ladders = make_ladders(input_, out_.series, out_.baseline);
+    out_.not_tested = not_tested(input_.plan.backend);
+    if (history.facts.stopped) say(Verdict::kAborted, history.facts.stop_reason);
+    validity();
+    residue();
+    invariants();
+    unexplained();
+    liveness();
+    budget();
+    advise();
+    std::ranges::stable_sort(out_.reasons, {}, [](const Reason& r) { return rank(r.verdict); });
+    if (!out_.reasons.empty()) {
+      out_.verdict = out_.reasons.front().verdict;
+      out_.why = out_.reasons.front().text;
+    } else {
+      out_.why = fmt::format("{} faults bit, every loss is explained, service is back at {}",
+                             input_.history.faults.size(), percent(out_.after.success()));
+    }
+    return std::move(out_);
+  }
+
+ private:
+  void say(Verdict verdict, std::string text) { out_.reasons.push_back({verdict, std::move(text)}); }
+
+  bool uses(std::string_view id) const {
+    return std::ranges::find(input_.scenario.checks, id) != input_.scenario.checks.end();
+  }
+
+  void validity() {
+    const History& history = input_.history;
+    for (const FaultEvent& fault : history.faults) {
+      if (fault.bit) continue;
+      say(Verdict::kInvalid, fmt::format("fault {} ({}{}) did not bite: {}", fault.id,
+                                         fault.fault_class, fault.placebo ? ", a placebo" : "",
+                                         fault.proof.empty() ? "there is no evidence" : fault.proof));
+    }
+    for (const FaultSpec& spec : input_.scenario.faults) {
+      const auto fired = std::ranges::count(history.faults, spec.id, &FaultEvent::id);
+      if (fired < spec.times && !history.facts.stopped) {
+        say(Verdict::kInvalid, fmt::format("fault {} was fired {} times of {}: its trigger did not "
+                                           "happen",
+                                           spec.id, fired, spec.times));
+      }
+    }
+    if (out_.baseline.offered == 0) {
+      say(Verdict::kInvalid, "the baseline has no calls: there is no positive control");
+    } else if (out_.baseline.success() < input_.scenario.baseline_ok) {
+      say(Verdict::kInvalid,
+          fmt::format("the baseline is only {} ok ({} wanted): the application fails without any "
+                      "fault",
+                      percent(out_.baseline.success()), percent(input_.scenario.baseline_ok)));
+    }
+    if (!history.facts.generator.empty()) say(Verdict::kInvalid, history.facts.generator);
+  }
+
+  void residue() {
+    for (const FaultEvent& fault : input_.history.faults) {
+      const FaultClass* kind = find_fault_class(fault.fault_class);
+      if (kind != nullptr && kind->lasts && fault.bit && !fault.undone) {
+        say(Verdict::kResidue, fmt::format("fault {} was not undone", fault.id));
+      }
+    }
+  }
+
+  CheckResult guarded(const std::string& id) const {
+    try {
+      return check(id, input_);
+    } catch (const std::exception& error) {
+      return {.id = id, .status = Status::kUnknown, .witness = error.what()};
+    }
+  }
+
+  void invariants() {
+    for (const std::string& id : input_.scenario.checks) {
+      if (id == "I13" || id == "I22") continue;  // liveness() and unexplained() decide them
+      CheckResult result = guarded(id);
+      if (result.status == Status::kBroken) {
+        const Verdict verdict = id == "I12" ? Verdict::kLiveness
+                                : id == "I16" ? Verdict::kBudget
+                                              : Verdict::kSafety;
+        say(verdict, fmt::format("{} is broken: {}", id, result.witness));
+      } else if (result.status == Status::kUnknown) {
+        say(Verdict::kInconclusive, fmt::format("{} could not be decided: {}", id, result.witness));
+      } else if (result.status == Status::kVacuous) {
+        out_.not_tested.push_back({id, result.witness});
+      }
+      out_.invariants.push_back(std::move(result));
+    }
+    for (const CallEvent& call : input_.history.calls) {
+      const auto& never = input_.scenario.never;
+      if (!call.finished() || std::ranges::find(never, call.kind) == never.end()) continue;
+      say(Verdict::kSafety, fmt::format("expect.never: {}", describe(call)));
+      break;
+    }
+  }
+
+  void unexplained() {
+    if (!uses("I22")) return;
+    CheckResult result{.id = "I22",
+                       .status = Status::kHolds,
+                       .looked_at = out_.losses.all.size(),
+                       .witness = {},
+                       .broken = out_.losses.unexplained};
+    if (out_.losses.unexplained > input_.scenario.unexplained_max) {
+      result.status = Status::kBroken;
+      for (const Loss& loss : out_.losses.all) {
+        if (loss.how != Explanation::kUnexplained) continue;
+        const CallEvent& call = input_.history.calls.at(loss.call);
+        result.witness =
+            fmt::format("{} losses that no fault explains; the first at {:.0f} ms: {}{}{}",
+                        out_.losses.unexplained, milliseconds(call.planned), describe(call),
+                        call.message.empty() ? "" : ": ", call.message);
+        break;
+      }
+      say(Verdict::kSafety, "I22 is broken: " + result.witness);
+    }
+    out_.invariants.push_back(std::move(result));
+  }
+
+  Duration last_heal() const {
+    Duration last = input_.plan.phases.faults;
+    for (const FaultEvent& fault : input_.history.faults) {
+      last = std::max({last, fault.bite, fault.undone ? fault.undo : 0ns});
+    }
+    return last;
+  }
+
+  // I13: the service is back, in time; if not, what brings it back.
+  void liveness() {
+    const History& history = input_.history;
+    std::uint64_t verified = 0, offered = 0;
+    for (const CallEvent& call : history.calls) {
+      if (call.origin != "verify") continue;
+      ++offered;
+      verified += call.ok() && call.mine && call.intact;
+    }
+    out_.verified = verified;
+    out_.verify_offered = offered;
+    const Duration healed = last_heal();
+    if (const auto back = service_back(input_, out_.baseline, healed)) out_.service = *back - healed;
+    if (history.facts.stopped || out_.baseline.offered == 0) return;
+    const bool whole = offered == 0 || verified == offered;
+    const double wanted = out_.baseline.success() - input_.scenario.after.margin;
+    const bool promised = out_.after.offered == 0 || out_.after.success() >= wanted;
+    const bool quick = out_.after.p99 <= latency_bound(input_.scenario, out_.baseline);
+    CheckResult result{.id = "I13", .status = Status::kHolds, .looked_at = out_.after.offered};
+    if (!whole) {
+      out_.latch = Latch::kDamaged;
+      result.witness = fmt::format("after everything {} of {} verification calls were ok", verified,
+                                   offered);
+    } else if (!out_.service) {
+      out_.latch = Latch::kMetastable;
+      result.witness = "the service stayed below its baseline until the load was taken away";
+    } else if (*out_.service > input_.scenario.after.within) {
+      out_.latch = Latch::kSlow;
+      result.witness = fmt::format("the service needed {:.0f} ms to come back; {:.0f} ms are "
+                                   "promised",
+                                   milliseconds(*out_.service),
+                                   milliseconds(input_.scenario.after.within));
+    } else if (!promised) {
+      out_.latch = Latch::kSlow;
+      result.witness = fmt::format("after the faults {} ok, {} in the baseline",
+                                   percent(out_.after.success()), percent(out_.baseline.success()));
+    } else if (!quick) {
+      out_.latch = Latch::kSlow;
+      result.witness = fmt::format("after the faults p99 is {:.1f} ms; {:.1f} ms in the baseline, "
+                                   "{:.1f} ms allowed",
+                                   milliseconds(out_.after.p99), milliseconds(out_.baseline.p99),
+                                   milliseconds(latency_bound(input_.scenario, out_.baseline)));
+    }
+    if (!result.witness.empty()) {
+      result.status = Status::kBroken;
+      result.broken = 1;
+      if (uses("I13")) {
+        say(Verdict::kLiveness,
+            fmt::format("I13 is broken ({}): {}", to_string(out_.latch), result.witness));
+      }
+    }
+    if (uses("I13")) out_.invariants.push_back(std::move(result));
+    deadlines();
+  }
+
+  void deadlines() {
+    for (const Ladder& ladder : out_.ladders) {
+      for (const auto& [rung, at] : ladder.rungs) {
+        const auto limit = input_.scenario.after.deadlines.find(rung);
+        if (limit == input_.scenario.after.deadlines.end()) continue;
+        if (at && *at <= limit->second) continue;
+        say(Verdict::kLiveness,
+            fmt::format("fault {}: rung {} {}; {:.0f} ms are promised", ladder.fault, rung,
+                        at ? fmt::format("took {:.1f} ms", milliseconds(*at)) : "was not reached",
+                        milliseconds(limit->second)));
+      }
+    }
+  }
+
+  void budget() {
+    const During& during = input_.scenario.during;
+    if (out_.during.offered == 0) return;
+    if (out_.during.success() < during.ok) {
+      say(Verdict::kBudget, fmt::format("{} of the load were ok during the faults; the budget is {}",
+                                        percent(out_.during.success()), percent(during.ok)));
+    }
+    if (during.p99 && out_.during.p99 > *during.p99) {
+      say(Verdict::kBudget,
+          fmt::format("p99 during the faults was {:.0f} ms; the budget is {:.0f} ms",
+                      milliseconds(out_.during.p99), milliseconds(*during.p99)));
+    }
+  }
+
+  // The author of an application does not know our invariants.
+  void advise() {
+    const auto broken = [&](std::string_view id) {
+      return std::ranges::any_of(out_.invariants, [&](const CheckResult& result) {
+        return result.id == id && result.status == Status::kBroken;
+      });
+    };
+    if (broken("I8")) {
+      out_.advice.push_back("A call got an answer that belongs to another one: look for state that "
+                            "is kept in a global and shared by sessions.");
+    }
+    if (broken("I5")) {
+      out_.advice.push_back("A session's state went back or forward by itself: keep it in "
+                            "keelback.session().state, not in a global or a file.");
+    }
+    if (broken("I11")) {
+      out_.advice.push_back("Something was not given back: close files, sockets and shared memory "
+                            "that functions open.");
+    }
+    const Sample* first = input_.history.samples.empty() ? nullptr : &input_.history.samples.front();
+    for (const Ladder& ladder : out_.ladders) {
+      for (const auto& [rung, at] : ladder.rungs) {
+        if (rung != "capacity" || first == nullptr) continue;
+        if (at && *at > 5s) {
+          out_.advice.push_back(fmt::format(
+              "A replacement took {:.1f} s to be ready: move imports to the top of the module or "
+              "into @keelback.setup, so that the zygote pays them once.",
+              std::chrono::duration<double>(*at).count()));
+        }
+      }
+    }
+    if (out_.baseline.offered > 0 && out_.baseline.success() < input_.scenario.baseline_ok) {
+      out_.advice.push_back("The application fails without any fault: start with `keelback run`.");
+    }
+    std::ranges::sort(out_.advice);
+    out_.advice.erase(std::unique(out_.advice.begin(), out_.advice.end()), out_.advice.end());
+  }
+
+  const CheckInput& input_;
+  Judgement out_;
+};
+
+}  // namespace
+
+std::string_view to_string(Verdict verdict) {
+  static constexpr std::string_view kNames[] = {"PASS",    "SAFETY",  "LIVENESS",
+                                                "BUDGET",  "INVALID", "ABORTED",
+                                                "RESIDUE", "INCONCLUSIVE", "SKIPPED"};
+  return kNames[static_cast<std::size_t>(verdict)];
+}
+
+int exit_code(Verdict verdict) {
+  return verdict == Verdict::kSkipped ? 77 : static_cast<int>(verdict);
+}
+
+std::string_view to_string(Latch latch) {
+  static constexpr std::string_view kNames[] = {"none", "slow", "metastable", "damaged"};
+  return kNames[static_cast<std::size_t>(latch)];
+}
+
+Judgement judge(const CheckInput& input) { return Judge(input).run(); }
+
+}  // namespace keelback::chaos

@@ -1,0 +1,66 @@
+// From a recorded history to a verdict. Nothing here touches a clock or a pool: the same plan and
+// history give the same judgement, today and in a year.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chaos/catalogue.h"
+#include "chaos/checkers.h"
+#include "chaos/losses.h"
+#include "chaos/recovery.h"
+
+namespace keelback::chaos {
+
+enum class Verdict : std::uint8_t {
+  kPass,
+  kSafety,        // an invariant is broken
+  kLiveness,      // it did not come back, or too late
+  kBudget,        // success during the faults is below the scenario's budget
+  kInvalid,       // a fault did not bite, or the baseline is none: nothing was tested
+  kAborted,       // a stop condition ended the run
+  kResidue,       // a fault is still in place
+  kInconclusive,  // a checker could not decide
+  kSkipped,       // this backend cannot inject the scenario's faults
+};
+std::string_view to_string(Verdict verdict);  // "PASS", "SAFETY", …
+// 0 PASS, 1 SAFETY, 2 LIVENESS, 3 BUDGET, 4 INVALID, 5 ABORTED, 6 RESIDUE, 7 INCONCLUSIVE,
+// 77 SKIPPED. Also 64: wrong usage, 70: the laboratory itself failed.
+int exit_code(Verdict verdict);
+
+// What the pool did once the faults were gone.
+enum class Latch : std::uint8_t {
+  kNone,        // the service came back in time
+  kSlow,        // it came back, too late
+  kMetastable,  // only when the load was taken away
+  kDamaged,     // not even then
+};
+std::string_view to_string(Latch latch);
+
+struct Reason {
+  Verdict verdict = Verdict::kPass;
+  std::string text;
+};
+
+struct Judgement {
+  Verdict verdict = Verdict::kPass;
+  std::string why;              // one line
+  std::vector<Reason> reasons;  // all of them, worst first
+  Latch latch = Latch::kNone;
+  PhaseStats baseline, during, after;
+  Shape shape;
+  Series series;
+  std::vector<CheckResult> invariants;
+  Losses losses;
+  std::vector<Ladder> ladders;
+  std::optional<Duration> service;  // from the last heal to the service at its baseline
+  std::uint64_t verified = 0, verify_offered = 0;
+  std::vector<std::string> advice;  // what is wrong, in the application author's words
+  std::vector<NotTested> not_tested;
+};
+
+Judgement judge(const CheckInput& input);
+
+}  // namespace keelback::chaos

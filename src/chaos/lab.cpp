@@ -1,0 +1,147 @@
+#include "chaos/lab.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "base/nearest.h"
+#include "chaos/report.h"
+#include "chaos/world.h"
+
+namespace keelback::chaos {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A scratch directory for a run that keeps nothing.
+class Scratch {
+ public:
+  explicit Scratch(const std::string& wanted) : path_(wanted), mine_(wanted.empty()) {
+    std::error_code error;
+    if (mine_) {
+      std::string pattern = (fs::temp_directory_path(error) / "keelback-chaos-XXXXXX").string();
+      const char* made = ::mkdtemp(pattern.data());
+      path_ = made != nullptr ? made : "";
+    } else {
+      fs::create_directories(path_, error);
+    }
+  }
+  ~Scratch() {
+    std::error_code error;
+    if (mine_ && !path_.empty()) fs::remove_all(path_, error);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  bool mine_;
+};
+
+std::expected<RunResult, std::string> play(Scenario scenario, Plan plan,
+                                           const RunRequest& request) {
+  const Scratch directory(request.out);
+  if (directory.path().empty()) return std::unexpected("no directory for the run could be made");
+  if (const auto kept = write_file(directory.path() + "/plan.json", to_json_text(plan)); !kept) {
+    return std::unexpected(kept.error());
+  }
+  WorldOptions options{.settings = scenario.settings,
+                       .app = plan.app,
+                       .directory = directory.path(),
+                       .seed = plan.seed};
+  options.settings.pool.backend = plan.backend;
+  RunResult result{.scenario = std::move(scenario), .plan = std::move(plan), .history = {},
+                   .judgement = {}};
+  {
+    auto world = make_world(options);
+    if (!world) return std::unexpected(world.error());
+    Census before = (*world)->census("before");
+    result.history = conduct(result.scenario, result.plan, **world, request.conduct);
+    result.history.census = {std::move(before), (*world)->census("after")};
+  }
+  result.judgement = judge({result.history, result.scenario, result.plan});
+  if (!request.out.empty()) {
+    const auto written = write_report(request.out, result);
+    if (!written) return std::unexpected(written.error());
+  }
+  return result;
+}
+
+}  // namespace
+
+std::expected<std::string, std::string> read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return std::unexpected(fmt::format("{} cannot be read", path));
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+std::expected<void, std::string> write_file(const std::string& path, std::string_view text) {
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out.write(text.data(), static_cast<std::streamsize>(text.size()));
+  out.flush();
+  if (!out) return std::unexpected(fmt::format("{} cannot be written", path));
+  return {};
+}
+
+std::expected<LoadedScenario, std::string> load_scenario(const std::string& name) {
+  if (name.find('/') != name.npos || name.find('.') != name.npos) {
+    auto text = read_file(name);
+    if (!text) return std::unexpected(text.error());
+    return LoadedScenario{std::move(*text), name};
+  }
+  if (auto text = library_text(name)) return LoadedScenario{std::move(*text), "library"};
+  const std::vector<std::string> names = library_names();
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  const std::string_view near = plausible(name, views);
+  return std::unexpected(fmt::format("there is no scenario '{}'{}", name,
+                                     near.empty() ? std::string()
+                                                  : fmt::format("; did you mean {}?", near)));
+}
+
+Lookup scenario_lookup() {
+  return [](std::string_view name) -> std::optional<std::string> {
+    auto loaded = load_scenario(std::string(name));
+    return loaded ? std::optional(std::move(loaded->text)) : std::nullopt;
+  };
+}
+
+std::expected<RunResult, std::string> run_scenario(Scenario scenario, const RunRequest& request) {
+  Plan plan = make_plan(scenario, {.seed = request.seed,
+                                   .level = request.level,
+                                   .backend = request.backend,
+                                   .app = request.app});
+  return play(std::move(scenario), std::move(plan), request);
+}
+
+std::expected<RunResult, std::string> replay_plan(Plan plan, const RunRequest& request) {
+  auto parsed = parse_scenario(plan.scenario, plan.level, scenario_lookup(), "plan.json");
+  if (!parsed.ok()) return std::unexpected(describe(parsed.findings.front()));
+  return play(std::move(*parsed.scenario), std::move(plan), request);
+}
+
+std::expected<RunResult, std::string> judge_directory(const std::string& directory) {
+  const auto plan_text = read_file(directory + "/plan.json");
+  if (!plan_text) return std::unexpected(plan_text.error());
+  auto plan = plan_from_json(*plan_text);
+  if (!plan) return std::unexpected(plan.error());
+  auto parsed = parse_scenario(plan->scenario, plan->level, scenario_lookup(), "plan.json");
+  if (!parsed.ok()) return std::unexpected(describe(parsed.findings.front()));
+  const auto events = read_file(directory + "/events.jsonl");
+  if (!events) return std::unexpected(events.error());
+  auto history = history_from_jsonl(*events);
+  if (!history) return std::unexpected("events.jsonl: " + history.error());
+  RunResult result{.scenario = std::move(*parsed.scenario),
+                   .plan = std::move(*plan),
+                   .history = std::move(*history),
+                   .judgement = {}};
+  result.judgement = judge({result.history, result.scenario, result.plan});
+  return result;
+}
+
+}  // namespace keelback::chaos

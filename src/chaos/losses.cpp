@@ -1,0 +1,149 @@
+#include "chaos/losses.h"
+
+#include <algorithm>
+#include <set>
+
+#include "chaos/catalogue.h"
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Beyond the kill ladder: how long a fault's consequences may take to reach a caller.
+constexpr Duration kSettle = 250ms;
+
+struct Fault {
+  const FaultEvent* event = nullptr;
+  const FaultClass* kind = nullptr;
+  std::set<OutcomeKind> expected;
+  std::set<WorkerId> targets;
+  Window window;
+};
+
+WorkerId id(const WorkerRef& worker) { return {worker.slot, worker.generation}; }
+
+// Every worker that ever served a call of the session.
+using Homes = std::map<std::string, std::set<WorkerId>>;
+
+bool through_target(const Fault& fault, const CallEvent& call, const Homes& homes) {
+  if (fault.targets.contains(id(call.worker))) return true;
+  if (call.session.empty()) return false;
+  const auto found = homes.find(call.session);
+  if (found == homes.end()) return false;
+  return std::ranges::any_of(found->second,
+                             [&](WorkerId home) { return fault.targets.contains(home); });
+}
+
+bool for_want_of_capacity(OutcomeKind kind) {
+  return kind == OutcomeKind::kTimeout || kind == OutcomeKind::kOverloaded ||
+         kind == OutcomeKind::kNotReady || kind == OutcomeKind::kCircuitOpen ||
+         kind == OutcomeKind::kSessionBusy;
+}
+
+std::optional<Explanation> explains(const Fault& fault, const CallEvent& call, const Homes& homes) {
+  if (!fault.expected.contains(call.kind) || fault.event->placebo) return std::nullopt;
+  const bool after_begin = call.done >= fault.window.from;
+  // A session is told of its loss at its next call, however late that comes.
+  const bool late_word = call.kind == OutcomeKind::kSessionLost;
+  if (!after_begin || (call.sent > fault.window.to && !late_word)) return std::nullopt;
+  const bool everywhere =
+      fault.kind->reach == Reach::kPool || fault.kind->reach == Reach::kCapacity;
+  if (everywhere || through_target(fault, call, homes)) return Explanation::kPrimary;
+  if (for_want_of_capacity(call.kind)) return Explanation::kSecondary;
+  return std::nullopt;
+}
+
+// When the pool was whole again after `from`; the end of the run if never.
+Duration capacity_back(const History& history, Duration from, std::uint32_t workers, Duration end) {
+  bool missed = false;
+  for (const Sample& sample : history.samples) {
+    if (sample.at < from) continue;
+    if (sample.up < workers) missed = true;
+    if (sample.up >= workers && (missed || sample.at > from + kSettle)) return sample.at;
+  }
+  return end;
+}
+
+std::vector<Fault> faults_of(const CheckInput& input) {
+  std::vector<Fault> out;
+  for (const FaultEvent& event : input.history.faults) {
+    const FaultClass* kind = find_fault_class(event.fault_class);
+    if (kind == nullptr) continue;
+    Fault fault{.event = &event, .kind = kind, .window = window_of(event, input)};
+    const FaultSpec* spec = input.scenario.fault(event.id);
+    const auto& expected = spec != nullptr && spec->expected ? *spec->expected : kind->expected;
+    fault.expected.insert(expected.begin(), expected.end());
+    for (const WorkerRef& worker : event.targets) fault.targets.insert(id(worker));
+    out.push_back(std::move(fault));
+  }
+  return out;
+}
+
+std::uint64_t bound_of(const Fault& fault, const CheckInput& input, const Homes& homes) {
+  std::uint64_t bound = 0;
+  for (const CallEvent& call : input.history.calls) {
+    if (call.done < fault.window.from || call.sent > fault.window.to) continue;
+    const bool pool = fault.kind->reach == Reach::kPool || fault.kind->reach == Reach::kCapacity;
+    bound += pool || through_target(fault, call, homes);
+  }
+  // Each of its sessions is told once more, later.
+  for (const auto& [session, workers] : homes) {
+    bound += std::ranges::any_of(workers, [&](WorkerId w) { return fault.targets.contains(w); });
+  }
+  return bound;
+}
+
+}  // namespace
+
+Window window_of(const FaultEvent& fault, const CheckInput& input) {
+  const FaultClass* kind = find_fault_class(fault.fault_class);
+  const FaultSpec* spec = input.scenario.fault(fault.id);
+  const Duration end = input.plan.phases.end;
+  Duration last = fault.bit ? fault.bite : fault.fired;
+  if (kind != nullptr && kind->lasts) {
+    const Duration planned = fault.fired + (spec != nullptr ? spec->lasts : 0ns);
+    last = std::max(last, fault.undone ? fault.undo : planned);
+  }
+  const bool takes_workers = kind != nullptr && kind->means != Means::kClients;
+  if (takes_workers) {
+    last = std::max(
+        last, capacity_back(input.history, fault.fired, input.scenario.settings.pool.workers, end));
+  }
+  // What waited for it may still have to wait for what waits before it.
+  return {fault.fired, last + input.scenario.settings.calls.grace + kSettle};
+}
+
+Losses explain(const CheckInput& input) {
+  Losses out;
+  Homes homes;
+  for (const CallEvent& call : input.history.calls) {
+    if (!call.session.empty() && call.worker.generation != 0) {
+      homes[call.session].insert(id(call.worker));
+    }
+  }
+  const std::vector<Fault> faults = faults_of(input);
+  for (const Fault& fault : faults) {
+    out.by_fault[fault.event->id].bound += bound_of(fault, input, homes);
+  }
+  for (const CallEvent& call : input.history.calls) {
+    const bool ours = call.origin == "load" || call.origin == "probe" || call.origin == "verify";
+    if (!ours || call.call == 0 || call.ok()) continue;
+    Loss loss{.call = call.index};
+    for (const Fault& fault : faults) {
+      if (!call.finished()) break;  // lost without a word is never explained
+      const auto how = explains(fault, call, homes);
+      if (!how || *how >= loss.how) continue;
+      loss.how = *how;
+      loss.fault = fault.event->id;
+    }
+    if (loss.how == Explanation::kPrimary) ++out.primary;
+    if (loss.how == Explanation::kSecondary) ++out.secondary;
+    if (loss.how == Explanation::kUnexplained) ++out.unexplained;
+    if (!loss.fault.empty()) ++out.by_fault[loss.fault].observed;
+    out.all.push_back(std::move(loss));
+  }
+  return out;
+}
+
+}  // namespace keelback::chaos

@@ -1,0 +1,432 @@
+// Real processes as an engine: a host::Driver, its workers, the warden, and the ledger files that
+// workers write. Signals and limits go only to processes that carry this process's owner token.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <thread>
+
+#include "api/driver_factory.h"
+#include "base/settings_text.h"
+#include "chaos/lab.h"
+#include "chaos/warden.h"
+#include "chaos/world.h"
+#include "host/environment.h"
+#include "os/fd.h"
+#include "os/process.h"
+
+namespace keelback::chaos {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr Duration kProofWait = 100ms;       // for a signal to show
+constexpr Duration kCensusPatience = 1s;     // for what is on its way out
+constexpr std::uint64_t kLeaseSlackMs = 2000;  // beyond the planned undo
+
+// Shared with the driver's loop thread, which may outlive a call's waiting.
+struct Inbox {
+  std::mutex mutex;
+  std::condition_variable some;
+  std::vector<Ended> ended;  // guarded by mutex
+};
+
+std::optional<char> state_of(pid_t pid) {
+  const auto stat = os::read_stat(pid);
+  return stat ? std::optional(stat->state) : std::nullopt;
+}
+
+template <class Condition>
+bool soon(Condition condition, Duration limit = kProofWait) {
+  const auto end = Clock::now() + limit;
+  while (!condition()) {
+    if (Clock::now() >= end) return false;
+    std::this_thread::sleep_for(200us);
+  }
+  return true;
+}
+
+std::uint64_t status_field(pid_t pid, std::string_view name, int base) {
+  std::ifstream in(fmt::format("/proc/{}/status", pid));
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.starts_with(name)) return std::strtoull(line.c_str() + name.size(), nullptr, base);
+  }
+  return 0;
+}
+
+std::uint64_t highest_descriptor(pid_t pid) {
+  std::uint64_t highest = 2;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(fmt::format("/proc/{}/fd", pid), error)) {
+    highest = std::max<std::uint64_t>(
+        highest, std::strtoull(entry.path().filename().c_str(), nullptr, 10));
+  }
+  return highest;
+}
+
+class RealWorld final : public World {
+ public:
+  explicit RealWorld(const WorldOptions& options)
+      : options_(options),
+        ledger_(options.directory + "/effects.log"),
+        control_(options.directory + "/control") {}
+
+  ~RealWorld() override {
+    driver_.reset();
+    std::error_code error;
+    fs::remove(control_, error);
+  }
+
+  std::expected<void, std::string> start() {
+    std::error_code error;
+    ledger_ = fs::absolute(ledger_, error).string();
+    control_ = fs::absolute(control_, error).string();
+    fs::remove(ledger_, error);
+    fs::remove(control_, error);
+    auto warden = Warden::start(fs::absolute(options_.directory, error).string() + "/warden.journal");
+    if (!warden) return std::unexpected(warden.error());
+    warden_ = std::move(*warden);
+    before_ = count("before");
+    api::DriverOptions made;
+    made.settings = options_.settings;
+    made.seed = options_.seed;
+    if (options_.settings.pool.backend == Backend::kPython) {
+      made.app = "keelback.apps.chaos_probe";
+    } else {
+      made.app = "standard";
+    }
+    made.environment = {{"KEELBACK_CHAOS_LEDGER", ledger_}, {"KEELBACK_CHAOS_CONTROL", control_}};
+    if (!options_.app.empty()) {
+      const bool path = options_.app.find('/') != std::string::npos || options_.app.ends_with(".py");
+      made.environment.emplace_back(
+          "KEELBACK_CHAOS_APP", path ? fs::absolute(options_.app, error).string() : options_.app);
+    }
+    auto driver = api::make_driver(made);
+    if (!driver) return std::unexpected(driver.error());
+    driver_ = std::move(*driver);
+    return {};
+  }
+
+  Duration now() override { return Clock::now() - began_; }
+  void wait_until(Duration when, bool or_ended) override {
+    if (!or_ended) {
+      std::this_thread::sleep_until(began_ + when);
+      return;
+    }
+    std::unique_lock lock(inbox_->mutex);
+    inbox_->some.wait_until(lock, began_ + when, [this] { return !inbox_->ended.empty(); });
+  }
+
+  std::uint64_t submit(Call call, std::uint64_t index) override {
+    return driver_
+        ->submit(std::move(call),
+                 [inbox = inbox_, index, began = began_](Outcome&& outcome) {
+                   const Duration at = Clock::now() - began;
+                   const std::lock_guard lock(inbox->mutex);
+                   inbox->ended.push_back({index, at, std::move(outcome)});
+                   inbox->some.notify_all();
+                 })
+        .value;
+  }
+  bool cancel(std::uint64_t call) override { return driver_->cancel(CallId{call}); }
+  std::vector<Ended> take_ended() override {
+    const std::lock_guard lock(inbox_->mutex);
+    return std::exchange(inbox_->ended, {});
+  }
+
+  host::PoolInfo info() override { return driver_->info(); }
+  std::vector<host::WorkerInfo> workers() override { return driver_->workers(); }
+  std::string hello() override {
+    const auto application = driver_->application();
+    return application.known ? application.hello_json : "";
+  }
+  bool recycle(std::uint32_t slot) override { return driver_->recycle(slot); }
+  void reload() override {
+    driver_->reload([](const std::string&) {});
+  }
+  void configure(const Settings& settings) override { driver_->configure(settings); }
+
+  bool shut_down(Duration limit) override {
+    auto drained = std::make_shared<std::promise<void>>();  // the callback may come after we left
+    auto over = drained->get_future();
+    driver_->drain(limit, [drained] { drained->set_value(); });
+    const bool ended =
+        over.wait_for(limit + options_.settings.calls.grace + 10s) == std::future_status::ready;
+    driver_.reset();
+    return ended;
+  }
+
+  Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
+    return signal_process(static_cast<pid_t>(worker.pid), signal);
+  }
+  Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {
+    return stop_process(static_cast<pid_t>(worker.pid), at_most);
+  }
+  Evidence resume(const host::WorkerInfo& worker) override {
+    return undo(fmt::format("stop {}", worker.pid));
+  }
+  Evidence signal_zygote(int signal) override {
+    const auto pid = static_cast<pid_t>(driver_->info().start.zygote_pid);
+    if (pid == 0) return std::unexpected("there is no zygote: " + driver_->info().start.reason);
+    return signal_process(pid, signal);
+  }
+  Evidence stop_zygote(Duration at_most) override {
+    zygote_ = static_cast<pid_t>(driver_->info().start.zygote_pid);
+    if (zygote_ == 0) return std::unexpected("there is no zygote: " + driver_->info().start.reason);
+    return stop_process(zygote_, at_most);
+  }
+  Evidence resume_zygote() override { return undo(fmt::format("stop {}", zygote_)); }
+
+  Evidence limit(const host::WorkerInfo& worker, const std::string& what,
+                 std::uint64_t room) override {
+    const auto pid = static_cast<pid_t>(worker.pid);
+    const auto process = ours(pid);
+    if (!process) return std::unexpected(process.error());
+    const int resource = what == "as" ? RLIMIT_AS : RLIMIT_NOFILE;
+    rlimit old{};
+    if (::prlimit(pid, static_cast<__rlimit_resource>(resource), nullptr, &old) != 0) {
+      return std::unexpected(std::strerror(errno));
+    }
+    const std::uint64_t now = what == "as" ? status_field(pid, "VmSize:", 10) * 1024
+                                           : highest_descriptor(pid) + 1;
+    const auto armed = arm(fmt::format("{} {}", what, pid),
+                           {.lease_ms = lease(60s),
+                            .kind = Undo::Kind::kLimit,
+                            .pid = pid,
+                            .start_time = process->start_time,
+                            .resource = resource,
+                            .soft = old.rlim_cur,
+                            .hard = old.rlim_max});
+    if (!armed) return std::unexpected(armed.error());
+    const rlimit lower{.rlim_cur = std::min<rlim_t>(now + room, old.rlim_max),
+                       .rlim_max = old.rlim_max};
+    if (::prlimit(pid, static_cast<__rlimit_resource>(resource), &lower, nullptr) != 0) {
+      return std::unexpected(std::strerror(errno));
+    }
+    return fmt::format("pid {}: soft limit {} (was {})", pid, lower.rlim_cur, old.rlim_cur);
+  }
+  Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) override {
+    return undo(fmt::format("{} {}", what, worker.pid));
+  }
+
+  Evidence order_starts(const std::vector<StartOrder>& orders) override {
+    if (orders.empty()) return undo("control");
+    if (!armed_.contains("control")) {
+      const auto armed = arm("control", {.lease_ms = lease(60s),
+                                         .kind = Undo::Kind::kUnlink,
+                                         .path = control_});
+      if (!armed) return std::unexpected(armed.error());
+    }
+    std::string text;
+    for (const StartOrder& order : orders) text += order.fault + " " + order.words + "\n";
+    if (const auto written = write_file(control_ + ".new", text); !written) {
+      return std::unexpected(written.error());
+    }
+    std::error_code error;
+    fs::rename(control_ + ".new", control_, error);
+    if (error) return std::unexpected(error.message());
+    return "the control file is in place";
+  }
+  std::uint64_t obeyed(const std::string& fault) override {
+    std::uint64_t n = 0;
+    read_ledger([&](const std::string& kind, std::istringstream& rest) {
+      std::string id;
+      if (kind == "O" && rest >> id) n += id == fault;
+    });
+    return n;
+  }
+
+  std::vector<EffectEvent> effects() override {
+    std::vector<EffectEvent> out;
+    read_ledger([&](const std::string& kind, std::istringstream& rest) {
+      EffectEvent effect;
+      char dot = 0;
+      if (kind != "E") return;
+      rest >> effect.call >> effect.worker.slot >> dot >> effect.worker.generation >>
+          effect.birth >> effect.epoch >> effect.session;
+      if (rest.fail()) return;
+      if (effect.session == "-") effect.session.clear();
+      out.push_back(std::move(effect));
+    });
+    return out;
+  }
+  bool effects_known() const override { return true; }
+  bool links_known() const override {
+    return options_.settings.pool.backend == Backend::kPython;
+  }
+  std::string function_of(const std::string& word) const override {
+    if (word == "no-such-function") return word;
+    const std::string plain = word == "echo-malformed" ? "echo" : word;
+    if (options_.settings.pool.backend == Backend::kPython) return "chaos_" + plain;
+    return plain == "chain" ? "counter" : plain;
+  }
+
+  Census census(std::string when) override {
+    if (when == "before") return before_;
+    Census now = count(when);
+    soon(
+        [&] {
+          now = count(when);
+          return now.processes.size() <= before_.processes.size() &&
+                 now.threads <= before_.threads && now.descriptors <= before_.descriptors;
+        },
+        kCensusPatience);
+    return now;
+  }
+
+ private:
+  struct Process {
+    os::Pidfd handle;
+    std::uint64_t start_time = 0;
+  };
+  // A handle on a process that is a worker or zygote of this very pool; else why not.
+  std::expected<Process, std::string> ours(pid_t pid) {
+    if (pid <= 1) return std::unexpected("the worker has no process yet");
+    auto handle = os::Pidfd::open(pid);
+    if (!handle) return std::unexpected("the process is gone");
+    const auto owner = os::environment_value(pid, "KEELBACK_OWNER=");
+    const auto stat = os::read_stat(pid);
+    if (!stat) return std::unexpected("the process is gone");
+    if (!owner || *owner != host::owner_of_this_process()) {
+      return std::unexpected(fmt::format("pid {} does not carry our owner token", pid));
+    }
+    return Process{std::move(*handle), stat->start_time};
+  }
+
+  Evidence signal_process(pid_t pid, int signal) {
+    const auto process = ours(pid);
+    if (!process) return std::unexpected(process.error());
+    const std::uint64_t ignored = status_field(pid, "SigIgn:", 16);
+    const bool ignores = (ignored >> (signal - 1) & 1) != 0;
+    const auto sent = Clock::now();
+    if (const auto done = process->handle.send_signal(signal); !done) {
+      return std::unexpected(done.error().message());
+    }
+    if (ignores) {
+      std::this_thread::sleep_for(2ms);
+      const auto state = state_of(pid);
+      if (!state || *state == 'Z') return std::unexpected("it died of a signal that it ignores");
+      return fmt::format("pid {}: signal {} sent; SigIgn {:016x} has it; state {}", pid, signal,
+                         ignored, *state);
+    }
+    int status = 0;
+    const bool dead = soon([&] {
+      const auto stat = os::read_stat(pid);
+      if (stat && stat->state == 'Z') status = stat->exit_status;
+      const auto over = process->handle.wait_dead(0ms);
+      return over && *over;
+    });
+    if (!dead) return std::unexpected(fmt::format("pid {} lives on after signal {}", pid, signal));
+    if (const auto stat = os::read_stat(pid); status == 0 && stat && stat->state == 'Z' &&
+                                              stat->start_time == process->start_time) {
+      status = stat->exit_status;
+    }
+    const double took = std::chrono::duration<double, std::milli>(Clock::now() - sent).count();
+    return fmt::format("pid {}: pidfd says dead {:.2f} ms after signal {}{}", pid, took, signal,
+                       status != 0 ? fmt::format("; wait status {}", status) : "");
+  }
+
+  Evidence stop_process(pid_t pid, Duration at_most) {
+    const auto process = ours(pid);
+    if (!process) return std::unexpected(process.error());
+    const auto armed = arm(fmt::format("stop {}", pid), {.lease_ms = lease(at_most),
+                                                         .kind = Undo::Kind::kContinue,
+                                                         .pid = pid,
+                                                         .start_time = process->start_time});
+    if (!armed) return std::unexpected(armed.error());
+    if (const auto sent = process->handle.send_signal(SIGSTOP); !sent) {
+      return std::unexpected(sent.error().message());
+    }
+    if (!soon([&] { return state_of(pid) == 'T'; })) {
+      return std::unexpected(fmt::format("pid {} is in state {} after SIGSTOP", pid,
+                                         state_of(pid).value_or('-')));
+    }
+    return fmt::format("pid {}: state T in /proc/{}/stat", pid, pid);
+  }
+
+  static std::uint64_t lease(Duration planned) {
+    return static_cast<std::uint64_t>(
+               std::chrono::ceil<std::chrono::milliseconds>(planned).count()) +
+           kLeaseSlackMs;
+  }
+  std::expected<void, std::string> arm(const std::string& name, Undo record) {
+    const auto id = warden_.arm(std::move(record));
+    if (!id) return std::unexpected(id.error());
+    armed_[name] = *id;
+    return {};
+  }
+  Evidence undo(const std::string& name) {
+    const auto found = armed_.find(name);
+    if (found == armed_.end()) return "nothing was in force";
+    const auto done = warden_.undo(found->second);
+    armed_.erase(found);
+    return done;
+  }
+
+  template <class Line>
+  void read_ledger(Line line) {
+    std::ifstream in(ledger_);
+    std::string text;
+    while (std::getline(in, text)) {
+      std::istringstream words(text);
+      std::string kind;
+      if (words >> kind) line(kind, words);
+    }
+  }
+
+  Census count(const std::string& when) const {
+    Census out{.when = when, .known = true};
+    out.descriptors = os::count_open_fds().value_or(0);
+    if (const auto stat = os::read_stat(::getpid())) out.threads = stat->threads;
+    const std::string owner = "KEELBACK_OWNER=" + host::owner_of_this_process();
+    std::vector<pid_t> family = os::descendants_of(::getpid());
+    for (const pid_t pid : os::all_processes()) {
+      const bool known = std::ranges::find(family, pid) != family.end();
+      if (!known && os::environment_has(pid, owner)) family.push_back(pid);
+    }
+    for (const pid_t pid : family) {
+      if (pid != warden_.pid() && pid != ::getpid()) {
+        out.processes.push_back(fmt::format("pid {}", pid));
+      }
+    }
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator("/dev/shm", error)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("keelback")) out.files.push_back(entry.path().string());
+    }
+    std::ranges::sort(out.files);
+    return out;
+  }
+
+  const WorldOptions options_;
+  std::string ledger_, control_;
+  const Clock::time_point began_ = Clock::now();
+  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
+  Warden warden_;
+  std::map<std::string, std::uint64_t> armed_;
+  pid_t zygote_ = 0;
+  Census before_;
+  std::unique_ptr<host::Driver> driver_;
+};
+
+}  // namespace
+
+std::expected<std::unique_ptr<World>, std::string> make_real_world(const WorldOptions& options) {
+  auto world = std::make_unique<RealWorld>(options);
+  if (const auto started = world->start(); !started) return std::unexpected(started.error());
+  return world;
+}
+
+}  // namespace keelback::chaos

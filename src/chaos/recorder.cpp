@@ -1,0 +1,196 @@
+#include "chaos/recorder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "chaos/json.h"
+
+namespace keelback::chaos {
+namespace {
+
+constexpr std::size_t kMessageMax = 300;
+
+}  // namespace
+
+std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
+                             Duration planned) {
+  const std::uint64_t index = history_.calls.size();
+  CallEvent& event = history_.calls.emplace_back();
+  event.index = index;
+  event.origin = origin;
+  event.function = call.function;
+  event.session = call.session;
+  event.token = call.token;
+  event.idempotent = call.idempotent;
+  event.planned = planned;
+  event.deadline = call.deadline;
+  event.sent = now();
+  Call asked;
+  asked.function = call.own ? call.function : world_.function_of(call.function);
+  asked.payload = call.payload;
+  // The simulator's and the fake worker's register takes no token.
+  if (!call.own && call.function == "chain" && !world_.links_known()) asked.payload = "[]";
+  asked.session = call.session;
+  asked.idempotent = call.idempotent;
+  if (call.deadline > Duration{0}) asked.deadline = call.deadline;
+  ++waiting_;
+  const std::uint64_t id = world_.submit(std::move(asked), index);
+  history_.calls[index].call = id;
+  return index;
+}
+
+void Recorder::cancel(std::uint64_t index) {
+  cancelled_[index] = world_.cancel(history_.calls[index].call);
+}
+
+bool Recorder::cancelled_known(std::uint64_t index) const {
+  const auto found = cancelled_.find(index);
+  return found != cancelled_.end() && found->second;
+}
+
+void Recorder::collect() {
+  for (Ended& ended : world_.take_ended()) {
+    CallEvent& call = history_.calls[ended.index];
+    if (++call.outcomes > 1) continue;  // the first one stands; I1 sees the rest
+    --waiting_;
+    fill(call, ended.at - origin_, ended.outcome);
+    (call.ok() ? ok_ : failed_) += 1;
+    if (call.origin == "load") {
+      ended_.emplace_back(call.done, call.ok());
+      ended_in_faults_ += call.done >= plan_.phases.faults;
+    }
+    if (call.ok() && !call.session.empty()) {
+      SessionHome& home = homes_[call.session];
+      home.worker = {call.worker.slot, call.worker.generation};
+      ++home.replies;
+    }
+  }
+}
+
+void Recorder::fill(CallEvent& call, Duration done, const Outcome& outcome) {
+  call.done = done;
+  call.kind = outcome.kind;
+  call.effect = outcome.effect;
+  call.worker = outcome.worker;
+  call.attempts = outcome.attempts;
+  call.birth = outcome.birth;
+  call.epoch = outcome.epoch;
+  call.queued = outcome.queued;
+  call.ran = outcome.ran;
+  call.message = outcome.message.substr(0, kMessageMax);
+  if (outcome.python) call.error_type = outcome.python->type;
+  if (outcome.death) {
+    call.death_cause = outcome.death->cause;
+    call.death_signal = outcome.death->signal.value_or(0);
+    call.death_code = outcome.death->exit_code.value_or(-1);
+  }
+  if (outcome.ok()) read_reply(call, outcome);
+}
+
+void Recorder::read_reply(CallEvent& call, const Outcome& outcome) {
+  const Json json = Json::parse(outcome.payload, nullptr, false);
+  const auto damaged = [&] {
+    call.intact = false;
+    call.message = outcome.payload.substr(0, kMessageMax);
+  };
+  if (json.is_discarded()) return damaged();
+  if (call.function == "echo") {
+    if (!json.is_string() || !json.get_ref<const std::string&>().starts_with('n')) return damaged();
+    call.mine = json.get<std::string>() == fmt::format("n{:x}", call.token);
+  } else if (call.function == "chain" && json.is_number_unsigned()) {
+    call.position = json.get<std::uint64_t>();
+  } else if (call.function == "chain") {
+    const auto number = [&](const char* key) {
+      return json.is_object() && json.contains(key) && json[key].is_number_unsigned()
+                 ? json[key].get<std::uint64_t>()
+                 : 0;
+    };
+    call.position = number("n");
+    call.link = number("h");
+    if (call.position == 0) return damaged();
+    call.mine = number("t") == call.token;
+  }
+}
+
+void Recorder::sample(Duration at) {
+  const host::PoolInfo info = world_.info();
+  const core::Stats& stats = info.stats;
+  Sample sample{.at = at,
+                .ready = stats.ready,
+                .up = stats.workers.ready + stats.workers.busy,
+                .starting = stats.workers.starting,
+                .suspect = stats.workers.suspect,
+                .draining = stats.workers.draining,
+                .queue = stats.queue_depth,
+                .accepted = stats.accepted,
+                .in_flight = stats.in_flight,
+                .restarts = stats.restarts,
+                .sessions = stats.sessions.active,
+                .opened = stats.sessions.opened,
+                .lost = stats.sessions.lost,
+                .quarantined = stats.quarantined};
+  for (const std::uint64_t n : stats.outcomes) sample.outcomes += n;
+  history_.samples.push_back(sample);
+  workers_ = world_.workers();
+  std::map<std::uint32_t, std::string> seen;
+  const auto note = [&](WorkerRef worker, std::int64_t pid, std::string what) {
+    history_.workers.push_back({at, worker, pid, std::move(what)});
+  };
+  for (const host::WorkerInfo& worker : workers_) {
+    if (worker.state == core::WorkerState::kDead || !worker.worker) continue;
+    const WorkerRef ref{worker.worker.slot, worker.worker.generation};
+    std::string state(core::to_string(worker.state));
+    if (state == "busy") state = "ready";
+    const auto known = known_.find(ref.generation);
+    if (known == known_.end()) note(ref, worker.pid, "seen");
+    if (known == known_.end() ? state != "starting" : known->second != state) {
+      note(ref, worker.pid, state);
+    }
+    refs_[ref.generation] = ref;
+    seen[ref.generation] = std::move(state);
+  }
+  for (const auto& [generation, state] : known_) {
+    if (!seen.contains(generation)) note(refs_[generation], 0, "gone");
+  }
+  known_ = std::move(seen);
+}
+
+void Recorder::final_counts() {
+  const core::Stats stats = world_.info().stats;
+  history_.facts.accepted = stats.accepted;
+  for (int i = 0; i < kOutcomeKinds; ++i) {
+    if (stats.outcomes[i] == 0) continue;
+    history_.facts.outcomes[std::string(to_string(static_cast<OutcomeKind>(i)))] =
+        stats.outcomes[i];
+  }
+}
+
+std::pair<std::uint64_t, std::uint64_t> Recorder::ended_since(Duration since) const {
+  std::uint64_t ended = 0, ok = 0;
+  for (auto it = ended_.rbegin(); it != ended_.rend() && it->first >= since; ++it) {
+    ++ended;
+    ok += it->second;
+  }
+  return {ended, ok};
+}
+
+std::string Recorder::session_at(WorkerId worker) const {
+  for (const auto& [session, home] : homes_) {
+    if (home.worker == worker) return session;
+  }
+  return "";
+}
+
+std::optional<WorkerId> Recorder::busiest_home() const {
+  const auto most = std::ranges::max_element(
+      homes_, {}, [](const auto& entry) { return entry.second.replies; });
+  return most == homes_.end() ? std::nullopt : std::optional(most->second.worker);
+}
+
+Progress Recorder::progress() const {
+  return {.phase = {}, .sent = history_.calls.size(), .ok = ok_, .failed = failed_, .last = {}};
+}
+
+}  // namespace keelback::chaos

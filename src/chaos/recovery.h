@@ -1,0 +1,62 @@
+// How deep the pool fell, how much was lost, and when each rung of the ladder back was reached. The
+// series are by planned send time: a call that was never sent counts against the pool as much as
+// one that failed.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "chaos/checkers.h"
+#include "chaos/losses.h"
+
+namespace keelback::chaos {
+
+struct Bin {
+  Duration at{0};
+  std::uint32_t offered = 0, good = 0, explained = 0, unexplained = 0;
+  Duration p99{0};
+  std::uint32_t control_offered = 0, control_good = 0;
+};
+struct Series {
+  Duration width{0};
+  std::vector<Bin> bins;
+};
+Series make_series(const CheckInput& input, const Losses& losses);
+
+struct PhaseStats {
+  std::uint64_t offered = 0, ok = 0, unsent = 0;
+  Duration p50{0}, p99{0}, p999{0};  // of the finished ones, from their planned times
+  std::map<std::string, std::uint64_t> outcomes;
+  double success() const {
+    return offered == 0 ? 0 : static_cast<double>(ok) / static_cast<double>(offered);
+  }
+};
+PhaseStats phase_stats(const History& history, Duration from, Duration to);
+
+// From the bite (capacity, service and drained of a fault that lasts: from its undo); nullopt: not
+// reached; a rung that does not apply to the class is absent.
+struct Ladder {
+  std::string fault;
+  std::uint32_t round = 0;
+  std::vector<std::pair<std::string, std::optional<Duration>>> rungs;
+};
+std::vector<Ladder> make_ladders(const CheckInput& input, const Series& series,
+                                 const PhaseStats& baseline);
+
+// The first time from `from` on at which the service is at the baseline and stays for `hold`.
+std::optional<Duration> service_back(const CheckInput& input, const PhaseStats& baseline,
+                                     Duration from);
+
+struct Shape {
+  double depth = 0;        // 1 - the worst five bins in a row over the baseline's share
+  double area_during = 0;  // outage-seconds lost before the recovery phase
+  double area_after = 0;   // … and after it had begun
+};
+Shape make_shape(const CheckInput& input, const Series& series, const PhaseStats& baseline);
+
+// p99 at which the service counts as back.
+Duration latency_bound(const Scenario& scenario, const PhaseStats& baseline);
+
+}  // namespace keelback::chaos

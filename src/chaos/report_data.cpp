@@ -1,0 +1,289 @@
+// report.json, junit.xml, summary.md and the lines for a terminal.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/settings_text.h"
+#include "chaos/json.h"
+#include "chaos/report.h"
+#include "report/page.h"
+
+namespace keelback::chaos {
+namespace {
+
+constexpr std::size_t kUnexplainedMax = 50;  // listed in full
+
+Json phase_json(const PhaseStats& stats) {
+  Json outcomes = Json::object();
+  for (const auto& [name, n] : stats.outcomes) outcomes[name] = n;
+  return {{"offered", stats.offered},
+          {"ok", stats.ok},
+          {"success", stats.success()},
+          {"unsent", stats.unsent},
+          {"p50_ms", milliseconds(stats.p50)},
+          {"p99_ms", milliseconds(stats.p99)},
+          {"p999_ms", milliseconds(stats.p999)},
+          {"outcomes", outcomes}};
+}
+
+Json faults_json(const RunResult& result) {
+  Json out = Json::array();
+  for (std::size_t i = 0; i < result.history.faults.size(); ++i) {
+    const FaultEvent& fault = result.history.faults[i];
+    Json ladder = Json::object();
+    for (const auto& [rung, at] : result.judgement.ladders[i].rungs) {
+      ladder[rung + "_ms"] = at ? Json(milliseconds(*at)) : Json(nullptr);
+    }
+    Json targets = Json::array();
+    for (const WorkerRef& worker : fault.targets) {
+      targets.push_back(fmt::format("{}.{}", worker.slot, worker.generation));
+    }
+    const auto account = result.judgement.losses.by_fault.find(fault.id);
+    const bool known = account != result.judgement.losses.by_fault.end();
+    out.push_back({{"id", fault.id},
+                   {"class", fault.fault_class},
+                   {"round", fault.round},
+                   {"target", targets},
+                   {"fired_ms", milliseconds(fault.fired)},
+                   {"bit", fault.bit},
+                   {"proof", fault.proof},
+                   {"placebo", fault.placebo},
+                   {"undone", fault.undone},
+                   {"ladder", ladder},
+                   {"losses", known ? account->second.observed : 0},
+                   {"losses_bound", known ? account->second.bound : 0}});
+  }
+  return out;
+}
+
+Json invariants_json(const Judgement& judgement) {
+  Json out = Json::array();
+  for (const CheckResult& result : judgement.invariants) {
+    Json each = {{"id", result.id},
+                 {"status", to_string(result.status)},
+                 {"looked_at", result.looked_at}};
+    if (result.status != Status::kHolds) each["witness"] = result.witness;
+    if (result.broken > 0) each["broken"] = result.broken;
+    out.push_back(std::move(each));
+  }
+  return out;
+}
+
+Json losses_json(const RunResult& result) {
+  Json out = Json::array();
+  for (const Loss& loss : result.judgement.losses.all) {
+    if (loss.how != Explanation::kUnexplained || out.size() >= kUnexplainedMax) continue;
+    const CallEvent& call = result.history.calls.at(loss.call);
+    out.push_back({{"at_ms", milliseconds(call.planned)},
+                   {"call", describe(call)},
+                   {"message", call.message}});
+  }
+  return out;
+}
+
+std::string ladder_text(const Ladder& ladder) {
+  std::string out;
+  for (const auto& [rung, at] : ladder.rungs) {
+    out += fmt::format("{}{} {}", out.empty() ? "" : ", ", rung,
+                       at ? fmt::format("{:.1f} ms", milliseconds(*at)) : "never");
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string repro(const RunResult& result) {
+  const Plan& plan = result.plan;
+  const std::string scenario =
+      result.scenario.source == "library" || result.scenario.source == "plan.json"
+          ? plan.name
+          : result.scenario.source;
+  return fmt::format("keelback chaos run {}{} --backend {} --level {} --seed {}", scenario,
+                     plan.app.empty() ? "" : " --app " + plan.app, setting_name(plan.backend),
+                     to_string(plan.level), plan.seed);
+}
+
+std::string report_json(const RunResult& result) {
+  const Judgement& judgement = result.judgement;
+  Json reasons = Json::array();
+  for (const Reason& reason : judgement.reasons) {
+    reasons.push_back({{"verdict", to_string(reason.verdict)}, {"text", reason.text}});
+  }
+  Json untested = Json::array();
+  for (const NotTested& each : judgement.not_tested) {
+    untested.push_back({{"what", each.what}, {"why", each.why}});
+  }
+  Json residue = Json::array();
+  for (const FaultEvent& fault : result.history.faults) {
+    const FaultClass* kind = find_fault_class(fault.fault_class);
+    if (kind != nullptr && kind->lasts && fault.bit && !fault.undone) residue.push_back(fault.id);
+  }
+  const Json json = {
+      {"schema", 1},
+      {"verdict", to_string(judgement.verdict)},
+      {"why", judgement.why},
+      {"exit", exit_code(judgement.verdict)},
+      {"reasons", reasons},
+      {"advice", judgement.advice},
+      {"seed", result.plan.seed},
+      {"scenario", result.plan.name},
+      {"backend", setting_name(result.plan.backend)},
+      {"level", to_string(result.plan.level)},
+      {"app", result.plan.app},
+      {"plan_hash", fmt::format("{:016x}", hash(result.plan))},
+      {"trace_hash", fmt::format("{:016x}", result.history.facts.trace_hash)},
+      {"phases",
+       {{"baseline", phase_json(judgement.baseline)},
+        {"during", phase_json(judgement.during)},
+        {"after", phase_json(judgement.after)}}},
+      {"service_back_ms",
+       judgement.service ? Json(milliseconds(*judgement.service)) : Json(nullptr)},
+      {"latch", to_string(judgement.latch)},
+      {"depth", judgement.shape.depth},
+      {"outage_seconds",
+       {{"during", judgement.shape.area_during}, {"after", judgement.shape.area_after}}},
+      {"verification", {{"ok", judgement.verified}, {"offered", judgement.verify_offered}}},
+      {"faults", faults_json(result)},
+      {"invariants", invariants_json(judgement)},
+      {"explained",
+       {{"primary", judgement.losses.primary}, {"secondary", judgement.losses.secondary}}},
+      {"unexplained", judgement.losses.unexplained},
+      {"unexplained_calls", losses_json(result)},
+      {"app_functions",
+       {{"called", result.history.facts.app_functions},
+        {"not_called", result.history.facts.app_not_called}}},
+      {"residue", residue},
+      {"not_tested", untested},
+      {"repro", repro(result)}};
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string report_junit(const RunResult& result) {
+  using report::escape;
+  const Judgement& judgement = result.judgement;
+  std::string cases;
+  std::size_t failures = 0, skipped = 0;
+  const auto add = [&](std::string_view name, std::string_view failure, std::string_view skip) {
+    cases += fmt::format("  <testcase classname=\"chaos.{}\" name=\"{}\"", escape(result.plan.name),
+                         escape(name));
+    if (!failure.empty()) {
+      ++failures;
+      cases += fmt::format("><failure message=\"{}\"/></testcase>\n", escape(failure));
+    } else if (!skip.empty()) {
+      ++skipped;
+      cases += fmt::format("><skipped message=\"{}\"/></testcase>\n", escape(skip));
+    } else {
+      cases += "/>\n";
+    }
+  };
+  add("verdict",
+      judgement.verdict == Verdict::kPass || judgement.verdict == Verdict::kSkipped
+          ? ""
+          : fmt::format("{}: {}", to_string(judgement.verdict), judgement.why),
+      judgement.verdict == Verdict::kSkipped ? judgement.why : "");
+  for (const FaultEvent& fault : result.history.faults) {
+    add(fmt::format("bite of {} #{}", fault.id, fault.round + 1),
+        fault.bit ? "" : "it did not bite: " + fault.proof, "");
+  }
+  for (const CheckResult& check : judgement.invariants) {
+    const bool failed = check.status == Status::kBroken || check.status == Status::kUnknown;
+    add(check.id, failed ? check.witness : "",
+        check.status == Status::kVacuous ? check.witness + " " : "");
+  }
+  std::string properties;
+  for (const Ladder& ladder : judgement.ladders) {
+    for (const auto& [rung, at] : ladder.rungs) {
+      if (!at) continue;
+      properties += fmt::format("  <property name=\"{}.{}.{}_ms\" value=\"{:.3f}\"/>\n",
+                                escape(ladder.fault), ladder.round, rung, milliseconds(*at));
+    }
+  }
+  const std::size_t tests = 1 + result.history.faults.size() + judgement.invariants.size();
+  return fmt::format(
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"chaos {} {} seed {}\" "
+      "tests=\"{}\" failures=\"{}\" skipped=\"{}\">\n <properties>\n{} </properties>\n{}"
+      "</testsuite>\n",
+      escape(result.plan.name), setting_name(result.plan.backend), result.plan.seed, tests,
+      failures, skipped, properties, cases);
+}
+
+std::string report_markdown(const RunResult& result) {
+  const Judgement& judgement = result.judgement;
+  std::string out = fmt::format("### chaos {}: {}\n\n{}\n\n", result.plan.name,
+                                to_string(judgement.verdict), judgement.why);
+  out += "| phase | offered | ok | p50 | p99 |\n|---|---|---|---|---|\n";
+  const std::pair<const char*, const PhaseStats*> phases[] = {
+      {"baseline", &judgement.baseline}, {"during", &judgement.during}, {"after", &judgement.after}};
+  for (const auto& [name, stats] : phases) {
+    out += fmt::format("| {} | {} | {:.1f} % | {:.1f} ms | {:.1f} ms |\n", name, stats->offered,
+                       100 * stats->success(), milliseconds(stats->p50), milliseconds(stats->p99));
+  }
+  out += "\n| fault | bit | proof | ladder |\n|---|---|---|---|\n";
+  for (std::size_t i = 0; i < result.history.faults.size(); ++i) {
+    const FaultEvent& fault = result.history.faults[i];
+    out += fmt::format("| {} {} | {} | {} | {} |\n", fault.id, fault.fault_class,
+                       fault.bit ? "yes" : "**no**", fault.proof,
+                       ladder_text(judgement.ladders[i]));
+  }
+  out += fmt::format("\nLost and explained: {}; unexplained: **{}**.\n\n`{}`\n",
+                     judgement.losses.primary + judgement.losses.secondary,
+                     judgement.losses.unexplained, repro(result));
+  return out;
+}
+
+std::string report_text(const RunResult& result) {
+  const Judgement& judgement = result.judgement;
+  std::string out = fmt::format("{}  {} on {}, level {}, seed {}\n  {}\n",
+                                to_string(judgement.verdict), result.plan.name,
+                                setting_name(result.plan.backend), to_string(result.plan.level),
+                                result.plan.seed, judgement.why);
+  for (std::size_t i = 1; i < std::min<std::size_t>(judgement.reasons.size(), 6); ++i) {
+    out += fmt::format("  also {}: {}\n", to_string(judgement.reasons[i].verdict),
+                       judgement.reasons[i].text);
+  }
+  for (const std::string& advice : judgement.advice) out += "  → " + advice + "\n";
+  const auto phase = [&](const char* name, const PhaseStats& stats) {
+    out += fmt::format("  {:<9} {:>6} calls  {:>5.1f} % ok  p50 {:.1f} ms  p99 {:.1f} ms\n", name,
+                       stats.offered, 100 * stats.success(), milliseconds(stats.p50),
+                       milliseconds(stats.p99));
+  };
+  phase("baseline", judgement.baseline);
+  phase("during", judgement.during);
+  phase("after", judgement.after);
+  for (std::size_t i = 0; i < result.history.faults.size(); ++i) {
+    const FaultEvent& fault = result.history.faults[i];
+    out += fmt::format("  {} {}: {} ({})\n", fault.id, fault.fault_class,
+                       fault.bit ? "bit" : "DID NOT BITE", fault.proof);
+    const std::string ladder = ladder_text(judgement.ladders[i]);
+    if (!ladder.empty()) out += "    " + ladder + "\n";
+  }
+  out += fmt::format("  lost: {} explained, {} for want of capacity, unexplained: {};  "
+                     "verification {}/{}\n",
+                     judgement.losses.primary, judgement.losses.secondary,
+                     judgement.losses.unexplained, judgement.verified, judgement.verify_offered);
+  std::string holds, others;
+  for (const CheckResult& check : judgement.invariants) {
+    if (check.status == Status::kHolds) {
+      holds += " " + check.id;
+    } else {
+      others += fmt::format(" {} {}", check.id, to_string(check.status));
+    }
+  }
+  out += fmt::format("  holds:{}{}{}\n  {}\n", holds, others.empty() ? "" : "; ", others,
+                     repro(result));
+  return out;
+}
+
+std::expected<void, std::string> write_report(const std::string& directory,
+                                              const RunResult& result) {
+  const std::pair<const char*, std::string> files[] = {
+      {"events.jsonl", to_jsonl(result.history)}, {"report.json", report_json(result)},
+      {"junit.xml", report_junit(result)},        {"summary.md", report_markdown(result)},
+      {"report.html", report_html(result)}};
+  for (const auto& [name, text] : files) {
+    if (auto written = write_file(directory + "/" + name, text); !written) return written;
+  }
+  return {};
+}
+
+}  // namespace keelback::chaos

@@ -1,0 +1,188 @@
+// The simulator as an engine: the production core on virtual time, single-threaded; the worker
+// ledger is read off the messages that model workers send.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/settings_text.h"
+#include "chaos/world.h"
+#include "sim/simulation.h"
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+
+class SimWorld final : public World {
+ public:
+  explicit SimWorld(const WorldOptions& options) : sim_(simulation(options)) {
+    sim_.observe([this](Time, const core::Event& event) { hear(event); },
+                 [this](Time, const core::Action& action) { note(action); });
+  }
+
+  Duration now() override { return sim_.now().time_since_epoch(); }
+  void wait_until(Duration when, bool or_ended) override {
+    if (or_ended) {
+      sim_.run_while_not([this] { return !ended_.empty(); }, Time{when});
+    } else {
+      sim_.run_until(Time{when});
+    }
+  }
+  std::uint64_t submit(Call call, std::uint64_t index) override {
+    return sim_
+        .submit(std::move(call),
+                [this, index](Outcome&& outcome) {
+                  ended_.push_back({index, now(), std::move(outcome)});
+                })
+        .value;
+  }
+  bool cancel(std::uint64_t call) override { return sim_.cancel(CallId{call}); }
+  std::vector<Ended> take_ended() override { return std::exchange(ended_, {}); }
+
+  host::PoolInfo info() override {
+    host::PoolInfo info;
+    info.stats = sim_.stats();
+    info.start.mode = "sim";
+    info.start.state = "up";
+    return info;
+  }
+  std::vector<host::WorkerInfo> workers() override {
+    std::vector<host::WorkerInfo> out;
+    for (core::WorkerView& view : sim_.pool().workers(sim_.now())) {
+      host::WorkerInfo info;
+      static_cast<core::WorkerView&>(info) = std::move(view);
+      out.push_back(std::move(info));
+    }
+    return out;
+  }
+  std::string hello() override {
+    return sim_.application_known() ? sim_.application().hello_json() : "";
+  }
+  bool recycle(std::uint32_t slot) override { return sim_.recycle(slot); }
+  void reload() override {
+    sim_.reload([](const std::string&) {});
+  }
+  void configure(const Settings& settings) override { sim_.configure(settings); }
+  bool shut_down(Duration limit) override {
+    bool drained = false;
+    sim_.drain(limit, [&drained] { drained = true; });
+    return sim_.run_while_not([&drained] { return drained; }, sim_.now() + limit + 1min);
+  }
+
+  Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
+    if (signal != 9) return std::unexpected("the simulator knows no signal but SIGKILL");
+    if (!lives(worker)) return std::unexpected("the worker is gone");
+    sim_.kill(worker.worker.slot);
+    return fmt::format("model worker {}.{} was killed", worker.worker.slot,
+                       worker.worker.generation);
+  }
+  Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {
+    if (!lives(worker)) return std::unexpected("the worker is gone");
+    sim_.freeze(worker.worker.slot, at_most);
+    return fmt::format("model worker {}.{} is frozen", worker.worker.slot,
+                       worker.worker.generation);
+  }
+  Evidence resume(const host::WorkerInfo&) override { return "the model resumes by itself"; }
+  Evidence signal_zygote(int) override { return no_processes(); }
+  Evidence stop_zygote(Duration) override { return no_processes(); }
+  Evidence resume_zygote() override { return no_processes(); }
+  Evidence limit(const host::WorkerInfo&, const std::string&, std::uint64_t) override {
+    return no_processes();
+  }
+  Evidence unlimit(const host::WorkerInfo&, const std::string&) override { return no_processes(); }
+
+  Evidence order_starts(const std::vector<StartOrder>& orders) override {
+    sim_.model().start_failure = 0;
+    sim_.model().start = usual_start_;
+    orders_ = orders;
+    for (const StartOrder& order : orders) {
+      if (order.words == "fail") {
+        sim_.model().start_failure = 1;
+      } else if (order.words.starts_with("sleep ")) {
+        const auto ms = parse_count(order.words.substr(6)).value_or(0);
+        sim_.model().start.low += std::chrono::milliseconds(ms);
+        sim_.model().start.high += std::chrono::milliseconds(ms);
+      } else {
+        return std::unexpected("the simulator cannot: " + order.words);
+      }
+    }
+    return "the model's starts have changed";
+  }
+  std::uint64_t obeyed(const std::string& fault) override { return obeyed_[fault]; }
+
+  std::vector<EffectEvent> effects() override { return effects_; }
+  bool effects_known() const override { return true; }
+  bool links_known() const override { return false; }
+  Census census(std::string when) override { return {.when = std::move(when)}; }
+  std::uint64_t trace_hash() const override { return sim_.trace_hash(); }
+  std::string function_of(const std::string& word) const override {
+    return word == "chain" ? "counter" : word == "echo-malformed" ? "echo" : word;
+  }
+
+ private:
+  static sim::Simulation::Options simulation(const WorldOptions& options) {
+    sim::Simulation::Options made;
+    made.settings = options.settings;
+    made.seed = options.seed;
+    return made;
+  }
+  static Evidence no_processes() { return std::unexpected("the simulator has no processes"); }
+
+  bool lives(const host::WorkerInfo& worker) {
+    return std::ranges::any_of(workers(), [&](const host::WorkerInfo& each) {
+      return each.worker == worker.worker && each.state != core::WorkerState::kDead;
+    });
+  }
+
+  void note(const core::Action& action) {
+    if (const auto* dispatch = std::get_if<core::Dispatch>(&action)) {
+      dispatched_[dispatch->call.value] = *dispatch;
+    }
+    if (std::get_if<core::StartWorker>(&action) != nullptr) {
+      for (const StartOrder& order : orders_) ++obeyed_[order.fault];
+    }
+  }
+  void hear(const core::Event& event) {
+    if (const auto* reply = std::get_if<core::WorkerReplied>(&event)) {
+      const bool ran = reply->kind == core::ReplyKind::kOk ||
+                       reply->kind == core::ReplyKind::kError ||
+                       reply->kind == core::ReplyKind::kCancelled;
+      if (ran) effect(reply->call, reply->worker);
+    }
+    if (const auto* exit = std::get_if<core::WorkerExited>(&event)) {
+      // The mark names the last call that started; its reply may have been noted already.
+      if (exit->started && !noted_.contains({exit->started.value, exit->worker.generation})) {
+        effect(exit->started, exit->worker);
+      }
+    }
+  }
+  void effect(CallId call, WorkerId worker) {
+    if (!noted_.insert({{call.value, worker.generation}, true}).second) return;
+    EffectEvent made{.call = call.value, .worker = {worker.slot, worker.generation}};
+    const auto found = dispatched_.find(call.value);
+    if (found != dispatched_.end() && found->second.session) {
+      made.session = found->second.session->id;
+      made.birth = found->second.session->birth;
+      made.epoch = found->second.session->epoch;
+    }
+    effects_.push_back(std::move(made));
+  }
+
+  sim::Simulation sim_;
+  sim::Spread usual_start_ = sim_.model().start;
+  std::vector<Ended> ended_;
+  std::vector<StartOrder> orders_;
+  std::map<std::string, std::uint64_t> obeyed_;
+  std::map<std::uint64_t, core::Dispatch> dispatched_;
+  std::map<std::pair<std::uint64_t, std::uint32_t>, bool> noted_;
+  std::vector<EffectEvent> effects_;
+};
+
+}  // namespace
+
+std::unique_ptr<World> make_sim_world(const WorldOptions& options) {
+  return std::make_unique<SimWorld>(options);
+}
+
+}  // namespace keelback::chaos

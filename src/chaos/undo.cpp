@@ -1,0 +1,135 @@
+#include "chaos/undo.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "os/process.h"
+
+namespace keelback::chaos {
+namespace {
+
+constexpr std::size_t kPathMax = 900;
+
+std::string read_all(const std::string& path) {
+  std::string text;
+  std::FILE* file = std::fopen(path.c_str(), "re");
+  if (file == nullptr) return text;
+  char buffer[4096];
+  std::size_t got = 0;
+  while ((got = std::fread(buffer, 1, sizeof(buffer), file)) > 0) text.append(buffer, got);
+  std::fclose(file);
+  return text;
+}
+
+}  // namespace
+
+std::string to_line(const Undo& undo) {
+  char buffer[256];
+  const auto id = static_cast<unsigned long long>(undo.id);
+  const auto lease = static_cast<unsigned long long>(undo.lease_ms);
+  const auto start = static_cast<unsigned long long>(undo.start_time);
+  switch (undo.kind) {
+    case Undo::Kind::kContinue:
+      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu cont %d %llu", id, lease, undo.pid,
+                    start);
+      return buffer;
+    case Undo::Kind::kLimit:
+      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu limit %d %llu %d %llu %llu", id, lease,
+                    undo.pid, start, undo.resource, static_cast<unsigned long long>(undo.soft),
+                    static_cast<unsigned long long>(undo.hard));
+      return buffer;
+    case Undo::Kind::kUnlink:
+      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu unlink ", id, lease);
+      return buffer + undo.path;
+  }
+  return "";
+}
+
+std::optional<Undo> parse_undo(std::string_view text) {
+  const std::string line(text);
+  Undo undo;
+  unsigned long long id = 0, lease = 0, start = 0, soft = 0, hard = 0;
+  char kind[16] = {};
+  int used = 0;
+  if (std::sscanf(line.c_str(), "arm %llu %llu %15s %n", &id, &lease, kind, &used) != 3) {
+    return std::nullopt;
+  }
+  undo.id = id;
+  undo.lease_ms = lease;
+  const char* rest = line.c_str() + used;
+  if (std::strcmp(kind, "cont") == 0) {
+    if (std::sscanf(rest, "%d %llu", &undo.pid, &start) != 2) return std::nullopt;
+  } else if (std::strcmp(kind, "limit") == 0) {
+    undo.kind = Undo::Kind::kLimit;
+    if (std::sscanf(rest, "%d %llu %d %llu %llu", &undo.pid, &start, &undo.resource, &soft,
+                    &hard) != 5) {
+      return std::nullopt;
+    }
+  } else if (std::strcmp(kind, "unlink") == 0) {
+    undo.kind = Undo::Kind::kUnlink;
+    undo.path = rest;
+    if (undo.path.empty() || undo.path.size() > kPathMax) return std::nullopt;
+  } else {
+    return std::nullopt;
+  }
+  undo.start_time = start;
+  undo.soft = soft;
+  undo.hard = hard;
+  return undo;
+}
+
+Undone perform(const Undo& undo) {
+  if (undo.kind == Undo::Kind::kUnlink) {
+    if (::unlink(undo.path.c_str()) == 0) return {true, "removed " + undo.path};
+    return {errno == ENOENT, errno == ENOENT ? "it was gone" : std::strerror(errno)};
+  }
+  if (undo.pid <= 1) return {false, "that is no process of ours"};
+  const auto handle = os::Pidfd::open(undo.pid);
+  const auto stat = os::read_stat(undo.pid);
+  // The handle was opened first: if the start time fits now, it is a handle of that very process.
+  if (!handle || !stat || stat->start_time != undo.start_time) return {true, "the process is gone"};
+  if (undo.kind == Undo::Kind::kContinue) {
+    const auto sent = handle->send_signal(SIGCONT);
+    if (!sent && sent.error().value() != ESRCH) return {false, sent.error().message()};
+    return {true, "SIGCONT sent"};
+  }
+  const rlimit limit{.rlim_cur = undo.soft, .rlim_max = undo.hard};
+  if (::prlimit(undo.pid, static_cast<__rlimit_resource>(undo.resource), &limit, nullptr) == 0) {
+    return {true, "the old limit is back"};
+  }
+  return {errno == ESRCH, errno == ESRCH ? "the process is gone" : std::strerror(errno)};
+}
+
+std::string undo_journal(const std::string& path) {
+  const std::string text = read_all(path);
+  std::vector<Undo> open;
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, end - at);
+    at = end + 1;
+    unsigned long long done = 0;
+    if (const auto undo = parse_undo(line)) {
+      open.push_back(*undo);
+    } else if (std::sscanf(line.c_str(), "done %llu", &done) == 1) {
+      std::erase_if(open, [&](const Undo& each) { return each.id == done; });
+    }
+  }
+  std::string report;
+  bool all = true;
+  for (auto it = open.rbegin(); it != open.rend(); ++it) {
+    const Undone undone = perform(*it);
+    all = all && undone.ok;
+    report += (undone.ok ? "" : "failed: ") + undone.text + "\n";
+  }
+  if (all) ::unlink(path.c_str());
+  return report;
+}
+
+}  // namespace keelback::chaos

@@ -1,0 +1,93 @@
+// What a run happens to: a pool of one of the three backends, with what the conductor may do to it.
+// The conductor cannot tell them apart, except by asking what can be injected.
+//
+// Threads: all methods from the conductor's thread. Outcomes arrive through take_ended(), in the
+// order in which they came.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/settings.h"
+#include "chaos/history.h"
+#include "host/driver.h"
+
+namespace keelback::chaos {
+
+struct Ended {
+  std::uint64_t index = 0;  // as given to submit()
+  Duration at{0};
+  Outcome outcome;
+};
+
+// Orders to workers that start while they stand: the control file's lines.
+struct StartOrder {
+  std::string fault;  // its id: workers write it into the ledger when they obey
+  std::string words;  // "fail", "exit 1", "sleep 300", "hang", "script garbage_after=0"
+};
+
+class World {
+ public:
+  virtual ~World() = default;
+
+  virtual Duration now() = 0;  // from the start of the run
+  // Lets time pass until `when`, or until something has ended (then earlier, if `or_ended`).
+  virtual void wait_until(Duration when, bool or_ended) = 0;
+
+  virtual std::uint64_t submit(Call call, std::uint64_t index) = 0;  // the pool's call id
+  virtual bool cancel(std::uint64_t call) = 0;
+  virtual std::vector<Ended> take_ended() = 0;
+
+  virtual host::PoolInfo info() = 0;
+  virtual std::vector<host::WorkerInfo> workers() = 0;
+  virtual std::string hello() = 0;  // the application's HELLO object; empty: not yet
+  virtual bool recycle(std::uint32_t slot) = 0;
+  virtual void reload() = 0;
+  virtual void configure(const Settings& settings) = 0;
+  // Drains and takes the pool down; false: it did not end within `limit`.
+  virtual bool shut_down(Duration limit) = 0;
+
+  // ---- injecting; each returns the raw evidence or why there is none
+  using Evidence = std::expected<std::string, std::string>;
+  // A signal to a worker. `stop`: undo is SIGCONT.
+  virtual Evidence send_signal(const host::WorkerInfo& worker, int signal) = 0;
+  virtual Evidence stop(const host::WorkerInfo& worker, Duration at_most) = 0;
+  virtual Evidence resume(const host::WorkerInfo& worker) = 0;
+  virtual Evidence signal_zygote(int signal) = 0;
+  virtual Evidence stop_zygote(Duration at_most) = 0;
+  virtual Evidence resume_zygote() = 0;
+  // Soft limit of a living worker: "as" bytes above what it has, "nofile" descriptors above.
+  virtual Evidence limit(const host::WorkerInfo& worker, const std::string& what,
+                         std::uint64_t room) = 0;
+  virtual Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) = 0;
+  // What starting workers are told from now on; all orders in force, none: all is well.
+  virtual Evidence order_starts(const std::vector<StartOrder>& orders) = 0;
+  // How often workers wrote that they obeyed the fault's order.
+  virtual std::uint64_t obeyed(const std::string& fault) = 0;
+
+  // ---- the ledgers
+  virtual std::vector<EffectEvent> effects() = 0;  // all that were written, at the end
+  virtual bool effects_known() const = 0;
+  virtual bool links_known() const = 0;
+  virtual Census census(std::string when) = 0;
+  virtual std::uint64_t trace_hash() const { return 0; }
+  // The function that offers a word of the laboratory.
+  virtual std::string function_of(const std::string& word) const = 0;
+};
+
+struct WorldOptions {
+  Settings settings;  // pool.backend chooses
+  std::string app;
+  std::string directory;  // the run's own, for the ledger and the control file
+  std::uint64_t seed = 1;
+};
+[[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_world(
+    const WorldOptions& options);
+std::unique_ptr<World> make_sim_world(const WorldOptions& options);
+[[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_real_world(
+    const WorldOptions& options);
+
+}  // namespace keelback::chaos
