@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "chaos/catalogue.h"
 #include "chaos/history.h"
 #include "chaos/plan.h"
 #include "chaos/scenario.h"
@@ -55,6 +56,14 @@ CheckResult check_poison(const CheckInput& input);         // I17
 CheckResult check_telemetry(const CheckInput& input);      // I19
 CheckResult check_shutdown(const CheckInput& input);       // I20
 CheckResult check_typed(const CheckInput& input);          // I23
+CheckResult check_isolation(const CheckInput& input);      // I27
+CheckResult check_stopping(const CheckInput& input);       // I28
+CheckResult check_growth(const CheckInput& input);         // I29
+CheckResult check_start(const CheckInput& input);          // I30
+
+// Of the application, in its author's words; and what of it this run says nothing about.
+std::vector<std::string> application_advice(const CheckInput& input);
+std::vector<NotTested> application_not_tested(const CheckInput& input);
 
 // Counts cases while a checker looks at them, and keeps the first that is broken.
 class Tally {

@@ -181,7 +181,9 @@ CheckResult check(std::string_view id, const CheckInput& input) {
       {"I8", check_cross_talk},    {"I9", check_corruption}, {"I10", check_orphans},
       {"I11", check_residue},      {"I12", check_capacity},  {"I14", check_bounds},
       {"I15", check_restarts},     {"I16", check_control},   {"I17", check_poison},
-      {"I19", check_telemetry},    {"I20", check_shutdown},  {"I23", check_typed}};
+      {"I19", check_telemetry},    {"I20", check_shutdown},  {"I23", check_typed},
+      {"I27", check_isolation},    {"I28", check_stopping},  {"I29", check_growth},
+      {"I30", check_start}};
   const auto found = all.find(id);
   if (found != all.end()) return found->second(input);
   Tally tally(id);

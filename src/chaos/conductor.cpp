@@ -38,6 +38,7 @@ class Conductor {
   History run() {
     History& history = recorder_.history();
     history.facts.backend = std::string(setting_name(plan_.backend));
+    history.calls = options_.before;
     if (!start()) return finish();
     origin_ = world_.now();
     recorder_.begin(origin_);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "chaos/history.h"
 #include "chaos/plan.h"
@@ -22,6 +23,7 @@ struct Progress {
 struct ConductOptions {
   std::function<void(const Progress&)> on_progress;  // a few times a second; may be empty
   const std::atomic<bool>* interrupted = nullptr;    // set: stop, undo, end as ABORTED
+  std::vector<CallEvent> before;  // made of the pool before the run: origin "trial"
 };
 
 // Blocks until the run is over and the pool is down. The world is used up.

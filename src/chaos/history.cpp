@@ -18,8 +18,12 @@ KEELBACK_JSON(FaultEvent, id, round, fault_class, fired, targets, pids, placebo,
               undone, undo)
 KEELBACK_JSON(Census, when, known, descriptors, threads, processes, files)
 KEELBACK_JSON(Note, at, text)
+KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session, idempotent, tried,
+              usual, isolation, isolation_witness, stops, stops_witness, source_witness,
+              growth_calls, bytes_per_call, descriptors_per_call, threads_per_call)
 KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
-              shut_down, accepted, outcomes, app_functions, app_not_called, generator, trace_hash)
+              shut_down, accepted, outcomes, import_s, start_mode, start_reason, generator,
+              trace_hash)
 
 namespace {
 
@@ -46,6 +50,7 @@ void read_line(History& history, const Json& json) {
   if (type == "worker") history.workers.push_back(json.get<WorkerEvent>());
   if (type == "fault") history.faults.push_back(json.get<FaultEvent>());
   if (type == "census") history.census.push_back(json.get<Census>());
+  if (type == "function") history.functions.push_back(json.get<AppFunction>());
   if (type == "note") history.notes.push_back(json.get<Note>());
 }
 
@@ -62,6 +67,7 @@ std::string to_jsonl(const History& history) {
   write_all(out, "census", history.census);
   write_all(out, "fault", history.faults);
   write_all(out, "worker", history.workers);
+  write_all(out, "function", history.functions);
   write_all(out, "note", history.notes);
   write_all(out, "sample", history.samples);
   write_all(out, "effect", history.effects);

@@ -21,7 +21,8 @@ namespace keelback::chaos {
 // The client ledger: one record a call.
 struct CallEvent {
   std::uint64_t index = 0;
-  std::string origin;  // "load", "probe", "verify", or the id of the fault that it belongs to
+  std::string
+      origin;  // "trial", "load", "probe", "verify", or the id of the fault that it belongs to
   std::string function;
   std::string session;
   std::uint64_t token = 0;
@@ -108,6 +109,27 @@ struct Note {
   std::string text;
 };
 
+// What was learnt of one of the application's functions before the run; see application.h.
+struct AppFunction {
+  std::string name;
+  std::string payload;      // the arguments that it was called with, JSON
+  bool called = false;      // in the load
+  std::string why_not;      // … or why not
+  bool stateless = false;   // it answers without a session
+  bool in_session = false;  // it answers in one
+  bool idempotent = false;
+  std::uint64_t tried = 0;
+  Duration usual{0};      // median of its ok answers
+  std::string isolation;  // "holds", "shared", "outlives", or why that is not known
+  std::string isolation_witness;
+  std::string stops;  // at its deadline: "stops", "killed", or why that is not known
+  std::string stops_witness;
+  std::string source_witness;      // "app.py:12: except:", where it swallows everything
+  std::uint64_t growth_calls = 0;  // so many calls were measured; 0: none
+  double bytes_per_call = 0;       // its worker's private memory
+  double descriptors_per_call = 0, threads_per_call = 0;
+};
+
 // Facts about the run that judging needs.
 struct RunFacts {
   std::string backend;
@@ -119,8 +141,9 @@ struct RunFacts {
   bool shut_down = false;
   std::uint64_t accepted = 0;  // the pool's last word, when all was quiet
   std::map<std::string, std::uint64_t> outcomes;
-  std::vector<std::string> app_functions;   // of the application, called in the load
-  std::vector<std::string> app_not_called;  // … that need arguments we cannot invent
+  double import_s = 0;           // what the application's import took, once
+  std::string start_mode;        // "zygote", "exec", "fake", "sim"
+  std::string start_reason;      // of a fall-back to exec: names the module
   std::string generator;         // why the load generator must not be trusted; empty: it may
   std::uint64_t trace_hash = 0;  // of the simulator
 };
@@ -133,6 +156,7 @@ struct History {
   std::vector<WorkerEvent> workers;
   std::vector<FaultEvent> faults;
   std::vector<Census> census;
+  std::vector<AppFunction> functions;  // of the application
   std::vector<Note> notes;
 
   const Census* census_of(std::string_view when) const;

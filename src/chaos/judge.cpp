@@ -35,7 +35,10 @@ class Judge {
     out_.after = phase_stats(history, phases.recovery, phases.end);
     out_.shape = make_shape(input_, out_.series, out_.baseline);
     out_.ladders = make_ladders(input_, out_.series, out_.baseline);
-    out_.not_tested = not_tested(input_.plan.backend);
+    out_.not_tested = application_not_tested(input_);
+    for (NotTested& each : not_tested(input_.plan.backend)) {
+      out_.not_tested.push_back(std::move(each));
+    }
     if (history.facts.stopped) say(Verdict::kAborted, history.facts.stop_reason);
     validity();
     residue();
@@ -111,7 +114,7 @@ class Judge {
       if (id == "I13" || id == "I22") continue;  // liveness() and unexplained() decide them
       CheckResult result = guarded(id);
       if (result.status == Status::kBroken) {
-        const Verdict verdict = id == "I12" ? Verdict::kLiveness
+        const Verdict verdict = id == "I12" || id == "I28" || id == "I30" ? Verdict::kLiveness
                                 : id == "I16" ? Verdict::kBudget
                                               : Verdict::kSafety;
         say(verdict, fmt::format("{} is broken: {}", id, result.witness));
@@ -278,6 +281,7 @@ class Judge {
     if (out_.baseline.offered > 0 && out_.baseline.success() < input_.scenario.baseline_ok) {
       out_.advice.push_back("The application fails without any fault: start with `keelback run`.");
     }
+    for (std::string& each : application_advice(input_)) out_.advice.push_back(std::move(each));
     std::ranges::sort(out_.advice);
     out_.advice.erase(std::unique(out_.advice.begin(), out_.advice.end()), out_.advice.end());
   }

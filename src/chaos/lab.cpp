@@ -6,8 +6,10 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "base/nearest.h"
+#include "chaos/application.h"
 #include "chaos/report.h"
 #include "chaos/world.h"
 
@@ -33,8 +35,8 @@ class Scratch {
     std::error_code error;
     if (mine_ && !path_.empty()) fs::remove_all(path_, error);
   }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+  Scratch(Scratch&& other) noexcept : path_(std::exchange(other.path_, {})), mine_(other.mine_) {}
+  Scratch& operator=(Scratch&&) = delete;
   const std::string& path() const { return path_; }
 
  private:
@@ -42,27 +44,62 @@ class Scratch {
   bool mine_;
 };
 
-std::expected<RunResult, std::string> play(Scenario scenario, Plan plan,
-                                           const RunRequest& request) {
-  const Scratch directory(request.out);
-  if (directory.path().empty()) return std::unexpected("no directory for the run could be made");
-  if (const auto kept = write_file(directory.path() + "/plan.json", to_json_text(plan)); !kept) {
-    return std::unexpected(kept.error());
+// A world with its directory, and what was learnt of the application in it before the run.
+struct Stage {
+  explicit Stage(const std::string& out) : directory(out) {}
+
+  Scratch directory;
+  std::unique_ptr<World> world;  // goes before the directory does
+  Census before;
+  Trial trial;
+};
+
+constexpr Duration kImportLimit = std::chrono::seconds(120);
+
+std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
+                                       const RunRequest& request) {
+  if (stage.directory.path().empty()) {
+    return std::unexpected("no directory for the run could be made");
   }
   WorldOptions options{.settings = scenario.settings,
-                       .app = plan.app,
-                       .directory = directory.path(),
-                       .seed = plan.seed};
-  options.settings.pool.backend = plan.backend;
-  RunResult result{.scenario = std::move(scenario), .plan = std::move(plan), .history = {},
-                   .judgement = {}};
-  {
-    auto world = make_world(options);
-    if (!world) return std::unexpected(world.error());
-    Census before = (*world)->census("before");
-    result.history = conduct(result.scenario, result.plan, **world, request.conduct);
-    result.history.census = {std::move(before), (*world)->census("after")};
+                       .app = request.app,
+                       .directory = stage.directory.path(),
+                       .seed = request.seed};
+  options.settings.pool.backend = request.backend;
+  auto world = make_world(options);
+  if (!world) return std::unexpected(world.error());
+  stage.world = std::move(*world);
+  stage.before = stage.world->census("before");
+  if (request.app.empty() || request.backend != Backend::kPython) return {};
+  const auto interrupted = [&] {
+    return request.conduct.interrupted != nullptr && *request.conduct.interrupted;
+  };
+  const std::uint32_t workers = scenario.settings.pool.workers;
+  if (!wait_until_whole(*stage.world, workers, kImportLimit, interrupted)) return {};
+  stage.trial =
+      try_functions(*stage.world, scenario,
+                    choose_functions(stage.world->hello(), scenario.load.calls), interrupted);
+  return {};
+}
+
+std::expected<RunResult, std::string> play(Stage stage, Scenario scenario, Plan plan,
+                                           const RunRequest& request) {
+  const std::string where = stage.directory.path();
+  if (const auto kept = write_file(where + "/plan.json", to_json_text(plan)); !kept) {
+    return std::unexpected(kept.error());
   }
+  RunResult result{
+      .scenario = std::move(scenario), .plan = std::move(plan), .history = {}, .judgement = {}};
+  ConductOptions conducting = request.conduct;
+  conducting.before = std::move(stage.trial.calls);
+  const host::StartPath start = stage.world->info().start;
+  result.history = conduct(result.scenario, result.plan, *stage.world, conducting);
+  result.history.functions = std::move(stage.trial.functions);
+  result.history.facts.import_s = start.import_s;
+  result.history.facts.start_mode = start.mode;
+  result.history.facts.start_reason = start.reason;
+  result.history.census = {std::move(stage.before), stage.world->census("after")};
+  stage.world.reset();
   result.judgement = judge({result.history, result.scenario, result.plan});
   if (!request.out.empty()) {
     const auto written = write_report(request.out, result);
@@ -99,9 +136,9 @@ std::expected<LoadedScenario, std::string> load_scenario(const std::string& name
   const std::vector<std::string> names = library_names();
   const std::vector<std::string_view> views(names.begin(), names.end());
   const std::string_view near = plausible(name, views);
-  return std::unexpected(fmt::format("there is no scenario '{}'{}", name,
-                                     near.empty() ? std::string()
-                                                  : fmt::format("; did you mean {}?", near)));
+  return std::unexpected(
+      fmt::format("there is no scenario '{}'{}", name,
+                  near.empty() ? std::string() : fmt::format("; did you mean {}?", near)));
 }
 
 Lookup scenario_lookup() {
@@ -112,17 +149,38 @@ Lookup scenario_lookup() {
 }
 
 std::expected<RunResult, std::string> run_scenario(Scenario scenario, const RunRequest& request) {
+  Stage stage(request.out);
+  if (auto raised = raise(stage, scenario, request); !raised) {
+    return std::unexpected(raised.error());
+  }
+  const bool named = std::ranges::any_of(scenario.load.calls, &LoadCall::own);
+  const Overrides found{.calls = load_of(stage.trial.functions, scenario)};
+  if (!named && !found.calls.empty()) {
+    const std::string source = scenario.source;
+    auto parsed = parse_scenario(scenario.text, request.level, scenario_lookup(), source, found);
+    if (!parsed.ok()) return std::unexpected(describe(parsed.findings.front()));
+    scenario = std::move(*parsed.scenario);
+  }
   Plan plan = make_plan(scenario, {.seed = request.seed,
                                    .level = request.level,
                                    .backend = request.backend,
                                    .app = request.app});
-  return play(std::move(scenario), std::move(plan), request);
+  return play(std::move(stage), std::move(scenario), std::move(plan), request);
 }
 
 std::expected<RunResult, std::string> replay_plan(Plan plan, const RunRequest& request) {
   auto parsed = parse_scenario(plan.scenario, plan.level, scenario_lookup(), "plan.json");
   if (!parsed.ok()) return std::unexpected(describe(parsed.findings.front()));
-  return play(std::move(*parsed.scenario), std::move(plan), request);
+  RunRequest same = request;
+  same.app = plan.app;
+  same.backend = plan.backend;
+  same.seed = plan.seed;
+  same.level = plan.level;
+  Stage stage(request.out);
+  if (auto raised = raise(stage, *parsed.scenario, same); !raised) {
+    return std::unexpected(raised.error());
+  }
+  return play(std::move(stage), std::move(*parsed.scenario), std::move(plan), same);
 }
 
 std::expected<RunResult, std::string> judge_directory(const std::string& directory) {

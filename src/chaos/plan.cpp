@@ -78,7 +78,10 @@ class Planner {
     return end;
   }
 
-  std::string session(std::uint32_t n) const { return fmt::format("s{}", n); }
+  // The application's functions have sessions of their own: its state is not the laboratory's.
+  std::string session(const LoadCall& kind, std::uint32_t n) const {
+    return fmt::format("{}{}", kind.own ? "a" : "s", n);
+  }
 
   PlannedCall call(const LoadCall& kind, Duration at, std::string session_id) {
     PlannedCall made{.at = at,
@@ -113,7 +116,7 @@ class Planner {
       for (const load::Arrival& arrival : arrivals.arrivals) {
         const LoadCall& kind = spec.calls[arrival.stream];
         PlannedCall made = call(kind, offset + arrival.at,
-                                kind.session ? session(arrival.session) : std::string());
+                                kind.session ? session(kind, arrival.session) : std::string());
         if (!kind.session && !kind.own) made.idempotent = prng_.chance(spec.idempotent);
         plan_.load.push_back(std::move(made));
       }

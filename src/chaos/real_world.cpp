@@ -31,8 +31,8 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr Duration kProofWait = 100ms;       // for a signal to show
-constexpr Duration kCensusPatience = 1s;     // for what is on its way out
+constexpr Duration kProofWait = 100ms;         // for a signal to show
+constexpr Duration kCensusPatience = 1s;       // for what is on its way out
 constexpr std::uint64_t kLeaseSlackMs = 2000;  // beyond the planned undo
 
 // Shared with the driver's loop thread, which may outlive a call's waiting.
@@ -70,8 +70,8 @@ std::uint64_t highest_descriptor(pid_t pid) {
   std::uint64_t highest = 2;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(fmt::format("/proc/{}/fd", pid), error)) {
-    highest = std::max<std::uint64_t>(
-        highest, std::strtoull(entry.path().filename().c_str(), nullptr, 10));
+    highest = std::max<std::uint64_t>(highest,
+                                      std::strtoull(entry.path().filename().c_str(), nullptr, 10));
   }
   return highest;
 }
@@ -95,7 +95,8 @@ class RealWorld final : public World {
     control_ = fs::absolute(control_, error).string();
     fs::remove(ledger_, error);
     fs::remove(control_, error);
-    auto warden = Warden::start(fs::absolute(options_.directory, error).string() + "/warden.journal");
+    auto warden =
+        Warden::start(fs::absolute(options_.directory, error).string() + "/warden.journal");
     if (!warden) return std::unexpected(warden.error());
     warden_ = std::move(*warden);
     before_ = count("before");
@@ -109,7 +110,8 @@ class RealWorld final : public World {
     }
     made.environment = {{"KEELBACK_CHAOS_LEDGER", ledger_}, {"KEELBACK_CHAOS_CONTROL", control_}};
     if (!options_.app.empty()) {
-      const bool path = options_.app.find('/') != std::string::npos || options_.app.ends_with(".py");
+      const bool path =
+          options_.app.find('/') != std::string::npos || options_.app.ends_with(".py");
       made.environment.emplace_back(
           "KEELBACK_CHAOS_APP", path ? fs::absolute(options_.app, error).string() : options_.app);
     }
@@ -152,6 +154,7 @@ class RealWorld final : public World {
     const auto application = driver_->application();
     return application.known ? application.hello_json : "";
   }
+  bool end_session(const std::string& session) override { return driver_->end_session(session); }
   bool recycle(std::uint32_t slot) override { return driver_->recycle(slot); }
   void reload() override {
     driver_->reload([](const std::string&) {});
@@ -199,16 +202,15 @@ class RealWorld final : public World {
     if (::prlimit(pid, static_cast<__rlimit_resource>(resource), nullptr, &old) != 0) {
       return std::unexpected(std::strerror(errno));
     }
-    const std::uint64_t now = what == "as" ? status_field(pid, "VmSize:", 10) * 1024
-                                           : highest_descriptor(pid) + 1;
-    const auto armed = arm(fmt::format("{} {}", what, pid),
-                           {.lease_ms = lease(60s),
-                            .kind = Undo::Kind::kLimit,
-                            .pid = pid,
-                            .start_time = process->start_time,
-                            .resource = resource,
-                            .soft = old.rlim_cur,
-                            .hard = old.rlim_max});
+    const std::uint64_t now =
+        what == "as" ? status_field(pid, "VmSize:", 10) * 1024 : highest_descriptor(pid) + 1;
+    const auto armed = arm(fmt::format("{} {}", what, pid), {.lease_ms = lease(60s),
+                                                             .kind = Undo::Kind::kLimit,
+                                                             .pid = pid,
+                                                             .start_time = process->start_time,
+                                                             .resource = resource,
+                                                             .soft = old.rlim_cur,
+                                                             .hard = old.rlim_max});
     if (!armed) return std::unexpected(armed.error());
     const rlimit lower{.rlim_cur = std::min<rlim_t>(now + room, old.rlim_max),
                        .rlim_max = old.rlim_max};
@@ -224,9 +226,8 @@ class RealWorld final : public World {
   Evidence order_starts(const std::vector<StartOrder>& orders) override {
     if (orders.empty()) return undo("control");
     if (!armed_.contains("control")) {
-      const auto armed = arm("control", {.lease_ms = lease(60s),
-                                         .kind = Undo::Kind::kUnlink,
-                                         .path = control_});
+      const auto armed =
+          arm("control", {.lease_ms = lease(60s), .kind = Undo::Kind::kUnlink, .path = control_});
       if (!armed) return std::unexpected(armed.error());
     }
     std::string text;
@@ -263,9 +264,7 @@ class RealWorld final : public World {
     return out;
   }
   bool effects_known() const override { return true; }
-  bool links_known() const override {
-    return options_.settings.pool.backend == Backend::kPython;
-  }
+  bool links_known() const override { return options_.settings.pool.backend == Backend::kPython; }
   std::string function_of(const std::string& word) const override {
     if (word == "no-such-function") return word;
     const std::string plain = word == "echo-malformed" ? "echo" : word;
@@ -329,8 +328,8 @@ class RealWorld final : public World {
       return over && *over;
     });
     if (!dead) return std::unexpected(fmt::format("pid {} lives on after signal {}", pid, signal));
-    if (const auto stat = os::read_stat(pid); status == 0 && stat && stat->state == 'Z' &&
-                                              stat->start_time == process->start_time) {
+    if (const auto stat = os::read_stat(pid);
+        status == 0 && stat && stat->state == 'Z' && stat->start_time == process->start_time) {
       status = stat->exit_status;
     }
     const double took = std::chrono::duration<double, std::milli>(Clock::now() - sent).count();
@@ -350,8 +349,8 @@ class RealWorld final : public World {
       return std::unexpected(sent.error().message());
     }
     if (!soon([&] { return state_of(pid) == 'T'; })) {
-      return std::unexpected(fmt::format("pid {} is in state {} after SIGSTOP", pid,
-                                         state_of(pid).value_or('-')));
+      return std::unexpected(
+          fmt::format("pid {} is in state {} after SIGSTOP", pid, state_of(pid).value_or('-')));
     }
     return fmt::format("pid {}: state T in /proc/{}/stat", pid, pid);
   }

@@ -14,8 +14,7 @@ constexpr std::size_t kMessageMax = 300;
 
 }  // namespace
 
-std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
-                             Duration planned) {
+std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin, Duration planned) {
   const std::uint64_t index = history_.calls.size();
   CallEvent& event = history_.calls.emplace_back();
   event.index = index;
@@ -69,8 +68,7 @@ void Recorder::collect() {
   }
 }
 
-void Recorder::fill(CallEvent& call, Duration done, const Outcome& outcome) {
-  call.done = done;
+void take_outcome(CallEvent& call, const Outcome& outcome) {
   call.kind = outcome.kind;
   call.effect = outcome.effect;
   call.worker = outcome.worker;
@@ -86,6 +84,11 @@ void Recorder::fill(CallEvent& call, Duration done, const Outcome& outcome) {
     call.death_signal = outcome.death->signal.value_or(0);
     call.death_code = outcome.death->exit_code.value_or(-1);
   }
+}
+
+void Recorder::fill(CallEvent& call, Duration done, const Outcome& outcome) {
+  call.done = done;
+  take_outcome(call, outcome);
   if (outcome.ok()) read_reply(call, outcome);
 }
 
@@ -184,8 +187,8 @@ std::string Recorder::session_at(WorkerId worker) const {
 }
 
 std::optional<WorkerId> Recorder::busiest_home() const {
-  const auto most = std::ranges::max_element(
-      homes_, {}, [](const auto& entry) { return entry.second.replies; });
+  const auto most =
+      std::ranges::max_element(homes_, {}, [](const auto& entry) { return entry.second.replies; });
   return most == homes_.end() ? std::nullopt : std::optional(most->second.worker);
 }
 

@@ -15,6 +15,9 @@
 
 namespace keelback::chaos {
 
+// What a call's outcome says, into its record: all but the reply's meaning and the times.
+void take_outcome(CallEvent& call, const Outcome& outcome);
+
 class Recorder {
  public:
   // Both must outlive the recorder.

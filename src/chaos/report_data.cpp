@@ -59,9 +59,8 @@ Json faults_json(const RunResult& result) {
 Json invariants_json(const Judgement& judgement) {
   Json out = Json::array();
   for (const CheckResult& result : judgement.invariants) {
-    Json each = {{"id", result.id},
-                 {"status", to_string(result.status)},
-                 {"looked_at", result.looked_at}};
+    Json each = {
+        {"id", result.id}, {"status", to_string(result.status)}, {"looked_at", result.looked_at}};
     if (result.status != Status::kHolds) each["witness"] = result.witness;
     if (result.broken > 0) each["broken"] = result.broken;
     out.push_back(std::move(each));
@@ -109,6 +108,18 @@ std::string report_json(const RunResult& result) {
   for (const Reason& reason : judgement.reasons) {
     reasons.push_back({{"verdict", to_string(reason.verdict)}, {"text", reason.text}});
   }
+  Json functions = Json::array();
+  for (const AppFunction& each : result.history.functions) {
+    functions.push_back({{"name", each.name},
+                         {"called", each.called},
+                         {"why_not", each.why_not},
+                         {"usual_ms", milliseconds(each.usual)},
+                         {"isolation", each.isolation},
+                         {"stops", each.stops},
+                         {"bytes_per_call", each.bytes_per_call},
+                         {"descriptors_per_call", each.descriptors_per_call},
+                         {"threads_per_call", each.threads_per_call}});
+  }
   Json untested = Json::array();
   for (const NotTested& each : judgement.not_tested) {
     untested.push_back({{"what", each.what}, {"why", each.why}});
@@ -149,9 +160,11 @@ std::string report_json(const RunResult& result) {
        {{"primary", judgement.losses.primary}, {"secondary", judgement.losses.secondary}}},
       {"unexplained", judgement.losses.unexplained},
       {"unexplained_calls", losses_json(result)},
-      {"app_functions",
-       {{"called", result.history.facts.app_functions},
-        {"not_called", result.history.facts.app_not_called}}},
+      {"app_functions", functions},
+      {"start",
+       {{"mode", result.history.facts.start_mode},
+        {"reason", result.history.facts.start_reason},
+        {"import_s", result.history.facts.import_s}}},
       {"residue", residue},
       {"not_tested", untested},
       {"repro", repro(result)}};
@@ -212,8 +225,9 @@ std::string report_markdown(const RunResult& result) {
   std::string out = fmt::format("### chaos {}: {}\n\n{}\n\n", result.plan.name,
                                 to_string(judgement.verdict), judgement.why);
   out += "| phase | offered | ok | p50 | p99 |\n|---|---|---|---|---|\n";
-  const std::pair<const char*, const PhaseStats*> phases[] = {
-      {"baseline", &judgement.baseline}, {"during", &judgement.during}, {"after", &judgement.after}};
+  const std::pair<const char*, const PhaseStats*> phases[] = {{"baseline", &judgement.baseline},
+                                                              {"during", &judgement.during},
+                                                              {"after", &judgement.after}};
   for (const auto& [name, stats] : phases) {
     out += fmt::format("| {} | {} | {:.1f} % | {:.1f} ms | {:.1f} ms |\n", name, stats->offered,
                        100 * stats->success(), milliseconds(stats->p50), milliseconds(stats->p99));
@@ -221,9 +235,9 @@ std::string report_markdown(const RunResult& result) {
   out += "\n| fault | bit | proof | ladder |\n|---|---|---|---|\n";
   for (std::size_t i = 0; i < result.history.faults.size(); ++i) {
     const FaultEvent& fault = result.history.faults[i];
-    out += fmt::format("| {} {} | {} | {} | {} |\n", fault.id, fault.fault_class,
-                       fault.bit ? "yes" : "**no**", fault.proof,
-                       ladder_text(judgement.ladders[i]));
+    out +=
+        fmt::format("| {} {} | {} | {} | {} |\n", fault.id, fault.fault_class,
+                    fault.bit ? "yes" : "**no**", fault.proof, ladder_text(judgement.ladders[i]));
   }
   out += fmt::format("\nLost and explained: {}; unexplained: **{}**.\n\n`{}`\n",
                      judgement.losses.primary + judgement.losses.secondary,
@@ -233,10 +247,10 @@ std::string report_markdown(const RunResult& result) {
 
 std::string report_text(const RunResult& result) {
   const Judgement& judgement = result.judgement;
-  std::string out = fmt::format("{}  {} on {}, level {}, seed {}\n  {}\n",
-                                to_string(judgement.verdict), result.plan.name,
-                                setting_name(result.plan.backend), to_string(result.plan.level),
-                                result.plan.seed, judgement.why);
+  std::string out =
+      fmt::format("{}  {} on {}, level {}, seed {}\n  {}\n", to_string(judgement.verdict),
+                  result.plan.name, setting_name(result.plan.backend), to_string(result.plan.level),
+                  result.plan.seed, judgement.why);
   for (std::size_t i = 1; i < std::min<std::size_t>(judgement.reasons.size(), 6); ++i) {
     out += fmt::format("  also {}: {}\n", to_string(judgement.reasons[i].verdict),
                        judgement.reasons[i].text);
@@ -257,10 +271,11 @@ std::string report_text(const RunResult& result) {
     const std::string ladder = ladder_text(judgement.ladders[i]);
     if (!ladder.empty()) out += "    " + ladder + "\n";
   }
-  out += fmt::format("  lost: {} explained, {} for want of capacity, unexplained: {};  "
-                     "verification {}/{}\n",
-                     judgement.losses.primary, judgement.losses.secondary,
-                     judgement.losses.unexplained, judgement.verified, judgement.verify_offered);
+  out += fmt::format(
+      "  lost: {} explained, {} for want of capacity, unexplained: {};  "
+      "verification {}/{}\n",
+      judgement.losses.primary, judgement.losses.secondary, judgement.losses.unexplained,
+      judgement.verified, judgement.verify_offered);
   std::string holds, others;
   for (const CheckResult& check : judgement.invariants) {
     if (check.status == Status::kHolds) {
@@ -276,10 +291,11 @@ std::string report_text(const RunResult& result) {
 
 std::expected<void, std::string> write_report(const std::string& directory,
                                               const RunResult& result) {
-  const std::pair<const char*, std::string> files[] = {
-      {"events.jsonl", to_jsonl(result.history)}, {"report.json", report_json(result)},
-      {"junit.xml", report_junit(result)},        {"summary.md", report_markdown(result)},
-      {"report.html", report_html(result)}};
+  const std::pair<const char*, std::string> files[] = {{"events.jsonl", to_jsonl(result.history)},
+                                                       {"report.json", report_json(result)},
+                                                       {"junit.xml", report_junit(result)},
+                                                       {"summary.md", report_markdown(result)},
+                                                       {"report.html", report_html(result)}};
   for (const auto& [name, text] : files) {
     if (auto written = write_file(directory + "/" + name, text); !written) return written;
   }

@@ -361,9 +361,6 @@ class Html {
     page_.section("Not tested", "What this run says nothing about.");
     report::Table table{.head = {"what", "why"}, .rows = {}};
     for (const NotTested& each : judgement_.not_tested) table.rows.push_back({each.what, each.why});
-    for (const std::string& name : run_.history.facts.app_not_called) {
-      table.rows.push_back({"function " + name, "needs arguments: give one with --call"});
-    }
     page_.table(table);
   }
 

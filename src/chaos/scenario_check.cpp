@@ -170,6 +170,10 @@ const std::vector<Invariant>& invariants() {
       {"I20", "shutdown ends in time"},
       {"I22", "every lost call is explained by a fault"},
       {"I23", "every failure says what it is"},
+      {"I27", "sessions of the application do not see each other's state"},
+      {"I28", "the application's functions end when their time is over"},
+      {"I29", "the application's functions keep nothing from call to call"},
+      {"I30", "the application's import takes no longer than after.within"},
   };
   return all;
 }

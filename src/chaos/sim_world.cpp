@@ -59,6 +59,7 @@ class SimWorld final : public World {
   std::string hello() override {
     return sim_.application_known() ? sim_.application().hello_json() : "";
   }
+  bool end_session(const std::string& session) override { return sim_.end_session(session); }
   bool recycle(std::uint32_t slot) override { return sim_.recycle(slot); }
   void reload() override {
     sim_.reload([](const std::string&) {});

@@ -44,6 +44,7 @@ class World {
   virtual host::PoolInfo info() = 0;
   virtual std::vector<host::WorkerInfo> workers() = 0;
   virtual std::string hello() = 0;  // the application's HELLO object; empty: not yet
+  virtual bool end_session(const std::string& session) = 0;  // false: there is none
   virtual bool recycle(std::uint32_t slot) = 0;
   virtual void reload() = 0;
   virtual void configure(const Settings& settings) = 0;
