@@ -77,7 +77,7 @@ CheckResult check_capacity(const CheckInput& input) {
     if (call.ok()) answered.insert(call.worker.slot);
   }
   if (!probed) return tally.done("no probe was sent");
-  for (std::uint32_t slot = 0; slot < input.scenario.settings.pool.workers; ++slot) {
+  for (std::uint32_t slot = 1; slot <= input.scenario.settings.pool.workers; ++slot) {
     tally.saw();
     if (!answered.contains(slot)) tally.broken(fmt::format("slot {} never answered a probe", slot));
   }

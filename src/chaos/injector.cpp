@@ -452,7 +452,7 @@ void Injector::evidence_of_order(Active& active, Duration at) {
     }
     return;
   }
-  for (std::uint32_t slot = 0; slot < scenario_.settings.pool.workers; ++slot) {
+  for (std::uint32_t slot = 1; slot <= scenario_.settings.pool.workers; ++slot) {
     if (newer(slot)) {  // the first of the rolling replacement: it has begun to bite
       bit(active, at, fmt::format("slot {} has a newer worker", slot));
       return;

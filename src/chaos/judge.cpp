@@ -303,6 +303,15 @@ int exit_code(Verdict verdict) {
   return verdict == Verdict::kSkipped ? 77 : static_cast<int>(verdict);
 }
 
+Verdict worst(const std::vector<Verdict>& verdicts) {
+  std::optional<Verdict> out;
+  for (const Verdict verdict : verdicts) {
+    if (verdict == Verdict::kSkipped) continue;
+    if (!out || rank(verdict) < rank(*out)) out = verdict;
+  }
+  return out.value_or(verdicts.empty() ? Verdict::kPass : Verdict::kSkipped);
+}
+
 std::string_view to_string(Latch latch) {
   static constexpr std::string_view kNames[] = {"none", "slow", "metastable", "damaged"};
   return kNames[static_cast<std::size_t>(latch)];

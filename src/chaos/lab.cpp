@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/nearest.h"
+#include "base/settings_text.h"
 #include "chaos/application.h"
 #include "chaos/report.h"
 #include "chaos/world.h"
@@ -24,7 +25,8 @@ class Scratch {
   explicit Scratch(const std::string& wanted) : path_(wanted), mine_(wanted.empty()) {
     std::error_code error;
     if (mine_) {
-      std::string pattern = (fs::temp_directory_path(error) / "keelback-chaos-XXXXXX").string();
+      std::string pattern =
+          (fs::temp_directory_path(error) / (std::string(kScratchPrefix) + "XXXXXX")).string();
       const char* made = ::mkdtemp(pattern.data());
       path_ = made != nullptr ? made : "";
     } else {
@@ -108,6 +110,29 @@ std::expected<RunResult, std::string> play(Stage stage, Scenario scenario, Plan 
   return result;
 }
 
+std::expected<RunResult, std::string> skipped(Scenario scenario, Plan plan,
+                                              const std::string& out) {
+  std::string missing;
+  for (const FaultSpec& fault : scenario.faults) {
+    const FaultClass* known = find_fault_class(fault.fault_class);
+    if (known == nullptr || known->on(plan.backend)) continue;
+    missing += fmt::format("{}{}", missing.empty() ? "" : ", ", fault.fault_class);
+  }
+  RunResult result{
+      .scenario = std::move(scenario), .plan = std::move(plan), .history = {}, .judgement = {}};
+  result.judgement.verdict = Verdict::kSkipped;
+  result.judgement.why =
+      fmt::format("backend {} cannot inject {}", setting_name(result.plan.backend), missing);
+  if (out.empty()) return result;
+  std::error_code error;
+  fs::create_directories(out, error);
+  if (auto kept = write_file(out + "/plan.json", to_json_text(result.plan)); !kept) {
+    return std::unexpected(kept.error());
+  }
+  if (auto kept = write_report(out, result); !kept) return std::unexpected(kept.error());
+  return result;
+}
+
 }  // namespace
 
 std::expected<std::string, std::string> read_file(const std::string& path) {
@@ -149,6 +174,14 @@ Lookup scenario_lookup() {
 }
 
 std::expected<RunResult, std::string> run_scenario(Scenario scenario, const RunRequest& request) {
+  if (std::ranges::find(scenario.backends, request.backend) == scenario.backends.end()) {
+    Plan plan = make_plan(scenario, {.seed = request.seed,
+                                     .level = request.level,
+                                     .backend = request.backend,
+                                     .app = request.app,
+                                     .arguments = request.arguments});
+    return skipped(std::move(scenario), std::move(plan), request.out);
+  }
   Stage stage(request.out);
   if (auto raised = raise(stage, scenario, request); !raised) {
     return std::unexpected(raised.error());
@@ -164,7 +197,8 @@ std::expected<RunResult, std::string> run_scenario(Scenario scenario, const RunR
   Plan plan = make_plan(scenario, {.seed = request.seed,
                                    .level = request.level,
                                    .backend = request.backend,
-                                   .app = request.app});
+                                   .app = request.app,
+                                   .arguments = request.arguments});
   return play(std::move(stage), std::move(scenario), std::move(plan), request);
 }
 

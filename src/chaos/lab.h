@@ -1,5 +1,5 @@
-// The laboratory, end to end: a scenario by name or file, a plan, a run on a backend, a verdict, and
-// the directory that keeps it all.
+// The laboratory, end to end: a scenario by name or file, a plan, a run on a backend, a verdict,
+// and the directory that keeps it all.
 #pragma once
 
 #include <atomic>
@@ -14,12 +14,17 @@
 
 namespace keelback::chaos {
 
+// In a run's directory; the scratch directory of a run that keeps nothing begins with the prefix.
+inline constexpr const char* kJournalName = "warden.journal";
+inline constexpr const char* kScratchPrefix = "keelback-chaos-";
+
 struct RunRequest {
   std::string app;  // empty: the laboratory's own functions
   Backend backend = Backend::kSim;
   Level level = Level::kMedium;
   std::uint64_t seed = 1;
-  std::string out;       // directory; empty: nothing is kept
+  std::string out;        // directory; empty: nothing is kept
+  std::string arguments;  // of the command, beyond the fields above: for the report's repro
   ConductOptions conduct;
 };
 
@@ -39,7 +44,8 @@ struct LoadedScenario {
 [[nodiscard]] std::expected<LoadedScenario, std::string> load_scenario(const std::string& name);
 Lookup scenario_lookup();
 
-// The error is the laboratory's or the installation's own, never the application's.
+// The error is the laboratory's or the installation's own, never the application's. A backend that
+// cannot inject the scenario's faults: SKIPPED.
 [[nodiscard]] std::expected<RunResult, std::string> run_scenario(Scenario scenario,
                                                                  const RunRequest& request);
 // Plays a stored plan again.

@@ -44,6 +44,7 @@ class Planner {
     plan_.seed = request_.seed;
     plan_.backend = request_.backend;
     plan_.app = request_.app;
+    plan_.arguments = request_.arguments;
     plan_.phases.baseline = scenario_.load.ramp;
     plan_.phases.faults = plan_.phases.baseline + scenario_.baseline;
     plan_.phases.recovery = plan_.phases.faults + fault_phase() + scenario_.quiet;
@@ -292,6 +293,7 @@ std::string to_json_text(const Plan& plan) {
                {"seed", plan.seed},
                {"backend", plan.backend},
                {"app", plan.app},
+               {"arguments", plan.arguments},
                {"phases", plan.phases},
                {"scenario", plan.scenario},
                {"firings", Json::array()},
@@ -317,6 +319,7 @@ std::expected<Plan, std::string> plan_from_json(std::string_view text) {
     plan.seed = json.at("seed");
     plan.backend = json.at("backend").get<Backend>();
     plan.app = json.at("app");
+    plan.arguments = json.value("arguments", "");
     plan.phases = json.at("phases").get<Phases>();
     plan.scenario = json.at("scenario");
     for (const Json& each : json.at("firings")) {

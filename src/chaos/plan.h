@@ -50,7 +50,8 @@ struct Plan {
   Level level = Level::kMedium;
   std::uint64_t seed = 0;
   Backend backend = Backend::kSim;
-  std::string app;  // empty: the laboratory's own functions alone
+  std::string app;        // empty: the laboratory's own functions alone
+  std::string arguments;  // of the command, beyond these fields; for people only
   Phases phases;
   std::vector<PlannedCall> load;  // by time
   std::vector<PlannedCall> verify;
@@ -62,6 +63,7 @@ struct PlanRequest {
   Level level = Level::kMedium;
   Backend backend = Backend::kSim;
   std::string app;
+  std::string arguments;
 };
 Plan make_plan(const Scenario& scenario, const PlanRequest& request);
 

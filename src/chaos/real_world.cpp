@@ -96,7 +96,7 @@ class RealWorld final : public World {
     fs::remove(ledger_, error);
     fs::remove(control_, error);
     auto warden =
-        Warden::start(fs::absolute(options_.directory, error).string() + "/warden.journal");
+        Warden::start(fs::absolute(options_.directory, error).string() + "/" + kJournalName);
     if (!warden) return std::unexpected(warden.error());
     warden_ = std::move(*warden);
     before_ = count("before");

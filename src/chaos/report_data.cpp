@@ -97,9 +97,10 @@ std::string repro(const RunResult& result) {
       result.scenario.source == "library" || result.scenario.source == "plan.json"
           ? plan.name
           : result.scenario.source;
-  return fmt::format("keelback chaos run {}{} --backend {} --level {} --seed {}", scenario,
+  return fmt::format("keelback chaos run {}{} --backend {} --level {} --seed {}{}{}", scenario,
                      plan.app.empty() ? "" : " --app " + plan.app, setting_name(plan.backend),
-                     to_string(plan.level), plan.seed);
+                     to_string(plan.level), plan.seed, plan.arguments.empty() ? "" : " ",
+                     plan.arguments);
 }
 
 std::string report_json(const RunResult& result) {

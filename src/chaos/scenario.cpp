@@ -360,7 +360,7 @@ class Builder {
         spec.target = *target;
       } else {
         in.error("target",
-                 "must be any, busy, idle, oldest, home, all, n=2, pct=50, slot=0 or "
+                 "must be any, busy, idle, oldest, home, all, n=2, pct=50, slot=1 or "
                  "same(FAULT)");
       }
     }

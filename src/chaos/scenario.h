@@ -64,7 +64,7 @@ struct Target {
     kAll,
     kCount,  // n=2
     kShare,  // pct=50
-    kSlot,   // slot=0
+    kSlot,   // slot=1
     kSame,   // same(k): the slot that fault k hit
     kHome,   // home: where the busiest session lives
     kOldest,

@@ -99,8 +99,9 @@ class Checker {
       error(where + ".target", fmt::format("there is no fault '{}'", fault.target.fault));
     }
     const std::uint32_t workers = scenario_.settings.pool.workers;
-    if (fault.target.kind == Target::Kind::kSlot && fault.target.n >= workers) {
-      error(where + ".target", fmt::format("the pool has {} workers", workers));
+    if (fault.target.kind == Target::Kind::kSlot &&
+        (fault.target.n == 0 || fault.target.n > workers)) {
+      error(where + ".target", fmt::format("the pool has the slots 1 to {}", workers));
     }
     if (fault.target.kind == Target::Kind::kCount && fault.target.n > workers) {
       error(where + ".target", fmt::format("the pool has {} workers", workers));

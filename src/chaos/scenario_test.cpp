@@ -113,7 +113,8 @@ TEST(Scenario, WhatCouldProveNothingIsRefused) {
   EXPECT_THAT(errors(with("proc.kill", "proc.stop")), Contains(HasSubstr("lasts until")));
   EXPECT_THAT(errors(with("at = \"500ms\"", "at = \"500ms\"\nfor = \"1s\"")),
               Contains(HasSubstr("means nothing")));
-  EXPECT_THAT(errors(with("\"busy\"", "\"slot=3\"")), Contains(HasSubstr("3 workers")));
+  EXPECT_THAT(errors(with("\"busy\"", "\"slot=4\"")), Contains(HasSubstr("slots 1 to 3")));
+  EXPECT_THAT(errors(with("\"busy\"", "\"slot=0\"")), Contains(HasSubstr("slots 1 to 3")));
   EXPECT_THAT(errors(with("at = \"500ms\"", "at = \"500ms\"\ntimes = 3")),
               Contains(HasSubstr("every")));
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +37,8 @@ class Warden {
  public:
   explicit Warden(std::string journal) : path_(std::move(journal)) {
     journal_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    // Until we end: whoever cleans up leaves the journal of a living warden alone.
+    if (journal_ >= 0) ::flock(journal_, LOCK_EX);
   }
 
   int run() {
@@ -85,7 +88,8 @@ class Warden {
   }
 
   Undone undo(std::uint64_t id) {
-    const auto found = std::ranges::find_if(armed_, [id](const Armed& a) { return a.undo.id == id; });
+    const auto found =
+        std::ranges::find_if(armed_, [id](const Armed& a) { return a.undo.id == id; });
     if (found == armed_.end()) return {true, "it was undone already"};
     const Undone done = perform(found->undo);
     if (done.ok) note("done " + std::to_string(id));

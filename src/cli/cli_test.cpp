@@ -46,7 +46,7 @@ TEST(CommandDocs, ThePageNamesEveryCommandAndOption) {
   CLI::App app("", "keelback");
   Invocation invocation;
   for (const auto add :
-       {add_bench, add_serve, add_run, add_call, add_status, add_workers, add_sessions, add_config,
+       {add_chaos, add_bench, add_serve, add_run, add_call, add_status, add_workers, add_sessions, add_config,
         add_control, add_quarantine, add_doctor, add_version}) {
     add(app, invocation);
   }

@@ -69,11 +69,16 @@ std::string explain_extra(CLI::App& app) {
   return text;
 }
 
+// The laboratory's exit code 2 is a verdict.
+ExitCode usage_code(const std::string& path) {
+  return path.starts_with("keelback chaos") ? kExitLabUsage : kExitUsage;
+}
+
 int usage_error(CLI::App& app, const Invocation& invocation, const CLI::ParseError& error) {
   CLI::App& command = deepest(app);
   std::string text = explain_extra(app);
   if (text.empty()) text = fmt::format("{}: {}", path_of(command), error.what());
-  return fail(invocation, kExitUsage, "usage",
+  return fail(invocation, usage_code(path_of(command)), "usage",
               fmt::format("{} ({} --help)", text, path_of(command)));
 }
 

@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   add_control(app, invocation);
   add_quarantine(app, invocation);
   add_doctor(app, invocation);
+  add_chaos(app, invocation);
   add_bench(app, invocation);
   add_version(app, invocation);
   return run_command_line(app, invocation, argc, argv);
