@@ -212,7 +212,9 @@ const auto kRows = std::to_array<SettingRow>({
         "How many calls may wait in the whole pool; one more is overloaded."),
     row<&S::pool, &S::PoolSection::queue_delay_max>(
         "pool.queue_delay_max", kExisting, between(0s, 1h), "off",
-        "Refuse calls that any worker could serve while the queue delays longer than this."),
+        "Refuse calls that any worker could serve while they would wait longer than this (low "
+        "priority "
+        "half as long, high twice)."),
 
     row<&S::calls, &S::CallsSection::deadline>(
         "calls.deadline", kNewCalls, between(kTick, kMonth), "",
@@ -260,7 +262,9 @@ const auto kRows = std::to_array<SettingRow>({
         "evicted."),
     row<&S::sessions, &S::SessionsSection::queue_max>(
         "sessions.queue_max", kExisting, {1, 1'000'000}, "",
-        "How many calls may wait in one session; one more is overloaded."),
+        "How many calls may wait in one session; one more is overloaded. A session never takes "
+        "more of "
+        "pool.queue_max than it leaves to others."),
     row<&S::sessions, &S::SessionsSection::tombstone_ttl>(
         "sessions.tombstone_ttl", kExisting, between(0s, kDecade), "forget at once",
         "How long a lost or expired session is remembered, so that its next call is told."),
@@ -427,12 +431,14 @@ std::vector<SettingConflict> check_settings(const Settings& settings) {
   }
   // Known to the contract, not yet to the pool. A setting is honoured or refused, never ignored.
   if (settings.sessions.snapshot != SnapshotMode::kOff) {
-    conflicts.push_back({"sessions.snapshot", "sessions.snapshot: this version takes no snapshots, a "
-                                              "session ends with its worker: leave it off"});
+    conflicts.push_back({"sessions.snapshot",
+                         "sessions.snapshot: this version takes no snapshots, a "
+                         "session ends with its worker: leave it off"});
   }
   if (settings.sessions.store != "memory") {
-    conflicts.push_back({"sessions.store", "sessions.store: this version takes no snapshots, so there "
-                                           "is nothing to store: leave it at memory"});
+    conflicts.push_back({"sessions.store",
+                         "sessions.store: this version takes no snapshots, so there "
+                         "is nothing to store: leave it at memory"});
   }
   return conflicts;
 }

@@ -69,6 +69,7 @@ struct Call : Timer {
   Time dispatched;  // the last time
   Time moved;       // its stream's last item
   Duration caller_limit = Duration::max();
+  Duration expected{0};  // as a waiting head: what a call of its function takes, by experience
   std::shared_ptr<const Death> last_death;  // of its last attempt's worker; shared with tombstones
 
   boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>> queue_hook;

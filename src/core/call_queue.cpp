@@ -16,17 +16,18 @@ constexpr Duration kNoWorker = 1s;        // nothing serves at the moment
 
 }  // namespace
 
-Duration CallQueue::delay(Time now, Priority priority) const {
+Duration CallQueue::delay(Time now, Priority priority, std::uint32_t workers_up) const {
   const Call* first = shared_.first_of(priority);
-  return first ? now - first->head_since : Duration{0};
+  const Duration waited = first ? now - first->head_since : Duration{0};
+  return std::max(waited, shared_.work_before(priority) / std::max(workers_up, 1U));
 }
 
-bool CallQueue::too_slow(Time now, Priority priority) const {
+bool CallQueue::too_slow(Duration delay, Priority priority) const {
   if (limits_.delay_max <= Duration{0}) return false;
   Duration limit = limits_.delay_max;
   if (priority == Priority::kLow) limit /= 2;
   if (priority == Priority::kHigh) limit *= 2;
-  return delay(now, priority) > limit;
+  return delay > limit;
 }
 
 Duration CallQueue::retry_after(std::uint32_t workers_up) const {

@@ -5,10 +5,13 @@
 // Order among heads: rank first (the highest priority in the lane), then the stamp it got when it
 // became a head. So sessions take turns, and a lane of a hundred calls delays nobody by a hundred.
 //
-// Bounds: `queue_max` calls wait in the pool, `lane_max` in one session, and newcomers that any
-// worker could serve are shed while such calls of their priority wait longer than `delay_max`.
+// Bounds: `queue_max` calls wait in the pool; in one session `lane_max`, and no more than there is
+// room left for others, so that a few hot sessions cannot fill the queue. Newcomers that any worker
+// could serve are shed while they would wait longer than `delay_max`, or than they may take at all:
+// a queue of calls that are dead when their turn comes would keep the workers busy for nobody.
 #pragma once
 
+#include <algorithm>
 #include <boost/intrusive/list.hpp>
 #include <boost/intrusive/set.hpp>
 #include <cstdint>
@@ -30,10 +33,18 @@ class RunQueue {
   void insert(Call& head) {
     tree_.insert(head);
     head.queue = this;
+    work_[static_cast<int>(head.rank)] += head.expected;
   }
   void remove(Call& head) {
     tree_.erase(tree_.iterator_to(head));
     head.queue = nullptr;
+    work_[static_cast<int>(head.rank)] -= head.expected;
+  }
+  // What the heads that go before a newcomer of this rank are expected to take, all together.
+  Duration work_before(Priority rank) const {
+    Duration work{0};
+    for (int i = 0; i <= static_cast<int>(rank); ++i) work += work_[i];
+    return work;
   }
   Call* top() { return tree_.empty() ? nullptr : &*tree_.begin(); }
   const Call* top() const { return tree_.empty() ? nullptr : &*tree_.begin(); }
@@ -44,7 +55,10 @@ class RunQueue {
   }
   bool empty() const { return tree_.empty(); }
   std::size_t size() const { return tree_.size(); }
-  void clear() { tree_.clear(); }
+  void clear() {
+    tree_.clear();
+    for (Duration& work : work_) work = Duration{0};
+  }
   template <class Visit>
   void each(Visit visit) const {
     for (const Call& call : tree_) visit(call);
@@ -62,6 +76,7 @@ class RunQueue {
           &Call::queue_hook>,
       boost::intrusive::compare<HeadOrder>>
       tree_;
+  Duration work_[3] = {};
 };
 
 class CallQueue {
@@ -79,10 +94,17 @@ class CallQueue {
 
   // ---- bounds, for a newcomer that would have to wait
   bool full() const { return waiting() >= limits_.queue_max; }
-  bool lane_full(const Lane& lane) const { return lane.waiting.size() >= limits_.lane_max; }
+  bool lane_full(const Lane& lane) const {
+    const std::uint32_t room = full() ? 0 : limits_.queue_max - waiting();
+    return lane.waiting.size() >= std::min(limits_.lane_max, std::max(room, 1U));
+  }
+  // How long a newcomer would wait with so many workers up (> 0): as long as the first of its
+  // priority has waited already, or as the work before it takes, if that is more.
+  Duration delay(Time now, Priority priority, std::uint32_t workers_up) const;
   // Low priority is shed at half of delay_max, high at twice of it.
-  bool too_slow(Time now, Priority priority) const;
-  Duration delay(Time now, Priority priority) const;
+  bool too_slow(Duration delay, Priority priority) const;
+  // It would most likely be dead when its turn comes.
+  static bool hopeless(Duration delay, Duration limit) { return delay / 4 > limit / 5; }
   // When a refused caller should come back: what waits, over how fast it goes.
   Duration retry_after(std::uint32_t workers_up) const;
   // A worker was held for `ran` by one call.

@@ -25,6 +25,9 @@ struct Fixture : ::testing::Test {
     calls.back().priority = priority;
     return calls.back();
   }
+  bool slow(Time now, Priority priority) const {
+    return queue.too_slow(queue.delay(now, priority, 1), priority);
+  }
   Call& waiting(Time now, Priority priority = Priority::kNormal) {
     Call& head = call(priority);
     queue.make_head(head, nullptr, now);
@@ -122,16 +125,63 @@ TEST_F(CallQueueTest, KnowsItsOldest) {
 
 // Goal: at the maximum it is full, one below it is not; the same for a lane.
 TEST_F(CallQueueTest, IsFullAtItsMaximum) {
-  waiting(at(0s));
-  waiting(at(0s));
-  EXPECT_FALSE(queue.full());
-  waiting(at(0s));
-  EXPECT_TRUE(queue.full());
   Lane& lane = lanes.emplace_back();
   queue.append(lane, call());
   EXPECT_FALSE(queue.lane_full(lane));
   queue.append(lane, call());
   EXPECT_TRUE(queue.lane_full(lane));
+  waiting(at(0s));
+  waiting(at(0s));
+  EXPECT_FALSE(queue.full());
+  waiting(at(0s));
+  EXPECT_TRUE(queue.full());
+}
+
+// Goal: a lane holds no more than there is room left for others.
+TEST_F(CallQueueTest, ALaneLeavesRoomForOthers) {
+  queue.set_limits({.queue_max = 10, .lane_max = 100, .delay_max = 0s});
+  Lane& lane = lanes.emplace_back();
+  const auto fill = [&](Lane& each) {
+    while (!queue.lane_full(each)) {
+      Call& next = call();
+      queue.append(each, next);
+      queue.count_in(next);
+    }
+    return each.waiting.size();
+  };
+  EXPECT_EQ(fill(lane), 5U);
+  Lane& second = lanes.emplace_back();
+  EXPECT_EQ(fill(second), 3U);
+  Lane& third = lanes.emplace_back();
+  EXPECT_EQ(fill(third), 1U);
+  EXPECT_FALSE(queue.full());
+}
+
+// Goal: a newcomer's delay is what the first has waited, or the work before it if that is more: of
+// its own rank and above, shared by the workers that are up.
+TEST_F(CallQueueTest, TheDelayIsAlsoWhatTheWorkBeforeTakes) {
+  std::vector<Call*> heads;
+  for (const Priority priority : {Priority::kHigh, Priority::kNormal, Priority::kLow}) {
+    Call& head = call(priority);
+    head.expected = 100ms;
+    queue.make_head(head, nullptr, at(0s));
+    queue.enqueue(queue.shared(), head);
+    heads.push_back(&head);
+  }
+  EXPECT_EQ(queue.delay(at(0s), Priority::kHigh, 1), 100ms);
+  EXPECT_EQ(queue.delay(at(0s), Priority::kNormal, 1), 200ms);
+  EXPECT_EQ(queue.delay(at(0s), Priority::kLow, 4), 75ms);
+  EXPECT_EQ(queue.delay(at(1s), Priority::kLow, 4), 1s);
+  for (Call* head : heads) queue.dequeue(*head);
+  EXPECT_EQ(queue.delay(at(1s), Priority::kLow, 1), 0s);
+}
+
+// Goal: who would wait for more than four fifths of the time it has is not let in to die.
+TEST_F(CallQueueTest, KnowsTheHopeless) {
+  EXPECT_FALSE(CallQueue::hopeless(0s, 0s));
+  EXPECT_FALSE(CallQueue::hopeless(800ms, 1s));
+  EXPECT_TRUE(CallQueue::hopeless(801ms, 1s));
+  EXPECT_FALSE(CallQueue::hopeless(1h, Duration::max()));
 }
 
 // Goal: newcomers are shed on the delay of their own priority: low early, high late, and not at all
@@ -139,16 +189,16 @@ TEST_F(CallQueueTest, IsFullAtItsMaximum) {
 TEST_F(CallQueueTest, ShedsOnTheDelayOfItsPriority) {
   waiting(at(0s), Priority::kLow);
   waiting(at(0s), Priority::kNormal);
-  EXPECT_FALSE(queue.too_slow(at(50ms), Priority::kLow));
-  EXPECT_TRUE(queue.too_slow(at(51ms), Priority::kLow));
-  EXPECT_FALSE(queue.too_slow(at(100ms), Priority::kNormal));
-  EXPECT_TRUE(queue.too_slow(at(101ms), Priority::kNormal));
-  EXPECT_FALSE(queue.too_slow(at(10s), Priority::kHigh)) << "none of these waits";
+  EXPECT_FALSE(slow(at(50ms), Priority::kLow));
+  EXPECT_TRUE(slow(at(51ms), Priority::kLow));
+  EXPECT_FALSE(slow(at(100ms), Priority::kNormal));
+  EXPECT_TRUE(slow(at(101ms), Priority::kNormal));
+  EXPECT_FALSE(slow(at(10s), Priority::kHigh)) << "none of these waits";
   waiting(at(0s), Priority::kHigh);
-  EXPECT_FALSE(queue.too_slow(at(200ms), Priority::kHigh));
-  EXPECT_TRUE(queue.too_slow(at(201ms), Priority::kHigh));
+  EXPECT_FALSE(slow(at(200ms), Priority::kHigh));
+  EXPECT_TRUE(slow(at(201ms), Priority::kHigh));
   queue.set_limits({3, 2, 0s});
-  EXPECT_FALSE(queue.too_slow(at(1h), Priority::kLow));
+  EXPECT_FALSE(slow(at(1h), Priority::kLow));
 }
 
 // Goal: retry_after is the work that waits over the rate it goes at, within bounds.

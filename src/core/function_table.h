@@ -24,11 +24,15 @@ struct Function {
   std::uint32_t running = 0;
   std::uint32_t queued = 0;  // heads in the queue that any worker serves
   bool room_noted = false;
+  Duration service{0};  // what a call of it takes: a moving mean; 0: none has ended yet
   Breaker breaker;
   RunQueue parked;  // heads that wait for the bulkhead; they would otherwise be in a run queue
   boost::intrusive::list_member_hook<> hook;
 
   std::string_view name() const { return spec.name; }
+  void observe_service(Duration ran) {
+    service = service == Duration{0} ? ran : service + (ran - service) / 8;
+  }
   // The bulkhead: may one more run?
   bool has_room() const { return spec.max_workers == 0 || running < spec.max_workers; }
 };

@@ -19,6 +19,7 @@ void Pool::Impl::place(Call& head) {
   if (Worker* worker = placement_.choose(head)) return dispatch(*worker, head);
   Worker* home = Placement::waits_for(head);
   if (!home) ++head.function->queued;
+  head.expected = head.function->service;
   queue_.enqueue(home ? home->queue : queue_.shared(), head);
 }
 
@@ -171,6 +172,7 @@ void Pool::Impl::on(const WorkerReplied& event) {
   const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
   stop_running(*worker, call);
   queue_.observe_service(now_ - call.dispatched);
+  call.function->observe_service(now_ - call.dispatched);
   if (session && ran) session->established = true;
   if (answered) quarantine_.answered(call.fingerprint);
   note_room(*call.function);

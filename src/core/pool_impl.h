@@ -86,6 +86,7 @@ class Pool::Impl {
   void refuse(const CallSubmitted& event, Refusal&& refusal);
   void accept(const CallSubmitted& event, Function& function, Session* session);
   Call& make_call(const CallSubmitted& event, Function& function);
+  Duration time_limit(const Function& function, Duration caller_limit) const;
   void set_deadline(Call& call);
 
   // ---- pool_keys.cpp: idempotency keys

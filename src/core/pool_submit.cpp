@@ -173,7 +173,8 @@ std::optional<Refusal> Pool::Impl::check_live_session(const CallSubmitted& event
   }
   if (in_use && queue_.lane_full(*session.lane)) {
     return Refusal{kOverloaded,
-                   fmt::format("Session \"{}\" has {} calls waiting (sessions.queue_max).",
+                   fmt::format("Session \"{}\" has {} calls waiting (sessions.queue_max; of what "
+                               "pool.queue_max leaves, half at most).",
                                event.session, session.lane->waiting.size()),
                    queue_.retry_after(1),
                    {}};
@@ -195,11 +196,20 @@ std::optional<Refusal> Pool::Impl::check_queue(const CallSubmitted& event, Funct
                    retry_after,
                    {}};
   }
-  const bool shared = !behind && !Placement::waits_for(probe);
-  if (shared && queue_.too_slow(now_, event.priority)) {
+  if (behind || Placement::waits_for(probe) || workers_.up() == 0) return std::nullopt;
+  const Duration delay = queue_.delay(now_, event.priority, workers_.up());
+  if (queue_.too_slow(delay, event.priority)) {
+    return Refusal{
+        OutcomeKind::kOverloaded,
+        fmt::format("Calls wait {} at the moment (pool.queue_delay_max).", describe(delay)),
+        retry_after,
+        {}};
+  }
+  const Duration limit = time_limit(function, event.deadline.value_or(Duration::max()));
+  if (CallQueue::hopeless(delay, limit)) {
     return Refusal{OutcomeKind::kOverloaded,
-                   fmt::format("Calls wait {} at the moment (pool.queue_delay_max).",
-                               describe(queue_.delay(now_, event.priority))),
+                   fmt::format("Calls wait {} at the moment, and this one may take {} in all.",
+                               describe(delay), describe(limit)),
                    retry_after,
                    {}};
   }
@@ -268,10 +278,14 @@ void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session*
   }
 }
 
+Duration Pool::Impl::time_limit(const Function& function, Duration caller_limit) const {
+  const Duration own = function.spec.timeout.value_or(settings_.calls.deadline);
+  return std::min({own, caller_limit, settings_.calls.deadline_max});
+}
+
 void Pool::Impl::set_deadline(Call& call) {
-  const Duration own = call.function->spec.timeout.value_or(settings_.calls.deadline);
-  const Duration limit = std::min({own, call.caller_limit, settings_.calls.deadline_max});
-  call.own_limit = limit == own;
+  const Duration limit = time_limit(*call.function, call.caller_limit);
+  call.own_limit = limit == call.function->spec.timeout.value_or(settings_.calls.deadline);
   call.deadline = call.accepted + std::max(limit, Duration{0});
 }
 
