@@ -13,23 +13,15 @@
 #include "os/memory.h"
 #include "os/process.h"
 #include "os/socket.h"
+#include "support/waiting.h"
 
 namespace keelback::host {
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kPatience = 10s;
-
-// Polls a condition that no descriptor announces.
-bool eventually(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(1ms);
-  }
-  return true;
-}
+using test::eventually;
+const auto kPatience = 10s * test::stretch();
 
 bool is_alive(pid_t pid) {
   const auto stat = os::read_stat(pid);
@@ -195,7 +187,7 @@ TEST(Guard, KillsAllWhenTheSupervisorIsKilled) {
   const auto killed_at = std::chrono::steady_clock::now();
   ::kill(supervisor, SIGKILL);
   EXPECT_TRUE(eventually([&] { return std::ranges::none_of(pids, is_alive); }));
-  EXPECT_LT(std::chrono::steady_clock::now() - killed_at, 1s);
+  EXPECT_LT(std::chrono::steady_clock::now() - killed_at, 1s * test::stretch());
   EXPECT_TRUE(is_alive(bystander)) << "the program's own children are none of ours";
   ::kill(bystander, SIGKILL);
   ::waitpid(supervisor, nullptr, 0);

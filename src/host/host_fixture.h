@@ -10,26 +10,19 @@
 #include <fstream>
 #include <functional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "host/host.h"
 #include "os/process.h"
+#include "support/leaks.h"
+#include "support/waiting.h"
 
 namespace keelback::host {
 
 using namespace std::chrono_literals;
 
-inline constexpr auto kPatience = 20s;
-
-inline bool eventually(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(1ms);
-  }
-  return true;
-}
+using test::eventually;
+inline const auto kPatience = 20s * test::stretch();
 
 inline constexpr const char* kApp = R"py(
 import ctypes, os, signal, subprocess, sys, time
@@ -106,7 +99,6 @@ class HostTest : public ::testing::Test {
     directory_ = std::filesystem::temp_directory_path() /
                  ("keelback-host-test-" + std::to_string(::getpid()));
     std::filesystem::create_directories(directory_);
-    fds_before_ = os::count_open_fds().value();
     config_.settings.pool.workers = 2;
     config_.settings.calls.grace = 1s;
     config_.logger =
@@ -114,8 +106,7 @@ class HostTest : public ::testing::Test {
   }
   ~HostTest() override {
     host_.reset();
-    EXPECT_EQ(os::count_open_fds().value(), fds_before_);
-    EXPECT_EQ(os::children_of(::getpid()), std::vector<pid_t>{});
+    leaks_.expect_none();
     std::filesystem::remove_all(directory_);
   }
 
@@ -142,10 +133,10 @@ class HostTest : public ::testing::Test {
   }
   std::uint32_t ready() { return host_->info().stats.workers.ready; }
 
+  test::Leaks leaks_;
   HostConfig config_;
   std::unique_ptr<Driver> host_;
   std::filesystem::path directory_;
-  std::size_t fds_before_ = 0;
 };
 
 inline bool is_alive(pid_t pid) {

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include <future>
+#include <thread>
 
 #include "host/host_fixture.h"
 
@@ -172,7 +173,7 @@ TEST_F(HostTest, AKilledSupervisorLeavesNothing) {
   const auto killed_at = std::chrono::steady_clock::now();
   ::kill(supervisor, SIGKILL);
   EXPECT_TRUE(eventually([&] { return std::ranges::none_of(all, is_alive); }));
-  EXPECT_LT(std::chrono::steady_clock::now() - killed_at, 1s);
+  EXPECT_LT(std::chrono::steady_clock::now() - killed_at, 1s * test::stretch());
   EXPECT_TRUE(is_alive(bystander));
   ::kill(bystander, SIGKILL);
   ::waitpid(supervisor, nullptr, 0);

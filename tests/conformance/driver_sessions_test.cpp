@@ -11,7 +11,8 @@ TEST_P(DriverTest, EachSessionCountsInOrderOnOneWorkerInOneEpoch) {
   Settings four = settings();
   four.pool.workers = 4;
   World world(GetParam(), four);
-  world.warm();  // a session goes to a worker that is up, and with one up there is nothing to spread
+  world
+      .warm();  // a session goes to a worker that is up, and with one up there is nothing to spread
   constexpr int kSessions = 8;
   constexpr int kCalls = 25;
   std::vector<std::vector<Pending>> calls(kSessions);

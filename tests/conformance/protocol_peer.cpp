@@ -20,6 +20,7 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "support/waiting.h"
 
 namespace keelback::conformance {
 namespace {
@@ -28,10 +29,7 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 constexpr std::size_t kOrderMax = 256 << 10;  // no packet of a zygote is longer
 
-std::chrono::seconds patience() {
-  const char* timeouts = std::getenv("KEELBACK_TIMEOUTS");
-  return timeouts != nullptr && std::string_view(timeouts) == "extended" ? 80s : 20s;
-}
+std::chrono::seconds patience() { return 20s * test::stretch(); }
 
 struct Pair {
   Fd ours, theirs;

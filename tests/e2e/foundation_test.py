@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ COUNTER = ROOT / "examples" / "counter.py"
 
 class Sessions(KeelbackTest):
     def test_a_hundred_concurrent_calls_in_each_of_twenty_sessions_are_counted_in_order_on_one_worker(self):
-        daemon = self.serve(COUNTER, workers=4, settings={"pool.queue_max": 4096})
+        # Sessions spread over workers that are up: those that open while there is one stay on it.
+        daemon = self.serve(COUNTER, workers=4, settings={"pool.queue_max": 4096}).prewarm(4)
 
         def one(session):
             return lambda: daemon.client().call("count", session=session)
@@ -117,12 +119,16 @@ class ColdPool(KeelbackTest):
     def test_a_pool_of_four_is_ready_after_one_import_not_four(self):
         began = time.monotonic()
         daemon = self.serve(APPS / "slow_start.py", workers=4, env={"SLOW_START_IMPORT_S": "2"}).prewarm(4)
-        took = time.monotonic() - began
-        # The promise is 1.15 T + 50 ms (benchmarked); a loaded machine still cannot hide a second import.
-        self.assertLess(took, 3.9 * STRETCH)
-        killed = daemon.kill_worker(2)
-        replacement = daemon.wait_replaced(killed, timeout=1.9)
-        self.assertNotEqual(killed["pid"], replacement["pid"], "and without a new import, which alone takes 2 s")
+        took, imported = time.monotonic() - began, daemon.pool()["start"]["import_s"]
+        self.assertGreaterEqual(imported, 2.0)
+        # A loaded machine makes everything longer, but it cannot make one import out of two.
+        self.assertLess(took, 1.9 * imported)
+        killed, killed_at = daemon.kill_worker(2), time.monotonic()
+        replacement = daemon.wait_replaced(killed, timeout=0.9 * imported)
+        replaced = time.monotonic() - killed_at
+        self.assertNotEqual(killed["pid"], replacement["pid"])
+        print(f"T = {imported:.3f} s: 4 workers ready {took:.3f} s after the start of serve, seen from outside (the aim is 1.15 T + 50 ms = "
+              f"{1.15 * imported + 0.05:.3f} s); a replacement {1000 * replaced:.0f} ms after SIGKILL (the aim is 50 ms)", file=sys.stderr)
 
 
 class Faults(KeelbackTest):
@@ -175,16 +181,40 @@ class Faults(KeelbackTest):
 
         too_large = daemon.client().request("POST", "/v1/call/fine", body=b"[" + b" " * (2 << 20) + b"]", headers={"Content-Type": "application/json"})
         self.assertEqual((413, "too_large"), (too_large.status, too_large.outcome))
-        giant = Client(daemon.address)
-        connection = giant._connect()
-        connection.putrequest("POST", "/v1/call/fine")
-        connection.putheader("Content-Type", "application/json")
-        connection.putheader("Content-Length", str(1 << 30))
-        connection.endheaders()
-        self.assertEqual(413, connection.getresponse().status, "refused before a byte of the body was sent")
-        connection.close()
+        deep = daemon.client().request("POST", "/v1/call/fine", body=b"[" * 300_000 + b"]" * 300_000, headers={"Content-Type": "application/json"})
+        self.assertEqual((400, "bad_request"), (deep.status, deep.outcome), deep)
+        self.assertIn("nested too deeply", deep.json["detail"])
         wait_until(lambda: daemon.pool()["ready"], "the pool is ready again")
         self.assertEqual("fine", call("fine").json)
+
+    def test_a_body_of_a_gibibyte_is_refused_however_it_is_sent(self):
+        daemon = self.serve(APPS / "misbehaving.py", workers=1)
+        piece = b"x" * (1 << 20)
+
+        def announced_only():
+            return b"Content-Length: %d\r\n\r\n" % (1 << 30), ()
+
+        def announced_and_sent():
+            return b"Content-Length: %d\r\n\r\n" % (1 << 30), (piece for _ in range(1024))
+
+        def in_chunks():
+            return b"Transfer-Encoding: chunked\r\n\r\n", (b"%x\r\n%s\r\n" % (len(piece), piece) for _ in range(1024))
+
+        for way in (announced_only, announced_and_sent, in_chunks):
+            with self.subTest(way=way.__name__), socket.create_connection(daemon.address.rsplit(":", 1), timeout=60 * STRETCH) as connection:
+                ending, pieces = way()
+                connection.sendall(b"POST /v1/call/fine HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + ending)
+                try:
+                    for data in pieces:
+                        connection.sendall(data)
+                except OSError:
+                    pass  # the server need not listen to the end
+                reply = connection.recv(4096)
+                self.assertTrue(reply.startswith(b"HTTP/1.1 413 "), reply)
+                self.assertIn(b'"outcome":"too_large","effect":"none"', reply)
+        peak = int(Path(f"/proc/{daemon.pid}/status").read_text().split("VmHWM:")[1].split()[0])
+        self.assertLess(peak, 200 << 10, "KiB at most at any time: the body was not kept")
+        self.assertEqual("fine", daemon.client().call("fine").json)
 
     def test_the_zygotes_death_costs_no_call_and_it_comes_back(self):
         daemon = self.serve(COUNTER, workers=2).prewarm(2)

@@ -24,9 +24,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("KEELBACK_BUILD_DIR", ROOT / "build" / "release"))
 KEELBACK = BUILD / "keelback"
-STRETCH = 4.0 if os.environ.get("KEELBACK_TIMEOUTS") == "extended" else 1.0
-LEVEL = os.environ.get("KEELBACK_LEVEL", "light")
-BACKEND = os.environ.get("KEELBACK_BACKEND")
+
+
+def switch(name, *known):
+    """The value of a test switch, the first of `known` if it is not set; a misspelt one must not silently test something else."""
+    value = os.environ.get(name) or known[0]
+    if value not in known:
+        sys.exit(f"{name}={value}: it is {', '.join(str(word) for word in known if word)}")
+    return value
+
+
+STRETCH = {"normal": 1.0, "extended": 4.0}[switch("KEELBACK_TIMEOUTS", "normal", "extended")]
+LEVEL = switch("KEELBACK_LEVEL", "light", "medium", "heavy")
+BACKEND = switch("KEELBACK_BACKEND", None, "sim", "fake", "python")
 
 
 def level(light, medium, heavy):
@@ -192,7 +202,7 @@ class Daemon:
 
     def __init__(self, app, *, workers=2, settings=None, backend="python", python=None, env=None, args=(), wait="ready", test_id=None, tmp=None,
                  listen="127.0.0.1:0", expose=None):
-        self.test_id = test_id or uuid.uuid4().hex
+        self.test_id, self.backend = test_id or uuid.uuid4().hex, (settings or {}).get("pool.backend", backend)
         command = [str(KEELBACK), "serve", str(app), "--workers", str(workers), "--listen", listen]
         if expose:
             command += ["--expose", expose]
@@ -269,6 +279,21 @@ class Daemon:
         wait_until(lambda: self.pool()["workers"]["ready"] >= workers, f"{workers} workers ready; log: {self.log_text()}", 60)
         return self
 
+    def held_too_long(self):
+        """What the daemon holds of workers that are no more: descriptors of their processes and of their marks, beyond the living ones'."""
+        reply = self.client().get("/v1/workers")
+        if reply.status == 401:
+            return {}  # a daemon with a token keeps its secrets
+        workers = sum(1 for worker in reply.json if worker["pid"])
+        links = []
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(f"/proc/{self.pid}/fd/{name}"))
+        marks = sum(link.startswith("/memfd:keelback-marks") for link in links) - workers
+        processes = links.count("anon_inode:[pidfd]") - workers - 2  # the guard and the zygote
+        mapped = Path(f"/proc/{self.pid}/maps").read_text().count("/memfd:keelback-marks") - workers
+        return {kind: n for kind, n in (("marks", marks), ("pidfds", processes), ("mappings", mapped)) if n > 0}
+
     def kill_worker(self, index=0, signum=signal.SIGKILL):
         """Signals the index-th worker that has a process; returns what /v1/workers said of it."""
         worker = [worker for worker in self.workers() if worker["pid"]][index]
@@ -328,7 +353,8 @@ def cli(*args, env=None, input=None, timeout=60.0):
 
 
 class KeelbackTest(unittest.TestCase):
-    """A test whose daemons are its own, and which must leave nothing behind: no process, no file."""
+    """A test whose daemons are its own, and which must leave nothing behind: no process, no file, no shared memory, and in a daemon that lives
+    on no descriptor of a worker that is gone."""
 
     maxDiff = None
 
@@ -338,6 +364,7 @@ class KeelbackTest(unittest.TestCase):
         self.private = self.tmp / "daemon"
         self.private.mkdir()
         self.daemons = []
+        self._shared_before = self._shared_memory()
         self.addCleanup(self._check_nothing_left)
 
     def serve(self, app, **options):
@@ -363,10 +390,19 @@ class KeelbackTest(unittest.TestCase):
         left = marked(self.test_id)
         self.assertEqual([], [describe(pid) for pid in left], "processes left behind")
 
+    @staticmethod
+    def _shared_memory():
+        return {name for name in os.listdir("/dev/shm") if "keelback" in name}
+
     def _check_nothing_left(self):
-        statuses = []
+        statuses, held = [], []
         for daemon in self.daemons:
             if daemon.process.poll() is None:
+                if daemon.addresses and daemon.backend != "sim":
+                    with contextlib.suppress(AssertionError, OSError, http.client.HTTPException):  # it may be going just now
+                        wait_until(lambda d=daemon: not d.held_too_long(), "the daemon lets go of workers that are gone", 5)
+                    with contextlib.suppress(OSError, http.client.HTTPException):
+                        held.append(daemon.held_too_long())
                 statuses.append((daemon.stop(), daemon))
             elif not daemon.process.stderr.closed:
                 daemon.process.stderr.close()
@@ -374,6 +410,8 @@ class KeelbackTest(unittest.TestCase):
             self.assert_no_process_left(2.0)
             for status, daemon in statuses:
                 self.assertEqual(0, status, f"exit status after SIGTERM; log: {daemon.log_text()}")
+            self.assertEqual([], [kinds for kinds in held if kinds], "descriptors that the daemon held of workers that are gone")
+            self.assertEqual(set(), self._shared_memory() - self._shared_before, "shared memory left behind")
             self.assertEqual([], sorted(p.name for p in self.private.iterdir()), "files left behind")
         finally:
             for pid in marked(self.test_id):

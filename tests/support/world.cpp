@@ -6,8 +6,6 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdlib>
-#include <string_view>
-#include <thread>
 #include <utility>
 
 #include "api/driver_factory.h"
@@ -19,25 +17,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-int stretch() {
-  const char* timeouts = std::getenv("KEELBACK_TIMEOUTS");
-  return timeouts != nullptr && std::string_view(timeouts) == "extended" ? 4 : 1;
-}
-
 std::string application(Backend backend) {
   return backend == Backend::kFake ? "standard" : KEELBACK_SOURCE_DIR "/tests/apps/conformance.py";
 }
 
 }  // namespace
-
-std::vector<Backend> backends() {
-  const char* only = std::getenv("KEELBACK_BACKEND");
-  const std::string_view name = only != nullptr ? only : "";
-  if (name == "sim") return {Backend::kSim};
-  if (name == "fake") return {Backend::kFake};
-  if (name == "python") return {Backend::kPython};
-  return {Backend::kSim, Backend::kFake, Backend::kPython};
-}
 
 bool Pending::done() const {
   const std::lock_guard lock(state_->mutex);
@@ -91,7 +75,10 @@ World::World(Backend backend, Settings settings)
   driver_ = std::move(*driver);
 }
 
-World::~World() = default;
+World::~World() {
+  driver_.reset();
+  leaks_.expect_none();
+}
 
 void World::warm() {
   ASSERT_TRUE(until([this] { return stats().workers.ready >= settings_.pool.workers; }))
@@ -100,12 +87,7 @@ void World::warm() {
 
 bool World::until(const std::function<bool()>& condition, Duration limit) {
   if (sim_ != nullptr) return sim_->advance_until(condition, limit);
-  const auto end = std::chrono::steady_clock::now() + limit * stretch();
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() >= end) return false;
-    std::this_thread::sleep_for(1ms);
-  }
-  return true;
+  return eventually(condition, limit);
 }
 
 void World::pass(Duration duration) {

@@ -1,6 +1,6 @@
-// One isolated pool for one test, on whichever backend. Waiting is always for an observed
-// condition: on the simulator virtual time moves until it holds, elsewhere it is asked again and
-// again, with a bound that KEELBACK_TIMEOUTS=extended stretches.
+// One isolated pool for one test, on whichever backend, which leaves nothing behind. Waiting is
+// always for an observed condition: on the simulator virtual time moves until it holds, elsewhere
+// it is asked again and again, with a bound that KEELBACK_TIMEOUTS=extended stretches.
 //
 // The application is tests/apps/conformance.py; the fake worker and the simulator have it built in.
 #pragma once
@@ -14,15 +14,14 @@
 
 #include "base/settings.h"
 #include "host/driver.h"
+#include "support/leaks.h"
+#include "support/waiting.h"
 
 namespace keelback::api {
 class SimDriver;
 }
 
 namespace keelback::test {
-
-// All, or the one that KEELBACK_BACKEND names.
-std::vector<Backend> backends();
 
 // A submitted call; its outcome comes from the driver's loop.
 class Pending {
@@ -50,6 +49,7 @@ class World {
  public:
   // Two workers of the standard test application unless `settings` say otherwise; not yet ready.
   explicit World(Backend backend, Settings settings = default_settings());
+  // Fails the test if the pool leaves anything behind.
   ~World();
   World(const World&) = delete;
   World& operator=(const World&) = delete;
@@ -81,6 +81,7 @@ class World {
   Backend backend() const { return backend_; }
 
  private:
+  Leaks leaks_;
   Backend backend_;
   Settings settings_;
   std::unique_ptr<host::Driver> driver_;

@@ -1,0 +1,80 @@
+#include "support/leaks.h"
+
+#include <dirent.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string_view>
+
+#include "os/process.h"
+#include "support/waiting.h"
+
+namespace keelback::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+template <typename Take>
+void each_entry(const char* path, Take&& take) {
+  DIR* directory = ::opendir(path);
+  if (directory == nullptr) return;
+  while (const dirent* entry = ::readdir(directory)) {
+    const std::string_view name = entry->d_name;
+    // Its own descriptor is in the list of descriptors; it ends with the list.
+    if (name[0] == '.' || name == std::to_string(::dirfd(directory))) continue;
+    take(std::string(name));
+  }
+  ::closedir(directory);
+}
+
+// Everything there is, by kind, number and what it stands for: a number that is used again for
+// something else is something else.
+std::vector<std::string> present() {
+  std::vector<std::string> all;
+  each_entry("/proc/self/fd", [&](const std::string& name) {
+    char target[PATH_MAX];
+    const ssize_t size = ::readlink(("/proc/self/fd/" + name).c_str(), target, sizeof target);
+    if (size >= 0) all.push_back("descriptor " + name + ": " + std::string(target, size));
+  });
+  each_entry("/proc/self/task", [&](const std::string& name) { all.push_back("thread " + name); });
+  for (const pid_t pid : os::children_of(::getpid())) {
+    all.push_back("child " + std::to_string(pid));
+  }
+  each_entry("/dev/shm", [&](const std::string& name) {
+    // Others use it too; what is ours would have our name.
+    if (name.find("keelback") != std::string::npos) all.push_back("/dev/shm/" + name);
+  });
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find("/memfd:") != std::string::npos) all.push_back("mapping " + line);
+  }
+  std::ranges::sort(all);
+  return all;
+}
+
+}  // namespace
+
+Leaks::Leaks() : before_(present()) {}
+
+std::vector<std::string> Leaks::found(std::chrono::nanoseconds patience) const {
+  std::vector<std::string> left;
+  eventually(
+      [&] {
+        left.clear();
+        std::ranges::set_difference(present(), before_, std::back_inserter(left));
+        return left.empty();
+      },
+      patience);
+  return left;
+}
+
+void Leaks::expect_none() const {
+  for (const std::string& leak : found(1s)) ADD_FAILURE() << "left behind: " << leak;
+}
+
+}  // namespace keelback::test
