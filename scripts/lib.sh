@@ -25,8 +25,11 @@ need() {
   done
   [ ${#missing[@]} = 0 ] && return
   say "installing ${missing[*]}"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+  local log; log=$(mktemp)
+  { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q &&
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 ||
+    { cat "$log" >&2; rm -f "$log"; die "apt-get could not install ${missing[*]}"; }
+  rm -f "$log"
 }
 
 need_build() {
@@ -35,7 +38,7 @@ need_build() {
 }
 need_tests() {
   need_build
-  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl
+  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl clang-format-19
 }
 
 # build PRESET [TARGET...]: configures once, then builds.

@@ -56,7 +56,7 @@ bool setting(std::string_view key, std::string_view value, Script& script) {
   // START_FAILED belongs to an import or a setup; before CONNECT there is nobody to tell.
   if (key == "fail") return step(value, script.fail.emplace()) && script.fail != Step::kConnect;
   if (key == "hang_at") return step(value, script.hang_at.emplace());
-  if (key == "exit_at") return exit_at(value, script.exit_at.emplace());
+  if (key == "exit_at") return exit_at(value, script.exit_at.emplace(Script::Exit{}));
   return false;
 }
 

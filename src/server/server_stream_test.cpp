@@ -11,7 +11,6 @@ namespace keelback::testing {
 namespace {
 
 using nlohmann::json;
-using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 class StreamTest : public ServerFixture {

@@ -1,5 +1,5 @@
-#include <iostream>
 #include <keelback/keelback.h>
+#include <iostream>
 
 int main(int argc, char** argv) {
   keelback::Config config(argc > 1 ? argv[1] : "app.py");
