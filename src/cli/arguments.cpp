@@ -15,6 +15,19 @@ namespace {
 
 constexpr std::size_t kPayloadMax = 1ULL << 30;  // the greatest calls.payload_max
 
+// What is wrong with the text as JSON, and where; nullopt if nothing is.
+std::optional<std::string> json_error(const std::string& text) {
+  if (Json::accept(text)) return std::nullopt;  // without building it: arguments may be large
+  try {
+    [[maybe_unused]] const Json parsed = Json::parse(text);
+    return std::nullopt;
+  } catch (const Json::exception& error) {
+    const std::string what = error.what();  // "[json.exception.parse_error.101] parse error at …"
+    const std::size_t name_end = what.find("] ");
+    return name_end == std::string::npos ? what : what.substr(name_end + 2);
+  }
+}
+
 std::expected<std::string, std::string> read_all(std::FILE* file, const std::string& name) {
   std::string text;
   std::string piece(64 << 10, '\0');
@@ -67,10 +80,8 @@ std::expected<CallArguments, std::string> CallOptions::read() const {
   CallArguments arguments;
   auto text = text_of(json);
   if (!text) return std::unexpected(text.error());
-  try {
-    [[maybe_unused]] const Json parsed = Json::parse(*text);
-  } catch (const Json::exception& error) {
-    return std::unexpected(fmt::format("the arguments are not JSON: {}", error.what()));
+  if (auto wrong = json_error(*text)) {
+    return std::unexpected("the arguments are not JSON: " + *wrong);
   }
   arguments.payload = std::move(*text);
   if (!deadline.empty()) {

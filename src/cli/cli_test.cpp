@@ -25,6 +25,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 using testing::Pair;
+using testing::StartsWith;
 
 // ---- documentation
 
@@ -140,7 +141,7 @@ TEST(CallOptions, ReadsArgumentsAndRefusesWhatIsNoJson) {
   EXPECT_EQ((CallOptions{.function = "f"}.read()->payload), "[]");
   EXPECT_EQ((CallOptions{.function = "f", .json = R"({"a": 1})"}.read()->payload), R"({"a": 1})");
   EXPECT_THAT((CallOptions{.function = "f", .json = "{"}.read().error()),
-              HasSubstr("the arguments are not JSON"));
+              StartsWith("the arguments are not JSON: parse error at line 1, column 2"));
   EXPECT_THAT((CallOptions{.function = "f", .json = "@/nowhere"}.read().error()),
               HasSubstr("/nowhere: No such file"));
   EXPECT_EQ((CallOptions{.function = "f", .deadline = "250ms"}.read()->deadline),
@@ -242,9 +243,20 @@ TEST(Output, ShowsAProblemOnceAndHarmlessly) {
   EXPECT_EQ(problem_block("f", died),
             "keelback: f: worker_died, effect maybe, 2 attempts\n"
             "  worker 0.1 died with the call\n"
-            "  the worker died: signal, signal 9, out of memory suspected\n"
+            "  the worker died: signal 9, out of memory suspected\n"
             "  its last words:\n"
             "    last words\n");
+  const Json not_started = {
+      {"outcome", "not_ready"},
+      {"effect", "none"},
+      {"detail", "No worker is up: the last one ended with a failed start: there is no file a.py."},
+      {"death",
+       {{"cause", "start_failed"},
+        {"detail", "there is no file a.py"},
+        {"stderr_tail", "there is no file a.py\n"}}}};
+  EXPECT_EQ(problem_block("f", not_started),
+            "keelback: f: not_ready, effect none\n"
+            "  No worker is up: the last one ended with a failed start: there is no file a.py.\n");
   EXPECT_THAT(problem_block("f", Json(7)), HasSubstr("keelback: f:")) << "any JSON will do";
 }
 
@@ -259,7 +271,7 @@ TEST(Logging, WritesOneJsonObjectALine) {
   EXPECT_EQ(
       line("[0.1] printed"),
       R"({"time":"2023-11-14T22:13:20.123Z","level":"warn","worker":"0.1","message":"printed"})");
-  EXPECT_NO_THROW(Json::parse(line("\xff not UTF-8")));
+  EXPECT_TRUE(Json::accept(line("\xff not UTF-8")));
 }
 
 // ---- the doctor

@@ -77,7 +77,7 @@ ExitCode usage_code(const std::string& path) {
 int usage_error(CLI::App& app, const Invocation& invocation, const CLI::ParseError& error) {
   CLI::App& command = deepest(app);
   std::string text = explain_extra(app);
-  if (text.empty()) text = fmt::format("{}: {}", path_of(command), error.what());
+  if (text.empty()) text = fmt::format("`{}`: {}", path_of(command), error.what());
   return fail(invocation, usage_code(path_of(command)), "usage",
               fmt::format("{} ({} --help)", text, path_of(command)));
 }

@@ -45,10 +45,10 @@ std::string without_controls(std::string_view text) {
 std::string death_sentence(const Json& death) {
   std::string text = text_in(death, "cause");
   if (const Json& signal = member(death, "signal"); signal.is_number_integer()) {
-    text += fmt::format(", signal {}", signal.get<int>());
+    text = (text == "signal" ? "" : text + ", ") + fmt::format("signal {}", signal.get<int>());
   }
   if (const Json& code = member(death, "exit_code"); code.is_number_integer()) {
-    text += fmt::format(", exit code {}", code.get<int>());
+    text = (text == "exit" ? "" : text + ", ") + fmt::format("exit code {}", code.get<int>());
   }
   if (flag_in(death, "oom_suspected")) text += ", out of memory suspected";
   if (const std::string step = text_in(death, "step"); !step.empty()) text += ", at step " + step;
@@ -186,8 +186,16 @@ std::string problem_block(std::string_view function, const Json& problem) {
   block("", traceback.find(raised) == std::string::npos || traceback.empty() ? raised : "");
   block("", traceback);
   if (const Json& death = member(problem, "death"); death.is_object()) {
-    block("", "the worker died: " + death_sentence(death));
-    block("its last words", text_in(death, "stderr_tail"));
+    // The sentences of the pool name the cause; it is not said twice, and last words that are
+    // nothing but the cause are not either.
+    const std::string said = death_sentence(death);
+    const std::string cause = text_in(death, "detail");
+    if (detail.find(cause.empty() ? said : cause) == std::string::npos) {
+      block("", "the worker died: " + said);
+    }
+    std::string tail = text_in(death, "stderr_tail");
+    while (tail.ends_with('\n')) tail.pop_back();
+    if (cause.empty() || cause.find(tail) == std::string::npos) block("its last words", tail);
   }
   block("where its threads were", text_in(problem, "dump"));
   if (const double retry = number_in(problem, "retry_after_ms"); retry > 0) {

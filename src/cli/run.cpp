@@ -64,34 +64,41 @@ Outcome stream(const Invocation& invocation, host::Driver& driver, Call call) {
   return ended.get_future().get();
 }
 
-int report(const Invocation& invocation, const Options& options, const Outcome& outcome) {
-  if (outcome.ok()) {
-    if (options.call.stream) {
-      if (!outcome.payload.empty()) print_item(invocation, outcome.payload);
-      if (invocation.json) print(fmt::format("{{\"end\":{}}}\n", to_text(document_of(outcome))));
-    } else {
-      print_result(invocation, outcome.payload, document_of(outcome));
-    }
-    return kExitOk;
+void print_ok(const Invocation& invocation, const Options& options, const Outcome& outcome) {
+  if (options.call.stream) {
+    if (!outcome.payload.empty()) print_item(invocation, outcome.payload);
+    if (invocation.json) print(fmt::format("{{\"end\":{}}}\n", to_text(document_of(outcome))));
+  } else {
+    print_result(invocation, outcome.payload, document_of(outcome));
   }
-  report_outcome(invocation, options.call.function,
-                 Json::parse(server::problem_of(outcome), nullptr, false));
+}
+
+// `shown`: what a worker wrote has been on stderr as it wrote it. (What a start says is not.)
+int report_failure(const Invocation& invocation, const Options& options, const Outcome& outcome,
+                   bool shown) {
+  Json problem = Json::parse(server::problem_of(outcome), nullptr, false);
+  if (shown && !invocation.json && outcome.kind == OutcomeKind::kWorkerDied &&
+      problem.contains("death")) {
+    problem["death"].erase("stderr_tail");
+  }
+  report_outcome(invocation, options.call.function, problem);
   return outcome.kind == OutcomeKind::kNotReady ? kExitStart : kExitOutcome;
 }
 
-int call(const Invocation& invocation, const Options& options, const CallArguments& arguments,
-         host::Driver& driver) {
+// A result is printed as soon as it is there.
+Outcome call(const Invocation& invocation, const Options& options, const CallArguments& arguments,
+             host::Driver& driver) {
   Call made{.function = options.call.function,
             .payload = arguments.payload,
             .session = options.call.session,
             .deadline = arguments.deadline};
-  const Outcome outcome = options.call.stream ? stream(invocation, driver, std::move(made))
-                                              : driver.call(std::move(made));
-  const int exit_code = report(invocation, options, outcome);
+  Outcome outcome = options.call.stream ? stream(invocation, driver, std::move(made))
+                                        : driver.call(std::move(made));
+  if (outcome.ok()) print_ok(invocation, options, outcome);
   auto left = std::make_shared<std::promise<void>>();
   driver.drain(kLeave, [left] { left->set_value(); });
   left->get_future().wait_for(2 * kLeave);
-  return exit_code;
+  return outcome;
 }
 
 int run(const Invocation& invocation, const Options& options) {
@@ -109,14 +116,19 @@ int run(const Invocation& invocation, const Options& options) {
                                   .expose = options.expose,
                                   .settings = store->settings(),
                                   .logger = logger});
-  int exit_code = kExitStart;
-  if (driver) {
-    exit_code = call(invocation, options, *arguments, **driver);
-    driver->reset();
-  } else {
+  if (!driver) {
     fail(invocation, kExitStart, "start", driver.error());
+    if (!finish_logging(std::move(logger))) std::_Exit(kExitStart);
+    return kExitStart;
   }
-  if (!finish_logging(std::move(logger))) std::_Exit(exit_code);
+  const Outcome outcome = call(invocation, options, *arguments, **driver);
+  driver->reset();
+  // Behind what the worker wrote, so that the last lines say how it ended.
+  const bool logged = finish_logging(std::move(logger));
+  const int exit_code = outcome.ok()
+                            ? kExitOk
+                            : report_failure(invocation, options, outcome, logged && default_level);
+  if (!logged) std::_Exit(exit_code);
   return exit_code;
 }
 

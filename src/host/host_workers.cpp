@@ -334,9 +334,8 @@ Death HostImpl::describe_death(WorkerProcess& worker) {
   death.detail = worker.fault;
   if (death.detail.empty()) death.detail = worker.start_error;
   if (death.detail.empty() && death.signal) {
-    death.detail = fmt::format("it was ended by signal {}", *death.signal);
-  } else if (death.detail.empty() && death.exit_code) {
-    death.detail = fmt::format("it exited with code {}", *death.exit_code);
+    const char* meaning = ::sigdescr_np(*death.signal);
+    if (meaning != nullptr) death.detail = meaning;
   }
   worker.death = death;
   return death;
