@@ -62,7 +62,17 @@ def cut(text: str, most: int = TEXT_MAX) -> str:
 
 
 def as_json(error: dict[str, Any]) -> bytes:
-    return json.dumps(error).encode()
+    """Readable by any JSON parser: a lone surrogate, which strict ones refuse, is written out as its escape."""
+    plain = {key: _without_surrogates(value) if isinstance(value, str) else value for key, value in error.items()}
+    return json.dumps(plain).encode()
+
+
+def _without_surrogates(text: str) -> str:
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
 
 
 def log(what: str, error: Optional[BaseException] = None) -> None:

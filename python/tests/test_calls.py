@@ -83,6 +83,10 @@ APP = """
         return "\\ud800"
 
     @keelback.function
+    def raise_surrogate():
+        raise ValueError("\\ud800")
+
+    @keelback.function
     def as_bytes():
         return b"abc"
 
@@ -212,6 +216,11 @@ class Calls(SupervisorTest):
         self.assertIn("app.py", error["traceback"])
         for name in ("chained", "async_fail", "leave"):
             self.assertNotIn("keelback/", self.w.call(name).error["traceback"], name)
+
+    def test_an_error_is_readable_whatever_its_text_holds(self):
+        error = self.w.call("raise_surrogate").error
+        self.assertEqual("\\ud800", error["message"], "as an escape: strict parsers refuse a lone surrogate")
+        error["traceback"].encode()
 
     def test_errors_are_bounded(self):
         error = self.w.call("long_message").error

@@ -41,6 +41,7 @@ std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
   config.directory = options.directory;
   config.logger = options.logger;
   config.seed = options.seed;
+  config.interpose = options.interpose;
   auto host = host::Host::start(std::move(config));
   if (!host) return std::unexpected(std::move(host.error().message));
   return std::move(*host);

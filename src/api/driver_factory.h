@@ -11,6 +11,7 @@
 
 #include "base/settings.h"
 #include "host/driver.h"
+#include "host/host.h"
 
 namespace keelback::api {
 
@@ -23,6 +24,7 @@ struct DriverOptions {
   std::vector<std::pair<std::string, std::string>> environment;  // added to the workers' own
   std::string directory;                   // the workers' working directory; empty: ours
   std::shared_ptr<spdlog::logger> logger;  // shared with the program; null: spdlog's default
+  host::Interpose interpose;               // see HostConfig; the simulator has no sockets
   std::uint64_t seed = 0;  // of the core's and the model's chances; 0: drawn from the system
 };
 

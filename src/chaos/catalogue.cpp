@@ -104,6 +104,7 @@ void add_starts(std::vector<FaultClass>& all) {
   all.push_back(start("spawn.slow", "A start takes longer.", true,
                       {{"delay", kDuration, "100ms", "300ms", "1s", "added to each start"}}));
   all.push_back(start("spawn.hang", "A starting worker never becomes ready.", false, {}));
+  all.push_back(start("spawn.stay", "A worker that does not leave when it is told to.", false, {}));
 }
 
 void add_limits(std::vector<FaultClass>& all) {
@@ -176,6 +177,22 @@ void add_calls(std::vector<FaultClass>& all) {
   all.push_back(calls("call.unserialisable", "Calls return what JSON cannot write.",
                       "their outcome is error",
                       {{"calls", kCount, "5", "20", "50", "so many at once"}}, kLoad));
+  all.push_back(calls("call.exceptions",
+                      "Calls raise every kind of exception: SystemExit, KeyboardInterrupt, groups, "
+                      "recursion, one that cannot say what it is.",
+                      "the outcome of each kind is error with a Python type", {}, kLoad));
+  all.push_back(calls("call.results",
+                      "Calls return every kind of value that JSON cannot carry: cycles, NaN, "
+                      "lists too deep.",
+                      "the outcome of each kind is error with a Python type", {}, kLoad));
+  for (std::size_t i = all.size() - 2; i < all.size(); ++i) all[i].sim = all[i].fake = false;
+  all.push_back(calls("mem.leak", "Calls in one worker keep memory for ever.",
+                      "the worker's resident memory has grown by at least half of it",
+                      {{"calls", kCount, "20", "40", "80", "that keep memory"},
+                       {"size", kSize, "1MiB", "2MiB", "4MiB", "each keeps"}},
+                      {kTimeout, kWorkerDied, kSessionLost, kOverloaded}));
+  all.back().sim = all.back().fake = false;
+  all.back().reach = Reach::kTarget;
   all.push_back(calls("call.huge", "Calls return more than calls.payload_max.",
                       "their outcome is error",
                       {{"calls", kCount, "1", "3", "5", "so many at once"}}, kLoad));
@@ -255,25 +272,50 @@ void add_operators(std::vector<FaultClass>& all) {
   all.back().undo = "the old size, by the laboratory; it ends with the pool";
 }
 
-FaultClass channel(std::string_view name, std::string_view what) {
+FaultClass channel(std::string_view name, std::string_view what,
+                   std::vector<Parameter> parameters = {}) {
   return {.name = name,
           .what = what,
-          .proof = "the worker wrote into the ledger that it sent those bytes",
-          .undo = "the order is taken out of the control file, by the warden if need be",
-          .means = Means::kStarts,
-          .reach = Reach::kCapacity,
+          .proof = "the interposer between worker and pool counted the answers that it hit",
+          .undo = "the order is taken back; it ends with the laboratory in any case",
+          .means = Means::kChannel,
+          .reach = Reach::kTarget,
           .lasts = true,
           .fake = true,
-          .expected = kDeath};
+          .python = true,
+          .parameters = std::move(parameters),
+          .expected = {kWorkerDied, kSessionLost, kTimeout, kOverloaded, kSessionBusy, kCircuitOpen,
+                       kNotReady}};
+}
+
+FaultClass greeting(std::string_view name, std::string_view what) {
+  FaultClass made = start(name, what, false, {});
+  made.proof = "the interposer between worker and pool counted the greetings that it hit";
+  made.undo = "the order is taken back; it ends with the laboratory in any case";
+  return made;
 }
 
 void add_channel(std::vector<FaultClass>& all) {
-  all.push_back(channel("channel.garbage", "A worker answers with bytes that are no frame."));
-  all.push_back(channel("channel.half_frame", "A worker sends half an answer and leaves."));
-  all.push_back(channel("channel.duplicate", "A worker sends every answer twice."));
+  const Parameter some = {"answers", kCount, "1", "3", "0", "so many of each worker; 0: all"};
+  all.push_back(channel("channel.garbage", "Instead of an answer come bytes that are no frame."));
+  all.push_back(channel("channel.header", "An answer's header names a type that does not exist."));
+  all.push_back(channel("channel.half_frame", "Half an answer, then the end of the socket."));
+  all.push_back(channel("channel.half_stall", "Half an answer, then silence."));
+  all.push_back(channel("channel.close", "The end of the socket instead of an answer."));
+  all.push_back(channel("channel.duplicate", "Answers come twice.", {some}));
   all.push_back(
-      channel("channel.zombie", "A worker repeats an old call's answer before a new one."));
-  all.push_back(channel("channel.bad_version", "A starting worker speaks another version."));
+      channel("channel.zombie", "An old call's answer comes again before a new one.", {some}));
+  all.push_back(channel("channel.unknown", "Answers come to calls that nobody made.", {some}));
+  all.push_back(channel("channel.late", "Answers come late.",
+                        {some, {"delay", kDuration, "100ms", "1s", "3s", "so late"}}));
+  all.push_back(channel("channel.drip", "Answers come in small pieces.",
+                        {some,
+                         {"bytes", kCount, "8", "4", "1", "in a piece"},
+                         {"delay", kDuration, "1ms", "2ms", "5ms", "between pieces"}}));
+  all.push_back(channel("channel.drop", "Answers get lost.", {some}));
+  all.push_back(greeting("channel.bad_version", "A starting worker speaks another version."));
+  all.push_back(greeting("channel.half_greeting", "A starting worker sends half a greeting."));
+  all.push_back(greeting("channel.no_greeting", "A starting worker says nothing."));
 }
 
 std::vector<FaultClass> make() {
@@ -314,12 +356,11 @@ std::vector<NotTested> not_tested(Backend backend) {
        "the laboratory lives in the supervisor's process; the guard's own tests "
        "cover it"},
       {"network faults", "one machine, one socket pair a worker: there is no network"}};
-  if (backend != Backend::kFake) {
-    out.push_back({"channel faults", "only keelback-fakeworker can send broken frames"});
-  }
+  out.push_back({"channel: flipped bits in a payload",
+                 "a local socket does not flip bits, and the protocol carries no checksum"});
   if (backend == Backend::kSim) {
     out.push_back({"residue (I10, I11)", "the simulator has no processes and no descriptors"});
-    out.push_back({"signals, limits, zygote", "the simulator has no processes"});
+    out.push_back({"signals, limits, zygote, channel", "the simulator has no processes"});
   }
   if (backend == Backend::kFake) {
     out.push_back({"zygote and Python limits", "keelback-fakeworker is started by exec"});

@@ -20,6 +20,7 @@ enum class Means : std::uint8_t {
   kThrottle,  // SIGSTOP and SIGCONT in turn
   kZygote,    // a signal to the zygote
   kLimit,     // a soft resource limit of a living worker
+  kChannel,   // an order to the interposer between a worker and the pool
   kStarts,    // orders in the control file that a starting worker reads
   kCalls,     // calls of the laboratory's own that misbehave in the worker
   kClients,   // callers that misbehave

@@ -17,15 +17,41 @@ std::string start_words(const FaultSpec& fault) {
   if (name == "spawn.fail") return "fail";
   if (name == "spawn.exit") return "exit " + parameter_value(fault, "code");
   if (name == "spawn.hang") return "hang";
+  if (name == "spawn.stay") return "stay";
   if (name == "spawn.slow") {
     const auto delay = parse_duration(parameter_value(fault, "delay")).value_or(0ns);
     return fmt::format("sleep {}", std::chrono::ceil<std::chrono::milliseconds>(delay).count());
   }
-  if (name == "channel.garbage") return "script garbage_after=0";
-  if (name == "channel.half_frame") return "script half_frame_after=0";
-  if (name == "channel.duplicate") return "script duplicate_reply";
-  if (name == "channel.zombie") return "script zombie_reply";
-  return "script bad_version";
+  if (name == "channel.half_greeting") return "wire half_greeting";
+  if (name == "channel.no_greeting") return "wire no_greeting";
+  return "wire version";
+}
+
+ChannelOrder channel_order(const FaultSpec& fault) {
+  static constexpr std::pair<std::string_view, Misdeed> kMisdeeds[] = {
+      {"channel.garbage", Misdeed::kGarbage},
+      {"channel.header", Misdeed::kHeader},
+      {"channel.half_stall", Misdeed::kHalfStall},
+      {"channel.half_frame", Misdeed::kHalfClose},
+      {"channel.close", Misdeed::kClose},
+      {"channel.duplicate", Misdeed::kDuplicate},
+      {"channel.zombie", Misdeed::kStale},
+      {"channel.unknown", Misdeed::kUnknown},
+      {"channel.late", Misdeed::kLate},
+      {"channel.drip", Misdeed::kDrip},
+      {"channel.drop", Misdeed::kDrop}};
+  ChannelOrder order{.fault = fault.id};
+  for (const auto& [name, what] : kMisdeeds) {
+    if (name == fault.fault_class) order.what = what;
+  }
+  order.delay = parse_duration(parameter_value(fault, "delay")).value_or(0ns);
+  const auto count = [&](std::string_view name, std::uint64_t otherwise) {
+    return static_cast<std::uint32_t>(
+        parse_count(parameter_value(fault, name)).value_or(otherwise));
+  };
+  order.bytes = std::max(1U, count("bytes", 1));
+  order.answers = count("answers", 0);
+  return order;
 }
 
 int signal_of(std::string_view fault_class) {
@@ -70,13 +96,15 @@ void Injector::run_due(Duration at) {
         Active& active = active_[step.which];
         PlannedCall call = *step.call;
         // A limit is felt by calls in that worker: a session that lives there leads to it.
-        if (active.kind->means == Means::kLimit && !active.targets.empty()) {
+        if ((active.kind->means == Means::kLimit || active.kind->name == "mem.leak") &&
+            !active.targets.empty()) {
           call.session = recorder_.session_at(active.targets.front().worker);
         }
         const std::uint64_t index = recorder_.send(call, active.spec->id, due);
         active.calls.push_back(index);
         if (call.leave_after > 0ns) {
-          agenda_.emplace(at + call.leave_after, Step{StepKind::kLeave, step.which, nullptr, index});
+          agenda_.emplace(at + call.leave_after,
+                          Step{StepKind::kLeave, step.which, nullptr, index});
         }
         break;
       }
@@ -207,7 +235,8 @@ void Injector::fire(const Firing& firing, Duration at) {
   recorder_.sample(at);  // targets as they are now
   const Means means = active.kind->means;
   const bool recycle = active.spec->fault_class == "pool.recycle";
-  if (means == Means::kSignal || means == Means::kThrottle || means == Means::kLimit || recycle) {
+  if (means == Means::kSignal || means == Means::kThrottle || means == Means::kLimit ||
+      means == Means::kChannel || recycle || active.spec->fault_class == "mem.leak") {
     active.targets = choose(*active.spec, firing.pick);
   }
   FaultEvent made{.id = firing.fault,
@@ -276,7 +305,8 @@ void Injector::inject(Active& active, Duration at) {
         evidence = each_target(active, [&](const auto& w) { return world_.stop(w, spec.lasts); });
       } else {
         const int signal = signal_of(spec.fault_class);
-        evidence = each_target(active, [&](const auto& w) { return world_.send_signal(w, signal); });
+        evidence =
+            each_target(active, [&](const auto& w) { return world_.send_signal(w, signal); });
       }
       break;
     case Means::kZygote:
@@ -291,6 +321,13 @@ void Injector::inject(Active& active, Duration at) {
           active, [&](const auto& w) { return world_.limit(w, limit_of(spec.fault_class), room); });
       if (!set) no_bite(active, set.error());
       return;  // the bite is what calls meet
+    }
+    case Means::kChannel: {
+      const ChannelOrder wrong = channel_order(spec);
+      const auto told =
+          each_target(active, [&](const auto& w) { return world_.misbehave(w, wrong); });
+      if (!told) no_bite(active, told.error());
+      return;  // the bite is the first answer that is hit
     }
     case Means::kStarts: {
       const auto told = order(nullptr);
@@ -368,6 +405,9 @@ void Injector::undo(Active& active, Duration at) {
       case Means::kStarts:
         done = order(&active);
         break;
+      case Means::kChannel:
+        done = world_.behave(spec.id);
+        break;
       case Means::kOperator:
         world_.configure(scenario_.settings);
         break;
@@ -419,6 +459,11 @@ void Injector::seek_evidence(Active& active, Duration at) {
       if (n > 0) bit(active, at, fmt::format("{} starting workers obeyed", n));
       return;
     }
+    case Means::kChannel: {
+      const std::uint64_t n = world_.obeyed(active.spec->id) - active.obeyed_before;
+      if (n > 0) bit(active, at, fmt::format("the interposer counted {} answers hit", n));
+      return;
+    }
     case Means::kOperator:
       return evidence_of_order(active, at);
     case Means::kCalls:
@@ -467,11 +512,10 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
   const auto count = [&](std::string_view parameter) {
     return static_cast<int>(parse_count(parameter_value(spec, parameter)).value_or(0));
   };
-  const Duration told =
-      std::max({parse_duration(parameter_value(spec, "hold")).value_or(0ns),
-                parse_duration(parameter_value(spec, "spin")).value_or(0ns),
-                name == "call.slow" ? parse_duration(parameter_value(spec, "takes")).value_or(0ns)
-                                    : 0ns});
+  const Duration told = std::max(
+      {parse_duration(parameter_value(spec, "hold")).value_or(0ns),
+       parse_duration(parameter_value(spec, "spin")).value_or(0ns),
+       name == "call.slow" ? parse_duration(parameter_value(spec, "takes")).value_or(0ns) : 0ns});
   std::uint64_t met = 0, died = 0, refused = 0, known = 0, sent = 0, punctual = 0;
   Duration first = Duration::max(), last{0}, met_at = Duration::max();
   for (const std::uint64_t index : active.calls) {
@@ -493,7 +537,8 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
     });
     if (name == "call.crash") met += dead && call.death_signal == count("signal");
     if (name == "call.exit") met += dead && call.death_code == count("code");
-    if (name == "call.raise" || name == "call.unserialisable" || name == "call.huge") {
+    if (name == "call.raise" || name == "call.unserialisable" || name == "call.huge" ||
+        name == "call.exceptions" || name == "call.results") {
       met += call.kind == kError && !call.error_type.empty();
     }
     if (told > 0ns) met += call.ran >= std::min(told, call.deadline) * 9 / 10;
@@ -515,11 +560,16 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
   const std::uint64_t planned = active.firing->calls.size();
   if (name == "call.poison" && died > 0 && refused > 0) {
     bit(active, at, fmt::format("{} workers died of it, {} tries were refused", died, refused));
+  } else if (name == "call.exceptions" || name == "call.results") {
+    if (met == planned) bit(active, at, fmt::format("each of {} kinds ended as error", met));
+  } else if (name == "mem.leak") {
+    evidence_of_growth(active, at);
   } else if (name == "client.vanish" && known > 0) {
     bit(active, at, fmt::format("{} calls were in flight when their clients left", known));
   } else if (name == "client.herd" && sent == planned && last - first <= 50ms) {
-    bit(active, at, fmt::format("{} calls within {:.1f} ms", sent,
-                                std::chrono::duration<double, std::milli>(last - first).count()));
+    bit(active, at,
+        fmt::format("{} calls within {:.1f} ms", sent,
+                    std::chrono::duration<double, std::milli>(last - first).count()));
   } else if (name == "client.burst" || name == "client.hot_session") {
     if (sent == planned && punctual * 10 >= sent * 9) {
       bit(active, at, fmt::format("{} calls sent, {} of them on time", sent, punctual));
@@ -529,6 +579,20 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
     if (opened * 10 >= planned * 9) bit(active, at, fmt::format("{} sessions were opened", opened));
   } else if (met > 0) {
     bit(active, met_at, fmt::format("{} of {} calls ended as they should", met, planned));
+  }
+}
+
+// The pool's own numbers of the worker, or its replacement, which the leak has forced.
+void Injector::evidence_of_growth(Active& active, Duration at) {
+  const auto kept = parse_count(parameter_value(*active.spec, "calls")).value_or(0) *
+                    parse_bytes(parameter_value(*active.spec, "size")).value_or(Bytes{}).count;
+  for (const host::WorkerInfo& before : active.targets) {
+    for (const host::WorkerInfo& now : recorder_.workers()) {
+      if (now.worker != before.worker || now.rss_bytes < before.rss_bytes + kept / 2) continue;
+      bit(active, at,
+          fmt::format("pid {}: resident {} MiB, {} MiB before", now.pid, now.rss_bytes >> 20,
+                      before.rss_bytes >> 20));
+    }
   }
 }
 

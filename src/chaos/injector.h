@@ -62,6 +62,7 @@ class Injector {
   std::vector<host::WorkerInfo> choose(const FaultSpec& spec, std::uint64_t pick) const;
   void seek_evidence(Active& active, Duration at);
   void evidence_of_calls(Active& active, Duration at);
+  void evidence_of_growth(Active& active, Duration at);
   void evidence_of_order(Active& active, Duration at);
   void bit(Active& active, Duration at, std::string proof);
   void no_bite(Active& active, std::string why);
@@ -79,7 +80,7 @@ class Injector {
   Recorder& recorder_;
   std::multimap<Duration, Step> agenda_;
   std::vector<std::size_t> waiting_;  // firings whose trigger has not happened
-  std::deque<Active> active_;  // references stay valid
+  std::deque<Active> active_;         // references stay valid
   std::string last_word_;
 };
 

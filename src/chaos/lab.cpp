@@ -56,6 +56,12 @@ struct Stage {
   Trial trial;
 };
 
+bool wants_interposer(const Scenario& scenario) {
+  return std::ranges::any_of(scenario.faults, [](const FaultSpec& fault) {
+    return fault.fault_class.starts_with("channel.");
+  });
+}
+
 constexpr Duration kImportLimit = std::chrono::seconds(120);
 
 std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
@@ -66,7 +72,8 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
   WorldOptions options{.settings = scenario.settings,
                        .app = request.app,
                        .directory = stage.directory.path(),
-                       .seed = request.seed};
+                       .seed = request.seed,
+                       .interpose = wants_interposer(scenario)};
   options.settings.pool.backend = request.backend;
   auto world = make_world(options);
   if (!world) return std::unexpected(world.error());

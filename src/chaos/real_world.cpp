@@ -17,6 +17,7 @@
 
 #include "api/driver_factory.h"
 #include "base/settings_text.h"
+#include "chaos/interposer.h"
 #include "chaos/lab.h"
 #include "chaos/warden.h"
 #include "chaos/world.h"
@@ -85,6 +86,7 @@ class RealWorld final : public World {
 
   ~RealWorld() override {
     driver_.reset();
+    interposer_.reset();
     std::error_code error;
     fs::remove(control_, error);
   }
@@ -107,6 +109,14 @@ class RealWorld final : public World {
       made.app = "keelback.apps.chaos_probe";
     } else {
       made.app = "standard";
+    }
+    if (options_.interpose) {
+      auto interposer = Interposer::start();
+      if (!interposer) return std::unexpected("no interposer: " + interposer.error());
+      interposer_ = std::move(*interposer);
+      made.interpose = [between = interposer_.get()](WorkerId worker, os::Fd theirs) {
+        return between->stand_between(worker, std::move(theirs));
+      };
     }
     made.environment = {{"KEELBACK_CHAOS_LEDGER", ledger_}, {"KEELBACK_CHAOS_CONTROL", control_}};
     if (!options_.app.empty()) {
@@ -168,6 +178,7 @@ class RealWorld final : public World {
     const bool ended =
         over.wait_for(limit + options_.settings.calls.grace + 10s) == std::future_status::ready;
     driver_.reset();
+    interposer_.reset();
     return ended;
   }
 
@@ -223,7 +234,26 @@ class RealWorld final : public World {
     return undo(fmt::format("{} {}", what, worker.pid));
   }
 
-  Evidence order_starts(const std::vector<StartOrder>& orders) override {
+  Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) override {
+    if (!interposer_) return std::unexpected("nobody stands between");
+    if (!interposer_->order(worker.worker, order)) return std::unexpected("the worker is gone");
+    return "the order is given";
+  }
+  Evidence behave(const std::string& fault) override {
+    if (interposer_) interposer_->lift(fault);
+    return "the order is taken back";
+  }
+
+  Evidence order_starts(const std::vector<StartOrder>& all) override {
+    std::vector<StartOrder> orders;
+    std::vector<ChannelOrder> on_the_wire;
+    for (const StartOrder& order : all) {
+      const bool wire = order.words.starts_with("wire ");
+      const auto what = wire ? misdeed_from(order.words.substr(5)) : std::nullopt;
+      if (what) on_the_wire.push_back({.fault = order.fault, .what = *what});
+      if (!wire) orders.push_back(order);
+    }
+    if (interposer_) interposer_->order_starts(on_the_wire);
     if (orders.empty()) return undo("control");
     if (!armed_.contains("control")) {
       const auto armed =
@@ -246,7 +276,7 @@ class RealWorld final : public World {
       std::string id;
       if (kind == "O" && rest >> id) n += id == fault;
     });
-    return n;
+    return interposer_ ? n + interposer_->hits(fault) : n;
   }
 
   std::vector<EffectEvent> effects() override {
@@ -417,6 +447,7 @@ class RealWorld final : public World {
   std::map<std::string, std::uint64_t> armed_;
   pid_t zygote_ = 0;
   Census before_;
+  std::unique_ptr<Interposer> interposer_;
   std::unique_ptr<host::Driver> driver_;
 };
 

@@ -93,6 +93,11 @@ class SimWorld final : public World {
   }
   Evidence unlimit(const host::WorkerInfo&, const std::string&) override { return no_processes(); }
 
+  Evidence misbehave(const host::WorkerInfo&, const ChannelOrder&) override {
+    return no_processes();
+  }
+  Evidence behave(const std::string&) override { return no_processes(); }
+
   Evidence order_starts(const std::vector<StartOrder>& orders) override {
     sim_.model().start_failure = 0;
     sim_.model().start = usual_start_;

@@ -44,8 +44,14 @@ std::string to_line(const Undo& undo) {
                     undo.pid, start, undo.resource, static_cast<unsigned long long>(undo.soft),
                     static_cast<unsigned long long>(undo.hard));
       return buffer;
+    case Undo::Kind::kKill:
+      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu kill %d %llu", id, lease, undo.pid,
+                    start);
+      return buffer;
     case Undo::Kind::kUnlink:
-      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu unlink ", id, lease);
+    case Undo::Kind::kRename:
+      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu %s ", id, lease,
+                    undo.kind == Undo::Kind::kUnlink ? "unlink" : "rename");
       return buffer + undo.path;
   }
   return "";
@@ -63,7 +69,8 @@ std::optional<Undo> parse_undo(std::string_view text) {
   undo.id = id;
   undo.lease_ms = lease;
   const char* rest = line.c_str() + used;
-  if (std::strcmp(kind, "cont") == 0) {
+  if (std::strcmp(kind, "cont") == 0 || std::strcmp(kind, "kill") == 0) {
+    if (kind[0] == 'k') undo.kind = Undo::Kind::kKill;
     if (std::sscanf(rest, "%d %llu", &undo.pid, &start) != 2) return std::nullopt;
   } else if (std::strcmp(kind, "limit") == 0) {
     undo.kind = Undo::Kind::kLimit;
@@ -71,8 +78,8 @@ std::optional<Undo> parse_undo(std::string_view text) {
                     &hard) != 5) {
       return std::nullopt;
     }
-  } else if (std::strcmp(kind, "unlink") == 0) {
-    undo.kind = Undo::Kind::kUnlink;
+  } else if (std::strcmp(kind, "unlink") == 0 || std::strcmp(kind, "rename") == 0) {
+    undo.kind = kind[0] == 'u' ? Undo::Kind::kUnlink : Undo::Kind::kRename;
     undo.path = rest;
     if (undo.path.empty() || undo.path.size() > kPathMax) return std::nullopt;
   } else {
@@ -89,6 +96,11 @@ Undone perform(const Undo& undo) {
     if (::unlink(undo.path.c_str()) == 0) return {true, "removed " + undo.path};
     return {errno == ENOENT, errno == ENOENT ? "it was gone" : std::strerror(errno)};
   }
+  if (undo.kind == Undo::Kind::kRename) {
+    const std::string aside = undo.path + std::string(kAside);
+    if (::rename(aside.c_str(), undo.path.c_str()) == 0) return {true, "put back " + undo.path};
+    return {errno == ENOENT, errno == ENOENT ? "it was back" : std::strerror(errno)};
+  }
   if (undo.pid <= 1) return {false, "that is no process of ours"};
   const auto handle = os::Pidfd::open(undo.pid);
   const auto stat = os::read_stat(undo.pid);
@@ -98,6 +110,13 @@ Undone perform(const Undo& undo) {
     const auto sent = handle->send_signal(SIGCONT);
     if (!sent && sent.error().value() != ESRCH) return {false, sent.error().message()};
     return {true, "SIGCONT sent"};
+  }
+  if (undo.kind == Undo::Kind::kKill) {
+    // Its group is its own: os::spawn() makes every process a session leader.
+    if (stat->group == undo.pid) static_cast<void>(os::kill_group(undo.pid));
+    const auto sent = handle->send_signal(SIGKILL);
+    if (!sent && sent.error().value() != ESRCH) return {false, sent.error().message()};
+    return {true, "it was killed"};
   }
   const rlimit limit{.rlim_cur = undo.soft, .rlim_max = undo.hard};
   if (::prlimit(undo.pid, static_cast<__rlimit_resource>(undo.resource), &limit, nullptr) == 0) {

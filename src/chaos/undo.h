@@ -14,13 +14,20 @@ namespace keelback::chaos {
 struct Undo {
   std::uint64_t id = 0;
   std::uint64_t lease_ms = 0;  // the warden undoes it by itself after so long
-  enum class Kind : std::uint8_t { kContinue, kLimit, kUnlink } kind = Kind::kContinue;
+  enum class Kind : std::uint8_t {
+    kContinue,  // SIGCONT
+    kLimit,     // the old soft and hard limit
+    kUnlink,    // a file goes
+    kRename,    // a file goes back to where it was: `path`, from `path` + kAside
+    kKill,      // a process that the laboratory started, and its group
+  } kind = Kind::kContinue;
   pid_t pid = 0;
   std::uint64_t start_time = 0;  // field 22 of /proc/PID/stat
   int resource = 0;              // of kLimit: RLIMIT_…
   std::uint64_t soft = 0, hard = 0;
-  std::string path;  // of kUnlink
+  std::string path;  // of kUnlink, kRename
 };
+inline constexpr std::string_view kAside = ".aside";
 
 std::string to_line(const Undo& undo);
 std::optional<Undo> parse_undo(std::string_view line);
@@ -33,7 +40,8 @@ struct Undone {
 };
 Undone perform(const Undo& undo);
 
-// Undoes, last first, what a journal still holds; then removes it. Returns what was done.
+// Undoes, last first, what a journal still holds; then removes it. Returns what was done, a line
+// for each; one that begins with "failed:" was not, and the journal stays.
 std::string undo_journal(const std::string& path);
 
 }  // namespace keelback::chaos

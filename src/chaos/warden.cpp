@@ -17,12 +17,16 @@ constexpr int kAnswerMs = 5000;
 }  // namespace
 
 Warden::Warden(Warden&& other) noexcept
-    : socket_(std::move(other.socket_)), pid_(std::exchange(other.pid_, 0)), last_(other.last_) {}
+    : socket_(std::move(other.socket_)),
+      pid_(std::exchange(other.pid_, 0)),
+      last_(other.last_),
+      armed_(std::move(other.armed_)) {}
 
 Warden& Warden::operator=(Warden&& other) noexcept {
   std::swap(socket_, other.socket_);
   std::swap(pid_, other.pid_);
   std::swap(last_, other.last_);
+  std::swap(armed_, other.armed_);
   return *this;
 }
 
@@ -67,13 +71,20 @@ std::expected<std::uint64_t, std::string> Warden::arm(Undo undo) {
   const auto answer = ask(to_line(undo));
   if (!answer) return std::unexpected(answer.error());
   if (!answer->starts_with("ok ")) return std::unexpected("the warden refused: " + *answer);
+  armed_[undo.id] = undo;
   return undo.id;
 }
 
 std::expected<std::string, std::string> Warden::undo(std::uint64_t id) {
+  const auto found = armed_.find(id);
+  if (found == armed_.end()) return "it was undone already";
+  const Undo record = found->second;
+  armed_.erase(found);
   const auto answer = ask("undo " + std::to_string(id));
-  if (!answer || answer->starts_with("undone ")) return answer;
-  return std::unexpected(*answer);
+  if (answer && answer->starts_with("undone ")) return answer;
+  const Undone done = perform(record);
+  if (done.ok) return done.text + " (" + (answer ? *answer : answer.error()) + ")";
+  return std::unexpected(done.text);
 }
 
 }  // namespace keelback::chaos

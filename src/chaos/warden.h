@@ -3,6 +3,7 @@
 #pragma once
 
 #include <expected>
+#include <map>
 #include <string>
 
 #include "chaos/undo.h"
@@ -21,7 +22,7 @@ class Warden {
 
   // The id of the undoing; only after this may the fault be injected.
   [[nodiscard]] std::expected<std::uint64_t, std::string> arm(Undo undo);
-  // What was done. An error: it could not be.
+  // What was done. An error: it could not be. Where the warden is gone, the caller does it itself.
   std::expected<std::string, std::string> undo(std::uint64_t id);
   pid_t pid() const { return pid_; }
 
@@ -30,6 +31,7 @@ class Warden {
   os::Fd socket_;
   pid_t pid_ = 0;
   std::uint64_t last_ = 0;
+  std::map<std::uint64_t, Undo> armed_;
 };
 
 }  // namespace keelback::chaos

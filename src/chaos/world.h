@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/settings.h"
+#include "chaos/channel_order.h"
 #include "chaos/history.h"
 #include "host/driver.h"
 
@@ -26,7 +27,7 @@ struct Ended {
 // Orders to workers that start while they stand: the control file's lines.
 struct StartOrder {
   std::string fault;  // its id: workers write it into the ledger when they obey
-  std::string words;  // "fail", "exit 1", "sleep 300", "hang", "script garbage_after=0"
+  std::string words;  // "fail", "exit 1", "sleep 300", "hang", "wire version"
 };
 
 class World {
@@ -66,7 +67,10 @@ class World {
   virtual Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) = 0;
   // What starting workers are told from now on; all orders in force, none: all is well.
   virtual Evidence order_starts(const std::vector<StartOrder>& orders) = 0;
-  // How often workers wrote that they obeyed the fault's order.
+  // From now on the answers of this worker go wrong on their way.
+  virtual Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) = 0;
+  virtual Evidence behave(const std::string& fault) = 0;
+  // How often workers wrote that they obeyed the fault's order, and answers it has hit.
   virtual std::uint64_t obeyed(const std::string& fault) = 0;
 
   // ---- the ledgers
@@ -84,6 +88,7 @@ struct WorldOptions {
   std::string app;
   std::string directory;  // the run's own, for the ledger and the control file
   std::uint64_t seed = 1;
+  bool interpose = false;  // somebody stands between workers and the pool
 };
 [[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_world(
     const WorldOptions& options);

@@ -28,7 +28,8 @@ Chaos::Chaos()
 // One write to a file that only grows: whole lines, whatever the other workers do.
 void Chaos::write(const std::string& line) {
   if (ledger_ < 0) return;
-  if (::write(ledger_, line.data(), line.size()) < 0) return;  // the laboratory misses it and says so
+  if (::write(ledger_, line.data(), line.size()) < 0)
+    return;  // the laboratory misses it and says so
 }
 
 void Chaos::note(const std::string& fault) { write("O " + fault + " " + worker_ + "\n"); }
@@ -41,24 +42,12 @@ void Chaos::obey(Script& script) {
     std::istringstream words(line);
     std::string fault, word, rest;
     words >> fault >> word >> rest;
-    if (word == "script") {
-      const auto extra = parse_script(rest);
-      if (!extra) continue;
-      if (extra->garbage_after) script.garbage_after = extra->garbage_after;
-      if (extra->half_frame_after) script.half_frame_after = extra->half_frame_after;
-      script.duplicate_reply = script.duplicate_reply || extra->duplicate_reply;
-      script.zombie_reply = script.zombie_reply || extra->zombie_reply;
-      script.bad_version = script.bad_version || extra->bad_version;
-      if (!extra->bad_version) {
-        reply_fault_ = fault;
-        continue;  // noted when it happens
-      }
-    }
     note(fault);
     const int number = std::atoi(rest.c_str());
     if (word == "fail") script.fail = Step::kSetup;
     if (word == "exit") script.exit_at = Script::Exit{Step::kSetup, number};
     if (word == "hang") script.hang_at = Step::kSetup;
+    if (word == "stay") script.ignore_shutdown = script.term_immune = true;
     if (word == "sleep" && number > 0) script.setup_ms += static_cast<std::uint32_t>(number);
   }
 }
@@ -68,10 +57,6 @@ void Chaos::note_effect(std::uint64_t call, std::uint64_t birth, std::uint32_t e
   if (ledger_ < 0) return;
   write("E " + std::to_string(call) + " " + worker_ + " " + std::to_string(birth) + " " +
         std::to_string(epoch) + " " + (session.empty() ? "-" : std::string(session)) + "\n");
-}
-
-void Chaos::note_misreply() {
-  if (!reply_fault_.empty()) note(reply_fault_);
 }
 
 }  // namespace keelback::fakeworker

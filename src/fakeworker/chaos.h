@@ -1,8 +1,8 @@
-// What the chaos laboratory asks of a worker, the same as of keelback.apps.chaos_probe: a line in an
-// append-only ledger whenever a function begins, and obedience, at the start, to a control file.
+// What the chaos laboratory asks of a worker, the same as of keelback.apps.chaos_probe: a line in
+// an append-only ledger whenever a function begins, and obedience, at the start, to a control file.
 //
 // KEELBACK_CHAOS_LEDGER   lines "E CALL SLOT.GENERATION BIRTH EPOCH SESSION" and "O FAULT WORKER"
-// KEELBACK_CHAOS_CONTROL  lines "FAULT fail|exit N|sleep MS|hang|script WORD"
+// KEELBACK_CHAOS_CONTROL  lines "FAULT fail|exit N|sleep MS|hang|stay"
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,6 @@ class Chaos {
   void obey(Script& script);
   void note_effect(std::uint64_t call, std::uint64_t birth, std::uint32_t epoch,
                    std::string_view session);
-  // The worker misbehaves in an answer now, as ordered.
-  void note_misreply();
 
  private:
   void write(const std::string& line);
@@ -30,7 +28,6 @@ class Chaos {
   int ledger_ = -1;
   std::string control_;
   std::string worker_;
-  std::string reply_fault_;  // the fault whose order is about answers
 };
 
 }  // namespace keelback::fakeworker

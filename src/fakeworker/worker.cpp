@@ -307,10 +307,7 @@ void Worker::reply(std::uint64_t call, Answer answer, bool unclean) {
   }
   misreply(call, head);
   send(head, payload);
-  if (script_.duplicate_reply) {
-    chaos_.note_misreply();
-    send(head, payload);
-  }
+  if (script_.duplicate_reply) send(head, payload);
   ++replies_;
   last_call_ = call;
 }
@@ -318,17 +315,14 @@ void Worker::reply(std::uint64_t call, Answer answer, bool unclean) {
 // What the script has in store instead of, or before, this answer.
 void Worker::misreply(std::uint64_t call, std::string_view head) {
   if (script_.garbage_after && replies_ >= *script_.garbage_after) {
-    chaos_.note_misreply();
     send(std::string(64, '\xff'));
     hang();
   }
   if (script_.half_frame_after && replies_ >= *script_.half_frame_after) {
-    chaos_.note_misreply();
     send(head.substr(0, head.size() / 2));
     ::_exit(0);
   }
   if (script_.zombie_reply && last_call_ != 0 && last_call_ != call) {
-    chaos_.note_misreply();
     std::string zombie;
     wire::append_payload_head(zombie, wire::Type::kResult, last_call_, 8);
     send(zombie, "\"zombie\"");

@@ -5,14 +5,20 @@
 #include <spdlog/logger.h>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/settings.h"
 #include "host/driver.h"
+#include "os/fd.h"
 
 namespace keelback::host {
+
+// Takes the worker's end of its data socket and gives what the worker gets instead. On the loop
+// thread; must not block.
+using Interpose = std::function<os::Fd(WorkerId worker, os::Fd theirs)>;
 
 struct HostConfig {
   std::string app;                  // path or module; for the fake backend, its script
@@ -24,6 +30,7 @@ struct HostConfig {
   // Look at the start for what a supervisor that is no more has left, and kill it.
   bool sweep = true;
   std::uint64_t seed = 0;  // of the core's chances; 0: a random one
+  Interpose interpose;     // for laboratories: who stands between; empty: nobody
 };
 
 struct StartError {

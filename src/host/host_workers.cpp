@@ -69,6 +69,7 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
     Death death{.cause = "start_failed", .step = "fork", .detail = detail};
     return feed(core::WorkerExited{id, std::move(death), {}});
   }
+  if (config_.interpose) made->ends.data = config_.interpose(id, std::move(made->ends.data));
   const WorkerPtr worker = made->worker;
   worker->probe = probe;
   worker->oom_kills_at_start = os::oom_kills();

@@ -10,12 +10,15 @@ starting worker obeyed that fault.
 """
 
 import ast
+import atexit
 import ctypes
 import functools
 import inspect
 import os
 import signal
+import sys
 import textwrap
+import threading
 import time
 from typing import Any, Optional
 
@@ -70,6 +73,8 @@ def _obey() -> None:
             os._exit(int(rest[0]))
         if word == "sleep":
             time.sleep(int(rest[0]) / 1000)
+        if word == "stay":
+            atexit.register(time.sleep, 3600)
         if word == "hang":
             while True:
                 time.sleep(3600)
@@ -132,6 +137,77 @@ def _hold(ms):
 @_offer("fail")
 def _fail(message):
     raise ValueError(message)
+
+
+class _WithArguments(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+        self.lock = threading.Lock()  # and nothing can pickle it
+
+
+class _Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("it does not say")
+
+
+class _Base(BaseException):
+    pass
+
+
+def _recurse(depth=0):
+    return _recurse(depth + 1) + 1
+
+
+def _group():
+    several = getattr(sys.modules["builtins"], "ExceptionGroup", None)  # since 3.11
+    return several("several", [ValueError("one"), KeyError("two")]) if several else ValueError("one")
+
+
+_RAISED = {
+    "plain": lambda: ValueError("plain"), "custom": lambda: _WithArguments(1, 2), "mute": _Mute, "base": _Base,
+    "group": _group, "memory": MemoryError, "interrupt": KeyboardInterrupt, "exit": lambda: SystemExit(3),
+    "stop": StopIteration, "generator_exit": GeneratorExit, "surrogate": lambda: ValueError("\ud800"),
+    "huge": lambda: ValueError("x" * 4_000_000), "recursion": _recurse,
+}
+
+
+@_offer("raise")
+def _raise(kind):
+    raise _RAISED[kind]()
+
+
+def _cyclic():
+    loop: list = []
+    loop.append(loop)
+    return loop
+
+
+def _deep():
+    inner: list = []
+    for _ in range(100_000):
+        inner = [inner]
+    return inner
+
+
+_RETURNED = {
+    "object": object, "nan": lambda: float("nan"), "cyclic": _cyclic, "deep": _deep,
+    "keys": lambda: {(1, 2): 3}, "bytes": lambda: b"bytes", "set": lambda: {1},
+}
+
+
+@_offer("return")
+def _return(kind):
+    return _RETURNED[kind]()
+
+
+_kept = []
+
+
+@_offer("keep")
+def _keep(size):
+    """Keeps so many bytes for ever: a leak."""
+    _kept.append(b"\x01" * size)
+    return size
 
 
 @_offer("crash")

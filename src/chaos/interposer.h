@@ -1,0 +1,89 @@
+// Stands between workers and the supervisor and knows where a frame begins and ends: passes every
+// byte on, until it is told to misbehave with a worker's answers. One thread of its own; nothing
+// here blocks on a worker or on the pool.
+//
+// It lives in the laboratory's process, so nothing of it can outlive the run: its end is the end of
+// the sockets, which the pool knows as the death of a channel.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <expected>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/id.h"
+#include "base/time.h"
+#include "chaos/channel_order.h"
+#include "os/fd.h"
+
+namespace keelback::chaos {
+
+class Interposer {
+ public:
+  [[nodiscard]] static std::expected<std::unique_ptr<Interposer>, std::string> start();
+  Interposer(const Interposer&) = delete;
+  ~Interposer();  // closes what is left; the pool must be gone
+
+  // Takes the worker's end of its data socket, gives what the worker gets instead. Any thread.
+  os::Fd stand_between(WorkerId worker, os::Fd theirs);
+
+  // For a living worker; false: there is no such worker.
+  bool order(WorkerId worker, const ChannelOrder& order);
+  // For those that start from now on; empty: none.
+  void order_starts(std::vector<ChannelOrder> orders);
+  // Takes the fault's orders back. What was held back for it is let go.
+  void lift(const std::string& fault);
+  // How many answers (or greetings) the fault has hit.
+  std::uint64_t hits(const std::string& fault) const;
+
+ private:
+  struct Piece {
+    std::string bytes;
+    Time not_before{};
+  };
+  // One way through a link.
+  struct Way {
+    int from = -1, to = -1;
+    std::deque<Piece> queue;
+    std::size_t queued_bytes = 0;
+    std::string partial;  // of a frame, towards the supervisor
+    bool ended = false;   // `from` is at its end
+  };
+  struct Link {
+    WorkerId worker;
+    os::Fd supervisor, process;
+    Way up, down;  // towards the supervisor, towards the worker
+    std::string last_answer;
+    std::vector<ChannelOrder> orders;  // `answers` counts down; one at 1 is over after the next
+    std::string stalled_by;            // nothing more of the worker's passes
+    bool close_when_empty = false;
+    bool closed = false;
+  };
+
+  Interposer() = default;
+  void run();
+  // Until when the thread may sleep.
+  Time turn(Time now);
+  void read(Link& link, Way& way, Time now);
+  void frame(Link& link, std::string frame, Time now);
+  void misbehave(Link& link, const ChannelOrder& order, std::string frame, Time now);
+  void push(Way& way, std::string bytes, Time not_before);
+  void write(Link& link, Way& way, Time now);
+  void close(Link& link);
+  void wake();
+
+  mutable std::mutex mutex_;
+  std::vector<std::unique_ptr<Link>> links_;  // guarded by mutex_, as all below
+  std::vector<ChannelOrder> for_starts_;
+  std::map<std::string, std::uint64_t> hits_;
+  bool stop_ = false;
+  os::Pipe waker_;
+  std::thread thread_;
+};
+
+}  // namespace keelback::chaos
