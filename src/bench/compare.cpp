@@ -360,7 +360,7 @@ nlohmann::json to_json(const Comparison& comparison, const CompareOptions& optio
   nlohmann::json open = series_of(comparison.blocks, "planned", ", from the planned time");
   for (const auto& one : series_of(comparison.blocks, "service", ", service alone"))
     open.push_back(one);
-  out["curves"]["Open loop at 60 % of the base's rate"] = std::move(open);
+  out["curves"]["Open loop at 15 % of the base's lone caller"] = std::move(open);
   out["blocks"] = nlohmann::json::array();
   for (const Block& block : comparison.blocks) {
     out["blocks"].push_back({{"head_first", block.head_first},

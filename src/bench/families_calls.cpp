@@ -55,7 +55,7 @@ void call_block(FamilyBlock& block) {
     figure.log_x = figure.log_y = true;
     figure.curves["argument and result"][bytes].push_back(answer.value("p50_us", NAN));
   }
-  const double rate = 0.3 * closed.value("per_second", 0.0);
+  const double rate = 0.15 * closed.value("per_second", 0.0);
   const Json open = pool.ask({{"op", "open"},
                               {"rate", rate},
                               {"ms", 500 * block.stretch()},
@@ -63,7 +63,7 @@ void call_block(FamilyBlock& block) {
   block.doubt(open);
   block.note("call.open_p50_us", open, "p50_us");
   block.note("call.open_p99_us", open, "p99_us");
-  both_curves(block, "Open loop at 30 % of one caller's rate", open);
+  both_curves(block, "Open loop at 15 % of one caller's rate", open);
   const Json counts = pool.ask({{"op", "counters"}, {"calls", block.quick() ? 1000 : 3000}});
   block.note("call.worker_switches", counts, "worker_switches_per_call");
   block.note("call.caller_switches", counts, "caller_switches_per_call");

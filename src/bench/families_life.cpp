@@ -15,12 +15,12 @@ void stages(FamilyBlock& block, const std::string& row, const Json& started) {
   const double import = started.value("import_ms", 0.0), up = started.value("supervisor_ms", 0.0),
                first = started.value("first_ready_ms", 0.0),
                call = started.value("first_call_ms", 0.0), all = started.value("all_ready_ms", 0.0);
-  // Without a zygote the import is part of each worker's start.
-  const double imported = std::min(first, up + import);
+  // Without a zygote the import is part of each worker's start, and not told apart.
+  const double interpreter = std::max(0.0, first - up - import);
   const std::vector<std::pair<std::string, double>> parts = {
       {"supervisor", up},
-      {"zygote and import", std::max(0.0, imported - up)},
-      {"first worker", std::max(0.0, first - imported)},
+      {"interpreter, fork, hello", interpreter},
+      {"the application's import", std::min(import, std::max(0.0, first - up))},
       {"first result", std::max(0.0, call - first)},
       {"the other workers", std::max(0.0, all - std::max(call, first))}};
   auto& rows = block.figure("From nothing to a pool of four", "waterfall", "ms").rows;

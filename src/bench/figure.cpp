@@ -122,7 +122,8 @@ void add_heat(report::Page& page, const Json& figure) {
                     .marks = marks_of(figure)};
   double longest = 0;
   for (const auto& point : figure.value("points", Json::array())) {
-    heat.points.emplace_back(point[0].get<double>(), point[1].get<double>());
+    (point[2].get<bool>() ? heat.points : heat.failed)
+        .emplace_back(point[0].get<double>(), point[1].get<double>());
     longest = std::max(longest, point[0].get<double>());
   }
   heat.x_step = std::max(1e-3, longest / 120);

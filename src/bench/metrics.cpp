@@ -15,7 +15,7 @@ constexpr Metric kMetrics[] = {
      "one caller, trivial function: the slowest hundredth begins here"},
     {"call.cpu_us", "call", "µs", false, true, 0.06, "processor time of all processes a call"},
     {"open.p50_us", "call", "µs", false, true, 0.10,
-     "open loop at 60 % of the base's rate, from the planned time: the median"},
+     "open loop at 15 % of the base's lone caller, from the planned time: the median"},
     {"open.p99_us", "call", "µs", false, false, 0.25, "the same, the slowest hundredth"},
     {"session.p50_us", "affinity", "µs", false, true, 0.06, "the same in one of 1000 sessions"},
     {"throughput.per_second", "throughput", "calls/s", true, true, 0.10, "16 callers, closed loop"},

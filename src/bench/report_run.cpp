@@ -38,8 +38,8 @@ std::string interval_text(const Json& row) {
 std::string reference_text(const Json& row) {
   const std::string unit = row.value("unit", "");
   const double reference = row.value("reference_us", 0.0);
-  if (reference <= 0 || (unit != "µs" && unit != "ms")) return "";
-  return figure_text(row.value("median", 0.0) * (unit == "ms" ? 1000 : 1) / reference) + " \u00d7";
+  if (reference <= 0 || unit != "µs") return "";
+  return figure_text(row.value("median", 0.0) / reference) + " \u00d7";
 }
 
 std::string text(const Json& document) {
@@ -92,6 +92,30 @@ void add_rows(report::Page& page, const Json& rows) {
   page.table(table);
 }
 
+std::vector<report::Tile> tiles_of(const Json& document) {
+  static constexpr std::pair<const char*, const char*> kHeadlines[] = {
+      {"startup.first_call_ms", "from nothing to the first result"},
+      {"call.p50_us", "a call, median"},
+      {"call.p99_us", "a call, p99"},
+      {"throughput.16_per_second", "16 callers, 2 workers"},
+      {"http.16_per_second", "over HTTP, 16 connections"},
+      {"recovery.ready_ms", "SIGKILL to replacement"},
+      {"cleanup.stop_ms", "stop"},
+      {"memory.pss_kb", "memory, 2 workers"},
+      {"idle.cpu_ms", "processor time, idle"}};
+  std::vector<report::Tile> tiles;
+  for (const auto& [id, label] : kHeadlines) {
+    for (const auto& family : document["families"]) {
+      for (const auto& row : family["rows"]) {
+        if (row.value("id", "") == id)
+          tiles.push_back(
+              {figure_text(row.value("median", 0.0)) + " " + row.value("unit", ""), label});
+      }
+    }
+  }
+  return tiles;
+}
+
 std::string html(const Json& document) {
   const Summary summary = summarize(document);
   report::Page page("Keelback performance", fmt::format("{}, {}", document.value("time", ""),
@@ -103,6 +127,7 @@ std::string html(const Json& document) {
                {"processors", std::to_string(machine.value("ncpu", 0))},
                {"topology", document.value("topology", "")},
                {"took", fmt::format("{:.0f} s", document.value("took_s", 0.0))}});
+  page.tiles(tiles_of(document));
   for (const auto& family : document["families"]) {
     std::string name = family.value("name", "");
     if (!name.empty())

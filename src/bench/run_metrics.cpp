@@ -22,7 +22,7 @@ constexpr RunMetric kMetrics[] = {
     {"call.64k_p50_us", "µs", false, "argument and result of 64 KiB"},
     {"call.1m_p50_us", "µs", false, "argument and result of 1 MiB"},
     {"call.open_p50_us", "µs", false,
-     "Poisson arrivals at 30 % of what one caller gets, from the planned time"},
+     "Poisson arrivals at 15 % of what one caller gets, from the planned time"},
     {"call.open_p99_us", "µs", false, "the same, the slowest hundredth"},
     {"call.worker_switches", "per call", false, "times a worker gave up its processor"},
     {"call.caller_switches", "per call", false, "times the caller's process gave up its processor"},

@@ -333,9 +333,11 @@ std::string draw(const Forest& forest) {
 
 std::string draw(const Heat& heat) {
   Extent xs, ys;
-  for (const auto& [x, y] : heat.points) {
-    xs.add(x);
-    ys.add(std::max(y, 1e-9));
+  for (const auto* points : {&heat.points, &heat.failed}) {
+    for (const auto& [x, y] : *points) {
+      xs.add(x);
+      ys.add(std::max(y, 1e-9));
+    }
   }
   if (xs.empty()) return nothing();
   const double height = 260 + kTop + kBottom, bottom = height - kBottom;
@@ -362,6 +364,12 @@ std::string draw(const Heat& heat) {
   }
   for (double t : y.ticks()) out += text(kLeft - 6, y(t) + 4, "end", short_number(t));
   out += text(kLeft, kTop - 10, "start", heat.y.label, "class=\"strong\"");
+  for (const auto& [px, py] : heat.failed)
+    out += fmt::format(
+        "<path d=\"M{0:.1f} {2:.1f}L{1:.1f} {3:.1f}M{0:.1f} {3:.1f}L{1:.1f} {2:.1f}\" "
+        "stroke=\"var(--c6)\" stroke-width=\"1.5\"/>",
+        x(px) - 3, x(px) + 3, y(py) - 3, y(py) + 3);
+  if (!heat.failed.empty()) out += legend({{"did not succeed", 6}});
   return out + shades_and_marks(x, heat.shades, heat.marks, kTop, bottom) + "</svg>";
 }
 
@@ -389,7 +397,10 @@ std::string draw(const Waterfall& waterfall) {
                   fmt::format("{} {:.3g} {}", name, length, waterfall.unit));
       at += length;
     }
-    out += text(x(at) + 6, y + 17, "start", fmt::format("{:.3g} {}", at, waterfall.unit));
+    out +=
+        text(x(at) + 6, y + 17, "start",
+             fmt::format("{} {}", at >= 100 ? fmt::format("{:.0f}", at) : fmt::format("{:.3g}", at),
+                         waterfall.unit));
     y += kRow;
   }
   for (double t : x.ticks()) out += text(x(t), bottom + 16, "middle", short_number(t));

@@ -92,6 +92,7 @@ struct Heat {
   std::vector<std::pair<double, double>> points;
   std::vector<Shade> shades;
   std::vector<Mark> marks;
+  std::vector<std::pair<double, double>> failed;  // drawn as crosses over the counts
 };
 std::string draw(const Heat& heat);
 
