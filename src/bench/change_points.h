@@ -2,7 +2,8 @@
 // sides' means over its spread; the best split of all is held against the best splits of shuffled
 // histories, so that looking everywhere is paid for (a t-test at the chosen split is not: on pure
 // noise it finds a change in every tenth series). Shuffled are blocks of three, because neighbours
-// resemble each other. Advisory: it says where to look, never that a build is bad.
+// resemble each other. One split at a time is looked for, so a level that comes and soon goes again
+// can stay unseen. Advisory: it says where to look, never that a build is bad.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Made by tests/oracle/statistics.py with SciPy 1.17.1. Do not edit.
+// Made by tests/oracle/scipy_oracle.py with SciPy 1.17.1. Do not edit.
 #pragma once
 
 #include <vector>

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes src/bench/oracle_data.h: what SciPy, an independent implementation, says of the statistics behind the performance laboratory's verdicts.
 
-Run by hand where SciPy is installed; the tests only read the header. `tests/oracle/statistics.py > src/bench/oracle_data.h`
+Run by hand where SciPy is installed; the tests only read the header. `tests/oracle/scipy_oracle.py > src/bench/oracle_data.h`
 """
 import random
 
@@ -45,7 +45,7 @@ def scaling(rng):
 
 def main():
     rng = random.Random(20261125)
-    print(f"// Made by tests/oracle/statistics.py with SciPy {scipy.__version__}. Do not edit.")
+    print(f"// Made by tests/oracle/scipy_oracle.py with SciPy {scipy.__version__}. Do not edit.")
     print("#pragma once\n\n#include <vector>\n\nnamespace keelback::bench::oracle {\n\n// clang-format off")
     for name, fields, rows in (
         ("SignedRank", "std::vector<double> scores; double greater, less;", signed_rank(rng)),
