@@ -58,6 +58,8 @@ class AppRun {
     const Json up = ask({{"op", "start"},
                          {"workers", workers},
                          {"app", plan_.app},
+                         {"function", plan_.function},
+                         {"payload", plan_.payload},
                          {"expose", plan_.expose},
                          {"settings", {{"workers.python", plan_.python}}}});
     const Json alone = window(workers, 1, 0.7);
