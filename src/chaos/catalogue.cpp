@@ -62,6 +62,30 @@ void add_processes(std::vector<FaultClass>& all) {
                  .parameters = {{"stopped", kDuration, "10ms", "20ms", "45ms", "stopped per turn"},
                                 {"running", kDuration, "10ms", "10ms", "5ms", "running per turn"}},
                  .expected = kHang});
+  all.push_back({.name = "broker.kill",
+                 .what =
+                     "SIGKILL to a whole daemon with the same application, its workers all busy "
+                     "in code that holds the interpreter; then the next start.",
+                 .proof = "every process of the daemon is gone within 5 s, and the next daemon "
+                          "answers",
+                 .undo = "the daemons are the laboratory's own; the warden kills them",
+                 .means = Means::kDaemon,
+                 .reach = Reach::kPool,
+                 .fake = true,
+                 .python = true,
+                 .expected = kLoad});
+  all.push_back({.name = "client.slow",
+                 .what = "Clients of a daemon with the same application send half a request and "
+                         "stop, never read their answer, or hang up while their call runs.",
+                 .proof = "all of them got in; ordinary calls were answered meanwhile, no worker "
+                          "died, and SIGTERM ended the daemon",
+                 .undo = "the daemon is the laboratory's own; the warden kills it",
+                 .means = Means::kDaemon,
+                 .reach = Reach::kPool,
+                 .fake = true,
+                 .python = true,
+                 .parameters = {{"clients", kCount, "5", "20", "60", "of each of the three kinds"}},
+                 .expected = kLoad});
   all.push_back({.name = "zygote.kill",
                  .what = "SIGKILL to the zygote that workers are forked from.",
                  .proof = "the zygote's pidfd reports its end",
@@ -104,6 +128,15 @@ void add_starts(std::vector<FaultClass>& all) {
   all.push_back(start("spawn.slow", "A start takes longer.", true,
                       {{"delay", kDuration, "100ms", "300ms", "1s", "added to each start"}}));
   all.push_back(start("spawn.hang", "A starting worker never becomes ready.", false, {}));
+  all.push_back({.name = "spawn.exec_fail",
+                 .what = "The interpreter is gone: no zygote and no worker can be executed.",
+                 .proof = "the pool says that it cannot run it",
+                 .undo = "the file is put back, by the warden",
+                 .means = Means::kInterpreter,
+                 .reach = Reach::kCapacity,
+                 .lasts = true,
+                 .python = true,
+                 .expected = {kTimeout, kOverloaded, kNotReady, kSessionLost, kWorkerDied}});
   all.push_back(start("spawn.stay", "A worker that does not leave when it is told to.", false, {}));
 }
 
@@ -218,6 +251,11 @@ void add_clients(std::vector<FaultClass>& all) {
   all.push_back(clients("client.burst", "The load is multiplied.",
                         "the calls of the burst were sent at their planned times", true,
                         {{"factor", kNumber, "2", "4", "8", "times the rate"}}, kLoad));
+  all.push_back(clients("client.retry_storm",
+                        "Clients send what has failed again at once, and again: the load feeds on "
+                        "its own failures.",
+                        "failed calls were sent again", true,
+                        {{"retries", kCount, "1", "3", "10", "so often each"}}, kLoad));
   all.push_back(clients("client.herd", "Many clients come at one instant.",
                         "all of the herd was in flight within 50 ms", false,
                         {{"clients", kCount, "50", "200", "800", "so many"}}, kLoad));
@@ -352,9 +390,6 @@ std::vector<NotTested> not_tested(Backend backend) {
       {"time: wall clock jumps (I21)", "the pool reads no wall clock; no injector for it here"},
       {"memory: kernel OOM kill", "needs a delegated cgroup with the memory controller"},
       {"disk: full or failing session store", "no injector for the store yet"},
-      {"supervisor death",
-       "the laboratory lives in the supervisor's process; the guard's own tests "
-       "cover it"},
       {"network faults", "one machine, one socket pair a worker: there is no network"}};
   out.push_back({"channel: flipped bits in a payload",
                  "a local socket does not flip bits, and the protocol carries no checksum"});

@@ -16,15 +16,17 @@ namespace keelback::chaos {
 
 // How a class is injected.
 enum class Means : std::uint8_t {
-  kSignal,    // to a worker, by pidfd
-  kThrottle,  // SIGSTOP and SIGCONT in turn
-  kZygote,    // a signal to the zygote
-  kLimit,     // a soft resource limit of a living worker
-  kChannel,   // an order to the interposer between a worker and the pool
-  kStarts,    // orders in the control file that a starting worker reads
-  kCalls,     // calls of the laboratory's own that misbehave in the worker
-  kClients,   // callers that misbehave
-  kOperator,  // an operator's order, given at a bad moment
+  kSignal,       // to a worker, by pidfd
+  kThrottle,     // SIGSTOP and SIGCONT in turn
+  kZygote,       // a signal to the zygote
+  kLimit,        // a soft resource limit of a living worker
+  kChannel,      // an order to the interposer between a worker and the pool
+  kStarts,       // orders in the control file that a starting worker reads
+  kCalls,        // calls of the laboratory's own that misbehave in the worker
+  kClients,      // callers that misbehave
+  kInterpreter,  // the interpreter is taken away
+  kDaemon,       // a daemon of the laboratory's own is killed
+  kOperator,     // an operator's order, given at a bad moment
 };
 
 // What a fault reaches: a call is explained by it only if the call's path leads through that.

@@ -322,6 +322,16 @@ void Injector::inject(Active& active, Duration at) {
       if (!set) no_bite(active, set.error());
       return;  // the bite is what calls meet
     }
+    case Means::kInterpreter: {
+      const auto gone = world_.hide_interpreter(spec.lasts);
+      if (!gone) no_bite(active, gone.error());
+      return;  // the bite is a start that fails for it
+    }
+    case Means::kDaemon:
+      world_.try_daemon(
+          daemon_of(active),
+          static_cast<std::uint32_t>(parse_count(parameter_value(spec, "clients")).value_or(0)));
+      return;  // the bite is what is seen of it, seconds later
     case Means::kChannel: {
       const ChannelOrder wrong = channel_order(spec);
       const auto told =
@@ -408,11 +418,15 @@ void Injector::undo(Active& active, Duration at) {
       case Means::kChannel:
         done = world_.behave(spec.id);
         break;
+      case Means::kInterpreter:
+        done = world_.restore_interpreter();
+        break;
       case Means::kOperator:
         world_.configure(scenario_.settings);
         break;
       case Means::kCalls:
       case Means::kClients:
+      case Means::kDaemon:
         break;
     }
   }
@@ -426,7 +440,10 @@ void Injector::undo(Active& active, Duration at) {
 
 void Injector::undo_all(Duration at) {
   agenda_.clear();
-  for (Active& active : active_) undo(active, at);
+  for (Active& active : active_) {
+    if (active.kind->means == Means::kDaemon) evidence_of_daemon(active, at, true);
+    undo(active, at);
+  }
 }
 
 // ---- the evidence
@@ -446,6 +463,7 @@ void Injector::no_bite(Active& active, std::string why) {
 
 void Injector::look(Duration at) {
   for (Active& active : active_) {
+    if (active.spec->fault_class == "client.retry_storm" && !active.over) retry(active, at);
     if (!event(active).bit || active.kind->reach == Reach::kOwnCalls) seek_evidence(active, at);
   }
   triggers(at);
@@ -459,6 +477,17 @@ void Injector::seek_evidence(Active& active, Duration at) {
       if (n > 0) bit(active, at, fmt::format("{} starting workers obeyed", n));
       return;
     }
+    case Means::kInterpreter: {
+      const host::StartPath start = world_.info().start;
+      // As the launcher words a zygote or a worker that cannot be executed.
+      const bool said = start.reason.find("No such file") != std::string::npos;
+      if (!active.over && said) {
+        bit(active, at, "the pool says: " + start.reason);
+      }
+      return;
+    }
+    case Means::kDaemon:
+      return evidence_of_daemon(active, at, false);
     case Means::kChannel: {
       const std::uint64_t n = world_.obeyed(active.spec->id) - active.obeyed_before;
       if (n > 0) bit(active, at, fmt::format("the interposer counted {} answers hit", n));
@@ -562,6 +591,8 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
     bit(active, at, fmt::format("{} workers died of it, {} tries were refused", died, refused));
   } else if (name == "call.exceptions" || name == "call.results") {
     if (met == planned) bit(active, at, fmt::format("each of {} kinds ended as error", met));
+  } else if (name == "client.retry_storm") {
+    if (sent > 0) bit(active, at, fmt::format("{} failed calls were sent again at once", sent));
   } else if (name == "mem.leak") {
     evidence_of_growth(active, at);
   } else if (name == "client.vanish" && known > 0) {
@@ -580,6 +611,48 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
   } else if (met > 0) {
     bit(active, met_at, fmt::format("{} of {} calls ended as they should", met, planned));
   }
+}
+
+// Clients that do not wait and do not give up: what fails is sent again in the same instant.
+void Injector::retry(Active& active, Duration at) {
+  if (active.spec->placebo) return;
+  const auto most = parse_count(parameter_value(*active.spec, "retries")).value_or(0);
+  const Duration since = event(active).fired;
+  const std::size_t known = recorder_.history().calls.size();
+  for (std::size_t i = 0; i < known; ++i) {
+    const CallEvent call = recorder_.history().calls[i];
+    const bool theirs = call.origin == "load" || call.origin == active.spec->id;
+    const bool plain = call.function == "echo" || call.function == "chain";
+    if (!theirs || !plain || !call.finished() || call.ok() || call.done < since) continue;
+    if (active.tries.contains(call.index)) continue;
+    // A retry inherits how often its call has been tried.
+    const auto before = std::ranges::find(active.calls, call.index) == active.calls.end()
+                            ? std::uint64_t{0}
+                            : call.token >> 60;
+    active.tries[call.index] = before + 1;
+    if (before >= most) continue;
+    PlannedCall again{.function = call.function,
+                      .session = call.session,
+                      .token = (call.token & (~std::uint64_t{0} >> 4)) | (before + 1) << 60,
+                      .idempotent = call.idempotent,
+                      .deadline = call.deadline};
+    again.payload = call.function == "echo" ? fmt::format("[\"n{:x}\"]", again.token)
+                                            : fmt::format("[{}]", again.token);
+    active.calls.push_back(recorder_.send(again, active.spec->id, at));
+  }
+}
+
+std::string Injector::daemon_of(const Active& active) const {
+  return fmt::format("{}-{}", active.spec->id, active.firing->round);
+}
+
+void Injector::evidence_of_daemon(Active& active, Duration at, bool wait) {
+  FaultEvent& noted = event(active);
+  if (noted.bit || !noted.proof.empty() || active.spec->placebo) return;
+  const auto killed = world_.daemon_seen(daemon_of(active), wait);
+  if (!killed) return;
+  if (!*killed) return no_bite(active, killed->error());
+  bit(active, std::max(at, recorder_.now()), **killed);
 }
 
 // The pool's own numbers of the worker, or its replacement, which the leak has forced.

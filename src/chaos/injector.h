@@ -40,6 +40,7 @@ class Injector {
     std::uint32_t newest_before = 0;  // generation
     std::uint64_t obeyed_before = 0;
     std::uint64_t stops_seen = 0;
+    std::map<std::uint64_t, std::uint64_t> tries;  // of calls that failed: how often tried again
     bool stopped_now = false;
     bool over = false;  // undone, or nothing to undo
     bool shrank = false;
@@ -62,6 +63,9 @@ class Injector {
   std::vector<host::WorkerInfo> choose(const FaultSpec& spec, std::uint64_t pick) const;
   void seek_evidence(Active& active, Duration at);
   void evidence_of_calls(Active& active, Duration at);
+  void retry(Active& active, Duration at);
+  std::string daemon_of(const Active& active) const;
+  void evidence_of_daemon(Active& active, Duration at, bool wait);
   void evidence_of_growth(Active& active, Duration at);
   void evidence_of_order(Active& active, Duration at);
   void bit(Active& active, Duration at, std::string proof);

@@ -56,9 +56,9 @@ struct Stage {
   Trial trial;
 };
 
-bool wants_interposer(const Scenario& scenario) {
-  return std::ranges::any_of(scenario.faults, [](const FaultSpec& fault) {
-    return fault.fault_class.starts_with("channel.");
+bool has_class(const Scenario& scenario, std::string_view prefix) {
+  return std::ranges::any_of(scenario.faults, [&](const FaultSpec& fault) {
+    return fault.fault_class.starts_with(prefix);
   });
 }
 
@@ -73,7 +73,8 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
                        .app = request.app,
                        .directory = stage.directory.path(),
                        .seed = request.seed,
-                       .interpose = wants_interposer(scenario)};
+                       .interpose = has_class(scenario, "channel."),
+                       .own_interpreter = has_class(scenario, "spawn.exec_fail")};
   options.settings.pool.backend = request.backend;
   auto world = make_world(options);
   if (!world) return std::unexpected(world.error());

@@ -2,6 +2,8 @@
 // workers write. Signals and limits go only to processes that carry this process's owner token.
 #include <fmt/format.h>
 #include <signal.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@
 
 #include "api/driver_factory.h"
 #include "base/settings_text.h"
+#include "chaos/daemon.h"
 #include "chaos/interposer.h"
 #include "chaos/lab.h"
 #include "chaos/warden.h"
@@ -89,6 +92,7 @@ class RealWorld final : public World {
     interposer_.reset();
     std::error_code error;
     fs::remove(control_, error);
+    if (!interpreter_.empty()) fs::remove(interpreter_, error);
   }
 
   std::expected<void, std::string> start() {
@@ -105,6 +109,21 @@ class RealWorld final : public World {
     api::DriverOptions made;
     made.settings = options_.settings;
     made.seed = options_.seed;
+    // The pool's own log is evidence of the run, not output of the command.
+    made.logger = std::make_shared<spdlog::logger>(
+        "pool", std::make_shared<spdlog::sinks::basic_file_sink_mt>(
+                    fs::absolute(options_.directory, error).string() + "/pool.log", true));
+    made.logger->flush_on(spdlog::level::info);
+    if (options_.own_interpreter) {
+      interpreter_ = fs::absolute(options_.directory, error).string() + "/python";
+      const std::string script =
+          fmt::format("#!/bin/sh\nexec '{}' \"$@\"\n", options_.settings.workers.python);
+      if (const auto written = write_file(interpreter_, script); !written) {
+        return std::unexpected(written.error());
+      }
+      fs::permissions(interpreter_, fs::perms::owner_all, error);
+      made.settings.workers.python = interpreter_;
+    }
     if (options_.settings.pool.backend == Backend::kPython) {
       made.app = "keelback.apps.chaos_probe";
     } else {
@@ -122,8 +141,8 @@ class RealWorld final : public World {
     if (!options_.app.empty()) {
       const bool path =
           options_.app.find('/') != std::string::npos || options_.app.ends_with(".py");
-      made.environment.emplace_back(
-          "KEELBACK_CHAOS_APP", path ? fs::absolute(options_.app, error).string() : options_.app);
+      application_ = path ? fs::absolute(options_.app, error).string() : options_.app;
+      made.environment.emplace_back("KEELBACK_CHAOS_APP", application_);
     }
     auto driver = api::make_driver(made);
     if (!driver) return std::unexpected(driver.error());
@@ -232,6 +251,39 @@ class RealWorld final : public World {
   }
   Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) override {
     return undo(fmt::format("{} {}", what, worker.pid));
+  }
+
+  Evidence hide_interpreter(Duration at_most) override {
+    if (interpreter_.empty()) return std::unexpected("workers.python is not the run's own");
+    const auto armed =
+        arm("interpreter",
+            {.lease_ms = lease(at_most), .kind = Undo::Kind::kRename, .path = interpreter_});
+    if (!armed) return std::unexpected(armed.error());
+    std::error_code error;
+    fs::rename(interpreter_, interpreter_ + std::string(kAside), error);
+    if (error) return std::unexpected(error.message());
+    return interpreter_ + " is gone";
+  }
+  Evidence restore_interpreter() override { return undo("interpreter"); }
+
+  void try_daemon(const std::string& fault, std::uint32_t pester) override {
+    const auto arm_it = [this, fault](const Undo& undo) {
+      return arm(fmt::format("daemon {} {}", fault, undo.pid), undo).has_value();
+    };
+    DaemonSetup what{.settings = options_.settings, .app = application_, .arm = arm_it};
+    daemons_[fault] = std::async(std::launch::async, [what = std::move(what), pester] {
+      return pester == 0 ? kill_a_daemon(what) : pester_a_daemon(what, pester);
+    });
+  }
+  std::optional<Evidence> daemon_seen(const std::string& fault, bool wait) override {
+    const auto found = daemons_.find(fault);
+    if (found == daemons_.end()) return std::unexpected("no daemon was started");
+    if (!wait && found->second.wait_for(0s) != std::future_status::ready) return std::nullopt;
+    const DaemonSeen seen = found->second.get();
+    daemons_.erase(found);
+    left_.insert(left_.end(), seen.left.begin(), seen.left.end());
+    if (!seen.failure.empty()) return std::unexpected(seen.failure);
+    return seen.proof;
   }
 
   Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) override {
@@ -391,12 +443,14 @@ class RealWorld final : public World {
            kLeaseSlackMs;
   }
   std::expected<void, std::string> arm(const std::string& name, Undo record) {
+    const std::lock_guard lock(warden_mutex_);
     const auto id = warden_.arm(std::move(record));
     if (!id) return std::unexpected(id.error());
     armed_[name] = *id;
     return {};
   }
   Evidence undo(const std::string& name) {
+    const std::lock_guard lock(warden_mutex_);
     const auto found = armed_.find(name);
     if (found == armed_.end()) return "nothing was in force";
     const auto done = warden_.undo(found->second);
@@ -430,6 +484,7 @@ class RealWorld final : public World {
         out.processes.push_back(fmt::format("pid {}", pid));
       }
     }
+    if (when == "after") out.processes.insert(out.processes.end(), left_.begin(), left_.end());
     std::error_code error;
     for (const auto& entry : fs::directory_iterator("/dev/shm", error)) {
       const std::string name = entry.path().filename().string();
@@ -443,10 +498,15 @@ class RealWorld final : public World {
   std::string ledger_, control_;
   const Clock::time_point began_ = Clock::now();
   std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
+  std::mutex warden_mutex_;  // guards warden_ and armed_: daemons are killed on threads of theirs
   Warden warden_;
   std::map<std::string, std::uint64_t> armed_;
   pid_t zygote_ = 0;
   Census before_;
+  std::string application_;  // absolute, if it is a path
+  std::string interpreter_;  // of the run's own, if it has one
+  std::map<std::string, std::future<DaemonSeen>> daemons_;
+  std::vector<std::string> left_;  // by daemons that were killed
   std::unique_ptr<Interposer> interposer_;
   std::unique_ptr<host::Driver> driver_;
 };

@@ -1,4 +1,5 @@
-// report.html: what happened, over one time axis, and why the verdict is what it is.
+// report.html: the verdict first, then what to do, then what happened over one time axis, then what
+// each claim rests on.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,7 +8,7 @@
 
 #include "base/settings_text.h"
 #include "chaos/report.h"
-#include "report/chart.h"
+#include "chaos/report_figures.h"
 #include "report/page.h"
 
 namespace keelback::chaos {
@@ -16,11 +17,11 @@ namespace {
 using report::Cell;
 using report::Tone;
 
-constexpr std::size_t kSessionsShown = 24;
-constexpr std::size_t kListed = 100;
+constexpr std::size_t kListed = 60;
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 Cell number(std::string text, Tone tone = Tone::kPlain) { return {std::move(text), tone, true}; }
+Cell count(std::uint64_t n) { return number(n == 0 ? "" : std::to_string(n)); }
 std::string ms(Duration duration) { return fmt::format("{:.1f} ms", milliseconds(duration)); }
 
 Tone tone_of(Verdict verdict) {
@@ -39,23 +40,31 @@ Tone tone_of(Verdict verdict) {
   }
 }
 
+Tone tone_of(Status status) {
+  return status == Status::kHolds     ? Tone::kGood
+         : status == Status::kVacuous ? Tone::kMuted
+                                      : Tone::kBad;
+}
+
 class Html {
  public:
   explicit Html(const RunResult& result)
       : run_(result),
         judgement_(result.judgement),
+        figures_(result),
         page_("Chaos: " + result.plan.name, result.scenario.why) {}
 
   std::string make() {
     banner();
-    curve();
+    advice();
+    happened();
     faults();
-    slots();
-    sessions();
-    outcomes();
+    workers();
     losses();
+    ledgers();
     invariants();
-    heat();
+    application();
+    latency();
     untested();
     again();
     return page_.html();
@@ -63,247 +72,162 @@ class Html {
 
  private:
   void banner() {
-    page_.banner(tone_of(judgement_.verdict), to_string(judgement_.verdict), judgement_.why,
-                 {{"scenario", run_.plan.name},
-                  {"backend", std::string(setting_name(run_.plan.backend))},
-                  {"level", std::string(to_string(run_.plan.level))},
-                  {"seed", std::to_string(run_.plan.seed)},
-                  {"application", run_.plan.app.empty() ? "the laboratory's own" : run_.plan.app},
-                  {"unexplained losses", std::to_string(judgement_.losses.unexplained)},
-                  {"verification",
-                   fmt::format("{} of {}", judgement_.verified, judgement_.verify_offered)},
-                  {"service back", judgement_.service ? "after " + ms(*judgement_.service)
-                                                      : std::string("never")}});
-    for (std::size_t i = 1; i < judgement_.reasons.size(); ++i) {
-      page_.note(tone_of(judgement_.reasons[i].verdict),
-                 fmt::format("{}: {}", to_string(judgement_.reasons[i].verdict),
-                             judgement_.reasons[i].text));
-    }
-    for (const std::string& advice : judgement_.advice) page_.note(Tone::kWarn, advice);
+    page_.banner(
+        tone_of(judgement_.verdict), to_string(judgement_.verdict), judgement_.why,
+        {{"scenario", run_.plan.name},
+         {"backend", std::string(setting_name(run_.plan.backend))},
+         {"level", std::string(to_string(run_.plan.level))},
+         {"seed", std::to_string(run_.plan.seed)},
+         {"application", run_.plan.app.empty() ? "the laboratory's own" : run_.plan.app},
+         {"ok during", fmt::format("{:.1f} %", 100 * judgement_.during.success())},
+         {"ok after", fmt::format("{:.1f} %", 100 * judgement_.after.success())},
+         {"unexplained losses", std::to_string(judgement_.losses.unexplained)},
+         {"verification", fmt::format("{} of {}", judgement_.verified, judgement_.verify_offered)},
+         {"service back",
+          judgement_.service ? "after " + ms(*judgement_.service) : std::string("never")},
+         {"not tested", std::to_string(judgement_.not_tested.size())}});
   }
 
-  std::vector<report::Shade> shades() const {
-    std::vector<report::Shade> out;
-    for (const FaultEvent& fault : run_.history.faults) {
-      const Duration from = fault.bit ? fault.bite : fault.fired;
-      const Duration to = fault.undone ? std::max(fault.undo, from) : from;
-      out.push_back({seconds(from), std::max(seconds(to), seconds(from) + 0.02),
-                     fmt::format("{} {}", fault.id, fault.fault_class)});
+  void advice() {
+    if (judgement_.reasons.size() < 2 && judgement_.advice.empty()) return;
+    page_.section("What to mend");
+    for (const std::string& each : judgement_.advice) page_.note(Tone::kWarn, each);
+    for (const Reason& reason : judgement_.reasons) {
+      page_.note(tone_of(reason.verdict),
+                 fmt::format("{}: {}", to_string(reason.verdict), reason.text));
     }
-    return out;
-  }
-  std::vector<report::Mark> marks() const {
-    const Phases& phases = run_.plan.phases;
-    std::vector<report::Mark> out = {{seconds(phases.baseline), "baseline"},
-                                     {seconds(phases.faults), "faults"},
-                                     {seconds(phases.recovery), "recovery"}};
-    return out;
   }
 
-  void curve() {
-    page_.section("Degradation",
-                  "Calls by the time at which they were due: what a user would have seen. Shaded: "
-                  "faults.");
-    report::Chart chart;
-    chart.x.label = "seconds";
-    chart.y.label = "calls a second";
-    chart.stacked = true;
-    report::Series good{.name = "ok", .colour = 2, .kind = report::Series::Kind::kArea};
-    report::Series explained{.name = "explained", .colour = 1, .kind = report::Series::Kind::kArea};
-    report::Series bad{.name = "unexplained", .colour = 3, .kind = report::Series::Kind::kArea};
-    report::Chart latency;
-    latency.x.label = "seconds";
-    latency.y = {.label = "p99, ms", .scale = report::Scale::kLog};
-    report::Series p99{.name = "p99", .colour = 0, .kind = report::Series::Kind::kLine};
-    report::Chart share;
-    share.x.label = "seconds";
-    share.y = {.label = "% ok", .low = 0, .high = 100};
-    report::Series all{.name = "all", .colour = 0, .kind = report::Series::Kind::kLine};
-    report::Series control{.name = "untouched workers", .colour = 2,
-                           .kind = report::Series::Kind::kLine};
-    const double width = seconds(judgement_.series.width);
-    for (const Bin& bin : judgement_.series.bins) {
-      const double x = seconds(bin.at);
-      good.points.emplace_back(x, bin.good / width);
-      explained.points.emplace_back(x, bin.explained / width);
-      bad.points.emplace_back(x, bin.unexplained / width);
-      if (bin.p99 > Duration{0}) p99.points.emplace_back(x, milliseconds(bin.p99));
-      if (bin.offered > 0) all.points.emplace_back(x, 100.0 * bin.good / bin.offered);
-      if (bin.control_offered > 0) {
-        control.points.emplace_back(x, 100.0 * bin.control_good / bin.control_offered);
-      }
-    }
-    chart.series = {good, explained, bad};
-    latency.series = {p99};
-    share.series = {all};
-    if (!control.points.empty()) share.series.push_back(control);
-    for (report::Chart* each : {&chart, &latency, &share}) {
-      each->shades = shades();
-      each->marks = marks();
-      each->height = 200;
-    }
-    page_.figure(report::draw(chart), "What became of the calls that were due.");
-    page_.figure(report::draw(share),
-                 fmt::format("Share of ok. Depth {:.0f} %, lost {:.2f} outage-seconds before the "
-                             "recovery phase and {:.2f} after it.",
+  void happened() {
+    page_.section(
+        "What happened",
+        "One time axis, from ramp to recovery. Calls count at the time they were due, not "
+        "when they could be sent: that is what a user sees. Shaded: a fault in force.");
+    page_.figure(figures_.curve(), "What became of the calls that were due.");
+    page_.figure(figures_.faults(),
+                 "The faults; small strokes are the rungs of the ladder, in milliseconds below.");
+    page_.figure(figures_.share(),
+                 fmt::format("Share of ok. At its deepest {:.0f} % below the baseline; lost {:.2f} "
+                             "outage-seconds before the recovery phase, {:.2f} after it.",
                              100 * judgement_.shape.depth, judgement_.shape.area_during,
                              judgement_.shape.area_after));
-    page_.figure(report::draw(latency), "Latency from the planned time.");
+    page_.figure(figures_.latency(), "");
     report::Table table{.head = {"phase", "offered", "ok", "success", "p50", "p99", "p99.9"},
                         .rows = {}};
     const std::pair<const char*, const PhaseStats*> phases[] = {{"baseline", &judgement_.baseline},
                                                                 {"during", &judgement_.during},
                                                                 {"after", &judgement_.after}};
     for (const auto& [name, stats] : phases) {
-      table.rows.push_back({name, number(std::to_string(stats->offered)),
-                            number(std::to_string(stats->ok)),
-                            number(fmt::format("{:.2f} %", 100 * stats->success())),
-                            number(ms(stats->p50)), number(ms(stats->p99)),
-                            number(ms(stats->p999))});
+      table.rows.push_back(
+          {name, number(std::to_string(stats->offered)), number(std::to_string(stats->ok)),
+           number(fmt::format("{:.2f} %", 100 * stats->success())), number(ms(stats->p50)),
+           number(ms(stats->p99)), number(ms(stats->p999))});
     }
     page_.table(table);
   }
 
   void faults() {
     page_.section("Faults, their proof, and the way back",
-                  "A fault without proof makes the run INVALID. Times are from the bite; capacity, "
-                  "service and drained of a fault that lasts are from its undoing.");
-    report::Table table{.head = {"fault", "class", "target", "bit", "proof", "ladder", "lost",
-                                 "at most"},
-                        .rows = {}};
-    for (std::size_t i = 0; i < run_.history.faults.size(); ++i) {
-      const FaultEvent& fault = run_.history.faults[i];
-      std::string targets, rungs;
+                  "A fault without proof makes the run INVALID, never PASS. `at most` is what "
+                  "arithmetic allows it to cost: the calls in its reach while it was about.");
+    report::Table table{
+        .head = {"fault", "class", "target", "bit", "proof", "undone", "lost", "at most"},
+        .rows = {}};
+    for (const FaultEvent& fault : run_.history.faults) {
+      std::string targets;
       for (const WorkerRef& worker : fault.targets) {
-        targets += fmt::format("{}{}.{}", targets.empty() ? "" : ", ", worker.slot,
-                               worker.generation);
+        targets +=
+            fmt::format("{}{}.{}", targets.empty() ? "" : ", ", worker.slot, worker.generation);
       }
-      for (const auto& [rung, at] : judgement_.ladders[i].rungs) {
-        rungs += fmt::format("{}{} {}", rungs.empty() ? "" : ", ", rung, at ? ms(*at) : "never");
-      }
+      const FaultClass* kind = find_fault_class(fault.fault_class);
+      const bool lasts = kind != nullptr && kind->lasts;
       const auto account = judgement_.losses.by_fault.find(fault.id);
       const bool known = account != judgement_.losses.by_fault.end();
-      table.rows.push_back({fault.id, fault.fault_class, targets.empty() ? "pool" : targets,
-                            {fault.bit ? "yes" : "no", fault.bit ? Tone::kGood : Tone::kBad},
-                            fault.proof, rungs,
-                            number(known ? std::to_string(account->second.observed) : "0"),
-                            number(known ? std::to_string(account->second.bound) : "0")});
+      table.rows.push_back(
+          {fault.id + (fault.round > 0 ? fmt::format(" #{}", fault.round + 1) : ""),
+           fault.fault_class,
+           targets.empty() ? "pool" : targets,
+           {fault.bit ? "yes" : "no", fault.bit ? Tone::kGood : Tone::kBad},
+           fault.proof.empty() ? "none" : fault.proof,
+           !lasts ? Cell("–", Tone::kMuted)
+                  : Cell(fault.undone ? "yes" : "no", fault.undone ? Tone::kGood : Tone::kBad),
+           number(known ? std::to_string(account->second.observed) : "0"),
+           number(known ? std::to_string(account->second.bound) : "0")});
     }
     page_.table(table);
+    page_.figure(figures_.ladders(), "The ladder back.");
+    rungs();
   }
 
-  void slots() {
-    page_.section("Workers", "Each slot's generations: starting, up, suspect, draining.");
-    report::Lanes lanes;
-    lanes.x.label = "seconds";
-    lanes.legend = {{"starting", 1}, {"up", 2}, {"suspect", 3}, {"draining", 4}};
-    std::map<std::uint32_t, report::Lane> by_slot;
-    struct Open {
-      Duration at{0};
-      std::string state;
-      WorkerRef worker;
-    };
-    std::map<std::uint32_t, Open> open;
-    const auto close = [&](const Open& from, Duration to) {
-      const int colour = from.state == "starting"   ? 1
-                         : from.state == "ready"    ? 2
-                         : from.state == "suspect"  ? 3
-                                                    : 4;
-      report::Lane& lane = by_slot[from.worker.slot];
-      lane.name = fmt::format("slot {}", from.worker.slot);
-      lane.spans.push_back({seconds(from.at), seconds(to), colour,
-                            fmt::format("{} {}", describe(from.worker), from.state)});
-    };
-    for (const WorkerEvent& event : run_.history.workers) {
-      const auto found = open.find(event.worker.generation);
-      if (found != open.end()) close(found->second, event.at);
-      if (event.what == "gone") {
-        open.erase(event.worker.generation);
-      } else {
-        open[event.worker.generation] = {
-            event.at, event.what == "seen" ? std::string("starting") : event.what, event.worker};
+  void rungs() {
+    std::vector<std::string> names;
+    for (const Ladder& ladder : judgement_.ladders) {
+      for (const auto& [rung, at] : ladder.rungs) {
+        if (std::ranges::find(names, rung) == names.end()) names.push_back(rung);
       }
     }
-    for (const auto& [generation, from] : open) {
-      close(from, std::max(run_.plan.phases.end, from.at));
-    }
-    for (auto& [slot, lane] : by_slot) lanes.lanes.push_back(std::move(lane));
-    lanes.shades = shades();
-    lanes.marks = marks();
-    page_.figure(report::draw(lanes), "Workers over the run.");
-  }
-
-  void sessions() {
-    page_.section("Sessions", "Where each session lived, by its replies; coloured by slot.");
-    std::map<std::string, std::vector<const CallEvent*>> replies;
-    for (const CallEvent& call : run_.history.calls) {
-      if (call.ok() && !call.session.empty()) replies[call.session].push_back(&call);
-    }
-    std::vector<std::pair<std::size_t, std::string>> order;
-    for (const auto& [session, calls] : replies) order.emplace_back(calls.size(), session);
-    std::ranges::sort(order, std::greater<>());
-    report::Lanes lanes;
-    lanes.x.label = "seconds";
-    for (std::size_t i = 0; i < std::min(order.size(), kSessionsShown); ++i) {
-      auto& calls = replies[order[i].second];
-      std::ranges::stable_sort(calls, {}, &CallEvent::done);
-      report::Lane lane{.name = order[i].second, .spans = {}, .ticks = {}};
-      for (std::size_t k = 0; k < calls.size();) {
-        std::size_t last = k;
-        while (last + 1 < calls.size() && calls[last + 1]->worker == calls[k]->worker &&
-               calls[last + 1]->birth == calls[k]->birth) {
-          ++last;
-        }
-        lane.spans.push_back({seconds(calls[k]->sent), seconds(calls[last]->done),
-                              static_cast<int>(calls[k]->worker.slot % 8),
-                              fmt::format("{} birth {:x} epoch {}", describe(calls[k]->worker),
-                                          calls[k]->birth, calls[k]->epoch)});
-        k = last + 1;
-      }
-      lanes.lanes.push_back(std::move(lane));
-    }
-    lanes.shades = shades();
-    lanes.marks = marks();
-    page_.figure(report::draw(lanes), fmt::format("The {} busiest of {} sessions.",
-                                                  lanes.lanes.size(), replies.size()));
-  }
-
-  void outcomes() {
-    page_.section("Outcomes", "By origin of the call; a fault's own calls are its tools.");
-    std::map<std::string, std::map<std::string, std::uint64_t>> matrix;
-    std::set<std::string> columns;
-    for (const CallEvent& call : run_.history.calls) {
-      const std::string kind = call.finished() ? std::string(to_string(call.kind)) : "no outcome";
-      ++matrix[call.origin][kind];
-      columns.insert(kind);
-    }
-    report::Table table{.head = {"calls of"}, .rows = {}};
-    for (const std::string& column : columns) table.head.push_back(column);
-    for (const auto& [origin, kinds] : matrix) {
-      std::vector<Cell> row = {Cell(origin)};
-      for (const std::string& column : columns) {
-        const auto found = kinds.find(column);
-        row.push_back(number(found == kinds.end() ? "" : std::to_string(found->second)));
-      }
+    if (names.empty()) return;
+    report::Table table{.head = {"fault"}, .rows = {}};
+    for (const std::string& name : names) table.head.push_back(name + ", ms");
+    for (const Ladder& ladder : judgement_.ladders) {
+      std::vector<Cell> row = {
+          Cell(ladder.fault + (ladder.round > 0 ? fmt::format(" #{}", ladder.round + 1) : ""))};
+      for (const std::string& name : names) row.push_back(rung_cell(ladder, name));
       table.rows.push_back(std::move(row));
     }
     page_.table(table);
-    const RunFacts& facts = run_.history.facts;
-    std::uint64_t ended = 0;
-    for (const CallEvent& call : run_.history.calls) ended += call.outcomes;
-    page_.paragraph(fmt::format("Ledgers: clients sent {} calls and got {} outcomes; the pool "
-                                "counted {}; workers wrote {} effects{}.",
-                                run_.history.calls.size(), ended, facts.accepted,
-                                run_.history.effects.size(),
-                                facts.effects_known ? "" : " (no ledger on this backend)"));
+    std::string promised;
+    for (const auto& [rung, limit] : run_.scenario.after.deadlines) {
+      promised +=
+          fmt::format("{}{} {}", promised.empty() ? "" : ", ", rung, format_duration(limit));
+    }
+    page_.paragraph(fmt::format("Promised: all of it within {}{}{}.",
+                                format_duration(run_.scenario.after.within),
+                                promised.empty() ? "" : "; ", promised));
+  }
+
+  Cell rung_cell(const Ladder& ladder, const std::string& name) const {
+    const auto found =
+        std::ranges::find(ladder.rungs, name, [](const auto& rung) { return rung.first; });
+    if (found == ladder.rungs.end()) return number("–", Tone::kMuted);
+    if (!found->second) return number("never", Tone::kBad);
+    const auto limit = run_.scenario.after.deadlines.find(name);
+    const bool late =
+        limit != run_.scenario.after.deadlines.end() && *found->second > limit->second;
+    return number(fmt::format("{:.1f}", milliseconds(*found->second)),
+                  late ? Tone::kBad : Tone::kPlain);
+  }
+
+  void workers() {
+    page_.section("Workers and sessions",
+                  "Each slot's generations over the run, and where the busiest sessions lived. A "
+                  "stroke is a call that was not ok.");
+    page_.figure(figures_.slots(), "Slots. `.7` is generation 7.");
+    page_.figure(
+        figures_.sessions(),
+        fmt::format("The {} busiest of {} sessions, coloured by slot; a new ribbon is a new "
+                    "home or a new birth.",
+                    std::min(Figures::kSessionsShown, figures_.sessions_total()),
+                    figures_.sessions_total()));
+  }
+
+  // ---- losses
+
+  std::string phase_of(const CallEvent& call) const {
+    const Phases& phases = run_.plan.phases;
+    if (call.origin != "load") return "4 " + call.origin;
+    return call.planned < phases.faults     ? "1 baseline"
+           : call.planned < phases.recovery ? "2 during"
+                                            : "3 after";
   }
 
   void losses() {
     page_.section("Losses", "Every call that was not ok, and the fault that explains it.");
-    page_.paragraph(fmt::format("Explained by the target on their path: {}; by missing capacity: "
-                                "{}; unexplained: {}.",
-                                judgement_.losses.primary, judgement_.losses.secondary,
-                                judgement_.losses.unexplained));
+    page_.paragraph(fmt::format(
+        "Explained by the target on their path: {}; by missing capacity: "
+        "{}; unexplained: {}.",
+        judgement_.losses.primary, judgement_.losses.secondary, judgement_.losses.unexplained));
+    matrix();
     report::Table table{.head = {"at", "call", "outcome", "explained by", "message"},
                         .rows = {},
                         .empty = "no call of the load was lost"};
@@ -313,11 +237,13 @@ class Html {
       if (table.rows.size() >= kListed) break;
       const CallEvent& call = run_.history.calls.at(loss.call);
       const bool unexplained = loss.how == Explanation::kUnexplained;
-      table.rows.push_back({number(fmt::format("{:.3f} s", seconds(call.planned))), describe(call),
-                            std::string(call.finished() ? to_string(call.kind) : "none"),
-                            {unexplained ? "nothing" : loss.fault,
-                             unexplained ? Tone::kBad : Tone::kPlain},
-                            call.message});
+      table.rows.push_back(
+          {number(fmt::format("{:.3f} s", seconds(call.planned))),
+           fmt::format("{} {}{}", call.index, call.function,
+                       call.session.empty() ? "" : " in " + call.session),
+           std::string(call.finished() ? to_string(call.kind) : "none"),
+           {unexplained ? "nothing" : loss.fault, unexplained ? Tone::kBad : Tone::kPlain},
+           call.message});
     }
     page_.table(table);
     if (sorted.size() > kListed) {
@@ -325,36 +251,164 @@ class Html {
     }
   }
 
+  // Phase and explanation against outcome.
+  void matrix() {
+    std::map<std::pair<std::string, std::string>, std::map<std::string, std::uint64_t>> rows;
+    std::set<std::string> outcomes;
+    for (const Loss& loss : judgement_.losses.all) {
+      const CallEvent& call = run_.history.calls.at(loss.call);
+      const std::string kind(call.finished() ? to_string(call.kind) : "no outcome");
+      const std::string by = loss.how == Explanation::kUnexplained ? "nothing"
+                             : loss.how == Explanation::kSecondary
+                                 ? loss.fault + ", for want of capacity"
+                                 : loss.fault;
+      ++rows[{phase_of(call), by}][kind];
+      outcomes.insert(kind);
+    }
+    if (rows.empty()) return;
+    report::Table table{.head = {"phase", "explained by"}, .rows = {}};
+    for (const std::string& kind : outcomes) table.head.push_back(kind);
+    for (const auto& [key, counts] : rows) {
+      std::vector<Cell> row = {Cell(key.first.substr(2)),
+                               {key.second, key.second == "nothing" ? Tone::kBad : Tone::kPlain}};
+      for (const std::string& kind : outcomes) {
+        const auto found = counts.find(kind);
+        row.push_back(count(found == counts.end() ? 0 : found->second));
+      }
+      table.rows.push_back(std::move(row));
+    }
+    page_.table(table);
+  }
+
+  // ---- what the three ledgers say of each other
+
+  void ledgers() {
+    page_.section("Ledgers",
+                  "Callers, pool and workers each kept their own account. They must agree.");
+    std::map<std::string, std::map<std::string, std::uint64_t>> callers;  // outcome, origin
+    std::set<std::string> origins;
+    std::uint64_t sent = 0, ended = 0;
+    for (const CallEvent& call : run_.history.calls) {
+      if (call.call == 0) continue;
+      ++sent;
+      ended += call.outcomes;
+      const bool tool = call.origin != "load" && call.origin != "probe" &&
+                        call.origin != "verify" && call.origin != "trial";
+      const std::string origin = tool ? "faults" : call.origin;
+      origins.insert(origin);
+      ++callers[call.finished() ? std::string(to_string(call.kind)) : "no outcome"][origin];
+    }
+    report::Table table{.head = {"outcome"}, .rows = {}};
+    for (const std::string& origin : origins) table.head.push_back(origin);
+    for (const char* name : {"callers", "pool", ""}) table.head.emplace_back(name);
+    for (const auto& [kind, by_origin] : callers) {
+      std::vector<Cell> row = {Cell(kind)};
+      std::uint64_t total = 0;
+      for (const std::string& origin : origins) {
+        const auto found = by_origin.find(origin);
+        const std::uint64_t n = found == by_origin.end() ? 0 : found->second;
+        total += n;
+        row.push_back(count(n));
+      }
+      const auto pool = run_.history.facts.outcomes.find(kind);
+      const std::uint64_t said = pool == run_.history.facts.outcomes.end() ? 0 : pool->second;
+      row.push_back(number(std::to_string(total)));
+      row.push_back(number(std::to_string(said)));
+      row.push_back(total == said ? Cell("agree", Tone::kGood)
+                                  : Cell(fmt::format("differ by {}",
+                                                     total > said ? total - said : said - total),
+                                         Tone::kBad));
+      table.rows.push_back(std::move(row));
+    }
+    page_.table(table);
+    page_.paragraph(
+        fmt::format("Callers sent {} calls and heard {} outcomes; the pool accepted {}. "
+                    "{}",
+                    sent, ended, run_.history.facts.accepted, effects()));
+  }
+
+  std::string effects() const {
+    if (!run_.history.facts.effects_known) return "Workers keep no ledger on this backend.";
+    std::map<std::uint64_t, std::uint64_t> ran;
+    for (const EffectEvent& effect : run_.history.effects) ++ran[effect.call];
+    std::uint64_t none = 0, once = 0, more = 0;
+    for (const CallEvent& call : run_.history.calls) {
+      if (call.call == 0) continue;
+      const auto found = ran.find(call.call);
+      const std::uint64_t n = found == ran.end() ? 0 : found->second;
+      ++(n == 0 ? none : n == 1 ? once : more);
+    }
+    return fmt::format(
+        "By what workers wrote before each function began, {} of them never ran, {} ran once, {} "
+        "more than once.",
+        none, once, more);
+  }
+
   void invariants() {
-    page_.section("Invariants");
+    page_.section("Invariants",
+                  "Checked on the recorded history; `keelback chaos judge` checks it again.");
     report::Table table{.head = {"", "invariant", "status", "looked at", "witness"}, .rows = {}};
     for (const CheckResult& result : judgement_.invariants) {
       std::string sentence;
       for (const Invariant& known : chaos::invariants()) {
         if (known.id == result.id) sentence = known.sentence;
       }
-      const Tone tone = result.status == Status::kHolds     ? Tone::kGood
-                        : result.status == Status::kVacuous ? Tone::kMuted
-                                                            : Tone::kBad;
-      table.rows.push_back({result.id, sentence, {std::string(to_string(result.status)), tone},
-                            number(std::to_string(result.looked_at)), result.witness});
+      table.rows.push_back({result.id,
+                            sentence,
+                            {std::string(to_string(result.status)), tone_of(result.status)},
+                            count(result.looked_at),
+                            result.witness});
     }
     page_.table(table);
   }
 
-  void heat() {
-    page_.section("Latency of every call");
-    report::Heat heat;
-    heat.x.label = "seconds";
-    heat.y.label = "ms";
-    heat.x_step = std::max(0.05, seconds(run_.plan.phases.end) / 150);
-    for (const CallEvent& call : run_.history.calls) {
-      if (call.origin != "load" || !call.finished()) continue;
-      heat.points.emplace_back(seconds(call.planned),
-                               std::max(0.01, milliseconds(call.done - call.planned)));
+  void application() {
+    if (run_.history.functions.empty()) return;
+    page_.section("The application",
+                  "What a trial before the run, without any fault, has shown of each function.");
+    report::Table table{.head = {"function", "called", "usual", "sessions are apart",
+                                 "ends at its deadline", "keeps a call"},
+                        .rows = {}};
+    for (const AppFunction& each : run_.history.functions) {
+      const bool leaks = each.bytes_per_call > (128 << 10) || each.descriptors_per_call > 0.5 ||
+                         each.threads_per_call > 0.5;
+      const std::string keeps =
+          each.growth_calls == 0
+              ? "not measured"
+              : fmt::format("{:.0f} KiB, {:.0f} files, {:.0f} threads", each.bytes_per_call / 1024,
+                            each.descriptors_per_call, each.threads_per_call);
+      table.rows.push_back(
+          {each.name,
+           {each.called ? (each.stateless && each.in_session ? "in sessions and without"
+                           : each.in_session                 ? "in sessions"
+                                                             : "without sessions")
+                        : "no: " + each.why_not,
+            each.called ? Tone::kPlain : Tone::kMuted},
+           number(each.called ? ms(each.usual) : ""),
+           answer(each.isolation, "holds", {"shared", "outlives"}),
+           answer(each.stops, "stops", {"killed"}),
+           {keeps, leaks ? Tone::kBad : Tone::kPlain}});
     }
-    heat.shades = shades();
-    page_.figure(report::draw(heat), "By planned time; darker is more calls.");
+    page_.table(table);
+    const RunFacts& facts = run_.history.facts;
+    page_.paragraph(fmt::format("Started by {}{}; its import took {:.2f} s.", facts.start_mode,
+                                facts.start_reason.empty() ? "" : " (" + facts.start_reason + ")",
+                                facts.import_s));
+  }
+
+  static Cell answer(const std::string& said, std::string_view good,
+                     std::initializer_list<std::string_view> bad) {
+    if (said.empty()) return {"not tried", Tone::kMuted};
+    if (said == good) return {"yes", Tone::kGood};
+    for (const std::string_view each : bad) {
+      if (said == each) return {"no: " + said, Tone::kBad};
+    }
+    return {said, Tone::kMuted};
+  }
+
+  void latency() {
+    page_.section("Latency of every call");
+    page_.figure(figures_.heat(), "Darker is more calls.");
   }
 
   void untested() {
@@ -365,20 +419,22 @@ class Html {
   }
 
   void again() {
-    page_.section("Again");
-    page_.paragraph("The plan is a file: the same command gives the same calls and faults.");
+    page_.section("Again", "The plan is a file: the same command gives the same calls and faults.");
     page_.code(repro(run_));
-    page_.paragraph(fmt::format("Plan {:016x}; determinism: the plan is byte-identical for one "
-                                "seed{}.",
-                                hash(run_.plan),
-                                run_.plan.backend == Backend::kSim
-                                    ? fmt::format(", and so is the run (trace {:016x})",
-                                                  run_.history.facts.trace_hash)
-                                    : ""));
+    page_.paragraph(
+        "From this directory: `keelback chaos replay DIR` plays its plan again, `keelback chaos "
+        "judge DIR` judges its history again without running anything.");
+    page_.paragraph(
+        fmt::format("Plan {:016x}; one seed gives one plan, byte for byte{}.", hash(run_.plan),
+                    run_.plan.backend == Backend::kSim
+                        ? fmt::format(", and here one history too (trace {:016x})",
+                                      run_.history.facts.trace_hash)
+                        : "; what real processes make of it may differ from run to run"));
   }
 
   const RunResult& run_;
   const Judgement& judgement_;
+  const Figures figures_;
   report::Page page_;
 };
 

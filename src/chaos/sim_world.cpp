@@ -93,6 +93,12 @@ class SimWorld final : public World {
   }
   Evidence unlimit(const host::WorkerInfo&, const std::string&) override { return no_processes(); }
 
+  Evidence hide_interpreter(Duration) override { return no_processes(); }
+  Evidence restore_interpreter() override { return no_processes(); }
+  void try_daemon(const std::string&, std::uint32_t) override {}
+  std::optional<Evidence> daemon_seen(const std::string&, bool) override {
+    return no_processes();
+  }
   Evidence misbehave(const host::WorkerInfo&, const ChannelOrder&) override {
     return no_processes();
   }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,14 @@ class World {
   virtual Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) = 0;
   // What starting workers are told from now on; all orders in force, none: all is well.
   virtual Evidence order_starts(const std::vector<StartOrder>& orders) = 0;
+  // The interpreter that workers and zygotes are started with is not there any more.
+  virtual Evidence hide_interpreter(Duration at_most) = 0;
+  virtual Evidence restore_interpreter() = 0;
+  // A daemon of our own with the same application, started beside the pool to be killed, or to be
+  // pestered by so many bad clients. Takes seconds, on a thread of its own; the result once it is
+  // there, waited for if asked.
+  virtual void try_daemon(const std::string& fault, std::uint32_t pester) = 0;
+  virtual std::optional<Evidence> daemon_seen(const std::string& fault, bool wait) = 0;
   // From now on the answers of this worker go wrong on their way.
   virtual Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) = 0;
   virtual Evidence behave(const std::string& fault) = 0;
@@ -88,7 +97,8 @@ struct WorldOptions {
   std::string app;
   std::string directory;  // the run's own, for the ledger and the control file
   std::uint64_t seed = 1;
-  bool interpose = false;  // somebody stands between workers and the pool
+  bool interpose = false;        // somebody stands between workers and the pool
+  bool own_interpreter = false;  // workers.python is a script of the run, which can be taken away
 };
 [[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_world(
     const WorldOptions& options);

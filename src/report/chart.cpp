@@ -11,7 +11,7 @@
 namespace keelback::report {
 namespace {
 
-constexpr double kWidth = 1000, kLeft = 64, kRight = 64, kTop = 22, kBottom = 38;
+constexpr double kWidth = 1000, kLeft = 92, kRight = 56, kTop = 22, kBottom = 38;
 
 // 1234567 -> "1.2M", 0.00042 -> "0.00042".
 std::string short_number(double value) {
@@ -113,17 +113,11 @@ std::string nothing() {
   return open_svg(60) + text(kWidth / 2, 34, "middle", "no data") + "</svg>";
 }
 
-std::vector<std::pair<double, std::string>> labelled_ticks(const Mapping& x, const Axis& axis) {
-  if (!axis.ticks.empty()) return axis.ticks;
-  std::vector<std::pair<double, std::string>> ticks;
-  for (double t : x.ticks()) ticks.emplace_back(t, short_number(t));
-  return ticks;
-}
-
 std::string x_axis(const Mapping& x, const Axis& axis, double bottom, double height) {
   std::string out = line(kLeft, bottom, kWidth - kRight, bottom, "axis");
-  for (const auto& [t, label] : labelled_ticks(x, axis)) {
-    out += line(x(t), bottom, x(t), bottom + 4, "axis") + text(x(t), bottom + 16, "middle", label);
+  for (double t : x.ticks()) {
+    out += line(x(t), bottom, x(t), bottom + 4, "axis") +
+           text(x(t), bottom + 16, "middle", short_number(t));
   }
   return out + text(kWidth / 2, height - 6, "middle", axis.label);
 }
@@ -168,21 +162,8 @@ std::vector<Series> stack(const Chart& chart) {
   return out;
 }
 
-std::string draw_band(const Series& series, const Mapping& x, const Mapping& y) {
-  std::string upper, lower;
-  for (std::size_t i = 0; i < std::min(series.points.size(), series.lower.size()); ++i) {
-    const auto& [px, py] = series.points[i];
-    if (!std::isfinite(py) || !std::isfinite(series.lower[i])) continue;
-    upper += fmt::format("{}{:.1f} {:.1f}", upper.empty() ? "M" : "L", x(px), y(py));
-    lower = fmt::format("L{:.1f} {:.1f}", x(px), y(series.lower[i])) + lower;
-  }
-  return fmt::format("<path d=\"{}{}Z\" fill=\"var(--c{})\" fill-opacity=\".16\"/>", upper, lower,
-                     series.colour);
-}
-
 std::string draw_series(const Series& series, const Mapping& x, const Mapping& y, double bottom) {
   if (series.points.empty()) return {};
-  if (series.kind == Series::Kind::kBand) return draw_band(series, x, y);
   std::string path;
   double last_y = 0;
   for (const auto& [px, py] : series.points) {
@@ -224,7 +205,6 @@ std::string draw(const Chart& chart) {
       xs.add(x);
       (series.right_axis ? right : left).add(y);
     }
-    for (double y : series.lower) left.add(y);
   }
   if (xs.empty()) return nothing();
   for (const Shade& shade : chart.shades) xs.add(shade.to);
@@ -255,8 +235,7 @@ std::string draw(const Chart& chart) {
       out += draw_series(*it, x, it->right_axis ? y2 : y, bottom);
   }
   for (const Series& series : all) {
-    if (series.kind != Series::Kind::kBand && !series.unnamed)
-      names.emplace_back(series.name, series.colour);
+    names.emplace_back(series.name, series.colour);
     if (series.kind != Series::Kind::kArea)
       out += draw_series(series, x, series.right_axis ? y2 : y, bottom);
   }
@@ -278,20 +257,69 @@ std::string draw(const Lanes& lanes) {
   const double height = bottom + kBottom;
   Axis axis = lanes.x;
   if (!axis.low) axis.low = xs.low;
-  const Mapping x(axis, xs.low, xs.high, kLeft + 40, kWidth - kRight);
+  const Mapping x(axis, xs.low, xs.high, kLeft, kWidth - kRight);
   std::string out = open_svg(height) + x_axis(x, lanes.x, bottom, height);
   double y = kTop + 4;
   for (const Lane& lane : lanes.lanes) {
-    out += text(kLeft + 34, y + 12, "end", lane.name);
+    out += text(kLeft - 6, y + 14, "end", lane.name);
     for (const Lane::Span& span : lane.spans) {
       out += rect(x(span.from), y + 2, x(span.to) - x(span.from), kRow - 5, span.colour, 0.8,
                   span.title);
+      const double room = x(span.to) - x(span.from);
+      if (!span.label.empty() && room > 7.0 * static_cast<double>(span.label.size()) + 4) {
+        out += text(x(span.from) + 4, y + 14, "start", span.label, "class=\"inside\"");
+      }
     }
     for (double tick : lane.ticks) out += line(x(tick), y, x(tick), y + kRow - 2, "rule");
     y += kRow;
   }
   out += shades_and_marks(x, lanes.shades, lanes.marks, kTop, bottom);
   return out + legend(lanes.legend) + "</svg>";
+}
+
+std::string draw(const Ladders& ladders) {
+  Extent xs;
+  for (const Ladders::Row& row : ladders.rows) {
+    for (const auto& [name, value] : row.points) xs.add(std::max(value, 1e-9));
+  }
+  if (xs.empty()) return nothing();
+  constexpr double kRow = 58, kNames = 150, kNotes = 190;
+  const double bottom = kTop + kRow * static_cast<double>(ladders.rows.size());
+  const double height = bottom + kBottom;
+  Axis axis = ladders.x;
+  axis.scale = Scale::kLog;
+  const Mapping x(axis, xs.low, xs.high, kNames, kWidth - kNotes);
+  std::string out = open_svg(height);
+  for (double t : x.ticks()) {
+    out +=
+        line(x(t), kTop, x(t), bottom, "axis") + text(x(t), bottom + 16, "middle", short_number(t));
+  }
+  double y = kTop;
+  for (const Ladders::Row& row : ladders.rows) {
+    const double middle = y + kRow / 2;
+    out += text(kNames - 14, middle + 4, "end", row.name, "class=\"strong\"");
+    out += line(kNames, middle, kWidth - kNotes, middle, "rule");
+    auto points = row.points;
+    std::ranges::stable_sort(points, {}, [](const auto& point) { return point.second; });
+    double taken[4] = {-1e9, -1e9, -1e9, -1e9};  // where each level's last name ends
+    constexpr double kLevel[4] = {-10, 19, -22, 31};
+    for (const auto& [name, value] : points) {
+      const double at = x(std::max(value, 1e-9));
+      const std::string words = name + " " + short_number(value);
+      const double wide = 6.2 * static_cast<double>(words.size());
+      const auto level = static_cast<std::size_t>(
+          std::ranges::find_if(taken, [&](double end) { return end < at - wide / 2; }) - taken);
+      const std::size_t used = std::min<std::size_t>(level, 3);
+      taken[used] = at + wide / 2 + 6;
+      out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"var(--c0)\"/>", at,
+                         middle);
+      out += text(at, middle + kLevel[used], "middle", words);
+    }
+    out += text(kWidth - kNotes + 12, middle + 4, "start", row.note, "class=\"strong\"");
+    y += kRow;
+  }
+  return out + text((kNames + kWidth - kNotes) / 2, height - 6, "middle", ladders.x.label) +
+         "</svg>";
 }
 
 std::string draw(const Forest& forest) {
@@ -333,11 +361,9 @@ std::string draw(const Forest& forest) {
 
 std::string draw(const Heat& heat) {
   Extent xs, ys;
-  for (const auto* points : {&heat.points, &heat.failed}) {
-    for (const auto& [x, y] : *points) {
-      xs.add(x);
-      ys.add(std::max(y, 1e-9));
-    }
+  for (const auto& [x, y] : heat.points) {
+    xs.add(x);
+    ys.add(std::max(y, 1e-9));
   }
   if (xs.empty()) return nothing();
   const double height = 260 + kTop + kBottom, bottom = height - kBottom;
@@ -364,13 +390,7 @@ std::string draw(const Heat& heat) {
   }
   for (double t : y.ticks()) out += text(kLeft - 6, y(t) + 4, "end", short_number(t));
   out += text(kLeft, kTop - 10, "start", heat.y.label, "class=\"strong\"");
-  for (const auto& [px, py] : heat.failed)
-    out += fmt::format(
-        "<path d=\"M{0:.1f} {2:.1f}L{1:.1f} {3:.1f}M{0:.1f} {3:.1f}L{1:.1f} {2:.1f}\" "
-        "stroke=\"var(--c6)\" stroke-width=\"1.5\"/>",
-        x(px) - 3, x(px) + 3, y(py) - 3, y(py) + 3);
-  if (!heat.failed.empty()) out += legend({{"did not succeed", 6}});
-  return out + shades_and_marks(x, heat.shades, heat.marks, kTop, bottom) + "</svg>";
+  return out + shades_and_marks(x, heat.shades, {}, kTop, bottom) + "</svg>";
 }
 
 std::string draw(const Waterfall& waterfall) {
@@ -397,10 +417,7 @@ std::string draw(const Waterfall& waterfall) {
                   fmt::format("{} {:.3g} {}", name, length, waterfall.unit));
       at += length;
     }
-    out +=
-        text(x(at) + 6, y + 17, "start",
-             fmt::format("{} {}", at >= 100 ? fmt::format("{:.0f}", at) : fmt::format("{:.3g}", at),
-                         waterfall.unit));
+    out += text(x(at) + 6, y + 17, "start", fmt::format("{:.3g} {}", at, waterfall.unit));
     y += kRow;
   }
   for (double t : x.ticks()) out += text(x(t), bottom + 16, "middle", short_number(t));

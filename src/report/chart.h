@@ -16,18 +16,14 @@ struct Axis {
   std::string label;
   Scale scale = Scale::kLinear;
   std::optional<double> low, high;  // default: from the data (linear axes include 0)
-  std::vector<std::pair<double, std::string>> ticks =
-      {};  // instead of round numbers, e.g. "99.9 %"
 };
 
 struct Series {
   std::string name;
   int colour = 0;                                 // 0 … 7
   std::vector<std::pair<double, double>> points;  // x ascending
-  enum class Kind { kLine, kSteps, kDots, kArea, kBand } kind = Kind::kLine;
+  enum class Kind { kLine, kSteps, kDots, kArea } kind = Kind::kLine;
   bool right_axis = false;
-  std::vector<double> lower = {};  // of kBand: its lower edge, one a point; never in the legend
-  bool unnamed = false;            // not in the legend: another series speaks for it
 };
 
 struct Shade {  // a stretch of x, such as a fault's window
@@ -57,6 +53,7 @@ struct Lane {
     double from = 0, to = 0;
     int colour = 0;
     std::string title;  // shown on hover
+    std::string label;  // written into the span, if it fits
   };
   std::vector<Span> spans;
   std::vector<double> ticks;  // small marks, such as calls
@@ -69,6 +66,19 @@ struct Lanes {
   std::vector<std::pair<std::string, int>> legend;  // name, colour
 };
 std::string draw(const Lanes& lanes);
+
+// What happened after one moment each: named points on a common logarithmic axis, a row for each
+// moment. Close names step up and down so that they stay readable.
+struct Ladders {
+  Axis x;  // always drawn logarithmic
+  struct Row {
+    std::string name;
+    std::vector<std::pair<std::string, double>> points;
+    std::string note;  // at the end of the row: what was never reached
+  };
+  std::vector<Row> rows;
+};
+std::string draw(const Ladders& ladders);
 
 // Estimates with intervals against zones: |x| < ignored, x > tolerated.
 struct Forest {
@@ -91,8 +101,6 @@ struct Heat {
   int y_bins = 40;
   std::vector<std::pair<double, double>> points;
   std::vector<Shade> shades;
-  std::vector<Mark> marks;
-  std::vector<std::pair<double, double>> failed;  // drawn as crosses over the counts
 };
 std::string draw(const Heat& heat);
 

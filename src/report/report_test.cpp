@@ -18,7 +18,6 @@ using testing::Not;
 TEST(Page, EverythingButChartsIsEscaped) {
   Page page("<t>", "\"s\"");
   page.banner(Tone::kBad, "<b>", "a & b", {{"<k>", "<v>"}});
-  page.tiles({{"<1>", "<label>"}});
   page.section("<h>", "<lead>");
   page.table({.head = {"<th>"}, .rows = {{Cell("<script>alert(1)</script>")}}});
   page.code("<pre>");
@@ -65,6 +64,7 @@ TEST(Chart, AwkwardDataStayDrawable) {
     }
   }
   EXPECT_THAT(draw(Lanes{}), HasSubstr("no data"));
+  EXPECT_THAT(draw(Ladders{}), HasSubstr("no data"));
   EXPECT_THAT(draw(Forest{}), HasSubstr("no data"));
   EXPECT_THAT(draw(Heat{}), HasSubstr("no data"));
   EXPECT_THAT(draw(Waterfall{}), HasSubstr("no data"));
@@ -77,7 +77,27 @@ TEST(Chart, StackedAreasAddUp) {
       {.name = "a", .points = {{0, 4}, {1, 4}}, .kind = Series::Kind::kArea},
       {.name = "b", .colour = 1, .points = {{0, 6}, {1, 6}}, .kind = Series::Kind::kArea}};
   // 10 of 10 is the top of the plot, at y = 22.
-  EXPECT_THAT(draw(chart), HasSubstr("M64.0 22.0L936.0 22.0"));
+  EXPECT_THAT(draw(chart), HasSubstr("M92.0 22.0L944.0 22.0"));
+}
+
+// Goal: names that would cover each other stand on different levels.
+TEST(Chart, LaddersKeepCloseNamesApart) {
+  const std::string svg =
+      draw(Ladders{.rows = {{"k", {{"detect", 1.0}, {"contain", 1.01}, {"late", 5000}}, "never"}}});
+  const auto y_of = [&](const std::string& name) {
+    const std::size_t end = svg.find(">" + name + " ");
+    const std::size_t y = svg.rfind(" y=\"", end);
+    return svg.substr(y, svg.find('"', y + 4) - y);
+  };
+  EXPECT_NE(y_of("detect"), y_of("contain"));
+  EXPECT_EQ(y_of("detect"), y_of("late"));
+  EXPECT_THAT(svg, HasSubstr(">never<"));
+}
+
+TEST(Page, WhatStandsBetweenBackticksIsCode) {
+  Page page("t", "s");
+  page.note(Tone::kWarn, "`<f>` is here, ` is not");
+  EXPECT_THAT(page.html(), HasSubstr("<code>&lt;f&gt;</code> is here, ` is not"));
 }
 
 // Goal: a page with one of each chart, for looking at. Written when KEELBACK_GALLERY names a file.
@@ -112,6 +132,12 @@ TEST(Chart, Gallery) {
                 {"slot 1", {{0, 10, 0, "generation 2"}}, {}}},
       .shades = {{4, 5, "kill"}}};
   page.figure(draw(lanes), "Slots");
+  page.figure(
+      draw(Ladders{.x = {.label = "ms"},
+                   .rows = {{"k proc.kill",
+                             {{"detect", 1.2}, {"contain", 1.3}, {"respawn", 4}, {"service", 800}},
+                             "drained: never"}}}),
+      "Ladders");
   page.figure(draw(Forest{.label = "head against base, %",
                           .rows = {{"no-op p50", 0.3, -0.4, 1.1, 1, 4, 2, "OK"},
                                    {"startup", 8.1, 6.2, 9.8, 1, 4, 6, "REGRESSED"}}}),

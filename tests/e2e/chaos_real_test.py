@@ -1,0 +1,315 @@
+"""keelback chaos on real processes: the user's own application, faults with proof, and nothing left of them, however a run ends."""
+import html
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from keelback_testing import KEELBACK, ROOT, STRETCH, KeelbackTest, alive, main, marked, proc_stat, wait_until  # noqa: E402
+
+PASS, SAFETY, LIVENESS, BUDGET, INVALID, ABORTED, RESIDUE, INCONCLUSIVE = range(8)
+BROKEN = ROOT / "tests" / "apps" / "broken"
+
+# A run in half the time: for tests of the laboratory, not of the pool.
+QUICK = """name = "quick-{base}"
+why = "{base}, in less time."
+extends = "{base}"
+[load]
+rate = 100
+ramp = "200ms"
+[baseline]
+for = "1s"
+[recovery]
+quiet = "300ms"
+for = "1200ms"
+"""
+
+
+class ChaosTest(KeelbackTest):
+    def chaos(self, codes, *args, **options):
+        options.setdefault("timeout", 120 * STRETCH)
+        done = self.run_cli("chaos", *args, **options)
+        codes = codes if isinstance(codes, tuple) else (codes,)
+        self.assertIn(done.returncode, codes, f"{args}\nstdout: {done.stdout}\nstderr: {done.stderr}")
+        return done.stdout
+
+    def report(self, codes, *args, **options):
+        return json.loads(self.chaos(codes, *args, "--json", **options))
+
+    def quick(self, base):
+        path = self.tmp / f"quick-{base}.toml"
+        path.write_text(QUICK.format(base=base))
+        return str(path)
+
+    def assert_sound(self, report):
+        """What holds whatever the machine is busy with."""
+        broken = {each["id"]: each.get("witness") for each in report["invariants"] if each["status"] in ("broken", "unknown")}
+        self.assertEqual({}, {key: value for key, value in broken.items() if key != "I13"}, report["why"])
+        self.assertEqual(0, report["unexplained"], report["unexplained_calls"])
+        self.assertEqual([], report["residue"])
+        for fault in report["faults"]:
+            self.assertTrue(fault["bit"], f"{fault['id']}: {fault['proof']}")
+        self.assertEqual(report["verification"]["offered"], report["verification"]["ok"])
+
+
+class Smoke(ChaosTest):
+    """Six scenarios on real processes without Python: kill, stop, half a frame, two faults, a failing start, a poisonous request."""
+
+    def smoke(self, base):
+        report = self.report((PASS, LIVENESS), "run", self.quick(base), "--backend", "fake", "--level", "light", "--seed", "3")
+        self.assert_sound(report)
+
+    def test_kill(self):
+        self.smoke("worker-kill")
+
+    def test_stop(self):
+        self.smoke("worker-stop")
+
+    def test_half_a_frame(self):
+        self.smoke("half-frame")
+
+    def test_kill_and_kill_again(self):
+        self.smoke("cascading-failure")
+
+    def test_kill_and_no_start(self):
+        self.smoke("kill-then-no-start")
+
+    def test_poison(self):
+        self.smoke("poison-pill")
+
+    def test_a_placebo_is_invalid(self):
+        report = self.report(INVALID, "run", self.quick("worker-kill"), "--backend", "fake", "--placebo")
+        self.assertEqual("INVALID", report["verdict"])
+
+
+class OwnApplication(ChaosTest):
+    """`keelback chaos run worker-kill --app examples/counter.py --backend python --seed 42 --out out/`"""
+
+    def test_the_documented_run_passes_and_its_directory_is_enough_for_ever(self):
+        out = self.tmp / "out"
+        app = str(ROOT / "examples" / "counter.py")
+        report = self.report((PASS, LIVENESS), "run", "worker-kill", "--app", app, "--backend", "python", "--seed", "42",
+                             "--level", "light", "--out", str(out))
+        self.assert_sound(report)
+        fault, = report["faults"]
+        self.assertRegex(fault["proof"], r"pidfd says dead .* after signal 9")
+        for rung in ("detect", "contain", "typed", "respawn", "capacity"):
+            self.assertIsNotNone(fault["ladder"][rung + "_ms"], rung)
+        functions = {each["name"]: each for each in report["app_functions"]}
+        self.assertEqual({"count", "peek", "hello"}, {name for name, each in functions.items() if each["called"]})
+        self.assertEqual("holds", functions["count"]["isolation"])
+        self.assertIn("baseline", report["phases"])
+        self.assertGreater(report["start"]["import_s"], 0)
+        events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+        called = {each["function"] for each in events if each["type"] == "call" and each["origin"] == "load"}
+        self.assertLessEqual({"count", "peek", "hello"}, called, "the application's own functions are in the load")
+        effects = [each for each in events if each["type"] == "effect"]
+        self.assertGreater(len(effects), 300, "workers keep a ledger of the application's functions too")
+        self.assertEqual(0, int(xml.parse(out / "junit.xml").getroot().get("failures")) if report["exit"] == PASS else 0)
+        self.judged_again(out, report)
+        self.offline(out / "report.html")
+
+    def judged_again(self, out, report):
+        self.assertEqual(report["verdict"], self.report(report["exit"], "judge", str(out))["verdict"])
+        before = (out / "report.html").read_bytes()
+        (out / "report.html").unlink()
+        self.chaos(0, "report", str(out))  # it writes what was judged, and judges nobody
+        self.assertEqual(before, (out / "report.html").read_bytes())
+
+    def offline(self, page):
+        text = page.read_text()
+        self.assertNotRegex(text, r"(src|href)=[\"']?(https?:)?//", "one file, and nothing from elsewhere")
+        for heading in ("What happened", "Faults, their proof", "Workers and sessions", "Losses", "Ledgers", "Invariants",
+                        "The application", "Not tested", "Again"):
+            self.assertIn(heading, text)
+        self.assertIn("keelback chaos run worker-kill", text)
+
+    def test_a_stored_plan_plays_again_on_real_processes(self):
+        first, again = self.tmp / "first", self.tmp / "again"
+        self.chaos((PASS, LIVENESS), "run", self.quick("worker-kill"), "--backend", "fake", "--seed", "5", "--out", str(first))
+        self.chaos((PASS, LIVENESS), "replay", str(first), "--out", str(again))
+        plans = [(each / "plan.json").read_bytes() for each in (first, again)]
+        self.assertEqual(plans[0], plans[1])
+
+
+class BrokenApplications(ChaosTest):
+    """Applications that really are broken are found out, in words that their authors understand."""
+
+    def advice(self, code, app, env=None):
+        out = self.tmp / "out"
+        report = self.report(code, "run", self.quick("worker-kill"), "--app", str(BROKEN / app), "--backend", "python", "--level",
+                             "light", "--out", str(out), env=env or {})
+        advice = "\n".join(report["advice"])
+        page = (out / "report.html").read_text()
+        self.assertIn("What to mend", page)
+        self.assertIn(re.sub(r"\W+", " ", advice)[:60].strip(), re.sub(r"\W+", " ", html.unescape(re.sub(r"<[^>]+>", "", page))))
+        return report, advice
+
+    def test_state_in_a_global(self):
+        report, advice = self.advice(SAFETY, "global_state.py")
+        self.assertIn("`add` lets sessions see each other's state", advice)
+        self.assertIn("keelback.session().state", advice)
+
+    def test_state_that_outlives_its_session(self):
+        self.assertIn("`count` remembers sessions that have ended", self.advice(SAFETY, "keyed_global.py")[1])
+
+    def test_a_handler_that_swallows_everything(self):
+        report, advice = self.advice((SAFETY, LIVENESS, INVALID), "swallows.py")
+        self.assertIn("`work` cannot be stopped", advice)
+        self.assertRegex(advice, r"swallows\.py:\d+: `except:` catches everything")
+        self.assertIn("I28", {each["id"] for each in report["invariants"] if each["status"] == "broken"})
+
+    def test_a_leak_of_a_mebibyte_a_call(self):
+        report, advice = self.advice(SAFETY, "leaks.py")
+        self.assertRegex(advice, r"`remember` keeps (0\.9|1\.\d) MiB of memory a call")
+        self.assertIn("`look` keeps 1 open file(s) a call", advice)
+
+    def test_an_import_that_takes_longer_than_recovery_may(self):
+        report, advice = self.advice((LIVENESS, SAFETY), "slow_import.py", {"BROKEN_IMPORT_S": "6"})
+        self.assertRegex(advice, r"Importing the application takes 6\.\d s")
+        self.assertIn("I30", {each["id"] for each in report["invariants"] if each["status"] == "broken"})
+
+
+class Safety(ChaosTest):
+    """A laboratory that is SIGKILLed leaves no process, no stopped process, no file, whatever it was about to do."""
+
+    UNDOABLE = {"worker-stop": "cont", "worker-throttle": "cont", "import-storm": "unlink", "half-frame-stall": None}
+    ON_PYTHON = {"fd-exhaustion": "limit", "zygote-stop": "cont", "daemon-kill": "kill"}
+
+    def killed(self, scenario, backend, kind, delay):
+        """Kills the run `delay` seconds after the fault's undoing was armed (or, without one, after the fault phase began)."""
+        out = self.tmp / f"{scenario}-{delay}"
+        command = [str(KEELBACK), "chaos", "run", scenario, "--backend", backend, "--level", "light", "--out", str(out)]
+        env = {**os.environ, "KEELBACK_TEST_ID": self.test_id, "TMPDIR": str(self.private)}
+        lab = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+        journal = out / "warden.journal"
+        try:
+            if kind is None:
+                wait_until(journal.exists, "the warden is up", 60)
+                time.sleep(3.0)  # not an effect that is waited for, but the moment of a murder
+            else:
+                wait_until(lambda: journal.exists() and f" {kind} " in journal.read_text(), f"{scenario} arms {kind}", 60)
+            time.sleep(delay)
+        finally:
+            lab.send_signal(signal.SIGKILL)
+            lab.wait()
+        wait_until(lambda: not marked(self.test_id), f"{scenario}: every process is gone", 10)
+        wait_until(lambda: not journal.exists(), f"{scenario}: the warden has undone everything", 10)
+        self.assertFalse((out / "control").exists())
+        for left in self.private.iterdir():  # of a daemon that was killed as well: its socket
+            shutil.rmtree(left)
+
+    def test_at_several_moments_of_each_fault_on_fake_workers(self):
+        for scenario, kind in self.UNDOABLE.items():
+            for delay in (0.0, 0.05, 0.3):
+                with self.subTest(scenario=scenario, delay=delay):
+                    self.killed(scenario, "fake", kind, delay)
+
+    def test_at_several_moments_of_each_fault_on_python(self):
+        for scenario, kind in self.ON_PYTHON.items():
+            for delay in (0.0, 0.2):
+                with self.subTest(scenario=scenario, delay=delay):
+                    self.killed(scenario, "python", kind, delay)
+
+    def test_cleanup_finishes_what_a_killed_warden_could_not(self):
+        victim = subprocess.Popen(["sleep", "600"], env={**os.environ, "KEELBACK_TEST_ID": self.test_id})
+        self.addCleanup(victim.wait)
+        self.addCleanup(victim.kill)
+        run = self.tmp / "run"
+        run.mkdir()
+        (run / "warden.journal").write_text(f"arm 1 60000 cont {victim.pid} {proc_stat(victim.pid)[19]}\n")
+        victim.send_signal(signal.SIGSTOP)
+        wait_until(lambda: proc_stat(victim.pid)[0] == "T", "the victim is stopped")
+        self.assertIn("SIGCONT", self.chaos(0, "cleanup", str(run)))
+        wait_until(lambda: proc_stat(victim.pid)[0] != "T", "the victim goes on")
+        self.assertFalse((run / "warden.journal").exists())
+        self.assertTrue(alive(victim.pid))
+        victim.kill()
+        victim.wait()
+
+
+class Pictures(ChaosTest):
+    """The report, as a browser shows it: on a screen and on paper."""
+
+    def setUp(self):
+        super().setUp()
+        self.chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        if not self.chromium:
+            self.skipTest("SKIPPED: there is no Chromium on this machine (apt-get install chromium)")
+
+    def browser(self, *args):
+        subprocess.run([self.chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+                        "--disable-component-update", "--disable-sync", "--hide-scrollbars", f"--user-data-dir={self.tmp / 'profile'}",
+                        *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120 * STRETCH, check=True)
+
+    def test_the_report_is_a_picture_and_a_document(self):
+        out = self.tmp / "out"
+        self.chaos((PASS, LIVENESS), "run", self.quick("worker-stop"), "--backend", "fake", "--level", "light", "--out", str(out))
+        page = f"file://{out / 'report.html'}"
+        self.browser("--window-size=1120,3600", f"--screenshot={out / 'screen.png'}", page)
+        self.browser(f"--print-to-pdf={out / 'paper.pdf'}", "--no-pdf-header-footer", page)
+        self.browser("--window-size=400,3600", f"--screenshot={out / 'phone.png'}", page)
+        width, height, colours = png_facts(out / "screen.png")
+        self.assertEqual((1120, 3600), (width, height))
+        self.assertGreater(colours, 50, "an empty page has few colours")
+        paper = (out / "paper.pdf").read_bytes()
+        self.assertTrue(paper.startswith(b"%PDF"))
+        pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", paper))
+        self.assertTrue(1 < pages < 15, pages)
+        keep = os.environ.get("KEELBACK_PICTURES")
+        if keep:
+            shutil.copytree(out, keep, dirs_exist_ok=True)
+
+
+def png_facts(path):
+    """Width, height and how many different pixels a PNG's rows hold (up to 4096 are counted)."""
+    import zlib
+    data = path.read_bytes()
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    channels = {2: 3, 6: 4}[colour]
+    at, packed = 8, b""
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at:at + 8])
+        if kind == b"IDAT":
+            packed += data[at + 8:at + 8 + length]
+        at += 12 + length
+    raw, stride = zlib.decompress(packed), width * channels
+    seen, before = set(), bytearray(stride)
+    for row in range(height):
+        start = row * (stride + 1)
+        line = bytearray(raw[start + 1:start + 1 + stride])
+        unfilter(raw[start], line, before, channels)
+        if row % 8 == 0:
+            seen.update(bytes(line[x:x + 3]) for x in range(0, stride, channels * 3))
+        before = line
+        if len(seen) > 4096:
+            break
+    return width, height, len(seen)
+
+
+def unfilter(kind, line, before, channels):
+    for x in range(len(line)):
+        left = line[x - channels] if x >= channels else 0
+        up, corner = before[x], before[x - channels] if x >= channels else 0
+        if kind == 1:
+            line[x] = (line[x] + left) & 255
+        elif kind == 2:
+            line[x] = (line[x] + up) & 255
+        elif kind == 3:
+            line[x] = (line[x] + (left + up) // 2) & 255
+        elif kind == 4:
+            guess = left + up - corner
+            nearest = min((left, up, corner), key=lambda each: abs(guess - each))
+            line[x] = (line[x] + nearest) & 255
+
+
+if __name__ == "__main__":
+    main()
