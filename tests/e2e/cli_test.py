@@ -303,6 +303,31 @@ class Serving(CliTest):
         self.assertRegex(out, r"server\.token +set +flags")
         self.assertNotIn("hunter2", out + daemon.log_text())
 
+    def test_a_secret_is_in_no_log_and_in_no_reply(self):
+        daemon = self.serve("model", backend="sim", settings={"server.token": "hunter2", "log.level": "trace"}, wait="listening")
+        wait_until(lambda: daemon.client().get("/readyz").status == 200, "ready")
+        client, said = daemon.client(), []
+
+        def ask(method, path, body=None, token="hunter2", **headers):
+            reply = client.request(method, path, body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers})
+            said.append(reply.body.decode() + str(reply.headers))
+            return reply.status
+
+        for path in ("/v1/config", "/v1/pool", "/v1/workers", "/v1/functions", "/openapi.json", "/metrics", "/v1/nothere", "/readyz"):
+            ask("GET", path)
+        self.assertEqual(401, ask("GET", "/v1/pool", token="hunter3-guessed"))
+        self.assertEqual(400, ask("PATCH", "/v1/config", '{"server.token":"new secret with blanks"}'))
+        self.assertEqual(400, ask("PATCH", "/v1/config", '{"server.tokn":"hunter4-mistyped"}'))
+        self.assertEqual(200, ask("PATCH", "/v1/config", '{"server.token":"hunter5-new"}'))
+        self.assertEqual(401, ask("GET", "/v1/config"), "the old one is over")
+        self.assertEqual(200, ask("GET", "/v1/config", token="hunter5-new"))
+        ask("POST", "/v1/call/echo", "[1", token="hunter5-new")
+        ask("POST", "/v1/call/echo", "[1]", token="hunter5-new", **{"Keelback-Deadline-Ms": "x"})
+        self.assertEqual(0, daemon.stop())
+        for secret in ("hunter2", "hunter3-guessed", "new secret with blanks", "hunter4-mistyped", "hunter5-new"):
+            self.assertNotIn(secret, "\n".join(said))
+            self.assertNotIn(secret, "\n".join(daemon.log))
+
     def test_a_service_manager_is_obeyed(self):
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notify.bind(str(self.tmp / "notify"))
