@@ -4,14 +4,23 @@
 // stdout.
 //
 // Orders (all answers carry "ok"; on failure "error" says why in one sentence):
-//   hello                                  protocol version, commit, compiler
-//   start   {workers, app, env, settings, cpu, function, payload} -> all_ready_ms, first_call_ms
-//   window  {function, payload, callers, ms, sessions}  -> a closed loop's figures
-//   open    {function, payload, rate, ms, sessions, seed} -> an open loop's figures
-//   memory  {}                             -> pss_kb of everything, rss_kb per process
-//   recover {}                             -> SIGKILL of a busy worker: detected_ms, ready_ms, lost
+//   hello                                  protocol, executable, compiler, sanitizer
+//   start    {workers, app, env, settings, cpu, function, payload} -> the stages, in ms from
+//   nothing window   {function, payload, callers, ms, sessions, zipf}      -> a closed loop's
+//   figures open     {shape, rate, rate_from, steps, burst_factor, function, payload, ms,
+//   deadline_ms,
+//             sessions, zipf, seed, points}                        -> an open loop's figures
+//   affinity {sessions, zipf, calls}       -> hit_ratio, fairness, first and next call of a session
+//   neighbour {ms}                         -> a session's calls beside one that holds another
+//   worker pile     {waiting}                     -> leaves so many calls of 5 ms in the pool queue
+//   {waiting, function, payload}  -> what a call costs with so many waiting recover  {rate, ms} ->
+//   SIGKILL of a busy worker: detected, replaced, lost recycle                                -> a
+//   planned replacement memory                                 -> pss_kb of everything and by kind
+//   growth   {rounds, calls}               -> the slope of memory over calls
 //   counters {function, payload, calls}    -> exact per-call counters
-//   stop    {}                             -> stop_ms, leftovers
+//   calls    {function, payload, calls}    -> makes so many, one after another, and counts nothing
+//   idle     {ms, sessions}                -> processor time and wake-ups with nothing to do
+//   stop                                   -> stop_ms, what is left
 //
 // Times are milliseconds or microseconds as the name says, by CLOCK_MONOTONIC.
 #pragma once
@@ -21,7 +30,7 @@
 
 namespace keelback::bench {
 
-inline constexpr int kAgentProtocol = 1;
+inline constexpr int kAgentProtocol = 2;
 
 class Agent {
  public:

@@ -2,20 +2,69 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <system_error>
+
 #include "bench/agent.h"
+#include "bench/syscall_counter.h"
 
 namespace keelback::bench {
+namespace {
 
-std::expected<LineProcess, std::string> start_agent(const std::string& program) {
+struct Greeted {
+  LineProcess process;
+  nlohmann::json hello;
+};
+
+std::expected<Greeted, std::string> greet(const std::string& program) {
   auto agent = LineProcess::start({program, "bench", "agent"});
-  if (!agent) return agent;
-  const auto hello = agent->ask({{"op", "hello"}});
+  if (!agent) return std::unexpected(agent.error());
+  auto hello = agent->ask({{"op", "hello"}});
   if (!hello) return std::unexpected(fmt::format("{}: {}", program, hello.error()));
   if (hello->value("protocol", 0) != kAgentProtocol) {
     return std::unexpected(fmt::format("{} speaks agent protocol {}, this program {}", program,
                                        hello->value("protocol", 0), kAgentProtocol));
   }
-  return agent;
+  std::error_code error;
+  const auto path = std::filesystem::canonical(program, error);
+  if (!error && hello->value("executable", "") != path.string())
+    return std::unexpected(fmt::format("{} ran {}", program, hello->value("executable", "")));
+  return Greeted{std::move(*agent), std::move(*hello)};
+}
+
+}  // namespace
+
+std::expected<LineProcess, std::string> start_agent(const std::string& program) {
+  auto greeted = greet(program);
+  if (!greeted) return std::unexpected(greeted.error());
+  return std::move(greeted->process);
+}
+
+std::expected<SystemCalls, std::string> system_calls_per_call(LineProcess& agent,
+                                                              const nlohmann::json& started,
+                                                              const std::string& function,
+                                                              const std::string& payload,
+                                                              unsigned calls) {
+  std::vector<pid_t> pids{agent.pid()};
+  for (const auto& pid : started.value("worker_pids", nlohmann::json::array())) {
+    if (pid.get<pid_t>() > 0) pids.push_back(pid.get<pid_t>());
+  }
+  const nlohmann::json order = {
+      {"op", "calls"}, {"function", function}, {"payload", payload}, {"calls", calls}};
+  std::expected<nlohmann::json, std::string> answer;
+  const auto counted = count_system_calls(pids, [&] { answer = agent.ask(order); });
+  if (!counted) return std::unexpected(counted.error());
+  if (!answer) return std::unexpected(answer.error());
+  SystemCalls result;
+  for (const auto& [pid, count] : *counted)
+    (pid == agent.pid() ? result.caller : result.worker) += static_cast<double>(count) / calls;
+  return result;
+}
+
+std::expected<std::string, std::string> build_of(const std::string& program) {
+  auto greeted = greet(program);
+  if (!greeted) return std::unexpected(greeted.error());
+  return greeted->hello.value("build", "");
 }
 
 }  // namespace keelback::bench

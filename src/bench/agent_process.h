@@ -7,7 +7,21 @@
 
 namespace keelback::bench {
 
-// Starts `program bench agent` and checks its protocol version. Blocks until it answers.
+// Starts `program bench agent` and checks that it is that program and speaks our protocol. Blocks
+// until it answers.
 std::expected<LineProcess, std::string> start_agent(const std::string& program);
+// How that program was built: compiler and sanitizer.
+std::expected<std::string, std::string> build_of(const std::string& program);
+
+// System calls a call, of one caller, counted. `started`: the answer to the start order.
+struct SystemCalls {
+  double caller = 0;  // all threads of the agent
+  double worker = 0;  // all workers together
+};
+std::expected<SystemCalls, std::string> system_calls_per_call(LineProcess& agent,
+                                                              const nlohmann::json& started,
+                                                              const std::string& function,
+                                                              const std::string& payload,
+                                                              unsigned calls);
 
 }  // namespace keelback::bench

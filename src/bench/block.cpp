@@ -1,6 +1,8 @@
 #include "bench/block.h"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <optional>
 
@@ -16,8 +18,9 @@ using Json = nlohmann::json;
 // One side while its block runs. Errors stick: the block is void at the first of them.
 struct Side {
   std::optional<LineProcess> agent;
+  Json started = Json::object();
   std::map<std::string, double>* values = nullptr;
-  std::map<std::uint64_t, std::uint64_t> buckets;
+  std::map<std::string, Buckets> curves;
   std::map<std::string, std::vector<double>> windows;  // by metric
 };
 
@@ -26,6 +29,7 @@ class BlockRun {
   BlockRun(const BlockOptions& options, Prng& prng) : options_(options), prng_(prng) {}
 
   std::expected<Block, std::string> run() {
+    const auto began = std::chrono::steady_clock::now();
     block_.head_first = prng_.chance(0.5);
     sides_[0].values = &block_.base;
     sides_[1].values = &block_.head;
@@ -36,11 +40,14 @@ class BlockRun {
     each([&](int side) { stop(side); });
     if (!error_.empty()) return std::unexpected(error_);
     score();
+    block_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     return std::move(block_);
   }
 
  private:
   void measure_the_rest() {
+    measure_open();
     if (options_.own_app) measure_sessions();
     measure_throughput();
     each([&](int side) { count(side); });
@@ -81,6 +88,7 @@ class BlockRun {
     if (options_.cpu >= 0) order["cpu"] = options_.cpu;
     order.update(side ? options_.head_start : options_.base_start);
     const Json answer = ask(side, order);
+    sides_[side].started = answer;
     set(side, "startup.first_call_ms", answer, "first_call_ms");
     set(side, "startup.all_ready_ms", answer, "all_ready_ms");
   }
@@ -120,10 +128,41 @@ class BlockRun {
       own["call.p10_us"].push_back(answer["p10_us"]);
       own["call.p50_us"].push_back(answer["p50_us"]);
       own["call.cpu_us"].push_back(answer["cpu_us_per_call"]);
-      for (const auto& bucket : answer["buckets"])
-        sides_[side].buckets[bucket[0]] += bucket[1].get<std::uint64_t>();
+      add(sides_[side].curves["closed"], answer["buckets"]);
     });
-    for (Side& side : sides_) (*side.values)["call.p99_us"] = merged_quantile(side, 0.99);
+    for (Side& side : sides_)
+      (*side.values)["call.p99_us"] = merged_quantile(side.curves["closed"], 0.99);
+  }
+
+  // Open loop at 15 % of what the base's lone caller got: the same offered load for both, from the
+  // same plan. Light, because an asynchronous call costs several threads their turns, and what is
+  // asked is what a call costs, not how deep a queue grows.
+  void measure_open() {
+    if (!error_.empty()) return;
+    const double rate = 0.15e6 / std::max(1.0, median(sides_[0].windows["call.p50_us"]));
+    const auto seed = prng_.below(1 << 30);
+    alternate(2, [&](int side) {
+      const Json answer = ask(side, {{"op", "open"},
+                                     {"function", options_.function},
+                                     {"payload", options_.payload},
+                                     {"rate", rate},
+                                     {"ms", 1.5 * options_.window_ms},
+                                     {"seed", seed}});
+      if (!error_.empty()) return;
+      sides_[side].windows["open.p50_us"].push_back(answer["p50_us"]);
+      add(sides_[side].curves["planned"], answer["buckets"]);
+      add(sides_[side].curves["service"], answer["service_buckets"]);
+    });
+    for (Side& side : sides_)
+      (*side.values)["open.p99_us"] = merged_quantile(side.curves["planned"], 0.99);
+  }
+
+  static void add(Buckets& sum, const Json& buckets) {
+    for (const auto& bucket : buckets) {
+      auto& counts = sum[bucket[0].get<std::int64_t>()];
+      counts.first += bucket[1].get<std::uint64_t>();
+      counts.second += bucket[2].get<std::uint64_t>();
+    }
   }
 
   void measure_sessions() {
@@ -149,10 +188,16 @@ class BlockRun {
       if (answer.contains(name))
         (*sides_[side].values)[std::string("counters.") + name] = answer[name].get<double>();
     }
+    if (!error_.empty()) return;
+    const auto counted = system_calls_per_call(*sides_[side].agent, sides_[side].started,
+                                               options_.function, options_.payload, 300);
+    if (!counted) return;  // tracing is forbidden in many a container
+    (*sides_[side].values)["counters.caller_syscalls"] = counted->caller;
+    (*sides_[side].values)["counters.worker_syscalls"] = counted->worker;
   }
 
   void recover(int side) {
-    const Json answer = ask(side, {{"op", "recover"}});
+    const Json answer = ask(side, {{"op", "recover"}, {"rate", 300}, {"ms", 60}, {"points", 0}});
     set(side, "recovery.detected_ms", answer, "detected_ms");
     set(side, "recovery.ready_ms", answer, "ready_ms");
   }
@@ -166,12 +211,12 @@ class BlockRun {
     set(side, "cleanup.left_fds", answer, "left_fds");
   }
 
-  static double merged_quantile(const Side& side, double q) {
+  static double merged_quantile(const Buckets& buckets, double q) {
     std::uint64_t total = 0;
-    for (const auto& [middle, count] : side.buckets) total += count;
+    for (const auto& [middle, counts] : buckets) total += counts.first + counts.second;
     std::uint64_t seen = 0;
-    for (const auto& [middle, count] : side.buckets) {
-      seen += count;
+    for (const auto& [middle, counts] : buckets) {
+      seen += counts.first + counts.second;
       if (static_cast<double>(seen) >= q * static_cast<double>(total))
         return static_cast<double>(middle) / 1e3;
     }
@@ -199,8 +244,8 @@ class BlockRun {
       }
       block_.score[id] = metric.higher_is_better ? -log_ratio : log_ratio;
     }
-    block_.base_buckets.assign(sides_[0].buckets.begin(), sides_[0].buckets.end());
-    block_.head_buckets.assign(sides_[1].buckets.begin(), sides_[1].buckets.end());
+    block_.base_curves = std::move(sides_[0].curves);
+    block_.head_curves = std::move(sides_[1].curves);
   }
 
   const BlockOptions& options_;

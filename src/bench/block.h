@@ -26,17 +26,22 @@ struct BlockOptions {
   double window_ms = 40;
   double settle_ms = 10;    // discarded, before the first window of each side
   int cpu = -1;             // pin both sides there; -1: wherever the kernel likes
-  bool calls_only = false;  // start, the lone caller's windows, stop
+  bool calls_only = false;  // start, the lone caller's closed windows, stop
   bool own_app = true;      // false: a user's application; no recovery, no session metrics
   nlohmann::json base_start = nlohmann::json::object();  // more for the start order, e.g. env
   nlohmann::json head_start = nlohmann::json::object();
 };
 
+// Latencies of a side's windows: nanoseconds, how many finished and how many were cut off there.
+using Buckets = std::map<std::int64_t, std::pair<std::uint64_t, std::uint64_t>>;
+
 struct Block {
   bool head_first = false;
   std::map<std::string, double> base, head;  // by metric or counter id
   std::map<std::string, double> score;       // ln(head / base), sign turned so that + is worse
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> base_buckets, head_buckets;  // ns, count
+  // "closed", "planned", "service": of the lone caller's and the open loop's windows
+  std::map<std::string, Buckets> base_curves, head_curves;
+  double seconds = 0;  // how long it took
 };
 
 std::expected<Block, std::string> run_block(const BlockOptions& options, Prng& prng);

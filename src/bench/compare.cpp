@@ -7,6 +7,8 @@
 #include <cmath>
 #include <optional>
 
+#include "bench/agent_process.h"
+#include "bench/machine.h"
 #include "bench/metrics.h"
 #include "bench/signed_rank.h"
 
@@ -52,6 +54,14 @@ MetricResult follow(const std::string& id, GatePlan gate, const std::vector<Bloc
 // Control and canary answer one question each, at one look, on the two steadiest metrics.
 constexpr const char* kSteady[] = {"call.p10_us", "call.p50_us"};
 
+constexpr double kShortBlock = 0.35;  // a block of calls only takes of a whole one
+
+// A start order whose noop burns that share of a typical call.
+nlohmann::json slowed_by(double share, double typical_us) {
+  const auto spin_ns = static_cast<long>(1e3 * typical_us * share);
+  return {{"env", {{"KEELBACK_BENCH_SPIN_NS", std::to_string(spin_ns)}}}};
+}
+
 GatePlan one_look(const GatePlan& gate, std::size_t blocks, double alpha) {
   GatePlan plan = gate;
   plan.looks = {blocks};
@@ -66,29 +76,61 @@ class Run {
       : options_(options), plan_(plan_of(options.profile)), prng_(options.seed) {}
 
   std::expected<Comparison, std::string> run() {
-    const auto began = std::chrono::steady_clock::now();
     result_.seed = options_.seed;
+    if (auto error = check_builds(); !error.empty()) return std::unexpected(error);
+    if (auto error = inject(); !error.empty()) return std::unexpected(error);
     if (auto error = take_blocks(); !error.empty()) return std::unexpected(error);
     judge_all();
     if (auto error = control(); !error.empty()) return std::unexpected(error);
     if (auto error = canary(); !error.empty()) return std::unexpected(error);
-    result_.took = std::chrono::steady_clock::now() - began;
+    result_.took = std::chrono::steady_clock::now() - began_;
     return std::move(result_);
   }
 
  private:
-  void say(const std::string& stage, double share) {
-    if (options_.progress) options_.progress(stage, share);
+  // `done` of `most` blocks of this stage; what comes after it is the control and the canary, whose
+  // blocks are shorter.
+  void say(const std::string& stage, std::size_t done, std::size_t most, std::size_t behind) const {
+    if (!options_.progress) return;
+    const double each = result_.blocks.empty() ? 2.5 : median(seconds_);
+    const double left =
+        each * (static_cast<double>(most - done) + kShortBlock * static_cast<double>(behind));
+    const double spent =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+    options_.progress(stage, spent / std::max(1e-9, spent + left),
+                      Duration{static_cast<long>(1e9 * left)});
+  }
+
+  // Sanitized against optimised is a comparison of compilers, whatever it says.
+  std::string check_builds() {
+    const auto base = build_of(block_.base_program), head = build_of(block_.head_program);
+    if (!base) return base.error();
+    if (!head) return head.error();
+    if (*base != *head)
+      result_.void_reasons.push_back(
+          fmt::format("the builds differ in more than their source: {} and {}", *base, *head));
+    return {};
+  }
+
+  std::string inject() {
+    if (options_.inject <= 0) return {};
+    BlockOptions block = block_;
+    block.calls_only = true;
+    const auto one = run_block(block, prng_);
+    if (!one) return one.error();
+    block_.head_start.merge_patch(slowed_by(options_.inject, one->head.at("call.p50_us")));
+    return {};
   }
 
   std::string take_blocks() {
     const std::size_t most = plan_.gate.looks.back();
     for (std::size_t look : plan_.gate.looks) {
       while (result_.blocks.size() < look) {
-        say("base against head",
-            static_cast<double>(result_.blocks.size()) / static_cast<double>(most));
-        auto block = run_block(options_.block, prng_);
+        say("base against head, at most", result_.blocks.size(), most,
+            plan_.control_blocks + plan_.canary_blocks);
+        auto block = run_block(block_, prng_);
         if (!block) return block.error();
+        seconds_.push_back(block->seconds);
         result_.blocks.push_back(std::move(*block));
       }
       judge_all();
@@ -117,22 +159,23 @@ class Run {
       const auto base = values_of(result_.blocks, false, id),
                  head = values_of(result_.blocks, true, id);
       if (base.empty() || head.empty()) continue;
-      CounterResult row{.id = id, .base = median(base), .head = median(head)};
+      CounterResult row{
+          .id = id, .doc = std::string(counter.doc), .base = median(base), .head = median(head)};
       row.worse = row.head > row.base + counter.slack;
       result_.counters.push_back(row);
     }
   }
 
   // Calls only: what control and canary need.
-  std::string side_run(const char* stage, std::size_t count, const nlohmann::json& head_start,
-                       std::vector<Block>& out) {
-    BlockOptions block = options_.block;
+  std::string side_run(const char* stage, std::size_t count, std::size_t behind,
+                       const nlohmann::json& head_start, std::vector<Block>& out) {
+    BlockOptions block = block_;
     block.base_program = block.head_program;
     block.base_start = block.head_start;
-    block.head_start.update(head_start);
+    block.head_start.merge_patch(head_start);
     block.calls_only = true;
     for (std::size_t i = 0; i < count; ++i) {
-      say(stage, static_cast<double>(i) / static_cast<double>(count));
+      say(stage, 0, 0, count - i + behind);
       auto one = run_block(block, prng_);
       if (!one) return one.error();
       out.push_back(std::move(*one));
@@ -144,7 +187,7 @@ class Run {
     if (plan_.control_blocks == 0) return {};
     std::vector<Block> blocks;
     if (auto error = side_run("control: head against itself", plan_.control_blocks,
-                              nlohmann::json::object(), blocks);
+                              plan_.canary_blocks, nlohmann::json::object(), blocks);
         !error.empty())
       return error;
     for (const char* id : kSteady) {
@@ -162,14 +205,12 @@ class Run {
   }
 
   std::string canary() {
-    if (plan_.canary_blocks == 0 || !options_.block.own_app) return {};
+    if (plan_.canary_blocks == 0 || !block_.own_app) return {};
     const double typical_us = median(values_of(result_.blocks, true, "call.p50_us"));
     result_.canary_slowdown = plan_.canary_slowdown;
-    const auto spin_ns = static_cast<long>(1e3 * typical_us * plan_.canary_slowdown);
     std::vector<Block> blocks;
-    const nlohmann::json slowed = {{"env", {{"KEELBACK_BENCH_SPIN_NS", std::to_string(spin_ns)}}}};
-    if (auto error =
-            side_run("canary: head against itself, slowed", plan_.canary_blocks, slowed, blocks);
+    if (auto error = side_run("canary: head against itself, slowed", plan_.canary_blocks, 0,
+                              slowed_by(plan_.canary_slowdown, typical_us), blocks);
         !error.empty())
       return error;
     for (const char* id : kSteady) {
@@ -186,9 +227,12 @@ class Run {
   }
 
   const CompareOptions& options_;
+  BlockOptions block_ = options_.block;
   ProfilePlan plan_;
   Prng prng_;
   Comparison result_;
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::vector<double> seconds_;  // of each block
 };
 
 nlohmann::json to_json(const MetricResult& metric) {
@@ -213,7 +257,34 @@ nlohmann::json to_json(const MetricResult& metric) {
     out["doc"] = row->doc;
   }
   if (j.blocks_needed) out["blocks_needed"] = j.blocks_needed;
+  if (!metric.scores.empty())
+    out["resolves_percent"] =
+        100 *
+        smallest_detectable(metric.gate, robust_deviation(metric.scores), metric.scores.size());
   return out;
+}
+
+nlohmann::json series_of(const std::vector<Block>& blocks, const char* curve,
+                         const std::string& suffix) {
+  nlohmann::json series = nlohmann::json::array();
+  for (const bool head : {false, true}) {
+    Buckets sum;
+    for (const Block& block : blocks) {
+      const auto& curves = head ? block.head_curves : block.base_curves;
+      const auto at = curves.find(curve);
+      if (at == curves.end()) continue;
+      for (const auto& [ns, counts] : at->second) {
+        sum[ns].first += counts.first;
+        sum[ns].second += counts.second;
+      }
+    }
+    nlohmann::json buckets = nlohmann::json::array();
+    for (const auto& [ns, counts] : sum) buckets.push_back({ns, counts.first, counts.second});
+    if (!buckets.empty())
+      series.push_back(
+          {{"name", (head ? "head" : "base") + suffix}, {"buckets", std::move(buckets)}});
+  }
+  return series;
 }
 
 }  // namespace
@@ -259,6 +330,12 @@ Comparison::Exit Comparison::exit_code(bool strict) const {
 nlohmann::json to_json(const Comparison& comparison, const CompareOptions& options) {
   nlohmann::json out = {
       {"schema", "keelback-bench/1"},
+      {"profile", to_string(options.profile)},
+      {"strict", options.strict},
+      {"exit", static_cast<int>(comparison.exit_code(options.strict))},
+      {"machine", describe_machine()},
+      {"build", build_text()},
+      {"topology", options.block.cpu >= 0 ? "one-cpu" : "free"},
       {"seed", comparison.seed},
       {"base", options.block.base_program},
       {"head", options.block.head_program},
@@ -273,9 +350,17 @@ nlohmann::json to_json(const Comparison& comparison, const CompareOptions& optio
     out["canary"]["metrics"].push_back(to_json(metric));
   out["counters"] = nlohmann::json::array();
   for (const CounterResult& row : comparison.counters) {
-    out["counters"].push_back(
-        {{"id", row.id}, {"base", row.base}, {"head", row.head}, {"worse", row.worse}});
+    out["counters"].push_back({{"id", row.id},
+                               {"base", row.base},
+                               {"head", row.head},
+                               {"worse", row.worse},
+                               {"doc", row.doc}});
   }
+  out["curves"] = {{"One caller, closed loop", series_of(comparison.blocks, "closed", "")}};
+  nlohmann::json open = series_of(comparison.blocks, "planned", ", from the planned time");
+  for (const auto& one : series_of(comparison.blocks, "service", ", service alone"))
+    open.push_back(one);
+  out["curves"]["Open loop at 15 % of the base's lone caller"] = std::move(open);
   out["blocks"] = nlohmann::json::array();
   for (const Block& block : comparison.blocks) {
     out["blocks"].push_back({{"head_first", block.head_first},

@@ -14,11 +14,11 @@
 
 #include "base/time.h"
 #include "bench/block.h"
+#include "bench/run.h"
 #include "bench/sequential.h"
 
 namespace keelback::bench {
 
-enum class Profile { kQuick, kPr, kNightly };
 struct ProfilePlan {
   GatePlan gate;                   // alpha is of the whole family; each metric gets its share
   std::size_t control_blocks = 0;  // 0: none (and the report says so)
@@ -36,7 +36,7 @@ struct MetricResult {
 };
 
 struct CounterResult {
-  std::string id;
+  std::string id, doc;
   double base = 0, head = 0;  // medians over the blocks
   bool worse = false;         // head is above base by more than the slack
 };
@@ -62,8 +62,10 @@ struct CompareOptions {
   BlockOptions block;
   Profile profile = Profile::kPr;
   std::uint64_t seed = 1;
-  // Called between blocks: what is being done, how far it is (0 … 1).
-  std::function<void(const std::string& stage, double share)> progress;
+  bool strict = false;  // inconclusive is a failure
+  // Slows the head by this share of a typical call, to see the gate at work (and to test it).
+  double inject = 0;
+  Progress progress;
 };
 
 // The error is why no block could be run at all (usage, a binary that does not start).

@@ -17,6 +17,7 @@ struct HttpLoad {
   std::string body = "[1]";
   std::string session;  // empty: none
   std::uint32_t callers = 1;
+  bool reconnect = false;  // a new connection for each call
   Duration length{0};
 };
 

@@ -1,8 +1,6 @@
 #include "bench/peers.h"
 
 #include <fmt/format.h>
-#include <sched.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <map>
@@ -13,7 +11,10 @@
 #include "bench/agent_process.h"
 #include "bench/http_load.h"
 #include "bench/line_process.h"
+#include "bench/machine.h"
+#include "bench/pinned.h"
 #include "bench/reference.h"
+#include "bench/serve_process.h"
 
 namespace keelback::bench {
 namespace {
@@ -21,30 +22,6 @@ namespace {
 using Json = nlohmann::json;
 
 double us(Duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
-
-// Puts this thread, and what it starts meanwhile, on one processor.
-class Pinned {
- public:
-  explicit Pinned(bool pin) {
-    ::sched_getaffinity(0, sizeof before_, &before_);
-    if (!pin) return;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (CPU_ISSET(cpu, &before_)) {
-        CPU_SET(cpu, &one);
-        break;
-      }
-    }
-    ::sched_setaffinity(0, sizeof one, &one);
-  }
-  ~Pinned() { ::sched_setaffinity(0, sizeof before_, &before_); }
-  Pinned(const Pinned&) = delete;
-  Pinned& operator=(const Pinned&) = delete;
-
- private:
-  cpu_set_t before_{};
-};
 
 std::vector<std::string> peer_command(const PeersOptions& options, const std::string& name) {
   return {"/usr/bin/env",   "PYTHONPATH=" + options.python_directory,
@@ -69,8 +46,14 @@ class PeersRun {
     std::vector<double> ours, theirs;
   };
 
-  void say(const std::string& stage, double share) {
-    if (options_.progress) options_.progress(stage, share);
+  // Three stages of about equal length.
+  void say(const std::string& stage, int number, double share) const {
+    if (!options_.progress) return;
+    const double all = (number + share) / 3;
+    const double spent =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+    options_.progress(stage, all,
+                      Duration{all > 0.02 ? static_cast<long>(1e9 * spent * (1 - all) / all) : 0});
   }
 
   void add(std::string id, std::string what, std::string peer, std::string unit,
@@ -95,7 +78,7 @@ class PeersRun {
 
   // One caller's latency and sixteen callers' throughput, everybody alternated in a random order.
   std::string calls(bool pinned) {
-    const Pinned pin(pinned);
+    const Pinned pin(pinned ? Pinned::first_allowed() : -1);
     auto floor = ReferenceEcho::start(options_.python);
     if (!floor) return floor.error();
     auto agent = start_agent(options_.program);
@@ -119,7 +102,8 @@ class PeersRun {
     std::map<std::string, Samples> latency, throughput;
     const std::string place = pinned ? "one CPU" : "all CPUs";
     for (int block = 0; block < options_.blocks; ++block) {
-      say(fmt::format("calls, {}", place), static_cast<double>(block) / options_.blocks);
+      say(fmt::format("calls, {}", place), pinned ? 0 : 1,
+          static_cast<double>(block) / options_.blocks);
       std::map<std::string, double> p50, rate;
       std::vector<std::string> order{"floor", "ours"};
       for (const auto& [name, peer] : peers) order.push_back(name);
@@ -187,11 +171,11 @@ class PeersRun {
     const std::uint16_t ports[2] = {our_port, (*up)["port"].get<std::uint16_t>()};
     const auto window = std::chrono::microseconds(static_cast<long>(2e3 * options_.window_ms));
     for (const std::uint16_t port : ports) {
-      if (auto warm = wait_for_server(port); !warm.empty()) return warm;
+      if (auto warm = wait_for_server(port); !warm) return warm.error();
     }
     Samples throughput, p99, p50;
     for (int block = 0; block < options_.blocks; ++block) {
-      say("HTTP", static_cast<double>(block) / options_.blocks);
+      say("HTTP", 2, static_cast<double>(block) / options_.blocks);
       double rate[2]{}, slow[2]{}, typical[2]{};
       const int first = prng_.chance(0.5) ? 1 : 0;
       for (const int side : {first, 1 - first}) {
@@ -218,21 +202,10 @@ class PeersRun {
     return {};
   }
 
-  static std::string wait_for_server(std::uint16_t port) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    std::string why;
-    while (std::chrono::steady_clock::now() < end) {
-      const auto figures = run_http({.port = port, .length = std::chrono::milliseconds(20)});
-      if (figures && figures->ok > 0) return {};
-      why = figures ? "it answers with errors" : figures.error();
-      ::usleep(20'000);
-    }
-    return fmt::format("port {}: {}", port, why);
-  }
-
   const PeersOptions& options_;
   Prng prng_;
   PeersResult result_;
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace
@@ -265,25 +238,11 @@ Json to_json(const PeersResult& result) {
     }
     rows.push_back(std::move(one));
   }
-  return {{"schema", "keelback-peers/1"}, {"rows", rows}, {"not_measured", result.not_measured}};
-}
-
-std::string to_text(const PeersResult& result) {
-  std::string out = fmt::format("{:<24} {:>12} {:>12} {:>8} {:>17}  {}\n", "row", "ours", "theirs",
-                                "ratio", "95 % interval", "target");
-  for (const PeerRow& row : result.rows) {
-    const std::string target =
-        row.target == 0 ? ""
-                        : fmt::format("{} {:g}  {}", row.at_most ? "<=" : ">=", row.target,
-                                      row.met() ? "met" : "MISSED");
-    out += fmt::format(
-        "{:<24} {:>12.1f} {:>12.1f} {:>8.2f} {:>17}  {}\n", row.id, row.ours, row.theirs,
-        std::exp(row.log_ratio.value),
-        fmt::format("[{:.2f}, {:.2f}]", std::exp(row.log_ratio.low), std::exp(row.log_ratio.high)),
-        target);
-  }
-  for (const std::string& why : result.not_measured) out += "not measured: " + why + "\n";
-  return out;
+  return {{"schema", "keelback-peers/1"},
+          {"machine", describe_machine()},
+          {"build", build_text()},
+          {"rows", rows},
+          {"not_measured", result.not_measured}};
 }
 
 }  // namespace keelback::bench

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <expected>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "base/time.h"
+#include "bench/run.h"
 #include "bench/signed_rank.h"
 
 namespace keelback::bench {
@@ -20,7 +20,7 @@ struct PeersOptions {
   int blocks = 30;
   double window_ms = 60;
   std::uint64_t seed = 1;
-  std::function<void(const std::string& stage, double share)> progress;
+  Progress progress;
 };
 
 struct PeerRow {
@@ -44,7 +44,5 @@ struct PeersResult {
 
 std::expected<PeersResult, std::string> run_peers(const PeersOptions& options);
 nlohmann::json to_json(const PeersResult& result);
-// An aligned table for people.
-std::string to_text(const PeersResult& result);
 
 }  // namespace keelback::bench

@@ -54,4 +54,8 @@ Judgement judge(const GatePlan& plan, std::span<const double> scores);
 // How many blocks a spread of `deviation` (of the log ratio) needs between delta_min and delta_tol.
 std::size_t blocks_needed(const GatePlan& plan, double deviation);
 
+// The other way round: the smallest slowdown (a share, 0.05 is 5 %) that `blocks` blocks of that
+// spread find four times in five.
+double smallest_detectable(const GatePlan& plan, double deviation, std::size_t blocks);
+
 }  // namespace keelback::bench

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/prng.h"
+#include "bench/oracle_data.h"
 
 namespace keelback::bench {
 namespace {
@@ -44,6 +45,15 @@ TEST(SignedRank, AgreesWithThePublishedTable) {
   std::vector<double> scores{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
   EXPECT_DOUBLE_EQ(signed_rank(scores, 0).p_greater, std::pow(2.0, -12));
   EXPECT_DOUBLE_EQ(signed_rank(scores, 0).p_less, 1.0);
+}
+
+// Goal: p values are those of an independent implementation.
+TEST(SignedRank, AgreesWithSciPy) {
+  for (const auto& [scores, greater, less] : oracle::kSignedRank) {
+    const SignedRank ours = signed_rank(scores, 0);
+    EXPECT_NEAR(ours.p_greater, greater, 1e-9) << scores.size();
+    EXPECT_NEAR(ours.p_less, less, 1e-9) << scores.size();
+  }
 }
 
 // Goal: the estimate is the median of pairwise means, and the interval covers the true effect at

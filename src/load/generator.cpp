@@ -62,6 +62,14 @@ std::string session_name(std::uint32_t session, std::string_view prefix) {
 
 Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
              const RunOptions& options, const OnDone& on_done, const ShouldStop& should_stop) {
+  const Send send = [&driver](Call&& call, host::OnOutcome&& done) {
+    driver.submit(std::move(call), std::move(done));
+  };
+  return run_plan(send, plan, make_call, options, on_done, should_stop);
+}
+
+Run run_plan(const Send& send, const Plan& plan, const MakeCall& make_call,
+             const RunOptions& options, const OnDone& on_done, const ShouldStop& should_stop) {
   ::prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);  // this thread only
   auto shared = std::make_shared<Shared>();
   for (const Arrival& arrival : plan.arrivals) {
@@ -71,6 +79,7 @@ Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
   Run run{.plan_hash = plan.hash};
   const Duration cpu_before = thread_cpu();
   const auto start = Clock::now() + std::chrono::milliseconds(1);
+  run.started = start;
   for (std::size_t index = 0; index < plan.arrivals.size(); ++index) {
     const Arrival& arrival = plan.arrivals[index];
     if (start + arrival.at > Clock::now()) sleep_until(start + arrival.at, options.spin);
@@ -85,7 +94,7 @@ Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
       shared->records[index].sent = Clock::now() - start;
       shared->records[index].state = Record::State::kWaiting;
     }
-    driver.submit(make_call(arrival, index), [shared, index, start, on_done](Outcome&& outcome) {
+    send(make_call(arrival, index), [shared, index, start, on_done](Outcome&& outcome) {
       const Duration done = Clock::now() - start;
       std::lock_guard lock(shared->mutex);
       if (shared->closed) return;
@@ -132,7 +141,7 @@ Run run_closed(host::Driver& driver, std::uint32_t callers, Duration length,
     for (std::uint32_t caller = 1; caller < callers; ++caller) threads.emplace_back(loop, caller);
     loop(0);
   }
-  Run run{.length = Clock::now() - start};
+  Run run{.started = start, .length = Clock::now() - start};
   Duration total{0};
   for (std::uint32_t caller = 0; caller < callers; ++caller) {
     run.records.insert(run.records.end(), own[caller].begin(), own[caller].end());
@@ -141,6 +150,18 @@ Run run_closed(host::Driver& driver, std::uint32_t callers, Duration length,
   run.generator_cpu =
       std::chrono::duration<double>(total) / std::chrono::duration<double>(run.length);
   return run;
+}
+
+Histogram timer_overshoot(Duration length) {
+  ::prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+  Histogram late;
+  const auto end = Clock::now() + length;
+  for (auto next = Clock::now(); next < end;) {
+    next = Clock::now() + std::chrono::microseconds(500);
+    sleep_until(next, Duration{0});
+    late.record(Clock::now() - next);
+  }
+  return late;
 }
 
 Histogram Run::latency() const {

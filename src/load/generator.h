@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include <chrono>
+
 #include "host/driver.h"
 #include "load/histogram.h"
 #include "load/plan.h"
@@ -48,7 +50,8 @@ struct RunOptions {
 };
 
 struct Run {
-  std::vector<Record> records;  // in the order of the plan
+  std::vector<Record> records;                    // in the order of the plan
+  std::chrono::steady_clock::time_point started;  // what the records' times count from
   Duration length{0};  // from the first planned time to the last outcome or the end of the drain
   double generator_cpu = 0;  // CPU time of the pacing thread over the run's length
   std::uint64_t plan_hash = 0;
@@ -70,10 +73,16 @@ using MakeCall = std::function<Call(const Arrival&, std::size_t index)>;
 using OnDone =
     std::function<void(std::size_t index, const Record&, const Outcome&)>;  // loop thread
 using ShouldStop = std::function<bool()>;  // asked before each arrival, on the pacing thread
+// How a call reaches the pool. Must not block; `done` is called exactly once, from any thread,
+// never from within. The driver's submit() is one, an HTTP client another.
+using Send = std::function<void(Call&&, host::OnOutcome&& done)>;
 
 // A session of the plan as a session id: "load-17"; empty for 0.
 std::string session_name(std::uint32_t session, std::string_view prefix = "load-");
 
+Run run_plan(const Send& send, const Plan& plan, const MakeCall& make_call,
+             const RunOptions& options = {}, const OnDone& on_done = {},
+             const ShouldStop& should_stop = {});
 Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
              const RunOptions& options = {}, const OnDone& on_done = {},
              const ShouldStop& should_stop = {});
@@ -82,5 +91,9 @@ Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
 // `length` has passed. Uses the blocking path. Records are in order of completion per caller.
 Run run_closed(host::Driver& driver, std::uint32_t callers, Duration length,
                const std::function<Call(std::uint32_t caller, std::uint64_t index)>& make_call);
+
+// How late this machine's timers wake us, measured now: what no generator can be better than.
+// Blocks for about `length`.
+Histogram timer_overshoot(Duration length);
 
 }  // namespace keelback::load

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "base/check.h"
 
 namespace keelback::load {
@@ -83,6 +85,19 @@ Histogram::Quantile Histogram::quantile(double q) const {
   }
   CHECK(!"rank beyond the count");
   return result;
+}
+
+std::string Histogram::Quantile::text() const {
+  if (!supported) return "?";
+  return (at_least ? "\u2265 " : "") + duration_text(value);
+}
+
+std::string duration_text(Duration value) {
+  const auto ns = static_cast<double>(value.count());
+  if (ns < 999.5) return fmt::format("{:.0f} ns", ns);
+  if (ns < 999.5e3) return fmt::format("{:.3g} µs", ns / 1e3);
+  if (ns < 999.5e6) return fmt::format("{:.3g} ms", ns / 1e6);
+  return fmt::format("{:.4g} s", ns / 1e9);
 }
 
 std::vector<Histogram::Bucket> Histogram::buckets() const {

@@ -113,11 +113,17 @@ std::string nothing() {
   return open_svg(60) + text(kWidth / 2, 34, "middle", "no data") + "</svg>";
 }
 
+std::vector<std::pair<double, std::string>> labelled_ticks(const Mapping& x, const Axis& axis) {
+  if (!axis.ticks.empty()) return axis.ticks;
+  std::vector<std::pair<double, std::string>> ticks;
+  for (double t : x.ticks()) ticks.emplace_back(t, short_number(t));
+  return ticks;
+}
+
 std::string x_axis(const Mapping& x, const Axis& axis, double bottom, double height) {
   std::string out = line(kLeft, bottom, kWidth - kRight, bottom, "axis");
-  for (double t : x.ticks()) {
-    out += line(x(t), bottom, x(t), bottom + 4, "axis") +
-           text(x(t), bottom + 16, "middle", short_number(t));
+  for (const auto& [t, label] : labelled_ticks(x, axis)) {
+    out += line(x(t), bottom, x(t), bottom + 4, "axis") + text(x(t), bottom + 16, "middle", label);
   }
   return out + text(kWidth / 2, height - 6, "middle", axis.label);
 }
@@ -162,8 +168,21 @@ std::vector<Series> stack(const Chart& chart) {
   return out;
 }
 
+std::string draw_band(const Series& series, const Mapping& x, const Mapping& y) {
+  std::string upper, lower;
+  for (std::size_t i = 0; i < std::min(series.points.size(), series.lower.size()); ++i) {
+    const auto& [px, py] = series.points[i];
+    if (!std::isfinite(py) || !std::isfinite(series.lower[i])) continue;
+    upper += fmt::format("{}{:.1f} {:.1f}", upper.empty() ? "M" : "L", x(px), y(py));
+    lower = fmt::format("L{:.1f} {:.1f}", x(px), y(series.lower[i])) + lower;
+  }
+  return fmt::format("<path d=\"{}{}Z\" fill=\"var(--c{})\" fill-opacity=\".16\"/>", upper, lower,
+                     series.colour);
+}
+
 std::string draw_series(const Series& series, const Mapping& x, const Mapping& y, double bottom) {
   if (series.points.empty()) return {};
+  if (series.kind == Series::Kind::kBand) return draw_band(series, x, y);
   std::string path;
   double last_y = 0;
   for (const auto& [px, py] : series.points) {
@@ -205,6 +224,7 @@ std::string draw(const Chart& chart) {
       xs.add(x);
       (series.right_axis ? right : left).add(y);
     }
+    for (double y : series.lower) left.add(y);
   }
   if (xs.empty()) return nothing();
   for (const Shade& shade : chart.shades) xs.add(shade.to);
@@ -235,7 +255,8 @@ std::string draw(const Chart& chart) {
       out += draw_series(*it, x, it->right_axis ? y2 : y, bottom);
   }
   for (const Series& series : all) {
-    names.emplace_back(series.name, series.colour);
+    if (series.kind != Series::Kind::kBand && !series.unnamed)
+      names.emplace_back(series.name, series.colour);
     if (series.kind != Series::Kind::kArea)
       out += draw_series(series, x, series.right_axis ? y2 : y, bottom);
   }
@@ -361,9 +382,11 @@ std::string draw(const Forest& forest) {
 
 std::string draw(const Heat& heat) {
   Extent xs, ys;
-  for (const auto& [x, y] : heat.points) {
-    xs.add(x);
-    ys.add(std::max(y, 1e-9));
+  for (const auto* points : {&heat.points, &heat.failed}) {
+    for (const auto& [x, y] : *points) {
+      xs.add(x);
+      ys.add(std::max(y, 1e-9));
+    }
   }
   if (xs.empty()) return nothing();
   const double height = 260 + kTop + kBottom, bottom = height - kBottom;
@@ -390,7 +413,13 @@ std::string draw(const Heat& heat) {
   }
   for (double t : y.ticks()) out += text(kLeft - 6, y(t) + 4, "end", short_number(t));
   out += text(kLeft, kTop - 10, "start", heat.y.label, "class=\"strong\"");
-  return out + shades_and_marks(x, heat.shades, {}, kTop, bottom) + "</svg>";
+  for (const auto& [px, py] : heat.failed)
+    out += fmt::format(
+        "<path d=\"M{0:.1f} {2:.1f}L{1:.1f} {3:.1f}M{0:.1f} {3:.1f}L{1:.1f} {2:.1f}\" "
+        "stroke=\"var(--c6)\" stroke-width=\"1.5\"/>",
+        x(px) - 3, x(px) + 3, y(py) - 3, y(py) + 3);
+  if (!heat.failed.empty()) out += legend({{"did not succeed", 6}});
+  return out + shades_and_marks(x, heat.shades, heat.marks, kTop, bottom) + "</svg>";
 }
 
 std::string draw(const Waterfall& waterfall) {
@@ -417,7 +446,10 @@ std::string draw(const Waterfall& waterfall) {
                   fmt::format("{} {:.3g} {}", name, length, waterfall.unit));
       at += length;
     }
-    out += text(x(at) + 6, y + 17, "start", fmt::format("{:.3g} {}", at, waterfall.unit));
+    out +=
+        text(x(at) + 6, y + 17, "start",
+             fmt::format("{} {}", at >= 100 ? fmt::format("{:.0f}", at) : fmt::format("{:.3g}", at),
+                         waterfall.unit));
     y += kRow;
   }
   for (double t : x.ticks()) out += text(x(t), bottom + 16, "middle", short_number(t));

@@ -16,14 +16,18 @@ struct Axis {
   std::string label;
   Scale scale = Scale::kLinear;
   std::optional<double> low, high;  // default: from the data (linear axes include 0)
+  std::vector<std::pair<double, std::string>> ticks =
+      {};  // instead of round numbers, e.g. "99.9 %"
 };
 
 struct Series {
   std::string name;
   int colour = 0;                                 // 0 … 7
   std::vector<std::pair<double, double>> points;  // x ascending
-  enum class Kind { kLine, kSteps, kDots, kArea } kind = Kind::kLine;
+  enum class Kind { kLine, kSteps, kDots, kArea, kBand } kind = Kind::kLine;
   bool right_axis = false;
+  std::vector<double> lower = {};  // of kBand: its lower edge, one a point; never in the legend
+  bool unnamed = false;            // not in the legend: another series speaks for it
 };
 
 struct Shade {  // a stretch of x, such as a fault's window
@@ -101,6 +105,8 @@ struct Heat {
   int y_bins = 40;
   std::vector<std::pair<double, double>> points;
   std::vector<Shade> shades;
+  std::vector<Mark> marks;
+  std::vector<std::pair<double, double>> failed;  // drawn as crosses over the counts
 };
 std::string draw(const Heat& heat);
 

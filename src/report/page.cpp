@@ -15,6 +15,8 @@ nav{font-size:13px;margin:12px 0}nav a{color:var(--c0);text-decoration:none;marg
 .banner{border-left:8px solid var(--soft);background:var(--panel);padding:14px 18px;border-radius:4px}
 .banner b{font-size:24px;letter-spacing:.02em}.banner dl{display:flex;flex-wrap:wrap;gap:4px 24px;margin:10px 0 0;font-size:13px}
 .banner dt{color:var(--soft);display:inline}.banner dd{display:inline;margin:0 0 0 4px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;margin:16px 0 4px}.tiles div{background:var(--panel);border-radius:4px;padding:10px 12px}
+.tiles b{display:block;font-size:20px;font-variant-numeric:tabular-nums}.tiles span{font-size:12px;color:var(--soft);display:block;line-height:1.35}
 .t-good{color:var(--good)}.t-warn{color:var(--warn)}.t-bad{color:var(--bad)}.t-muted{color:var(--soft)}
 .b-good{border-color:var(--good)}.b-warn{border-color:var(--warn)}.b-bad{border-color:var(--bad)}
 .note{border-left:4px solid var(--line);padding:4px 12px;margin:8px 0;background:var(--panel)}
@@ -22,7 +24,7 @@ table{border-collapse:collapse;font-size:13px;margin:8px 0;width:100%}th,td{text
 th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 pre{background:var(--panel);padding:10px 12px;overflow:auto;font:12.5px/1.45 ui-monospace,"DejaVu Sans Mono",monospace;border-radius:4px;white-space:pre-wrap;word-break:break-word}
 figure{margin:12px 0;break-inside:avoid}figcaption{font-size:13px;color:var(--soft)}svg{width:100%;height:auto;display:block}
-svg text{font:11px system-ui,"DejaVu Sans",sans-serif;fill:var(--soft)}svg text.strong{fill:var(--ink)}svg text.inside{fill:var(--paper)}code{font:12.5px ui-monospace,"DejaVu Sans Mono",monospace;background:var(--panel);padding:1px 4px;border-radius:3px}
+svg text{font:11px system-ui,"DejaVu Sans",sans-serif;fill:var(--soft)}svg text.strong{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}svg text.inside{fill:var(--paper)}code{font:12.5px ui-monospace,"DejaVu Sans Mono",monospace;background:var(--panel);padding:1px 4px;border-radius:3px}
 .note code{background:none;padding:0;color:var(--ink)}svg .axis{stroke:var(--line);stroke-width:1}
 svg .mark{stroke:var(--ink);stroke-width:1;stroke-dasharray:3 3}svg .shade{fill:var(--shade)}svg .rule{stroke:var(--soft);stroke-width:1}
 @media print{:root{--paper:#fff;--ink:#000;--panel:#f4f4f4}nav{display:none}body{font-size:11pt}h2{break-after:avoid}table,figure{break-inside:auto}
@@ -100,6 +102,14 @@ void Page::banner(Tone tone, std::string_view verdict, std::string_view sentence
     top_ += "<div><dt>" + escape(name) + "</dt><dd>" + escape(value) + "</dd></div>";
   }
   top_ += "</dl></div>\n";
+}
+
+void Page::tiles(const std::vector<Tile>& tiles) {
+  top_ += "<div class=\"tiles\">";
+  for (const Tile& tile : tiles)
+    top_ += "<div><b class=\"t-" + std::string(tone_word(tile.tone)) + "\">" + escape(tile.value) +
+            "</b><span>" + escape(tile.label) + "</span></div>";
+  top_ += "</div>\n";
 }
 
 void Page::section(std::string_view heading, std::string_view lead) {

@@ -29,6 +29,13 @@ struct Table {
   std::string empty = "nothing";  // shown when there are no rows
 };
 
+// A number to be seen from across the room.
+struct Tile {
+  std::string value;  // "16.5 µs"
+  std::string label;
+  Tone tone = Tone::kPlain;
+};
+
 class Page {
  public:
   Page(std::string title, std::string subtitle);
@@ -36,6 +43,8 @@ class Page {
   // The strip at the top: a verdict, a sentence, and facts as name/value pairs.
   void banner(Tone tone, std::string_view verdict, std::string_view sentence,
               const std::vector<std::pair<std::string, std::string>>& facts);
+  // Numbers at the top, under the banner.
+  void tiles(const std::vector<Tile>& tiles);
   // Starts a section; everything until the next one belongs to it. Sections are listed at the top.
   void section(std::string_view heading, std::string_view lead = {});
   void paragraph(std::string_view text);

@@ -18,6 +18,7 @@ using testing::Not;
 TEST(Page, EverythingButChartsIsEscaped) {
   Page page("<t>", "\"s\"");
   page.banner(Tone::kBad, "<b>", "a & b", {{"<k>", "<v>"}});
+  page.tiles({{"<1>", "<label>"}});
   page.section("<h>", "<lead>");
   page.table({.head = {"<th>"}, .rows = {{Cell("<script>alert(1)</script>")}}});
   page.code("<pre>");

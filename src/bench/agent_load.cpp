@@ -1,0 +1,279 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "bench/agent_orders.h"
+
+namespace keelback::bench {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+Json buckets_of(const load::Histogram& histogram) {
+  Json buckets = Json::array();
+  for (const auto& bucket : histogram.buckets())
+    buckets.push_back({bucket.middle.count(), bucket.finished, bucket.censored});
+  return buckets;
+}
+
+Call call_of(const Json& order, const char* function = "noop") {
+  Call call{.function = order.value("function", function),
+            .payload = order.value("payload", "[1]")};
+  if (order.contains("deadline_ms")) call.deadline = from_ms(order["deadline_ms"].get<double>());
+  return call;
+}
+
+load::LoadSpec::Shape shape_named(const std::string& name) {
+  using Shape = load::LoadSpec::Shape;
+  if (name == "constant") return Shape::kConstant;
+  if (name == "ramp") return Shape::kRamp;
+  if (name == "steps") return Shape::kSteps;
+  if (name == "burst") return Shape::kBurst;
+  return Shape::kPoisson;
+}
+
+// Jain's index of fairness over shares: 1 when all are equal, 1/n when one has everything.
+double jain(const std::vector<double>& shares) {
+  double sum = 0, squares = 0;
+  for (const double share : shares) {
+    sum += share;
+    squares += share * share;
+  }
+  return squares > 0 ? sum * sum / (static_cast<double>(shares.size()) * squares) : 1;
+}
+
+}  // namespace
+
+Json figures(const load::Run& run) {
+  const load::Histogram latency = run.latency(), service = run.service(), lag = run.lag();
+  const double seconds = std::chrono::duration<double>(run.length).count();
+  Json result = {{"ok", true},
+                 {"calls", run.records.size()},
+                 {"succeeded", run.count(OutcomeKind::kOk)},
+                 {"unfinished", run.unfinished()},
+                 {"achieved", run.achieved_share()},
+                 {"generator_cpu", run.generator_cpu},
+                 {"seconds", seconds},
+                 {"per_second", static_cast<double>(run.count(OutcomeKind::kOk)) / seconds},
+                 {"mean_us", us(latency.mean())},
+                 {"lag_p99_us", us(lag.quantile(0.99).value)},
+                 {"buckets", buckets_of(latency)},
+                 {"service_buckets", buckets_of(service)},
+                 {"lag_buckets", buckets_of(lag)}};
+  for (const auto& [name, q] :
+       {std::pair{"p10_us", 0.1}, std::pair{"p50_us", 0.5}, std::pair{"p90_us", 0.9},
+        std::pair{"p99_us", 0.99}, std::pair{"p999_us", 0.999}}) {
+    const auto quantile = latency.quantile(q);
+    result[name] = us(quantile.value);
+    if (quantile.at_least) result["censored_from"] = name;  // from here on: lower bounds
+  }
+  result["service_p50_us"] = us(service.quantile(0.5).value);
+  result["service_p99_us"] = us(service.quantile(0.99).value);
+  std::map<std::string, std::uint64_t> outcomes;
+  for (const load::Record& record : run.records) {
+    if (record.state == load::Record::State::kDone)
+      ++outcomes[std::string(to_string(record.kind))];
+    else
+      ++outcomes[record.state == load::Record::State::kUnsent ? "unsent" : "unfinished"];
+  }
+  result["outcomes"] = outcomes;
+  return result;
+}
+
+Json points_of(const load::Run& run, std::size_t most) {
+  Json points = Json::array();
+  const std::size_t step =
+      std::max<std::size_t>(1, run.records.size() / std::max<std::size_t>(1, most));
+  for (std::size_t i = 0; i < run.records.size(); i += step) {
+    const load::Record& record = run.records[i];
+    const Duration latency =
+        record.state == load::Record::State::kDone ? record.latency() : run.length - record.planned;
+    points.push_back(
+        {std::chrono::duration<double>(record.planned).count(), ms(latency), record.ok()});
+  }
+  return points;
+}
+
+Json closed_window(PoolUnderTest& pool, const Json& order) {
+  const Call call = call_of(order);
+  const auto sessions = order.value("sessions", 0u);
+  const load::ZipfPicker zipf(std::max(sessions, 1u), order.value("zipf", 0.0));
+  std::vector<Prng> chances;
+  const auto callers = order.value("callers", 1u);
+  for (std::uint32_t caller = 0; caller < callers; ++caller) chances.emplace_back(caller + 1);
+  const auto cpu_before = pool.cpu();
+  const load::Run run = load::run_closed(pool.driver(), callers, from_ms(order.value("ms", 50.0)),
+                                         [&](std::uint32_t caller, std::uint64_t) {
+                                           Call one = call;
+                                           if (sessions)
+                                             one.session =
+                                                 load::session_name(zipf.pick(chances[caller]));
+                                           return one;
+                                         });
+  Json result = figures(run);
+  result["cpu_us_per_call"] = static_cast<double>(pool.cpu() - cpu_before) / 1e3 /
+                              std::max<double>(1, static_cast<double>(run.records.size()));
+  return result;
+}
+
+Json open_window(PoolUnderTest& pool, const Json& order) {
+  load::LoadSpec spec{.shape = shape_named(order.value("shape", "poisson")),
+                      .rate = order.value("rate", 100.0),
+                      .rate_from = order.value("rate_from", 0.0),
+                      .steps = order.value("steps", 4u),
+                      .burst_factor = order.value("burst_factor", 5.0),
+                      .length = from_ms(order.value("ms", 1000.0)),
+                      .sessions = order.value("sessions", 0u),
+                      .zipf = order.value("zipf", 0.0)};
+  const load::Plan plan = load::make_plan(spec, order.value("seed", 1u));
+  const Call call = call_of(order);
+  const load::Run run = load::run_plan(pool.driver(), plan,
+                                       [&](const load::Arrival& arrival, std::size_t) {
+                                         Call one = call;
+                                         one.session = load::session_name(arrival.session);
+                                         return one;
+                                       },
+                                       {.drain = from_ms(order.value("drain_ms", 10'000.0)),
+                                        .in_flight_max = order.value("in_flight_max", 20'000u)});
+  Json result = figures(run);
+  result["offered"] = static_cast<double>(plan.arrivals.size()) /
+                      std::chrono::duration<double>(spec.length).count();
+  // From the last planned arrival to the last outcome: how long a backlog takes to clear.
+  result["drain_ms"] =
+      plan.arrivals.empty() ? 0.0 : ms(std::max(Duration{0}, run.length - plan.arrivals.back().at));
+  result["void"] = load::void_reasons(run, order.value("saturated", false));
+  result["plan_hash"] = fmt::format("{:016x}", plan.hash);
+  if (const auto most = order.value("points", 0u)) result["points"] = points_of(run, most);
+  return result;
+}
+
+// Sessions chosen by Zipf: does each stay at home, is the load fair over workers, and what does a
+// session's first call cost against the next.
+Json affinity(PoolUnderTest& pool, const Json& order) {
+  const auto sessions = order.value("sessions", 100u);
+  const auto calls = order.value("calls", 2000u);
+  const load::ZipfPicker zipf(sessions, order.value("zipf", 0.0));
+  Prng prng(order.value("seed", 1u));
+  std::map<std::uint32_t, Outcome> homes;
+  std::map<std::uint32_t, double> by_worker;
+  load::Histogram first, next;
+  std::uint64_t hits = 0, tries = 0, failed = 0;
+  for (std::uint32_t i = 0; i < calls; ++i) {
+    const std::uint32_t session = zipf.pick(prng);
+    const auto before = Clock::now();
+    Outcome outcome = pool.driver().call(
+        {.function = "count", .payload = "[]", .session = load::session_name(session, "home-")});
+    const auto took = Clock::now() - before;
+    if (!outcome.ok()) {
+      ++failed;
+      continue;
+    }
+    by_worker[outcome.worker.slot] += 1;
+    const auto home = homes.find(session);
+    if (home == homes.end()) {
+      first.record(took);
+      homes.emplace(session, std::move(outcome));
+      continue;
+    }
+    next.record(took);
+    ++tries;
+    hits += outcome.worker == home->second.worker && outcome.birth == home->second.birth &&
+            outcome.epoch == home->second.epoch;
+  }
+  std::vector<double> shares;
+  double most = 0, sum = 0;
+  for (const auto& [slot, served] : by_worker) {
+    shares.push_back(served);
+    most = std::max(most, served);
+    sum += served;
+  }
+  shares.resize(std::max<std::size_t>(shares.size(), pool.size()), 0);  // who served nobody counts
+  return {{"ok", true},
+          {"hit_ratio", tries ? static_cast<double>(hits) / static_cast<double>(tries) : 1.0},
+          {"failed", failed},
+          {"opened", homes.size()},
+          {"first_p50_us", us(first.quantile(0.5).value)},
+          {"next_p50_us", us(next.quantile(0.5).value)},
+          {"jain", jain(shares)},
+          {"max_over_mean", sum > 0 ? most * static_cast<double>(shares.size()) / sum : 1.0},
+          {"by_worker", shares}};
+}
+
+// A session whose calls take 20 ms holds its worker; what do the calls of one at home elsewhere
+// see?
+Json neighbour(PoolUnderTest& pool, const Json& order) {
+  const auto home = [&](const std::string& session) {
+    return pool.driver().call({.function = "count", .payload = "[]", .session = session}).worker;
+  };
+  const WorkerRef slow_home = home("slow");
+  std::string quick;
+  for (int i = 0; i < 64 && quick.empty(); ++i) {
+    const std::string candidate = load::session_name(static_cast<std::uint32_t>(i) + 1, "quick-");
+    if (home(candidate) != slow_home) quick = candidate;
+  }
+  if (quick.empty()) return refusal("64 sessions went to one worker");
+  std::atomic<bool> over{false};
+  std::jthread slow([&] {
+    while (!over)
+      (void)pool.driver().call({.function = "sleep_ms", .payload = "[20]", .session = "slow"});
+  });
+  const load::Run run = load::run_closed(
+      pool.driver(), 1, from_ms(order.value("ms", 250.0)), [&](std::uint32_t, std::uint64_t) {
+        return Call{.function = "count", .payload = "[]", .session = quick};
+      });
+  over = true;
+  return figures(run);
+}
+
+Json pile(PoolUnderTest& pool, const Json& order) {
+  for (auto waiting = order.value("waiting", 100u); waiting > 0; --waiting)
+    pool.driver().submit({.function = "sleep_ms", .payload = "[5]"}, [](Outcome&&) {});
+  return {{"ok", true}};
+}
+
+// What a call costs while `waiting` others wait: a backlog is laid, then drained, and the drain's
+// rate is the pool's rate with that much queued.
+Json queue_cost(PoolUnderTest& pool, const Json& order) {
+  const auto waiting = order.value("waiting", 1000u);
+  const Call call = call_of(order);
+  struct Shared {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::uint32_t done = 0, failed = 0;
+  };
+  const auto shared = std::make_shared<Shared>();
+  const std::uint64_t memory_before = pss_kb(::getpid());
+  const auto began = Clock::now();
+  for (std::uint32_t i = 0; i < waiting; ++i) {
+    pool.driver().submit(call, [shared](Outcome&& outcome) {
+      std::lock_guard lock(shared->mutex);
+      ++shared->done;
+      shared->failed += !outcome.ok();
+      shared->changed.notify_one();
+    });
+  }
+  const auto laid = Clock::now();
+  const std::uint64_t memory_laid = pss_kb(::getpid());
+  std::unique_lock lock(shared->mutex);
+  const std::uint32_t done_when_laid = shared->done;
+  const auto counting = Clock::now();
+  if (!shared->changed.wait_for(lock, std::chrono::seconds(60),
+                                [&] { return shared->done == waiting; }))
+    return refusal("the backlog was not served within 60 s");
+  const Duration drained = Clock::now() - counting;
+  return {{"ok", true},
+          {"failed", shared->failed},
+          {"submit_us", us(laid - began) / waiting},
+          {"drain_us", us(drained) / std::max(1u, waiting - done_when_laid)},
+          {"total_us", us(Clock::now() - began) / waiting},
+          {"queued_kb", memory_laid > memory_before ? memory_laid - memory_before : 0},
+          {"still_waiting", waiting - done_when_laid}};
+}
+
+}  // namespace keelback::bench

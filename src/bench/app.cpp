@@ -1,0 +1,244 @@
+#include "bench/app.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include "base/prng.h"
+#include "bench/agent_process.h"
+#include "bench/block.h"
+#include "bench/capacity.h"
+#include "bench/machine.h"
+#include "bench/scaling_law.h"
+#include "bench/signed_rank.h"
+
+namespace keelback::bench {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr double kShares[] = {0.2, 0.4, 0.6, 0.75, 0.9, 1.0, 1.2};
+constexpr int kBisections = 3;
+
+double step_ms(Profile profile) {
+  return profile == Profile::kQuick ? 500 : profile == Profile::kPr ? 1500 : 5000;
+}
+int rounds_of(Profile profile) {
+  return profile == Profile::kQuick ? 1 : profile == Profile::kPr ? 2 : 3;
+}
+
+class AppRun {
+ public:
+  explicit AppRun(const AppPlan& plan) : plan_(plan), prng_(plan.seed) {
+    steps_ = static_cast<double>(plan.workers.size()) *
+             (rounds_of(plan.profile) * std::size(kShares) + kBisections + 2);
+  }
+
+  std::expected<Json, std::string> run() {
+    const auto began = Clock::now();
+    for (const std::uint32_t workers : plan_.workers) {
+      if (auto error = measure(workers); !error.empty()) return std::unexpected(error);
+    }
+    Json document = to_json();
+    document["took_s"] = std::chrono::duration<double>(Clock::now() - began).count();
+    return document;
+  }
+
+ private:
+  std::string measure(std::uint32_t workers) {
+    PoolCapacity pool{.workers = workers};
+    auto agent = start_agent(plan_.program);
+    if (!agent) return agent.error();
+    agent_ = &*agent;
+    const Json up = ask({{"op", "start"},
+                         {"workers", workers},
+                         {"app", plan_.app},
+                         {"function", plan_.function},
+                         {"payload", plan_.payload},
+                         {"expose", plan_.expose},
+                         {"settings", {{"workers.python", plan_.python}}}});
+    const Json alone = window(workers, 1, 0.7);
+    const Json busy = window(workers, 2 * workers + 2, 1);
+    const Json memory = ask({{"op", "memory"}});
+    if (!error_.empty()) return error_;
+    if (alone["succeeded"] != alone["calls"])
+      return fmt::format("{} did not answer every call: {}", plan_.function,
+                         alone["outcomes"].dump());
+    pool.unloaded_p50_ms = alone.value("p50_us", 0.0) / 1e3;
+    pool.unloaded_p99_ms = alone.value("p99_us", 0.0) / 1e3;
+    pool.most = busy.value("per_second", 0.0);
+    pool.worker_kb = memory.value("worker_kb", 0.0);
+    if (objective_ <= 0)
+      objective_ = plan_.objective_ms > 0
+                       ? plan_.objective_ms
+                       : std::max(5 * pool.unloaded_p50_ms, 2 * pool.unloaded_p99_ms);
+    for (int round = 0; round < rounds_of(plan_.profile); ++round) {
+      for (const double share : kShares) {
+        step(pool, share * pool.most);
+        // Far beyond the knee every further step says the same and takes the longest.
+        if (error_.empty() && share >= 1 && !carried(pool.steps.back(), 4 * objective_)) break;
+      }
+    }
+    for (int i = 0; i < kBisections && error_.empty(); ++i) {
+      const auto low = knee(pool.steps, objective_);
+      std::optional<double> high;
+      for (const LoadStep& one : pool.steps) {
+        if ((!low || one.offered > *low) && (!high || one.offered < *high)) high = one.offered;
+      }
+      if (!low || !high) break;
+      step(pool, (*low + *high) / 2);
+    }
+    (void)ask({{"op", "stop"}});
+    if (!error_.empty()) return error_;
+    pool.at_objective = knee(pool.steps, objective_);
+    pools_.push_back(std::move(pool));
+    return {};
+  }
+
+  Json window(std::uint32_t workers, std::uint32_t callers, double share) {
+    say(workers, fmt::format("{} callers", callers));
+    Json order = call();
+    order.update({{"op", "window"}, {"callers", callers}, {"ms", share * step_ms(plan_.profile)}});
+    return ask(order);
+  }
+
+  Json call() const {
+    return {{"function", plan_.function},
+            {"payload", plan_.payload},
+            {"sessions", plan_.sessions},
+            {"zipf", 1.0}};
+  }
+
+  void step(PoolCapacity& pool, double rate) {
+    if (!error_.empty()) return;
+    say(pool.workers, fmt::format("{:.0f} calls/s", rate));
+    Json order = call();
+    // A step is at least 200 calls long, or its p99 has no ground.
+    const double ms = std::max(step_ms(plan_.profile), std::min(20'000.0, 2e5 / rate));
+    order.update({{"op", "open"},
+                  {"rate", rate},
+                  {"ms", ms},
+                  {"seed", prng_.below(1 << 30)},
+                  {"saturated", true},
+                  {"deadline_ms", std::max(1000.0, 20 * objective_)}});
+    const Json answer = ask(order);
+    if (!error_.empty()) return;
+    const double offered = answer.value("offered", 0.0);
+    if (!(offered > 0)) return;
+    pool.steps.push_back(
+        {.offered = rate,
+         .good = rate * answer.value("succeeded", 0.0) / std::max(1.0, answer.value("calls", 1.0)),
+         .p50_ms = answer.value("p50_us", 0.0) / 1e3,
+         .p99_ms = answer.value("p99_us", 0.0) / 1e3,
+         .service_p99_ms = answer.value("service_p99_us", 0.0) / 1e3});
+    if (carried(pool.steps.back(), objective_)) {
+      for (const auto& reason : answer.value("void", Json::array()))
+        doubts_[reason.get<std::string>().substr(0, 16)] = reason;
+      best_ = answer;
+      best_workers_ = pool.workers;
+    }
+  }
+
+  Json ask(const Json& order) {
+    if (!error_.empty()) return Json::object();
+    auto answer = agent_->ask(order);
+    if (answer) return std::move(*answer);
+    error_ = answer.error();
+    return Json::object();
+  }
+
+  void say(std::uint32_t workers, const std::string& what) {
+    if (!plan_.progress) return;
+    const double share = std::min(0.99, done_ / steps_);
+    const double spent = std::chrono::duration<double>(Clock::now() - began_).count();
+    plan_.progress(fmt::format("{} workers, {}", workers, what), share,
+                   Duration{done_ > 0 ? static_cast<long>(1e9 * spent * (1 - share) / share)
+                                      : static_cast<long>(1e6 * steps_ * step_ms(plan_.profile))});
+    ++done_;
+  }
+
+  Json to_json() const {
+    Json document = {{"schema", "keelback-bench-app/1"},
+                     {"app", plan_.app},
+                     {"function", plan_.function},
+                     {"payload_bytes", plan_.payload.size()},
+                     {"sessions", plan_.sessions},
+                     {"objective_p99_ms", objective_},
+                     {"wanted", plan_.rate},
+                     {"profile", to_string(plan_.profile)},
+                     {"seed", plan_.seed},
+                     {"build", build_text()},
+                     {"machine", describe_machine()},
+                     {"pools", Json::array()},
+                     {"void", Json::array()}};
+    for (const auto& [kind, reason] : doubts_) document["void"].push_back(reason);
+    std::vector<ScalingPoint> points;
+    for (const PoolCapacity& pool : pools_) {
+      Json row = {{"workers", pool.workers},
+                  {"unloaded_p50_ms", pool.unloaded_p50_ms},
+                  {"unloaded_p99_ms", pool.unloaded_p99_ms},
+                  {"most_per_second", pool.most},
+                  {"worker_kb", pool.worker_kb},
+                  {"steps", Json::array()}};
+      if (pool.at_objective) {
+        row["at_objective_per_second"] = *pool.at_objective;
+        points.push_back({static_cast<double>(pool.workers), *pool.at_objective});
+      }
+      std::vector<LoadStep> steps = pool.steps;
+      std::ranges::sort(steps, {}, &LoadStep::offered);
+      for (const LoadStep& one : steps)
+        row["steps"].push_back({{"offered", one.offered},
+                                {"good", one.good},
+                                {"p50_ms", one.p50_ms},
+                                {"p99_ms", one.p99_ms},
+                                {"service_p99_ms", one.service_p99_ms},
+                                {"carried", carried(one, objective_)}});
+      document["pools"].push_back(std::move(row));
+    }
+    if (const auto advice = advise(pools_, plan_.rate, objective_)) {
+      document["advice"] = {{"workers", advice->workers},
+                            {"per_second", advice->rate},
+                            {"queue_max", advice->queue_max},
+                            {"enough", advice->enough},
+                            {"sentences", advice->sentences}};
+    }
+    if (const auto law = fit_scaling(points))
+      document["scaling"] = {{"lambda", law->lambda}, {"sigma", law->sigma}, {"kappa", law->kappa}};
+    if (!best_.is_null())
+      document["percentiles"] = {
+          {"workers", best_workers_},
+          {"series",
+           {{{"name", "from the planned time"}, {"buckets", best_["buckets"]}},
+            {{"name", "service alone"}, {"buckets", best_["service_buckets"]}}}}};
+    return document;
+  }
+
+  const AppPlan& plan_;
+  Prng prng_;
+  LineProcess* agent_ = nullptr;
+  std::string error_;
+  double objective_ = 0;
+  std::vector<PoolCapacity> pools_;
+  std::map<std::string, Json> doubts_;
+  Json best_;  // the last step that was carried
+  std::uint32_t best_workers_ = 0;
+  double steps_ = 1, done_ = 0;
+  Clock::time_point began_ = Clock::now();
+};
+
+}  // namespace
+
+std::expected<Json, std::string> measure_app(const AppPlan& plan) { return AppRun(plan).run(); }
+
+int exit_code_of_app(const Json& document) {
+  if (!document.contains("advice")) return 1;
+  if (!document["advice"].value("enough", true)) return 1;
+  return document.value("void", Json::array()).empty() ? 0 : 3;
+}
+
+}  // namespace keelback::bench

@@ -1,0 +1,248 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <thread>
+
+#include "bench/families_internal.h"
+#include "bench/http_client.h"
+#include "bench/http_load.h"
+#include "bench/serve_process.h"
+#include "load/generator.h"
+
+namespace keelback::bench {
+namespace {
+
+using Json = nlohmann::json;
+
+double us_of(Duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
+
+Json window(unsigned callers, double ms, const Json& more = Json::object()) {
+  Json order = {{"op", "window"}, {"callers", callers}, {"ms", ms}};
+  order.update(more);
+  return order;
+}
+
+Json sized(std::size_t bytes) { return {{"payload", "[\"" + std::string(bytes, 'x') + "\"]"}}; }
+
+// Planned-time and service curves of an open loop, side by side.
+void both_curves(FamilyBlock& block, const std::string& title, const Json& open) {
+  block.percentiles(title, "from the planned time", open.value("buckets", Json::array()));
+  block.percentiles(title, "service alone", open.value("service_buckets", Json::array()));
+  block.percentiles(title, "the generator's lag", open.value("lag_buckets", Json::array()));
+}
+
+}  // namespace
+
+void call_block(FamilyBlock& block) {
+  Subject pool = block.start();
+  pool.ask(window(1, 30));  // settles
+  const Json closed = pool.ask(window(1, 300 * block.stretch()));
+  for (const auto& [metric, field] :
+       {std::pair{"call.p10_us", "p10_us"}, std::pair{"call.p50_us", "p50_us"},
+        std::pair{"call.p99_us", "p99_us"}, std::pair{"call.cpu_us", "cpu_us_per_call"}})
+    block.note(metric, closed, field);
+  block.percentiles("One caller, closed loop", "trivial function",
+                    closed.value("buckets", Json::array()));
+  for (const auto& [metric, bytes] :
+       {std::pair{"call.4k_p50_us", 4 << 10}, std::pair{"call.64k_p50_us", 64 << 10},
+        std::pair{"call.1m_p50_us", 1 << 20}}) {
+    const Json answer = pool.ask(window(1, 100, sized(static_cast<std::size_t>(bytes))));
+    block.note(metric, answer, "p50_us");
+    Figure& figure = block.figure("Median by payload", "curve", "bytes each way", "µs");
+    figure.log_x = figure.log_y = true;
+    figure.curves["argument and result"][bytes].push_back(answer.value("p50_us", NAN));
+  }
+  const double rate = 0.15 * closed.value("per_second", 0.0);
+  const Json open = pool.ask({{"op", "open"},
+                              {"rate", rate},
+                              {"ms", 500 * block.stretch()},
+                              {"seed", block.prng().below(1 << 30)}});
+  block.doubt(open);
+  block.note("call.open_p50_us", open, "p50_us");
+  block.note("call.open_p99_us", open, "p99_us");
+  both_curves(block, "Open loop at 15 % of one caller's rate", open);
+  const Json counts = pool.ask({{"op", "counters"}, {"calls", block.quick() ? 1000 : 3000}});
+  block.note("call.worker_switches", counts, "worker_switches_per_call");
+  block.note("call.caller_switches", counts, "caller_switches_per_call");
+  pool.note_system_calls("call.caller_syscalls", "call.worker_syscalls");
+}
+
+void throughput_block(FamilyBlock& block) {
+  Subject pool = block.start();
+  pool.ask(window(4, 30));
+  for (const unsigned callers : {1u, 2u, 4u, 8u, 16u, 32u, 64u}) {
+    const Json answer = pool.ask(window(callers, 120 * block.stretch()));
+    if (callers == 1 || callers == 16 || callers == 64)
+      block.note(fmt::format("throughput.{}_per_second", callers), answer, "per_second");
+    block.figure("Throughput by callers", "curve", "callers", "calls a second").log_x = true;
+    block.figure("Throughput by callers", "curve")
+        .curves["trivial function, 2 workers"][callers]
+        .push_back(answer.value("per_second", NAN));
+    Figure& latency = block.figure("Latency by callers", "curve", "callers", "µs");
+    latency.log_x = latency.log_y = true;
+    latency.curves["p50"][callers].push_back(answer.value("p50_us", NAN));
+    latency.curves["p99"][callers].push_back(answer.value("p99_us", NAN));
+  }
+  const Json sleeping =
+      pool.ask(window(8, 250 * block.stretch(), {{"function", "sleep_ms"}, {"payload", "[5]"}}));
+  block.note("throughput.sleep_efficiency", sleeping.value("per_second", NAN) / (2 / 0.005));
+  const Json computing =
+      pool.ask(window(8, 250 * block.stretch(), {{"function", "spin_ms"}, {"payload", "[1]"}}));
+  const double processors =
+      block.options().cpu >= 0 ? 1 : std::min(2u, std::thread::hardware_concurrency());
+  block.note("throughput.cpu_efficiency",
+             computing.value("per_second", NAN) / (processors / 0.001));
+}
+
+void affinity_block(FamilyBlock& block) {
+  Subject pool = block.start();
+  pool.ask(window(1, 30));
+  const Json plain = pool.ask(window(1, 100));
+  const Json uniform = pool.ask({{"op", "affinity"}, {"sessions", 1000}, {"calls", 4000}});
+  block.note("affinity.next_p50_us", uniform, "next_p50_us");
+  block.note("affinity.first_p50_us", uniform, "first_p50_us");
+  block.note("affinity.jain", uniform, "jain");
+  block.note("affinity.cost_ratio", uniform.value("next_p50_us", NAN) / plain.value("p50_us", NAN));
+  for (const unsigned sessions : {10u, 1000u, block.quick() ? 10'000u : 100'000u}) {
+    const Json answer = pool.ask(
+        window(1, 100, {{"function", "count"}, {"payload", "[]"}, {"sessions", sessions}}));
+    Figure& figure = block.figure("Median by sessions in use", "curve", "sessions", "µs");
+    figure.log_x = true;
+    figure.curves["a call in one of so many"][sessions].push_back(answer.value("p50_us", NAN));
+  }
+  Subject skewed = block.start();
+  const Json zipf = skewed.ask({{"op", "affinity"},
+                                {"sessions", 1000},
+                                {"calls", 3000},
+                                {"zipf", 1.0},
+                                {"seed", block.prng().below(1 << 30)}});
+  block.note("affinity.hit_ratio",
+             std::min(uniform.value("hit_ratio", NAN), zipf.value("hit_ratio", NAN)));
+  block.note("affinity.zipf_max_over_mean", zipf, "max_over_mean");
+  const Json neighbour = skewed.ask({{"op", "neighbour"}, {"ms", 250 * block.stretch()}});
+  block.note("affinity.neighbour_p99_us", neighbour, "p99_us");
+}
+
+// A function of one millisecond, because a load generator in the same process must not be what is
+// saturated.
+void overload_block(FamilyBlock& block) {
+  const Json function = {{"function", "sleep_ms"}, {"payload", "[1]"}};
+  Subject pool = block.start(
+      {{"function", "sleep_ms"}, {"payload", "[1]"}, {"settings", {{"pool.queue_max", "64"}}}});
+  const Json closed = pool.ask(window(32, 300, function));
+  block.note("overload.capacity", closed, "per_second");
+  const double capacity = closed.value("per_second", 0.0);
+  double unexplained = 0;
+  const auto open = [&](double share, const Json& more) {
+    Json order = {{"op", "open"},
+                  {"rate", share * capacity},
+                  {"ms", 400 * block.stretch()},
+                  {"saturated", share > 0.9},
+                  {"deadline_ms", 500},
+                  {"seed", block.prng().below(1 << 30)}};
+    order.update(function);
+    order.update(more);
+    Json answer = pool.ask(order);
+    if (share <= 0.8) block.doubt(answer);
+    const Json outcomes = answer.value("outcomes", Json::object());
+    for (const auto& [kind, count] : outcomes.items()) {
+      if (kind != "ok" && kind != "overloaded" && kind != "timeout" && kind != "unsent")
+        unexplained += count.get<double>();
+    }
+    return answer;
+  };
+  for (const double share : {0.2, 0.5, 0.8, 0.95, 1.1, 1.5}) {
+    const Json answer = open(share, Json::object());
+    const double good = answer.value("per_second", NAN);
+    Figure& latency = block.figure("Latency by offered load", "curve",
+                                   "offered calls a second, % of capacity", "ms");
+    latency.log_y = true;
+    latency.curves["p50, planned"][100 * share].push_back(answer.value("p50_us", NAN) / 1e3);
+    latency.curves["p99, planned"][100 * share].push_back(answer.value("p99_us", NAN) / 1e3);
+    latency.curves["p99, service"][100 * share].push_back(answer.value("service_p99_us", NAN) /
+                                                          1e3);
+    block
+        .figure("Goodput by offered load", "curve", "offered calls a second, % of capacity",
+                "% of capacity")
+        .curves["answered in time"][100 * share]
+        .push_back(100 * good / capacity);
+    if (share == 0.5)
+      block.note("overload.goodput_50",
+                 answer.value("succeeded", NAN) / answer.value("calls", NAN));
+    if (share == 0.8) block.note("overload.p99_80_ms", answer.value("p99_us", NAN) / 1e3);
+    if (share == 1.5) block.note("overload.goodput_150", good / capacity);
+    if (share == 0.8) both_curves(block, "Percentiles at 80 % of the capacity", answer);
+  }
+  const Json burst = open(0.5, {{"shape", "burst"},
+                                {"burst_factor", 5},
+                                {"ms", 1000},
+                                {"saturated", true},
+                                {"points", 3000}});
+  block.note("overload.drain_ms", burst, "drain_ms");
+  block.note("overload.unexplained", unexplained);
+  if (block.first()) {
+    Figure& heat = block.figure("A burst of five times the load, from 0.4 to 0.6 s", "heat",
+                                "seconds", "ms from the planned time");
+    heat.points = burst.value("points", Json::array());
+    heat.marks = {{0.4, "burst begins"}, {0.6, "burst ends"}};
+  }
+}
+
+void http_block(FamilyBlock& block) {
+  Subject pool = block.start();
+  pool.ask(window(1, 30));
+  const Json inside = pool.ask(window(1, 150));
+  auto server = ServeProcess::start(block.options(), 2);
+  if (!server) return block.fail(server.error());
+  const std::uint16_t port = server->port();
+  const auto load = [&](HttpLoad what) -> std::optional<HttpFigures> {
+    what.port = port;
+    auto figures = run_http(what);
+    if (figures) return std::move(*figures);
+    block.fail("http: " + figures.error());
+    return std::nullopt;
+  };
+  const auto window_ms = [&](double ms) { return Duration{static_cast<long>(1e6 * ms)}; };
+  const auto warm = load({.length = window_ms(30)});
+  const auto one = load({.length = window_ms(200 * block.stretch())});
+  const auto many = load({.callers = 16, .length = window_ms(200 * block.stretch())});
+  const auto fresh = load({.reconnect = true, .length = window_ms(150)});
+  if (!warm || !one || !many || !fresh) return;
+  const double p50 = us_of(one->latency.quantile(0.5).value);
+  block.note("http.p50_us", p50);
+  block.note("http.p99_us", us_of(one->latency.quantile(0.99).value));
+  block.note("http.overhead_us", p50 - inside.value("p50_us", NAN));
+  block.note("http.16_per_second", many->per_second());
+  block.note("http.connect_p50_us", us_of(fresh->latency.quantile(0.5).value));
+  double errors = static_cast<double>(one->other + many->other + fresh->other);
+
+  const load::Plan plan =
+      load::make_plan({.rate = 0.3 * one->per_second(), .length = window_ms(500 * block.stretch())},
+                      block.prng().next());
+  HttpSender sender(port, 16);
+  const load::Run run = load::run_plan(
+      [&](Call&& call, host::OnOutcome&& done) { sender.send(std::move(call), std::move(done)); },
+      plan,
+      [](const load::Arrival&, std::size_t) { return Call{.function = "noop", .payload = "[1]"}; });
+  for (const std::string& reason : load::void_reasons(run)) block.doubt({{"void", {reason}}});
+  errors += static_cast<double>(run.records.size() - run.count(OutcomeKind::kOk));
+  block.note("http.open_p99_us", us_of(run.latency().quantile(0.99).value));
+  block.note("http.errors", errors);
+  const auto add = [&](const std::string& title, const std::string& series,
+                       const load::Histogram& histogram) {
+    Json buckets = Json::array();
+    for (const auto& bucket : histogram.buckets())
+      buckets.push_back({bucket.middle.count(), bucket.finished, bucket.censored});
+    block.percentiles(title, series, buckets);
+  };
+  add("HTTP, open loop at 30 % of one connection's rate", "from the planned time", run.latency());
+  add("HTTP, open loop at 30 % of one connection's rate", "service alone", run.service());
+  add("HTTP against in process, one caller, closed loop", "HTTP", one->latency);
+  block.percentiles("HTTP against in process, one caller, closed loop", "in process",
+                    inside.value("buckets", Json::array()));
+}
+
+}  // namespace keelback::bench

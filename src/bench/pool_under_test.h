@@ -1,0 +1,64 @@
+// The pool that an agent measures, and what can be read off it from outside: processor time,
+// memory, system calls, context switches, descriptors.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "host/driver.h"
+
+namespace keelback::bench {
+
+// Polls until the condition holds; false: the limit is over.
+template <typename Condition>
+bool wait_for(Condition condition, Duration limit) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  return true;
+}
+
+nlohmann::json refusal(std::string why);  // {"ok": false, "error": why}
+double ms(Duration d);
+double us(Duration d);
+Duration from_ms(double milliseconds);
+
+// Nanoseconds that the process' first thread has run, from the scheduler; 0 if it is gone.
+std::uint64_t run_time(std::int64_t pid);
+std::uint64_t pss_kb(std::int64_t pid);  // proportional: shared pages are shared out
+
+class PoolUnderTest {
+ public:
+  // The order's fields: workers, app, env, settings, cpu, function, payload. Answers the stages.
+  nlohmann::json start(const nlohmann::json& order);
+  // Blocks until nothing of it is left or is said to be left.
+  nlohmann::json stop();
+
+  bool running() const { return driver_ != nullptr; }
+  host::Driver& driver() { return *driver_; }
+  std::uint32_t size() const { return workers_; }
+
+  // Of this process and the workers, nanoseconds.
+  std::uint64_t cpu();
+  // Voluntary ones, of every thread of this process; of the workers.
+  std::uint64_t own_switches() const;
+  std::uint64_t worker_switches();
+  std::uint64_t total_pss_kb() const;  // this process and all its descendants
+
+ private:
+  std::unique_ptr<host::Driver> driver_;
+  std::uint32_t workers_ = 0;
+  std::size_t fds_before_ = 0;
+};
+
+}  // namespace keelback::bench

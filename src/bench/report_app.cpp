@@ -1,0 +1,222 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "bench/figure.h"
+#include "bench/report_kinds.h"
+
+namespace keelback::bench {
+namespace {
+
+using Json = nlohmann::json;
+using report::Cell;
+using report::Series;
+using report::Tone;
+
+std::string carried_text(const Json& pool) {
+  return pool.contains("at_objective_per_second")
+             ? figure_text(pool["at_objective_per_second"].get<double>())
+             : "none";
+}
+
+Summary summarize(const Json& document) {
+  const double objective = document.value("objective_p99_ms", 0.0);
+  if (!document.contains("advice"))
+    return {"NOT CARRIED",
+            fmt::format("No number of workers that was tried keeps p99 within {:.3g} ms at any "
+                        "rate that was tried.",
+                        objective),
+            Tone::kBad};
+  const Json& advice = document["advice"];
+  const std::string sentence =
+      fmt::format("{} workers carry {} calls a second of {} with p99 within {:.3g} ms.",
+                  advice.value("workers", 0), figure_text(advice.value("per_second", 0.0)),
+                  document.value("function", ""), objective);
+  if (!advice.value("enough", true))
+    return {"NOT ENOUGH",
+            sentence + fmt::format(" {} are wanted.", figure_text(document.value("wanted", 0.0))),
+            Tone::kBad};
+  if (!document["void"].empty())
+    return {
+        "VOID",
+        "The laboratory does not trust this run: " + document["void"].front().get<std::string>(),
+        Tone::kWarn};
+  return {"CAPACITY", sentence, Tone::kGood};
+}
+
+std::string text(const Json& document) {
+  const Summary summary = summarize(document);
+  std::string out = fmt::format("{}: {}\n\n", summary.verdict, summary.sentence);
+  out += fmt::format("{:>8} {:>14} {:>16} {:>12} {:>12}\n", "workers", "at p99 goal/s",
+                     "kept busy/s", "alone p50", "alone p99");
+  for (const auto& pool : document["pools"]) {
+    out += fmt::format("{:>8} {:>14} {:>16} {:>9.3g} ms {:>9.3g} ms\n", pool.value("workers", 0),
+                       carried_text(pool), figure_text(pool.value("most_per_second", 0.0)),
+                       pool.value("unloaded_p50_ms", 0.0), pool.value("unloaded_p99_ms", 0.0));
+  }
+  out += "\n";
+  if (document.contains("advice")) {
+    for (const auto& sentence : document["advice"]["sentences"])
+      out += sentence.get<std::string>() + "\n";
+  }
+  return out + fmt::format("\n{:.0f} s, seed {}\n", document.value("took_s", 0.0),
+                           document.value("seed", 0));
+}
+
+// p99 over offered load, one curve a pool, the objective and the knees marked.
+report::Chart latency_chart(const Json& document) {
+  report::Chart chart{
+      .x = {.label = "offered calls a second"},
+      .y = {.label = "p99 from the planned time, ms", .scale = report::Scale::kLog}};
+  int colour = 0;
+  double furthest = 0;
+  for (const auto& pool : document["pools"]) {
+    Series line{.name = fmt::format("{} workers", pool.value("workers", 0)),
+                .colour = colour % 8,
+                .points = {}};
+    for (const auto& step : pool["steps"]) {
+      line.points.emplace_back(step["offered"].get<double>(), step["p99_ms"].get<double>());
+      furthest = std::max(furthest, step["offered"].get<double>());
+    }
+    Series dots = line;
+    dots.kind = Series::Kind::kDots;
+    dots.unnamed = true;
+    chart.series.push_back(std::move(line));
+    chart.series.push_back(std::move(dots));
+    if (pool.contains("at_objective_per_second"))
+      chart.marks.push_back(
+          {pool["at_objective_per_second"].get<double>(),
+           fmt::format("{} workers: {}/s", pool.value("workers", 0), carried_text(pool))});
+    ++colour;
+  }
+  const double objective = document.value("objective_p99_ms", 0.0);
+  chart.series.push_back(
+      {.name = "objective", .colour = 6, .points = {{0, objective}, {furthest, objective}}});
+  return chart;
+}
+
+report::Chart goodput_chart(const Json& document) {
+  report::Chart chart{.x = {.label = "offered calls a second"},
+                      .y = {.label = "answered a second"}};
+  int colour = 0;
+  double furthest = 0;
+  for (const auto& pool : document["pools"]) {
+    Series line{.name = fmt::format("{} workers", pool.value("workers", 0)),
+                .colour = colour++ % 8,
+                .points = {}};
+    for (const auto& step : pool["steps"]) {
+      line.points.emplace_back(step["offered"].get<double>(), step["good"].get<double>());
+      furthest = std::max(furthest, step["offered"].get<double>());
+    }
+    chart.series.push_back(std::move(line));
+  }
+  chart.series.push_back(
+      {.name = "all of them", .colour = 7, .points = {{0, 0}, {furthest, furthest}}});
+  return chart;
+}
+
+std::string html(const Json& document) {
+  const Summary summary = summarize(document);
+  report::Page page("How much it carries", fmt::format("{} of {}", document.value("function", ""),
+                                                       document.value("app", "")));
+  page.banner(
+      summary.tone, summary.verdict, summary.sentence,
+      {{"objective", fmt::format("p99 within {:.3g} ms", document.value("objective_p99_ms", 0.0))},
+       {"payload", fmt::format("{} bytes", document.value("payload_bytes", 0))},
+       {"sessions",
+        document.value("sessions", 0) ? std::to_string(document.value("sessions", 0)) : "none"},
+       {"profile", document.value("profile", "")},
+       {"took", fmt::format("{:.0f} s", document.value("took_s", 0.0))}});
+  page.section("What to set");
+  if (document.contains("advice")) {
+    for (const auto& sentence : document["advice"]["sentences"])
+      page.paragraph(sentence.get<std::string>());
+    page.code(fmt::format("[pool]\nworkers = {}\nqueue_max = {}",
+                          document["advice"].value("workers", 0),
+                          document["advice"].value("queue_max", 0)));
+  }
+  report::Table table{.head = {"workers", "calls/s within the objective", "calls/s kept busy",
+                               "alone p50, ms", "alone p99, ms", "MB a worker"},
+                      .rows = {}};
+  for (const auto& pool : document["pools"]) {
+    const auto number = [&](const char* field, double scale = 1) {
+      return Cell(figure_text(pool.value(field, 0.0) * scale), Tone::kPlain, true);
+    };
+    table.rows.push_back(
+        {Cell(std::to_string(pool.value("workers", 0)), Tone::kPlain, true),
+         Cell(carried_text(pool),
+              pool.contains("at_objective_per_second") ? Tone::kGood : Tone::kBad, true),
+         number("most_per_second"), number("unloaded_p50_ms"), number("unloaded_p99_ms"),
+         number("worker_kb", 1.0 / 1024)});
+  }
+  page.table(table);
+  page.section(
+      "Where the knee is",
+      "Poisson arrivals at rising rates; latency counts from the planned time of each call, so "
+      "waiting is in it. Left of the knee more load costs little; right of it the "
+      "queue grows for as long as the load lasts.");
+  page.figure(draw(latency_chart(document)),
+              "Latency over offered load; the dashed lines are the knees, found by bisection");
+  page.figure(draw(goodput_chart(document)), "Answered over offered");
+  if (document.contains("percentiles")) {
+    page.section("Latencies near the knee",
+                 fmt::format("{} workers, at the last rate that was carried.",
+                             document["percentiles"].value("workers", 0)));
+    page.figure(draw(percentile_chart(document["percentiles"]["series"])),
+                "Every call, by share of calls that took no longer");
+  }
+  page.section("Every step");
+  report::Table steps{
+      .head = {"workers", "offered/s", "answered/s", "p50, ms", "p99, ms", "service p99, ms", ""},
+      .rows = {}};
+  for (const auto& pool : document["pools"]) {
+    for (const auto& step : pool["steps"]) {
+      const auto number = [&](const char* field) {
+        return Cell(figure_text(step.value(field, 0.0)), Tone::kPlain, true);
+      };
+      steps.rows.push_back({Cell(std::to_string(pool.value("workers", 0)), Tone::kPlain, true),
+                            number("offered"), number("good"), number("p50_ms"), number("p99_ms"),
+                            number("service_p99_ms"),
+                            step.value("carried", false) ? Cell("carried", Tone::kGood)
+                                                         : Cell("not carried", Tone::kBad)});
+    }
+  }
+  page.table(steps);
+  add_environment(page, document,
+                  fmt::format("keelback bench app {} {} --profile {} --seed {}",
+                              document.value("app", ""), document.value("function", ""),
+                              document.value("profile", ""), document.value("seed", 0)));
+  return page.html();
+}
+
+std::string junit(const Json& document) {
+  const Summary summary = summarize(document);
+  return junit_text("keelback bench app", {{document.value("function", ""),
+                                            summary.tone == Tone::kGood ? "" : summary.sentence}});
+}
+
+std::string markdown(const Json& document) {
+  const Summary summary = summarize(document);
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& pool : document["pools"])
+    rows.push_back({std::to_string(pool.value("workers", 0)), carried_text(pool),
+                    figure_text(pool.value("most_per_second", 0.0)),
+                    figure_text(pool.value("unloaded_p50_ms", 0.0)),
+                    figure_text(pool.value("unloaded_p99_ms", 0.0))});
+  std::string out = fmt::format("### {}: {}\n\n", summary.verdict, summary.sentence) +
+                    markdown_table({"workers", "calls/s within the objective", "calls/s kept busy",
+                                    "alone p50 ms", "alone p99 ms"},
+                                   rows) +
+                    "\n";
+  if (document.contains("advice")) {
+    for (const auto& sentence : document["advice"]["sentences"])
+      out += "- " + sentence.get<std::string>() + "\n";
+  }
+  return out;
+}
+
+}  // namespace
+
+const ReportKind kAppReport = {"keelback-bench-app/1", text, html, junit, markdown};
+
+}  // namespace keelback::bench

@@ -1,0 +1,99 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "bench/report_kinds.h"
+#include "report/chart.h"
+
+namespace keelback::bench {
+namespace {
+
+using Json = nlohmann::json;
+using report::Cell;
+using report::Tone;
+
+std::string ratio_text(const Json& row) {
+  return fmt::format("{:.2f} [{:.2f}, {:.2f}]", row.value("ratio", 0.0),
+                     row["interval"][0].get<double>(), row["interval"][1].get<double>());
+}
+
+std::string target_text(const Json& row) {
+  if (!row.contains("target")) return "";
+  return fmt::format("{} {:g}: {}", row.value("at_most", true) ? "at most" : "at least",
+                     row["target"].get<double>(), row.value("met", false) ? "met" : "MISSED");
+}
+
+std::string text(const Json& document) {
+  std::string out = fmt::format("{:<24} {:>12} {:>12} {:>22}  {}\n", "row", "ours", "theirs",
+                                "ratio [95 %]", "target");
+  for (const auto& row : document["rows"]) {
+    out += fmt::format("{:<24} {:>12.1f} {:>12.1f} {:>22}  {}\n", row.value("id", ""),
+                       row.value("ours", 0.0), row.value("theirs", 0.0), ratio_text(row),
+                       target_text(row));
+  }
+  for (const auto& why : document.value("not_measured", Json::array()))
+    out += "not measured: " + why.get<std::string>() + "\n";
+  return out;
+}
+
+std::string html(const Json& document) {
+  report::Page page("Keelback and its alternatives",
+                    "the same trivial function, all contenders alternated in one run");
+  int met = 0, targets = 0;
+  for (const auto& row : document["rows"]) {
+    targets += row.contains("target");
+    met += row.value("met", false);
+  }
+  page.banner(met == targets ? Tone::kGood : Tone::kBad,
+              fmt::format("{} of {} targets met", met, targets),
+              "Each row compares medians of the same blocks; everybody runs in each block, in an "
+              "order thrown anew.",
+              {});
+  page.section("Ratios",
+               "Ours divided by theirs: the Hodges-Lehmann centre over blocks, with its exact 95 % "
+               "interval.");
+  report::Table table{
+      .head = {"row", "what", "against", "ours", "theirs", "unit", "ratio", "target"}, .rows = {}};
+  for (const auto& row : document["rows"]) {
+    table.rows.push_back({Cell(row.value("id", "")), Cell(row.value("what", "")),
+                          Cell(row.value("peer", "")),
+                          Cell(figure_text(row.value("ours", 0.0)), Tone::kPlain, true),
+                          Cell(figure_text(row.value("theirs", 0.0)), Tone::kPlain, true),
+                          Cell(row.value("unit", "")), Cell(ratio_text(row), Tone::kPlain, true),
+                          Cell(target_text(row), !row.contains("target")   ? Tone::kMuted
+                                                 : row.value("met", false) ? Tone::kGood
+                                                                           : Tone::kBad)});
+  }
+  page.table(table);
+  const Json missing = document.value("not_measured", Json::array());
+  if (!missing.empty()) page.section("Not measured");
+  for (const auto& why : missing) page.paragraph(why.get<std::string>());
+  add_environment(page, document, "keelback bench peers --python PYTHON");
+  return page.html();
+}
+
+std::string junit(const Json& document) {
+  std::vector<JunitCase> cases;
+  for (const auto& row : document["rows"]) {
+    if (row.contains("target"))
+      cases.push_back({row.value("id", ""),
+                       row.value("met", false) ? "" : ratio_text(row) + ", " + target_text(row)});
+  }
+  return junit_text("keelback bench peers", cases);
+}
+
+std::string markdown(const Json& document) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& row : document["rows"])
+    rows.push_back({"`" + row.value("id", "") + "`", row.value("peer", ""),
+                    figure_text(row.value("ours", 0.0)), figure_text(row.value("theirs", 0.0)),
+                    row.value("unit", ""), ratio_text(row), target_text(row)});
+  return markdown_table({"row", "against", "ours", "theirs", "unit", "ratio [95 %]", "target"},
+                        rows);
+}
+
+}  // namespace
+
+const ReportKind kPeersReport = {"keelback-peers/1", text, html, junit, markdown};
+
+}  // namespace keelback::bench

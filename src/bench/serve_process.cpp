@@ -1,0 +1,42 @@
+#include "bench/serve_process.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+#include "bench/family.h"
+#include "bench/http_load.h"
+
+namespace keelback::bench {
+
+std::expected<ServeProcess, std::string> ServeProcess::start(const FamilyOptions& options,
+                                                             unsigned workers) {
+  auto process =
+      LineProcess::start({options.program, "serve", options.app, "--json", "--workers",
+                          std::to_string(workers), "--listen", "127.0.0.1:0", "--set",
+                          "workers.python=" + options.python, "--set", "log.level=warn"});
+  if (!process) return std::unexpected(process.error());
+  const auto announced = process->next();
+  if (!announced) return std::unexpected("serve: " + announced.error());
+  const std::string address = (*announced)["listening"][0];
+  const auto port =
+      static_cast<std::uint16_t>(std::atoi(address.substr(address.rfind(':') + 1).c_str()));
+  if (auto up = wait_for_server(port); !up) return std::unexpected(up.error());
+  return ServeProcess(std::move(*process), port);
+}
+
+std::expected<void, std::string> wait_for_server(std::uint16_t port) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  std::string why;
+  while (std::chrono::steady_clock::now() < end) {
+    const auto figures = run_http({.port = port, .length = std::chrono::milliseconds(5)});
+    if (figures && figures->ok > 0) return {};
+    why = figures ? "it answers with errors" : figures.error();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return std::unexpected(fmt::format("port {}: {}", port, why));
+}
+
+}  // namespace keelback::bench

@@ -1,0 +1,125 @@
+"""The performance laboratory's commands on real pools: short runs of each, and in the chaos tier the gate itself, live."""
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from keelback_testing import KEELBACK, ROOT, KeelbackTest, level, main  # noqa: E402
+
+OK, REGRESSED, USAGE, VOID, INCONCLUSIVE = range(5)
+HELLO = ROOT / "examples" / "hello.py"
+
+
+class Bench(KeelbackTest):
+    def bench(self, codes, *args, timeout=170):
+        """Runs `keelback bench ARGS --json`, expects one of the exit codes, and returns (document, code)."""
+        done = self.run_cli("bench", *args, "--json", timeout=timeout)
+        self.assertIn(done.returncode, codes, f"{args}\nstdout: {done.stdout[-2000:]}\nstderr: {done.stderr}")
+        return json.loads(done.stdout), done.returncode
+
+
+class Commands(Bench):
+    def test_a_run_measures_what_it_lists_and_writes_a_page(self):
+        out = self.tmp / "out"
+        families = ["startup", "call", "recovery", "cleanup"]
+        # A loaded machine may make the generator late, and then the run says that it is void.
+        document, _ = self.bench((OK, VOID), "run", *families, "--profile", "quick", "--blocks", "1", "--out", str(out))
+        listed, _ = self.bench((OK,), "list")
+        for family in listed["families"]:
+            if family["name"] in families:
+                measured = next(one for one in document["families"] if one["name"] == family["name"])
+                self.assertNotIn("error", measured)
+                rows = [row["id"] for row in measured["rows"]]
+                # Counting system calls needs a system that lets one process trace another.
+                self.assertEqual([], [metric["id"] for metric in family["metrics"] if metric["id"] not in rows and "syscalls" not in metric["id"]])
+        self.assertEqual([], document["broken"], "nothing was lost or left")
+        page = (out / "report.html").read_text()
+        self.assertIn("</html>", page)
+        self.assertNotIn("http://", page)
+        self.assertIn("From nothing to a pool of four", page)
+        for name in ("report.json", "report.md", "junit.xml"):
+            self.assertGreater((out / name).stat().st_size, 100, name)
+        # The page can be made anew.
+        (out / "report.html").unlink()
+        self.bench((OK,), "report", str(out))
+        self.assertEqual(page, (out / "report.html").read_text())
+
+    def test_only_good_runs_become_a_baseline_and_only_like_is_held_against_like(self):
+        out, history = self.tmp / "out", self.tmp / "history.jsonl"
+        self.bench((OK, VOID), "run", "startup", "--profile", "quick", "--blocks", "2", "--out", str(out))
+        report = out / "report.json"
+        document = json.loads(report.read_text())
+        report.write_text(json.dumps(dict(document, void=["the machine was asleep"])))
+        refused, _ = self.bench((USAGE,), "baseline", "accept", str(out), "--reason", "x", "--file", str(history))
+        self.assertIn("the machine was asleep", refused["error"]["message"])
+        report.write_text(json.dumps(dict(document, void=[])))
+        self.bench((OK,), "baseline", "accept", str(out), "--reason", "the first", "--file", str(history))
+        shown, _ = self.bench((OK,), "baseline", "show", str(out), "--file", str(history))
+        self.assertEqual(["the first"], [record["reason"] for record in shown["records"]])
+        self.assertTrue(shown["against"])
+        for row in shown["against"]:
+            self.assertAlmostEqual(0, row["change_percent"], places=6, msg=row["id"])
+        report.write_text(json.dumps(dict(document, void=[], topology="elsewhere")))
+        refused, _ = self.bench((USAGE,), "baseline", "show", str(out), "--file", str(history))
+        self.assertIn("the topology differs", refused["error"]["message"])
+
+    def test_the_capacity_question_is_answered_in_words(self):
+        out = self.tmp / "out"
+        # A function that waits 2 ms: one worker cannot carry 10000 a second, whatever the machine.
+        arguments = ("app", "keelback.apps.bench", "sleep_ms", "--payload", "[2]", "--workers", "1,2", "--profile", "quick", "--p99", "200", "--out", str(out))
+        document, _ = self.bench((OK, VOID), *arguments)
+        one, two = document["pools"]
+        self.assertLess(one["most_per_second"], 500)
+        self.assertGreater(two["most_per_second"], one["most_per_second"])
+        self.assertIn("Set pool.workers = ", " ".join(document["advice"]["sentences"]))
+        self.assertIn("Where the knee is", (out / "report.html").read_text())
+        document, _ = self.bench((REGRESSED,), *arguments, "--rate", "10000")
+        self.assertFalse(document["advice"]["enough"])
+        failed, _ = self.bench((USAGE,), "app", str(HELLO), "no_such_function", "--workers", "1", "--profile", "quick")
+        self.assertIn("no_such_function", failed["error"]["message"])
+
+    def test_wrong_words_are_usage(self):
+        for arguments in (("run", "nonsense"), ("report", str(self.tmp)), ("baseline", "show", "--file", str(self.tmp / "none")),
+                          ("run", "--profile", "hasty"), ("compare", "--base", "/bin/true", "--head", str(KEELBACK))):
+            self.bench((USAGE,), *arguments)
+
+
+class Gate(Bench):
+    """The gate on this machine, as it is. Chaos tier: minutes."""
+
+    def compare(self, codes, *args):
+        out = self.tmp / "out"
+        done = self.bench(codes, "compare", "--base", str(KEELBACK), "--head", str(KEELBACK), "--out", str(out), *args, timeout=900)
+        self.assertIn("</html>", (out / "report.html").read_text())
+        return done
+
+    def test_a_build_against_itself_is_no_regression_and_the_canary_is_caught(self):
+        document, code = self.compare((OK, VOID), "--profile", "pr")
+        self.assertEqual([], [metric["id"] for metric in document["metrics"] if metric["gated"] and metric["verdict"] == "REGRESSED"])
+        # A machine so loud that even ten percent drown makes the run void, which is what void is for.
+        self.assertEqual(code == OK, document["canary"]["caught"] and not document["void"])
+        print(f"took {document['took_s']:.0f} s, {len(document['blocks'])} blocks", file=sys.stderr)
+
+    def test_ten_percent_are_caught(self):
+        document, _ = self.compare((REGRESSED, VOID), "--profile", "pr", "--inject", "10")
+        verdicts = {metric["id"]: metric["verdict"] for metric in document["metrics"]}
+        self.assertIn(verdicts["call.p10_us"], ("REGRESSED", "INCONCLUSIVE") if document["void"] else ("REGRESSED",), verdicts)
+
+    def test_five_percent_are_caught_at_a_rate(self):
+        """No pass or fail but for silence called fine: prints how often, with its interval (Wilson)."""
+        runs, caught, fine = level(2, 6, 20), 0, 0
+        for seed in range(runs):
+            document, _ = self.compare((OK, REGRESSED, VOID), "--profile", "quick", "--inject", "5", "--seed", str(seed + 1))
+            verdict = next(metric["verdict"] for metric in document["metrics"] if metric["id"] == "call.p10_us")
+            caught += verdict in ("REGRESSED", "SLOWER-WITHIN-TOLERANCE")
+            fine += verdict == "OK"
+        z, share = 1.96, caught / runs
+        centre, half = (share + z * z / (2 * runs)) / (1 + z * z / runs), z * math.sqrt(share * (1 - share) / runs + z * z / (4 * runs * runs)) / (1 + z * z / runs)
+        print(f"+5 % caught in {caught} of {runs} quick runs: {share:.0%} [{max(0, centre - half):.0%}, {min(1, centre + half):.0%}], called fine in {fine}", file=sys.stderr)
+        self.assertLessEqual(fine, max(1, runs // 4))
+
+
+if __name__ == "__main__":
+    main()
