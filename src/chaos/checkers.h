@@ -56,6 +56,7 @@ CheckResult check_poison(const CheckInput& input);         // I17
 CheckResult check_telemetry(const CheckInput& input);      // I19
 CheckResult check_shutdown(const CheckInput& input);       // I20
 CheckResult check_typed(const CheckInput& input);          // I23
+CheckResult check_determinism(const CheckInput& input);    // I26
 CheckResult check_isolation(const CheckInput& input);      // I27
 CheckResult check_stopping(const CheckInput& input);       // I28
 CheckResult check_growth(const CheckInput& input);         // I29

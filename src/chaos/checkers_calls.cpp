@@ -139,20 +139,30 @@ CheckResult check_poison(const CheckInput& input) {
   if (deaths == 0) return tally.not_applicable("quarantine.deaths is 0");
   for (const FaultSpec& fault : input.scenario.faults) {
     if (fault.fault_class != "call.poison") continue;
-    std::uint32_t died = 0, refused = 0, after = 0;
+    struct Death {
+      Duration known{0}, started{0};
+    };
+    std::vector<Death> died;
+    bool refused = false;
     for (const CallEvent& call : input.history.calls) {
       if (call.origin != fault.id || !call.finished()) continue;
       tally.saw();
-      if (call.kind == OutcomeKind::kWorkerDied) ++(refused > 0 ? after : died);
-      if (call.kind == OutcomeKind::kQuarantined) ++refused;
+      if (call.kind == OutcomeKind::kQuarantined) refused = true;
+      if (call.kind != OutcomeKind::kWorkerDied) continue;
+      died.push_back({call.done, call.sent + call.queued});
     }
-    if (after > 0) tally.broken("a worker died of a request that was quarantined already");
-    // Attempts that were under way before the last death could be noted are not counted twice.
-    if (died > deaths) {
+    if (died.size() < deaths) continue;
+    if (!refused) tally.broken("the request was never quarantined");
+    // Attempts that were under way already when the last death became known cannot be called back.
+    std::ranges::sort(died, {}, &Death::known);
+    const Duration known = died[deaths - 1].known;
+    const auto late =
+        std::ranges::count_if(died, [&](const Death& d) { return d.started > known; });
+    if (late > 0) {
       tally.broken(
-          fmt::format("{} workers died of one request; quarantine.deaths is {}", died, deaths));
+          fmt::format("{} workers died of one request after {} had; quarantine.deaths is {}", late,
+                      deaths, deaths));
     }
-    if (died >= deaths && refused == 0) tally.broken("the request was never quarantined");
   }
   return tally.done("no poisonous request was sent");
 }
@@ -173,6 +183,20 @@ CheckResult check_typed(const CheckInput& input) {
   return tally.done("nothing failed");
 }
 
+CheckResult check_determinism(const CheckInput& input) {
+  Tally tally("I26");
+  const RunFacts& facts = input.history.facts;
+  if (facts.trace_hash == 0 || facts.trace_hash_again == 0) {
+    return tally.not_applicable("the plan was not run twice");
+  }
+  tally.saw();
+  if (facts.trace_hash != facts.trace_hash_again) {
+    tally.broken(fmt::format("one plan, two histories: {:016x} and {:016x}", facts.trace_hash,
+                             facts.trace_hash_again));
+  }
+  return tally.done("");
+}
+
 CheckResult check(std::string_view id, const CheckInput& input) {
   using Function = CheckResult (*)(const CheckInput&);
   static const std::map<std::string_view, Function> all = {
@@ -182,8 +206,8 @@ CheckResult check(std::string_view id, const CheckInput& input) {
       {"I11", check_residue},      {"I12", check_capacity},  {"I14", check_bounds},
       {"I15", check_restarts},     {"I16", check_control},   {"I17", check_poison},
       {"I19", check_telemetry},    {"I20", check_shutdown},  {"I23", check_typed},
-      {"I27", check_isolation},    {"I28", check_stopping},  {"I29", check_growth},
-      {"I30", check_start}};
+      {"I26", check_determinism},  {"I27", check_isolation}, {"I28", check_stopping},
+      {"I29", check_growth},       {"I30", check_start}};
   const auto found = all.find(id);
   if (found != all.end()) return found->second(input);
   Tally tally(id);

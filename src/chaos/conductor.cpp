@@ -12,6 +12,7 @@
 #include "chaos/catalogue.h"
 #include "chaos/injector.h"
 #include "chaos/recorder.h"
+#include "chaos/recovery.h"
 
 namespace keelback::chaos {
 namespace {
@@ -20,9 +21,10 @@ using namespace std::chrono_literals;
 
 constexpr Duration kSampleEvery = 5ms;
 constexpr Duration kProgressEvery = 200ms;
-constexpr Duration kStartLimit = 120s;       // for the pool to be whole before the run
-constexpr Duration kProbe = 30ms;            // each keeps its worker busy so long
+constexpr Duration kStartLimit = 120s;  // for the pool to be whole before the run
+constexpr Duration kProbe = 30ms;       // each keeps its worker busy so long
 constexpr int kProbeRounds = 20;
+constexpr Duration kRest = 1s;       // of the latch test, with nothing in flight
 constexpr Duration kLagMax = 250ms;  // p99 of the generator's own lateness
 
 class Conductor {
@@ -44,6 +46,7 @@ class Conductor {
     recorder_.begin(origin_);
     play();
     if (!history.facts.stopped) {
+      if (below_baseline("load", last_heal(input()), plan_.phases.end)) test_latch();
       quiesce(scenario_.load.deadline + scenario_.settings.calls.grace + 1s);
       probe();
       verify();
@@ -125,13 +128,55 @@ class Conductor {
   bool stop_condition(Duration at) {
     if (!scenario_.stop_ok || at < plan_.phases.faults + scenario_.stop_for) return false;
     const auto [ended, ok] = recorder_.ended_since(at - scenario_.stop_for);
-    const bool low = ended > 20 && static_cast<double>(ok) < *scenario_.stop_ok *
-                                                                  static_cast<double>(ended);
+    const bool low =
+        ended > 20 && static_cast<double>(ok) < *scenario_.stop_ok * static_cast<double>(ended);
     if (low) {
       stop(fmt::format("stop condition: {} of the last {} calls ok, in {}", ok, ended,
                        format_duration(scenario_.stop_for)));
     }
     return low;
+  }
+
+  // ---- the latch test: what brings back a service that did not come back in time?
+
+  CheckInput input() { return {recorder_.history(), scenario_, plan_}; }
+
+  bool below_baseline(std::string_view origin, Duration from, Duration to) {
+    const CheckInput so_far = input();
+    const Losses losses = explain(so_far);
+    const PhaseStats baseline =
+        phase_stats(so_far.history, losses, plan_.phases.baseline, plan_.phases.faults);
+    const Stretch stretch{.origin = origin, .from = from, .to = to};
+    return baseline.offered > 0 && !service_back(so_far, losses, baseline, stretch);
+  }
+
+  // The recovery phase's load once more, from now on.
+  void load_again(const std::string& origin) {
+    const Duration begin = now();
+    for (const PlannedCall& call : plan_.load) {
+      if (call.at < plan_.phases.recovery || interrupted()) continue;
+      const Duration due = begin + call.at - plan_.phases.recovery;
+      while (now() < due) {
+        wait_until(std::min(due, now() + kSampleEvery));
+        sample();
+      }
+      recorder_.send(call, origin, due);
+    }
+  }
+
+  void test_latch() {
+    const Duration patience = scenario_.load.deadline + scenario_.settings.calls.grace + 1s;
+    progress("held");
+    const Duration held = now();
+    load_again(kHeldLoad);
+    if (!below_baseline(kHeldLoad, held, now())) return;
+    quiesce(patience);
+    for (const Duration rested = now() + kRest; now() < rested && !interrupted();) {
+      wait_until(now() + kSampleEvery);
+      sample();
+    }
+    progress("restored");
+    load_again(kRestoredLoad);
   }
 
   // ---- afterwards

@@ -22,8 +22,8 @@ KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session
               usual, isolation, isolation_witness, stops, stops_witness, source_witness,
               growth_calls, bytes_per_call, descriptors_per_call, threads_per_call)
 KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
-              shut_down, accepted, outcomes, import_s, start_mode, start_reason, generator,
-              trace_hash)
+              shut_down, accepted, outcomes, import_s, start_mode, start_reason, generator, trace_hash,
+              trace_hash_again)
 
 namespace {
 

@@ -146,6 +146,7 @@ struct RunFacts {
   std::string start_reason;      // of a fall-back to exec: names the module
   std::string generator;         // why the load generator must not be trusted; empty: it may
   std::uint64_t trace_hash = 0;  // of the simulator
+  std::uint64_t trace_hash_again = 0;  // of the same plan, run a second time; 0: it was not
 };
 
 struct History {

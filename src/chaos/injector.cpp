@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/settings_text.h"
 
@@ -265,11 +266,39 @@ void Injector::fire(const Firing& firing, Duration at) {
   } else {
     active_[which].over = true;
   }
+  if (std::string why = over_the_cap(active_[which]); !why.empty()) {
+    active_[which].over = true;
+    return no_bite(active_[which], std::move(why));
+  }
   inject(active_[which], at);
   calls_of(which, at);
   if (means == Means::kThrottle && !active_[which].spec->placebo) {
     agenda_.emplace(at, Step{StepKind::kTurn, which});
   }
+}
+
+std::string Injector::over_the_cap(const Active& active) const {
+  std::set<std::uint32_t> slots;
+  std::uint32_t in_force = 0;
+  for (const Active& each : active_) {
+    if (&each != &active && (each.over || event(each).placebo)) continue;
+    ++in_force;
+    for (const WorkerRef& worker : event(each).targets) slots.insert(worker.slot);
+  }
+  const Blast& blast = scenario_.blast;
+  const std::uint32_t workers = scenario_.settings.pool.workers;
+  const auto most = std::max(1U, static_cast<std::uint32_t>(blast.share * workers));
+  if (in_force > blast.concurrent) {
+    return fmt::format("it was not injected: {} faults would be in force, safety.concurrent is {}",
+                       in_force, blast.concurrent);
+  }
+  if (slots.size() > most) {
+    return fmt::format(
+        "it was not injected: {} of {} workers would be hit, safety.slots_pct "
+        "allows {}",
+        slots.size(), workers, most);
+  }
+  return "";
 }
 
 World::Evidence Injector::each_target(
@@ -570,7 +599,10 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
         name == "call.exceptions" || name == "call.results") {
       met += call.kind == kError && !call.error_type.empty();
     }
-    if (told > 0ns) met += call.ran >= std::min(told, call.deadline) * 9 / 10;
+    // The pool's own limit may be the shorter one.
+    const Duration limit = std::min(
+        {call.deadline, scenario_.settings.calls.deadline, scenario_.settings.calls.deadline_max});
+    if (told > 0ns) met += call.ran >= std::min(told, limit) * 9 / 10;
     if (name == "client.tiny_deadline") met += call.kind == kTimeout;
     if (name == "client.malformed") met += call.kind == kBadRequest;
     if (name == "client.unknown_function") met += call.kind == kUnknownFunction;

@@ -70,6 +70,8 @@ class Injector {
   void evidence_of_order(Active& active, Duration at);
   void bit(Active& active, Duration at, std::string proof);
   void no_bite(Active& active, std::string why);
+  // Why this fault may not be injected now; empty: it may.
+  std::string over_the_cap(const Active& active) const;
   World::Evidence each_target(Active& active,
                               const std::function<World::Evidence(const host::WorkerInfo&)>& act);
   World::Evidence order(const Active* without);

@@ -30,11 +30,12 @@ class Judge {
     const History& history = input_.history;
     out_.losses = explain(input_);
     out_.series = make_series(input_, out_.losses);
-    out_.baseline = phase_stats(history, phases.baseline, phases.faults);
-    out_.during = phase_stats(history, phases.faults, phases.recovery);
-    out_.after = phase_stats(history, phases.recovery, phases.end);
+    out_.baseline = phase_stats(history, out_.losses, phases.baseline, phases.faults);
+    out_.during = phase_stats(history, out_.losses, phases.faults, phases.recovery);
+    out_.after = phase_stats(history, out_.losses, phases.recovery, phases.end);
     out_.shape = make_shape(input_, out_.series, out_.baseline);
-    out_.ladders = make_ladders(input_, out_.series, out_.baseline);
+    out_.ladders = make_ladders(input_, out_.losses, out_.baseline);
+    out_.metrics = make_metrics(input_, out_.losses, out_.baseline);
     out_.not_tested = application_not_tested(input_);
     for (NotTested& each : not_tested(input_.plan.backend)) {
       out_.not_tested.push_back(std::move(each));
@@ -59,7 +60,9 @@ class Judge {
   }
 
  private:
-  void say(Verdict verdict, std::string text) { out_.reasons.push_back({verdict, std::move(text)}); }
+  void say(Verdict verdict, std::string text) {
+    out_.reasons.push_back({verdict, std::move(text)});
+  }
 
   bool uses(std::string_view id) const {
     return std::ranges::find(input_.scenario.checks, id) != input_.scenario.checks.end();
@@ -69,16 +72,18 @@ class Judge {
     const History& history = input_.history;
     for (const FaultEvent& fault : history.faults) {
       if (fault.bit) continue;
-      say(Verdict::kInvalid, fmt::format("fault {} ({}{}) did not bite: {}", fault.id,
-                                         fault.fault_class, fault.placebo ? ", a placebo" : "",
-                                         fault.proof.empty() ? "there is no evidence" : fault.proof));
+      say(Verdict::kInvalid,
+          fmt::format("fault {} ({}{}) did not bite: {}", fault.id, fault.fault_class,
+                      fault.placebo ? ", a placebo" : "",
+                      fault.proof.empty() ? "there is no evidence" : fault.proof));
     }
     for (const FaultSpec& spec : input_.scenario.faults) {
       const auto fired = std::ranges::count(history.faults, spec.id, &FaultEvent::id);
-      if (fired < spec.times && !history.facts.stopped) {
+      const auto planned = std::ranges::count(input_.plan.firings, spec.id, &Firing::fault);
+      if (fired < planned && !history.facts.stopped) {
         say(Verdict::kInvalid, fmt::format("fault {} was fired {} times of {}: its trigger did not "
                                            "happen",
-                                           spec.id, fired, spec.times));
+                                           spec.id, fired, planned));
       }
     }
     if (out_.baseline.offered == 0) {
@@ -115,8 +120,8 @@ class Judge {
       CheckResult result = guarded(id);
       if (result.status == Status::kBroken) {
         const Verdict verdict = id == "I12" || id == "I28" || id == "I30" ? Verdict::kLiveness
-                                : id == "I16" ? Verdict::kBudget
-                                              : Verdict::kSafety;
+                                : id == "I16"                             ? Verdict::kBudget
+                                                                          : Verdict::kSafety;
         say(verdict, fmt::format("{} is broken: {}", id, result.witness));
       } else if (result.status == Status::kUnknown) {
         say(Verdict::kInconclusive, fmt::format("{} could not be decided: {}", id, result.witness));
@@ -156,14 +161,6 @@ class Judge {
     out_.invariants.push_back(std::move(result));
   }
 
-  Duration last_heal() const {
-    Duration last = input_.plan.phases.faults;
-    for (const FaultEvent& fault : input_.history.faults) {
-      last = std::max({last, fault.bite, fault.undone ? fault.undo : 0ns});
-    }
-    return last;
-  }
-
   // I13: the service is back, in time; if not, what brings it back.
   void liveness() {
     const History& history = input_.history;
@@ -175,8 +172,11 @@ class Judge {
     }
     out_.verified = verified;
     out_.verify_offered = offered;
-    const Duration healed = last_heal();
-    if (const auto back = service_back(input_, out_.baseline, healed)) out_.service = *back - healed;
+    const Duration healed = last_heal(input_);
+    const Stretch until_end{.from = healed, .to = input_.plan.phases.end};
+    if (const auto back = service_back(input_, out_.losses, out_.baseline, until_end)) {
+      out_.service = *back - healed;
+    }
     if (history.facts.stopped || out_.baseline.offered == 0) return;
     const bool whole = offered == 0 || verified == offered;
     const double wanted = out_.baseline.success() - input_.scenario.after.margin;
@@ -185,27 +185,28 @@ class Judge {
     CheckResult result{.id = "I13", .status = Status::kHolds, .looked_at = out_.after.offered};
     if (!whole) {
       out_.latch = Latch::kDamaged;
-      result.witness = fmt::format("after everything {} of {} verification calls were ok", verified,
-                                   offered);
+      result.witness =
+          fmt::format("after everything {} of {} verification calls were ok", verified, offered);
     } else if (!out_.service) {
-      out_.latch = Latch::kMetastable;
-      result.witness = "the service stayed below its baseline until the load was taken away";
+      out_.latch = latch();
+      result.witness = latch_words(out_.latch);
     } else if (*out_.service > input_.scenario.after.within) {
       out_.latch = Latch::kSlow;
-      result.witness = fmt::format("the service needed {:.0f} ms to come back; {:.0f} ms are "
-                                   "promised",
-                                   milliseconds(*out_.service),
-                                   milliseconds(input_.scenario.after.within));
+      result.witness = fmt::format(
+          "the service needed {:.0f} ms to come back; {:.0f} ms are "
+          "promised",
+          milliseconds(*out_.service), milliseconds(input_.scenario.after.within));
     } else if (!promised) {
       out_.latch = Latch::kSlow;
       result.witness = fmt::format("after the faults {} ok, {} in the baseline",
                                    percent(out_.after.success()), percent(out_.baseline.success()));
     } else if (!quick) {
       out_.latch = Latch::kSlow;
-      result.witness = fmt::format("after the faults p99 is {:.1f} ms; {:.1f} ms in the baseline, "
-                                   "{:.1f} ms allowed",
-                                   milliseconds(out_.after.p99), milliseconds(out_.baseline.p99),
-                                   milliseconds(latency_bound(input_.scenario, out_.baseline)));
+      result.witness = fmt::format(
+          "after the faults p99 is {:.1f} ms; {:.1f} ms in the baseline, "
+          "{:.1f} ms allowed",
+          milliseconds(out_.after.p99), milliseconds(out_.baseline.p99),
+          milliseconds(latency_bound(input_.scenario, out_.baseline)));
     }
     if (!result.witness.empty()) {
       result.status = Status::kBroken;
@@ -217,6 +218,35 @@ class Judge {
     }
     if (uses("I13")) out_.invariants.push_back(std::move(result));
     deadlines();
+  }
+
+  // The conductor's test of a service that was not back in time: the same load went on, then it was
+  // taken away, then it came again. The verification calls alone where there was no such test.
+  Latch latch() const {
+    const auto served = [&](std::string_view origin) -> std::optional<bool> {
+      Duration first = Duration::max(), last{0};
+      for (const CallEvent& call : input_.history.calls) {
+        if (call.origin != origin) continue;
+        first = std::min(first, call.planned);
+        last = std::max(last, call.planned);
+      }
+      if (last == 0ns) return std::nullopt;
+      const Stretch stretch{.origin = origin, .from = first, .to = last};
+      return service_back(input_, out_.losses, out_.baseline, stretch).has_value();
+    };
+    if (served(kHeldLoad).value_or(false)) return Latch::kSlow;
+    return served(kRestoredLoad).value_or(true) ? Latch::kMetastable : Latch::kDamaged;
+  }
+  static std::string latch_words(Latch latch) {
+    switch (latch) {
+      case Latch::kSlow:
+        return "the service came back only after the time that the plan gives it, under the same "
+               "load";
+      case Latch::kDamaged:
+        return "the service did not come back, not even after a rest without load";
+      default:
+        return "the service stayed below its baseline until the load was taken away";
+    }
   }
 
   void deadlines() {
@@ -237,8 +267,9 @@ class Judge {
     const During& during = input_.scenario.during;
     if (out_.during.offered == 0) return;
     if (out_.during.success() < during.ok) {
-      say(Verdict::kBudget, fmt::format("{} of the load were ok during the faults; the budget is {}",
-                                        percent(out_.during.success()), percent(during.ok)));
+      say(Verdict::kBudget,
+          fmt::format("{} of the load were ok during the faults; the budget is {}",
+                      percent(out_.during.success()), percent(during.ok)));
     }
     if (during.p99 && out_.during.p99 > *during.p99) {
       say(Verdict::kBudget,
@@ -255,18 +286,22 @@ class Judge {
       });
     };
     if (broken("I8")) {
-      out_.advice.push_back("A call got an answer that belongs to another one: look for state that "
-                            "is kept in a global and shared by sessions.");
+      out_.advice.push_back(
+          "A call got an answer that belongs to another one: look for state that "
+          "is kept in a global and shared by sessions.");
     }
     if (broken("I5")) {
-      out_.advice.push_back("A session's state went back or forward by itself: keep it in "
-                            "keelback.session().state, not in a global or a file.");
+      out_.advice.push_back(
+          "A session's state went back or forward by itself: keep it in "
+          "keelback.session().state, not in a global or a file.");
     }
     if (broken("I11")) {
-      out_.advice.push_back("Something was not given back: close files, sockets and shared memory "
-                            "that functions open.");
+      out_.advice.push_back(
+          "Something was not given back: close files, sockets and shared memory "
+          "that functions open.");
     }
-    const Sample* first = input_.history.samples.empty() ? nullptr : &input_.history.samples.front();
+    const Sample* first =
+        input_.history.samples.empty() ? nullptr : &input_.history.samples.front();
     for (const Ladder& ladder : out_.ladders) {
       for (const auto& [rung, at] : ladder.rungs) {
         if (rung != "capacity" || first == nullptr) continue;
@@ -293,8 +328,8 @@ class Judge {
 }  // namespace
 
 std::string_view to_string(Verdict verdict) {
-  static constexpr std::string_view kNames[] = {"PASS",    "SAFETY",  "LIVENESS",
-                                                "BUDGET",  "INVALID", "ABORTED",
+  static constexpr std::string_view kNames[] = {"PASS",    "SAFETY",       "LIVENESS",
+                                                "BUDGET",  "INVALID",      "ABORTED",
                                                 "RESIDUE", "INCONCLUSIVE", "SKIPPED"};
   return kNames[static_cast<std::size_t>(verdict)];
 }

@@ -10,6 +10,7 @@
 #include "chaos/catalogue.h"
 #include "chaos/checkers.h"
 #include "chaos/losses.h"
+#include "chaos/metrics.h"
 #include "chaos/recovery.h"
 
 namespace keelback::chaos {
@@ -56,6 +57,7 @@ struct Judgement {
   Series series;
   std::vector<CheckResult> invariants;
   Losses losses;
+  Metrics metrics;
   std::vector<Ladder> ladders;
   std::optional<Duration> service;  // from the last heal to the service at its baseline
   std::uint64_t verified = 0, verify_offered = 0;

@@ -51,6 +51,7 @@ struct Stage {
   explicit Stage(const std::string& out) : directory(out) {}
 
   Scratch directory;
+  WorldOptions options;
   std::unique_ptr<World> world;  // goes before the directory does
   Census before;
   Trial trial;
@@ -69,14 +70,14 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
   if (stage.directory.path().empty()) {
     return std::unexpected("no directory for the run could be made");
   }
-  WorldOptions options{.settings = scenario.settings,
-                       .app = request.app,
-                       .directory = stage.directory.path(),
-                       .seed = request.seed,
-                       .interpose = has_class(scenario, "channel."),
-                       .own_interpreter = has_class(scenario, "spawn.exec_fail")};
-  options.settings.pool.backend = request.backend;
-  auto world = make_world(options);
+  stage.options = {.settings = scenario.settings,
+                   .app = request.app,
+                   .directory = stage.directory.path(),
+                   .seed = request.seed,
+                   .interpose = has_class(scenario, "channel."),
+                   .own_interpreter = has_class(scenario, "spawn.exec_fail")};
+  stage.options.settings.pool.backend = request.backend;
+  auto world = make_world(stage.options);
   if (!world) return std::unexpected(world.error());
   stage.world = std::move(*world);
   stage.before = stage.world->census("before");
@@ -110,6 +111,11 @@ std::expected<RunResult, std::string> play(Stage stage, Scenario scenario, Plan 
   result.history.facts.start_reason = start.reason;
   result.history.census = {std::move(stage.before), stage.world->census("after")};
   stage.world.reset();
+  if (request.twice && result.plan.backend == Backend::kSim) {
+    const auto again = make_sim_world(stage.options);
+    result.history.facts.trace_hash_again =
+        conduct(result.scenario, result.plan, *again).facts.trace_hash;
+  }
   result.judgement = judge({result.history, result.scenario, result.plan});
   if (!request.out.empty()) {
     const auto written = write_report(request.out, result);
@@ -223,6 +229,26 @@ std::expected<RunResult, std::string> replay_plan(Plan plan, const RunRequest& r
     return std::unexpected(raised.error());
   }
   return play(std::move(stage), std::move(*parsed.scenario), std::move(plan), same);
+}
+
+std::expected<Shrunk, std::string> shrink_plan(const Plan& plan, ShrinkRequest request) {
+  request.run = [](const Plan& candidate) -> std::expected<Judgement, std::string> {
+    auto result = replay_plan(candidate, {.app = candidate.app, .conduct = {}});
+    if (!result) return std::unexpected(result.error());
+    return std::move(result->judgement);
+  };
+  const auto parsed = parse_scenario(plan.scenario, plan.level, scenario_lookup(), "plan.json");
+  if (!parsed.ok()) return std::unexpected(describe(parsed.findings.front()));
+  const auto& backends = parsed.scenario->backends;
+  ShrinkRequest exact = request;
+  exact.first_runs = 1;
+  if (plan.backend == Backend::kSim) return shrink(plan, exact);
+  if (std::ranges::find(backends, Backend::kSim) != backends.end() && plan.app.empty()) {
+    Plan simulated = plan;
+    simulated.backend = Backend::kSim;
+    if (auto shrunk = shrink(simulated, exact)) return shrunk;
+  }
+  return shrink(plan, request);
 }
 
 std::expected<RunResult, std::string> judge_directory(const std::string& directory) {

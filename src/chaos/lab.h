@@ -11,6 +11,7 @@
 
 #include "chaos/conductor.h"
 #include "chaos/judge.h"
+#include "chaos/shrink.h"
 
 namespace keelback::chaos {
 
@@ -25,6 +26,8 @@ struct RunRequest {
   std::uint64_t seed = 1;
   std::string out;        // directory; empty: nothing is kept
   std::string arguments;  // of the command, beyond the fields above: for the report's repro
+  // On the simulator: the plan is run a second time, and must give the same history (I26).
+  bool twice = false;
   ConductOptions conduct;
 };
 
@@ -51,6 +54,10 @@ Lookup scenario_lookup();
 // Plays a stored plan again.
 [[nodiscard]] std::expected<RunResult, std::string> replay_plan(Plan plan,
                                                                 const RunRequest& request);
+// The shortest plan that fails as this one does, found by runs that leave nothing. A failure of
+// real processes is first tried on the simulator, where it shrinks exactly and in no time.
+[[nodiscard]] std::expected<Shrunk, std::string> shrink_plan(const Plan& plan,
+                                                             ShrinkRequest request);
 // Judges what a directory holds, by today's checkers.
 [[nodiscard]] std::expected<RunResult, std::string> judge_directory(const std::string& directory);
 

@@ -19,6 +19,7 @@ struct Fault {
   std::set<OutcomeKind> expected;
   std::set<WorkerId> targets;
   Window window;
+  std::set<std::string> told;  // sessions that had their late word
 };
 
 WorkerId id(const WorkerRef& worker) { return {worker.slot, worker.generation}; }
@@ -41,12 +42,19 @@ bool for_want_of_capacity(OutcomeKind kind) {
          kind == OutcomeKind::kSessionBusy;
 }
 
-std::optional<Explanation> explains(const Fault& fault, const CallEvent& call, const Homes& homes) {
+// A session is told of its loss at its next call, however late that comes; but once.
+bool is_late_word(const Fault& fault, const CallEvent& call, const Phases& phases) {
+  return call.kind == OutcomeKind::kSessionLost &&
+         (call.sent > fault.window.to || call.planned >= phases.recovery);
+}
+
+std::optional<Explanation> explains(const Fault& fault, const CallEvent& call, const Homes& homes,
+                                    const Phases& phases) {
   if (!fault.expected.contains(call.kind) || fault.event->placebo) return std::nullopt;
   const bool after_begin = call.done >= fault.window.from;
-  // A session is told of its loss at its next call, however late that comes.
-  const bool late_word = call.kind == OutcomeKind::kSessionLost;
-  if (!after_begin || (call.sent > fault.window.to && !late_word)) return std::nullopt;
+  const bool late = is_late_word(fault, call, phases);
+  if (!after_begin || (call.sent > fault.window.end_for(call.kind) && !late)) return std::nullopt;
+  if (late && fault.told.contains(call.session)) return std::nullopt;
   const bool everywhere =
       fault.kind->reach == Reach::kPool || fault.kind->reach == Reach::kCapacity;
   if (everywhere || through_target(fault, call, homes)) return Explanation::kPrimary;
@@ -61,6 +69,22 @@ Duration capacity_back(const History& history, Duration from, std::uint32_t work
     if (sample.at < from) continue;
     if (sample.up < workers) missed = true;
     if (sample.up >= workers && (missed || sample.at > from + kSettle)) return sample.at;
+  }
+  return end;
+}
+
+// When no more calls waited than usual; the end of the run if never.
+Duration backlog_gone(const CheckInput& input, Duration from, Duration end) {
+  std::vector<std::uint32_t> before;
+  for (const Sample& sample : input.history.samples) {
+    if (sample.at >= input.plan.phases.baseline && sample.at < input.plan.phases.faults) {
+      before.push_back(sample.queue);
+    }
+  }
+  std::ranges::sort(before);
+  const std::uint32_t usual = before.empty() ? 0 : before[before.size() * 95 / 100];
+  for (const Sample& sample : input.history.samples) {
+    if (sample.at >= from && sample.queue <= usual) return sample.at;
   }
   return end;
 }
@@ -96,6 +120,11 @@ std::uint64_t bound_of(const Fault& fault, const CheckInput& input, const Homes&
 
 }  // namespace
 
+Duration Window::end_for(OutcomeKind kind) const {
+  if (kind == OutcomeKind::kCircuitOpen) return breaker_to;
+  return for_want_of_capacity(kind) ? backlog_to : to;
+}
+
 Window window_of(const FaultEvent& fault, const CheckInput& input) {
   const FaultClass* kind = find_fault_class(fault.fault_class);
   const FaultSpec* spec = input.scenario.fault(fault.id);
@@ -111,7 +140,12 @@ Window window_of(const FaultEvent& fault, const CheckInput& input) {
         last, capacity_back(input.history, fault.fired, input.scenario.settings.pool.workers, end));
   }
   // What waited for it may still have to wait for what waits before it.
-  return {fault.fired, last + input.scenario.settings.calls.grace + kSettle};
+  const Settings& settings = input.scenario.settings;
+  Window out{.from = fault.fired, .to = last + settings.calls.grace + kSettle};
+  out.backlog_to =
+      std::max(out.to, backlog_gone(input, last, end) + settings.calls.grace + kSettle);
+  out.breaker_to = out.to + settings.breaker.open_for + kSettle;
+  return out;
 }
 
 Losses explain(const CheckInput& input) {
@@ -122,7 +156,7 @@ Losses explain(const CheckInput& input) {
       homes[call.session].insert(id(call.worker));
     }
   }
-  const std::vector<Fault> faults = faults_of(input);
+  std::vector<Fault> faults = faults_of(input);
   for (const Fault& fault : faults) {
     out.by_fault[fault.event->id].bound += bound_of(fault, input, homes);
   }
@@ -130,12 +164,19 @@ Losses explain(const CheckInput& input) {
     const bool ours = call.origin == "load" || call.origin == "probe" || call.origin == "verify";
     if (!ours || call.call == 0 || call.ok()) continue;
     Loss loss{.call = call.index};
-    for (const Fault& fault : faults) {
+    Fault* by = nullptr;
+    for (Fault& fault : faults) {
       if (!call.finished()) break;  // lost without a word is never explained
-      const auto how = explains(fault, call, homes);
+      const auto how = explains(fault, call, homes, input.plan.phases);
       if (!how || *how >= loss.how) continue;
       loss.how = *how;
       loss.fault = fault.event->id;
+      by = &fault;
+    }
+    if (by != nullptr && is_late_word(*by, call, input.plan.phases)) {
+      loss.late_word = true;
+      by->told.insert(call.session);
+      out.late_words.insert(call.index);
     }
     if (loss.how == Explanation::kPrimary) ++out.primary;
     if (loss.how == Explanation::kSecondary) ++out.secondary;

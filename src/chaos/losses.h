@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct Loss {
   std::uint64_t call = 0;  // index
   Explanation how = Explanation::kUnexplained;
   std::string fault;  // that explains it
+  // The one word that a session gets of its loss, at its first call in the recovery phase: a
+  // cost of the fault, however late it is told, and no failure of the service that is back.
+  bool late_word = false;
 };
 
 struct Losses {
@@ -35,11 +39,17 @@ struct Losses {
     std::uint64_t bound = 0;
   };
   std::map<std::string, Account> by_fault;
+  std::set<std::uint64_t> late_words;  // indexes of calls
 };
 
-// The stretch of time in which a fault may explain losses.
+// The stretch of time in which a fault may explain losses; longer for those that its consequences
+// cost: a queue that had filled meanwhile, a breaker that had opened.
 struct Window {
   Duration from{0}, to{0};
+  Duration backlog_to{0};  // timeout, overloaded, not_ready, session_busy
+  Duration breaker_to{0};  // circuit_open
+
+  Duration end_for(OutcomeKind kind) const;
 };
 Window window_of(const FaultEvent& fault, const CheckInput& input);
 

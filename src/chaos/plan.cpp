@@ -45,14 +45,14 @@ class Planner {
     plan_.backend = request_.backend;
     plan_.app = request_.app;
     plan_.arguments = request_.arguments;
+    for (const FaultSpec& fault : scenario_.faults) {
+      for (std::uint32_t round = 0; round < fault.times; ++round) firing(fault, round);
+    }
     plan_.phases.baseline = scenario_.load.ramp;
     plan_.phases.faults = plan_.phases.baseline + scenario_.baseline;
     plan_.phases.recovery = plan_.phases.faults + fault_phase() + scenario_.quiet;
     plan_.phases.end = plan_.phases.recovery + scenario_.recovery;
     load();
-    for (const FaultSpec& fault : scenario_.faults) {
-      for (std::uint32_t round = 0; round < fault.times; ++round) firing(fault, round);
-    }
     verify();
     return std::move(plan_);
   }
@@ -70,7 +70,29 @@ class Planner {
       start = kTriggerAllowance;
       if (other != nullptr && depth < scenario_.faults.size()) start += end_of(*other, depth + 1);
     }
-    return start + fault.every * (fault.times - 1) + fault.lasts;
+    return start + fault.every * (fault.times - 1) + std::max(fault.lasts, own_calls_end(fault));
+  }
+
+  // How long after its firing a fault's own calls are about: to their end, or to that of the kill
+  // ladder.
+  Duration own_calls_end(const FaultSpec& fault) const {
+    Duration end{0};
+    for (const Firing& each : plan_.firings) {
+      if (each.fault != fault.id) continue;
+      for (const PlannedCall& call : each.calls) {
+        const Duration limit = call.deadline + scenario_.settings.calls.grace;
+        end = std::max(end, call.at + std::min(takes(call), limit));
+      }
+    }
+    return end;
+  }
+
+  static Duration takes(const PlannedCall& call) {
+    const bool timed =
+        call.function == "hold" || call.function == "spin" || call.function == "sleep";
+    if (!timed || call.payload.size() < 2) return 0ns;
+    const std::string_view number(call.payload.data() + 1, call.payload.size() - 2);
+    return std::chrono::milliseconds(parse_count(number).value_or(0));
   }
 
   Duration fault_phase() const {

@@ -202,6 +202,7 @@ class RealWorld final : public World {
   }
 
   Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
+    if (signal != SIGTERM) driver_->order_death(worker.worker);  // that one must not kill
     return signal_process(static_cast<pid_t>(worker.pid), signal);
   }
   Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {

@@ -22,12 +22,13 @@ std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
   event.function = call.function;
   event.session = call.session;
   event.token = call.token;
-  event.idempotent = call.idempotent;
   event.planned = planned;
   event.deadline = call.deadline;
   event.sent = now();
   Call asked;
   asked.function = call.own ? call.function : world_.function_of(call.function);
+  // What the pool may run twice: the caller said so, or the function does.
+  event.idempotent = call.idempotent || declared_idempotent(asked.function);
   asked.payload = call.payload;
   // The simulator's and the fake worker's register takes no token.
   if (!call.own && call.function == "chain" && !world_.links_known()) asked.payload = "[]";
@@ -38,6 +39,18 @@ std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
   const std::uint64_t id = world_.submit(std::move(asked), index);
   history_.calls[index].call = id;
   return index;
+}
+
+bool Recorder::declared_idempotent(const std::string& function) {
+  if (!idempotent_) {
+    const Json hello = Json::parse(world_.hello(), nullptr, false);
+    if (!hello.is_object()) return false;  // no worker is up yet
+    idempotent_.emplace();
+    for (const Json& each : hello.value("functions", Json::array())) {
+      if (each.value("idempotent", false)) idempotent_->insert(each.value("name", ""));
+    }
+  }
+  return idempotent_->contains(function);
 }
 
 void Recorder::cancel(std::uint64_t index) {

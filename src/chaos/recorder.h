@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,6 +51,7 @@ class Recorder {
  private:
   void fill(CallEvent& call, Duration done, const Outcome& outcome);
   void read_reply(CallEvent& call, const Outcome& outcome);
+  bool declared_idempotent(const std::string& function);
   struct SessionHome {
     WorkerId worker;
     std::uint64_t replies = 0;
@@ -68,6 +70,7 @@ class Recorder {
   std::map<std::uint32_t, WorkerRef> refs_;
   std::map<std::string, SessionHome> homes_;
   std::map<std::uint64_t, bool> cancelled_;
+  std::optional<std::set<std::string>> idempotent_;  // functions that say so; from HELLO
 };
 
 }  // namespace keelback::chaos

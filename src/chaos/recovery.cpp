@@ -28,32 +28,16 @@ Duration percentile(std::vector<Duration>& values, double q) {
 
 bool good(const CallEvent& call) { return call.ok() && call.mine && call.intact; }
 
-// Sessions whose home, when the faults began, was a slot that no fault touched.
-std::set<std::string> control_group(const CheckInput& input) {
-  std::set<std::uint32_t> touched;
-  for (const FaultEvent& fault : input.history.faults) {
-    if (fault.targets.empty()) return {};
-    for (const WorkerRef& worker : fault.targets) touched.insert(worker.slot);
-  }
-  std::map<std::string, std::uint32_t> homes;
-  for (const CallEvent& call : input.history.calls) {
-    if (call.ok() && !call.session.empty() && call.done < input.plan.phases.faults) {
-      homes[call.session] = call.worker.slot;
-    }
-  }
-  std::set<std::string> out;
-  for (const auto& [session, slot] : homes) {
-    if (!touched.contains(slot)) out.insert(session);
-  }
-  return out;
-}
-
-// The stretch [from, to) of the load: is it served as the baseline was?
-bool at_baseline(const CheckInput& input, const PhaseStats& baseline, Duration from, Duration to) {
+// Is the stretch served as the baseline was?
+bool at_baseline(const CheckInput& input, const Losses& losses, const PhaseStats& baseline,
+                 const Stretch& stretch) {
   std::vector<Duration> latencies;
   std::uint64_t offered = 0, ok = 0;
   for (const CallEvent& call : input.history.calls) {
-    if (call.origin != "load" || call.planned < from || call.planned >= to) continue;
+    if (call.origin != stretch.origin || call.planned < stretch.from ||
+        call.planned >= stretch.to || losses.late_words.contains(call.index)) {
+      continue;
+    }
     ++offered;
     ok += good(call);
     if (call.finished()) latencies.push_back(call.done - call.planned);
@@ -66,9 +50,9 @@ bool at_baseline(const CheckInput& input, const PhaseStats& baseline, Duration f
 
 class LadderMaker {
  public:
-  LadderMaker(const CheckInput& input, const Series& series, const PhaseStats& baseline,
+  LadderMaker(const CheckInput& input, const Losses& losses, const PhaseStats& baseline,
               const FaultEvent& fault)
-      : input_(input), series_(series), baseline_(baseline), fault_(fault) {
+      : input_(input), losses_(losses), baseline_(baseline), fault_(fault) {
     for (const WorkerRef& worker : fault.targets) targets_.insert({worker.slot, worker.generation});
   }
 
@@ -91,8 +75,11 @@ class LadderMaker {
       add("respawn", respawn(), fault_.bite);
     }
     if (kind->means != Means::kClients) add("capacity", capacity(healed), healed);
-    add("service", service_back(input_, baseline_, healed), healed);
+    add("service",
+        service_back(input_, losses_, baseline_, {.from = healed, .to = input_.plan.phases.end}),
+        healed);
     add("drained", drained(healed), healed);
+    if (kind->means != Means::kClients) add("clean", clean(healed), healed);
     return out;
   }
 
@@ -100,10 +87,14 @@ class LadderMaker {
   bool is_target(const WorkerRef& worker) const {
     return targets_.contains({worker.slot, worker.generation});
   }
-  bool somebody_died() const {
+  bool died(WorkerId target) const {
     return std::ranges::any_of(input_.history.workers, [&](const WorkerEvent& event) {
-      return is_target(event.worker) && event.what == "gone" && event.at >= fault_.fired;
+      return WorkerId{event.worker.slot, event.worker.generation} == target &&
+             event.what == "gone" && event.at >= fault_.fired;
     });
+  }
+  bool somebody_died() const {
+    return std::ranges::any_of(targets_, [&](const WorkerId& target) { return died(target); });
   }
   // The pool's first word about the target: its state, or an outcome that names it.
   std::optional<Duration> detect() const {
@@ -165,10 +156,11 @@ class LadderMaker {
   // Every slot that died has a newer worker by `at`: a sample from before the death does not count.
   bool newer_everywhere(Duration at) const {
     return std::ranges::all_of(targets_, [&](const WorkerId& target) {
-      return std::ranges::any_of(input_.history.workers, [&](const WorkerEvent& event) {
-        return event.at <= at && event.worker.slot == target.slot &&
-               event.worker.generation > target.generation && event.what == "ready";
-      });
+      return !died(target) ||
+             std::ranges::any_of(input_.history.workers, [&](const WorkerEvent& event) {
+               return event.at <= at && event.worker.slot == target.slot &&
+                      event.worker.generation > target.generation && event.what == "ready";
+             });
     });
   }
   std::optional<Duration> drained(Duration from) const {
@@ -186,14 +178,58 @@ class LadderMaker {
     return std::nullopt;
   }
 
+  // Nothing in the pool is on its way in or out any more.
+  std::optional<Duration> clean(Duration from) const {
+    const std::uint32_t workers = input_.scenario.settings.pool.workers;
+    const auto whole = capacity(from);
+    for (const Sample& sample : input_.history.samples) {
+      if (!whole || sample.at < *whole) continue;
+      const bool moving = sample.starting + sample.suspect + sample.draining > 0;
+      if (!moving && sample.up == workers) return sample.at;
+    }
+    return std::nullopt;
+  }
+
   const CheckInput& input_;
-  const Series& series_;
+  const Losses& losses_;
   const PhaseStats& baseline_;
   const FaultEvent& fault_;
   std::set<WorkerId> targets_;
 };
 
 }  // namespace
+
+std::set<std::string> control_group(const CheckInput& input) {
+  std::set<std::uint32_t> touched;
+  for (const FaultEvent& fault : input.history.faults) {
+    if (fault.targets.empty()) return {};
+    for (const WorkerRef& worker : fault.targets) touched.insert(worker.slot);
+  }
+  std::map<std::string, std::uint32_t> homes;
+  for (const CallEvent& call : input.history.calls) {
+    if (call.ok() && !call.session.empty() && call.done < input.plan.phases.faults) {
+      homes[call.session] = call.worker.slot;
+    }
+  }
+  std::set<std::string> out;
+  for (const auto& [session, slot] : homes) {
+    if (!touched.contains(slot)) out.insert(session);
+  }
+  return out;
+}
+
+Duration last_heal(const CheckInput& input) {
+  Duration last = input.plan.phases.faults;
+  for (const FaultEvent& fault : input.history.faults) {
+    last = std::max({last, fault.bite, fault.undone ? fault.undo : 0ns});
+  }
+  return last;
+}
+
+Duration hold_of(const Scenario& scenario) {
+  return std::max(kHoldMin, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
+                                5 * kCallsPerBin / std::max(scenario.load.rate, 1.0))));
+}
 
 Duration latency_bound(const Scenario& scenario, const PhaseStats& baseline) {
   const auto scaled =
@@ -236,11 +272,16 @@ Series make_series(const CheckInput& input, const Losses& losses) {
   return out;
 }
 
-PhaseStats phase_stats(const History& history, Duration from, Duration to) {
+PhaseStats phase_stats(const History& history, const Losses& losses, Duration from, Duration to) {
   PhaseStats out;
   std::vector<Duration> latencies;
   for (const CallEvent& call : history.calls) {
     if (call.origin != "load" || call.planned < from || call.planned >= to) continue;
+    if (losses.late_words.contains(call.index)) {
+      ++out.told;
+      ++out.outcomes[std::string(to_string(call.kind))];
+      continue;
+    }
     ++out.offered;
     out.ok += good(call);
     out.unsent += call.call == 0;
@@ -255,24 +296,22 @@ PhaseStats phase_stats(const History& history, Duration from, Duration to) {
   return out;
 }
 
-std::optional<Duration> service_back(const CheckInput& input, const PhaseStats& baseline,
-                                     Duration from) {
-  const Duration width =
-      std::max(kHoldMin, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
-                             5 * kCallsPerBin / std::max(input.scenario.load.rate, 1.0))));
+std::optional<Duration> service_back(const CheckInput& input, const Losses& losses,
+                                     const PhaseStats& baseline, const Stretch& stretch) {
+  const Duration width = hold_of(input.scenario);
   const Duration step = width / 10;
-  // Until the end: a service that comes back and falls again has not come back.
-  for (Duration at = from; at + width <= input.plan.phases.end; at += step) {
-    if (at_baseline(input, baseline, at, at + width)) return at;
+  for (Duration at = stretch.from; at + width <= stretch.to; at += step) {
+    const Stretch window{.origin = stretch.origin, .from = at, .to = at + width};
+    if (at_baseline(input, losses, baseline, window)) return at;
   }
   return std::nullopt;
 }
 
-std::vector<Ladder> make_ladders(const CheckInput& input, const Series& series,
+std::vector<Ladder> make_ladders(const CheckInput& input, const Losses& losses,
                                  const PhaseStats& baseline) {
   std::vector<Ladder> out;
   for (const FaultEvent& fault : input.history.faults) {
-    out.push_back(LadderMaker(input, series, baseline, fault).make());
+    out.push_back(LadderMaker(input, losses, baseline, fault).make());
   }
   return out;
 }

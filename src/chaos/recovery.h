@@ -5,7 +5,9 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "chaos/checkers.h"
@@ -27,13 +29,14 @@ Series make_series(const CheckInput& input, const Losses& losses);
 
 struct PhaseStats {
   std::uint64_t offered = 0, ok = 0, unsent = 0;
+  std::uint64_t told = 0;  // late words of losses (losses.h): not counted as offered
   Duration p50{0}, p99{0}, p999{0};  // of the finished ones, from their planned times
   std::map<std::string, std::uint64_t> outcomes;
   double success() const {
     return offered == 0 ? 0 : static_cast<double>(ok) / static_cast<double>(offered);
   }
 };
-PhaseStats phase_stats(const History& history, Duration from, Duration to);
+PhaseStats phase_stats(const History& history, const Losses& losses, Duration from, Duration to);
 
 // From the bite (capacity, service and drained of a fault that lasts: from its undo); nullopt: not
 // reached; a rung that does not apply to the class is absent.
@@ -42,12 +45,32 @@ struct Ladder {
   std::uint32_t round = 0;
   std::vector<std::pair<std::string, std::optional<Duration>>> rungs;
 };
-std::vector<Ladder> make_ladders(const CheckInput& input, const Series& series,
+std::vector<Ladder> make_ladders(const CheckInput& input, const Losses& losses,
                                  const PhaseStats& baseline);
 
-// The first time from `from` on at which the service is at the baseline and stays for `hold`.
-std::optional<Duration> service_back(const CheckInput& input, const PhaseStats& baseline,
-                                     Duration from);
+// The first time from `from` on, before `to`, at which the load of this origin is served as the
+// baseline was, for half a second or 100 calls.
+struct Stretch {
+  std::string_view origin = "load";
+  Duration from{0}, to{0};
+};
+std::optional<Duration> service_back(const CheckInput& input, const Losses& losses,
+                                     const PhaseStats& baseline, const Stretch& stretch);
+
+// How long the service must stay at its baseline to count as back.
+Duration hold_of(const Scenario& scenario);
+
+// When the last fault was over: its bite, or its undoing.
+Duration last_heal(const CheckInput& input);
+
+// Sessions whose home, when the faults began, was a slot that no fault touched; empty where a fault
+// reached the whole pool.
+std::set<std::string> control_group(const CheckInput& input);
+
+// Origins of the load of the latch test, which a run adds whose service was not back in time: the
+// load of the recovery phase goes on; and after a rest it comes again.
+inline constexpr const char* kHeldLoad = "held";
+inline constexpr const char* kRestoredLoad = "restored";
 
 struct Shape {
   double depth = 0;        // 1 - the worst five bins in a row over the baseline's share

@@ -20,6 +20,7 @@ Json phase_json(const PhaseStats& stats) {
           {"ok", stats.ok},
           {"success", stats.success()},
           {"unsent", stats.unsent},
+          {"told_late", stats.told},
           {"p50_ms", milliseconds(stats.p50)},
           {"p99_ms", milliseconds(stats.p99)},
           {"p999_ms", milliseconds(stats.p999)},
@@ -76,6 +77,33 @@ Json losses_json(const RunResult& result) {
     out.push_back({{"at_ms", milliseconds(call.planned)},
                    {"call", describe(call)},
                    {"message", call.message}});
+  }
+  return out;
+}
+
+Json metrics_json(const Metrics& metrics) {
+  Json errors = Json::object();
+  for (const auto& [fault, phases] : metrics.errors) {
+    errors[fault.empty() ? "unexplained" : fault] = phases;
+  }
+  const Collateral& groups = metrics.collateral;
+  const auto ratio = groups.ratio();
+  return {{"errors", errors},
+          {"control", {{"offered", groups.control_offered}, {"lost", groups.control_lost}}},
+          {"exposed", {{"offered", groups.exposed_offered}, {"lost", groups.exposed_lost}}},
+          {"collateral_ratio", ratio ? Json(*ratio) : Json(nullptr)},
+          {"attempts_per_call", metrics.attempts_per_call},
+          {"wasted_effects", metrics.wasted_effects},
+          {"false_detections", metrics.false_detections},
+          {"flaps", metrics.flaps},
+          {"widest_window_ms", milliseconds(metrics.widest_window)}};
+}
+
+// Thresholds that were lowered stand in every report.
+std::string loosened_text(const Scenario& scenario, const char* margin) {
+  std::string out;
+  for (const std::string& each : scenario.loosened) {
+    out += fmt::format("{}promises less: {} ({})\n", margin, each, scenario.reason);
   }
   return out;
 }
@@ -152,6 +180,7 @@ std::string report_json(const RunResult& result) {
        judgement.service ? Json(milliseconds(*judgement.service)) : Json(nullptr)},
       {"latch", to_string(judgement.latch)},
       {"depth", judgement.shape.depth},
+      {"metrics", metrics_json(judgement.metrics)},
       {"outage_seconds",
        {{"during", judgement.shape.area_during}, {"after", judgement.shape.area_after}}},
       {"verification", {{"ok", judgement.verified}, {"offered", judgement.verify_offered}}},
@@ -166,6 +195,7 @@ std::string report_json(const RunResult& result) {
        {{"mode", result.history.facts.start_mode},
         {"reason", result.history.facts.start_reason},
         {"import_s", result.history.facts.import_s}}},
+      {"thresholds", {{"loosened", result.scenario.loosened}, {"reason", result.scenario.reason}}},
       {"residue", residue},
       {"not_tested", untested},
       {"repro", repro(result)}};
@@ -240,6 +270,7 @@ std::string report_markdown(const RunResult& result) {
         fmt::format("| {} {} | {} | {} | {} |\n", fault.id, fault.fault_class,
                     fault.bit ? "yes" : "**no**", fault.proof, ladder_text(judgement.ladders[i]));
   }
+  out += "\n" + loosened_text(result.scenario, "");
   out += fmt::format("\nLost and explained: {}; unexplained: **{}**.\n\n`{}`\n",
                      judgement.losses.primary + judgement.losses.secondary,
                      judgement.losses.unexplained, repro(result));
@@ -257,6 +288,7 @@ std::string report_text(const RunResult& result) {
                        judgement.reasons[i].text);
   }
   for (const std::string& advice : judgement.advice) out += "  → " + advice + "\n";
+  out += loosened_text(result.scenario, "  ");
   const auto phase = [&](const char* name, const PhaseStats& stats) {
     out += fmt::format("  {:<9} {:>6} calls  {:>5.1f} % ok  p50 {:.1f} ms  p99 {:.1f} ms\n", name,
                        stats.offered, 100 * stats.success(), milliseconds(stats.p50),

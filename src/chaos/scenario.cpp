@@ -250,6 +250,8 @@ class Builder {
     reader.text("why", made_.why);
     reader.text("incident", made_.incident);
     reader.texts("tags", made_.tags);
+    reader.text("reason", made_.reason);
+    reader.texts("loosened", made_.loosened);
     reader.ignore("levels");
     reader.ignore("extends");
     if (const auto* table = reader.table("settings")) settings(*table, "");
@@ -274,6 +276,13 @@ class Builder {
       outcomes(in, "never", made_.never);
     }
     if (const auto* table = reader.table("check")) check(*table);
+    if (const auto* table = reader.table("safety")) {
+      TomlReader in(*table, "safety", findings_);
+      double percent = 100;
+      in.number("slots_pct", percent, 1, 100);
+      made_.blast.share = percent / 100;
+      in.count("concurrent", made_.blast.concurrent, std::uint32_t{64});
+    }
     if (const auto* table = reader.table("stop")) {
       TomlReader in(*table, "stop", findings_);
       double ok = 0;
@@ -480,6 +489,20 @@ class Builder {
   bool chosen_ = false;
 };
 
+// The scenario that this one extends, if there is one and it can be read.
+std::optional<Scenario> ratcheted(std::string_view text, Level level, const Lookup& lookup) {
+  const auto own = read_toml(text);
+  if (!own || !lookup) return std::nullopt;
+  const auto name = (*own)["extends"].value_exact<std::string>();
+  const auto found = name ? lookup(*name) : std::nullopt;
+  if (!found) return std::nullopt;
+  auto root = read_extended(*found, lookup, 1);
+  if (!root) return std::nullopt;
+  std::vector<Finding> ignored;  // they are said where that scenario is read
+  apply_level(*root, level, ignored);
+  return Builder(level, ignored).build(*root);
+}
+
 }  // namespace
 
 std::string_view to_string(Level level) { return kLevels[static_cast<std::size_t>(level)]; }
@@ -505,6 +528,48 @@ std::string parameter_value(const FaultSpec& fault, std::string_view name) {
   return found == fault.parameters.end() ? std::string() : found->second;
 }
 
+std::vector<std::string> laxer(const Scenario& scenario, const Scenario& base) {
+  std::vector<std::string> out;
+  const auto number = [&](const char* name, double now, double before, bool more_is_laxer) {
+    if (more_is_laxer ? now <= before : now >= before) return;
+    out.push_back(fmt::format("{}: {}, now {}", name, format_number(before), format_number(now)));
+  };
+  const auto duration = [&](const char* name, std::optional<Duration> now,
+                            std::optional<Duration> before) {
+    if (!before || (now && *now <= *before)) return;
+    out.push_back(fmt::format("{}: {}, now {}", name, format_duration(*before),
+                              now ? format_duration(*now) : "none"));
+  };
+  number("baseline.ok", scenario.baseline_ok, base.baseline_ok, false);
+  number("during.ok", scenario.during.ok, base.during.ok, false);
+  number("during.control_ok", scenario.during.control_ok.value_or(0),
+         base.during.control_ok.value_or(0), false);
+  duration("during.p99", scenario.during.p99, base.during.p99);
+  number("after.margin", scenario.after.margin, base.after.margin, true);
+  number("after.p99_factor", scenario.after.p99_factor, base.after.p99_factor, true);
+  duration("after.within", scenario.after.within, base.after.within);
+  for (const auto& [rung, limit] : base.after.deadlines) {
+    const auto now = scenario.after.deadlines.find(rung);
+    duration(("after.deadline." + rung).c_str(),
+             now == scenario.after.deadlines.end() ? std::nullopt : std::optional(now->second),
+             limit);
+  }
+  number("expect.unexplained", static_cast<double>(scenario.unexplained_max),
+         static_cast<double>(base.unexplained_max), true);
+  number("recovery.verify", scenario.verify, base.verify, false);
+  for (const std::string& id : base.checks) {
+    if (std::ranges::find(scenario.checks, id) == scenario.checks.end()) {
+      out.push_back("check.use: without " + id);
+    }
+  }
+  for (const OutcomeKind kind : base.never) {
+    if (std::ranges::find(scenario.never, kind) == scenario.never.end()) {
+      out.push_back(fmt::format("expect.never: without {}", to_string(kind)));
+    }
+  }
+  return out;
+}
+
 ParsedScenario parse_scenario(std::string_view toml, Level level, const Lookup& lookup,
                               std::string_view source, const Overrides& overrides) {
   ParsedScenario out;
@@ -515,6 +580,15 @@ ParsedScenario parse_scenario(std::string_view toml, Level level, const Lookup& 
   }
   apply_level(*root, level, out.findings);
   apply(*root, overrides);
+  const auto ratchet = ratcheted(toml, level, lookup);
+  if (ratchet) {
+    std::vector<Finding> ignored;  // the reading below says them
+    const Scenario now = Builder(level, ignored).build(*root);
+    toml::array loosened;
+    for (const std::string& each : ratchet->loosened) loosened.push_back(each);
+    for (const std::string& each : laxer(now, *ratchet)) loosened.push_back(each);
+    root->insert_or_assign("loosened", std::move(loosened));
+  }
   Scenario scenario = Builder(level, out.findings).build(*root);
   scenario.source = source;
   std::ostringstream text;

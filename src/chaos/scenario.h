@@ -102,6 +102,12 @@ struct After {
   std::map<std::string, Duration> deadlines;  // by rung: detect, contain, respawn, capacity, …
 };
 
+// How much a scenario may break at once, whatever its faults ask for.
+struct Blast {
+  double share = 1;              // of the workers, at one time
+  std::uint32_t concurrent = 8;  // faults in force at one time
+};
+
 struct Scenario {
   std::string name;
   std::string why;
@@ -121,6 +127,11 @@ struct Scenario {
   During during;
   After after;
   std::uint64_t unexplained_max = 0;
+  Blast blast;
+  // Thresholds that are laxer than those of the scenario that this one extends, and why. They stand
+  // in every report.
+  std::vector<std::string> loosened;
+  std::string reason;
   std::vector<OutcomeKind> never;   // outcomes that no call may have
   std::vector<std::string> checks;  // invariant ids
   std::optional<double> stop_ok;    // abort when the share of ok of the last `stop_for` is below
@@ -161,6 +172,9 @@ struct Overrides {
 // What can be known to be wrong before anything runs: no assertion, no positive control,
 // unreachable triggers, missing `for`, vacuous load, settings that contradict each other.
 std::vector<Finding> check_scenario(const Scenario& scenario);
+
+// What `scenario` promises less of than `base`: "during.ok: 0.7, now 0.5", one for each threshold.
+std::vector<std::string> laxer(const Scenario& scenario, const Scenario& base);
 
 // Those that come with the program, by name.
 std::vector<std::string> library_names();

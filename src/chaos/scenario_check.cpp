@@ -130,6 +130,14 @@ class Checker {
       warning("during.ok",
               "0 and unexplained losses are allowed: only invariants judge the faults");
     }
+    if (!scenario_.loosened.empty() && scenario_.reason.empty()) {
+      std::string all;
+      for (const std::string& each : scenario_.loosened) all += (all.empty() ? "" : "; ") + each;
+      error("reason", fmt::format("is missing: this scenario promises less than the one it extends "
+                                  "({}); say why, and every report will",
+                                  all));
+    }
+    blast();
     if (scenario_.after.within < scenario_.settings.calls.grace) {
       warning("after.within", "is shorter than calls.grace, which the kill ladder may take");
     }
@@ -138,6 +146,25 @@ class Checker {
     }
     if (scenario_.settings.pool.queue_max < 16) {
       warning("settings.pool.queue_max", "is so small that the baseline may be refused");
+    }
+  }
+
+  // What can be counted before the run; the injector counts again.
+  void blast() {
+    const std::uint32_t workers = scenario_.settings.pool.workers;
+    const auto most = static_cast<std::uint32_t>(scenario_.blast.share * workers);
+    for (const FaultSpec& fault : scenario_.faults) {
+      const Target& target = fault.target;
+      const std::uint32_t hits = target.kind == Target::Kind::kAll     ? workers
+                                 : target.kind == Target::Kind::kCount ? target.n
+                                 : target.kind == Target::Kind::kShare
+                                     ? static_cast<std::uint32_t>(target.share * workers)
+                                     : 1;
+      if (hits > std::max(most, 1U)) {
+        error("fault." + fault.id + ".target",
+              fmt::format("hits {} of {} workers; safety.slots_pct allows {}", hits, workers,
+                          std::max(most, 1U)));
+      }
     }
   }
 
@@ -171,6 +198,7 @@ const std::vector<Invariant>& invariants() {
       {"I20", "shutdown ends in time"},
       {"I22", "every lost call is explained by a fault"},
       {"I23", "every failure says what it is"},
+      {"I26", "the same plan gives the same history, event for event (on the simulator)"},
       {"I27", "sessions of the application do not see each other's state"},
       {"I28", "the application's functions end when their time is over"},
       {"I29", "the application's functions keep nothing from call to call"},

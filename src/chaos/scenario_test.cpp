@@ -179,5 +179,69 @@ TEST(Plan, PhasesFollowEachOtherAndTheFaultsFitInto) {
   }
 }
 
+// Goal: a fault's own calls are over before the recovery is judged, to the end of the kill ladder.
+TEST(Plan, TheFaultPhaseWaitsForTheFaultsOwnCalls) {
+  const auto held = parse(with("class = \"proc.kill\"\ntarget = \"busy\"",
+                               "class = \"call.hold\"\nwith = { calls = 1, hold = \"30s\" }"));
+  ASSERT_TRUE(held.ok()) << describe(held.findings.at(0));
+  const Scenario& scenario = *held.scenario;
+  const Plan plan = make_plan(scenario, {.seed = 3});
+  EXPECT_GE(plan.phases.recovery - plan.phases.faults,
+            500ms + scenario.load.deadline + scenario.settings.calls.grace + scenario.quiet);
+  EXPECT_LT(plan.phases.recovery - plan.phases.faults, 30s) << "its deadline ends it";
+}
+
+// ---- the ratchet and the blast radius
+
+// Goal: whoever promises less than the scenario that is extended says why, and it stays in the text
+// that every report and replay is made from; promising more needs no words.
+TEST(Ratchet, LoweringAThresholdNeedsAReasonThatStays) {
+  const std::string base = "extends = \"worker-kill\"\n";
+  EXPECT_TRUE(parse(base + "[during]\nok = 0.9\ncontrol_ok = 0.99\n").ok());
+  const std::string lower = "[during]\nok = 0.5\n[after]\nwithin = \"9s\"\n";
+  const auto all = errors(base + lower);
+  EXPECT_THAT(all, Contains(HasSubstr("during.ok: 0.7, now 0.5")));
+  EXPECT_THAT(all, Contains(HasSubstr("after.within: 5s, now 9s")));
+  EXPECT_THAT(errors(base + "loosened = []\n" + lower), Contains(HasSubstr("say why")))
+      << "it cannot be talked away";
+  const auto told = parse(base + "reason = \"two workers only\"\n" + lower);
+  ASSERT_TRUE(told.ok()) << describe(told.findings.at(0));
+  EXPECT_EQ(told.scenario->loosened.size(), 2U);
+  const auto again = parse(told.scenario->text);
+  ASSERT_TRUE(again.ok()) << describe(again.findings.at(0));
+  EXPECT_EQ(again.scenario->loosened, told.scenario->loosened);
+  EXPECT_EQ(again.scenario->reason, "two workers only");
+  // Whoever extends that one inherits what it gave up.
+  const Lookup chain = [&](std::string_view name) -> std::optional<std::string> {
+    return name == "lower" ? base + "reason = \"small\"\n" + lower : library_text(name);
+  };
+  const auto third = parse_scenario("extends = \"lower\"\n", Level::kMedium, chain, "test");
+  ASSERT_TRUE(third.ok()) << describe(third.findings.at(0));
+  EXPECT_EQ(third.scenario->reason, "small");
+}
+
+TEST(Ratchet, SeesEveryThreshold) {
+  const std::string base = "extends = \"worker-kill\"\n";
+  const std::pair<const char*, const char*> cases[] = {
+      {"[baseline]\nok = 0.9\n", "baseline.ok"},
+      {"[during]\ncontrol_ok = 0.5\n", "during.control_ok"},
+      {"[after]\nmargin = 0.05\n", "after.margin"},
+      {"[after]\np99_factor = 9\n", "after.p99_factor"},
+      {"[expect]\nunexplained = 1\n", "expect.unexplained"},
+      {"[recovery]\nverify = 1\n", "recovery.verify"},
+      {"[check]\nuse = [\"I1\"]\n", "without I2"}};
+  for (const auto& [text, name] : cases) {
+    EXPECT_THAT(errors(base + text), Contains(HasSubstr(name))) << text;
+  }
+}
+
+TEST(Blast, WhatHitsMoreWorkersThanAllowedIsFoundBeforeTheRun) {
+  const std::string capped = std::string(kGood) + "[safety]\nslots_pct = 50\n";
+  EXPECT_TRUE(parse(capped).ok());
+  std::string two = capped;
+  two.replace(two.find("\"busy\""), 6, "\"n=2\"");
+  EXPECT_THAT(errors(two), Contains(HasSubstr("hits 2 of 3 workers; safety.slots_pct allows 1")));
+}
+
 }  // namespace
 }  // namespace keelback::chaos

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/reached.h"
 #include "base/settings_text.h"
 #include "chaos/world.h"
 #include "sim/simulation.h"
@@ -74,7 +75,7 @@ class SimWorld final : public World {
   Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
     if (signal != 9) return std::unexpected("the simulator knows no signal but SIGKILL");
     if (!lives(worker)) return std::unexpected("the worker is gone");
-    sim_.kill(worker.worker.slot);
+    sim_.kill_blameless(worker.worker.slot);
     return fmt::format("model worker {}.{} was killed", worker.worker.slot,
                        worker.worker.generation);
   }
@@ -154,6 +155,7 @@ class SimWorld final : public World {
     if (std::get_if<core::StartWorker>(&action) != nullptr) {
       for (const StartOrder& order : orders_) ++obeyed_[order.fault];
     }
+    mark(action);
   }
   void hear(const core::Event& event) {
     if (const auto* reply = std::get_if<core::WorkerReplied>(&event)) {
@@ -163,10 +165,61 @@ class SimWorld final : public World {
       if (ran) effect(reply->call, reply->worker);
     }
     if (const auto* exit = std::get_if<core::WorkerExited>(&event)) {
+      if (exit->death.cause == "start_failed") REACHED("start: failed");
       // The mark names the last call that started; its reply may have been noted already.
       if (exit->started && !noted_.contains({exit->started.value, exit->worker.generation})) {
         effect(exit->started, exit->worker);
       }
+    }
+  }
+  // Which rare things the core has done in this process; whoever runs many seeds lists the others.
+  static void mark(const core::Action& action) {
+    if (std::holds_alternative<core::CancelCall>(action)) REACHED("ladder: cancel");
+    if (std::holds_alternative<core::InterruptCall>(action)) REACHED("ladder: interrupt");
+    if (std::holds_alternative<core::DumpWorker>(action)) REACHED("ladder: dump");
+    if (std::holds_alternative<core::KillWorker>(action)) REACHED("ladder: kill");
+    if (std::holds_alternative<core::AbandonWorker>(action)) REACHED("ladder: abandon");
+    if (std::holds_alternative<core::StopWorker>(action)) REACHED("worker: stopped in good order");
+    if (std::holds_alternative<core::EndSession>(action)) REACHED("session: ended on its worker");
+    if (const auto* dispatch = std::get_if<core::Dispatch>(&action)) {
+      if (dispatch->attempt > 1) REACHED("call: dispatched again");
+    }
+    if (const auto* resolve = std::get_if<core::Resolve>(&action)) mark(*resolve);
+  }
+  static void mark(const core::Resolve& resolve) {
+    using enum OutcomeKind;
+    switch (resolve.kind) {
+      case kTimeout:
+        if (resolve.effect == Effect::kNone) REACHED("timeout: none");
+        if (resolve.effect == Effect::kMaybe) REACHED("timeout: maybe");
+        if (resolve.effect == Effect::kDone) REACHED("timeout: done");
+        return;
+      case kWorkerDied:
+        if (resolve.effect == Effect::kNone) REACHED("worker_died: none");
+        if (resolve.effect == Effect::kMaybe) REACHED("worker_died: maybe");
+        return;
+      case kCancelled:
+        return REACHED("cancelled");
+      case kOverloaded:
+        return REACHED("overloaded");
+      case kCircuitOpen:
+        return REACHED("circuit_open");
+      case kQuarantined:
+        return REACHED("quarantined");
+      case kSessionBusy:
+        return REACHED("session_busy");
+      case kSessionLost:
+        return REACHED("session_lost");
+      case kSessionExpired:
+        return REACHED("session_expired");
+      case kSessionLimit:
+        return REACHED("session_limit");
+      case kNotReady:
+        return REACHED("not_ready");
+      case kShuttingDown:
+        return REACHED("shutting_down");
+      default:
+        return;
     }
   }
   void effect(CallId call, WorkerId worker) {

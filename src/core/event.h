@@ -90,6 +90,12 @@ struct WorkerExited {
   CallId started;
 };
 
+// The chaos laboratory ends this worker: whatever call it dies with is not to blame, so no request
+// is quarantined for it (kills by the laboratory never count). No such worker: nothing.
+struct DeathOrdered {
+  WorkerId worker;
+};
+
 // ---- operators
 
 struct ConfigChanged {
@@ -116,7 +122,7 @@ struct Tick {};
 
 using Event =
     std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
-                 WorkerReplied, StreamMoved, WorkerExited, ConfigChanged, SessionEnded,
+                 WorkerReplied, StreamMoved, WorkerExited, DeathOrdered, ConfigChanged, SessionEnded,
                  QuarantineReleased, RecycleRequested, ReloadRequested, DrainRequested, Tick>;
 
 }  // namespace keelback::core

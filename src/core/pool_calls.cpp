@@ -15,6 +15,7 @@ namespace keelback::core {
 void Pool::Impl::place(Call& head) {
   CHECK(head.is_head && !head.queue);
   if (head.deadline <= now_) return;  // dead already: its timer ends it in this very step
+  if (end_if_quarantined(head)) return;
   if (!head.function->has_room()) return head.function->parked.insert(head);
   if (Worker* worker = placement_.choose(head)) return dispatch(*worker, head);
   Worker* home = Placement::waits_for(head);
@@ -64,10 +65,27 @@ void Pool::Impl::offer(Worker& worker) {
       if (worker.state == WorkerState::kReady) placement_.set_idle(worker);
       return;
     }
+    if (end_if_quarantined(*head)) continue;
     if (head->function->has_room()) return dispatch(worker, *head);
     unqueue(*head);
     head->function->parked.insert(*head);
   }
+}
+
+bool Pool::Impl::end_if_quarantined(Call& head) {
+  if (!quarantine_.holds(now_, head.fingerprint, quarantine_limits())) return false;
+  Ending ending;
+  if (head.touched) {  // an attempt of its own had started: that is how it ends
+    ending.kind = OutcomeKind::kWorkerDied;
+    ending.effect = Effect::kMaybe;
+    ending.death = head.last_death;
+    ending.message = "The worker died while it ran this call, and it is quarantined by now.";
+  } else {
+    ending.kind = OutcomeKind::kQuarantined;
+    ending.message = quarantine_words(head.fingerprint);
+  }
+  end_waiting(head, std::move(ending));
+  return true;
 }
 
 void Pool::Impl::leave_queue(Call& call) {

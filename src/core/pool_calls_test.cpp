@@ -387,6 +387,52 @@ TEST(PoolCalls, ARequestThatKillsIsQuarantined) {
   EXPECT_EQ(driver.fate(driver.submit(poison)), "running");
 }
 
+// Goal: those that already waited when their like was quarantined end as those that come later; not
+// one more worker dies of them.
+TEST(PoolCalls, WhatWaitsIsQuarantinedToo) {
+  Settings settings = pool_of(1);
+  settings.breaker.failures = 0;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  CallSubmitted poison = driver.request();
+  poison.fingerprint = 77;
+  std::vector<CallId> poisons;
+  for (int i = 0; i < 5; ++i) poisons.push_back(driver.submit(poison));
+  CallSubmitted healthy = driver.request();
+  healthy.fingerprint = 78;
+  const CallId last = driver.submit(healthy);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_EQ(driver.fate(poisons[static_cast<std::size_t>(i)]), "running");
+    driver.exit(driver.worker_of(poisons[static_cast<std::size_t>(i)]));
+    driver.warm_up();
+  }
+  for (std::size_t i = 2; i < poisons.size(); ++i)
+    EXPECT_EQ(driver.fate(poisons[i]), "quarantined");
+  EXPECT_EQ(driver.fate(last), "running");
+}
+
+// Goal: the same within a session, whose lane they would have filled one after another.
+TEST(PoolCalls, ASessionsLaneIsQuarantinedToo) {
+  Settings settings = pool_of(2);
+  settings.breaker.failures = 0;
+  settings.quarantine.deaths = 1;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  CallSubmitted poison = driver.request();
+  poison.fingerprint = 77;
+  const CallId first = driver.submit(poison);
+  CallSubmitted mine = driver.request();
+  mine.session = "s";
+  const CallId running = driver.submit(mine);
+  mine.fingerprint = 77;
+  const CallId behind = driver.submit(mine);
+  const CallId further = driver.submit(mine);
+  driver.exit(driver.worker_of(first));
+  driver.reply(running);
+  EXPECT_EQ(driver.fate(behind), "quarantined");
+  EXPECT_EQ(driver.fate(further), "quarantined");
+}
+
 // Goal: our own kills quarantine nobody.
 TEST(PoolCalls, TheLadderQuarantinesNobody) {
   Settings settings = pool_of(1);
@@ -404,6 +450,32 @@ TEST(PoolCalls, TheLadderQuarantinesNobody) {
     EXPECT_EQ(driver.fate(call), "timeout");
     driver.warm_up();
   }
+}
+
+// Goal: the chaos laboratory's kills quarantine nobody, however often they meet the same request;
+// and it answers for the worker that it named, not for the next one.
+TEST(PoolCalls, TheLaboratoryQuarantinesNobody) {
+  Settings settings = pool_of(1);
+  settings.breaker.failures = 0;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  CallSubmitted request = driver.request();
+  request.fingerprint = 77;
+  for (int i = 0; i < 3; ++i) {
+    const CallId call = driver.submit(request);
+    ASSERT_EQ(driver.fate(call), "running");
+    const WorkerId worker = driver.worker_of(call);
+    driver.handle(DeathOrdered{worker});
+    driver.exit(worker);
+    EXPECT_EQ(driver.fate(call), "worker_died");
+    driver.warm_up();
+  }
+  driver.handle(DeathOrdered{WorkerId{1, 4711}});  // nobody
+  for (int i = 0; i < 2; ++i) {
+    driver.exit(driver.worker_of(driver.submit(request)));
+    driver.warm_up();
+  }
+  EXPECT_EQ(driver.fate(driver.submit(request)), "quarantined");
 }
 
 // Goal: a bulkhead holds at most max_workers at once and blocks nobody else.

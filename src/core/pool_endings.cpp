@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/reached.h"
 #include "core/pool_impl.h"
 #include "core/wording.h"
 
@@ -79,7 +80,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   Session* session = call.session;
   const bool ours = worker.killed || death->cause == "killed";
   const bool late = call.rung != Rung::kNone || now_ >= call.deadline;
-  if (started && !ours) {
+  if (started && !ours && !worker.blameless) {
     quarantine_.died(now_, call.fingerprint, call.function->spec.name,
                      session ? session->id : std::string_view{}, quarantine_limits());
     if (quarantine_.holds(now_, call.fingerprint, quarantine_limits())) {
@@ -96,7 +97,10 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   call.last_death = death;
   const bool had_state = session && session->established;
   if (session && started) session->established = true;
-  if (late) return resolve(call, std::move(late_ending));
+  if (late) {
+    REACHED("death: of a call whose time was over");
+    return resolve(call, std::move(late_ending));
+  }
 
   LostAttempt attempt;
   attempt.started = started;
@@ -119,10 +123,13 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
     pause = retry_pause(call.retries + 1, prng_);
     const bool in_time = now_ + pause < call.deadline;
     if (!in_time || !retry_budget_.take(now_, settings_.calls.retry_budget)) {
+      REACHED("retry: no time or no budget left");
       then = AfterDeath::kFail;
     }
   }
   if (then == AfterDeath::kRetry || then == AfterDeath::kRedispatch) {
+    if (then == AfterDeath::kRetry) REACHED("retry: an idempotent call that had started");
+    if (then == AfterDeath::kRedispatch) REACHED("retry: a call that had not started");
     return hand_back(call, then == AfterDeath::kRetry, pause);
   }
   Ending ending;

@@ -114,6 +114,9 @@ class Pool::Impl {
   void unpark(Function& function);
   void leave_queue(Call& call);
   void end_waiting(Call& call, Ending&& ending);
+  // It waited while others like it killed workers: it ends instead of running. False: it may run.
+  bool end_if_quarantined(Call& head);
+  std::string quarantine_words(std::uint64_t fingerprint) const;
   void stop_running(Worker& worker, Call& call);
   void call_due(Call& call);
   void climb(Call& call);
@@ -167,6 +170,7 @@ class Pool::Impl {
   void on(const ConfigChanged& event);
   void on(const FunctionsAnnounced& event);
   void on(const DrainRequested& event);
+  void on(const DeathOrdered& event);
   void on(const QuarantineReleased& event) { quarantine_.release(event.fingerprint); }
   void on(const Tick&) {}
   void resize();

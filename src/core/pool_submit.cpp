@@ -69,18 +69,20 @@ std::optional<Refusal> Pool::Impl::check_request(const CallSubmitted& event, Fun
   return std::nullopt;
 }
 
+std::string Pool::Impl::quarantine_words(std::uint64_t fingerprint) const {
+  const Quarantine::Limits held = quarantine_limits();
+  return fmt::format(
+      "This very request killed {} workers in a row and is quarantined for another {}; release it "
+      "or change it.",
+      held.deaths, describe(quarantine_.remaining(now_, fingerprint, held)));
+}
+
 std::optional<Refusal> Pool::Impl::check_function(const CallSubmitted& event, Function& function) {
   using enum OutcomeKind;
   if (not_ready_) return not_ready();
   const Quarantine::Limits held = quarantine_limits();
   if (quarantine_.holds(now_, event.fingerprint, held)) {
-    return Refusal{
-        kQuarantined,
-        fmt::format("This very request killed {} workers in a row and is quarantined "
-                    "for another {}; release it or change it.",
-                    held.deaths, describe(quarantine_.remaining(now_, event.fingerprint, held))),
-        {},
-        {}};
+    return Refusal{kQuarantined, quarantine_words(event.fingerprint), {}, {}};
   }
   if (const auto wait = function.breaker.refusal(now_, breaker_limits())) {
     return Refusal{

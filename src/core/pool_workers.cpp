@@ -93,6 +93,10 @@ void Pool::Impl::on(const WorkerReady& event) {
 
 // ---- ending
 
+void Pool::Impl::on(const DeathOrdered& event) {
+  if (Worker* worker = workers_.find(event.worker)) worker->blameless = true;
+}
+
 void Pool::Impl::on(const WorkerExited& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker) return;

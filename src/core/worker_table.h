@@ -44,10 +44,11 @@ struct Worker : Timer {
   std::uint64_t idle_since = 0;  // order of becoming idle
   std::uint32_t code = 0;        // the reload it was started after
   bool ready_once = false;
-  bool recycle = false;   // a replacement is wanted, then it drains
-  bool stopping = false;  // StopWorker was sent
-  bool killed = false;    // KillWorker was sent
-  bool choosing = false;  // a call has just ended: what comes next is for offer() to say
+  bool recycle = false;    // a replacement is wanted, then it drains
+  bool stopping = false;   // StopWorker was sent
+  bool killed = false;     // KillWorker was sent
+  bool blameless = false;  // the laboratory ends it: no request is to blame
+  bool choosing = false;   // a call has just ended: what comes next is for offer() to say
   EndCause cause = EndCause::kNone;
 
   boost::intrusive::set_member_hook<> idle_hook;

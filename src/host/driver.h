@@ -94,6 +94,9 @@ class Driver {
 
   virtual void configure(const Settings& settings) = 0;
   virtual bool recycle(std::uint32_t slot) = 0;  // false: no such slot
+  // The laboratory is about to end this worker: no request is to blame for that death. A driver
+  // that does not tell its core says so by doing nothing.
+  virtual void order_death(WorkerId worker) { static_cast<void>(worker); }
   // New code: probe a new zygote aside, then replace workers rolling. `done` gets an empty string,
   // or why the old code still serves.
   virtual void reload(std::move_only_function<void(std::string error)> done) = 0;

@@ -271,6 +271,8 @@ bool HostImpl::recycle(std::uint32_t slot) {
   return true;
 }
 
+void HostImpl::order_death(WorkerId worker) { feed(core::DeathOrdered{worker}); }
+
 void HostImpl::reload(std::move_only_function<void(std::string error)> done) {
   boost::asio::post(loop_, [this, done = std::move(done)]() mutable {
     if (reload_done_) return done("a reload is under way");

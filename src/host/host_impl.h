@@ -102,6 +102,7 @@ class HostImpl final : public Driver {
   bool release(std::uint64_t fingerprint) override;
   void configure(const Settings& settings) override;
   bool recycle(std::uint32_t slot) override;
+  void order_death(WorkerId worker) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
   boost::asio::io_context& loop() override { return loop_; }

@@ -252,6 +252,12 @@ bool Simulation::kill(std::uint32_t slot) {
   return static_cast<bool>(worker);
 }
 
+bool Simulation::kill_blameless(std::uint32_t slot) {
+  const WorkerId worker = crew_.newest(slot);
+  if (worker) handle(core::DeathOrdered{worker});
+  return kill(slot);
+}
+
 bool Simulation::freeze(std::uint32_t slot, Duration spell) {
   const WorkerId worker = crew_.newest(slot);
   if (worker) crew_.freeze(now_, worker, spell);

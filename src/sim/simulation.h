@@ -114,6 +114,8 @@ class Simulation {
 
   // ---- faults from outside; false: nothing lives in that slot
   bool kill(std::uint32_t slot);
+  // The laboratory's kill: the same, but no request is to blame for it.
+  bool kill_blameless(std::uint32_t slot);
   bool freeze(std::uint32_t slot, Duration spell);
   ModelSettings& model() { return crew_.model(); }
 

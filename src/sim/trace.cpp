@@ -71,6 +71,7 @@ struct EventFields {
       e.settings.sessions.max_age, e.settings.calls.deadline);
   }
   void operator()(const core::SessionEnded& e) { f(e.session); }
+  void operator()(const core::DeathOrdered& e) { f(e.worker); }
   void operator()(const core::QuarantineReleased& e) { f(e.fingerprint); }
   void operator()(const core::RecycleRequested& e) { f(e.slot); }
   void operator()(const core::ReloadRequested&) {}

@@ -58,14 +58,20 @@ class OnTheSimulator(KeelbackTest):
         self.assertEqual("INVALID", report["verdict"])
         self.assertIn("--placebo", report["repro"])
 
+    def test_too_little_success_during_the_faults_is_a_budget_and_no_more(self):
+        file = self.scenario('extends = "worker-stop-for-good"\nname = "strict"\n[during]\nok = 1.0\n')
+        report = self.chaos_json(BUDGET, "run", file, "--level", "light", "--seed", "2")
+        self.assertLess(report["phases"]["during"]["success"], 1)
+        self.assertGreaterEqual(report["phases"]["after"]["success"], 0.99)
+
     def test_what_a_backend_cannot_inject_is_skipped(self):
         self.assertIn("zygote.kill", self.chaos_json(SKIPPED, "run", "zygote-kill", "--backend", "sim")["why"])
 
     def test_several_runs_count_as_their_worst(self):
         out = Path(self.tmp) / "out"
-        report = self.chaos_json(PASS, "run", "impatient-clients", "zygote-kill", "--seeds", "2", "--out", str(out))
+        report = self.chaos_json(PASS, "run", "worker-kill", "zygote-kill", "--seeds", "2", "--out", str(out))
         self.assertEqual(["PASS", "PASS", "SKIPPED", "SKIPPED"], [run["verdict"] for run in report["runs"]])
-        self.assertEqual(["impatient-clients-1", "impatient-clients-2", "zygote-kill-1", "zygote-kill-2"], sorted(os.listdir(out)))
+        self.assertEqual(["worker-kill-1", "worker-kill-2", "zygote-kill-1", "zygote-kill-2"], sorted(os.listdir(out)))
 
     def test_wrong_words_get_the_nearest_right_one_and_a_code_of_their_own(self):
         self.assertIn("did you mean worker-kill?", self.chaos(USAGE, "run", "worker-kil")[1])

@@ -1,0 +1,479 @@
+// The checkers on histories that were made up, with known answers: what is wrong is found, with the
+// right witness; what only looks wrong is let pass (a checker that cries wolf is switched off); and
+// what cannot be decided is never a pass.
+#include "chaos/checkers.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "chaos/judge.h"
+#include "chaos/losses.h"
+#include "chaos/recovery.h"
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using enum OutcomeKind;
+
+// Two workers; baseline from 0, faults from 1 s, recovery from 2 s, end at 3 s. Every call takes 10
+// ms.
+class MadeUp {
+ public:
+  MadeUp() {
+    scenario.settings.pool.workers = 2;
+    scenario.settings.calls.grace = 100ms;
+    plan.phases = {.baseline = 0s, .faults = 1s, .recovery = 2s, .end = 3s};
+    history.facts.effects_known = true;
+    for (Duration at = 0s; at < 3s; at += 10ms) {
+      history.samples.push_back({.at = at, .ready = true, .up = 2});
+    }
+  }
+
+  // An ok echo on worker 1.1; change what matters.
+  CallEvent& call(Duration sent, const char* function = "echo", const char* session = "") {
+    CallEvent& made = history.calls.emplace_back();
+    made.index = history.calls.size() - 1;
+    made.origin = "load";
+    made.function = function;
+    made.session = session;
+    made.planned = made.sent = sent;
+    made.done = sent + 10ms;
+    made.deadline = 1s;
+    made.call = made.index + 1;
+    made.outcomes = 1;
+    made.effect = Effect::kDone;
+    made.worker = {1, 1};
+    made.attempts = 1;
+    if (*session != 0) made.birth = 7, made.epoch = 1;
+    ran(made);
+    return made;
+  }
+  // A step of a session's chain.
+  CallEvent& step(Duration sent, std::uint64_t position, const char* session = "s") {
+    CallEvent& made = call(sent, "chain", session);
+    made.position = position;
+    return made;
+  }
+  // It failed like this. Whether its body ran stays as it is.
+  static CallEvent& failed(CallEvent& call, OutcomeKind kind, Effect effect) {
+    call.kind = kind;
+    call.effect = effect;
+    call.message = "because";
+    if (kind == kWorkerDied) call.death_cause = "signal";
+    if (kind == kError) call.error_type = "ValueError";
+    return call;
+  }
+  void ran(const CallEvent& call) {
+    history.effects.push_back({call.call, call.worker, call.session, call.birth, call.epoch});
+  }
+  void never_ran(const CallEvent& call) {
+    std::erase_if(history.effects, [&](const EffectEvent& e) { return e.call == call.call; });
+  }
+  FaultEvent& kill(Duration at, WorkerRef worker = {1, 1}) {
+    scenario.faults.push_back({.id = "k", .fault_class = "proc.kill"});
+    history.faults.push_back({.id = "k",
+                              .fault_class = "proc.kill",
+                              .fired = at,
+                              .targets = {worker},
+                              .pids = {},
+                              .bit = true,
+                              .bite = at,
+                              .proof = "dead"});
+    return history.faults.back();
+  }
+  // The pool's numbers, as they follow from the calls.
+  void count() {
+    for (const CallEvent& call : history.calls) {
+      ++history.facts.accepted;
+      if (call.finished()) ++history.facts.outcomes[std::string(to_string(call.kind))];
+    }
+  }
+
+  CheckInput input() const { return {history, scenario, plan}; }
+  CheckResult check(std::string_view id) const { return chaos::check(id, input()); }
+
+  History history;
+  Scenario scenario;
+  Plan plan;
+};
+
+testing::AssertionResult holds(const CheckResult& result) {
+  if (result.status == Status::kHolds) return testing::AssertionSuccess();
+  return testing::AssertionFailure()
+         << result.id << " " << to_string(result.status) << ": " << result.witness;
+}
+testing::AssertionResult broken(const CheckResult& result, const std::string& witness) {
+  if (result.status == Status::kBroken && result.witness.find(witness) != std::string::npos) {
+    return testing::AssertionSuccess();
+  }
+  return testing::AssertionFailure()
+         << result.id << " " << to_string(result.status) << ": " << result.witness;
+}
+
+// ---- I1 to I3: outcomes and effects
+
+TEST(ChaosCheckers, OneOutcome) {
+  MadeUp good;
+  good.call(0s);
+  good.call(1s).call = 0;  // planned, never sent: not the pool's
+  EXPECT_TRUE(holds(good.check("I1")));
+  MadeUp twice = good;
+  twice.history.calls[0].outcomes = 2;
+  EXPECT_TRUE(broken(twice.check("I1"), "2 outcomes"));
+  MadeUp none = good;
+  none.history.calls[0].outcomes = 0;
+  EXPECT_TRUE(broken(none.check("I1"), "0 outcomes"));
+  MadeUp sums = good;
+  sums.history.samples[0].accepted = 3;
+  EXPECT_TRUE(broken(sums.check("I1"), "accepted 3"));
+}
+
+TEST(ChaosCheckers, AnIdempotentCallMayRunOncePerAttemptAndAnotherOnlyOnce) {
+  MadeUp good;
+  CallEvent& again = good.call(0s);
+  again.idempotent = true;
+  again.attempts = 2;
+  good.ran(again);
+  CallEvent& died = MadeUp::failed(good.call(1s), kWorkerDied, Effect::kMaybe);
+  good.never_ran(died);  // maybe is maybe
+  EXPECT_TRUE(holds(good.check("I2")));
+  MadeUp twice = good;
+  twice.history.calls[0].idempotent = false;
+  EXPECT_TRUE(broken(twice.check("I2"), "may not run twice, and ran 2 times"));
+  MadeUp more = good;
+  more.history.calls[0].attempts = 1;
+  EXPECT_TRUE(broken(more.check("I2"), "2 times in 1 attempts"));
+  MadeUp never;
+  never.never_ran(never.call(0s));
+  EXPECT_TRUE(broken(never.check("I2"), "never ran"));
+  never.history.facts.effects_known = false;
+  EXPECT_EQ(never.check("I2").status, Status::kVacuous) << "without a ledger nothing is known";
+}
+
+TEST(ChaosCheckers, EffectNoneMeansItNeverRan) {
+  MadeUp good;
+  good.never_ran(MadeUp::failed(good.call(0s), kOverloaded, Effect::kNone));
+  MadeUp::failed(good.call(1s), kTimeout, Effect::kMaybe);
+  MadeUp::failed(good.call(2s), kError, Effect::kDone);
+  EXPECT_TRUE(holds(good.check("I3")));
+  MadeUp lie;
+  MadeUp::failed(lie.call(0s), kWorkerDied, Effect::kNone);
+  EXPECT_TRUE(broken(lie.check("I3"), "says effect none, and ran"));
+  MadeUp boast;
+  boast.never_ran(MadeUp::failed(boast.call(0s), kError, Effect::kDone));
+  EXPECT_TRUE(broken(boast.check("I3"), "says effect done, and never ran"));
+}
+
+// ---- I5 to I7: sessions
+
+TEST(ChaosCheckers, AChainMovesOneStepACallAndMayJumpOverCallsThatMayHaveRun) {
+  MadeUp good;
+  good.step(0ms, 1);
+  good.step(20ms, 2);
+  MadeUp::failed(good.step(40ms, 0), kTimeout, Effect::kMaybe);  // may have been step 3
+  good.step(60ms, 4);
+  // Two at once: either order is real time's.
+  good.step(100ms, 6);
+  good.step(101ms, 5);
+  EXPECT_TRUE(holds(good.check("I5")));
+  MadeUp jump = good;
+  jump.history.calls[2].effect = Effect::kNone;
+  EXPECT_TRUE(broken(jump.check("I5"), "step 4 after step 2"));
+  MadeUp back = good;
+  back.history.calls[3].position = 2;
+  EXPECT_TRUE(broken(back.check("I5"), "both are step 2"));
+  MadeUp early = good;
+  std::swap(early.history.calls[0].position, early.history.calls[3].position);
+  EXPECT_TRUE(broken(early.check("I5"), "was even sent"));
+  // Another life of the session counts from the beginning.
+  MadeUp reborn = good;
+  reborn.step(200ms, 1).birth = 8;
+  EXPECT_TRUE(holds(reborn.check("I5")));
+}
+
+TEST(ChaosCheckers, AChainThatIsLinkedIsFollowedLinkByLink) {
+  MadeUp good;
+  good.history.facts.links_known = true;
+  std::uint64_t link = 0;
+  for (std::uint64_t n = 1; n <= 3; ++n) {
+    CallEvent& call = good.step(20ms * static_cast<std::int64_t>(n), n);
+    call.token = 100 + n;
+    call.link = link = chain_step(link, call.token);
+  }
+  EXPECT_TRUE(holds(good.check("I5")));
+  good.history.calls[1].link ^= 1;
+  EXPECT_TRUE(broken(good.check("I5"), "does not extend the chain"));
+}
+
+TEST(ChaosCheckers, ASessionThatBeginsAnewMustHaveBeenTold) {
+  MadeUp silent;
+  silent.step(0ms, 1);
+  silent.step(100ms, 1).birth = 8;
+  EXPECT_TRUE(broken(silent.check("I6"), "nobody was told"));
+  for (const OutcomeKind word : {kSessionLost, kSessionExpired, kWorkerDied}) {
+    MadeUp told;
+    told.step(0ms, 1);
+    MadeUp::failed(told.step(50ms, 0), word, Effect::kNone);
+    told.step(100ms, 1).birth = 8;
+    EXPECT_TRUE(holds(told.check("I6"))) << to_string(word);
+  }
+  // One word does not do for two losses.
+  MadeUp twice;
+  twice.step(0ms, 1);
+  MadeUp::failed(twice.step(50ms, 0), kSessionLost, Effect::kNone);
+  twice.step(100ms, 1).birth = 8;
+  twice.step(150ms, 1).birth = 9;
+  EXPECT_TRUE(broken(twice.check("I6"), "nobody was told"));
+}
+
+TEST(ChaosCheckers, ASessionMovesOnlyIntoAnotherEpochAndNeverBack) {
+  MadeUp good;
+  good.step(0ms, 1);
+  CallEvent& moved = good.step(50ms, 2);
+  moved.worker = {2, 2};
+  moved.epoch = 2;
+  good.history.effects.back() = {moved.call, moved.worker, "s", 7, 2};
+  EXPECT_TRUE(holds(good.check("I7")));
+  MadeUp split = good;
+  split.history.calls[1].epoch = 1;
+  EXPECT_TRUE(broken(split.check("I7"), "in one epoch"));
+  MadeUp behind = good;  // callers see nothing; the workers' own words do
+  behind.history.effects.push_back({99, {1, 1}, "s", 7, 2});
+  EXPECT_TRUE(broken(behind.check("I7"), "in one epoch ran on"));
+  MadeUp back = good;
+  CallEvent& older = back.step(100ms, 3);
+  EXPECT_TRUE(broken(back.check("I7"), "went back to epoch 1"));
+  older.sent = 30ms;  // sent before the move was answered: an answer that was on its way
+  EXPECT_TRUE(holds(back.check("I7")));
+}
+
+// ---- I8, I9, I23: replies and words
+
+TEST(ChaosCheckers, RepliesAreTheirOwnWholeAndTyped) {
+  MadeUp made;
+  made.call(0s);
+  EXPECT_TRUE(holds(made.check("I8")));
+  EXPECT_TRUE(holds(made.check("I9")));
+  EXPECT_EQ(made.check("I23").status, Status::kVacuous) << "nothing failed";
+  made.history.calls[0].mine = false;
+  EXPECT_TRUE(broken(made.check("I8"), "another call's reply"));
+  made.history.calls[0].intact = false;
+  EXPECT_TRUE(broken(made.check("I9"), "does not read"));
+  CallEvent& died = MadeUp::failed(made.call(1s), kWorkerDied, Effect::kMaybe);
+  EXPECT_TRUE(holds(made.check("I23")));
+  died.death_cause.clear();
+  EXPECT_TRUE(broken(made.check("I23"), "how the worker died"));
+}
+
+// ---- I10 to I20: the pool
+
+TEST(ChaosCheckers, WhatIsLeftIsWhatWasNotThereBefore) {
+  MadeUp made;
+  EXPECT_EQ(made.check("I10").status, Status::kVacuous);
+  made.history.census = {{.when = "before",
+                          .known = true,
+                          .descriptors = 9,
+                          .threads = 2,
+                          .processes = {"pid 5"},
+                          .files = {"/dev/shm/a"}},
+                         {.when = "after",
+                          .known = true,
+                          .descriptors = 8,
+                          .threads = 2,
+                          .processes = {"pid 5"},
+                          .files = {"/dev/shm/a"}}};
+  EXPECT_TRUE(holds(made.check("I10")));
+  EXPECT_TRUE(holds(made.check("I11")));
+  made.history.census[1].processes = {"pid 5", "pid 6"};
+  EXPECT_TRUE(broken(made.check("I10"), "pid 6"));
+  made.history.census[1].threads = 3;
+  EXPECT_TRUE(broken(made.check("I11"), "2 threads before, 3 after"));
+}
+
+TEST(ChaosCheckers, EverySlotMustAnswerAProbe) {
+  MadeUp made;
+  EXPECT_EQ(made.check("I12").status, Status::kVacuous);
+  made.call(3s).origin = "probe";
+  EXPECT_TRUE(broken(made.check("I12"), "slot 2 never answered"));
+  CallEvent& other = made.call(3s);
+  other.origin = "probe";
+  other.worker = {2, 9};
+  EXPECT_TRUE(holds(made.check("I12")));
+}
+
+TEST(ChaosCheckers, ReadyMeansEnoughWorkersAndCountsAreTheLedgers) {
+  MadeUp made;
+  made.scenario.settings.pool.min_ready = 2;
+  made.call(0s);
+  made.count();
+  EXPECT_TRUE(holds(made.check("I19")));
+  made.history.samples[5].up = 1;
+  EXPECT_TRUE(broken(made.check("I19"), "ready with 1 of 2"));
+  made.history.samples[5].ready = false;
+  EXPECT_TRUE(holds(made.check("I19")));
+  ++made.history.facts.outcomes["ok"];
+  EXPECT_TRUE(broken(made.check("I19"), "1 times ok, the pool counted 2"));
+}
+
+TEST(ChaosCheckers, AQueueHasABoundAndARefusalIsQuick) {
+  MadeUp made;
+  made.scenario.settings.pool.queue_max = 20;
+  made.scenario.settings.pool.queue_delay_max = 0s;
+  made.history.samples[3].queue = 20;
+  MadeUp::failed(made.call(0s), kOverloaded, Effect::kNone);
+  EXPECT_TRUE(holds(made.check("I14")));
+  made.history.calls[0].done = 900ms;
+  EXPECT_TRUE(broken(made.check("I14"), "refused after"));
+  made.history.samples[3].queue = 21;
+  EXPECT_TRUE(broken(made.check("I14"), "21 calls waited"));
+}
+
+TEST(ChaosCheckers, OneHistoryAPlan) {
+  MadeUp made;
+  made.history.facts.trace_hash = 5;
+  EXPECT_EQ(made.check("I26").status, Status::kVacuous);
+  made.history.facts.trace_hash_again = 5;
+  EXPECT_TRUE(holds(made.check("I26")));
+  made.history.facts.trace_hash_again = 6;
+  EXPECT_TRUE(broken(made.check("I26"), "two histories"));
+}
+
+// ---- explained losses
+
+TEST(ChaosLosses, AreExplainedByTimeTargetAndKindTogether) {
+  MadeUp made;
+  made.kill(1500ms);
+  const auto how = [&] { return explain(made.input()).all.at(0).how; };
+  CallEvent& call = MadeUp::failed(made.call(1495ms), kWorkerDied, Effect::kMaybe);
+  EXPECT_EQ(how(), Explanation::kPrimary);
+  call.worker = {2, 2};
+  EXPECT_EQ(how(), Explanation::kUnexplained) << "another worker";
+  call.worker = {1, 1};
+  call.kind = kError;
+  EXPECT_EQ(how(), Explanation::kUnexplained) << "a kill raises nothing";
+  call.kind = kWorkerDied;
+  call.sent = call.planned = 900ms;
+  call.done = 910ms;
+  EXPECT_EQ(how(), Explanation::kUnexplained) << "before it";
+  call.sent = call.planned = 2900ms;
+  call.done = 2910ms;
+  EXPECT_EQ(how(), Explanation::kUnexplained) << "long after it";
+  made.history.faults[0].placebo = true;
+  call.sent = call.planned = 1495ms;
+  EXPECT_EQ(how(), Explanation::kUnexplained) << "a placebo explains nothing";
+}
+
+TEST(ChaosLosses, WantOfCapacityLastsAsLongAsTheBacklogAndNoLonger) {
+  MadeUp made;
+  made.kill(1500ms);
+  for (Sample& sample : made.history.samples) {
+    if (sample.at >= 1500ms && sample.at < 2500ms) sample.queue = 5;
+  }
+  CallEvent& late = MadeUp::failed(made.call(2400ms), kTimeout, Effect::kNone);
+  late.worker = {};
+  EXPECT_EQ(explain(made.input()).secondary, 1U);
+  for (Sample& sample : made.history.samples) sample.queue = 0;
+  EXPECT_EQ(explain(made.input()).unexplained, 1U) << "nothing waited: why did this one?";
+}
+
+TEST(ChaosLosses, ASessionIsToldLateButOnce) {
+  MadeUp made;
+  made.step(500ms, 1);
+  made.kill(1500ms);
+  CallEvent& word = MadeUp::failed(made.step(2800ms, 0), kSessionLost, Effect::kNone);
+  word.worker = {};
+  Losses losses = explain(made.input());
+  EXPECT_EQ(losses.primary, 1U);
+  EXPECT_EQ(losses.late_words.size(), 1U);
+  const PhaseStats after = phase_stats(made.history, losses, 2s, 3s);
+  EXPECT_EQ(after.offered, 0U) << "its cost is the fault's, not the service's that is back";
+  EXPECT_EQ(after.told, 1U);
+  MadeUp::failed(made.step(2900ms, 0), kSessionLost, Effect::kNone).worker = {};
+  losses = explain(made.input());
+  EXPECT_EQ(losses.unexplained, 1U);
+  EXPECT_EQ(losses.late_words.size(), 1U);
+}
+
+TEST(ChaosLosses, ABreakerStaysOpenAsLongAsItsSettingSays) {
+  MadeUp made;
+  made.scenario.settings.breaker.open_for = 1s;
+  made.kill(1500ms);
+  MadeUp::failed(made.call(2500ms), kCircuitOpen, Effect::kNone).worker = {};
+  EXPECT_EQ(explain(made.input()).unexplained, 0U);
+  made.scenario.settings.breaker.open_for = 100ms;
+  EXPECT_EQ(explain(made.input()).unexplained, 1U);
+}
+
+// ---- the verdict
+
+class Verdicts : public testing::Test {
+ protected:
+  Verdicts() {
+    made.scenario.checks = {"I1", "I3", "I13", "I22"};
+    made.scenario.load.rate = 200;
+    made.scenario.recovery = 1s;
+    made.plan.firings = {{.fault = "k"}};
+    made.kill(1500ms);
+    for (Duration at = 0s; at < 3s; at += 5ms) made.call(at);
+  }
+  Judgement judged() const { return judge(made.input()); }
+  MadeUp made;
+};
+
+TEST_F(Verdicts, APassNeedsABiteABaselineAndEveryCheck) {
+  EXPECT_EQ(judged().verdict, Verdict::kPass) << judged().why;
+  made.history.faults[0].bit = false;
+  EXPECT_EQ(judged().verdict, Verdict::kInvalid);
+  EXPECT_THAT(judged().why, HasSubstr("did not bite"));
+  made.history.faults[0].bit = true;
+  for (CallEvent& call : made.history.calls) {
+    if (call.planned < 100ms) MadeUp::failed(call, kError, Effect::kDone);
+  }
+  EXPECT_EQ(judged().verdict, Verdict::kSafety) << "what no fault explains";
+  made.scenario.unexplained_max = 1000;
+  EXPECT_EQ(judged().verdict, Verdict::kInvalid) << judged().why;
+  EXPECT_THAT(judged().why, HasSubstr("fails without any fault"));
+}
+
+TEST_F(Verdicts, DuringIsABudgetAndAfterAPromise) {
+  made.scenario.unexplained_max = 1000;
+  for (CallEvent& call : made.history.calls) {
+    const bool lost = call.planned >= 1s && call.planned < 2s && call.index % 5 < 3;
+    if (lost) MadeUp::failed(call, kTimeout, Effect::kMaybe);
+  }
+  // 40 % during the faults, all is well afterwards.
+  made.scenario.during.ok = 0.5;
+  EXPECT_EQ(judged().verdict, Verdict::kBudget) << judged().why;
+  EXPECT_EQ(exit_code(judged().verdict), 3);
+  made.scenario.during.ok = 0.35;
+  EXPECT_EQ(judged().verdict, Verdict::kPass) << judged().why;
+  for (CallEvent& call : made.history.calls) {
+    if (call.planned >= 2s && call.index % 50 == 0) MadeUp::failed(call, kTimeout, Effect::kMaybe);
+  }
+  EXPECT_EQ(judged().verdict, Verdict::kLiveness) << "98 % are not what the baseline was";
+  EXPECT_EQ(exit_code(judged().verdict), 2);
+}
+
+TEST_F(Verdicts, TheWorstOneCounts) {
+  made.scenario.during.ok = 1.0;
+  for (CallEvent& call : made.history.calls) {
+    if (call.planned >= 1500ms && call.planned < 1700ms) {
+      MadeUp::failed(call, kTimeout, Effect::kMaybe);
+    }
+  }
+  EXPECT_EQ(judged().verdict, Verdict::kBudget) << judged().why;
+  made.history.facts.stopped = true;
+  EXPECT_EQ(judged().verdict, Verdict::kBudget) << "a stop does not hide what was seen";
+  made.history.calls[0].outcomes = 2;
+  EXPECT_EQ(judged().verdict, Verdict::kSafety);
+  made.history.faults[0].fault_class = made.scenario.faults[0].fault_class = "proc.stop";
+  EXPECT_EQ(judged().verdict, Verdict::kResidue) << "nobody undid it";
+  EXPECT_EQ(worst({Verdict::kPass, Verdict::kBudget, Verdict::kLiveness}), Verdict::kLiveness);
+  EXPECT_EQ(worst({Verdict::kSkipped, Verdict::kPass}), Verdict::kPass);
+  EXPECT_EQ(worst({Verdict::kSkipped}), Verdict::kSkipped);
+}
+
+}  // namespace
+}  // namespace keelback::chaos

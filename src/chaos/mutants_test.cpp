@@ -1,0 +1,535 @@
+// The laboratory is tested: pools with one defect each must be caught, each by the invariant that
+// is named for it. The defects stand between the production core on virtual time and the
+// laboratory: what the pool does wrong is put into what it says. The matrix is printed.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "chaos/lab.h"
+#include "chaos/report.h"
+#include "chaos/world.h"
+
+namespace keelback::chaos {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A world that does everything as another one does. Defects override one thing.
+class Wrapped : public World {
+ public:
+  explicit Wrapped(std::unique_ptr<World> inner) : inner_(std::move(inner)) {}
+  Duration now() override { return inner_->now(); }
+  void wait_until(Duration when, bool or_ended) override { inner_->wait_until(when, or_ended); }
+  std::uint64_t submit(Call call, std::uint64_t index) override {
+    return inner_->submit(std::move(call), index);
+  }
+  bool cancel(std::uint64_t call) override { return inner_->cancel(call); }
+  std::vector<Ended> take_ended() override { return inner_->take_ended(); }
+  host::PoolInfo info() override { return inner_->info(); }
+  std::vector<host::WorkerInfo> workers() override { return inner_->workers(); }
+  std::string hello() override { return inner_->hello(); }
+  bool end_session(const std::string& session) override { return inner_->end_session(session); }
+  bool recycle(std::uint32_t slot) override { return inner_->recycle(slot); }
+  void reload() override { inner_->reload(); }
+  void configure(const Settings& settings) override { inner_->configure(settings); }
+  bool shut_down(Duration limit) override { return inner_->shut_down(limit); }
+  Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
+    return inner_->send_signal(worker, signal);
+  }
+  Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {
+    return inner_->stop(worker, at_most);
+  }
+  Evidence resume(const host::WorkerInfo& worker) override { return inner_->resume(worker); }
+  Evidence signal_zygote(int signal) override { return inner_->signal_zygote(signal); }
+  Evidence stop_zygote(Duration at_most) override { return inner_->stop_zygote(at_most); }
+  Evidence resume_zygote() override { return inner_->resume_zygote(); }
+  Evidence limit(const host::WorkerInfo& worker, const std::string& what,
+                 std::uint64_t room) override {
+    return inner_->limit(worker, what, room);
+  }
+  Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) override {
+    return inner_->unlimit(worker, what);
+  }
+  Evidence hide_interpreter(Duration at_most) override { return inner_->hide_interpreter(at_most); }
+  Evidence restore_interpreter() override { return inner_->restore_interpreter(); }
+  void try_daemon(const std::string& fault, std::uint32_t pester) override {
+    inner_->try_daemon(fault, pester);
+  }
+  std::optional<Evidence> daemon_seen(const std::string& fault, bool wait) override {
+    return inner_->daemon_seen(fault, wait);
+  }
+  Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) override {
+    return inner_->misbehave(worker, order);
+  }
+  Evidence behave(const std::string& fault) override { return inner_->behave(fault); }
+  Evidence order_starts(const std::vector<StartOrder>& orders) override {
+    return inner_->order_starts(orders);
+  }
+  std::uint64_t obeyed(const std::string& fault) override { return inner_->obeyed(fault); }
+  std::vector<EffectEvent> effects() override { return inner_->effects(); }
+  bool effects_known() const override { return inner_->effects_known(); }
+  bool links_known() const override { return inner_->links_known(); }
+  Census census(std::string when) override { return inner_->census(std::move(when)); }
+  std::uint64_t trace_hash() const override { return inner_->trace_hash(); }
+  std::string function_of(const std::string& word) const override {
+    return inner_->function_of(word);
+  }
+
+ protected:
+  std::unique_ptr<World> inner_;
+};
+
+// ---- defects of what callers hear
+
+// `edit` sees every outcome; false: nobody hears of it.
+class Outcomes : public Wrapped {
+ public:
+  using Edit = std::function<bool(Ended&, Outcomes&)>;
+  Outcomes(std::unique_ptr<World> inner, Edit edit)
+      : Wrapped(std::move(inner)), edit_(std::move(edit)) {}
+  std::uint64_t submit(Call call, std::uint64_t index) override {
+    calls[index] = call;
+    return Wrapped::submit(std::move(call), index);
+  }
+  std::vector<Ended> take_ended() override {
+    std::vector<Ended> heard;
+    for (Ended& ended : Wrapped::take_ended()) {
+      ++count;
+      if (edit_(ended, *this)) heard.push_back(std::move(ended));
+    }
+    for (Ended& ended : std::exchange(also, {})) heard.push_back(std::move(ended));
+    return heard;
+  }
+  bool session(const Ended& ended) { return !calls[ended.index].session.empty(); }
+
+  std::map<std::uint64_t, Call> calls;
+  std::vector<Ended> also;  // to be heard as well
+  std::uint64_t count = 0;  // outcomes so far
+  std::string kept;         // between outcomes
+  std::uint64_t done = 0;   // how often the defect showed
+
+ private:
+  Edit edit_;
+};
+
+// ---- defects of what the pool does or says of itself
+
+class LiesReady : public Wrapped {
+ public:
+  using Wrapped::Wrapped;
+  host::PoolInfo info() override {
+    host::PoolInfo info = Wrapped::info();
+    info.stats.ready = true;
+    return info;
+  }
+};
+class Miscounts : public Wrapped {
+ public:
+  using Wrapped::Wrapped;
+  host::PoolInfo info() override {
+    host::PoolInfo info = Wrapped::info();
+    auto& ok = info.stats.outcomes[static_cast<std::size_t>(OutcomeKind::kOk)];
+    ok -= ok > 0;
+    return info;
+  }
+};
+// While starts fail, a new attempt every time one looks.
+class NeverBacksOff : public Wrapped {
+ public:
+  using Wrapped::Wrapped;
+  std::vector<host::WorkerInfo> workers() override {
+    auto all = Wrapped::workers();
+    const auto up = std::ranges::count_if(all, [](const host::WorkerInfo& worker) {
+      return worker.state == core::WorkerState::kReady || worker.state == core::WorkerState::kBusy;
+    });
+    if (up >= 2) return all;
+    host::WorkerInfo another;
+    another.worker.slot = 1;
+    another.worker.generation = ++attempts_;
+    another.state = core::WorkerState::kStarting;
+    all.push_back(another);
+    return all;
+  }
+
+ private:
+  std::uint32_t attempts_ = 1'000'000;
+};
+class RetriesEverything : public Wrapped {
+ public:
+  using Wrapped::Wrapped;
+  std::uint64_t submit(Call call, std::uint64_t index) override {
+    call.idempotent = true;
+    return Wrapped::submit(std::move(call), index);
+  }
+};
+class NeverEnds : public Wrapped {
+ public:
+  using Wrapped::Wrapped;
+  bool shut_down(Duration limit) override {
+    Wrapped::shut_down(limit);
+    return false;
+  }
+};
+// What a driver with processes would count, with something left over.
+class Leaves : public Wrapped {
+ public:
+  Leaves(std::unique_ptr<World> inner, std::function<void(Census&, std::uint64_t restarts)> leave)
+      : Wrapped(std::move(inner)), leave_(std::move(leave)) {}
+  bool shut_down(Duration limit) override {
+    restarts_ = info().stats.restarts;
+    return Wrapped::shut_down(limit);
+  }
+  Census census(std::string when) override {
+    Census census{.when = std::move(when), .known = true, .descriptors = 12, .threads = 3};
+    if (census.when == "after") leave_(census, restarts_);
+    return census;
+  }
+
+ private:
+  std::function<void(Census&, std::uint64_t)> leave_;
+  std::uint64_t restarts_ = 0;
+};
+
+// ---- the mutants
+
+struct Mutant {
+  std::string name;
+  std::string invariant;  // that must kill it
+  std::string scenario;   // of the library, or TOML
+  std::function<std::unique_ptr<World>(std::unique_ptr<World>)> make;
+  std::function<void(Settings&)> pool = {};  // what the pool has instead of what was asked for
+  std::function<void(History&)> after = {};
+  std::uint64_t seed = 3;
+};
+
+template <class W, class... Args>
+std::function<std::unique_ptr<World>(std::unique_ptr<World>)> a(Args... args) {
+  return [args...](std::unique_ptr<World> inner) -> std::unique_ptr<World> {
+    return std::make_unique<W>(std::move(inner), args...);
+  };
+}
+auto outcomes(Outcomes::Edit edit) { return a<Outcomes>(std::move(edit)); }
+std::unique_ptr<World> as_it_is(std::unique_ptr<World> inner) { return inner; }
+
+const char* const kOneWorkerHeld = R"(
+name = "one-worker-held"
+why = "One worker of one is busy for a while: everything waits."
+[settings.pool]
+workers = 1
+queue_max = 20
+[settings.calls]
+grace = "300ms"
+[load]
+rate = 200
+deadline = "1s"
+mix = { echo = 1.0 }
+[[fault]]
+id = "h"
+class = "call.hold"
+at = "200ms"
+with = { calls = 1, hold = "500ms" }
+[during]
+ok = 0.0
+)";
+
+const char* const kOneCrash = R"(
+name = "one-crash"
+why = "One call takes its worker with it."
+[settings.pool]
+workers = 2
+[settings.calls]
+grace = "300ms"
+[load]
+rate = 100
+[[fault]]
+id = "c"
+class = "call.crash"
+at = "100ms"
+with = { calls = 1 }
+)";
+
+const char* const kNoStarts = R"(
+name = "no-starts"
+why = "All workers die, and none starts for a second."
+[settings.pool]
+workers = 2
+min_ready = 2
+[settings.calls]
+grace = "300ms"
+[load]
+rate = 100
+[recovery]
+for = "4s"
+[[fault]]
+id = "i"
+class = "spawn.fail"
+at = "100ms"
+for = "1s"
+[[fault]]
+id = "k"
+class = "proc.kill"
+target = "all"
+at = "200ms"
+[during]
+ok = 0.0
+[after]
+within = "6s"
+)";
+
+bool ok(const Ended& ended) { return ended.outcome.ok(); }
+
+std::vector<Mutant> outcome_mutants() {
+  using enum OutcomeKind;
+  std::vector<Mutant> all;
+  all.push_back({"replies twice", "I1", "worker-kill", outcomes([](Ended& e, Outcomes& world) {
+                   if (world.count % 50 == 7) world.also.push_back(e);
+                   return true;
+                 })});
+  all.push_back({"loses the call of a killed worker", "I1", "exit-in-call",
+                 outcomes([](Ended& e, Outcomes&) { return e.outcome.kind != kWorkerDied; })});
+  all.push_back(
+      {"says effect none of what ran", "I3", "exit-in-call", outcomes([](Ended& e, Outcomes&) {
+         if (e.outcome.kind == kWorkerDied) e.outcome.effect = Effect::kNone;
+         return true;
+       })});
+  all.push_back(
+      {"rolls a session back", "I5", "worker-kill", outcomes([](Ended& e, Outcomes& world) {
+         if (!ok(e) || !world.session(e)) return true;
+         if (world.done == 0 && e.outcome.payload.size() > 1) {
+           world.done = 1;
+           e.outcome.payload = std::to_string(std::stoull(e.outcome.payload) - 1);
+         }
+         return true;
+       })});
+  all.push_back(
+      {"forgets a session loss", "I6", "worker-kill", outcomes([](Ended& e, Outcomes& world) {
+         if (e.outcome.kind != kSessionLost) return true;
+         world.submit(world.calls[e.index], e.index);  // opens anew, and says nothing
+         return false;
+       })});
+  all.push_back({"splits a home", "I7", "worker-kill", outcomes([](Ended& e, Outcomes& world) {
+                   if (!ok(e) || !world.session(e) || world.count % 40 != 0) return true;
+                   e.outcome.worker.slot = e.outcome.worker.slot % 4 + 1;
+                   return true;
+                 })});
+  all.push_back(
+      {"delivers cross-talk", "I8", "worker-kill", outcomes([](Ended& e, Outcomes& world) {
+         if (!ok(e) || world.calls[e.index].function != "echo") return true;
+         if (world.count % 60 < 2) std::swap(e.outcome.payload, world.kept);
+         if (e.outcome.payload.empty()) e.outcome.payload = world.kept;
+         return true;
+       })});
+  all.push_back(
+      {"delivers half a reply", "I9", "worker-kill", outcomes([](Ended& e, Outcomes& world) {
+         if (ok(e) && world.calls[e.index].function == "echo" && world.count % 60 == 5) {
+           e.outcome.payload.resize(e.outcome.payload.size() / 2);
+         }
+         return true;
+       })});
+  all.push_back({"a slot that looks well and answers nobody", "I12", "worker-kill",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   const bool broken = e.at > 4s && e.outcome.worker.slot == 2;
+                   if (!broken || !ok(e) || world.session(e)) return true;
+                   e.outcome.kind = kTimeout;
+                   e.outcome.message = "no answer";
+                   return true;
+                 })});
+  all.push_back({"hurts sessions that no fault touched", "I16", "worker-kill",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (!ok(e) || !world.session(e) || e.at < 2500ms || e.at > 3500ms) return true;
+                   if (world.count % 3 == 0) e.outcome.kind = kOverloaded;
+                   e.outcome.message = "busy";
+                   return true;
+                 })});
+  all.push_back({"drops what waits when a worker comes back", "I22", "failure-under-load",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   const std::uint64_t restarts = world.info().stats.restarts;
+                   if (restarts > world.done && e.outcome.queued > 0ns) {
+                     e.outcome.kind = kCancelled;
+                     e.outcome.effect = Effect::kNone;
+                     e.outcome.message = "dropped";
+                   }
+                   return true;
+                 })});
+  all.push_back(
+      {"fails a call for no reason", "I22", "worker-kill", outcomes([](Ended& e, Outcomes& world) {
+         if (e.at > 2s && ok(e) && world.done == 0) {
+           world.done = 1;
+           e.outcome.kind = kWorkerDied;
+           e.outcome.death = Death{};
+           e.outcome.death->cause = "signal";
+           e.outcome.message = "signal 9";
+         }
+         return true;
+       })});
+  all.push_back(
+      {"dies without saying how", "I23", "exit-in-call", outcomes([](Ended& e, Outcomes&) {
+         if (e.outcome.kind == kWorkerDied) e.outcome.death.reset();
+         return true;
+       })});
+  all.push_back({"tells of one loss again and again", "I22", "worker-kill",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   const std::string& session = world.calls[e.index].session;
+                   if (e.outcome.kind == kSessionLost) world.kept += session + ";";
+                   const bool was_lost = world.kept.find(session + ";") != std::string::npos;
+                   if (e.at > 4s && ok(e) && !session.empty() && was_lost) {
+                     e.outcome.kind = kSessionLost;
+                     e.outcome.effect = Effect::kNone;
+                     e.outcome.message = "lost";
+                   }
+                   return true;
+                 })});
+  return all;
+}
+
+std::vector<Mutant> pool_mutants() {
+  std::vector<Mutant> all;
+  all.push_back({"retries what may not run twice", "I2", kOneCrash, a<RetriesEverything>()});
+  all.push_back(
+      {"leaves an orphan", "I10", "worker-kill", a<Leaves>([](Census& c, std::uint64_t n) {
+         if (n > 0) c.processes.push_back("pid 4711");
+       })});
+  all.push_back({"leaks a descriptor per restart", "I11", "worker-kill",
+                 a<Leaves>([](Census& c, std::uint64_t n) { c.descriptors += n; })});
+  all.push_back(
+      {"leaves a file in /dev/shm", "I11", "worker-kill",
+       a<Leaves>([](Census& c, std::uint64_t) { c.files.push_back("/dev/shm/keelback-1"); })});
+  all.push_back({"accepts without bound", "I14", kOneWorkerHeld, as_it_is,
+                 [](Settings& settings) { settings.pool.queue_max = 100'000; }});
+  all.push_back({"starts without back-off", "I15", kNoStarts, a<NeverBacksOff>()});
+  all.push_back({"never quarantines", "I17", "poison-pill", as_it_is,
+                 [](Settings& settings) { settings.quarantine.deaths = 1000; }});
+  all.push_back({"says ready when it is not", "I19", kNoStarts, a<LiesReady>()});
+  all.push_back({"counts one too few", "I19", "worker-kill", a<Miscounts>()});
+  all.push_back({"never ends", "I20", "worker-kill", a<NeverEnds>()});
+  all.push_back({"decides by chance", "I26", "worker-kill", as_it_is, {}, [](History& history) {
+                   history.facts.trace_hash_again = history.facts.trace_hash + 1;
+                 }});
+  return all;
+}
+
+Scenario scenario_of(const std::string& name) {
+  const auto text = name.find('\n') == name.npos ? library_text(name) : std::optional(name);
+  auto parsed = parse_scenario(*text, Level::kMedium, scenario_lookup(), "test");
+  EXPECT_TRUE(parsed.ok()) << describe(parsed.findings.at(0));
+  return std::move(*parsed.scenario);
+}
+
+RunResult run(const Mutant& mutant) {
+  RunResult result{
+      .scenario = scenario_of(mutant.scenario), .plan = {}, .history = {}, .judgement = {}};
+  result.plan = make_plan(result.scenario, {.seed = mutant.seed, .level = Level::kMedium});
+  WorldOptions options{
+      .settings = result.scenario.settings, .app = {}, .directory = {}, .seed = mutant.seed};
+  if (mutant.pool) mutant.pool(options.settings);
+  const auto world = mutant.make(make_sim_world(options));
+  Census before = world->census("before");
+  result.history = conduct(result.scenario, result.plan, *world);
+  result.history.census = {std::move(before), world->census("after")};
+  if (mutant.after) mutant.after(result.history);
+  result.judgement = judge({result.history, result.scenario, result.plan});
+  return result;
+}
+
+std::vector<std::string> broken(const Judgement& judgement) {
+  std::vector<std::string> out;
+  for (const CheckResult& check : judgement.invariants) {
+    if (check.status == Status::kBroken) out.push_back(check.id);
+  }
+  return out;
+}
+
+// Goal: every defect is caught by the invariant that is named for it, and none of these scenarios
+// breaks that invariant without the defect.
+TEST(ChaosMutants, EveryMutantIsKilledByItsInvariant) {
+  std::vector<Mutant> all = outcome_mutants();
+  for (Mutant& each : pool_mutants()) all.push_back(std::move(each));
+  std::string matrix = "kill matrix (* the invariant that must kill it)\n";
+  std::set<std::string> killers;
+  for (const Mutant& mutant : all) {
+    Mutant healthy{"healthy", "", mutant.scenario, as_it_is};
+    EXPECT_EQ(run(healthy).judgement.verdict, Verdict::kPass) << report_text(run(healthy));
+    const RunResult result = run(mutant);
+    const auto ids = broken(result.judgement);
+    std::string row;
+    for (const std::string& id : ids) row += " " + id + (id == mutant.invariant ? "*" : "");
+    matrix +=
+        fmt::format("  {:<44} {:<10}{}\n", mutant.name, to_string(result.judgement.verdict), row);
+    EXPECT_THAT(ids, testing::Contains(mutant.invariant)) << mutant.name << "\n"
+                                                          << report_text(result);
+    EXPECT_NE(result.judgement.verdict, Verdict::kPass) << mutant.name;
+    killers.insert(mutant.invariant);
+  }
+  std::printf("%s  %zu mutants, %zu invariants\n", matrix.c_str(), all.size(), killers.size());
+  // I13 has its own tests below; I27 to I30 look at an application.
+  for (const Invariant& each : invariants()) {
+    const std::string id(each.id);
+    if (id == "I13" || std::stoi(id.substr(1)) > 26) continue;
+    EXPECT_THAT(killers, testing::Contains(id)) << "no mutant for " << id;
+  }
+}
+
+// ---- I13 and the latch test
+
+// From the bite of the first fault on, calls fail for as long as `ill` says.
+class Ill : public Wrapped {
+ public:
+  using Condition = std::function<bool(Duration since, std::uint64_t quiet_for_ms)>;
+  Ill(std::unique_ptr<World> inner, Condition ill) : Wrapped(std::move(inner)), ill_(ill) {}
+  Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
+    if (!bitten_) bitten_ = now();
+    return Wrapped::send_signal(worker, signal);
+  }
+  std::uint64_t submit(Call call, std::uint64_t index) override {
+    quiet_ = std::max(quiet_, now() - last_);
+    last_ = now();
+    return Wrapped::submit(std::move(call), index);
+  }
+  std::vector<Ended> take_ended() override {
+    auto all = Wrapped::take_ended();
+    for (Ended& ended : all) {
+      const auto ms = static_cast<std::uint64_t>(quiet_ / 1ms);
+      if (!bitten_ || !ok(ended) || !ill_(ended.at - *bitten_, ms)) continue;
+      ended.outcome.kind = OutcomeKind::kTimeout;
+      ended.outcome.message = "too late";
+    }
+    return all;
+  }
+
+ private:
+  Condition ill_;
+  std::optional<Duration> bitten_;
+  Duration last_{0}, quiet_{0};  // the longest pause between two calls
+};
+
+Judgement ill(Ill::Condition condition) {
+  Mutant mutant{"ill", "I13", "worker-kill", a<Ill>(std::move(condition))};
+  return run(mutant).judgement;
+}
+
+// Goal: what does not come back is LIVENESS, and the report says what would bring it back: time, a
+// rest, or nothing.
+TEST(ChaosLatch, TellsSlowFromMetastableFromDamaged) {
+  const Judgement well = ill([](Duration since, std::uint64_t) { return since < 200ms; });
+  EXPECT_EQ(well.latch, Latch::kNone) << well.why;
+  const Judgement slow = ill([](Duration since, std::uint64_t) { return since < 3500ms; });
+  EXPECT_EQ(slow.latch, Latch::kSlow) << slow.why;
+  const Judgement stuck = ill([](Duration, std::uint64_t quiet_ms) { return quiet_ms < 500; });
+  EXPECT_EQ(stuck.latch, Latch::kMetastable) << stuck.why;
+  const Judgement gone = ill([](Duration, std::uint64_t) { return true; });
+  EXPECT_EQ(gone.latch, Latch::kDamaged) << gone.why;
+  for (const Judgement* each : {&slow, &stuck, &gone}) {
+    EXPECT_THAT(broken(*each), testing::Contains("I13"));
+    EXPECT_TRUE(std::ranges::any_of(
+        each->reasons, [](const Reason& reason) { return reason.verdict == Verdict::kLiveness; }));
+  }
+}
+
+}  // namespace
+}  // namespace keelback::chaos
