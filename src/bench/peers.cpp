@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "bench/pinned.h"
 #include "bench/reference.h"
 #include "bench/serve_process.h"
+#include "bench/targets.h"
 
 namespace keelback::bench {
 namespace {
@@ -23,10 +25,18 @@ using Json = nlohmann::json;
 
 double us(Duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
 
-std::vector<std::string> peer_command(const PeersOptions& options, const std::string& name) {
-  return {"/usr/bin/env",   "PYTHONPATH=" + options.python_directory,
-          options.python,   "-m",
-          "keelback.peers", name};
+std::vector<std::string> peer_command(const PeersOptions& options, const std::string& name,
+                                      const std::vector<std::string>& environment = {}) {
+  std::vector<std::string> argv{"/usr/bin/env", "PYTHONPATH=" + options.python_directory};
+  argv.insert(argv.end(), environment.begin(), environment.end());
+  argv.insert(argv.end(), {options.python, "-m", "keelback.peers", name});
+  return argv;
+}
+
+double quantile(std::vector<double> values, double q) {
+  std::ranges::sort(values);
+  return values[std::min(values.size() - 1,
+                         static_cast<std::size_t>(q * static_cast<double>(values.size())))];
 }
 
 class PeersRun {
@@ -34,10 +44,27 @@ class PeersRun {
   explicit PeersRun(const PeersOptions& options) : options_(options), prng_(options.seed) {}
 
   std::expected<PeersResult, std::string> run() {
-    for (const bool pinned : {true, false}) {
-      if (auto error = calls(pinned); !error.empty()) return std::unexpected(error);
+    using Measure = std::string (PeersRun::*)();
+    struct Stage {
+      const char* group;
+      Measure measure;
+    };
+    const Stage all[] = {{"call", &PeersRun::pinned_calls},  {"call", &PeersRun::free_calls},
+                         {"http", &PeersRun::http},          {"start", &PeersRun::start},
+                         {"ready", &PeersRun::ready},        {"recovery", &PeersRun::recovery},
+                         {"stop", &PeersRun::stop},          {"cold", &PeersRun::cold},
+                         {"kills", &PeersRun::kills},        {"sessions", &PeersRun::sessions},
+                         {"simulator", &PeersRun::simulator}};
+    std::vector<Measure> chosen;
+    for (const Stage& stage : all) {
+      // Calls and throughput take the same processes, hence the same stage.
+      const bool as_throughput = std::string_view(stage.group) == "call" && wanted("throughput");
+      if (wanted(stage.group) || as_throughput) chosen.push_back(stage.measure);
     }
-    if (auto error = http(); !error.empty()) return std::unexpected(error);
+    stages_ = chosen.size();
+    for (stage_ = 0; stage_ < stages_; ++stage_) {
+      if (auto error = (this->*chosen[stage_])(); !error.empty()) return std::unexpected(error);
+    }
     return std::move(result_);
   }
 
@@ -46,10 +73,15 @@ class PeersRun {
     std::vector<double> ours, theirs;
   };
 
-  // Three stages of about equal length.
-  void say(const std::string& stage, int number, double share) const {
+  bool wanted(const char* group) const {
+    return options_.groups.empty() ||
+           std::ranges::find(options_.groups, group) != options_.groups.end();
+  }
+
+  // As if every stage took as long as every other.
+  void say(const std::string& stage, double share) const {
     if (!options_.progress) return;
-    const double all = (number + share) / 3;
+    const double all = (static_cast<double>(stage_) + share) / static_cast<double>(stages_);
     const double spent =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
     options_.progress(stage, all,
@@ -75,6 +107,27 @@ class PeersRun {
     row.blocks = logs.size();
     result_.rows.push_back(std::move(row));
   }
+
+  // A figure that is held against a number: its median, or the quantile that is asked for.
+  void add_alone(std::string id, std::string what, std::string unit, double figure,
+                 const std::vector<double>& samples, double target, bool at_most) {
+    PeerRow row{.id = std::move(id),
+                .what = std::move(what),
+                .peer = {},
+                .unit = std::move(unit),
+                .ours = figure,
+                .target = target,
+                .at_most = at_most,
+                .blocks = samples.size()};
+    std::vector<double> logs;
+    for (const double sample : samples) logs.push_back(std::log(std::max(sample, 1e-9)));
+    row.log_ratio = hodges_lehmann(logs, 0.95);
+    row.log_ratio.value = std::log(std::max(figure, 1e-9));
+    result_.rows.push_back(std::move(row));
+  }
+
+  std::string pinned_calls() { return calls(true); }
+  std::string free_calls() { return calls(false); }
 
   // One caller's latency and sixteen callers' throughput, everybody alternated in a random order.
   std::string calls(bool pinned) {
@@ -102,8 +155,7 @@ class PeersRun {
     std::map<std::string, Samples> latency, throughput;
     const std::string place = pinned ? "one CPU" : "all CPUs";
     for (int block = 0; block < options_.blocks; ++block) {
-      say(fmt::format("calls, {}", place), pinned ? 0 : 1,
-          static_cast<double>(block) / options_.blocks);
+      say(fmt::format("calls, {}", place), static_cast<double>(block) / options_.blocks);
       std::map<std::string, double> p50, rate;
       std::vector<std::string> order{"floor", "ours"};
       for (const auto& [name, peer] : peers) order.push_back(name);
@@ -118,11 +170,14 @@ class PeersRun {
         }
         LineProcess& process = name == "ours" ? *agent : peers.at(name);
         const bool ours = name == "ours";
-        const auto one =
-            process.ask(ours ? Json{{"op", "window"}, {"callers", 1}, {"ms", options_.window_ms}}
-                             : Json{{"op", "latency"}, {"ms", options_.window_ms}});
-        if (!one) return name + ": " + one.error();
-        p50[name] = (*one)["p50_us"];
+        if (wanted("call")) {
+          const auto one =
+              process.ask(ours ? Json{{"op", "window"}, {"callers", 1}, {"ms", options_.window_ms}}
+                               : Json{{"op", "latency"}, {"ms", options_.window_ms}});
+          if (!one) return name + ": " + one.error();
+          p50[name] = (*one)["p50_us"];
+        }
+        if (!wanted("throughput")) continue;
         const auto many = process.ask(
             ours ? Json{{"op", "window"}, {"callers", 16}, {"ms", 2 * options_.window_ms}}
                  : Json{{"op", "throughput"}, {"callers", 16}, {"ms", 2 * options_.window_ms}});
@@ -130,6 +185,7 @@ class PeersRun {
         rate[name] = (*many)["per_second"];
       }
       for (const auto& [name, value] : p50) {
+        if (!wanted("call")) break;
         latency[name].ours.push_back(p50["ours"]);
         latency[name].theirs.push_back(value);
       }
@@ -175,7 +231,7 @@ class PeersRun {
     }
     Samples throughput, p99, p50;
     for (int block = 0; block < options_.blocks; ++block) {
-      say("HTTP", 2, static_cast<double>(block) / options_.blocks);
+      say("HTTP", static_cast<double>(block) / options_.blocks);
       double rate[2]{}, slow[2]{}, typical[2]{};
       const int first = prng_.chance(0.5) ? 1 : 0;
       for (const int side : {first, 1 - first}) {
@@ -202,8 +258,153 @@ class PeersRun {
     return {};
   }
 
+  // A replacement for a worker, its application imported, against a bare os.fork() of a process
+  // that has imported the same.
+  std::string start() {
+    constexpr int kTimes = 20;
+    const TargetPool pool{.python = options_.python, .workers = 2};
+    auto bare = LineProcess::start(peer_command(
+        options_, "bare", {fmt::format("KEELBACK_BENCH_BALLAST_MB={:.0f}", pool.ballast_mb)}));
+    if (!bare) return bare.error();
+    if (auto up = bare->ask({{"op", "start"}, {"workers", 0}}); !up) return up.error();
+    Samples samples;
+    const int blocks = std::max(2, options_.blocks / 3);
+    for (int block = 0; block < blocks; ++block) {
+      say("worker start", static_cast<double>(block) / blocks);
+      const bool first = prng_.chance(0.5);
+      for (const bool theirs : {first, !first}) {
+        if (theirs) {
+          const auto forks = bare->ask({{"op", "forks"}, {"times", kTimes}});
+          if (!forks) return forks.error();
+          samples.theirs.push_back(median((*forks)["ms"].get<std::vector<double>>()));
+        } else {
+          const auto starts = worker_start_ms(pool, kTimes);
+          if (!starts) return starts.error();
+          samples.ours.push_back(median(*starts));
+        }
+      }
+    }
+    add("start.fork", "worker start to ready, application of 100 MB imported, p50",
+        "os.fork() to the first byte", "ms", samples, 1.5, true);
+    return {};
+  }
+
+  std::string ready() {
+    constexpr double kImportSeconds = 1;
+    Samples samples;
+    const int blocks = std::clamp(options_.blocks / 6, 2, 5);
+    for (int block = 0; block < blocks; ++block) {
+      say("pool of 4 ready", static_cast<double>(block) / blocks);
+      auto bare = LineProcess::start(peer_command(
+          options_, "bare", {fmt::format("KEELBACK_BENCH_IMPORT_S={}", kImportSeconds)}));
+      if (!bare) return bare.error();
+      const auto imported = bare->ask({{"op", "start"}, {"workers", 0}});
+      if (!imported) return imported.error();
+      const auto import_ms = bare->ask({{"op", "import_ms"}});
+      if (!import_ms) return import_ms.error();
+      const auto ours =
+          pool_ready_ms({.python = options_.python, .import_s = kImportSeconds, .ballast_mb = 0});
+      if (!ours) return ours.error();
+      samples.theirs.push_back((*import_ms)["ms"]);
+      samples.ours.push_back(*ours);
+    }
+    add("ready.import", "pool of 4, start to all ready; target 1.15 T + 50 ms",
+        "T: the application's import alone", "ms", samples, 1.15 + 50 / (1e3 * kImportSeconds),
+        true);
+    return {};
+  }
+
+  std::string recovery() {
+    // Few a pool: its budget of immediate replacements must not be what is measured.
+    constexpr int kPerPool = 6;
+    std::vector<double> all;
+    const int pools = std::clamp(options_.blocks / 2, 2, 17);
+    for (int pool = 0; pool < pools; ++pool) {
+      say("recovery", static_cast<double>(pool) / pools);
+      const auto some = recovery_ms({.python = options_.python, .workers = 2}, kPerPool);
+      if (!some) return some.error();
+      all.insert(all.end(), some->begin(), some->end());
+    }
+    add_alone("recovery.p99", "SIGKILL of a busy worker to its replacement ready, p99", "ms",
+              quantile(all, 0.99), all, 50, true);
+    add_alone("recovery.p50", "the same, p50", "ms", median(all), all, 0, true);
+    return {};
+  }
+
+  std::string stop() {
+    std::vector<double> all;
+    for (int block = 0; block < std::clamp(options_.blocks / 3, 3, 10); ++block) {
+      const auto one = stop_ms({.python = options_.python});
+      if (!one) return one.error();
+      all.push_back(*one);
+    }
+    add_alone("stop.idle", "end of an idle pool of 4", "ms", median(all), all, 100, true);
+    return {};
+  }
+
+  std::string cold() {
+    constexpr int kCalls = 20;
+    say("20 calls on a cold pool", 0);
+    const auto ok = cold_calls_ok({.python = options_.python, .import_s = 2}, kCalls);
+    if (!ok) return ok.error();
+    add_alone("cold.ok", "20 simultaneous calls on a cold pool of 4 whose start takes 2 s", "ok",
+              *ok, {static_cast<double>(*ok)}, kCalls, false);
+    return {};
+  }
+
+  std::string kills() {
+    constexpr int kRoundsPerPool = 3;
+    Samples p99;
+    int ok = 0, asked = 0;
+    const int pools = std::clamp(options_.blocks / 5, 1, 6);
+    for (int pool = 0; pool < pools; ++pool) {
+      say("after kills", static_cast<double>(pool) / pools);
+      const auto one =
+          after_kills({.python = options_.python}, kRoundsPerPool, 3 * options_.window_ms);
+      if (!one) return one.error();
+      p99.ours.insert(p99.ours.end(), one->p99_after_us.begin(), one->p99_after_us.end());
+      p99.theirs.insert(p99.theirs.end(), one->p99_before_us.begin(), one->p99_before_us.end());
+      ok += one->ok;
+      asked += one->asked;
+    }
+    const double share = static_cast<double>(ok) / asked;
+    add_alone("kills.ok", fmt::format("calls after every worker was killed under load ({})", asked),
+              "share", share, {share}, 1, false);
+    add("kills.p99", "p99 of 16 callers after the kills", "the same pool before", "µs", p99, 1.2,
+        true);
+    return {};
+  }
+
+  std::string sessions() {
+    constexpr std::uint64_t kMillion = 1'000'000;
+    std::vector<double> ns;
+    SessionCost cost;
+    for (int block = 0; block < std::clamp(options_.blocks / 6, 2, 5); ++block) {
+      say("a million sessions", 0);
+      cost = session_cost(kMillion, options_.seed + static_cast<std::uint64_t>(block));
+      ns.push_back(cost.ns_per_touch);
+    }
+    add_alone("sessions.touch", "lookup, verdict and touch of a session among a million", "ns",
+              median(ns), ns, 150, true);
+    add_alone("sessions.bytes", "memory of a session, its id beyond 15 bytes apart", "bytes",
+              cost.bytes_per_session, {cost.bytes_per_session}, 200, true);
+    return {};
+  }
+
+  std::string simulator() {
+    std::vector<double> rates;
+    for (int block = 0; block < std::clamp(options_.blocks / 6, 2, 5); ++block) {
+      say("simulator", 0);
+      rates.push_back(simulated_events_per_second(0.5, options_.seed));
+    }
+    add_alone("simulator.events", "events of the core a second, one thread", "1/s", median(rates),
+              rates, 1e6, false);
+    return {};
+  }
+
   const PeersOptions& options_;
   Prng prng_;
+  std::size_t stage_ = 0, stages_ = 1;
   PeersResult result_;
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
@@ -211,8 +412,15 @@ class PeersRun {
 }  // namespace
 
 bool PeerRow::met() const {
-  const double ratio = std::exp(log_ratio.value);
-  return target == 0 || (at_most ? ratio <= target : ratio >= target);
+  const double figure = peer.empty() ? ours : std::exp(log_ratio.value);
+  return target == 0 || (at_most ? figure <= target : figure >= target);
+}
+
+const std::vector<std::string>& peer_groups() {
+  static const std::vector<std::string> groups = {"call",  "throughput", "http",     "start",
+                                                  "ready", "recovery",   "stop",     "cold",
+                                                  "kills", "sessions",   "simulator"};
+  return groups;
 }
 
 std::expected<PeersResult, std::string> run_peers(const PeersOptions& options) {
@@ -224,13 +432,15 @@ Json to_json(const PeersResult& result) {
   for (const PeerRow& row : result.rows) {
     Json one = {{"id", row.id},
                 {"what", row.what},
-                {"peer", row.peer},
                 {"unit", row.unit},
                 {"ours", row.ours},
-                {"theirs", row.theirs},
-                {"ratio", std::exp(row.log_ratio.value)},
                 {"interval", {std::exp(row.log_ratio.low), std::exp(row.log_ratio.high)}},
                 {"blocks", row.blocks}};
+    if (!row.peer.empty()) {
+      one["peer"] = row.peer;
+      one["theirs"] = row.theirs;
+      one["ratio"] = std::exp(row.log_ratio.value);
+    }
     if (row.target > 0) {
       one["target"] = row.target;
       one["at_most"] = row.at_most;

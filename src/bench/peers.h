@@ -20,22 +20,27 @@ struct PeersOptions {
   int blocks = 30;
   double window_ms = 60;
   std::uint64_t seed = 1;
+  std::vector<std::string> groups;  // of peer_groups(); empty: all
   Progress progress;
 };
 
 struct PeerRow {
-  std::string id;    // "call.pinned"
+  std::string id;    // "call.floor.pinned"
   std::string what;  // a sentence
-  std::string peer;  // whom it is held against
+  std::string peer;  // whom it is held against; empty: nobody, the target is a number of its own
   std::string unit;
-  double ours = 0;  // medians over the blocks
+  double ours = 0;  // medians over the blocks; without a peer the figure that `what` names
   double theirs = 0;
-  Estimate log_ratio;   // of ours / theirs
-  double target = 0;    // what the ratio must be; 0: no target, for information
-  bool at_most = true;  // the ratio must be at most (or at least) the target
+  Estimate log_ratio;   // of ours / theirs; without a peer, of ours
+  double target = 0;    // what the ratio (or the figure) must be; 0: no target, for information
+  bool at_most = true;  // it must be at most (or at least) the target
   std::size_t blocks = 0;
   bool met() const;  // the point estimate meets it
 };
+
+// What can be measured alone: call throughput http start ready recovery stop cold kills sessions
+// simulator.
+const std::vector<std::string>& peer_groups();
 
 struct PeersResult {
   std::vector<PeerRow> rows;

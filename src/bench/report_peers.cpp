@@ -12,9 +12,18 @@ using Json = nlohmann::json;
 using report::Cell;
 using report::Tone;
 
+// A row without a peer holds its figure against a number: its interval is the figure's own.
 std::string ratio_text(const Json& row) {
+  if (!row.contains("ratio")) {
+    return fmt::format("[{}, {}]", figure_text(row["interval"][0].get<double>()),
+                       figure_text(row["interval"][1].get<double>()));
+  }
   return fmt::format("{:.2f} [{:.2f}, {:.2f}]", row.value("ratio", 0.0),
                      row["interval"][0].get<double>(), row["interval"][1].get<double>());
+}
+
+std::string theirs_text(const Json& row) {
+  return row.contains("theirs") ? figure_text(row["theirs"].get<double>()) : "";
 }
 
 std::string target_text(const Json& row) {
@@ -27,9 +36,10 @@ std::string text(const Json& document) {
   std::string out = fmt::format("{:<24} {:>12} {:>12} {:>22}  {}\n", "row", "ours", "theirs",
                                 "ratio [95 %]", "target");
   for (const auto& row : document["rows"]) {
-    out += fmt::format("{:<24} {:>12.1f} {:>12.1f} {:>22}  {}\n", row.value("id", ""),
-                       row.value("ours", 0.0), row.value("theirs", 0.0), ratio_text(row),
-                       target_text(row));
+    out += fmt::format("{:<24} {:>12} {:>12} {:>22}  {}\n", row.value("id", ""),
+                       figure_text(row.value("ours", 0.0)),
+                       row.contains("theirs") ? theirs_text(row) : row.value("unit", ""),
+                       ratio_text(row), target_text(row));
   }
   for (const auto& why : document.value("not_measured", Json::array()))
     out += "not measured: " + why.get<std::string>() + "\n";
@@ -58,8 +68,8 @@ std::string html(const Json& document) {
     table.rows.push_back({Cell(row.value("id", "")), Cell(row.value("what", "")),
                           Cell(row.value("peer", "")),
                           Cell(figure_text(row.value("ours", 0.0)), Tone::kPlain, true),
-                          Cell(figure_text(row.value("theirs", 0.0)), Tone::kPlain, true),
-                          Cell(row.value("unit", "")), Cell(ratio_text(row), Tone::kPlain, true),
+                          Cell(theirs_text(row), Tone::kPlain, true), Cell(row.value("unit", "")),
+                          Cell(ratio_text(row), Tone::kPlain, true),
                           Cell(target_text(row), !row.contains("target")   ? Tone::kMuted
                                                  : row.value("met", false) ? Tone::kGood
                                                                            : Tone::kBad)});
@@ -86,8 +96,8 @@ std::string markdown(const Json& document) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& row : document["rows"])
     rows.push_back({"`" + row.value("id", "") + "`", row.value("peer", ""),
-                    figure_text(row.value("ours", 0.0)), figure_text(row.value("theirs", 0.0)),
-                    row.value("unit", ""), ratio_text(row), target_text(row)});
+                    figure_text(row.value("ours", 0.0)), theirs_text(row), row.value("unit", ""),
+                    ratio_text(row), target_text(row)});
   return markdown_table({"row", "against", "ours", "theirs", "unit", "ratio [95 %]", "target"},
                         rows);
 }

@@ -55,6 +55,7 @@ struct BenchOptions {
   bool ratios = false;
   std::uint64_t seed = 1;
   int cpu = -1, blocks = 0, peer_blocks = 30;
+  std::vector<std::string> only;
   double inject = 0;
   bool strict = false, free = false;
 };
@@ -118,6 +119,7 @@ int peers(const Invocation& invocation, const BenchOptions& chosen) {
     return fail(invocation, kExitUsage, "usage",
                 "the Python package keelback was not found: set KEELBACK_PYTHON_DIR");
   options.blocks = chosen.peer_blocks;
+  options.groups = chosen.only;
   options.seed = chosen.seed;
   options.progress = progress_line();
   const auto result = bench::run_peers(options);
@@ -379,6 +381,11 @@ void add_bench(CLI::App& app, Invocation& invocation) {
   peering->add_option("--blocks", chosen->peer_blocks, "How often everybody is measured")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  peering
+      ->add_option("--only", chosen->only,
+                   fmt::format("Only these of {}", fmt::join(bench::peer_groups(), ",")))
+      ->delimiter(',')
+      ->check(CLI::IsMember(bench::peer_groups()));
   peering->add_option("--seed", chosen->seed, "Of the order in each block")->capture_default_str();
   add_out(*peering, *chosen);
   peering->callback([&invocation, chosen] {

@@ -1,5 +1,6 @@
 """The order loop; see the package's docstring."""
 import json
+import os
 import sys
 import threading
 import time
@@ -132,6 +133,7 @@ class Grpc(Peer):
 
 class Ray(Peer):
     def __init__(self, workers: int) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing leaves this machine
         import ray
 
         self.version = "ray " + ray.__version__
@@ -168,6 +170,40 @@ class Ray(Peer):
         self._ray.shutdown()
 
 
+class Bare(Peer):
+    """No pool at all: a process that imports the application that Keelback's zygote imports, and forks."""
+
+    def __init__(self, workers: int) -> None:
+        import gc
+        import importlib
+
+        importlib.import_module("keelback.zygote")
+        began = time.perf_counter()
+        importlib.import_module("keelback.apps.bench")
+        self._import_ms = (time.perf_counter() - began) * 1e3
+        gc.freeze()
+
+    def order_import_ms(self, order: Dict[str, Any]) -> Dict[str, Any]:
+        return {"ms": self._import_ms}
+
+    def order_forks(self, order: Dict[str, Any]) -> Dict[str, Any]:
+        """From before the fork to the child's first byte, in this process' hands."""
+        times: List[float] = []
+        for _ in range(order["times"]):
+            reading, writing = os.pipe()
+            began = time.perf_counter()
+            child = os.fork()
+            if child == 0:
+                os.write(writing, b"x")
+                os._exit(0)
+            os.read(reading, 1)
+            times.append((time.perf_counter() - began) * 1e3)
+            os.waitpid(child, 0)
+            os.close(reading)
+            os.close(writing)
+        return {"ms": times}
+
+
 class Uvicorn(Peer):
     """FastAPI behind uvicorn; measured from outside over HTTP."""
 
@@ -188,7 +224,7 @@ class Uvicorn(Peer):
 
 
 PEERS: Dict[str, Callable[[int], Peer]] = {"process_pool": ProcessPool, "mp_pool": MultiprocessingPool, "loky": Loky, "grpc": Grpc, "ray": Ray,
-                                           "uvicorn": Uvicorn}
+                                           "uvicorn": Uvicorn, "bare": Bare}
 
 
 def _latency(peer: Peer, seconds: float) -> Dict[str, Any]:
@@ -221,6 +257,8 @@ def main() -> int:
                 answer = _latency(peer, order["ms"] / 1e3)
             elif order["op"] == "throughput":
                 answer = {"ok": True, "per_second": peer.many(order["callers"], order["ms"] / 1e3)}
+            elif hasattr(peer, "order_" + order["op"]):
+                answer = {"ok": True, **getattr(peer, "order_" + order["op"])(order)}
             else:
                 answer = {"ok": False, "error": f"unknown order {order['op']!r}"}
         except ImportError as error:

@@ -1,4 +1,5 @@
 """FastAPI behind uvicorn: POST /v1/call/noop with a JSON array, like ours. Prints its port."""
+import inspect
 import socket
 import sys
 
@@ -11,7 +12,7 @@ app = fastapi.FastAPI()
 
 
 @app.post("/v1/call/noop")
-def noop(arguments: list):
+def noop(arguments: list = fastapi.Body()):
     return work.noop(*arguments)
 
 
@@ -25,7 +26,10 @@ def main() -> None:
     if workers > 1:
         from uvicorn.supervisors import Multiprocess
 
-        Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listener]).run()
+        more = {}
+        if "target" in inspect.signature(Multiprocess).parameters:  # older versions want to be told what to run
+            more["target"] = uvicorn.Server(config).run
+        Multiprocess(config, sockets=[listener], **more).run()
     else:
         uvicorn.Server(config).run(sockets=[listener])
 
