@@ -261,9 +261,10 @@ class Faults:
 
     def _run(self):
         kinds, weights = list(self.KINDS), list(self.KINDS.values())
+        deck = self.rng.sample(kinds, len(kinds))  # each kind once, then as chance has it: a short run meets many
         try:
             while not self.over.wait(self.rng.uniform(0.05, 0.5)):
-                kind = self.rng.choices(kinds, weights)[0]
+                kind = deck.pop() if deck else self.rng.choices(kinds, weights)[0]
                 if getattr(self, "_" + kind)() is not False:
                     self.done[kind] += 1
         except BaseException as error:
