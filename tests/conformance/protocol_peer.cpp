@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -88,8 +89,8 @@ std::string standard_app(Program program) {
   return program == Program::kFake ? "standard" : KEELBACK_SOURCE_DIR "/tests/apps/conformance.py";
 }
 
-char state_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+char state_of(const std::filesystem::path& process) {
+  std::ifstream file(process / "stat");
   std::string text;
   std::getline(file, text);
   const std::size_t end = text.rfind(')');
@@ -456,7 +457,21 @@ bool Peer::await_started(std::uint64_t call) {
   return until([&] { return mark(wire::kMarkStarted) == call; }, "the call's started mark");
 }
 bool Peer::await_asleep() {
-  return until([&] { return state_of(pid_) == 'S'; }, "the worker sleeps");
+  return until([&] { return state_of(proc()) == 'S'; }, "the worker sleeps");
+}
+bool Peer::await_quiet() {
+  const auto quiet = [&] {
+    std::size_t asleep = 0;
+    for (const auto& thread : std::filesystem::directory_iterator(proc() / "task")) {
+      if (state_of(thread.path()) != 'S') return false;
+      ++asleep;
+    }
+    return asleep > 1;  // the control thread is there too
+  };
+  return until(quiet, "all threads of the worker sleep");
+}
+std::filesystem::path Peer::proc() const {
+  return std::filesystem::path("/proc") / std::to_string(pid_);
 }
 
 std::string Peer::dump() const {

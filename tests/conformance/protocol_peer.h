@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -124,6 +125,7 @@ class Peer {
   void signal(int number);
   bool await_started(std::uint64_t call);
   bool await_asleep();  // its main thread waits in the kernel
+  bool await_quiet();   // every thread of it does
   std::string dump() const;
   // Asks for a dump and waits until it says `text`.
   std::string dump_until(std::string_view text);
@@ -151,6 +153,7 @@ class Peer {
     bool ended = false;
   };
   Peer();
+  std::filesystem::path proc() const;
   void spawn(Program program, const std::string& app);
   void fork_from_zygote(std::vector<int> fds);
   void pump(std::chrono::milliseconds wait);

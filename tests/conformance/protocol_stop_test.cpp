@@ -139,6 +139,7 @@ TEST_P(Protocol, AnswersNoPingWhileTheInterpreterIsHeld) {
 TEST_P(Protocol, DumpsItsStacksWhateverItDoes) {
   for (const char* function : {"hold", "spin", "sleep"}) {
     auto peer = ready();
+    ASSERT_TRUE(peer->await_quiet()) << "a dump is of no thread that runs beside it";
     EXPECT_EQ(peer->dump(), "");
     const auto call = peer->send_call({.function = function, .payload = kLong});
     ASSERT_TRUE(peer->await_started(call));
@@ -146,6 +147,7 @@ TEST_P(Protocol, DumpsItsStacksWhateverItDoes) {
     EXPECT_NE(peer->mark(wire::kMarkEnded), call) << "a dump ends nothing";
   }
   auto peer = ready();
+  ASSERT_TRUE(peer->await_quiet());
   EXPECT_THAT(peer->dump_until("\n"), HasSubstr("most recent call first"));
   expect_result(peer->call("echo", {1}), 1);
 }
