@@ -1,0 +1,123 @@
+// Snapshots in a SQLite file: a session survives the supervisor.
+//
+// One thread of its own does all the work. What has piled up while it wrote goes into its next
+// transaction (group commit), in WAL mode with a sync at each commit: what was answered is on the
+// disk, whatever dies. The file is locked for as long as the store lives; a second owner is
+// refused.
+//
+// Every row has checksums. A damaged one is moved to the table set_aside and reported, never used;
+// a damaged file is renamed and a new one begun. While the disk is full or fails, the store says
+// no, tries again now and then, and remembers beside the file (stale_list.h) which rows are out of
+// date, so that not even the next run will find them.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <expected>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "store/sqlite.h"
+#include "store/stale_list.h"
+#include "store/store.h"
+
+namespace keelback::store {
+
+class SqliteStore final : public Store {
+ public:
+  struct Options {
+    std::string path;
+    std::uint64_t bytes_max = 0;
+    Notice notice;               // any thread; null: nobody reads
+    std::int64_t pages_max = 0;  // of the file; 0: as many as the disk takes
+  };
+  // Blocks: reads what is there. The error is one sentence: somebody else owns the file, a later
+  // version wrote it, it is another program's, or it cannot be opened.
+  static std::expected<std::unique_ptr<SqliteStore>, std::string> open(Options options);
+  ~SqliteStore() override;
+
+  std::optional<bool> keep(Record record, Done done) override;
+  std::optional<bool> drop(std::string session, std::uint64_t birth, Done done) override;
+  std::optional<Fetched> fetch(const std::string& session, std::uint64_t birth,
+                               std::uint64_t number, OnFetched done) override;
+  std::vector<Record> take_found() override;
+  void close() override;
+  void set_bytes_max(std::uint64_t bytes) override { bytes_max_ = bytes; }
+  Status status() const override;
+
+ private:
+  struct Work {
+    enum class Kind : std::uint8_t { kKeep, kDrop, kFetch } kind = Kind::kKeep;
+    Record record;  // of kDrop and kFetch: session, birth, number
+    Done done;
+    OnFetched fetched;
+    // What came of it.
+    bool ok = false;
+    bool refused = false;  // no room
+    Fetched found;
+  };
+  struct Row {
+    std::uint64_t birth = 0;
+    std::uint64_t number = 0;
+    std::uint64_t bytes = 0;
+  };
+
+  explicit SqliteStore(Options options);
+
+  // ---- before the thread
+  std::expected<void, std::string> begin();
+  std::expected<void, std::string> open_file();
+  int make_schema();
+  std::expected<void, std::string> set_file_aside(const std::string& why);
+  int load();
+
+  // ---- the thread
+  void run();
+  void perform(std::vector<Work>& batch);
+  int transact(std::vector<Work>& batch);
+  int write(Work& work);
+  int remove(std::string_view session);
+  int read(Work& work);
+  int set_row_aside(std::string_view session, const char* why);
+  int drop_stale();
+  void commit_done(std::vector<Work>& batch);
+  void fail(std::vector<Work>& batch, int code);
+  bool invalidate(const std::string& session, std::uint64_t birth);
+  void enqueue(Work work, std::uint64_t bytes);
+  void say(bool warn, const std::string& text) const;
+
+  const Options options_;
+  std::atomic<std::uint64_t> bytes_max_;
+
+  // ---- the thread's own, and before it open()'s
+  Connection db_;
+  StaleList stale_list_;
+  std::unordered_set<std::uint64_t> stale_;  // births whose rows, if they are there, must go
+  bool all_stale_ = false;
+  std::unordered_map<std::string, Row> rows_;
+  std::uint64_t bytes_ = 0;
+  std::vector<Record> found_;
+  Statement insert_, delete_, delete_birth_, select_, aside_, trim_aside_;
+  bool down_ = false;
+  bool full_ = false;
+  std::chrono::steady_clock::time_point retry_at_{};
+  std::chrono::milliseconds pause_{0};
+
+  mutable std::mutex mutex_;  // what follows
+  std::condition_variable wake_;
+  std::deque<Work> queue_;
+  std::uint64_t queued_bytes_ = 0;
+  bool closing_ = false;
+  Status status_;
+
+  std::thread thread_;
+};
+
+}  // namespace keelback::store

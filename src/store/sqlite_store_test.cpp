@@ -1,0 +1,355 @@
+// The store on disk: what was answered is there in the next run, whatever happened in between; what
+// is out of date or damaged never is.
+#include "store/sqlite_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <future>
+
+namespace keelback::store {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SqliteStoreTest : public testing::Test {
+ protected:
+  SqliteStoreTest() {
+    char name[] = "/tmp/keelback-store-XXXXXX";
+    directory_ = ::mkdtemp(name);
+  }
+  ~SqliteStoreTest() override { std::filesystem::remove_all(directory_); }
+
+  std::string path() const { return directory_ + "/sessions.db"; }
+  std::unique_ptr<SqliteStore> open(std::int64_t pages_max = 0,
+                                    std::uint64_t bytes_max = 64 << 20) {
+    auto store = SqliteStore::open({.path = path(),
+                                    .bytes_max = bytes_max,
+                                    .notice =
+                                        [this](bool, const std::string& text) {
+                                          const std::lock_guard lock(mutex_);
+                                          notices_ += text + "\n";
+                                        },
+                                    .pages_max = pages_max});
+    EXPECT_TRUE(store) << store.error();
+    return store ? std::move(*store) : nullptr;
+  }
+  std::string notices() {
+    const std::lock_guard lock(mutex_);
+    return notices_;
+  }
+  // Runs SQL on the file of a closed store, as nobody ever should.
+  void tamper(const std::string& sql) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(path().c_str(), &db), SQLITE_OK);
+    char* error = nullptr;
+    EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, &error), SQLITE_OK)
+        << (error != nullptr ? error : "");
+    sqlite3_close(db);
+  }
+  std::int64_t count(const std::string& sql) {
+    Connection db;
+    EXPECT_EQ(db.open(path()), SQLITE_OK);
+    return db.number(sql, -1);
+  }
+  // What the disk has at this moment, as after the death of its owner.
+  void crash_into(const std::string& other) {
+    for (const char* suffix : {"", "-wal", "-stale"}) {
+      const std::string from = path() + suffix;
+      if (std::filesystem::exists(from)) std::filesystem::copy_file(from, other + suffix);
+    }
+  }
+
+  std::string directory_;
+  std::mutex mutex_;
+  std::string notices_;
+};
+
+Record record_of(std::string session, std::uint64_t birth, std::uint64_t number,
+                 std::string state = "{}") {
+  Record record;
+  record.session = std::move(session);
+  record.birth = birth;
+  record.epoch = 3;
+  record.number = number;
+  record.mode = Affinity::kHint;
+  record.opened_ms = 1000;
+  record.used_ms = static_cast<std::int64_t>(2000 + number);
+  record.snapshot.state = std::make_shared<const std::string>(std::move(state));
+  return record;
+}
+
+bool keep(Store& store, Record record) {
+  std::promise<bool> done;
+  const auto at_once = store.keep(std::move(record), [&done](bool kept) { done.set_value(kept); });
+  return at_once ? *at_once : done.get_future().get();
+}
+bool drop(Store& store, std::string session, std::uint64_t birth) {
+  std::promise<bool> done;
+  const auto at_once =
+      store.drop(std::move(session), birth, [&done](bool gone) { done.set_value(gone); });
+  return at_once ? *at_once : done.get_future().get();
+}
+Fetched fetch(Store& store, const std::string& session, std::uint64_t birth, std::uint64_t number) {
+  std::promise<Fetched> done;
+  auto at_once = store.fetch(session, birth, number,
+                             [&done](Fetched found) { done.set_value(std::move(found)); });
+  return at_once ? std::move(*at_once) : done.get_future().get();
+}
+
+// Goal: everything of a row comes back in the next run, in the order of use; the latest one of each
+// session only.
+TEST_F(SqliteStoreTest, ARowComesBackInTheNextRun) {
+  Record full = record_of("ann \xc3\xa9", 0xfeedfacecafebeef, 7, std::string("\0\xff{}", 4));
+  full.snapshot.format = Format::kBytes;
+  full.answer = {"key", 99, OutcomeKind::kError, "payload", "ValueError", "no", "Traceback"};
+  {
+    auto store = open();
+    EXPECT_TRUE(store->take_found().empty());
+    EXPECT_TRUE(keep(*store, record_of("ann \xc3\xa9", 0xfeedfacecafebeef, 6)));
+    EXPECT_TRUE(keep(*store, full));
+    EXPECT_TRUE(keep(*store, record_of("bob", 8, 3)));
+    EXPECT_TRUE(keep(*store, record_of("cyd", 9, 4)));
+    EXPECT_TRUE(drop(*store, "cyd", 9));
+    EXPECT_EQ(store->status().sessions, 2u);
+  }
+  auto store = open();
+  const auto found = store->take_found();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].session, "bob") << "used first";
+  const Record& ann = found[1];
+  EXPECT_EQ(ann.session, full.session);
+  EXPECT_EQ(ann.birth, full.birth);
+  EXPECT_EQ(ann.epoch, 3u);
+  EXPECT_EQ(ann.number, 7u);
+  EXPECT_EQ(ann.mode, Affinity::kHint);
+  EXPECT_EQ(ann.opened_ms, 1000);
+  EXPECT_EQ(ann.used_ms, 2007);
+  EXPECT_EQ(ann.answer.key, "key");
+  EXPECT_EQ(ann.answer.fingerprint, 99u);
+  EXPECT_EQ(ann.answer.kind, OutcomeKind::kError);
+  EXPECT_EQ(ann.answer.payload, "payload");
+  EXPECT_EQ(ann.answer.traceback, "Traceback");
+  const Fetched state = fetch(*store, full.session, full.birth, 7);
+  ASSERT_TRUE(state.snapshot);
+  EXPECT_EQ(state.snapshot->format, Format::kBytes);
+  EXPECT_EQ(*state.snapshot->state, std::string("\0\xff{}", 4));
+  EXPECT_TRUE(fetch(*store, full.session, full.birth, 6).gone);
+  EXPECT_TRUE(fetch(*store, full.session, full.birth + 1, 7).gone);
+  EXPECT_TRUE(fetch(*store, "cyd", 9, 4).gone);
+}
+
+// Goal: what was answered is on the disk already: a copy of the files taken then has it.
+TEST_F(SqliteStoreTest, WhatWasAnsweredSurvivesACrash) {
+  auto store = open();
+  for (std::uint64_t i = 1; i <= 20; ++i) {
+    ASSERT_TRUE(keep(*store, record_of("s" + std::to_string(i), i, i)));
+  }
+  ASSERT_TRUE(drop(*store, "s3", 3));
+  const std::string copy = directory_ + "/copy.db";
+  crash_into(copy);
+  auto after = SqliteStore::open({.path = copy, .bytes_max = 1 << 20, .notice = nullptr});
+  ASSERT_TRUE(after) << after.error();
+  EXPECT_EQ((*after)->take_found().size(), 19u);
+  EXPECT_FALSE(fetch(**after, "s20", 20, 20).gone);
+  EXPECT_TRUE(fetch(**after, "s3", 3, 3).gone);
+}
+
+// Goal: one owner. The second is told, and harms nothing.
+TEST_F(SqliteStoreTest, HasOneOwner) {
+  auto store = open();
+  const auto second = SqliteStore::open({.path = path(), .bytes_max = 1, .notice = nullptr});
+  ASSERT_FALSE(second);
+  EXPECT_THAT(second.error(), HasSubstr("another process is using it"));
+  EXPECT_TRUE(keep(*store, record_of("ann", 7, 1)));
+  store.reset();
+  EXPECT_EQ(open()->take_found().size(), 1u);
+}
+
+// Goal: nobody but its owner reads what callers have entrusted to their sessions.
+TEST_F(SqliteStoreTest, TheFileIsItsOwnersAlone) {
+  auto store = open();
+  keep(*store, record_of("ann", 7, 1));
+  for (const char* suffix : {"", "-wal", "-stale"}) {
+    struct stat stat{};
+    ASSERT_EQ(::stat((path() + suffix).c_str(), &stat), 0) << suffix;
+    EXPECT_EQ(stat.st_mode & 0777, 0600u) << suffix;
+  }
+}
+
+// Goal: a damaged row is seen, set aside with its reason, reported, and not one of the others.
+TEST_F(SqliteStoreTest, ADamagedRowIsSetAsideAndReported) {
+  {
+    auto store = open();
+    for (std::uint64_t i = 1; i <= 3; ++i) {
+      keep(*store, record_of("s" + std::to_string(i), i, i, "{\"calls\":1}"));
+    }
+  }
+  tamper("UPDATE sessions SET number = 99 WHERE birth = 1");
+  tamper("UPDATE sessions SET state = CAST('{\"calls\":9}' AS BLOB) WHERE birth = 2");
+  {
+    auto store = open();
+    const auto found = store->take_found();
+    ASSERT_EQ(found.size(), 2u) << "a wrong number is seen at the start";
+    EXPECT_THAT(notices(), HasSubstr("session \"s1\" is set aside"));
+    EXPECT_TRUE(fetch(*store, "s2", 2, 2).gone) << "a wrong state, when it is needed";
+    EXPECT_THAT(notices(), HasSubstr("session \"s2\" is set aside"));
+    EXPECT_FALSE(fetch(*store, "s3", 3, 3).gone);
+    EXPECT_EQ(store->status().set_aside, 2u);
+    EXPECT_EQ(store->status().sessions, 1u);
+  }
+  EXPECT_EQ(count("SELECT count(*) FROM set_aside"), 2);
+  EXPECT_EQ(count("SELECT count(*) FROM sessions"), 1);
+}
+
+// Goal: a file that is no database any more does not keep the pool from starting, and is not lost.
+TEST_F(SqliteStoreTest, ADamagedFileIsSetAside) {
+  {
+    auto store = open();
+    keep(*store, record_of("ann", 7, 1));
+  }
+  {
+    std::fstream file(path(), std::ios::in | std::ios::out | std::ios::binary);
+    file << std::string(8192, 'x');
+  }
+  auto store = open();
+  ASSERT_TRUE(store);
+  EXPECT_TRUE(store->take_found().empty());
+  EXPECT_EQ(store->status().set_aside, 1u);
+  EXPECT_THAT(notices(), HasSubstr("set aside as"));
+  EXPECT_TRUE(keep(*store, record_of("ann", 8, 1)));
+  int aside = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+    aside += entry.path().string().find(".damaged-") != std::string::npos;
+  }
+  EXPECT_GE(aside, 1);
+}
+
+// Goal: the file of another program, or of a later version, is refused and left as it is.
+TEST_F(SqliteStoreTest, AForeignFileIsRefused) {
+  tamper("CREATE TABLE accounts (id INTEGER); INSERT INTO accounts VALUES (1)");
+  auto store = SqliteStore::open({.path = path(), .bytes_max = 1, .notice = nullptr});
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error(), HasSubstr("another program"));
+  EXPECT_EQ(count("SELECT count(*) FROM accounts"), 1);
+  std::filesystem::remove(path());
+  open();
+  tamper("PRAGMA user_version = 9");
+  store = SqliteStore::open({.path = path(), .bytes_max = 1, .notice = nullptr});
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error(), HasSubstr("version 9"));
+}
+
+// Goal: the bound holds, live; what does not fit leaves no older row behind.
+TEST_F(SqliteStoreTest, TheBoundHoldsAndLeavesNothingStale) {
+  const std::uint64_t each = bytes_of(record_of("s1", 1, 1, std::string(1000, 'x')));
+  auto store = open(0, 2 * each);
+  EXPECT_TRUE(keep(*store, record_of("s1", 1, 1, std::string(1000, 'x'))));
+  EXPECT_TRUE(keep(*store, record_of("s2", 2, 2, std::string(1000, 'x'))));
+  EXPECT_FALSE(keep(*store, record_of("s3", 3, 3)));
+  EXPECT_FALSE(keep(*store, record_of("s2", 2, 4, std::string(1001, 'x'))));
+  EXPECT_TRUE(fetch(*store, "s2", 2, 2).gone);
+  EXPECT_TRUE(keep(*store, record_of("s3", 3, 5, std::string(1000, 'x')))) << "s2 made room";
+  EXPECT_EQ(store->status().failed, 2u);
+  EXPECT_TRUE(store->status().up) << "full is not down";
+  EXPECT_EQ(store->status().bytes, 2 * each);
+}
+
+// Goal: a full disk. Calls go on without snapshots, the loss is reported, what cannot be replaced
+// is found neither now nor after a crash, and when there is room again the store works again.
+TEST_F(SqliteStoreTest, AFullDiskLosesLoudlyAndNeverGoesBack) {
+  auto store = open(24);  // pages of 4 KiB
+  ASSERT_TRUE(keep(*store, record_of("ann", 7, 1, std::string(2000, 'a'))));
+  std::uint64_t number = 1;
+  bool failed = false;
+  for (int i = 0; i < 100 && !failed; ++i) {
+    ++number;
+    failed = !keep(
+        *store, record_of("s" + std::to_string(i), 100 + number, number, std::string(8000, 'x')));
+  }
+  ASSERT_TRUE(failed) << "24 pages hold no 800 KB";
+  EXPECT_FALSE(store->status().up);
+  EXPECT_THAT(store->status().error, HasSubstr("full"));
+  EXPECT_THAT(notices(), HasSubstr("snapshots cannot be stored"));
+  EXPECT_FALSE(keep(*store, record_of("ann", 7, ++number, std::string(2000, 'b'))));
+  EXPECT_TRUE(fetch(*store, "ann", 7, 1).gone) << "out of date";
+  EXPECT_FALSE(fetch(*store, "s0", 102, 2).gone) << "what is good can still be read";
+
+  const std::string copy = directory_ + "/copy.db";
+  crash_into(copy);
+  auto after = SqliteStore::open({.path = copy, .bytes_max = 1 << 20, .notice = nullptr});
+  ASSERT_TRUE(after) << after.error();
+  for (const Record& record : (*after)->take_found()) EXPECT_NE(record.session, "ann");
+
+  // Rows go, and the store comes back by itself.
+  for (int i = 0; i < 10; ++i) drop(*store, "s" + std::to_string(i), 102 + i);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  bool works = false;
+  while (!works && std::chrono::steady_clock::now() < until) {
+    works = keep(*store, record_of("ann", 7, ++number, std::string(2000, 'c')));
+    if (!works) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  ASSERT_TRUE(works);
+  EXPECT_TRUE(store->status().up);
+  EXPECT_EQ(*fetch(*store, "ann", 7, number).snapshot->state, std::string(2000, 'c'));
+  EXPECT_THAT(notices(), HasSubstr("stored again"));
+}
+
+// Goal: what piles up is committed together, and everything is answered, in order, before the end.
+TEST_F(SqliteStoreTest, EverythingIsAnsweredInOrderBeforeItEnds) {
+  auto store = open();
+  std::vector<std::uint64_t> answered;
+  for (std::uint64_t i = 1; i <= 2000; ++i) {
+    const auto at_once = store->keep(record_of("s" + std::to_string(i % 50), 1 + i % 50, i),
+                                     [&answered, i](bool kept) {
+                                       if (kept) answered.push_back(i);
+                                     });
+    ASSERT_FALSE(at_once);
+  }
+  store->close();
+  ASSERT_EQ(answered.size(), 2000u);
+  EXPECT_TRUE(std::ranges::is_sorted(answered));
+  EXPECT_EQ(store->keep(record_of("late", 1, 1), nullptr), false) << "closed";
+  store.reset();
+  const auto found = open()->take_found();
+  ASSERT_EQ(found.size(), 50u);
+  for (const Record& record : found) EXPECT_GT(record.number, 1950u);
+}
+
+// Goal: the list of what is out of date remembers across runs, ignores what is no entry, and says
+// "all" when it is more than it can hold.
+TEST_F(SqliteStoreTest, TheStaleListRemembers) {
+  const std::string list = path() + "-stale";
+  {
+    auto stale = StaleList::open(list);
+    ASSERT_TRUE(stale);
+    EXPECT_TRUE(stale->add(7));
+    EXPECT_TRUE(stale->add(8));
+  }
+  {
+    auto stale = StaleList::open(list);
+    EXPECT_THAT(stale->found().births, testing::ElementsAre(7u, 8u));
+    EXPECT_FALSE(stale->found().all);
+    for (std::size_t i = 2; i <= StaleList::kEntriesMax; ++i) EXPECT_TRUE(stale->add(100 + i));
+  }
+  {
+    auto stale = StaleList::open(list);
+    EXPECT_TRUE(stale->found().all);
+    EXPECT_TRUE(stale->clear());
+  }
+  EXPECT_TRUE(StaleList::open(list)->empty());
+  {
+    std::ofstream file(list, std::ios::binary);
+    file << std::string(65536, '\x5a');
+  }
+  EXPECT_TRUE(StaleList::open(list)->found().births.empty());
+}
+
+}  // namespace
+}  // namespace keelback::store

@@ -1,0 +1,42 @@
+// A short file beside a store that remembers, when the store cannot be written to, which of its
+// rows are out of date: their births. Its blocks are there from the start, so a full disk does not
+// keep it from being written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "os/fd.h"
+#include "os/result.h"
+
+namespace keelback::store {
+
+class StaleList {
+ public:
+  static constexpr std::size_t kEntriesMax = 4096;
+
+  // Opens or makes it.
+  static os::Result<StaleList> open(const std::string& path);
+
+  // What an earlier run has left. `all`: more than the list can hold.
+  struct Found {
+    bool all = false;
+    std::vector<std::uint64_t> births;
+  };
+  const Found& found() const { return found_; }
+  // On the disk when it returns true. One more than kEntriesMax makes it say `all`.
+  [[nodiscard]] bool add(std::uint64_t birth);
+  // Empty, on the disk, when it returns true.
+  [[nodiscard]] bool clear();
+  bool empty() const { return used_ == 0; }
+
+ private:
+  bool write(std::size_t entry, std::uint64_t birth);
+  os::Fd fd_;
+  std::size_t used_ = 0;
+  Found found_;
+};
+
+}  // namespace keelback::store
