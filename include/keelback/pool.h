@@ -52,6 +52,9 @@ struct PoolStats {
   struct {
     std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0;
   } sessions;
+  struct {
+    std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored
+  } snapshots;
   std::uint64_t restarts = 0;  // workers started to replace one that died
   std::uint64_t retries = 0;
   std::uint64_t quarantined = 0;

@@ -67,12 +67,19 @@ def on_session_end(hook: F) -> F:
 
 
 def snapshot(hook: F) -> F:
-    """Turns a session's state into what can be kept: called with the state, returns JSON or bytes."""
+    """Turns a session's state into what can be kept: called with the state between calls, returns JSON or bytes.
+
+    `session()` is the session. A session whose snapshot raises goes on, and is lost with its worker.
+    """
     return _register_only("snapshot", hook)
 
 
 def restore(hook: F) -> F:
-    """Makes a session's state from what `snapshot` returned: called with it, returns the state's dict."""
+    """Makes a session's state from what `snapshot` returned: called with it, returns the state's dict.
+
+    Runs in place of `on_session_open`, as part of the first call at the session's new home: what it raises is that
+    call's error, and the session's next call restores it again.
+    """
     return _register_only("restore", hook)
 
 

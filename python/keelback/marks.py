@@ -13,12 +13,14 @@ ENDED = 1
 CANCEL = 2
 INTERRUPT = 3
 RESULT_MAX = 4
+SNAPSHOT_MAX = 5
 DUMPED = 512  # the first bytes of the dump: 0 while there is none
 
 SIZE = 128 * 1024
 DUMP_AT = 4096
 DUMP_SIGNAL = 63
 RESULT_MAX_DEFAULT = 16 * 1024 * 1024
+SNAPSHOT_MAX_DEFAULT = 1024 * 1024
 
 
 class Marks:
@@ -51,3 +53,7 @@ class Marks:
     def result_max(self) -> int:
         """Bytes that a result or an item may have; live."""
         return self.words[RESULT_MAX] or RESULT_MAX_DEFAULT
+
+    def snapshot_max(self) -> int:
+        """Bytes that a session's snapshot may have; live."""
+        return self.words[SNAPSHOT_MAX] or SNAPSHOT_MAX_DEFAULT

@@ -1,20 +1,22 @@
 """Sessions as a worker holds them: state that stays in this process until the supervisor ends it."""
 
-from typing import Any
+from typing import Any, Optional
 
 
 class Session:
     """What `keelback.session()` gives. `state` is the application's own; it lives as long as the session
-    stays on this worker. `epoch` is 1 when the session opens and grows with each restore or move."""
+    stays on this worker, and beyond it if snapshots are taken. `epoch` is 1 when the session opens and grows with
+    each restore or move."""
 
-    __slots__ = ("id", "birth", "epoch", "state", "opened")
+    __slots__ = ("id", "birth", "epoch", "state", "opened", "given")
 
     def __init__(self, id: str, birth: int, epoch: int) -> None:
         self.id = id
         self.birth = birth
         self.epoch = epoch
         self.state: dict[Any, Any] = {}
-        self.opened = False  # the open hooks have run
+        self.opened = False  # the open hooks have run, or its state is restored
+        self.given: Optional[tuple[int, bytes]] = None  # the snapshot that it is still to be restored from
 
     def __repr__(self) -> str:
         return f"<keelback session {self.id!r} {self.birth:016x}.{self.epoch}>"

@@ -15,6 +15,8 @@ CALL = 1
 SESSION_END = 2
 SHUTDOWN = 3
 CREDIT = 4
+RESTORE = 5
+SAVE = 6
 CONNECT = 16
 HELLO = 17
 READY = 18
@@ -23,14 +25,18 @@ RESULT = 20
 ERROR = 21
 ITEM = 22
 END = 23
+SAVED = 24
+SNAPSHOT = 25
 PING = 48
 PONG = 49
 CANCEL = 50
 
-UNCLEAN = 1  # flag of RESULT, ERROR and END
+UNCLEAN = 1  # flag of RESULT, ERROR, END and SAVED
 
 CALL_OPENS_SESSION = 1
 CALL_TAKES_STREAM = 2
+CALL_RESTORES_SESSION = 8
+CALL_SAVES_SESSION = 16
 
 KIND_ERROR = 1
 KIND_CANCELLED = 2
@@ -44,6 +50,9 @@ HEADER = struct.Struct("<IBBHQ")
 # deadline birth epoch attempt function_len session_len trace_len callflags.
 CALL_HEADER = struct.Struct("<IBBHQqQIIHHHH")
 SESSION_END_BODY = struct.Struct("<QB")
+SAVE_BODY = struct.Struct("<QI")
+SAVED_BODY = struct.Struct("<BBHI")  # answer format zero state_len
+SNAPSHOT_BODY = struct.Struct("<QIHBB")  # birth epoch id_len format zero
 U32 = struct.Struct("<I")
 PING_BODY = struct.Struct("<Q")
 PONG_BODY = struct.Struct("<QQ")

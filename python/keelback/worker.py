@@ -22,6 +22,7 @@ from keelback import (
     loading,
     logs,
     marks,
+    snapshots,
     streams,
     wire,
 )
@@ -42,6 +43,7 @@ _here = calls.here
 _STARTED, _ENDED, _CANCEL, _INTERRUPT, _RESULT_MAX = (
     marks.STARTED, marks.ENDED, marks.CANCEL, marks.INTERRUPT, marks.RESULT_MAX)
 _RESULT_MAX_DEFAULT, _DUMPED = marks.RESULT_MAX_DEFAULT, marks.DUMPED
+_SAVES = wire.CALL_SAVES_SESSION
 
 
 class Shutdown(Exception):
@@ -62,6 +64,7 @@ class Worker:
         self._control_fd = control_fd
         self._functions: dict[bytes, functions.Function] = {}
         self._leftovers: Any = None
+        self._given: Any = None  # the last RESTORE: call, format, state
         self._forked = False
 
     def prepare(self) -> None:
@@ -134,7 +137,9 @@ class Worker:
         if session_len or trace_len:
             try:
                 if session_len:
-                    session = self._session(frame[at : at + session_len], birth, epoch, callflags)
+                    if callflags & _SAVES:
+                        return self._run_and_save(frame, fields)
+                    session = self._session(call, frame[at : at + session_len], birth, epoch, callflags)
             except SessionNotHere as error:
                 return self._error(call, wire.KIND_ERROR, error)
             at += session_len
@@ -250,19 +255,30 @@ class Worker:
 
     # ---- sessions
 
-    def _session(self, id: bytes, birth: int, epoch: int, callflags: int) -> Session:
+    def _session(self, call: int, id: bytes, birth: int, epoch: int, callflags: int) -> Session:
         """Raises SessionNotHere. Runs no user code, except the end hooks of a session that is in the way."""
-        if not callflags & wire.CALL_OPENS_SESSION:
+        if not callflags & (wire.CALL_OPENS_SESSION | wire.CALL_RESTORES_SESSION):
             return self.sessions.find(id, birth, epoch)
-        held = self.sessions.get(id)
-        if held is not None:
-            if (held.birth, held.epoch) == (birth, epoch) and not held.opened:
-                return held
-            self._end(id, held, "lost")
-        return self.sessions.open(id, birth, epoch)
+        given = None
+        if callflags & wire.CALL_RESTORES_SESSION:
+            if self._given is None or self._given[0] != call:
+                raise SessionNotHere("the call came without the state that it is to restore")
+            given, self._given = self._given[1:], None
+        session = self.sessions.get(id)
+        if session is not None and (session.opened or (session.birth, session.epoch) != (birth, epoch)):
+            self._end(id, session, "lost")
+            session = None
+        if session is None:
+            session = self.sessions.open(id, birth, epoch)
+        session.given = given
+        return session
 
     def _open(self, call: int, session: Session) -> None:
         session.state = {}
+        if session.given is not None:
+            snapshots.restore(session, lambda hook, *args: self.run_hook(call, hook, *args))
+            session.opened = True
+            return
         for hook in hooks.of("session_open"):
             self.run_hook(call, hook)
         session.opened = True
@@ -286,10 +302,47 @@ class Worker:
             if session is not None:
                 self._end(id, session, "drained")
 
-    def run_hook(self, call: int, hook: Callable[..., Any], *args: Any) -> None:
+    def run_hook(self, call: int, hook: Callable[..., Any], *args: Any) -> Any:
         answer = hook(*args)
         if hasattr(answer, "__await__"):
-            self.runner.run(call, answer)
+            return self.runner.run(call, answer)
+        return answer
+
+    # ---- snapshots
+
+    def _run_and_save(self, frame: bytes, fields: tuple[int, ...]) -> bytes:
+        """The call's answer as SAVED, with its session's state; as it is, if nothing ran that could have changed it."""
+        call, birth, epoch, name_len, session_len = fields[4], fields[6], fields[7], fields[9], fields[10]
+        answer = self._run(frame, fields[:12] + (fields[12] & ~wire.CALL_SAVES_SESSION,))
+        if answer[4] == wire.ERROR and answer[wire.HEADER_SIZE] in (wire.KIND_BAD_REQUEST, wire.KIND_UNKNOWN_FUNCTION):
+            return answer
+        at = _CALL_SIZE + name_len
+        try:
+            session = self.sessions.find(frame[at : at + session_len], birth, epoch)
+        except SessionNotHere:
+            return answer
+        kind, state = self._snapshot(session)
+        _, answered, flags, _, _ = wire.HEADER.unpack_from(answer)
+        head = wire.SAVED_BODY.pack(answered, kind, 0, len(state))
+        return wire.frame(wire.SAVED, call, b"".join((head, state, answer[wire.HEADER_SIZE :])), flags)
+
+    def _snapshot(self, session: Session) -> tuple[int, bytes]:
+        _here.call = context = Call(0, 0, session, 1, b"")
+        _current.set(context)
+        try:
+            return snapshots.take(session, lambda hook, *args: self.run_hook(0, hook, *args), self.marks.snapshot_max())
+        finally:
+            _here.call = None
+
+    def _save(self, body: bytes) -> None:
+        birth, epoch = wire.SAVE_BODY.unpack_from(body)
+        id = body[wire.SAVE_BODY.size :]
+        try:
+            kind, state = self._snapshot(self.sessions.find(id, birth, epoch))
+        except SessionNotHere as error:
+            kind, state = snapshots.NONE, str(error).encode(errors="replace")
+        head = wire.SNAPSHOT_BODY.pack(birth, epoch, len(id), kind, 0)
+        self.channel.send(wire.frame(wire.SNAPSHOT, 0, b"".join((head, id, state))))
 
     # ---- everything but a call
 
@@ -300,7 +353,7 @@ class Worker:
         if len(frame) < wire.HEADER_SIZE or wire.HEADER.unpack_from(frame)[0] != len(frame):
             self.channel.accept(frame)
             return
-        _, kind, _, zero, _ = wire.HEADER.unpack_from(frame)
+        _, kind, _, zero, call = wire.HEADER.unpack_from(frame)
         if zero:
             raise wire.ProtocolError("a frame whose reserved field is not zero")
         if kind == wire.SESSION_END and len(frame) >= wire.HEADER_SIZE + wire.SESSION_END_BODY.size:
@@ -310,6 +363,10 @@ class Worker:
             if session is not None and session.birth == birth:
                 reasons = wire.SESSION_END_REASONS
                 self._end(id, session, reasons[reason] if reason < len(reasons) else "ended")
+        elif kind == wire.RESTORE and len(frame) > wire.HEADER_SIZE:
+            self._given = (call, frame[wire.HEADER_SIZE], frame[wire.HEADER_SIZE + 1 :])
+        elif kind == wire.SAVE and len(frame) >= wire.HEADER_SIZE + wire.SAVE_BODY.size:
+            self._save(frame[wire.HEADER_SIZE :])
         elif kind == wire.SHUTDOWN:
             raise Shutdown
         elif kind != wire.CREDIT:  # credit for a stream that is over

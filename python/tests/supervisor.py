@@ -67,6 +67,7 @@ class Reply:
         self.kind, self.flags, self.items = kind, flags, items
         self.unclean = bool(flags & 1)
         self.value = self.error = self.error_kind = None
+        self.state = None  # of a SAVED: format and bytes
         if kind == wire.RESULT:
             self.value = json.loads(body)
         elif kind == wire.ERROR:
@@ -174,14 +175,16 @@ class WorkerUnderTest:
     # ---- calls
 
     def submit(self, function, arguments=None, session=None, birth=0, epoch=0, opens=False, stream=False, deadline=0,
-               payload=None, trace=b"", attempt=1):
-        """Sends a CALL and returns its id. `arguments`: a list or a dict; `payload`: bytes instead of them."""
+               payload=None, trace=b"", attempt=1, saves=False, restore=None):
+        """Sends a CALL and returns its id. `arguments`: a list or a dict; `payload`: bytes instead of them; `restore`: a format and a state."""
         self._next += 1
+        if restore is not None:
+            self.send(frame(wire.RESTORE, self._next, bytes((restore[0],)) + restore[1]))
         if payload is None:
             payload = b"" if arguments is None else json.dumps(arguments).encode()
         name, session = function.encode(), (session or "").encode()
         fixed = struct.pack("<qQIIHHHH", deadline, birth, epoch, attempt, len(name), len(session), len(trace),
-                            int(opens) | 2 * int(stream))
+                            int(opens) | 2 * int(stream) | 8 * int(restore is not None) | 16 * int(saves))
         self.send(frame(wire.CALL, self._next, fixed + name + session + trace + payload))
         return self._next
 
@@ -195,11 +198,27 @@ class WorkerUnderTest:
             if kind == wire.ITEM:
                 items.append(json.loads(body))
                 continue
-            assert kind in (wire.RESULT, wire.ERROR, wire.END), got
-            return Reply(kind, body, flags, items)
+            assert kind in (wire.RESULT, wire.ERROR, wire.END, wire.SAVED), got
+            if kind != wire.SAVED:
+                return Reply(kind, body, flags, items)
+            kind, how, zero, length = struct.unpack_from("<BBHI", body)
+            assert zero == 0
+            reply = Reply(kind, body[8 + length:], flags, items)
+            reply.state = (how, body[8 : 8 + length])
+            return reply
 
     def call(self, function, arguments=None, **options):
         return self.reply(self.submit(function, arguments, **options))
+
+    def save(self, session, birth, epoch):
+        """What SNAPSHOT answers to SAVE: format and bytes."""
+        id = session.encode()
+        self.send(frame(wire.SAVE, 0, struct.pack("<QI", birth, epoch) + id))
+        kind, _, _, body = self.receive()
+        assert kind == wire.SNAPSHOT, (kind, body)
+        birth_back, epoch_back, length, how, zero = struct.unpack_from("<QIHBB", body)
+        assert (birth_back, epoch_back, body[16 : 16 + length], zero) == (birth, epoch, id, 0), body
+        return how, body[16 + length:]
 
     def wait_started(self, call):
         wait_until(lambda: self.words[STARTED] == call, f"call {call} has started")

@@ -1,9 +1,14 @@
 #include "api/driver_factory.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
+#include <string_view>
 
 #include "api/sim_driver.h"
 #include "host/host.h"
+#include "store/memory_store.h"
+#include "store/sqlite_store.h"
 
 namespace keelback::api {
 namespace {
@@ -42,6 +47,21 @@ std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
   config.logger = options.logger;
   config.seed = options.seed;
   config.interpose = options.interpose;
+  const store::Store::Notice notice = [logger = options.logger](bool warn,
+                                                                const std::string& text) {
+    const auto level = warn ? spdlog::level::warn : spdlog::level::info;
+    (logger ? logger : spdlog::default_logger())->log(level, "{}", text);
+  };
+  const std::uint64_t bytes_max = options.settings.sessions.store_max.count;
+  constexpr std::string_view kSqlite = "sqlite:";
+  if (const std::string& where = options.settings.sessions.store; where.starts_with(kSqlite)) {
+    auto store = store::SqliteStore::open(
+        {.path = where.substr(kSqlite.size()), .bytes_max = bytes_max, .notice = notice});
+    if (!store) return std::unexpected("sessions.store: " + store.error());
+    config.store = std::move(*store);
+  } else {
+    config.store = std::make_unique<store::MemoryStore>(bytes_max, notice);
+  }
   auto host = host::Host::start(std::move(config));
   if (!host) return std::unexpected(std::move(host.error().message));
   return std::move(*host);

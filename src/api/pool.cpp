@@ -210,6 +210,7 @@ PoolStats Pool::stats() {
   out.sessions = {stats.sessions.active, stats.sessions.opened,   stats.sessions.expired,
                   stats.sessions.lost,   stats.sessions.restored, stats.sessions.ended,
                   stats.sessions.moved};
+  out.snapshots = {stats.snapshots.kept, stats.snapshots.failed};
   out.restarts = stats.restarts;
   out.retries = stats.retries;
   out.quarantined = stats.quarantined;

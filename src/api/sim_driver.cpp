@@ -183,6 +183,8 @@ host::PoolInfo SimDriver::info() {
     info.stats = sim.stats();
     info.start.mode = "sim";
     info.start.state = "up";
+    info.store.name = "memory";
+    info.store.sessions = sim.stored();
     return info;
   });
 }

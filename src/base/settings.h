@@ -60,6 +60,8 @@ struct Settings {
     Duration tombstone_ttl = 1h;                 // existing
     SnapshotMode snapshot = SnapshotMode::kOff;  // existing
     std::string store = "memory";                // restart: "memory" or "sqlite:PATH"
+    Bytes snapshot_max = 1_MiB;                  // existing: of one session
+    Bytes store_max = 256_MiB;                   // existing: of all snapshots together
     friend bool operator==(const SessionsSection&, const SessionsSection&) = default;
   } sessions;
   struct WorkersSection {

@@ -274,6 +274,12 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::sessions, &S::SessionsSection::store, store_rule>(
         "sessions.store", kRestart, {1, 4096}, "",
         "Where snapshots are kept: memory, or sqlite:PATH, which survives a restart."),
+    row<&S::sessions, &S::SessionsSection::snapshot_max>(
+        "sessions.snapshot_max", kExisting, between(Bytes{1}, 256_MiB), "",
+        "How large one session's snapshot may be; a session with more state goes on without one."),
+    row<&S::sessions, &S::SessionsSection::store_max>(
+        "sessions.store_max", kExisting, between(Bytes{1}, Bytes{1ULL << 40}), "",
+        "How much all snapshots together may take; beyond it sessions go on without one."),
 
     row<&S::workers, &S::WorkersSection::python, path_rule>(
         "workers.python", kRestart, {1, 4096}, "",
@@ -428,17 +434,6 @@ std::vector<SettingConflict> check_settings(const Settings& settings) {
                                                "listen on 127.0.0.1 or unix:/path"});
       break;
     }
-  }
-  // Known to the contract, not yet to the pool. A setting is honoured or refused, never ignored.
-  if (settings.sessions.snapshot != SnapshotMode::kOff) {
-    conflicts.push_back({"sessions.snapshot",
-                         "sessions.snapshot: this version takes no snapshots, a "
-                         "session ends with its worker: leave it off"});
-  }
-  if (settings.sessions.store != "memory") {
-    conflicts.push_back({"sessions.store",
-                         "sessions.store: this version takes no snapshots, so there "
-                         "is nothing to store: leave it at memory"});
   }
   return conflicts;
 }

@@ -90,6 +90,8 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"sessions.tombstone_ttl", SettingScope::kExisting},
       {"sessions.snapshot", SettingScope::kExisting},
       {"sessions.store", SettingScope::kRestart},
+      {"sessions.snapshot_max", SettingScope::kExisting},
+      {"sessions.store_max", SettingScope::kExisting},
       {"workers.python", SettingScope::kRestart},
       {"workers.zygote", SettingScope::kNextGeneration},
       {"workers.start_timeout", SettingScope::kExisting},

@@ -62,6 +62,19 @@ void print_status(const Json& pool) {
   const std::string past = counted(sessions, {"active"});
   out += row("sessions", fmt::format("{} active{}{}", count_in(sessions, "active"),
                                      past.empty() ? "" : "; so far ", past));
+  const Json snapshots = object_in(pool, "snapshots");
+  if (count_in(snapshots, "kept") + count_in(snapshots, "failed") + count_in(snapshots, "stored") >
+          0 ||
+      !flag_in(snapshots, "up")) {
+    std::string text = fmt::format("{} stored ({} bytes) in {}; so far {} kept, {} failed",
+                                   count_in(snapshots, "stored"), count_in(snapshots, "bytes"),
+                                   text_in(snapshots, "store"), count_in(snapshots, "kept"),
+                                   count_in(snapshots, "failed"));
+    if (const std::string error = text_in(snapshots, "error"); !error.empty()) {
+      text += "; " + error;
+    }
+    out += row("snapshots", flag_in(snapshots, "up") ? text : toned(Tone::kBad, text));
+  }
   out +=
       row("faults", fmt::format("{} workers replaced, {} calls retried, {} requests quarantined, "
                                 "{} processes abandoned",

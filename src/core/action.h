@@ -9,6 +9,7 @@
 
 #include "base/id.h"
 #include "base/time.h"
+#include "keelback/call.h"
 #include "keelback/outcome.h"
 
 namespace keelback::core {
@@ -22,6 +23,9 @@ struct SessionTicket {
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
   bool opens = false;  // first call of this epoch on this worker: run on_session_open
+  bool saves = false;  // the answer is to bring the session's state along
+  // The snapshot that this epoch's state is made from first, instead of opening it; 0: none.
+  std::uint64_t restore = 0;
 };
 
 // Hand the call to the worker. Only ever to a ready, idle worker.
@@ -100,6 +104,34 @@ struct EndSession {  // tell the worker: on_session_end(reason), drop its state
   SessionEndReason reason = SessionEndReason::kEnded;
 };
 
+// ---- snapshots. The store of them is the driver's; see pool.h on what it owes.
+// Ask the idle worker for the state of a session.
+struct SaveSession {
+  WorkerId worker;
+  std::string session;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+};
+// Store the state that has just been handed in with WorkerReplied{call} or, without a call, with
+// SessionSaved{worker, session}, in place of the session's older one.
+struct KeepSnapshot {
+  WorkerId worker;
+  CallId call;  // whose outcome waits for it; 0: none
+  std::string session;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  std::uint64_t number = 0;  // never reused
+  Affinity mode = Affinity::kStrictQueue;
+  Duration age{0};  // of the session
+};
+// What is stored of the session is out of date, or it has ended. number 0: nobody waits for it.
+struct DropSnapshot {
+  CallId call;
+  std::string session;
+  std::uint64_t birth = 0;
+  std::uint64_t number = 0;
+};
+
 // The drain is over: nothing in flight, no worker left.
 struct Drained {};
 
@@ -109,9 +141,10 @@ struct Notice {
   std::string text;
 };
 
-using Action = std::variant<Dispatch, Resolve, ReplayOutcome, ForgetOutcome, CancelCall,
-                            InterruptCall, DumpWorker, KillWorker, StartWorker, StopWorker,
-                            AbandonWorker, EndSession, Drained, Notice>;
+using Action =
+    std::variant<Dispatch, Resolve, ReplayOutcome, ForgetOutcome, CancelCall, InterruptCall,
+                 DumpWorker, KillWorker, StartWorker, StopWorker, AbandonWorker, EndSession,
+                 SaveSession, KeepSnapshot, DropSnapshot, Drained, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::core

@@ -10,6 +10,7 @@
 
 #include "base/id.h"
 #include "base/time.h"
+#include "core/event.h"
 #include "core/ladder.h"
 #include "core/timers.h"
 #include "keelback/call.h"
@@ -28,6 +29,7 @@ enum class CallState : std::uint8_t {
   kBackingOff,  // waits for its retry; keeps the head of its lane
   kRunning,     // a worker has it
   kJoined,      // waits for the outcome of the call with the same idempotency key
+  kSaving,      // answered; the answer waits until its session's state is stored
 };
 
 struct Call : Timer {
@@ -48,6 +50,8 @@ struct Call : Timer {
   bool own_limit = true;              // its deadline is its function's own, not its caller's
   bool went_idle = false;             // its stream fell silent for calls.stream_idle
   bool is_head = false;               // it stands for its lane (stateless: always)
+  ReplyKind reply{};                  // the answer, while it waits for the store
+  std::uint64_t reply_bytes = 0;
 
   Function* function = nullptr;
   Session* session = nullptr;  // of its lane; null: stateless, or its session has ended

@@ -68,6 +68,7 @@ enum class ReplyKind : std::uint8_t {
   kBadRequest,       // arguments that do not bind; nothing ran
   kUnknownFunction,  // nothing ran
 };
+enum class Snapshot : std::uint8_t { kNone, kTaken, kFailed };
 struct WorkerReplied {
   WorkerId worker;
   CallId call;
@@ -76,6 +77,10 @@ struct WorkerReplied {
   // call was past its deadline.
   bool clean = true;
   std::uint64_t result_bytes = 0;  // what the driver holds of it; bounds what is kept for replays
+  // Of the session's state after the call: whether it came along, and if the worker could not write
+  // it down, why.
+  Snapshot snapshot = Snapshot::kNone;
+  std::string_view snapshot_error;
 };
 // A stream moved: its idle timeout starts again.
 struct StreamMoved {
@@ -94,6 +99,55 @@ struct WorkerExited {
 // is quarantined for it (kills by the laboratory never count). No such worker: nothing.
 struct DeathOrdered {
   WorkerId worker;
+};
+
+// ---- snapshots
+
+// The answer to SaveSession; not taken: why.
+struct SessionSaved {
+  WorkerId worker;
+  std::string_view session;
+  std::uint64_t birth = 0;
+  bool taken = false;
+  std::string_view error;
+};
+// The answer to KeepSnapshot and to DropSnapshot: what they named. kept: this very snapshot is
+// stored, and may be asked for by its number.
+struct SnapshotSettled {
+  WorkerId worker;  // of a KeepSnapshot without a call
+  CallId call;
+  std::string session;
+  std::uint64_t birth = 0;
+  std::uint64_t number = 0;
+  bool kept = false;    // stored; of a DropSnapshot: never
+  bool failed = false;  // the store could not do what it was asked to; nothing usable is in it
+};
+// Instead of a reply: nothing of the call was sent, since the snapshot that it restores could not
+// be had. gone: nor ever will be.
+struct RestoreFailed {
+  WorkerId worker;
+  CallId call;
+  bool gone = true;
+};
+// What an earlier run of the pool has left in the store; the first event, if it comes at all.
+struct FoundSession {
+  std::string id;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;  // of its last home
+  std::uint64_t number = 0;
+  Affinity mode = Affinity::kStrictQueue;
+  Duration age{0};
+  Duration idle{0};
+  // The last answer of the session, if its call had an idempotency key: the driver holds it as the
+  // outcome of `answered`, a call id of its own.
+  std::string key;
+  std::uint64_t fingerprint = 0;
+  CallId answered;
+  OutcomeKind kind = OutcomeKind::kOk;
+  std::uint64_t answer_bytes = 0;
+};
+struct SessionsFound {
+  std::vector<FoundSession> sessions;
 };
 
 // ---- operators
@@ -122,7 +176,8 @@ struct Tick {};
 
 using Event =
     std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
-                 WorkerReplied, StreamMoved, WorkerExited, DeathOrdered, ConfigChanged, SessionEnded,
+                 WorkerReplied, StreamMoved, WorkerExited, DeathOrdered, SessionSaved,
+                 SnapshotSettled, RestoreFailed, SessionsFound, ConfigChanged, SessionEnded,
                  QuarantineReleased, RecycleRequested, ReloadRequested, DrainRequested, Tick>;
 
 }  // namespace keelback::core

@@ -19,6 +19,10 @@ struct Writer {
     if (a.attempt > 1) line += fmt::format(" attempt={}", a.attempt);
     if (a.session) line += fmt::format(" session={}@{}", a.session->id, a.session->epoch);
     if (a.session && a.session->opens) line += " opens";
+    if (a.session && a.session->restore != 0) {
+      line += fmt::format(" restores={}", a.session->restore);
+    }
+    if (a.session && a.session->saves) line += " saves";
     return line;
   }
   std::string operator()(const Resolve& a) const {
@@ -51,6 +55,18 @@ struct Writer {
   std::string operator()(const EndSession& a) const {
     return fmt::format("end-session {} {} {}", a.session, to_text(a.worker), reason_word(a.reason));
   }
+  std::string operator()(const SaveSession& a) const {
+    return fmt::format("save {} {}", a.session, to_text(a.worker));
+  }
+  std::string operator()(const KeepSnapshot& a) const {
+    const std::string call = a.call ? fmt::format(" r{}", a.call.value) : "";
+    return fmt::format("keep {}@{} number={}{}", a.session, a.epoch, a.number, call);
+  }
+  std::string operator()(const DropSnapshot& a) const {
+    const std::string call = a.call ? fmt::format(" r{}", a.call.value) : "";
+    const std::string number = a.number != 0 ? fmt::format(" number={}", a.number) : "";
+    return fmt::format("drop-snapshot {}{}{}", a.session, number, call);
+  }
   std::string operator()(const Drained&) const { return "drained"; }
   std::string operator()(const Notice& a) const { return "notice " + a.text; }
 };
@@ -80,6 +96,26 @@ void ModelDriver::handle(const Event& event) {
   pool.handle(now, event, actions);
   for (const Action& action : actions) perform(action);
   pool.check_invariants();
+  while (store.answers_at_once && !store.asked.empty()) settle();
+}
+
+void ModelDriver::settle(bool works) {
+  const ModelStore::Asked asked = store.asked.front();
+  store.asked.pop_front();
+  if (asked.save && !workers.contains(asked.event.worker)) return;  // it has died instead
+  if (asked.save) {
+    return handle(SessionSaved{asked.event.worker, asked.event.session, asked.event.birth, works,
+                               works ? "" : "it is of type object"});
+  }
+  SnapshotSettled event = asked.event;
+  event.failed = !works;
+  event.kept = asked.keeps && works;
+  if (event.kept) {
+    store.kept[event.birth] = {event.number, asked.version};
+  } else {
+    store.kept.erase(event.birth);
+  }
+  handle(event);
 }
 
 void ModelDriver::advance_to(Time until) {
@@ -138,12 +174,29 @@ void ModelDriver::warm_up() {
   for (const WorkerId worker : with(false)) ready(worker);
 }
 
-void ModelDriver::reply(CallId call, ReplyKind kind, bool clean) {
-  const auto worker = calls.at(call.value).worker;
-  if (!worker) return wrongs.push_back(fmt::format("r{} is not running", call.value));
-  calls.at(call.value).worker.reset();
+void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable) {
+  ModelCall& call = calls.at(id.value);
+  const auto worker = call.worker;
+  if (!worker) return wrongs.push_back(fmt::format("r{} is not running", id.value));
+  call.worker.reset();
   alive(*worker).call = CallId{};
-  handle(WorkerReplied{*worker, call, kind, clean});
+  WorkerReplied event{*worker, id, kind, clean};
+  const bool ran = kind != ReplyKind::kBadRequest && kind != ReplyKind::kUnknownFunction;
+  if (ran && call.birth != 0) call.version = ++store.versions[call.birth];
+  if (ran && call.saves) event.snapshot = savable ? Snapshot::kTaken : Snapshot::kFailed;
+  handle(event);
+}
+
+void ModelDriver::fail_restore(CallId id, bool gone) {
+  ModelCall& call = calls.at(id.value);
+  const auto worker = call.worker;
+  if (!worker || !call.restores) {
+    return wrongs.push_back(fmt::format("r{} restores nothing", id.value));
+  }
+  call.worker.reset();
+  alive(*worker).call = CallId{};
+  if (gone) store.kept.erase(call.birth);
+  handle(RestoreFailed{*worker, id, gone});
 }
 
 // What is due is done before the exit is: actions for this worker may still come in that step.
@@ -254,11 +307,24 @@ void ModelDriver::on(const Dispatch& action) {
   if (!fresh) {
     // The same epoch elsewhere: only if nothing ran where it was. A new epoch: it has moved.
     const bool same_home = place->second.worker == action.worker;
-    must(same_home || ticket.opens, action, "a second worker");
-    must(
-        ticket.epoch == place->second.epoch || (ticket.opens && ticket.epoch > place->second.epoch),
-        action, "epochs count up with moves");
+    const bool anew = ticket.opens || ticket.restore != 0;
+    must(same_home || anew, action, "a second worker");
+    must(ticket.epoch == place->second.epoch || (anew && ticket.epoch > place->second.epoch),
+         action, "epochs count up with moves");
   }
+  must(!(ticket.opens && ticket.restore != 0), action, "opens or restores");
+  if (ticket.opens) store.versions[ticket.birth] = 0;
+  if (ticket.restore != 0) {
+    const auto kept = store.kept.find(ticket.birth);
+    must(kept != store.kept.end() && kept->second.number == ticket.restore, action,
+         "no such snapshot");
+    if (kept != store.kept.end()) {
+      must(kept->second.version == store.acknowledged[ticket.birth], action, "rolled back");
+      store.versions[ticket.birth] = kept->second.version;
+    }
+  }
+  call.saves = ticket.saves;
+  call.restores = ticket.restore != 0;
   place->second = {action.worker, ticket.epoch};
   for (const auto& [id, other] : calls) {
     if (&other == &call || !other.worker || other.session != call.session) continue;
@@ -279,6 +345,7 @@ void ModelDriver::on(const Resolve& action) {
   }
   call.resolved = true;
   call.outcome = action;
+  if (call.version != 0) store.acknowledged[call.birth] = call.version;
 }
 
 void ModelDriver::on(const ReplayOutcome& action) {
@@ -327,6 +394,30 @@ void ModelDriver::perform(const Action& action) {
   } else if (const auto* cancel = std::get_if<CancelCall>(&action)) {
     must(alive(cancel->worker).exiting || alive(cancel->worker).call == cancel->call, action,
          "does not run there");
+  } else if (const auto* save = std::get_if<SaveSession>(&action)) {
+    const ModelWorker& worker = alive(save->worker);
+    must(worker.ready && !worker.call && !worker.killed && !worker.stopping, action,
+         "not an idle worker");
+    store.asked.push_back(
+        {.save = true,
+         .event = {.worker = save->worker, .session = save->session, .birth = save->birth}});
+  } else if (const auto* keep = std::get_if<KeepSnapshot>(&action)) {
+    store.asked.push_back({.keeps = true,
+                           .version = store.versions[keep->birth],
+                           .event = {.worker = keep->call ? WorkerId{} : keep->worker,
+                                     .call = keep->call,
+                                     .session = keep->session,
+                                     .birth = keep->birth,
+                                     .number = keep->number}});
+  } else if (const auto* drop = std::get_if<DropSnapshot>(&action)) {
+    if (drop->number == 0) {
+      store.kept.erase(drop->birth);
+    } else {
+      store.asked.push_back({.event = {.call = drop->call,
+                                       .session = drop->session,
+                                       .birth = drop->birth,
+                                       .number = drop->number}});
+    }
   } else if (const auto* note = std::get_if<Notice>(&action)) {
     notices.push_back(*note);
   } else if (std::holds_alternative<Drained>(action)) {

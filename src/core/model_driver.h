@@ -3,6 +3,7 @@
 // every action down as a line.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -25,6 +26,9 @@ struct ModelCall {
   std::uint32_t dispatches = 0;
   bool started = false;  // an attempt of it had, when its worker died
   std::uint64_t birth = 0;
+  bool saves = false;         // its answer brings the session's state
+  bool restores = false;      // it restores its session's state first
+  std::uint64_t version = 0;  // of its session's state after it; 0: no answer yet, or nothing ran
   Time accepted;
   std::optional<Duration> limit;  // the caller's
   Resolve outcome;
@@ -37,6 +41,26 @@ struct ModelWorker {
   bool abandoned = false;
   bool exiting = false;  // its exit is being handed in
   CallId call;
+};
+
+// The snapshots, as numbers: a session's state is the count of calls that have changed it.
+struct ModelStore {
+  struct Asked {
+    bool save = false;   // a worker is asked, else the store
+    bool keeps = false;  // to keep, else to drop
+    std::uint64_t version = 0;
+    SnapshotSettled event;
+  };
+  struct Kept {
+    std::uint64_t number = 0;
+    std::uint64_t version = 0;
+  };
+  bool answers_at_once = true;  // false: settle() does it
+  std::deque<Asked> asked;
+  // All by birth.
+  std::map<std::uint64_t, Kept> kept;
+  std::map<std::uint64_t, std::uint64_t> versions;      // at its home
+  std::map<std::uint64_t, std::uint64_t> acknowledged;  // what a caller was told of last
 };
 
 class ModelDriver {
@@ -62,7 +86,12 @@ class ModelDriver {
   void ready(WorkerId worker);
   // Announces "f" and makes every starting worker ready.
   void warm_up();
-  void reply(CallId call, ReplyKind kind = ReplyKind::kOk, bool clean = true);
+  // savable: of a call whose answer is to bring its session's state.
+  void reply(CallId call, ReplyKind kind = ReplyKind::kOk, bool clean = true, bool savable = true);
+  // The snapshot that the running call restores is not to be had, or (not gone) not in time.
+  void fail_restore(CallId call, bool gone = true);
+  // The worker, or the store, answers what it was asked first. works: as it should.
+  void settle(bool works = true);
   // The worker dies of `cause`; started: its mark names the call it has.
   void exit(WorkerId worker, bool started = true, std::string cause = "signal");
   void fail_start(WorkerId worker, std::string step = "setup");
@@ -88,6 +117,7 @@ class ModelDriver {
   std::vector<Notice> notices;
   std::set<std::uint64_t> retained;  // outcomes kept for replays
   std::vector<std::string> wrongs;
+  ModelStore store;
   Duration grace_max = std::chrono::hours(1);  // tests that know calls.grace set it
   bool drained = false;
 

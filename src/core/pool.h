@@ -14,6 +14,11 @@
 //   7  Resolve{c} or ReplayOutcome{c} is the last word on c: the driver hands its outcome to the
 //      caller once. Of a Resolve with `retain` it keeps a copy until ForgetOutcome{c}.
 //   8  CallIds are never reused.
+//   9  KeepSnapshot and DropSnapshot with a number are each answered by exactly one
+//      SnapshotSettled of that number; those of one session take effect in the order given.
+//  10  Dispatch with session.restore hands the worker exactly that snapshot, or is answered by one
+//      RestoreFailed and nothing was sent.
+//  11  SaveSession is answered by exactly one SessionSaved, unless the worker exits first.
 #pragma once
 
 #include <cstdint>
@@ -47,12 +52,16 @@ struct Stats {
   std::uint64_t in_flight = 0;                 // queued + running + backing off
   std::uint64_t outcomes[kOutcomeKinds] = {};  // accepted = in_flight + their sum
   struct {
-    std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0;
+    std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0,
+                  evicted = 0;
   } sessions;
   std::uint64_t restarts = 0;  // workers started to replace one that died
   std::uint64_t retries = 0;
   std::uint64_t quarantined = 0;  // fingerprints held now
   std::uint64_t abandoned = 0;
+  struct {
+    std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored
+  } snapshots;
   bool draining = false;
 };
 

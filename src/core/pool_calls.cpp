@@ -154,6 +154,7 @@ void Pool::Impl::take_session(Worker& worker, Call& call, std::optional<SessionT
       ++counters_.moved;
       session->established = false;
     }
+    sessions_.set_asked(*session, false, session->unsavable);
     placement_.before_change(*old);
     sessions_.unbind(*session);
     placement_.after_change(*old);
@@ -166,7 +167,12 @@ void Pool::Impl::take_session(Worker& worker, Call& call, std::optional<SessionT
   }
   call.birth = session->birth;
   call.epoch = session->epoch;
-  ticket = SessionTicket{session->id, session->birth, session->epoch, !session->established};
+  ticket = SessionTicket{session->id, session->birth, session->epoch};
+  ticket->opens = !session->established && !session->saved;
+  ticket->saves = settings_.sessions.snapshot == SnapshotMode::kEachCall;
+  if (!session->established && session->saved) {
+    ticket->restore = snapshots_.usable(session->birth);
+  }
 }
 
 // The call leaves its worker; the caller decides what becomes of either.
@@ -191,12 +197,19 @@ void Pool::Impl::on(const WorkerReplied& event) {
   stop_running(*worker, call);
   queue_.observe_service(now_ - call.dispatched);
   call.function->observe_service(now_ - call.dispatched);
-  if (session && ran) session->established = true;
+  if (session && ran) {
+    if (!session->established && session->saved) ++counters_.restored;
+    session->established = true;
+  }
   if (answered) quarantine_.answered(call.fingerprint);
   note_room(*call.function);
-  reply_bytes_ = event.result_bytes;
-  resolve(call, reply_ending(call, event.kind, late));
-  reply_bytes_ = 0;
+  if (session && ran && save_first(call, event) && !late) {
+    hold(call, event);
+  } else {
+    reply_bytes_ = event.result_bytes;
+    resolve(call, reply_ending(call, event.kind, late));
+    reply_bytes_ = 0;
+  }
 
   if (!event.clean && late) {
     kill(*worker, EndCause::kUnclean);
@@ -214,8 +227,7 @@ void Pool::Impl::on(const WorkerReplied& event) {
   worker->choosing = true;
   if (session) settle_lane(*session);
   worker->choosing = false;
-  offer(*worker);
-  maybe_stop(*worker);
+  leave_worker(*worker);
   advance_reload();
 }
 
@@ -229,6 +241,7 @@ void Pool::Impl::on(const CallCancelled& event) {
   const auto found = calls_.find(event.call.value);
   if (found == calls_.end()) return;
   Call& call = *found->second;
+  if (call.state == CallState::kSaving) return;  // it is done
   if (call.state != CallState::kRunning) {
     Ending ending;
     ending.kind = OutcomeKind::kCancelled;
@@ -261,6 +274,8 @@ void Pool::Impl::call_due(Call& call) {
   switch (call.state) {
     case CallState::kRunning:
       return climb(call);
+    case CallState::kSaving:
+      return saving_due(call);
     case CallState::kBackingOff:
       if (now_ < call.deadline) {
         call.state = CallState::kWaiting;

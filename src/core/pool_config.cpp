@@ -133,11 +133,10 @@ void Pool::Impl::advance_drain() {
   if (drained_ || !calls_.empty()) return;
   for (const auto& slot : workers_.slots()) timers_.disarm(*slot);
   workers_.each([this](Worker& worker) {
-    if (worker.ready_once) {
-      stop(worker);
-    } else {
-      kill(worker, EndCause::kDrained);
-    }
+    if (!worker.ready_once) return kill(worker, EndCause::kDrained);
+    if (worker.state != WorkerState::kDraining) return drain_worker(worker);
+    evacuate(worker);
+    maybe_stop(worker);
   });
   if (workers_.size() > 0) return;
   drained_ = true;

@@ -219,10 +219,11 @@ void Pool::Impl::settle_lane(Session& session) {
     queue_.make_head(head, &lane, now_);
     return place(head);
   }
-  if (session.established) {
+  if (session.established || session.saved) {
     const bool dead = session.home && !session.home->alive;
-    if (!dead) return sessions_.leave(session, now_);
-    return end_session(session, SessionTable::Verdict::kLost);
+    if (dead && !session.saved) return end_session(session, SessionTable::Verdict::kLost);
+    if (dead) lay_off(session);
+    return sessions_.leave(session, now_);
   }
   ++counters_.ended;  // nothing ever ran in it
   forget(session);

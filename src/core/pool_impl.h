@@ -20,6 +20,7 @@
 #include "core/quarantine.h"
 #include "core/retry.h"
 #include "core/session_table.h"
+#include "core/snapshot_book.h"
 #include "core/timers.h"
 #include "core/tombstones.h"
 #include "core/worker_table.h"
@@ -139,8 +140,27 @@ class Pool::Impl {
   void finish_session(Session& session, SessionEndReason reason);
   void forget(Session& session);
   void drop_home(Worker& worker, DeathPtr death);
-  bool restorable(const Session& session) const;
+  bool restorable(const Session& session) const { return session.saved; }
   core::Ending ending_of(SessionTable::Verdict verdict) const;
+
+  // ---- pool_snapshots.cpp: sessions that outlive their worker
+  void on(const SessionSaved& event);
+  void on(const SnapshotSettled& event);
+  void on(const RestoreFailed& event);
+  void on(const SessionsFound& event);
+  void keep_snapshot(const Session& session, WorkerId worker, CallId call, std::uint64_t number);
+  void note_unsavable(Session& session, std::string_view why);
+  // False: nothing is stored of the call's session, and nothing is to be.
+  bool save_first(Call& call, const WorkerReplied& event);
+  void hold(Call& call, const WorkerReplied& event);
+  void end_saving(Call& call, Ending&& ending);
+  void saving_due(Call& call);
+  void settle_homeless(Session& session);
+  void lay_off(Session& session);
+  void move_out(Session& session);
+  bool is_leaving(const Session& session) const;
+  void evacuate(Worker& worker);
+  void leave_worker(Worker& worker);
 
   // ---- pool_workers.cpp: the life of workers
   void on(const StartModeChanged& event);
@@ -204,6 +224,7 @@ class Pool::Impl {
   RetryBudget retry_budget_;
   Quarantine quarantine_;
   Idempotency idempotency_;
+  SnapshotBook snapshots_;
   std::uint64_t reply_bytes_ = 0;  // of the reply that is being handled
 
   bool exec_ = false;

@@ -57,6 +57,7 @@ Settings small(std::uint32_t variant) {
   s.breaker.failures = variant % 2 == 0 ? 3 : 0;
   s.breaker.open_for = 500ms;
   s.calls.idempotency_ttl = 1s;
+  s.sessions.snapshot = static_cast<SnapshotMode>(variant / 2 % 3);
   return s;
 }
 
@@ -66,6 +67,7 @@ class Player {
   Player(std::uint32_t variant, std::uint64_t seed)
       : settings_(small(variant)), driver(settings_, seed) {
     driver.grace_max = 400ms;
+    driver.store.answers_at_once = variant % 5 == 1;
     g_driver = &driver;
     std::signal(SIGABRT, show_log);
     if (variant % 6 == 0) driver.handle(StartModeChanged{true, 1 + variant % 2});
@@ -112,11 +114,13 @@ class Player {
         return s.a % 16 == 0 ? driver.handle(DrainRequested{Duration(s.b % 2'000'000'000)})
                              : late(s);
       default:
+        if (!driver.store.asked.empty()) return driver.settle(s.b % 8 != 0);
         return driver.advance(Duration(s.a % 2000));
     }
   }
   // No more trouble: everything that was accepted ends, and every worker that was started.
   void finish() {
+    driver.store.answers_at_once = true;
     driver.handle(DrainRequested{1s});
     for (int i = 0; i < 100 && !driver.drained; ++i) {
       for (const WorkerId worker : driver.living()) {
@@ -169,8 +173,14 @@ class Player {
   void reply(const Step& s) {
     const auto calls = running();
     if (calls.empty()) return ready(s);
+    const CallId call = calls[s.a % calls.size()];
+    if (driver.calls.at(call.value).restores && s.b / 3 % 4 == 0) {
+      return driver.fail_restore(call, s.b / 12 % 2 == 0);
+    }
     const auto kind = s.b % 4 == 0 ? static_cast<ReplyKind>(s.b / 4 % 5) : ReplyKind::kOk;
-    driver.reply(calls[s.a % calls.size()], kind, s.b / 20 % 8 != 0);
+    driver.reply(call, kind, s.b / 20 % 8 != 0, s.b / 160 % 8 != 0);
+    // A store has a moment of its own; it is not asked much later than others are.
+    while (driver.store.asked.size() > s.b % 3) driver.settle(s.b / 7 % 8 != 0);
   }
   void ready(const Step& s) {
     const auto starting = driver.with(false);
@@ -196,6 +206,10 @@ class Player {
     driver.handle(WorkerReplied{nobody, CallId{1 + s.a}, ReplyKind::kOk, true});
     driver.handle(WorkerExited{nobody, {}, CallId{1 + s.b}});
     driver.handle(StreamMoved{nobody, CallId{1 + s.a}});
+    driver.handle(SessionSaved{nobody, session(s), s.b, true, ""});
+    driver.handle(SnapshotSettled{
+        .worker = nobody, .call = CallId{1 + s.a}, .session = "ann", .number = 1'000'000});
+    driver.handle(RestoreFailed{nobody, CallId{1 + s.a}, true});
   }
   void configure(const Step& s) {
     Settings changed = small(s.a);
@@ -290,7 +304,7 @@ TEST(PoolProperty, LongRunsReachEverything) {
   }
   for (const char* word :
        {"dispatch", "resolve", "replay", "forget", "cancel", "interrupt", "dump", "kill", "start",
-        "stop", "abandon", "end-session", "drained", "notice"}) {
+        "stop", "abandon", "end-session", "drained", "notice", "save", "keep", "drop-snapshot"}) {
     EXPECT_TRUE(words.contains(word)) << "never seen: " << word;
   }
 }

@@ -23,9 +23,6 @@ core::Ending Pool::Impl::ending_of(SessionTable::Verdict verdict) const {
   return core::Ending::kLost;
 }
 
-// Whether its state can be had elsewhere: the one place that will ask for snapshots.
-bool Pool::Impl::restorable(const Session&) const { return false; }
-
 void Pool::Impl::tell_end(const Session& session, SessionEndReason reason) {
   if (!session.established || !session.home || !session.home->owner) return;
   const Worker& worker = *session.home->owner;
@@ -35,6 +32,9 @@ void Pool::Impl::tell_end(const Session& session, SessionEndReason reason) {
 
 void Pool::Impl::forget(Session& session) {
   Worker* owner = session.home ? session.home->owner : nullptr;
+  if (snapshots_.forget(session.birth)) {
+    emit(DropSnapshot{CallId{}, session.id, session.birth, 0});
+  }
   if (owner) placement_.before_change(*owner);
   sessions_.erase(session);
   if (!owner) return;
@@ -98,22 +98,26 @@ void Pool::Impl::on(const SessionEnded& event) {
   finish_session(*session, SessionEndReason::kEnded);
 }
 
-// The worker's sessions have no worker any more: those in which something ran are lost, the others
-// open elsewhere. Idle ones are only marked here; the sweep takes them out.
+// The worker's sessions have no worker any more: those in which something ran are lost, unless
+// their state is saved; the others open elsewhere. Idle ones are only marked here: the sweep takes
+// out the lost, the saved wait for their next call.
 void Pool::Impl::drop_home(Worker& worker, DeathPtr death) {
   placement_.withdraw(worker);
   Home* home = std::exchange(worker.home, nullptr);
   if (!home) return;
   std::vector<Session*> reopen;
   std::size_t active = home->active.size();
-  counters_.lost += home->idle.size();
+  counters_.lost += home->idle.size() + home->tried.size();
   sessions_.kill_home(*home, std::move(death));
   for (; active > 0; --active) {
     Session& session = home->active.front();
-    CHECK(!session.lane->running);
-    if (session.detached) {
+    if (session.lane->running) {  // its answer waits for the store: see settle_homeless()
+      sessions_.unbind(session);
+    } else if (session.detached) {
+      snapshots_.forget(session.birth) ? emit(DropSnapshot{CallId{}, session.id, session.birth, 0})
+                                       : void();
       sessions_.erase(session);
-    } else if (session.established) {
+    } else if (session.established && !session.saved) {
       ++counters_.lost;
       end_session(session, SessionTable::Verdict::kLost);
     } else {
@@ -122,7 +126,7 @@ void Pool::Impl::drop_home(Worker& worker, DeathPtr death) {
         unqueue(*head);
         head->is_head = false;
       }
-      sessions_.unbind(session);
+      session.saved ? lay_off(session) : sessions_.unbind(session);
       reopen.push_back(&session);
     }
   }

@@ -102,6 +102,8 @@ std::optional<Refusal> Pool::Impl::check_session(const CallSubmitted& event, Ses
         verdict != SessionTable::Verdict::kLive) {
       end_session(*session, verdict);
       session = nullptr;
+    } else if (!session->lane && is_leaving(*session)) {
+      move_out(*session);
     }
   }
   if (session) return check_live_session(event, *session);

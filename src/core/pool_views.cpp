@@ -49,7 +49,10 @@ Stats Pool::Impl::stats(Time now) const {
   stats.restarts = counters_.restarts;
   stats.retries = counters_.retries;
   stats.quarantined = quarantine_.held(now, quarantine_limits());
+  stats.sessions.evicted = counters_.evicted;
   stats.abandoned = counters_.abandoned;
+  stats.snapshots.kept = counters_.snapshots_kept;
+  stats.snapshots.failed = counters_.snapshots_failed;
   stats.draining = draining_;
   return stats;
 }
@@ -95,9 +98,10 @@ Pool::SessionPage Pool::Impl::sessions(Time now, std::string_view after, std::si
   for (const Session* session : first) {
     SessionView view;
     view.id = session->id;
-    if (session->home) view.worker = session->home->worker;
+    const bool homeless = session->home && !session->home->alive;  // until it is called again
+    if (session->home && !homeless) view.worker = session->home->worker;
     view.birth = session->birth;
-    view.epoch = session->epoch;
+    view.epoch = session->epoch + (homeless ? 1 : 0);
     view.idle = session->lane ? Duration{0} : now - session->idle_since;
     view.age = now - session->opened_at;
     view.state = !session->lane ? "idle" : session->lane->running ? "running" : "queued";
@@ -132,6 +136,9 @@ void Pool::Impl::check_invariants() const {
       if (call->session) CHECK(call->session->lane->running == call);
       if (call->session) CHECK(call->session->home == call->worker->home);
       CHECK(now_ <= call->deadline + settings_.calls.grace);
+    } else if (call->state == CallState::kSaving) {
+      CHECK(!call->worker && !call->queue && call->session->lane->running == call);
+      CHECK(now_ <= call->deadline);
     } else {
       ++waiting;
       CHECK(!call->worker);
@@ -145,11 +152,15 @@ void Pool::Impl::check_invariants() const {
     CHECK(call->armed());
   }
   CHECK(waiting == queue_.waiting());
+  sessions_.each_live(now_, [this](const Session& session) {
+    CHECK(session.saved == (snapshots_.usable(session.birth) != 0));
+  });
   std::uint32_t busy = 0;
   bool idle = false;
   workers_.each([&](const Worker& worker) {
     if (worker.running) ++busy;
     const bool serves = worker.state == WorkerState::kReady;
+    CHECK(worker.saves == 0 || worker.state == WorkerState::kDraining);
     CHECK(worker.idle_hook.is_linked() == serves);
     CHECK(!(serves && worker.running));
     CHECK(!serves || worker.queue.empty());

@@ -229,7 +229,7 @@ void Pool::Impl::worker_due(Worker& worker) {
   if (worker.state == WorkerState::kStarting) return kill(worker, EndCause::kStartTimeout);
   if (worker.state != WorkerState::kDraining) return recycle(worker);
   // The drain has taken its time: what is left ends.
-  if (worker.running) return kill(worker, EndCause::kDrained);
+  if (worker.running || worker.saves > 0) return kill(worker, EndCause::kDrained);
   stop(worker);
 }
 
@@ -281,12 +281,18 @@ void Pool::Impl::drain_worker(Worker& worker) {
   workers_.set_state(worker, WorkerState::kDraining);
   worker.drain_since = now_;
   arm(worker);
+  evacuate(worker);
   maybe_stop(worker);
 }
 
 void Pool::Impl::maybe_stop(Worker& worker) {
   if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed) return;
-  if (!worker.running && worker.sessions() == 0) stop(worker);
+  if (worker.running || worker.saves > 0) return;
+  const Home* home = worker.home;
+  if (!home || worker.sessions() == home->safe.size()) return stop(worker);
+  // The pool shuts down: what cannot be saved need not be waited for.
+  const bool may_ask = settings_.sessions.snapshot != SnapshotMode::kOff && !drain_over_;
+  if (draining_ && calls_.empty() && (!may_ask || home->idle.empty())) stop(worker);
 }
 
 // ---- readiness

@@ -18,12 +18,14 @@ SessionTable::~SessionTable() {
     }
     erase(session);
   }
-  drop_empty_homes();  // the owner has killed every home
+  CHECK(dead_homes_.empty());  // the owner has killed every home
   CHECK(detached_ == 0);
 }
 
 SessionTable::Verdict SessionTable::judge(const Session& session, Time now) const {
-  if (session.home && !session.home->alive && session.established) return Verdict::kLost;
+  if (session.home && !session.home->alive && session.established && !session.saved) {
+    return Verdict::kLost;
+  }
   if (now - session.opened_at >= limits_.max_age) return Verdict::kAgeOver;
   if (!session.lane && now - session.idle_since >= limits_.idle_ttl) return Verdict::kIdleOver;
   return Verdict::kLive;
@@ -44,24 +46,24 @@ Session& SessionTable::open(Time now, std::string_view id, Affinity mode, std::u
 
 void SessionTable::enter(Session& session) {
   if (session.lane) return;
-  session.lane = lanes_.make();
-  by_idle_.erase(by_idle_.iterator_to(session));
   if (session.home) {
-    session.home->idle.erase(session.home->idle.iterator_to(session));
+    Home::List& list = list_of(session);
+    list.erase(list.iterator_to(session));
     session.home->active.push_back(session);
   }
+  session.lane = lanes_.make();
+  by_idle_.erase(by_idle_.iterator_to(session));
 }
 
 void SessionTable::leave(Session& session, Time now) {
-  CHECK(session.lane && session.lane->empty() && session.established && !session.detached);
+  CHECK(session.lane && session.lane->empty() && !session.detached);
+  CHECK(session.established || session.saved);
+  if (session.home) session.home->active.erase(session.home->active.iterator_to(session));
   lanes_.free(session.lane);
   session.lane = nullptr;
   session.idle_since = now;
   by_idle_.push_back(session);
-  if (session.home) {
-    session.home->active.erase(session.home->active.iterator_to(session));
-    session.home->idle.push_back(session);
-  }
+  if (session.home) list_of(session).push_back(session);
 }
 
 void SessionTable::touch(Session& session, Time now) {
@@ -73,20 +75,68 @@ void SessionTable::touch(Session& session, Time now) {
 void SessionTable::bind(Session& session, Home& home) {
   CHECK(!session.home && home.alive);
   session.home = &home;
-  (session.lane ? home.active : home.idle).push_back(session);
+  list_of(session).push_back(session);
 }
 
-void SessionTable::unbind(Session& session) {
-  leave_home(session);
-  drop_empty_homes();
+void SessionTable::unbind(Session& session) { leave_home(session); }
+
+Home::List& SessionTable::list_of(const Session& session) const {
+  Home& home = *session.home;
+  if (session.lane) return home.active;
+  if (session.saved) return home.safe;
+  return home.alive && (session.asked || session.unsavable) ? home.tried : home.idle;
 }
 
 void SessionTable::leave_home(Session& session) {
-  Home* home = std::exchange(session.home, nullptr);
-  if (!home) return;
-  auto& list = session.lane ? home->active : home->idle;
+  if (!session.home) return;
+  Home& home = *session.home;
+  Home::List& list = list_of(session);
   list.erase(list.iterator_to(session));
-  if (!home->alive && !session.lane) --backlog_;
+  if (&list == &home.idle && !home.alive) --backlog_;
+  session.home = nullptr;
+  drop_if_empty(home);
+}
+
+void SessionTable::set_saved(Session& session, bool saved) {
+  if (session.saved == saved) return;
+  Home* home = session.home;
+  Home::List* before = home ? &list_of(session) : nullptr;
+  session.saved = saved;
+  Home::List* after = home ? &list_of(session) : nullptr;
+  if (before == after) return;
+  before->erase(before->iterator_to(session));
+  after->push_back(session);
+  if (!home->alive) saved ? --backlog_ : ++backlog_;
+}
+
+void SessionTable::set_asked(Session& session, bool asked, bool unsavable) {
+  Home::List* before = session.home ? &list_of(session) : nullptr;
+  session.asked = asked;
+  session.unsavable = unsavable;
+  Home::List* after = session.home ? &list_of(session) : nullptr;
+  if (before == after) return;
+  before->erase(before->iterator_to(session));
+  after->push_back(session);
+}
+
+Session& SessionTable::adopt(std::string_view id, Affinity mode, std::uint64_t birth,
+                             Time opened_at, Time idle_since) {
+  Session& session = *slab_.make();
+  session.id = id;
+  session.opened_at = opened_at;
+  session.idle_since = idle_since;
+  session.birth = birth;
+  session.mode = mode;
+  session.saved = true;
+  index_.insert(session);
+  by_age_.push_back(session);
+  by_idle_.push_back(session);
+  return session;
+}
+
+void SessionTable::settle_adopted() {
+  by_age_.sort([](const Session& a, const Session& b) { return a.opened_at < b.opened_at; });
+  by_idle_.sort([](const Session& a, const Session& b) { return a.idle_since < b.idle_since; });
 }
 
 void SessionTable::detach(Session& session) {
@@ -112,7 +162,6 @@ void SessionTable::erase(Session& session) {
     by_idle_.erase(by_idle_.iterator_to(session));
   }
   slab_.free(&session);
-  drop_empty_homes();
 }
 
 Home& SessionTable::make_home(WorkerId worker, Worker* owner) {
@@ -127,18 +176,16 @@ void SessionTable::kill_home(Home& home, std::shared_ptr<const Death> death) {
   home.alive = false;
   home.owner = nullptr;
   home.death = std::move(death);
+  home.idle.splice(home.idle.end(), home.tried);
   backlog_ += home.idle.size();
   dead_homes_.push_back(home);
-  drop_empty_homes();
+  drop_if_empty(home);
 }
 
-void SessionTable::drop_empty_homes() {
-  // Only the front: a home behind it waits its turn, which costs nothing but its own record.
-  while (!dead_homes_.empty() && dead_homes_.front().sessions() == 0) {
-    Home& home = dead_homes_.front();
-    dead_homes_.pop_front();
-    homes_.free(&home);
-  }
+void SessionTable::drop_if_empty(Home& home) {
+  if (home.alive || home.sessions() > 0) return;
+  dead_homes_.erase(dead_homes_.iterator_to(home));
+  homes_.free(&home);
 }
 
 Session* SessionTable::next_due(Time now) {
@@ -188,11 +235,11 @@ void SessionTable::check_invariants(Time now) const {
     last = session.opened_at;
     CHECK(!session.detached && index_.find(session.id) == &session);
     CHECK(session.idle_hook.is_linked() == (session.lane == nullptr));
-    CHECK(session.lane ? !session.lane->empty() : session.established);
+    CHECK(session.lane ? !session.lane->empty() : session.established || session.saved);
     CHECK((session.home != nullptr) == session.home_hook.is_linked());
     if (session.home && !session.home->alive) {
       CHECK(!session.lane);
-      ++lost;
+      if (!session.saved) ++lost;
     }
   }
   CHECK(attached == index_.size());

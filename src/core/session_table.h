@@ -4,10 +4,12 @@
 //
 // Lists keep the sessions in the order in which they fall due, so a sweep costs what it ends. A
 // worker's death marks its home dead in one step; its idle sessions are taken out a few at a time.
+// Those whose state is saved stay with the dead home, live, until somebody calls them.
 //
 // Invariants (check_invariants()):
 //   I1  a session has at most one home, and is in exactly one list of it
-//   I2  a session without calls is established and in the idle list; with calls it is in neither
+//   I2  a session without calls is established or saved, and in the idle list; with calls it is
+//       not in it
 //   I3  the idle list is ordered by idle_since, the age list by opened_at
 //   I4  every attached session is in the index once; a detached one has a running call
 #pragma once
@@ -44,8 +46,11 @@ struct alignas(64) Session {
   std::uint64_t birth = 0;
   std::uint32_t epoch = 1;
   Affinity mode = Affinity::kStrictQueue;
-  bool established = false;  // user code may have run for it at its home
-  bool detached = false;     // over, but for the call that still runs
+  bool established : 1 = false;  // user code may have run for it at its home
+  bool detached : 1 = false;     // over, but for the call that still runs
+  bool saved : 1 = false;        // the store has the state after its last acknowledged call
+  bool asked : 1 = false;        // its worker was asked for its state
+  bool unsavable : 1 = false;    // … and had none to give
   SessionEndReason end_reason = SessionEndReason::kExpired;  // of a detached one
   boost::intrusive::list_member_hook<> age_hook;
   boost::intrusive::list_member_hook<> home_hook;
@@ -65,10 +70,12 @@ struct Home {
   bool alive = true;
   std::shared_ptr<const Death> death;  // shared with the tombstones of its sessions
   List idle;
+  List safe;    // idle, and their state is saved
+  List tried;   // idle, and not to be asked for their state (again)
   List active;  // with calls
   boost::intrusive::list_member_hook<> dead_hook;
 
-  std::size_t sessions() const { return idle.size() + active.size(); }
+  std::size_t sessions() const { return idle.size() + safe.size() + tried.size() + active.size(); }
 };
 
 class SessionTable {
@@ -95,20 +102,28 @@ class SessionTable {
   Session& open(Time now, std::string_view id, Affinity mode, std::uint64_t birth);
   // A call joins a session: it is not idle any more.
   void enter(Session& session);
-  // Its last call has left: idle from `now` on. Requires: established, lane empty.
+  // Its last call has left: idle from `now` on. Requires: established or saved, lane empty.
   void leave(Session& session, Time now);
   // Restarts the idle countdown. Requires: idle.
   void touch(Session& session, Time now);
   void bind(Session& session, Home& home);
   void unbind(Session& session);
+  // What is known of its state, wherever it is.
+  void set_saved(Session& session, bool saved);
+  void set_asked(Session& session, bool asked, bool unsavable);
+  // Left by an earlier run: idle, saved, without a home. Requires: !find(id). The last of a series
+  // is followed by settle_adopted().
+  Session& adopt(std::string_view id, Affinity mode, std::uint64_t birth, Time opened_at,
+                 Time idle_since);
+  void settle_adopted();
   // Out of lookup and listings; ends with the call that runs. Requires: a running call.
   void detach(Session& session);
   // Gone. Requires: no calls.
   void erase(Session& session);
 
   Home& make_home(WorkerId worker, Worker* owner);
-  // The worker is gone: its sessions are lost from now on. O(1). The caller empties `active`; the
-  // idle ones come out of next_due() one by one.
+  // The worker is gone: its unsaved sessions are lost from now on. O(1). The caller empties
+  // `active`; the idle ones come out of next_due() one by one.
   void kill_home(Home& home, std::shared_ptr<const Death> death);
 
   // A session that judge() calls over (not merely detached), if there is one; then erase() or
@@ -141,8 +156,9 @@ class SessionTable {
   using DeadHomes = boost::intrusive::list<
       Home,
       boost::intrusive::member_hook<Home, boost::intrusive::list_member_hook<>, &Home::dead_hook>>;
+  Home::List& list_of(const Session& session) const;
   void leave_home(Session& session);
-  void drop_empty_homes();
+  void drop_if_empty(Home& home);
 
   Limits limits_;
   NameIndex<Session> index_;

@@ -42,6 +42,7 @@ struct Worker : Timer {
   Time drain_since;              // while draining
   Time ending_since;             // stopping or killed
   std::uint64_t idle_since = 0;  // order of becoming idle
+  std::uint32_t saves = 0;       // sessions whose state it was asked for, until that is stored
   std::uint32_t code = 0;        // the reload it was started after
   bool ready_once = false;
   bool recycle = false;    // a replacement is wanted, then it drains
@@ -57,7 +58,7 @@ struct Worker : Timer {
   std::size_t sessions() const { return home ? home->sessions() : 0; }
   // It can take a call of a session bound to it now.
   bool free() const {
-    return !running && !choosing && !stopping && !killed &&
+    return !running && !choosing && !stopping && !killed && saves == 0 &&
            (state == WorkerState::kReady || (state == WorkerState::kDraining && ready_once));
   }
 };

@@ -52,10 +52,12 @@ Answer echo(Running& running) {
   return Returned{running.arguments[0].dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
+Raised no_session() {
+  return {wire::ErrorKind::kError, "RuntimeError", "this call has no session"};
+}
+
 Answer count_in_session(Running& running, bool increment) {
-  if (running.session == nullptr) {
-    return Raised{wire::ErrorKind::kError, "RuntimeError", "this call has no session"};
-  }
+  if (running.session == nullptr) return no_session();
   if (increment) ++running.session->counter;
   return Returned{std::to_string(running.session->counter)};
 }
@@ -169,8 +171,11 @@ Answer unserialisable(Running&) {
                 "result is of type object, which JSON cannot write"};
 }
 
-// An effect that outlives the worker: a line at the end of a file, in one write.
+// An effect that outlives the worker: a line at the end of a file, in one write; `ms` before it and
+// `ms` after it.
 Answer append(Running& running) {
+  const std::int64_t ms = integer(running.arguments[2]).value_or(0);
+  if (auto stopped = wait(running, ms, true)) return *std::move(stopped);
   if (!running.arguments[0].is_string() || !running.arguments[1].is_string()) {
     return type_error("path and line are strings");
   }
@@ -179,6 +184,7 @@ Answer append(Running& running) {
   if (fd < 0) return Raised{wire::ErrorKind::kError, "OSError", "the file cannot be opened"};
   write_all(fd, running.arguments[1].get<std::string>() + "\n");
   ::close(fd);
+  if (auto stopped = wait(running, ms, true)) return *std::move(stopped);
   return Returned{"null"};
 }
 
@@ -193,6 +199,13 @@ Answer litter(Running& running) {
   return Returned{"null"};
 }
 
+// State that no snapshot can carry.
+Answer spoil(Running& running) {
+  if (running.session == nullptr) return no_session();
+  running.session->spoilt = true;
+  return Returned{"null"};
+}
+
 constexpr Parameter kValue[] = {{"value", nullptr, true}};
 constexpr Parameter kMs[] = {{"ms", "int", true}};
 constexpr Parameter kMessage[] = {{"message", "str", true}};
@@ -201,7 +214,8 @@ constexpr Parameter kCode[] = {{"code", "int", false}};
 constexpr Parameter kN[] = {{"n", "int", true}};
 constexpr Parameter kBytes[] = {{"bytes", "int", true}};
 constexpr Parameter kTextAndN[] = {{"text", "str", true}, {"n", "int", false}};
-constexpr Parameter kPathAndLine[] = {{"path", "str", true}, {"line", "str", true}};
+constexpr Parameter kPathAndLine[] = {
+    {"path", "str", true}, {"line", "str", true}, {"ms", "int", false}};
 
 constexpr Function kFunctions[] = {
     {"append", "Appends a line to a file.", false, false, kPathAndLine, append},
@@ -221,6 +235,7 @@ constexpr Function kFunctions[] = {
     {"pid", "The worker's process id.", true, false, {}, pid},
     {"sleep", "Waits; heeds cancel and interrupt.", true, false, kMs, sleep},
     {"spin", "Computes; heeds interrupt.", false, false, kMs, spin},
+    {"spoil", "Gives the session a state that cannot be saved.", false, false, {}, spoil},
     {"unserialisable", "Answers what JSON cannot write.", false, false, {}, unserialisable},
 };
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,7 +41,9 @@ struct Session {
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
   std::uint64_t counter = 0;
-  bool opened = false;  // a call of it has started here
+  bool opened = false;                 // a call of it has started here
+  bool spoilt = false;                 // its state cannot be saved
+  std::optional<std::uint64_t> given;  // the count that it is still to be restored from
 };
 
 // What a running function may use.

@@ -125,6 +125,11 @@ std::uint64_t Marks::result_max() const {
   return most == 0 ? wire::kResultMaxDefault : most;
 }
 
+std::uint64_t Marks::snapshot_max() const {
+  const std::uint64_t most = word(wire::kMarkSnapshotMax).load();
+  return most == 0 ? wire::kSnapshotMaxDefault : most;
+}
+
 int Marks::wake_fd() const { return g_wake; }
 void Marks::wake() { write_wake(); }
 void Marks::calm() {

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "wire/process.h"
 
@@ -172,6 +173,16 @@ void Worker::handle(const Received& received) {
       if (!message) supervisor_gone();
       return end_session(*message);
     }
+    case wire::Type::kSave: {
+      const auto message = wire::decode_save(received.frame());
+      if (!message) supervisor_gone();
+      return save(*message);
+    }
+    case wire::Type::kRestore: {
+      const auto message = wire::decode_restore(received.frame());
+      if (!message) supervisor_gone();
+      return restore(received.header.call, *message);
+    }
     case wire::Type::kShutdown:
       if (!script_.ignore_shutdown) ::_exit(0);
       return;
@@ -194,14 +205,62 @@ void Worker::note_end(const std::string& id, const Session& session, std::string
   ended_.emplace_back(id, reason);
 }
 
+namespace {
+
+// A session's state as @keelback.snapshot would write it, or why it cannot.
+std::pair<wire::StateFormat, std::string> state_of(const Session* session, std::uint64_t most) {
+  if (session == nullptr) return {wire::StateFormat::kNone, "it is not open here in this epoch"};
+  if (!session->opened && !session->given) {
+    return {wire::StateFormat::kNone, "the session did not open"};
+  }
+  if (session->spoilt) return {wire::StateFormat::kNone, "its state is of type object"};
+  std::string json = Json({{"calls", session->given ? *session->given : session->counter}}).dump();
+  if (json.size() > most) {
+    return {wire::StateFormat::kNone, "it has " + std::to_string(json.size()) +
+                                          " bytes; sessions.snapshot_max is " +
+                                          std::to_string(most)};
+  }
+  return {wire::StateFormat::kJson, std::move(json)};
+}
+
+}  // namespace
+
+void Worker::save(const wire::SaveMessage& message) {
+  const auto found = sessions_.find(message.session);
+  const bool here = found != sessions_.end() && found->second.birth == message.birth &&
+                    found->second.epoch == message.epoch;
+  const auto [format, state] = state_of(here ? &found->second : nullptr, marks_.snapshot_max());
+  std::string bytes;
+  wire::append_snapshot(bytes, {.birth = message.birth,
+                                .epoch = message.epoch,
+                                .format = format,
+                                .session = message.session,
+                                .state = state});
+  send(bytes);
+}
+
+void Worker::restore(std::uint64_t call, const wire::RestoreMessage& message) {
+  const Json state = Json::parse(message.state, nullptr, false);
+  const bool ours = state.is_object() && state.contains("calls") && state["calls"].is_number();
+  given_ = {call, ours ? state["calls"].get<std::uint64_t>() : 0};
+}
+
 std::optional<Raised> Worker::find_session(const wire::CallMessage& message, Session*& session) {
   session = nullptr;
   if (message.session.empty()) return std::nullopt;
-  if (message.opens) {
+  if (message.opens || message.restores) {
+    std::optional<std::uint64_t> given;
+    if (message.restores) {
+      if (!given_ || given_->first != message.call) {
+        return Raised{wire::ErrorKind::kError, "keelback.SessionNotHere",
+                      "the call came without the state that it is to restore"};
+      }
+      given = std::exchange(given_, std::nullopt)->second;
+    }
     const auto place = sessions_.try_emplace(std::string(message.session)).first;
     note_end(place->first, place->second, "lost");  // one in the way
     session = &place->second;
-    *session = {.birth = message.birth, .epoch = message.epoch};
+    *session = {.birth = message.birth, .epoch = message.epoch, .given = given};
     return std::nullopt;
   }
   const auto found = sessions_.find(message.session);
@@ -227,19 +286,23 @@ void Worker::call(const wire::CallMessage& message) {
   }
   auto bound = bind(*function, message.payload);
   if (auto* wrong = std::get_if<Raised>(&bound)) return reply(message.call, std::move(*wrong));
+  const Session* saves = message.saves ? session : nullptr;
   if (marks_.cancelled(message.call)) {
     auto stopped = cancelled();
     stopped.message = "the call was cancelled before it started";
-    return reply(message.call, std::move(stopped));
+    return reply(message.call, std::move(stopped), false, saves);
   }
   marks_.start(message.call, function->name);
-  if (session != nullptr) session->opened = true;
+  if (session != nullptr) {
+    session->opened = true;
+    if (session->given) session->counter = *std::exchange(session->given, std::nullopt);
+  }
   chaos_.note_effect(message.call, message.birth, message.epoch, message.session);
   bool unclean = false;
   Answer answer = run_function(message, *function, std::move(std::get<std::vector<Json>>(bound)),
                                session, unclean);
   marks_.end(message.call);
-  reply(message.call, std::move(answer), unclean);
+  reply(message.call, std::move(answer), unclean, saves);
 }
 
 Answer Worker::run_function(const wire::CallMessage& message, const Function& function,
@@ -288,7 +351,7 @@ std::optional<Raised> Worker::put_item(std::uint64_t call, std::uint64_t& credit
 
 // ---- the answer
 
-void Worker::reply(std::uint64_t call, Answer answer, bool unclean) {
+void Worker::reply(std::uint64_t call, Answer answer, bool unclean, const Session* saves) {
   unclean |= script_.unclean_every > 0 && (replies_ + 1) % script_.unclean_every == 0;
   if (auto* returned = std::get_if<Returned>(&answer)) {
     const std::uint64_t most = marks_.result_max();
@@ -304,6 +367,15 @@ void Worker::reply(std::uint64_t call, Answer answer, bool unclean) {
     wire::append_error_head(head, call, {.kind = raised->kind, .json = payload}, unclean);
   } else {
     wire::append_end(head, call, unclean);
+  }
+  if (saves != nullptr) {
+    const auto [format, state] = state_of(saves, marks_.snapshot_max());
+    const auto type = static_cast<wire::Type>(head[4]);
+    std::string body = head.substr(wire::kHeaderBytes) + payload;
+    head.clear();
+    wire::append_saved(head, call, {.answer = type, .format = format, .state = state, .body = body},
+                       unclean);
+    payload.clear();
   }
   misreply(call, head);
   send(head, payload);

@@ -35,6 +35,8 @@ class Worker {
   void handle(const Received& received);
   void call(const wire::CallMessage& message);
   void end_session(const wire::SessionEndMessage& message);
+  void save(const wire::SaveMessage& message);
+  void restore(std::uint64_t call, const wire::RestoreMessage& message);
   void note_end(const std::string& id, const Session& session, std::string_view reason);
   // The session of the call; null: it has none. An answer: the call ends with that.
   std::optional<Raised> find_session(const wire::CallMessage& message, Session*& session);
@@ -42,7 +44,9 @@ class Worker {
                       std::vector<Json> arguments, Session* session, bool& unclean);
   std::optional<Raised> put_item(std::uint64_t call, std::uint64_t& credit, std::string_view json);
 
-  void reply(std::uint64_t call, Answer answer, bool unclean = false);
+  // saves: the session whose state goes along; null: none.
+  void reply(std::uint64_t call, Answer answer, bool unclean = false,
+             const Session* saves = nullptr);
   void misreply(std::uint64_t call, std::string_view head);
   void send(std::string_view head, std::string_view payload = {});
   [[noreturn]] void supervisor_gone();
@@ -54,7 +58,8 @@ class Worker {
   Channel channel_;
   const int control_fd_;
   std::map<std::string, Session, std::less<>> sessions_;
-  std::vector<std::pair<std::string, std::string>> ended_;  // bounded: kEndedMax
+  std::vector<std::pair<std::string, std::string>> ended_;        // bounded: kEndedMax
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> given_;  // the last RESTORE: call, count
   std::uint64_t replies_ = 0;
   std::uint64_t last_call_ = 0;
 };

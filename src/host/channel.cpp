@@ -86,15 +86,11 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       return false;
     }
     if (!*frame) return true;
-    WorkerMessage message{(*frame)->type(), (*frame)->unclean(), (*frame)->call(), {}, {}, {}};
+    WorkerMessage message{(*frame)->type(), (*frame)->unclean(), (*frame)->call(), {}, {}, {}, {}};
     if (message.type == wire::Type::kError) {
-      const auto error = wire::decode_error(**frame);
-      if (!error) {
-        violation_ = wire::to_string(error.error());
-        return false;
-      }
-      message.error_kind = error->kind;
-      message.error = python_error_of(error->json);
+      if (!take_error(**frame, message)) return false;
+    } else if (message.type == wire::Type::kSaved || message.type == wire::Type::kSnapshot) {
+      if (!take_state(**frame, message)) return false;
     } else if (message.type == wire::Type::kConnect) {
       const auto version = wire::decode_connect(**frame);
       if (!version || *version != wire::kVersion) {
@@ -106,6 +102,42 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
     }
     out.push_back(std::move(message));
   }
+}
+
+bool Channel::take_error(const wire::Frame& frame, WorkerMessage& message) {
+  const auto error = wire::decode_error(frame);
+  if (!error) {
+    violation_ = wire::to_string(error.error());
+    return false;
+  }
+  message.error_kind = error->kind;
+  message.error = python_error_of(error->json);
+  return true;
+}
+
+bool Channel::take_state(const wire::Frame& frame, WorkerMessage& message) {
+  if (message.type == wire::Type::kSnapshot) {
+    const auto snapshot = wire::decode_snapshot(frame);
+    if (!snapshot) {
+      violation_ = wire::to_string(snapshot.error());
+      return false;
+    }
+    message.state =
+        std::make_unique<WorkerState>(WorkerState{snapshot->format, std::string(snapshot->state),
+                                                  std::string(snapshot->session), snapshot->birth});
+    return true;
+  }
+  const auto saved = wire::decode_saved(frame);
+  if (!saved) {
+    violation_ = wire::to_string(saved.error());
+    return false;
+  }
+  message.type = saved->answer;
+  message.state =
+      std::make_unique<WorkerState>(WorkerState{saved->format, std::string(saved->state), {}, 0});
+  if (saved->answer == wire::Type::kError) return take_error({frame.header, saved->body}, message);
+  message.body = std::string(saved->body);
+  return true;
 }
 
 }  // namespace keelback::host

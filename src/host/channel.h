@@ -26,6 +26,14 @@
 
 namespace keelback::host {
 
+// A session's state, from SAVED or SNAPSHOT.
+struct WorkerState {
+  wire::StateFormat format{};
+  std::string bytes;    // kNone: why there is none
+  std::string session;  // of SNAPSHOT
+  std::uint64_t birth = 0;
+};
+
 // A frame from the worker, on its own.
 struct WorkerMessage {
   wire::Type type{};
@@ -34,6 +42,8 @@ struct WorkerMessage {
   wire::ErrorKind error_kind{};      // of ERROR
   std::string body;                  // RESULT, ITEM: the bytes; HELLO, START_FAILED: the JSON
   std::optional<PythonError> error;  // of ERROR
+  // What came as SAVED is its answer, with this; SNAPSHOT is this alone.
+  std::unique_ptr<WorkerState> state;
 };
 
 class Channel {
@@ -72,6 +82,8 @@ class Channel {
     bool planned = false;
   };
   bool take_frames(std::vector<WorkerMessage>& out);
+  bool take_state(const wire::Frame& frame, WorkerMessage& message);
+  bool take_error(const wire::Frame& frame, WorkerMessage& message);
 
   const os::Fd socket_;
   std::atomic<std::uint32_t> frame_bytes_max_;

@@ -22,6 +22,7 @@
 #include "core/pool.h"
 #include "keelback/call.h"
 #include "keelback/outcome.h"
+#include "store/store.h"
 
 namespace keelback::host {
 
@@ -55,6 +56,7 @@ struct QuarantineEntry {
 struct PoolInfo {
   core::Stats stats;
   StartPath start;
+  store::Status store;  // of session snapshots
 };
 
 class Driver {

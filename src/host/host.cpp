@@ -51,8 +51,10 @@ HostImpl::HostImpl(HostConfig config)
       pool_(config_.settings, seed_or_random(config_.seed)),
       frame_bytes_max_(0),
       payload_max_(config_.settings.calls.payload_max.count),
+      snapshot_max_(config_.settings.sessions.snapshot_max.count),
       settings_(config_.settings) {
-  frame_bytes_max_ = frame_bytes_for(payload_max_);
+  frame_bytes_max_ = frame_bytes_for(payload_max_ + settings_.sessions.snapshot_max.count);
+  store_ = make_store();
 }
 
 std::expected<void, StartError> HostImpl::start() {
@@ -101,6 +103,7 @@ std::expected<void, StartError> HostImpl::start() {
   if (auto started = launcher_->start(); !started) {
     return std::unexpected(StartError{"the guard does not start: " + started.error().message()});
   }
+  take_found_sessions();
   loop_thread_ = std::thread([this] {
     ::prctl(PR_SET_NAME, "keelback-loop");
     loop_.run();
@@ -121,6 +124,7 @@ HostImpl::~HostImpl() {
     while (workers_gone_ == 0 && std::chrono::steady_clock::now() < until) {
       os::futex_wait_for(workers_gone_, 0, until - std::chrono::steady_clock::now());
     }
+    store_->close();
     // What is booked by now - the last outcomes - is still performed.
     boost::asio::post(loop_, [this] {
       empty_inbox();
@@ -168,8 +172,9 @@ void HostImpl::end_remaining_calls() {
 // ---- what operators see and do
 
 PoolInfo HostImpl::info() {
+  const store::Status store = store_->status();
   const os::MutexLock lock(mutex_);
-  return {pool_.stats(now()), path_};
+  return {pool_.stats(now()), path_, store};
 }
 
 std::vector<WorkerInfo> HostImpl::workers() {
@@ -246,12 +251,15 @@ void HostImpl::configure(const Settings& settings) {
   {
     const os::MutexLock lock(mutex_);
     payload_max_ = settings.calls.payload_max.count;
-    frame_bytes_max_ = frame_bytes_for(payload_max_);
+    frame_bytes_max_ = frame_bytes_for(payload_max_ + settings.sessions.snapshot_max.count);
+    snapshot_max_ = settings.sessions.snapshot_max.count;
     for (const auto& [id, worker] : workers_) {
       worker->marks.set_result_max(payload_max_);
+      worker->marks.set_snapshot_max(snapshot_max_);
       worker->channel.set_frame_max(frame_bytes_max_);
     }
   }
+  store_->set_bytes_max(settings.sessions.store_max.count);
   feed(core::ConfigChanged{settings});
   boost::asio::post(loop_, [this, settings] {
     settings_ = settings;

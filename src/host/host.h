@@ -13,6 +13,7 @@
 #include "base/settings.h"
 #include "host/driver.h"
 #include "os/fd.h"
+#include "store/store.h"
 
 namespace keelback::host {
 
@@ -31,6 +32,8 @@ struct HostConfig {
   bool sweep = true;
   std::uint64_t seed = 0;  // of the core's chances; 0: a random one
   Interpose interpose;     // for laboratories: who stands between; empty: nobody
+  // Of session snapshots; null: one in memory. Shared by the host and the copies of this.
+  std::shared_ptr<store::Store> store;
 };
 
 struct StartError {

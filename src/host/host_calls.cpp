@@ -30,7 +30,7 @@ core::CallSubmitted event_of(const CallRecord& record) {
   event.idempotent = call.idempotent;
   event.stream = record.streaming;
   event.idempotency_key = call.idempotency_key;
-  event.fingerprint = fingerprint(call.function, call.session, payload);
+  event.fingerprint = record.fingerprint;
   event.payload_bytes = payload.size();
   return event;
 }
@@ -39,6 +39,7 @@ core::CallSubmitted event_of(const CallRecord& record) {
 
 void HostImpl::prepare(CallRecord& record) {
   if (record.call.traceparent.size() > kTraceMax) record.call.traceparent.clear();
+  record.fingerprint = fingerprint(record.call.function, record.call.session, record.call.payload);
   if (record.call.payload.size() > kCopyMax) {
     record.large_payload = std::make_shared<const std::string>(std::move(record.call.payload));
   }
@@ -178,6 +179,8 @@ std::string HostImpl::encode(const CallRecord& record, const core::Dispatch& dis
     message.birth = dispatch.session->birth;
     message.epoch = dispatch.session->epoch;
     message.opens = dispatch.session->opens;
+    message.restores = dispatch.session->restore != 0;
+    message.saves = dispatch.session->saves;
   }
   message.payload = record.large_payload ? *record.large_payload : record.call.payload;
   std::string frame;

@@ -60,6 +60,18 @@ void HostImpl::step(const core::Event& event, CallRecord* self, Effects& effects
   effects.actions.clear();
   pool_.handle(now(), event, effects.actions);
   for (core::Action& action : effects.actions) apply(action, self, effects);
+  if (!follow_ups_.empty()) follow_up(self, effects);
+}
+
+void HostImpl::follow_up(CallRecord* self, Effects& effects) {
+  while (!follow_ups_.empty()) {
+    const std::vector<core::Event> events = std::exchange(follow_ups_, {});
+    for (const core::Event& event : events) {
+      effects.actions.clear();
+      pool_.handle(now(), event, effects.actions);
+      for (core::Action& action : effects.actions) apply(action, self, effects);
+    }
+  }
 }
 
 void HostImpl::feed(const core::Event& event) {
@@ -103,6 +115,9 @@ void HostImpl::apply(core::Action& any, CallRecord* self, Effects& effects) {
               effects.flush.push_back(worker);
             }
           },
+          [&](core::SaveSession& action) REQUIRES(mutex_) { save_session(action, effects); },
+          [&](core::KeepSnapshot& action) REQUIRES(mutex_) { keep_snapshot(action); },
+          [&](core::DropSnapshot& action) REQUIRES(mutex_) { drop_snapshot(action); },
           [&](auto&) REQUIRES(mutex_) { for_loop(std::move(any), effects); },
       },
       any);
@@ -118,6 +133,12 @@ void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects&
   record->dump_asked = false;
   record->dump_note.clear();
   worker->running = action.call;
+  if (action.session && action.session->restore != 0) {
+    // The loop reads its answer: the caller waits for the store and for the worker, here or there.
+    worker->reader = Reader::kLoop;
+    effects.arm.push_back(worker);
+    return restore(action, worker, encode(*record, action), record->large_payload, effects);
+  }
   worker->channel.push(encode(*record, action), record->large_payload);
   if (const std::uint32_t credit = std::exchange(record->early_credit, 0)) {
     std::string frame;
@@ -234,6 +255,8 @@ void HostImpl::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& mes
         for_loop(Item{record, std::move(message.body)}, effects);
         step(core::StreamMoved{worker->id, CallId{message.call}}, self, effects);
       }
+    } else if (message.type == wire::Type::kSnapshot) {
+      if (!take_snapshot(worker, message, self, effects)) violation = "a SNAPSHOT nobody asked for";
     } else if (self != nullptr || !take_start(worker, message, effects)) {
       violation = fmt::format("{} at the wrong time", wire::to_string(message.type));
     }
@@ -254,6 +277,14 @@ bool HostImpl::take_answer(WorkerProcess& worker, WorkerMessage& message, CallRe
   release_reading(worker, self);
   core::ReplyKind kind = reply_kind(message);
   std::uint64_t held_bytes = 0;
+  core::Snapshot snapshot = core::Snapshot::kNone;
+  if (message.state != nullptr) {
+    const bool taken = message.state->format != wire::StateFormat::kNone;
+    snapshot = taken ? core::Snapshot::kTaken : core::Snapshot::kFailed;
+    if (taken) {
+      worker.parked.push_back({call, 0, message.state->format, std::move(message.state->bytes)});
+    }
+  }
   if (CallRecord* record = find(call)) {  // else its outcome was due before
     if (message.type == wire::Type::kError) {
       record->python = std::move(message.error);
@@ -268,8 +299,15 @@ bool HostImpl::take_answer(WorkerProcess& worker, WorkerMessage& message, CallRe
       held_bytes = message.body.size();
       record->result = std::move(message.body);
     }
+    record->reply = kind;
   }
-  step(core::WorkerReplied{worker.id, call, kind, !message.unclean, held_bytes}, self, effects);
+  step(core::WorkerReplied{worker.id, call, kind, !message.unclean, held_bytes, snapshot,
+                           message.state ? std::string_view{message.state->bytes}
+                                         : std::string_view{}},
+       self, effects);
+  if (snapshot == core::Snapshot::kTaken) {
+    static_cast<void>(worker.take_parked(call, 0));  // nobody wanted it
+  }
   return true;
 }
 

@@ -41,6 +41,7 @@
 #include "host/worker_process.h"
 #include "os/epoll.h"
 #include "os/mutex.h"
+#include "store/store.h"
 
 namespace keelback::host {
 
@@ -52,6 +53,7 @@ struct CallRecord {
   CallRecord(CallId call_id, Call&& asked) : id(call_id), call(std::move(asked)) {}
 
   const CallId id;
+  std::uint64_t fingerprint = 0;
   Call call;  // its payload is in large_payload, if that is set
   std::shared_ptr<const std::string> large_payload;  // shared with the channel that sends it
   bool blocking = false;
@@ -64,6 +66,7 @@ struct CallRecord {
   std::shared_ptr<WorkerProcess> reading;  // a blocked caller reads this one
   std::string result;
   std::optional<PythonError> python;
+  core::ReplyKind reply{};  // of its answer, once there is one
   bool dump_asked = false;
   std::size_t dump_from = 0;  // earlier dumps of that worker end here
   std::string dump_note;      // why there is none
@@ -163,12 +166,28 @@ class HostImpl final : public Driver {
   void take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& messages,
                 Channel::Received received, CallRecord* self, Effects& effects) REQUIRES(mutex_);
   void release_reading(WorkerProcess& worker, CallRecord* self) REQUIRES(mutex_);
+  // What the store has answered at once: events, after the actions that asked for them.
+  void follow_up(CallRecord* self, Effects& effects) REQUIRES(mutex_);
   void settle(Effects& effects) REQUIRES(mutex_);  // last under the lock: the timer
   void perform(Effects& effects) EXCLUDES(mutex_);
   void feed(const core::Event& event) EXCLUDES(mutex_);
   void announce(const std::string& hello_json) EXCLUDES(mutex_);
   WorkerPtr find(WorkerId id) REQUIRES(mutex_);
   CallRecord* find(CallId id) REQUIRES(mutex_);
+
+  // ---- host_snapshots.cpp: between the core, the workers and the store
+  std::shared_ptr<store::Store> make_store();
+  void take_found_sessions() EXCLUDES(mutex_);
+  void save_session(const core::SaveSession& action, Effects& effects) REQUIRES(mutex_);
+  void keep_snapshot(const core::KeepSnapshot& action) REQUIRES(mutex_);
+  void drop_snapshot(const core::DropSnapshot& action) REQUIRES(mutex_);
+  void restore(const core::Dispatch& action, const WorkerPtr& worker, std::string frame,
+               std::shared_ptr<const std::string> payload, Effects& effects) REQUIRES(mutex_);
+  void send_restored(const WorkerPtr& worker, CallId call, const store::Fetched& fetched,
+                     Effects& effects) REQUIRES(mutex_);
+  void give_up_restore(WorkerProcess& worker, CallId call, bool gone) REQUIRES(mutex_);
+  bool take_snapshot(const WorkerPtr& worker, WorkerMessage& message, CallRecord* self,
+                     Effects& effects) REQUIRES(mutex_);
 
   // ---- host_loop.cpp: the loop thread
   bool on_loop_thread() const { return std::this_thread::get_id() == loop_thread_.get_id(); }
@@ -213,6 +232,7 @@ class HostImpl final : public Driver {
   std::unordered_map<std::uint64_t, Outcome> retained_ GUARDED_BY(mutex_);  // for replays
   std::unordered_map<WorkerId, WorkerPtr> workers_ GUARDED_BY(mutex_);
   std::vector<InboxItem> inbox_ GUARDED_BY(mutex_);
+  std::vector<core::Event> follow_ups_ GUARDED_BY(mutex_);
   bool poked_ GUARDED_BY(mutex_) = false;
   bool timer_wanted_ GUARDED_BY(mutex_) = false;
   Time timer_at_ GUARDED_BY(mutex_) = Time::max();
@@ -220,6 +240,7 @@ class HostImpl final : public Driver {
   StartPath path_ GUARDED_BY(mutex_);
   std::uint32_t frame_bytes_max_ GUARDED_BY(mutex_);
   std::uint64_t payload_max_ GUARDED_BY(mutex_);
+  std::uint64_t snapshot_max_ GUARDED_BY(mutex_);
 
   std::atomic<std::uint64_t> last_call_ = 0;
   os::Epoll epoll_;  // of worker sockets; see arm()
@@ -238,6 +259,8 @@ class HostImpl final : public Driver {
   bool stopping_ = false;
   Settings settings_;
   std::atomic<std::uint32_t> workers_gone_ = 0;  // 1: the destructor may go on
+  // Its thread calls feed(): goes before what that needs, and after the loop.
+  std::shared_ptr<store::Store> store_;  // shared with its configuration
 
   std::thread loop_thread_;
 };

@@ -88,13 +88,22 @@ void HostImpl::perform_on_loop(core::Action& any) {
 void HostImpl::climb(const core::Action& rung, WorkerId id, CallId call) {
   WorkerPtr worker;
   bool streaming = false;
+  bool unsent = false;
+  Effects& effects = effects_of_thread();
   {
     const os::MutexLock lock(mutex_);
     worker = find(id);
     CallRecord* record = find(call);
     if (worker == nullptr || worker->running != call) return;
+    unsent = worker->unsent != nullptr;
+    if (unsent) {
+      give_up_restore(*worker, call, /*gone=*/false);
+      follow_up(nullptr, effects);
+      settle(effects);
+    }
     streaming = record != nullptr && record->streaming;
   }
+  if (unsent) return perform(effects);
   if (std::holds_alternative<core::CancelCall>(rung)) {
     worker->marks.set_cancel(call.value);
     std::string frame;

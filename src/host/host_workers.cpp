@@ -82,6 +82,7 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
     const os::MutexLock lock(mutex_);
     workers_[id] = worker;
     worker->marks.set_result_max(payload_max_);
+    worker->marks.set_snapshot_max(snapshot_max_);
     worker->reader = Reader::kLoop;
   }
   arm(worker, true, false);

@@ -35,6 +35,19 @@ struct WorkerEnds {
   os::Fd log;
 };
 
+// A session's state that the worker has sent, until the core says what is to be done with it.
+struct ParkedState {
+  CallId call;  // it came with the answer of this call; 0: with a SNAPSHOT
+  std::uint64_t birth = 0;
+  wire::StateFormat format{};
+  std::string state;
+};
+// A CALL that waits for its session's snapshot to be read.
+struct UnsentCall {
+  std::string frame;
+  std::shared_ptr<const std::string> payload;  // shared with the call, as in Channel
+};
+
 // Shared (shared_ptr) by the host's table, the threads that are writing to it or reading from it,
 // and the calls it runs: whoever is last closes the descriptors.
 struct WorkerProcess {
@@ -55,6 +68,11 @@ struct WorkerProcess {
   CallId running;            // dispatched and not yet answered; 0: idle
   bool drained = false;      // its socket has been read to the end
   bool stop_wanted = false;  // SHUTDOWN was sent
+  std::uint32_t saves = 0;   // SAVEs not yet answered; only while it runs nothing
+  std::vector<ParkedState> parked;
+  std::unique_ptr<UnsentCall> unsent;  // of `running`
+  // The state that came with the call's answer or, without a call, for the session of that birth.
+  std::optional<ParkedState> take_parked(CallId call, std::uint64_t birth);
 
   enum class Step : std::uint8_t { kFork, kConnect, kHello, kReady };
   Step said = Step::kFork;  // the last of CONNECT, HELLO, READY that came; kFork: none

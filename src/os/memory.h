@@ -38,6 +38,7 @@ class Marks {
   void set_cancel(std::uint64_t call) { store(2, call); }
   void set_interrupt(std::uint64_t call) { store(3, call); }
   void set_result_max(std::uint64_t bytes) { store(4, bytes); }
+  void set_snapshot_max(std::uint64_t bytes) { store(5, bytes); }
   // Text that the worker's dump left from byte `from` on; empty: none. Bytes of a foreign process:
   // any value.
   std::string dump(std::size_t from = 0) const;

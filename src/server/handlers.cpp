@@ -207,7 +207,7 @@ Response get_quarantine(Hub& hub) {
 Response get_metrics(Hub& hub) {
   const host::PoolInfo info = hub.driver.info();
   const ServerCounts counts{hub.http_rejected.load(std::memory_order_relaxed), hub.connections()};
-  return {.content_type = kMetricsType, .body = metrics_text(info.stats, counts, hub.durations)};
+  return {.content_type = kMetricsType, .body = metrics_text(info, counts, hub.durations)};
 }
 
 Response cancel_call(Hub& hub, const std::string& name) {

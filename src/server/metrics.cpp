@@ -112,12 +112,29 @@ void add_sessions(Scrape& scrape, const core::Stats& stats) {
                static_cast<double>(stats.sessions.active));
   scrape.open("keelback_sessions_total", "What happened to sessions.", MetricType::Counter);
   const std::pair<const char*, std::uint64_t> events[] = {
-      {"opened", stats.sessions.opened}, {"expired", stats.sessions.expired},
-      {"lost", stats.sessions.lost},     {"restored", stats.sessions.restored},
-      {"ended", stats.sessions.ended},   {"moved", stats.sessions.moved}};
+      {"opened", stats.sessions.opened},  {"expired", stats.sessions.expired},
+      {"lost", stats.sessions.lost},      {"restored", stats.sessions.restored},
+      {"ended", stats.sessions.ended},    {"moved", stats.sessions.moved},
+      {"evicted", stats.sessions.evicted}};
   for (const auto& [event, count] : events) {
     scrape.value(static_cast<double>(count), {{"event", event}});
   }
+}
+
+void add_snapshots(Scrape& scrape, const core::Stats& stats, const store::Status& store) {
+  scrape.open("keelback_snapshots_total", "Snapshots of sessions, stored or not.",
+              MetricType::Counter);
+  scrape.value(static_cast<double>(stats.snapshots.kept), {{"result", "kept"}});
+  scrape.value(static_cast<double>(stats.snapshots.failed), {{"result", "failed"}});
+  scrape.counter("keelback_snapshots_set_aside_total",
+                 "Damaged snapshots that the store put aside.",
+                 static_cast<double>(store.set_aside));
+  scrape.gauge("keelback_snapshots_stored", "Sessions that the store has a snapshot of.",
+               static_cast<double>(store.sessions));
+  scrape.gauge("keelback_snapshot_bytes", "What the stored snapshots take.",
+               static_cast<double>(store.bytes));
+  scrape.gauge("keelback_snapshot_store_up", "1 if the store of snapshots works.",
+               store.up ? 1 : 0);
 }
 
 void add_durations(Scrape& scrape, const CallDurations& durations) {
@@ -187,12 +204,14 @@ void CallDurations::observe(std::string_view function, const Outcome& outcome) {
   server::observe(found->second.run, outcome.ran);
 }
 
-std::string metrics_text(const core::Stats& stats, const ServerCounts& server,
+std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                          const CallDurations& durations) {
+  const core::Stats& stats = info.stats;
   Scrape scrape;
   add_calls(scrape, stats);
   add_workers(scrape, stats);
   add_sessions(scrape, stats);
+  add_snapshots(scrape, stats, info.store);
   scrape.counter("keelback_http_rejected_total",
                  "Requests refused before the pool saw them (syntax, authentication, limits).",
                  static_cast<double>(server.http_rejected));

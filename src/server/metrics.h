@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "base/time.h"
-#include "core/pool.h"
+#include "host/driver.h"
 #include "keelback/outcome.h"
 
 namespace keelback::server {
@@ -43,7 +43,7 @@ struct ServerCounts {
   std::uint64_t http_rejected = 0;
   std::uint64_t connections = 0;
 };
-std::string metrics_text(const core::Stats& stats, const ServerCounts& server,
+std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                          const CallDurations& durations);
 inline constexpr std::string_view kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -37,7 +37,8 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   stats.workers.busy = 3;
   stats.queue_delay = 250ms;
   stats.sessions.expired = 4;
-  const std::string text = metrics_text(stats, {.http_rejected = 9, .connections = 2}, {});
+  const std::string text =
+      metrics_text({.stats = stats}, {.http_rejected = 9, .connections = 2}, {});
   const auto values = scrape(text);
   double sum = values.at("keelback_calls_in_flight");
   for (int i = 0; i < kOutcomeKinds; ++i) {

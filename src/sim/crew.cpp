@@ -77,16 +77,21 @@ void Crew::start(Time now, WorkerId id) {
   schedule_.add(now + takes, Due::Kind::kReady, id.generation, ++worker.token);
 }
 
-void Crew::dispatch(Time now, const core::Dispatch& dispatch, const Call& call, bool stream) {
+void Crew::dispatch(Time now, const core::Dispatch& dispatch, const Call& call, bool stream,
+                    const SessionState* restored) {
   Worker* worker = find(dispatch.worker);
   if (worker == nullptr) return;  // its exit is on its way to the core
   CHECK(worker->ready && !worker->running && !worker->leaving);
   SessionState* state = nullptr;
+  worker->saves = false;
   if (dispatch.session) {
     const core::SessionTicket& ticket = *dispatch.session;
-    if (ticket.opens) {
+    worker->saves = ticket.saves;
+    worker->session = ticket.id;
+    if (ticket.opens || ticket.restore != 0) {
+      CHECK(ticket.opens == (restored == nullptr));
       state = &worker->sessions[ticket.id];
-      *state = {ticket.birth, ticket.epoch, 0};
+      *state = {ticket.birth, ticket.epoch, restored != nullptr ? restored->counter : 0, false};
     } else {
       const auto it = worker->sessions.find(ticket.id);
       CHECK(it != worker->sessions.end());  // routed to a worker without the session's state
@@ -128,6 +133,13 @@ void Crew::draw_fate(Time now, Worker& worker) {
     script.busy = Duration(static_cast<Duration::rep>(prng_.below(span)));
     plan(worker, worker.mark_at + script.busy);
   }
+}
+
+std::optional<SessionState> Crew::state_of(WorkerId id, const std::string& session) const {
+  const Worker* worker = find(id);
+  if (worker == nullptr) return std::nullopt;
+  const auto it = worker->sessions.find(session);
+  return it == worker->sessions.end() ? SessionState{.spoilt = true} : it->second;
 }
 
 void Crew::cut_short(Time now, Worker& worker, Duration delay) {
@@ -271,6 +283,10 @@ Said Crew::reply(Time now, Worker& worker) {
   if (said.reply != core::ReplyKind::kBadRequest &&
       said.reply != core::ReplyKind::kUnknownFunction) {
     worker.mark = worker.running;
+    if (worker.saves) {
+      said.state = worker.sessions.at(worker.session);
+      said.snapshot = said.state.spoilt ? core::Snapshot::kFailed : core::Snapshot::kTaken;
+    }
   }
   said.clean = !(model_.unclean > 0 && prng_.chance(model_.unclean));
   worker.running = CallId{};

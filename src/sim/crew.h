@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,7 +30,10 @@ struct Said {
   bool clean = true;
   std::string payload;  // of kItem, and of kReplied ok
   PythonError python;   // of kReplied otherwise
-  Death death;          // of kExited
+  // Of kReplied: the session's state, if it was to come along.
+  core::Snapshot snapshot = core::Snapshot::kNone;
+  SessionState state;
+  Death death;  // of kExited
 };
 
 class Crew {
@@ -38,8 +42,12 @@ class Crew {
   Crew(ModelSettings model, std::uint64_t seed, Schedule& schedule);
 
   void start(Time now, WorkerId worker);
-  // Aborts unless the worker is ready and idle and holds the session's state.
-  void dispatch(Time now, const core::Dispatch& dispatch, const Call& call, bool stream);
+  // The state of the session, as the worker would send it; nullopt: the worker is gone.
+  std::optional<SessionState> state_of(WorkerId worker, const std::string& session) const;
+  // Aborts unless the worker is ready and idle and holds the session's state. restored: the state
+  // that the call's session is restored from, if it is.
+  void dispatch(Time now, const core::Dispatch& dispatch, const Call& call, bool stream,
+                const SessionState* restored);
   void cancel(Time now, WorkerId worker, CallId call);
   void interrupt(Time now, WorkerId worker, CallId call);
   // The stacks as text; "unavailable: …" where there are none to be had.
@@ -72,6 +80,8 @@ class Crew {
     bool leaving = false;  // exits when its call is over
     bool killed = false;
     bool blocked = false;  // a stream without credit
+    bool saves = false;    // its answer brings along the state of `session`
+    std::string session;   // of the call
     CallId running;
     CallId mark;                   // the last call that started
     Time mark_at;                  // when `running` becomes the mark

@@ -23,6 +23,7 @@ enum class Function : std::uint8_t {
   kPid,
   kSleep,
   kSpin,
+  kSpoil,
   kUnserialisable,
   kExposed,
 };
@@ -51,6 +52,7 @@ constexpr Standard kStandard[] = {
     {"pid", Function::kPid, nullptr, "", false, true},
     {"sleep", Function::kSleep, "ms", "int", true, true},
     {"spin", Function::kSpin, "ms", "int", true},
+    {"spoil", Function::kSpoil, nullptr, "", false},
     {"unserialisable", Function::kUnserialisable, nullptr, "", false},
 };
 
@@ -267,6 +269,13 @@ Script Application::script(const Call& call, const Circumstances& around) const 
       break;
     case Function::kPeek:
       count(script, around.session, false);
+      break;
+    case Function::kSpoil:
+      count(script, around.session, false);
+      if (around.session != nullptr) {
+        around.session->spoilt = true;
+        script.result = "null";
+      }
       break;
     case Function::kPid:
       script.result = std::to_string(around.pid);

@@ -44,6 +44,8 @@ struct ModelSettings {
   double die_running = 0;            // … that dies while the function runs
   double die_after_end = 0;          // … that dies with the result computed and not sent
   double unclean = 0;                // a call leaves threads or tasks behind
+  Spread store{50us, 150us};         // the store writes or reads one snapshot, one after another
+  double store_failure = 0;          // … and fails: nothing of the session is in it then
   double unkillable = 0;             // SIGKILL takes unkillable_for (a process in D state)
   Duration unkillable_for = 10min;
   // Functions beyond the standard ones: each answers its first argument, or null.
@@ -55,6 +57,7 @@ struct SessionState {
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
   std::uint64_t counter = 0;
+  bool spoilt = false;  // it cannot be saved
 };
 
 // What a worker will do with one call, decided when it is given the call.

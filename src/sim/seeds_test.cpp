@@ -36,6 +36,8 @@ class Witness {
       idle_.insert(ready->worker);
     } else if (const auto* reply = std::get_if<core::WorkerReplied>(&event)) {
       if (running_.erase(reply->worker) > 0) idle_.insert(reply->worker);
+    } else if (const auto* failed = std::get_if<core::RestoreFailed>(&event)) {
+      if (running_.erase(failed->worker) > 0) idle_.insert(failed->worker);
     } else if (const auto* exit = std::get_if<core::WorkerExited>(&event)) {
       gone_.insert(exit->worker);
       idle_.erase(exit->worker);
@@ -62,8 +64,9 @@ class Witness {
     // An epoch opens with its first dispatch; if that worker dies before any user code ran, the
     // same epoch may open again elsewhere, and nowhere else is it served.
     const auto [home, fresh] = home_.try_emplace({ticket.birth, ticket.epoch}, d.worker);
-    EXPECT_TRUE(!fresh || ticket.opens) << "an epoch was never opened";
-    if (!fresh && ticket.opens) {
+    const bool anew = ticket.opens || ticket.restore != 0;
+    EXPECT_TRUE(!fresh || anew) << "an epoch was never opened";
+    if (!fresh && anew) {
       EXPECT_TRUE(gone_.contains(home->second)) << "an epoch was opened twice";
       home->second = d.worker;
     }
@@ -123,6 +126,9 @@ Simulation::Options draw_options(Prng& prng, std::uint64_t seed) {
   m.unclean = sometimes(0.05);
   m.unkillable = sometimes(0.3);
   m.unkillable_for = 2s;
+  s.sessions.snapshot = static_cast<SnapshotMode>(prng.below(3));
+  m.store_failure = sometimes(0.1);
+  m.store = {10us, 500us, 0.02, 100ms};
   return out;
 }
 
@@ -179,6 +185,7 @@ void schedule_faults(Simulation& sim, Prng& prng, const Settings& settings) {
         Settings changed = settings;
         changed.pool.workers = 1 + static_cast<std::uint32_t>(prng.below(5));
         changed.sessions.idle_ttl = 10ms + Duration(prng.below(1'000'000'000));
+        if (prng.chance(0.3)) changed.sessions.snapshot = static_cast<SnapshotMode>(prng.below(3));
         sim.at(sim.now() + when, [&sim, changed] { sim.configure(changed); });
       }
     }

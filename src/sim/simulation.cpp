@@ -284,12 +284,8 @@ void Simulation::handle(const core::Event& event) {
 void Simulation::perform(core::Action& action) {
   std::visit(
       Overloaded{
-          [this](core::Dispatch& a) {
-            const auto it = calls_.find(a.call.value);
-            CHECK(it != calls_.end());  // a call is dispatched before its Resolve only
-            it->second.worker = a.worker;
-            crew_.dispatch(now_, a, it->second.call, it->second.item != nullptr);
-          },
+          [this](core::Dispatch& a) { dispatch(a); }, [this](core::SaveSession& a) { save(a); },
+          [this](core::KeepSnapshot& a) { keep(a); }, [this](core::DropSnapshot& a) { drop(a); },
           [this](core::Resolve& a) { resolve(a); }, [this](core::ReplayOutcome& a) { replay(a); },
           [this](core::ForgetOutcome& a) { retained_.erase(a.call.value); },
           [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
@@ -312,6 +308,72 @@ void Simulation::perform(core::Action& action) {
           [](core::Notice&) {},  // observers read them
       },
       action);
+}
+
+void Simulation::dispatch(core::Dispatch& dispatch) {
+  const auto it = calls_.find(dispatch.call.value);
+  CHECK(it != calls_.end());  // a call is dispatched before its Resolve only
+  it->second.worker = dispatch.worker;
+  const SessionState* restored = nullptr;
+  if (dispatch.session && dispatch.session->restore != 0) {
+    const auto stored = stored_.find(dispatch.session->birth);
+    // Never a snapshot that is not the very last one.
+    CHECK(stored != stored_.end() && stored->second.number == dispatch.session->restore);
+    restored = &stored->second.state;
+    if (model().store_failure > 0 && crew_.prng().chance(model().store_failure)) {
+      stored_.erase(stored);
+      return at(now_, [this, worker = dispatch.worker, call = dispatch.call] {
+        handle(core::RestoreFailed{worker, call, true});
+      });
+    }
+  }
+  crew_.dispatch(now_, dispatch, it->second.call, it->second.item != nullptr, restored);
+}
+
+void Simulation::in_store(Hook work) {
+  store_free_at_ = std::max(store_free_at_, now_) + model().store.sample(crew_.prng());
+  at(store_free_at_, std::move(work));
+}
+
+void Simulation::save(core::SaveSession& save) {
+  at(now_ + model().overhead, [this, save] {
+    const auto state = crew_.state_of(save.worker, save.session);
+    if (!state) return;  // its exit says so
+    const bool taken = !state->spoilt && state->birth == save.birth;
+    if (taken) parked_.insert_or_assign(save.birth, *state);
+    handle(core::SessionSaved{save.worker, save.session, save.birth, taken,
+                              taken ? "" : "the model's state is spoilt"});
+    parked_.erase(save.birth);
+  });
+}
+
+void Simulation::keep(core::KeepSnapshot& keep) {
+  const auto parked = parked_.find(keep.birth);
+  CHECK(parked != parked_.end());
+  in_store([this, keep, state = parked->second] {
+    core::SnapshotSettled settled{.worker = keep.call ? WorkerId{} : keep.worker,
+                                  .call = keep.call,
+                                  .session = keep.session,
+                                  .birth = keep.birth,
+                                  .number = keep.number};
+    settled.failed = model().store_failure > 0 && crew_.prng().chance(model().store_failure);
+    settled.kept = !settled.failed;
+    if (settled.kept) {
+      stored_.insert_or_assign(keep.birth, Stored{keep.number, state});
+    } else {
+      stored_.erase(keep.birth);
+    }
+    handle(settled);
+  });
+}
+
+void Simulation::drop(core::DropSnapshot& drop) {
+  in_store([this, drop] {
+    stored_.erase(drop.birth);
+    if (drop.number == 0) return;
+    handle(core::SnapshotSettled{
+        .call = drop.call, .session = drop.session, .birth = drop.birth, .number = drop.number});
+  });
 }
 
 void Simulation::resolve(core::Resolve& resolve) {
@@ -378,7 +440,11 @@ void Simulation::hear(Said said) {
         it->second.payload = std::move(said.payload);
         if (said.reply != core::ReplyKind::kOk) it->second.python = std::move(said.python);
       }
-      handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean, bytes});
+      const std::uint64_t birth = said.state.birth;
+      if (said.snapshot == core::Snapshot::kTaken) parked_.insert_or_assign(birth, said.state);
+      handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean, bytes,
+                                 said.snapshot, "the model's state is spoilt"});
+      parked_.erase(birth);
       return;
     }
     case Said::Kind::kExited:

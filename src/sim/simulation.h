@@ -125,6 +125,7 @@ class Simulation {
   std::int64_t pid(WorkerId worker) const { return crew_.pid(worker); }
   const Application& application() const { return crew_.application(); }
   bool application_known() const { return announced_; }
+  std::size_t stored() const { return stored_.size(); }  // snapshots
   std::uint64_t seed() const { return seed_; }
   std::uint64_t events() const { return events_; }  // handled by the core so far
   std::uint64_t trace_hash() const { return trace_.value(); }
@@ -149,6 +150,12 @@ class Simulation {
   void perform(core::Action& action);
   void resolve(core::Resolve& resolve);
   void replay(const core::ReplayOutcome& replay);
+  void dispatch(core::Dispatch& dispatch);
+  // ---- the store of snapshots: it does one thing after another
+  void in_store(Hook work);
+  void save(core::SaveSession& save);
+  void keep(core::KeepSnapshot& keep);
+  void drop(core::DropSnapshot& drop);
   void hear(Said said);
   void announce();
   bool session_exists(std::string_view session) const;
@@ -171,6 +178,13 @@ class Simulation {
   std::unordered_map<std::uint64_t, ClientCall> calls_;  // looked up, never iterated
   std::unordered_map<std::uint64_t, Outcome> retained_;  // for replays, until the core forgets
   std::unordered_map<std::uint64_t, Hook> hooks_;        // likewise
+  struct Stored {
+    std::uint64_t number = 0;
+    SessionState state;
+  };
+  std::unordered_map<std::uint64_t, Stored> stored_;        // by birth; likewise
+  std::unordered_map<std::uint64_t, SessionState> parked_;  // by birth, said and not yet kept
+  Time store_free_at_{};
   std::deque<Delivery> deliveries_;
   std::vector<Hook> waiting_for_drain_;
   std::function<void(Time, const core::Event&)> on_event_;

@@ -30,7 +30,7 @@ class Fields {
             std::string_view(d.step), std::string_view(d.detail));
   }
   void one(const core::SessionTicket& t) {
-    (*this)(std::string_view(t.id), t.birth, t.epoch, t.opens);
+    (*this)(std::string_view(t.id), t.birth, t.epoch, t.opens, t.saves, t.restore);
   }
   template <class T>
     requires(std::is_integral_v<T> || std::is_enum_v<T>)
@@ -61,7 +61,15 @@ struct EventFields {
   }
   void operator()(const core::WorkerReady& e) { f(e.worker); }
   void operator()(const core::WorkerReplied& e) {
-    f(e.worker, e.call, e.kind, e.clean, e.result_bytes);
+    f(e.worker, e.call, e.kind, e.clean, e.result_bytes, e.snapshot);
+  }
+  void operator()(const core::SessionSaved& e) { f(e.worker, e.session, e.birth, e.taken); }
+  void operator()(const core::SnapshotSettled& e) {
+    f(e.worker, e.call, std::string_view(e.session), e.birth, e.number, e.kept, e.failed);
+  }
+  void operator()(const core::RestoreFailed& e) { f(e.worker, e.call, e.gone); }
+  void operator()(const core::SessionsFound& e) {
+    for (const auto& found : e.sessions) f(std::string_view(found.id), found.birth, found.number);
   }
   void operator()(const core::StreamMoved& e) { f(e.worker, e.call); }
   void operator()(const core::WorkerExited& e) { f(e.worker, e.death, e.started); }
@@ -99,6 +107,15 @@ struct ActionFields {
   void operator()(const core::AbandonWorker& a) { f(a.worker); }
   void operator()(const core::EndSession& a) {
     f(a.worker, std::string_view(a.session), a.birth, a.reason);
+  }
+  void operator()(const core::SaveSession& a) {
+    f(a.worker, std::string_view(a.session), a.birth, a.epoch);
+  }
+  void operator()(const core::KeepSnapshot& a) {
+    f(a.worker, a.call, std::string_view(a.session), a.birth, a.epoch, a.number, a.mode, a.age);
+  }
+  void operator()(const core::DropSnapshot& a) {
+    f(a.call, std::string_view(a.session), a.birth, a.number);
   }
   void operator()(const core::Drained&) {}
   void operator()(const core::Notice& a) { f(a.level, std::string_view(a.text)); }

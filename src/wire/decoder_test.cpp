@@ -193,17 +193,18 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
   const auto belongs = [](Link link) -> std::vector<int> {
     switch (link) {
       case Link::kWorkerData:
-        return {1, 2, 3, 4};
+        return {1, 2, 3, 4, 5, 6};
       case Link::kWorkerControl:
         return {48, 50};
       case Link::kSupervisorData:
-        return {16, 17, 18, 19, 20, 21, 22, 23};
+        return {16, 17, 18, 19, 20, 21, 22, 23, 24, 25};
       case Link::kSupervisorControl:
         return {49};
     }
     return {};
   };
-  const std::vector<int> known = {1, 2, 3, 4, 16, 17, 18, 19, 20, 21, 22, 23, 48, 49, 50};
+  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  16, 17, 18, 19,
+                                  20, 21, 22, 23, 24, 25, 48, 49, 50};
   for (const Link link :
        {Link::kWorkerData, Link::kWorkerControl, Link::kSupervisorData, Link::kSupervisorControl}) {
     const std::vector<int> here = belongs(link);
@@ -224,7 +225,7 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
       }
     }
   }
-  EXPECT_EQ(to_string(Type{5}), "?");
+  EXPECT_EQ(to_string(Type{15}), "?");
 }
 
 // Goal: a body of impossible size is refused on its header: at the bound, and one past it.
@@ -239,6 +240,8 @@ TEST(Decoder, KnowsHowLongEachBodyMayBe) {
       {Type::kSessionEnd, Link::kWorkerData, 9, 9 + 65535},
       {Type::kShutdown, Link::kWorkerData, 0, 0},
       {Type::kCredit, Link::kWorkerData, 4, 4},
+      {Type::kRestore, Link::kWorkerData, 1, kLimit - 16},
+      {Type::kSave, Link::kWorkerData, 12, 12 + 65535},
       {Type::kConnect, Link::kSupervisorData, 4, 4},
       {Type::kHello, Link::kSupervisorData, 2, kLimit - 16},
       {Type::kReady, Link::kSupervisorData, 0, 0},
@@ -247,6 +250,8 @@ TEST(Decoder, KnowsHowLongEachBodyMayBe) {
       {Type::kError, Link::kSupervisorData, 1, kLimit - 16},
       {Type::kItem, Link::kSupervisorData, 0, kLimit - 16},
       {Type::kEnd, Link::kSupervisorData, 0, 0},
+      {Type::kSaved, Link::kSupervisorData, 8, kLimit - 16},
+      {Type::kSnapshot, Link::kSupervisorData, 16, kLimit - 16},
       {Type::kPing, Link::kWorkerControl, 8, 8},
       {Type::kPong, Link::kSupervisorControl, 16, 16},
       {Type::kCancel, Link::kWorkerControl, 0, 0},

@@ -21,6 +21,8 @@ enum class Type : std::uint8_t {
   kSessionEnd = 2,
   kShutdown = 3,
   kCredit = 4,
+  kRestore = 5,
+  kSave = 6,
   kConnect = 16,
   kHello = 17,
   kReady = 18,
@@ -29,20 +31,23 @@ enum class Type : std::uint8_t {
   kError = 21,
   kItem = 22,
   kEnd = 23,
+  kSaved = 24,
+  kSnapshot = 25,
   kPing = 48,
   kPong = 49,
   kCancel = 50,
 };
 std::string_view to_string(Type type);  // "CALL", …; "?" for what is none of them
 
-// Of RESULT, ERROR and END: after the call, threads or tasks are there that were not before it.
+// Of RESULT, ERROR, END and SAVED: after the call, threads or tasks are there that were not before
+// it.
 inline constexpr std::uint8_t kFlagUnclean = 1;
 
 // What a receiver is, and on which of its two sockets: it accepts only what the other end may send.
 enum class Link : std::uint8_t {
-  kWorkerData,         // in a worker: CALL, SESSION_END, SHUTDOWN, CREDIT
+  kWorkerData,         // in a worker: CALL, SESSION_END, SHUTDOWN, CREDIT, RESTORE, SAVE
   kWorkerControl,      // in a worker: PING, CANCEL
-  kSupervisorData,     // in the supervisor: CONNECT … END
+  kSupervisorData,     // in the supervisor: CONNECT … SNAPSHOT
   kSupervisorControl,  // in the supervisor: PONG
 };
 

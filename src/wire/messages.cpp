@@ -1,6 +1,7 @@
 #include "wire/messages.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/check.h"
 #include "wire/bytes.h"
@@ -10,7 +11,17 @@ namespace {
 
 constexpr std::uint16_t kCallOpens = 1;
 constexpr std::uint16_t kCallStream = 2;
+constexpr std::uint16_t kCallRestores = 8;
+constexpr std::uint16_t kCallSaves = 16;
 constexpr std::size_t kSessionEndFixedBytes = 9;
+constexpr std::size_t kSaveFixedBytes = 12;
+constexpr std::size_t kSavedFixedBytes = 8;
+constexpr std::size_t kSnapshotFixedBytes = 16;
+
+std::optional<StateFormat> format_of(std::uint8_t value) {
+  if (value > static_cast<std::uint8_t>(StateFormat::kBytes)) return std::nullopt;
+  return static_cast<StateFormat>(value);
+}
 
 void append_header(std::string& out, Type type, std::uint64_t call, std::uint64_t body_bytes,
                    std::uint8_t flags = 0) {
@@ -42,8 +53,9 @@ bool append_call_head(std::string& out, const CallMessage& message) {
   append(out, static_cast<std::uint16_t>(message.function.size()));
   append(out, static_cast<std::uint16_t>(message.session.size()));
   append(out, static_cast<std::uint16_t>(message.trace.size()));
-  append(out, static_cast<std::uint16_t>((message.opens ? kCallOpens : 0) |
-                                         (message.stream ? kCallStream : 0)));
+  append(out, static_cast<std::uint16_t>(
+                  (message.opens ? kCallOpens : 0) | (message.stream ? kCallStream : 0) |
+                  (message.restores ? kCallRestores : 0) | (message.saves ? kCallSaves : 0)));
   out.append(message.function).append(message.session).append(message.trace);
   return true;
 }
@@ -70,7 +82,9 @@ std::expected<CallMessage, Error> decode_call(const Frame& frame) {
                       .epoch = load<std::uint32_t>(body, 16),
                       .attempt = load<std::uint32_t>(body, 20),
                       .opens = (flags & kCallOpens) != 0,
-                      .stream = (flags & kCallStream) != 0};
+                      .stream = (flags & kCallStream) != 0,
+                      .restores = (flags & kCallRestores) != 0,
+                      .saves = (flags & kCallSaves) != 0};
   message.function = text(function_bytes);
   message.session = text(session_bytes);
   message.trace = text(trace_bytes);
@@ -96,6 +110,87 @@ std::expected<SessionEndMessage, Error> decode_session_end(const Frame& frame) {
   return SessionEndMessage{.birth = load<std::uint64_t>(frame.body, 0),
                            .reason = static_cast<SessionEnd>(reason),
                            .session = frame.body.substr(kSessionEndFixedBytes)};
+}
+
+void append_restore_head(std::string& out, std::uint64_t call, StateFormat format,
+                         std::uint64_t state_bytes) {
+  append_header(out, Type::kRestore, call, 1 + state_bytes);
+  append(out, static_cast<std::uint8_t>(format));
+}
+std::expected<RestoreMessage, Error> decode_restore(const Frame& frame) {
+  if (frame.body.empty()) return std::unexpected(Error::kBodySize);
+  const auto format = format_of(load<std::uint8_t>(frame.body, 0));
+  if (!format || *format == StateFormat::kNone) return std::unexpected(Error::kBodyContent);
+  return RestoreMessage{.format = *format, .state = frame.body.substr(1)};
+}
+
+bool append_save(std::string& out, const SaveMessage& message) {
+  if (message.session.size() > UINT16_MAX) return false;
+  append_header(out, Type::kSave, 0, kSaveFixedBytes + message.session.size());
+  append(out, message.birth);
+  append(out, message.epoch);
+  out.append(message.session);
+  return true;
+}
+std::expected<SaveMessage, Error> decode_save(const Frame& frame) {
+  if (frame.body.size() < kSaveFixedBytes) return std::unexpected(Error::kBodySize);
+  return SaveMessage{.birth = load<std::uint64_t>(frame.body, 0),
+                     .epoch = load<std::uint32_t>(frame.body, 8),
+                     .session = frame.body.substr(kSaveFixedBytes)};
+}
+
+void append_saved(std::string& out, std::uint64_t call, const SavedMessage& message, bool unclean) {
+  append_header(out, Type::kSaved, call,
+                kSavedFixedBytes + message.state.size() + message.body.size(),
+                unclean_flag(unclean));
+  append(out, static_cast<std::uint8_t>(message.answer));
+  append(out, static_cast<std::uint8_t>(message.format));
+  append(out, std::uint16_t{0});
+  append(out, static_cast<std::uint32_t>(message.state.size()));
+  out.append(message.state).append(message.body);
+}
+std::expected<SavedMessage, Error> decode_saved(const Frame& frame) {
+  const std::string_view body = frame.body;
+  if (body.size() < kSavedFixedBytes) return std::unexpected(Error::kBodySize);
+  const auto answer = static_cast<Type>(load<std::uint8_t>(body, 0));
+  const auto format = format_of(load<std::uint8_t>(body, 1));
+  const std::size_t state_bytes = load<std::uint32_t>(body, 4);
+  const bool known = answer == Type::kResult || answer == Type::kError || answer == Type::kEnd;
+  if (!known || !format || load<std::uint16_t>(body, 2) != 0 ||
+      state_bytes > body.size() - kSavedFixedBytes) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  return SavedMessage{.answer = answer,
+                      .format = *format,
+                      .state = body.substr(kSavedFixedBytes, state_bytes),
+                      .body = body.substr(kSavedFixedBytes + state_bytes)};
+}
+
+void append_snapshot(std::string& out, const SnapshotMessage& message) {
+  CHECK(message.session.size() <= UINT16_MAX);
+  append_header(out, Type::kSnapshot, 0,
+                kSnapshotFixedBytes + message.session.size() + message.state.size());
+  append(out, message.birth);
+  append(out, message.epoch);
+  append(out, static_cast<std::uint16_t>(message.session.size()));
+  append(out, static_cast<std::uint8_t>(message.format));
+  append(out, std::uint8_t{0});
+  out.append(message.session).append(message.state);
+}
+std::expected<SnapshotMessage, Error> decode_snapshot(const Frame& frame) {
+  const std::string_view body = frame.body;
+  if (body.size() < kSnapshotFixedBytes) return std::unexpected(Error::kBodySize);
+  const std::size_t session_bytes = load<std::uint16_t>(body, 12);
+  const auto format = format_of(load<std::uint8_t>(body, 14));
+  if (!format || load<std::uint8_t>(body, 15) != 0 ||
+      session_bytes > body.size() - kSnapshotFixedBytes) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  return SnapshotMessage{.birth = load<std::uint64_t>(body, 0),
+                         .epoch = load<std::uint32_t>(body, 8),
+                         .format = *format,
+                         .session = body.substr(kSnapshotFixedBytes, session_bytes),
+                         .state = body.substr(kSnapshotFixedBytes + session_bytes)};
 }
 
 void append_shutdown(std::string& out) { append_header(out, Type::kShutdown, 0, 0); }

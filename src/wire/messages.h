@@ -25,8 +25,10 @@ struct CallMessage {
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
   std::uint32_t attempt = 1;
-  bool opens = false;   // the call opens its session's epoch on this worker
-  bool stream = false;  // the caller takes a stream
+  bool opens = false;     // the call opens its session's epoch on this worker
+  bool stream = false;    // the caller takes a stream
+  bool restores = false;  // it opens the epoch with the state of the RESTORE before it
+  bool saves = false;     // the answer is to be SAVED: it brings the session's state
   std::string_view function;
   std::string_view session;  // empty: stateless
   std::string_view trace;
@@ -58,7 +60,58 @@ void append_ping(std::string& out, std::uint64_t token);
 std::expected<std::uint64_t, Error> decode_ping(const Frame& frame);
 void append_cancel(std::string& out, std::uint64_t call);
 
+// How a session's state is written down. Same values as store::Format.
+enum class StateFormat : std::uint8_t {
+  kNone = 0,  // it cannot be: what stands in its place is a text, why
+  kJson = 1,
+  kBytes = 2,  // whatever @keelback.snapshot returned
+};
+struct RestoreMessage {
+  StateFormat format = StateFormat::kJson;  // never kNone
+  std::string_view state;
+  friend bool operator==(const RestoreMessage&, const RestoreMessage&) = default;
+};
+// Everything but the state, which follows it as the payload. Requires: it fits a length.
+void append_restore_head(std::string& out, std::uint64_t call, StateFormat format,
+                         std::uint64_t state_bytes);
+std::expected<RestoreMessage, Error> decode_restore(const Frame& frame);
+
+struct SaveMessage {
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  std::string_view session;
+  friend bool operator==(const SaveMessage&, const SaveMessage&) = default;
+};
+// False, and nothing appended: the id is longer than 65535 bytes.
+[[nodiscard]] bool append_save(std::string& out, const SaveMessage& message);
+std::expected<SaveMessage, Error> decode_save(const Frame& frame);
+
 // ---- from the worker
+
+// RESULT, ERROR or END of the frame's call, and the state that its session has after it.
+struct SavedMessage {
+  Type answer = Type::kResult;
+  StateFormat format = StateFormat::kJson;
+  std::string_view state;
+  std::string_view body;  // as the answer's own frame would have it
+  friend bool operator==(const SavedMessage&, const SavedMessage&) = default;
+};
+// The whole frame. Requires: it fits a length.
+void append_saved(std::string& out, std::uint64_t call, const SavedMessage& message, bool unclean);
+std::expected<SavedMessage, Error> decode_saved(const Frame& frame);
+
+// The answer to SAVE.
+struct SnapshotMessage {
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  StateFormat format = StateFormat::kJson;
+  std::string_view session;
+  std::string_view state;
+  friend bool operator==(const SnapshotMessage&, const SnapshotMessage&) = default;
+};
+// The whole frame. Requires: it fits a length, and the id is of at most 65535 bytes.
+void append_snapshot(std::string& out, const SnapshotMessage& message);
+std::expected<SnapshotMessage, Error> decode_snapshot(const Frame& frame);
 
 void append_connect(std::string& out, std::uint32_t version);
 std::expected<std::uint32_t, Error> decode_connect(const Frame& frame);

@@ -171,6 +171,62 @@ TEST(Messages, RoundTripsEveryOtherMessage) {
   }
 }
 
+TEST(Messages, RoundTripsWhatCarriesASessionsState) {
+  std::string bytes;
+  const auto one = [&](Link link) { return only_frame(bytes, link); };
+
+  append_restore_head(bytes, 9, StateFormat::kBytes, 4);
+  bytes.append("\0{}\xff", 4);
+  EXPECT_EQ(decode_restore(one(Link::kWorkerData)),
+            (RestoreMessage{.format = StateFormat::kBytes, .state = {"\0{}\xff", 4}}));
+  EXPECT_EQ(one(Link::kWorkerData).call(), 9u);
+  for (const char format : {'\0', '\3'}) {
+    bytes[kHeaderBytes] = format;
+    EXPECT_FALSE(decode_restore(one(Link::kWorkerData))) << int{format};
+  }
+
+  bytes.clear();
+  const SaveMessage save{.birth = 1ull << 63, .epoch = 7, .session = "ann"};
+  ASSERT_TRUE(append_save(bytes, save));
+  EXPECT_EQ(decode_save(one(Link::kWorkerData)), save);
+
+  for (const Type answer : {Type::kResult, Type::kError, Type::kEnd}) {
+    bytes.clear();
+    const SavedMessage saved{
+        .answer = answer, .format = StateFormat::kNone, .state = "why", .body = "body"};
+    append_saved(bytes, 5, saved, answer == Type::kError);
+    EXPECT_EQ(decode_saved(one(Link::kSupervisorData)), saved);
+    EXPECT_EQ(one(Link::kSupervisorData).unclean(), answer == Type::kError);
+  }
+  for (const std::size_t at : {0u, 1u, 2u, 3u, 7u}) {  // answer, format, zero, a length beyond it
+    std::string bad = bytes;
+    bad[kHeaderBytes + at] = '\x7f';
+    std::swap(bad, bytes);
+    const auto decoded = decode_saved(one(Link::kSupervisorData));
+    ASSERT_FALSE(decoded) << at;
+    EXPECT_EQ(decoded.error(), Error::kBodyContent);
+    std::swap(bad, bytes);
+  }
+
+  bytes.clear();
+  const SnapshotMessage snapshot{.birth = 3,
+                                 .epoch = 4,
+                                 .format = StateFormat::kJson,
+                                 .session = "bob",
+                                 .state = R"({"calls":1})"};
+  append_snapshot(bytes, snapshot);
+  EXPECT_EQ(decode_snapshot(one(Link::kSupervisorData)), snapshot);
+  for (const std::size_t at : {13u, 14u, 15u}) {  // a length beyond it, format, zero
+    std::string bad = bytes;
+    bad[kHeaderBytes + at] = '\x7f';
+    std::swap(bad, bytes);
+    const auto decoded = decode_snapshot(one(Link::kSupervisorData));
+    ASSERT_FALSE(decoded) << at;
+    EXPECT_EQ(decoded.error(), Error::kBodyContent);
+    std::swap(bad, bytes);
+  }
+}
+
 // Goal: decoders are safe on a frame that did not come through a Decoder.
 TEST(Messages, RefusesBodiesOfTheWrongSize) {
   const Frame empty{};

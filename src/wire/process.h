@@ -22,7 +22,9 @@ inline constexpr std::size_t kMarkCancel = 16;     // supervisor writes
 inline constexpr std::size_t kMarkInterrupt = 24;  // supervisor writes
 inline constexpr std::size_t kMarkResultMax = 32;  // supervisor writes; 0: kResultMaxDefault
 inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;  // bytes
-inline constexpr std::size_t kDumpOffset = 4096;              // text, NUL-terminated or to the end
+inline constexpr std::size_t kMarkSnapshotMax = 40;  // supervisor writes; 0: kSnapshotMaxDefault
+inline constexpr std::uint64_t kSnapshotMaxDefault = 1 << 20;  // bytes
+inline constexpr std::size_t kDumpOffset = 4096;               // text, NUL-terminated or to the end
 inline constexpr std::size_t kDumpBytesMax = kMarksBytes - kDumpOffset;
 
 // Asks for the stacks of all threads, at kDumpOffset.

@@ -117,13 +117,21 @@ def unserialisable():
 
 
 @keelback.function
-def append(path, line):
-    """An effect that outlives the worker: a line at the end of a file, in one write."""
+def spoil():
+    """Gives the session a state that no snapshot can carry."""
+    keelback.session().state["spoilt"] = object()
+
+
+@keelback.function
+def append(path, line, ms=0):
+    """An effect that outlives the worker: a line at the end of a file, in one write; `ms` before it and `ms` after it."""
+    time.sleep(ms / 1000)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(fd, f"{line}\n".encode())
     finally:
         os.close(fd)
+    time.sleep(ms / 1000)
 
 
 @keelback.function

@@ -363,6 +363,8 @@ std::string Peer::encode(std::uint64_t id, const Ask& ask) {
                                        .attempt = 1,
                                        .opens = ask.opens,
                                        .stream = ask.stream,
+                                       .restores = ask.restores,
+                                       .saves = ask.saves,
                                        .function = ask.function,
                                        .session = ask.session,
                                        .trace = ask.trace,
@@ -381,6 +383,16 @@ Reply Peer::reply() {
     reply.type = message->type();
     reply.call = message->header.call;
     reply.unclean = message->unclean();
+    if (message->type() == wire::Type::kSaved) {
+      const auto saved = wire::decode_saved({message->header, message->body});
+      EXPECT_TRUE(saved) << "a SAVED that makes no sense";
+      if (!saved) return reply;
+      reply.saved = true;
+      reply.format = saved->format;
+      reply.state = saved->state;
+      reply.type = message->header.type = saved->answer;
+      message->body = std::string(saved->body);
+    }
     EXPECT_EQ(message->header.flags & ~wire::kFlagUnclean, 0);
     switch (message->type()) {
       case wire::Type::kItem:

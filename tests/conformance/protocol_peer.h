@@ -63,6 +63,9 @@ struct Reply {
   Json value;              // RESULT: parsed
   wire::ErrorKind kind{};  // ERROR
   Json error;              // ERROR: {type, message, traceback}
+  bool saved = false;      // it came as SAVED, with:
+  wire::StateFormat format{};
+  std::string state;
   std::vector<Json> items;
 };
 
@@ -75,6 +78,8 @@ struct Ask {
   std::uint32_t epoch = 0;
   bool opens = false;
   bool stream = false;
+  bool restores = false;
+  bool saves = false;
   std::string trace = "";
   std::int64_t deadline_ns = 0;
 };

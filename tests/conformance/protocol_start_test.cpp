@@ -84,7 +84,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
     }
     found[function["name"]] = text;
   }
-  const std::map<std::string, std::string> expected = {{"append", "--- path line"},
+  const std::map<std::string, std::string> expected = {{"append", "--- path line ms?"},
                                                        {"blob", "--- bytes"},
                                                        {"count", "---"},
                                                        {"counter", "---"},
@@ -101,6 +101,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
                                                        {"pid", "i--"},
                                                        {"sleep", "i-- ms"},
                                                        {"spin", "--- ms"},
+                                                       {"spoil", "---"},
                                                        {"unserialisable", "---"}};
   EXPECT_EQ(found, expected);
 }

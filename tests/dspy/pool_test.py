@@ -64,6 +64,33 @@ class Pool(DspyTest):
         self.ok(daemon.client().call("configure_lm", {"kind": "scripted", "script": {"rules": [{"match": ".", "answer": "Lyon"}]}}))
         self.assertEqual({"Lyon"}, set(self.everywhere(daemon, 3).values()))
 
+    def test_programs_rebuild_from_the_session_s_snapshot_on_any_worker_and_in_the_next_daemon(self):
+        settings = {"sessions.snapshot": "each_call", "sessions.store": f"sqlite:{self.tmp / 'sessions.db'}"}
+        daemon = self.serve_dspy(workers=2, settings=settings)
+        client = daemon.client()
+        self.ok(client.call("configure_lm", {"kind": "scripted", "script": SCRIPT}))
+        self.create(client, "ann", kind="chain_of_thought", instructions="Answer.", demos=[{"question": "Spain?", "answer": "Madrid"}])
+        before = self.ok(client.call("program_info", {"id": "qa"}, session="ann"))
+        reply = self.ask(client, "ann")
+        self.assertEqual("Paris", self.ok(reply)["outputs"]["answer"])
+        home = reply.headers["Keelback-Worker"]
+        os.kill(next(w["pid"] for w in daemon.workers() if f"{w['slot']}.{w['generation']}" == home), signal.SIGKILL)
+        reply = self.ask(client, "ann")
+        self.assertEqual(("Paris", "2"), (self.ok(reply)["outputs"]["answer"], reply.headers["Keelback-Epoch"]))
+        self.assertNotEqual(home, reply.headers["Keelback-Worker"])
+        daemon.process.kill()
+        daemon.process.wait()
+        self.assert_no_process_left(5.0)
+
+        client = self.serve_dspy(workers=1, settings=settings).client()
+        self.assertEqual("LmNotConfigured", self.ask(client, "ann").json["python"]["type"].rsplit(".", 1)[-1], "the model is the pool's, not the session's")
+        self.ok(client.call("configure_lm", {"kind": "scripted", "script": SCRIPT}))
+        reply = self.ask(client, "ann")
+        self.assertEqual(("Paris", "3"), (self.ok(reply)["outputs"]["answer"], reply.headers["Keelback-Epoch"]))
+        after = self.ok(client.call("program_info", {"id": "qa"}, session="ann"))
+        self.assertEqual(before["definition"], after["definition"])
+        self.assertEqual(3, after["executions"], "counts go with the session")
+
     def test_a_new_zygote_gives_its_workers_the_configuration(self):
         daemon = self.serve_dspy(workers=1)
         self.assertEqual("pool", self.ok(daemon.client().call("configure_lm", {"kind": "scripted", "script": SCRIPT}))["reach"])

@@ -68,6 +68,23 @@ std::string encoded(const Frame& frame) {
     case Type::kSessionEnd:
       if (const auto message = decode_session_end(frame)) CHECK(append_session_end(out, *message));
       return out;
+    case Type::kRestore:
+      if (const auto message = decode_restore(frame)) {
+        append_restore_head(out, frame.call(), message->format, message->state.size());
+        out += message->state;
+      }
+      return out;
+    case Type::kSave:
+      if (const auto message = decode_save(frame)) CHECK(append_save(out, *message));
+      return out;
+    case Type::kSaved:
+      if (const auto message = decode_saved(frame)) {
+        append_saved(out, frame.call(), *message, frame.unclean());
+      }
+      return out;
+    case Type::kSnapshot:
+      if (const auto message = decode_snapshot(frame)) append_snapshot(out, *message);
+      return out;
     case Type::kError:
       if (const auto message = decode_error(frame)) {
         append_error_head(out, frame.call(), *message, frame.unclean());

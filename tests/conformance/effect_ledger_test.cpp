@@ -1,0 +1,187 @@
+// What an outcome says of its effect, against a ledger that no crash can falsify: a file to which
+// the function itself appends a line, in one write, before anything else can happen to it. Workers
+// are killed and recycled at random all the while.
+//
+//   not idempotent   at most one line
+//   ok               exactly one line (an idempotent call: at least one)
+//   effect none      no line
+//   effect done      at least one line
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "conformance/driver_suite.h"
+
+namespace keelback::test {
+namespace {
+
+struct Case {
+  Backend backend;
+  SnapshotMode snapshot;
+};
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  const std::string mode = info.param.snapshot == SnapshotMode::kEachCall ? "each_call" : "off";
+  return (info.param.backend == Backend::kFake ? "fake_" : "python_") + mode;
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Backend backend : backends()) {
+    if (backend == Backend::kSim) continue;  // it has no file to write to
+    for (const SnapshotMode mode : {SnapshotMode::kOff, SnapshotMode::kEachCall}) {
+      all.push_back({backend, mode});
+    }
+  }
+  return all;
+}
+
+class EffectLedger : public testing::TestWithParam<Case> {
+ protected:
+  EffectLedger() {
+    char name[] = "/tmp/keelback-ledger-XXXXXX";
+    directory_ = ::mkdtemp(name);
+  }
+  ~EffectLedger() override { std::filesystem::remove_all(directory_); }
+
+  std::string path() const { return directory_ + "/ledger"; }
+  std::map<std::string, int> lines() const {
+    std::map<std::string, int> found;
+    std::ifstream file(path());
+    for (std::string line; std::getline(file, line);) ++found[line];
+    return found;
+  }
+  std::string directory_;
+};
+
+struct Sent {
+  std::string line;
+  bool idempotent = false;
+  Pending pending;
+};
+
+// More in so short a time would be met with the pauses of a crash loop.
+constexpr int kKills = 24;
+
+// Kills or recycles a worker every few milliseconds, until it has killed enough.
+class Trouble {
+ public:
+  Trouble(World& world, std::uint64_t seed) : thread_([this, &world, seed] { run(world, seed); }) {}
+  ~Trouble() {
+    stop_ = true;
+    thread_.join();
+  }
+  int kills() const { return kills_; }
+
+ private:
+  void run(World& world, std::uint64_t seed) {
+    std::mt19937_64 chance(seed);
+    while (!stop_ && kills_ < kKills) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2 + chance() % 12));
+      const auto workers = world.driver().workers();
+      if (workers.empty()) continue;
+      const host::WorkerInfo& worker = workers[chance() % workers.size()];
+      if (chance() % 8 == 0) {
+        world.driver().recycle(worker.worker.slot);
+      } else if (worker.pid > 0) {
+        // Between the list and here the pool may have let it go; its number is not reused so soon.
+        ::kill(static_cast<pid_t>(worker.pid), SIGKILL);
+        ++kills_;
+      }
+    }
+  }
+  std::atomic<bool> stop_ = false;
+  std::atomic<int> kills_ = 0;
+  std::thread thread_;
+};
+
+TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
+  std::uint64_t seed = std::random_device{}();
+  if (const char* given = std::getenv("KEELBACK_SEED")) seed = std::strtoull(given, nullptr, 0);
+  SCOPED_TRACE("KEELBACK_SEED=" + std::to_string(seed));
+  std::mt19937_64 chance(seed);
+
+  Settings s = World::default_settings();
+  s.pool.workers = 4;
+  s.sessions.snapshot = GetParam().snapshot;
+  s.calls.deadline = 5s;
+  s.calls.grace = 500ms;
+  s.calls.retries = 5;
+  s.calls.retry_budget = 1.0;
+  s.breaker.failures = 0;
+  s.quarantine.deaths = 1000;
+  constexpr int kCalls = 1500;
+  std::vector<Sent> sent;
+  sent.reserve(kCalls);
+  int kills = 0;
+  {
+    World world(GetParam().backend, s);
+    world.warm();
+    {
+      const Trouble trouble(world, seed + 1);
+      for (int i = 0; i < kCalls; ++i) {
+        Sent& one = sent.emplace_back();
+        one.line = "c" + std::to_string(i);
+        one.idempotent = chance() % 4 == 0;
+        const std::string ms = chance() % 4 == 0 ? std::to_string(chance() % 3) : "0";
+        Call call = ask("append", "[\"" + path() + "\",\"" + one.line + "\"," + ms + "]");
+        call.idempotent = one.idempotent;
+        if (chance() % 3 == 0) call.session = "s" + std::to_string(chance() % 6);
+        if (chance() % 16 == 0) call.deadline = std::chrono::microseconds(chance() % 4000);
+        one.pending = world.submit(std::move(call));
+        if (chance() % 16 == 0) world.driver().cancel(one.pending.id());
+        // Several in flight, few enough that the kills hit calls that run and calls that wait.
+        if (i >= 8) static_cast<void>(world.wait(sent[i - 8].pending));
+      }
+      for (const Sent& one : sent) static_cast<void>(world.wait(one.pending));
+      kills = trouble.kills();
+    }
+    EXPECT_TRUE(world.adds_up());
+  }  // every worker is gone: nobody writes any more
+
+  const auto ledger = lines();
+  std::map<std::string, int> kinds;
+  for (const Sent& one : sent) {
+    const Outcome outcome = one.pending.outcome();
+    const auto found = ledger.find(one.line);
+    const int effects = found == ledger.end() ? 0 : found->second;
+    SCOPED_TRACE(one.line + (one.idempotent ? " idempotent " : " ") + told(outcome) + ", " +
+                 std::to_string(effects) + " effects");
+    ++kinds[std::string(to_string(outcome.kind))];
+    if (!one.idempotent) {
+      EXPECT_LE(effects, 1);
+    }
+    if (outcome.ok()) {
+      EXPECT_GE(effects, 1);
+    }
+    if (outcome.effect == Effect::kNone) {
+      EXPECT_EQ(effects, 0);
+    }
+    if (outcome.effect == Effect::kDone) {
+      EXPECT_GE(effects, 1);
+    }
+  }
+  // A run in which nothing was hit would prove nothing.
+  EXPECT_GE(kills, kKills / 2);
+  EXPECT_GT(kinds["ok"], kCalls / 10);
+  EXPECT_GT(kinds["worker_died"], 0) << "no kill hit a call that ran";
+  std::string summary;
+  for (const auto& [kind, count] : kinds) summary += " " + kind + " " + std::to_string(count);
+  std::printf("seed %llu: %d kills;%s\n", static_cast<unsigned long long>(seed), kills,
+              summary.c_str());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EffectLedger, testing::ValuesIn(cases()), name_of);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(EffectLedger);
+
+}  // namespace
+}  // namespace keelback::test
