@@ -189,12 +189,12 @@ void Pool::Impl::on(const WorkerReplied& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker || !worker->running || worker->running->id != event.call) return;
   Call& call = *worker->running;
+  if (call.answered) return;
   Session* session = call.session;
   const bool late = now_ >= call.deadline || call.rung != Rung::kNone;
   const bool ran =
       event.kind != ReplyKind::kBadRequest && event.kind != ReplyKind::kUnknownFunction;
   const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
-  stop_running(*worker, call);
   queue_.observe_service(now_ - call.dispatched);
   call.function->observe_service(now_ - call.dispatched);
   if (session && ran) {
@@ -202,6 +202,8 @@ void Pool::Impl::on(const WorkerReplied& event) {
     session->established = true;
   }
   if (answered) quarantine_.answered(call.fingerprint);
+  if (late && !event.clean) return end_with_worker(*worker, call, event);
+  stop_running(*worker, call);
   note_room(*call.function);
   if (session && ran && save_first(call, event) && !late) {
     hold(call, event);
@@ -211,9 +213,7 @@ void Pool::Impl::on(const WorkerReplied& event) {
     reply_bytes_ = 0;
   }
 
-  if (!event.clean && late) {
-    kill(*worker, EndCause::kUnclean);
-  } else if (!worker->killed) {
+  if (!worker->killed) {
     const bool draining = worker->stopping || worker->state == WorkerState::kDraining;
     if (worker->state == WorkerState::kSuspect || worker->state == WorkerState::kBusy) {
       workers_.set_state(*worker, WorkerState::kReady);
@@ -229,6 +229,18 @@ void Pool::Impl::on(const WorkerReplied& event) {
   worker->choosing = false;
   leave_worker(*worker);
   advance_reload();
+}
+
+// Late, and something of the call goes on in its worker: the caller hears of it when the worker is
+// dead, so that what it was told to have ended has ended.
+void Pool::Impl::end_with_worker(Worker& worker, Call& call, const WorkerReplied& event) {
+  call.answered = true;
+  call.reply = event.kind;
+  call.reply_bytes = event.result_bytes;
+  if (call.session) static_cast<void>(save_first(call, event));
+  call.rung = Rung::kKill;
+  kill(worker, EndCause::kUnclean);
+  timers_.arm(call, running_due(call));
 }
 
 void Pool::Impl::on(const StreamMoved& event) {
@@ -317,7 +329,8 @@ void Pool::Impl::climb(Call& call) {
         kill(worker, EndCause::kTimeout);
         break;
       case Rung::kGiveUp: {
-        Ending ending = timeout_ending(call, Effect::kMaybe);
+        Ending ending =
+            call.answered ? reply_ending(call, call.reply, true) : timeout_ending(call, Effect::kMaybe);
         Session* session = call.session;
         stop_running(worker, call);
         note_room(*call.function);

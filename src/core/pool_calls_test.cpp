@@ -209,13 +209,38 @@ TEST(PoolCalls, AnUncleanWorkerIsKilledAfterATimeout) {
   const CallId late = driver.submit();
   driver.advance(1100ms);
   driver.reply(late, ReplyKind::kCancelled, /*clean=*/false);
-  EXPECT_EQ(driver.outcome(late).effect, Effect::kMaybe);
   EXPECT_EQ(driver.count("kill w1.1"), 1u);
+  EXPECT_EQ(driver.fate(late), "waiting") << "its caller hears of it when nothing of it goes on";
   const CallId next = driver.submit();
   EXPECT_EQ(driver.fate(next), "waiting");
   driver.exit(WorkerId{1, 1});
+  EXPECT_EQ(driver.outcome(late).kind, OutcomeKind::kTimeout);
+  EXPECT_EQ(driver.outcome(late).effect, Effect::kMaybe);
   driver.warm_up();
   EXPECT_EQ(driver.fate(next), "running");
+}
+
+// Goal: what the worker answered is not forgotten while its death is waited for, and the wait ends
+// with the grace, also if the process will not die.
+TEST(PoolCalls, ALateUncleanAnswerIsToldAtTheDeathOrWithTheGrace) {
+  Settings settings = pool_of(2);
+  settings.calls.deadline = 1s;
+  settings.calls.grace = 2s;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  const CallId dies = driver.submit();
+  const CallId stays = driver.submit();
+  driver.advance(1100ms);
+  const WorkerId first = driver.worker_of(dies);
+  driver.reply(dies, ReplyKind::kOk, /*clean=*/false);
+  driver.reply(stays, ReplyKind::kOk, /*clean=*/false);
+  driver.exit(first);
+  EXPECT_EQ(driver.outcome(dies).kind, OutcomeKind::kTimeout);
+  EXPECT_EQ(driver.outcome(dies).effect, Effect::kDone);
+  EXPECT_EQ(driver.fate(stays), "waiting");
+  driver.advance(1900ms);
+  EXPECT_EQ(driver.outcome(stays).kind, OutcomeKind::kTimeout);
+  EXPECT_EQ(driver.outcome(stays).effect, Effect::kDone);
 }
 
 // Goal: a call that was not pressed by the ladder leaves its worker alone, unclean or cancelled.

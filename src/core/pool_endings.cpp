@@ -90,7 +90,9 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
                          call.function->spec.name, quarantine_limits().deaths));
     }
   }
-  Ending late_ending = timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
+  Ending late_ending = call.answered
+                           ? reply_ending(call, call.reply, true)
+                           : timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
   stop_running(worker, call);
   note_room(*call.function);
   if (started) call.touched = true;
@@ -99,7 +101,10 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   if (session && started) session->established = true;
   if (late) {
     REACHED("death: of a call whose time was over");
-    return resolve(call, std::move(late_ending));
+    reply_bytes_ = call.reply_bytes;
+    resolve(call, std::move(late_ending));
+    reply_bytes_ = 0;
+    return;
   }
 
   LostAttempt attempt;

@@ -104,6 +104,7 @@ class Pool::Impl {
   // ---- pool_calls.cpp: what becomes of a call that is in
   void on(const CallCancelled& event);
   void on(const WorkerReplied& event);
+  void end_with_worker(Worker& worker, Call& call, const WorkerReplied& event);
   void on(const StreamMoved& event);
   void place(Call& head);  // to a worker, to a queue, or into its function's bulkhead
   void unqueue(Call& head);
