@@ -1,0 +1,77 @@
+"""One scenario, one seed, three engines: the verdicts must be of one class, and the rungs of each ladder in one order.
+
+Where they differ, the simulator's model, the fake worker or the pool is wrong about something. A run on a machine too busy to send its load on
+time is INVALID for that reason and says nothing: it is made again.
+"""
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from keelback_testing import KeelbackTest, main  # noqa: E402
+
+BACKENDS = ("sim", "fake", "python")
+TRIES = 3
+# What must come before what, where both were reached.
+ORDER = (("detect_ms", "respawn_ms"), ("respawn_ms", "capacity_ms"))
+
+
+class ParityTest(KeelbackTest):
+    def report(self, scenario, backend):
+        for _ in range(TRIES):
+            done = self.run_cli("chaos", "run", scenario, "--backend", backend, "--level", "light", "--seed", "7", "--json", timeout=120)
+            report = json.loads(done.stdout)
+            self.assertEqual(report["exit"], done.returncode)
+            if "load generator" not in report["why"]:
+                break
+        return report
+
+    def compare(self, scenario):
+        reports = {backend: self.report(scenario, backend) for backend in BACKENDS}
+        told = {backend: f"{r['verdict']}: {r['why']}" for backend, r in reports.items()}
+        ran = {backend: r for backend, r in reports.items() if r["verdict"] != "SKIPPED"}
+        self.assertGreaterEqual(len(ran), 2, f"{scenario} compares nothing: {told}")
+        self.assertEqual(1, len({r["verdict"] for r in ran.values()}), f"{scenario}: {told}")
+        for backend, report in ran.items():
+            # The same faults, as often.
+            self.assertEqual([(f["id"], f["round"], f["bit"]) for f in report["faults"]],
+                             [(f["id"], f["round"], f["bit"]) for f in next(iter(ran.values()))["faults"]], (scenario, backend))
+            for fault in report["faults"]:
+                ladder = fault["ladder"]
+                for first, then in ORDER:
+                    if ladder.get(first) is not None and ladder.get(then) is not None:
+                        self.assertLessEqual(ladder[first], ladder[then], (scenario, backend, fault["id"], ladder))
+        return ran
+
+    def listed(self):
+        scenarios = json.loads(self.run_cli("chaos", "list", "--json").stdout)["scenarios"]
+        return [s["name"] for s in scenarios if len(s["backends"]) > 1]
+
+
+class Few(ParityTest):
+    """A death, a silence, and a request that kills: in the slow tier."""
+
+    def test_the_engines_agree(self):
+        for scenario in ("worker-kill", "worker-stop", "poison-pill"):
+            with self.subTest(scenario):
+                self.assertEqual(set(BACKENDS), set(self.compare(scenario)))
+
+    def test_the_engines_agree_that_a_placebo_tests_nothing(self):
+        for backend in BACKENDS:
+            done = self.run_cli("chaos", "run", "worker-kill", "--backend", backend, "--level", "light", "--placebo", "--json", timeout=120)
+            self.assertEqual(("INVALID", 4), (json.loads(done.stdout)["verdict"], done.returncode), done.stdout)
+
+
+class All(ParityTest):
+    """Every scenario that more than one engine can run: in the chaos tier."""
+
+    def test_the_engines_agree(self):
+        names = self.listed()
+        self.assertGreaterEqual(len(names), 25)
+        for scenario in names:
+            with self.subTest(scenario):
+                self.compare(scenario)
+
+
+if __name__ == "__main__":
+    main()
