@@ -105,8 +105,7 @@ class Conductor {
       }
       injector_.run_due(at);
       if (at >= next_sample) {
-        recorder_.sample(at);
-        injector_.look(at);
+        sample();  // at its own time: a fault may have struck since `at`, and was waited for
         next_sample = at + kSampleEvery;
         if (stop_condition(at)) return;
       }

@@ -35,7 +35,8 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr Duration kProofWait = 100ms;         // for a signal to show
+// For a signal to show: a process that has to wait for a processor first dies late. The load waits too.
+constexpr Duration kProofWait = 1s;
 constexpr Duration kCensusPatience = 1s;       // for what is on its way out
 constexpr std::uint64_t kLeaseSlackMs = 2000;  // beyond the planned undo
 

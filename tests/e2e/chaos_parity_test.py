@@ -1,7 +1,7 @@
 """One scenario, one seed, three engines: the verdicts must be of one class, and the rungs of each ladder in one order.
 
 Where they differ, the simulator's model, the fake worker or the pool is wrong about something. A run on a machine too busy to send its load on
-time is INVALID for that reason and says nothing: it is made again.
+time (INVALID) or to answer as fast as in the baseline (I13) says nothing of the engines: it is made again.
 """
 import json
 import sys
@@ -17,12 +17,12 @@ ORDER = (("detect_ms", "respawn_ms"), ("respawn_ms", "capacity_ms"))
 
 
 class ParityTest(KeelbackTest):
-    def report(self, scenario, backend):
+    def report(self, scenario, backend, *options):
         for _ in range(TRIES):
-            done = self.run_cli("chaos", "run", scenario, "--backend", backend, "--level", "light", "--seed", "7", "--json", timeout=120)
+            done = self.run_cli("chaos", "run", scenario, "--backend", backend, "--level", "light", "--seed", "7", "--json", *options, timeout=120)
             report = json.loads(done.stdout)
             self.assertEqual(report["exit"], done.returncode)
-            if "load generator" not in report["why"]:
+            if "load generator" not in report["why"] and not report["why"].startswith("I13 "):
                 break
         return report
 
@@ -58,8 +58,8 @@ class Few(ParityTest):
 
     def test_the_engines_agree_that_a_placebo_tests_nothing(self):
         for backend in BACKENDS:
-            done = self.run_cli("chaos", "run", "worker-kill", "--backend", backend, "--level", "light", "--placebo", "--json", timeout=120)
-            self.assertEqual(("INVALID", 4), (json.loads(done.stdout)["verdict"], done.returncode), done.stdout)
+            report = self.report("worker-kill", backend, "--placebo")
+            self.assertEqual(("INVALID", 4), (report["verdict"], report["exit"]), report["why"])
 
 
 class All(ParityTest):
