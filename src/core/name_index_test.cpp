@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/prng.h"
 #include "core/slab.h"
 
 namespace keelback::core {
@@ -28,6 +29,37 @@ TEST(NameIndex, FindsEveryNameAndNoOther) {
   for (std::size_t i = 0; i < items.size(); i += 2) index.erase(items[i]);
   for (std::size_t i = 0; i < items.size(); ++i) {
     EXPECT_EQ(index.find(items[i].id), i % 2 == 0 ? nullptr : &items[i]);
+  }
+}
+
+// Goal: whatever comes and goes, and however full it is, the index says what an ordered set says.
+TEST(NameIndex, AgreesWithAnOrderedSetWhileNamesComeAndGo) {
+  constexpr std::uint64_t kNames = 3000;
+  std::vector<Item> items;
+  for (std::uint64_t i = 0; i < kNames; ++i) items.push_back({std::to_string(i)});
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    NameIndex<Item> index(seed);
+    std::set<std::uint64_t> model;
+    Prng prng(seed);
+    for (int step = 0; step < 30'000; ++step) {
+      // Filled to nine tenths, then emptied to one, and again: it grows, and long probes shrink.
+      const bool fill = (step / 5000) % 2 == 0;
+      const std::uint64_t i = prng.below(kNames);
+      if (model.contains(i) && prng.chance(fill ? 0.1 : 0.9)) {
+        index.erase(items[i]);
+        model.erase(i);
+      } else if (!model.contains(i) && prng.chance(fill ? 0.9 : 0.1)) {
+        index.insert(items[i]);
+        model.insert(i);
+      }
+      const std::uint64_t asked = prng.below(kNames);
+      ASSERT_EQ(index.find(items[asked].id), model.contains(asked) ? &items[asked] : nullptr);
+    }
+    ASSERT_EQ(index.size(), model.size());
+    for (std::uint64_t i = 0; i < kNames; ++i) {
+      ASSERT_EQ(index.find(items[i].id), model.contains(i) ? &items[i] : nullptr) << i;
+    }
+    ASSERT_LE(index.size() * sizeof(void*) * 2, index.bytes() * 3 / 4);
   }
 }
 
