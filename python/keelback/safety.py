@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Collection
 from typing import Any, NamedTuple, Optional
 
 from keelback import origins
@@ -93,12 +94,14 @@ class Checker:
         return None
 
     def _opened(self) -> dict[int, str]:
-        return {fd: target for fd, target in _descriptors().items() if fd not in self._given}
+        return _descriptors(self._given)
 
 
-def _descriptors() -> dict[int, str]:
+def _descriptors(but: Collection[int] = ()) -> dict[int, str]:
     found = {}
     for name in os.listdir("/proc/self/fd"):
+        if int(name) in but:
+            continue
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:  # the listing's own descriptor

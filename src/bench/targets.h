@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,10 @@ struct TargetPool {
 // Milliseconds from the start of the pool to its last worker's being ready.
 std::expected<double, std::string> pool_ready_ms(const TargetPool& pool);
 // Milliseconds from the order for a replacement to its being ready; the application is imported.
-std::expected<std::vector<double>, std::string> worker_start_ms(const TargetPool& pool, int times);
+// `before_each` runs before each order, so that what is compared meets the same caches.
+using BeforeEach = std::function<std::expected<void, std::string>()>;
+std::expected<std::vector<double>, std::string> worker_start_ms(const TargetPool& pool, int times,
+                                                                const BeforeEach& before_each);
 // Milliseconds from SIGKILL of a worker that runs a call to its replacement's being ready.
 std::expected<std::vector<double>, std::string> recovery_ms(const TargetPool& pool, int times);
 // Milliseconds that the end of an idle pool takes.
