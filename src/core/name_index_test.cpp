@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/prng.h"
+#include "core/id_index.h"
 #include "core/slab.h"
 
 namespace keelback::core {
@@ -61,6 +62,36 @@ TEST(NameIndex, AgreesWithAnOrderedSetWhileNamesComeAndGo) {
     }
     ASSERT_LE(index.size() * sizeof(void*) * 2, index.bytes() * 3 / 4);
   }
+}
+
+struct Numbered {
+  struct Id {
+    std::uint64_t value = 0;
+  } id;
+};
+
+// Goal: a window of numbers that moves on, as calls do, is found whole and nothing beside it; what
+// has gone leaves nothing behind that later ones would have to step over.
+TEST(IdIndex, FindsAWindowOfNumbersThatMovesOn) {
+  constexpr std::uint64_t kWindow = 100;
+  IdIndex<Numbered> index;
+  std::vector<Numbered> items(kWindow);
+  for (std::uint64_t id = 1; id <= 100'000; ++id) {
+    Numbered& item = items[id % kWindow];
+    if (id > kWindow) {
+      ASSERT_EQ(index.find(id - kWindow), &item);
+      index.erase(item);
+    }
+    item.id.value = id;
+    index.insert(item);
+    ASSERT_FALSE(index.contains(id + 1));
+    ASSERT_FALSE(id > kWindow && index.contains(id - kWindow));
+  }
+  EXPECT_EQ(index.size(), kWindow);
+  std::set<std::uint64_t> left;
+  index.each([&](const Numbered& item) { left.insert(item.id.value); });
+  EXPECT_EQ(left.size(), kWindow);
+  EXPECT_EQ(*left.rbegin(), 100'000u);
 }
 
 // Goal: the hash depends on the seed and on every byte, the length included.

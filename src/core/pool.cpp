@@ -68,15 +68,15 @@ Pool::Impl::~Impl() {
     worker.queue.clear();
     if (worker.home) sessions_.kill_home(*std::exchange(worker.home, nullptr), nullptr);
   });
-  for (auto& [id, call] : calls_) {
-    if (call->key) call->key->followers.clear();
-    if (Session* session = call->session; session && session->lane) {
+  calls_.each([this](Call& call) {
+    if (call.key) call.key->followers.clear();
+    if (Session* session = call.session; session && session->lane) {
       session->lane->waiting.clear();
       session->lane->running = nullptr;
       if (session->detached) sessions_.erase(*session);
     }
-  }
-  for (auto& [id, call] : calls_) call_slab_.free(call);
+  });
+  calls_.each([this](Call& call) { call_slab_.free(&call); });
 }
 
 void Pool::Impl::handle(Time now, const Event& event, Actions& out) {

@@ -250,9 +250,9 @@ void Pool::Impl::on(const StreamMoved& event) {
 }
 
 void Pool::Impl::on(const CallCancelled& event) {
-  const auto found = calls_.find(event.call.value);
-  if (found == calls_.end()) return;
-  Call& call = *found->second;
+  Call* found = calls_.find(event.call.value);
+  if (!found) return;
+  Call& call = *found;
   if (call.state == CallState::kSaving) return;  // it is done
   if (call.state != CallState::kRunning) {
     Ending ending;
@@ -329,8 +329,8 @@ void Pool::Impl::climb(Call& call) {
         kill(worker, EndCause::kTimeout);
         break;
       case Rung::kGiveUp: {
-        Ending ending =
-            call.answered ? reply_ending(call, call.reply, true) : timeout_ending(call, Effect::kMaybe);
+        Ending ending = call.answered ? reply_ending(call, call.reply, true)
+                                      : timeout_ending(call, Effect::kMaybe);
         Session* session = call.session;
         stop_running(worker, call);
         note_room(*call.function);

@@ -18,16 +18,16 @@ bool same(const FunctionSpec& a, const FunctionSpec& b) {
 std::vector<CallId> Pool::Impl::calls_in_order() const {
   std::vector<CallId> ids;
   ids.reserve(calls_.size());
-  for (const auto& [id, call] : calls_) ids.push_back(CallId{id});
+  calls_.each([&](const Call& call) { ids.push_back(call.id); });
   std::sort(ids.begin(), ids.end());
   return ids;
 }
 
 Call* Pool::Impl::find_waiting(CallId id) const {
-  const auto found = calls_.find(id.value);
-  if (found == calls_.end()) return nullptr;
-  const CallState state = found->second->state;
-  return state == CallState::kWaiting || state == CallState::kBackingOff ? found->second : nullptr;
+  Call* call = calls_.find(id.value);
+  if (!call) return nullptr;
+  const bool waits = call->state == CallState::kWaiting || call->state == CallState::kBackingOff;
+  return waits ? call : nullptr;
 }
 
 void Pool::Impl::on(const ConfigChanged& event) {

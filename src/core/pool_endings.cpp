@@ -209,7 +209,7 @@ void Pool::Impl::resolve(Call& call, Ending&& ending) {
 
 void Pool::Impl::discard(Call& call) {
   functions_.release(*call.function);
-  calls_.erase(call.id.value);
+  calls_.erase(call);
   call_slab_.free(&call);
 }
 

@@ -2,7 +2,6 @@
 // them. Private to pool*.cpp.
 #pragma once
 
-#include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -14,6 +13,7 @@
 #include "core/counters.h"
 #include "core/crash_loop.h"
 #include "core/function_table.h"
+#include "core/id_index.h"
 #include "core/idempotency.h"
 #include "core/placement.h"
 #include "core/pool.h"
@@ -212,7 +212,7 @@ class Pool::Impl {
   Timer drain_timer_{TimerKind::kPool};
   Counters counters_;
   Slab<Call> call_slab_;
-  boost::unordered_flat_map<std::uint64_t, Call*> calls_;
+  IdIndex<Call> calls_;
   FunctionTable functions_;
   std::vector<FunctionSpec> announced_;
   std::vector<Function*> room_;  // functions that may have room for parked calls; see use_room()

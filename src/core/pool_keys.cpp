@@ -61,8 +61,8 @@ void Pool::Impl::join(const CallSubmitted& event, Function& function, Idempotenc
 void Pool::Impl::leave_key(Call& follower) {
   IdempotencyEntry& entry = *std::exchange(follower.key, nullptr);
   entry.followers.erase(entry.followers.iterator_to(follower));
-  const auto leader = calls_.find(entry.leader.value);
-  if (leader != calls_.end() && leader->second->attempts > 0) follower.touched = true;
+  const Call* leader = calls_.find(entry.leader.value);
+  if (leader && leader->attempts > 0) follower.touched = true;
 }
 
 // A leader that nothing was done for leaves: its first follower takes its place, at the end of the

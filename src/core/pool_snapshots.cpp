@@ -105,9 +105,8 @@ void Pool::Impl::on(const SnapshotSettled& event) {
   if (latest && session && sessions_.judge(*session, now_) != SessionTable::Verdict::kLost) {
     sessions_.set_saved(*session, event.kept);
   }
-  const auto found = calls_.find(event.call.value);
-  if (found != calls_.end() && found->second->state == CallState::kSaving) {
-    Call& call = *found->second;
+  if (Call* found = calls_.find(event.call.value); found && found->state == CallState::kSaving) {
+    Call& call = *found;
     Worker* home = call.session->home ? call.session->home->owner : nullptr;
     end_saving(call, reply_ending(call, call.reply, false));
     if (home) leave_worker(*home);

@@ -233,8 +233,8 @@ void Pool::Impl::refuse(const CallSubmitted& event, Refusal&& refusal) {
 
 Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
   Call& call = *call_slab_.make();
-  calls_.emplace(event.call.value, &call);
   call.id = event.call;
+  calls_.insert(call);
   call.function = &function;
   functions_.acquire(function);
   call.priority = event.priority;

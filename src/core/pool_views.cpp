@@ -128,7 +128,7 @@ void Pool::Impl::check_invariants() const {
   CHECK(counters_.accepted == calls_.size() + resolved);
   std::uint32_t waiting = 0, running = 0;
   for (const CallId id : calls_in_order()) {
-    const Call* call = calls_.at(id.value);
+    const Call* call = calls_.find(id.value);
     CHECK(call->function && call->function->in_flight > 0);
     if (call->state == CallState::kRunning) {
       ++running;
