@@ -70,7 +70,7 @@ void core_curves(FamilyBlock& block) {
 // The whole pool with workers that are no Python: what our side adds as it grows.
 void pool_curves(FamilyBlock& block) {
   const Json fake = {
-      {"app", "bench.fake"}, {"function", "echo"}, {"settings", {{"pool.backend", "fake"}}}};
+      {"app", "standard"}, {"function", "echo"}, {"settings", {{"pool.backend", "fake"}}}};
   double first = 0, last = 0;
   for (const unsigned workers : {1u, 4u, 16u, 64u}) {
     Json order = fake;
