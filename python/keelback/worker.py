@@ -77,10 +77,14 @@ class Worker:
         os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)
         os.register_at_fork(after_in_child=self._after_users_fork)
 
-    def ready(self, greeting: bytes) -> None:
-        """Sends `greeting` and READY, after the hooks of this worker. Raises what a hook raises."""
+    def ready(self, greeting: bytes, before_user_code: Callable[[], None] = lambda: None) -> None:
+        """Sends `greeting` and READY, after the hooks of this worker. Raises what a hook raises.
+
+        Calls `before_user_code` before the hooks; if there are none, while the supervisor takes note of READY.
+        """
         hooks_of_worker = hooks.of("worker_setup")
         if hooks_of_worker:
+            before_user_code()
             if greeting:  # an empty packet would look like the end of the stream
                 self.channel.send(greeting)
             greeting = b""
@@ -90,6 +94,8 @@ class Worker:
         self._functions = {name.encode(): function for name, function in functions.table().items()}
         self._leftovers = Leftovers()
         self.channel.send(greeting + wire.frame(wire.READY, 0))
+        if not hooks_of_worker:
+            before_user_code()
         control.start(self._control_fd, self.marks, self.runner.cancel)
 
     def serve(self) -> None:

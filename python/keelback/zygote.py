@@ -134,22 +134,17 @@ class Zygote:
         try:
             data, control, marks, log = fds
             lifeline.lead_group()
-            lifeline.arm(descriptors.LIFELINE)
             os.dup2(log, 1)
             os.dup2(log, 2)
             self._orders.detach()
-            for fd in (log, descriptors.ORDERS, descriptors.LIFELINE, *self._lifelines):
+            for fd in (log, descriptors.ORDERS, *self._lifelines):
                 os.close(fd)
-            self._recorder.remove()
             signal.set_wakeup_fd(-1)
-            exits.forget_inherited()
-            gc.enable()
-            _reseed()
             worker = Worker(name, data, control, marks)
             worker.prepare()
             hello = wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)) + greeting(self._hello)
             try:
-                worker.ready(hello)
+                worker.ready(hello, self._let_go_of_worker)
             except SupervisorGone:
                 worker.leave(1)
             except BaseException as error:
@@ -159,6 +154,18 @@ class Zygote:
             errors.log(f"worker {name} could not be made", error)
         finally:
             os._exit(1)
+
+    def _let_go_of_worker(self) -> None:
+        """In the child: what must be done before user code runs, and need not be done before it is ready.
+
+        Until then it runs our code only, and finds its sockets closed if the supervisor is gone.
+        """
+        lifeline.arm(descriptors.LIFELINE)
+        os.close(descriptors.LIFELINE)
+        self._recorder.remove()
+        exits.forget_inherited()
+        gc.enable()
+        _reseed()
 
     def _reap(self, pid: int) -> None:
         try:

@@ -398,6 +398,29 @@ class Safety(SupervisorTest):
         """))
         self.assertEqual(["threading", "socket", []], worker.call("patched").value)
 
+    def test_a_hook_of_the_worker_finds_the_zygote_gone_as_a_call_does(self):
+        worker = self.worker(self.app("""
+            import atexit, gc, os, threading, keelback
+            atexit.register(print, "the zygote's to do")
+            found = []
+
+            def look():
+                lifelines = [fd for fd in os.listdir("/proc/self/fd") if int(fd) != 6 and os.path.exists(f"/proc/self/fd/{fd}")
+                             and os.readlink(f"/proc/self/fd/{fd}") == PIPE]
+                return [threading.Thread.start.__module__, gc.isenabled(), atexit._ncallbacks(), len(lifelines), os.path.exists("/proc/self/fd/6")]
+
+            PIPE = os.readlink("/proc/self/fd/6")
+
+            @keelback.worker_setup
+            def setup():
+                found.append(look())
+
+            @keelback.function
+            def looks():
+                return found + [look()]
+        """))
+        self.assertEqual([["threading", True, 0, 2, False]] * 2, worker.call("looks").value)
+
 
 class Ends(SupervisorTest):
     def test_the_zygote_ends_with_its_order_socket_and_harms_no_worker(self):
