@@ -77,7 +77,7 @@ int become(const SpawnSpec& spec, const std::vector<os::Fd>& fds) {
 
 class Guard {
  public:
-  void run();
+  bool run();  // false: it could not begin
 
  private:
   void spawn(const GuardOrder& order, std::vector<os::Fd> fds);
@@ -110,6 +110,7 @@ void Guard::spawn(const GuardOrder& order, std::vector<os::Fd> fds) {
   }
   auto pipe = os::make_pipe();
   if (!pipe) return answer(order.tag, 0, pipe.error().value());
+  if (int error = os::fault::next()) return answer(order.tag, 0, error);
   const pid_t pid = ::fork();
   if (pid < 0) return answer(order.tag, 0, errno);
   if (pid == 0) {
@@ -209,12 +210,14 @@ void Guard::kill_everything() {
   }
 }
 
-void Guard::run() {
+bool Guard::run() {
   sigset_t child;
   ::sigemptyset(&child);
   ::sigaddset(&child, SIGCHLD);
   ::sigprocmask(SIG_BLOCK, &child, nullptr);
+  if (os::fault::next() != 0) return false;
   const os::Fd children(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!children) return false;
   for (bool serving = true; serving;) {
     std::vector<pollfd> entries = {
         {kOrders, POLLIN, 0}, {kSupervisor, POLLIN, 0}, {children.get(), POLLIN, 0}};
@@ -241,6 +244,7 @@ void Guard::run() {
     if (entries[1].revents != 0) serving = false;
   }
   kill_everything();
+  return true;
 }
 
 }  // namespace
@@ -258,6 +262,5 @@ int main() {
     if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return EXIT_FAILURE;
   }
   if (::chdir("/") < 0 || ::prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return EXIT_FAILURE;
-  Guard().run();
-  return EXIT_SUCCESS;
+  return Guard().run() ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,7 +1,9 @@
 // The host when system calls fail: the 1st, the 2nd, ... until a whole life passes without reaching
 // the failing one. Whatever fails, every call has an outcome, nothing hangs and nothing is left.
 #include <cerrno>
+#include <cstdlib>
 #include <future>
+#include <set>
 
 #include "host/host_fixture.h"
 #include "os/result.h"
@@ -63,6 +65,66 @@ INSTANTIATE_TEST_SUITE_P(Modes, HostFaultsTest,
                          [](const auto& mode) {
                            return mode.param == ZygoteMode::kAuto ? "Zygote" : "Exec";
                          });
+
+class HostWorkTest : public HostTest {
+ protected:
+  HostWorkTest() {
+    config_.settings.pool.backend = Backend::kFake;
+    config_.settings.pool.workers = 2;
+    config_.settings.workers.start_timeout = 5s;
+    config_.settings.calls.grace = 200ms;
+    config_.settings.quarantine.deaths = 0;
+    config_.sweep = false;
+    config_.app = "standard";
+  }
+};
+
+// A guard with a system call that fails: it is another process.
+class GuardFaultsTest : public HostWorkTest {
+ protected:
+  GuardFaultsTest() {
+    const std::filesystem::path built =
+        std::filesystem::read_symlink("/proc/self/exe").parent_path();
+    const auto own = directory_ / "libexec";
+    std::filesystem::create_directories(own);
+    std::filesystem::create_symlink(built / "keelback-guard-faulty", own / "keelback-guard");
+    std::filesystem::create_symlink(built / "keelback-fakeworker", own / "keelback-fakeworker");
+    ::setenv("KEELBACK_LIBEXEC_DIR", own.c_str(), 1);
+  }
+  ~GuardFaultsTest() override {
+    for (const char* name : {"KEELBACK_LIBEXEC_DIR", "KEELBACK_FAULT_NTH", "KEELBACK_FAULT_MARK"}) {
+      ::unsetenv(name);
+    }
+  }
+};
+
+// Goal: a guard that cannot live costs the service, said with its reason, and not the machine.
+TEST_F(GuardFaultsTest, AGuardThatCannotLiveIsNotBroughtBackInALoop) {
+  ::setenv("KEELBACK_FAULT_NTH", "1", 1);
+  auto host = Host::start(config_);
+  ASSERT_TRUE(host);
+  std::set<std::string> states;
+  int deaths = 0;
+  const auto until = std::chrono::steady_clock::now() + 1s;
+  pid_t last = 0;
+  while (std::chrono::steady_clock::now() < until) {
+    states.insert((*host)->info().start.state);
+    for (const pid_t pid : os::children_of(::getpid())) {
+      if (pid != last) ++deaths;
+      last = pid;
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+  EXPECT_TRUE(states.contains("down"));
+  EXPECT_LE(deaths, 10) << "0, 200, 400 ms … apart";
+  const Outcome refused = (*host)->call({.function = "echo", .payload = "[1]", .deadline = 5s});
+  EXPECT_FALSE(refused.ok());
+  ::unsetenv("KEELBACK_FAULT_NTH");
+  EXPECT_TRUE(eventually([&] {
+    return (*host)->call({.function = "echo", .payload = "[1]", .deadline = 5s}).ok();
+  })) << "and it comes back by itself";
+  host->reset();
+}
 
 }  // namespace
 }  // namespace keelback::host

@@ -12,7 +12,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A zygote that dies again and again is brought back after 0, 100, 200, … ms, at most this much.
+// A zygote or guard that dies again and again is brought back after 0, 100, 200, … ms, at most this
+// much.
 constexpr Duration kRestartPauseMax = 10s;
 // One that lived this long begins anew with no pause.
 constexpr Duration kGoodLife = 10s;
@@ -36,6 +37,7 @@ Launcher::Launcher(boost::asio::io_context& loop, Program program, const Setting
       settings_(settings),
       handlers_(std::move(handlers)),
       restart_timer_(loop),
+      guard_timer_(loop),
       import_timer_(loop) {}
 
 Launcher::~Launcher() { stop(1000ms); }
@@ -62,6 +64,7 @@ os::Result<void> Launcher::start_guard() {
   auto guard = GuardClient::start(loop_, program_.guard, [this] { guard_died(); });
   if (!guard) return std::unexpected(guard.error());
   guard_ = std::move(*guard);
+  guard_started_ = handlers_.now();
   return {};
 }
 
@@ -152,9 +155,9 @@ void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   auto lifeline = os::duplicate(lifeline_read_.get());
   auto shared = os::duplicate(shared_.get());
   if (!null || !log_copy || !lifeline || !shared || !guard_) {
-    return boost::asio::post(loop_, [done = std::move(done)]() mutable {
-      done(StartFailure{"fork", "no descriptors for the worker", ""});
-    });
+    const char* why = guard_ ? "no descriptors for the worker" : "there is no guard at the moment";
+    return boost::asio::post(
+        loop_, [why, done = std::move(done)]() mutable { done(StartFailure{"fork", why, ""}); });
   }
   std::vector<os::Fd> fds;
   fds.push_back(std::move(*null));
@@ -259,13 +262,14 @@ void Launcher::zygote_ended(std::uint64_t number) {
   }
 }
 
+Duration Launcher::restart_pause(Duration lived, std::uint32_t& deaths) {
+  deaths = lived > kGoodLife ? 0 : std::min(deaths + 1, 16U);
+  if (deaths <= 1) return 0ms;
+  return std::min<Duration>(kRestartPauseMax, 50ms * (1U << deaths));
+}
+
 void Launcher::restart_later() {
-  const Duration lived = handlers_.now() - zygote_started_;
-  zygote_deaths_ = lived > kGoodLife ? 0 : std::min(zygote_deaths_ + 1, 16U);
-  const Duration pause = zygote_deaths_ <= 1
-                             ? 0ms
-                             : std::min<Duration>(kRestartPauseMax, 50ms * (1U << zygote_deaths_));
-  restart_timer_.expires_after(pause);
+  restart_timer_.expires_after(restart_pause(handlers_.now() - zygote_started_, zygote_deaths_));
   restart_timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error && !zygote_ && !exec_mode()) start_zygote();
   });
@@ -279,7 +283,8 @@ void Launcher::fall_back(const Unsafe& why) {
   if (fallen_back_) return;
   fallen_back_ = true;
   auto zygote = std::move(zygote_);
-  set_path("fallback", describe(why));
+  fallen_back_why_ = describe(why);
+  set_path("fallback", fallen_back_why_);
   handlers_.notice(true, "workers are started by exec: " + path_.reason);
   handlers_.mode(true);
   if (zygote) zygote->cancel_forks(why);
@@ -307,11 +312,31 @@ void Launcher::guard_died() {
   auto old = std::move(guard_);
   // The clients buried above still refer to it.
   boost::asio::post(loop_, [old = std::move(old)] {});
+  set_path("down", "the guard died; it is being brought back");
+  guard_timer_.expires_after(restart_pause(handlers_.now() - guard_started_, guard_deaths_));
+  guard_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) bring_guard_back();
+  });
+}
+
+void Launcher::bring_guard_back() {
+  if (stopped_ || guard_) return;
   if (auto started = start_guard(); !started) {
-    handlers_.notice(true, "no new guard: " + started.error().message());
-    return fail_waiting(lost);
+    const std::string why = "there is no guard: " + started.error().message();
+    handlers_.notice(true, why);
+    set_path("down", why);
+    fail_waiting({"fork", why, ""});
+    guard_timer_.expires_after(restart_pause(0ms, guard_deaths_));
+    guard_timer_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) bring_guard_back();
+    });
+    return;
   }
-  if (!exec_mode()) start_zygote();
+  if (exec_mode()) {
+    set_path(fallen_back_ ? "fallback" : "up", fallen_back_why_);
+  } else {
+    start_zygote();
+  }
   handlers_.guard_lost();
 }
 
@@ -356,8 +381,8 @@ void Launcher::commit_reload() {
   fallen_back_ = zygote_ == nullptr;
   zygote_started_ = handlers_.now();
   handlers_.mode(exec_mode());
-  set_path(fallen_back_ ? "fallback" : "up",
-           fallen_back_ ? "the new code is not safe to fork" : "");
+  fallen_back_why_ = fallen_back_ ? "the new code is not safe to fork" : "";
+  set_path(fallen_back_ ? "fallback" : "up", fallen_back_why_);
 }
 
 void Launcher::abort_reload() {
@@ -372,6 +397,7 @@ void Launcher::bury(std::unique_ptr<T> object) {
 void Launcher::stop(std::chrono::milliseconds limit) {
   stopped_ = true;
   restart_timer_.cancel();
+  guard_timer_.cancel();
   import_timer_.cancel();
   next_zygote_.reset();
   zygote_.reset();

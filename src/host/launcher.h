@@ -102,6 +102,10 @@ class Launcher {
   void fall_back(const Unsafe& why);
   void fail_waiting(const StartFailure& failure);
   void guard_died();
+  void bring_guard_back();
+  // How long to wait before what has died comes back; `deaths`: in a row, each soon after its
+  // start.
+  static Duration restart_pause(Duration lived, std::uint32_t& deaths);
   os::Result<void> start_guard();
   void set_path(std::string state, std::string reason);
   template <typename T>
@@ -124,10 +128,14 @@ class Launcher {
   std::vector<Waiting> waiting_;  // for the zygote
   std::uint64_t zygotes_ = 0;
   bool fallen_back_ = false;
+  std::string fallen_back_why_;
   bool stopped_ = false;
   std::uint32_t zygote_deaths_ = 0;  // in a row, each soon after its start
+  std::uint32_t guard_deaths_ = 0;   // likewise
+  Time guard_started_{};
   Time zygote_started_{};
   boost::asio::steady_timer restart_timer_;
+  boost::asio::steady_timer guard_timer_;
   boost::asio::steady_timer import_timer_;
 };
 
