@@ -50,6 +50,7 @@ struct Call : Timer {
   bool own_limit = true;              // its deadline is its function's own, not its caller's
   bool went_idle = false;             // its stream fell silent for calls.stream_idle
   bool is_head = false;               // it stands for its lane (stateless: always)
+  bool spoke = false;                 // items of its stream have passed: it runs no second time
   bool answered = false;              // it waits for its worker's death: see end_with_worker()
   ReplyKind reply{};                  // the answer, while it waits for that or for the store
   std::uint64_t reply_bytes = 0;

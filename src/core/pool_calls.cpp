@@ -247,6 +247,7 @@ void Pool::Impl::on(const StreamMoved& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker || !worker->running || worker->running->id != event.call) return;
   worker->running->moved = now_;
+  worker->running->spoke = true;
 }
 
 void Pool::Impl::on(const CallCancelled& event) {

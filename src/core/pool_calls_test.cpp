@@ -609,5 +609,25 @@ TEST(PoolCalls, ASilentStreamEnds) {
   EXPECT_NE(driver.outcome(stream).message.find("stream_idle"), std::string::npos);
 }
 
+// Goal: a stream that has begun to speak is not begun again, idempotent or not: its caller would
+// hear the first items twice. One that had said nothing yet is tried again.
+TEST(PoolCalls, AStreamThatHasSpokenIsNotTriedAgain) {
+  for (const bool spoke : {false, true}) {
+    ModelDriver driver(pool_of(1));
+    FunctionSpec tokens = spec("tokens");
+    tokens.stream = true;
+    tokens.idempotent = true;
+    driver.announce({tokens});
+    driver.ready(driver.with(false).front());
+    CallSubmitted call = driver.request("tokens");
+    call.stream = true;
+    const CallId stream = driver.submit(call);
+    const WorkerId worker = driver.worker_of(stream);
+    if (spoke) driver.handle(StreamMoved{worker, stream});
+    driver.exit(worker);
+    EXPECT_EQ(driver.fate(stream), spoke ? "worker_died" : "waiting");
+  }
+}
+
 }  // namespace
 }  // namespace keelback::core

@@ -112,7 +112,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   attempt.has_session = session != nullptr;
   attempt.session_established = had_state;
   attempt.session_restorable = session && restorable(*session);
-  attempt.idempotent = call.idempotent;
+  attempt.idempotent = call.idempotent && !call.spoke;
   attempt.cancelled = call.cancelled;
   attempt.quarantined = quarantine_.holds(now_, call.fingerprint, quarantine_limits());
   attempt.dispatches = call.attempts;

@@ -1,5 +1,6 @@
 // The callers' side: any thread. A blocking caller writes its call, reads its answer, and on the
 // way dispatches the next call to the worker it has freed.
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -88,8 +89,10 @@ void HostImpl::read_as_caller(CallRecord& record) {
   const WorkerPtr worker = record.reading;
   for (;;) {
     if (worker->channel.has_pending()) {
+      // One that cannot be waited for is as good as broken: its answer will not come before the
+      // rest of its call has gone out.
       const auto ready = os::wait_read_or_write(worker->channel.fd());
-      if (ready && ready->writable && worker->channel.flush() == Channel::Flushed::kBroken) {
+      if (!ready || (ready->writable && worker->channel.flush() == Channel::Flushed::kBroken)) {
         boost::asio::post(loop_, [this, worker] { kill_if_it_lives(worker); });
       }
       if (ready && !ready->readable) continue;
@@ -142,10 +145,10 @@ void HostImpl::grant(CallId call, std::uint32_t items) {
     const os::MutexLock lock(mutex_);
     CallRecord* record = find(call);
     if (record == nullptr || !record->streaming || items == 0) return;
-    if (record->worker == nullptr || record->worker->running != call) {
-      record->early_credit += items;  // sent behind the call
-      return;
-    }
+    record->granted += std::min(items, UINT32_MAX - record->granted);
+    // Else it is sent behind the call.
+    if (record->worker == nullptr || record->worker->running != call) return;
+    if (record->worker->unsent != nullptr) return;
     std::string frame;
     wire::append_credit(frame, call.value, items);
     record->worker->channel.push(std::move(frame));

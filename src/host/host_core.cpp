@@ -140,9 +140,9 @@ void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects&
     return restore(action, worker, encode(*record, action), record->large_payload, effects);
   }
   worker->channel.push(encode(*record, action), record->large_payload);
-  if (const std::uint32_t credit = std::exchange(record->early_credit, 0)) {
+  if (record->granted > 0) {
     std::string frame;
-    wire::append_credit(frame, action.call.value, credit);
+    wire::append_credit(frame, action.call.value, record->granted);
     worker->channel.push(std::move(frame));
   }
   effects.flush.push_back(worker);

@@ -1,5 +1,7 @@
 // The host when system calls fail: the 1st, the 2nd, ... until a whole life passes without reaching
 // the failing one. Whatever fails, every call has an outcome, nothing hangs and nothing is left.
+#include <signal.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <future>
@@ -78,6 +80,29 @@ class HostWorkTest : public HostTest {
     config_.app = "standard";
   }
 };
+
+// Goal: credit is the stream's and not its worker's: when the first dies before it began, the next
+// may send as many.
+TEST_F(HostWorkTest, AStreamKeepsItsCreditOnItsNextWorker) {
+  config_.settings.pool.workers = 1;
+  auto host = Host::start(config_);
+  ASSERT_TRUE(host);
+  const Outcome first = (*host)->call({.function = "pid", .deadline = 20s});
+  ASSERT_TRUE(first.ok()) << first.message;
+  const auto pid = static_cast<pid_t>(std::stol(first.payload));
+  ::kill(pid, SIGSTOP);
+  std::promise<Outcome> ended;
+  std::atomic<int> items = 0;
+  const CallId stream = (*host)->stream(
+      {.function = "items", .payload = "[40]", .deadline = 20s}, [&](std::string&&) { ++items; },
+      [&](Outcome&& o) { ended.set_value(std::move(o)); });
+  (*host)->grant(stream, 24);
+  ::kill(pid, SIGKILL);
+  const Outcome end = ended.get_future().get();
+  EXPECT_EQ(end.kind, OutcomeKind::kOk) << end.message;
+  EXPECT_EQ(end.attempts, 2U);
+  EXPECT_EQ(items, 40);
+}
 
 // A guard with a system call that fails: it is another process.
 class GuardFaultsTest : public HostWorkTest {

@@ -70,7 +70,9 @@ struct CallRecord {
   bool dump_asked = false;
   std::size_t dump_from = 0;  // earlier dumps of that worker end here
   std::string dump_note;      // why there is none
-  std::uint32_t early_credit = 0;
+  // All the credit that its stream was given. Each attempt gets it anew: one that follows another
+  // has nothing of the stream behind it (the core runs no stream again that has spoken).
+  std::uint32_t granted = 0;
 
   Outcome outcome;
   std::atomic<std::uint32_t> word = 0;  // what a blocked caller sleeps on

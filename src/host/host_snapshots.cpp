@@ -192,12 +192,10 @@ void HostImpl::send_restored(const WorkerPtr& worker, CallId call, const store::
                             fetched.snapshot->state->size());
   worker->channel.push(std::move(head), fetched.snapshot->state);
   worker->channel.push(std::move(unsent->frame), std::move(unsent->payload));
-  if (CallRecord* record = find(call)) {
-    if (const std::uint32_t credit = std::exchange(record->early_credit, 0)) {
-      std::string frame;
-      wire::append_credit(frame, call.value, credit);
-      worker->channel.push(std::move(frame));
-    }
+  if (const CallRecord* record = find(call); record != nullptr && record->granted > 0) {
+    std::string frame;
+    wire::append_credit(frame, call.value, record->granted);
+    worker->channel.push(std::move(frame));
   }
   effects.flush.push_back(worker);
 }

@@ -95,7 +95,9 @@ CallId Simulation::stream(Call call, OnItem item, OnOutcome done) {
 void Simulation::grant(CallId call, std::uint32_t items) {
   const auto it = calls_.find(call.value);
   if (it == calls_.end() || it->second.item == nullptr) return;
-  crew_.grant(now_, it->second.worker, call, items);
+  ClientCall& stream = it->second;
+  stream.granted += std::min(items, UINT32_MAX - stream.granted);
+  crew_.grant(now_, stream.worker, call, items);
 }
 
 bool Simulation::cancel(CallId call) {
@@ -328,6 +330,7 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
     }
   }
   crew_.dispatch(now_, dispatch, it->second.call, it->second.item != nullptr, restored);
+  crew_.grant(now_, dispatch.worker, dispatch.call, it->second.granted);
 }
 
 void Simulation::in_store(Hook work) {

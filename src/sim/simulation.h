@@ -140,6 +140,7 @@ class Simulation {
     OnOutcome done;
     std::shared_ptr<OnItem> item;  // null: not a stream
     WorkerId worker;               // where it runs or last ran
+    std::uint32_t granted = 0;     // credit, for whoever runs it
     std::string payload;
     std::optional<PythonError> python;
     std::string dump;

@@ -150,6 +150,25 @@ TEST(Simulation, AStreamStopsAtItsCreditUntilMoreIsGranted) {
   EXPECT_TRUE(end->ok());
 }
 
+// Goal: credit is the stream's and not its worker's: when the first dies before it began, the next
+// may send as many.
+TEST(Simulation, AStreamKeepsItsCreditOnItsNextWorker) {
+  Simulation sim(options(1));
+  sim.advance(1s);
+  int items = 0;
+  std::optional<Outcome> end;
+  ASSERT_TRUE(sim.freeze(1, 5s));
+  const CallId call = sim.stream(
+      {.function = "items", .payload = "[40]"}, [&](std::string&&) { ++items; },
+      [&](Outcome&& o) { end = std::move(o); });
+  sim.grant(call, 24);
+  ASSERT_TRUE(sim.kill(1));
+  sim.advance(5s);
+  EXPECT_EQ(items, 40);
+  ASSERT_TRUE(end);
+  EXPECT_TRUE(end->ok());
+}
+
 TEST(Simulation, ACancelledStreamWithoutCreditEnds) {
   Simulation sim(options(1));
   std::optional<Outcome> end;
