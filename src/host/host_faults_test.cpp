@@ -50,6 +50,7 @@ TEST_P(HostFaultsTest, WhicheverSystemCallFailsNothingHangsAndNothingIsLeft) {
     os::fault::fail_nth(nth, EMFILE);
     const bool ok = live(config_);
     const bool reached = os::fault::passed() >= nth;
+    SCOPED_TRACE(os::fault::where());
     os::fault::fail_nth(0, 0);
     EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);
     leaks_.expect_none();
@@ -68,6 +69,51 @@ INSTANTIATE_TEST_SUITE_P(Modes, HostFaultsTest,
                            return mode.param == ZygoteMode::kAuto ? "Zygote" : "Exec";
                          });
 
+// A whole session of work on fake workers, which come and go in milliseconds: calls, a session, a
+// stream, a death, a recycling, a drain. Returns whether all went as if nothing had failed.
+bool work(const HostConfig& config) {
+  auto host = Host::start(config);
+  if (!host) return false;
+  Driver& driver = **host;
+  bool well = true;
+  const auto take = [&](const Outcome& outcome, OutcomeKind expected) {
+    well = well && outcome.kind == expected;
+    EXPECT_TRUE(outcome.kind == expected || outcome.kind == OutcomeKind::kWorkerDied ||
+                outcome.kind == OutcomeKind::kSessionLost ||
+                outcome.kind == OutcomeKind::kNotReady || outcome.kind == OutcomeKind::kCircuitOpen)
+        << to_string(outcome.kind) << " " << outcome.message;
+  };
+  const auto submit = [&](Call call) {
+    auto promise = std::make_shared<std::promise<Outcome>>();
+    driver.submit(std::move(call), [promise](Outcome&& o) { promise->set_value(std::move(o)); });
+    return promise->get_future();
+  };
+  for (int i = 0; i < 3; ++i) {
+    const Outcome echo = driver.call({.function = "echo", .payload = "[7]", .deadline = 20s});
+    take(echo, OutcomeKind::kOk);
+    EXPECT_TRUE(!echo.ok() || echo.payload == "7");
+    take(submit({.function = "count", .session = "s", .deadline = 20s}).get(), OutcomeKind::kOk);
+  }
+  std::promise<Outcome> streamed;
+  std::atomic<int> items = 0;
+  const CallId stream = driver.stream(
+      {.function = "items", .payload = "[40]", .deadline = 20s}, [&](std::string&&) { ++items; },
+      [&](Outcome&& o) { streamed.set_value(std::move(o)); });
+  driver.grant(stream, 100);
+  const Outcome end = streamed.get_future().get();
+  take(end, OutcomeKind::kOk);
+  EXPECT_TRUE(!end.ok() || items == 40) << items;
+  take(driver.call({.function = "crash", .payload = "[6]", .deadline = 20s}),
+       OutcomeKind::kWorkerDied);
+  driver.recycle(1);
+  take(driver.call({.function = "echo", .payload = "[7]", .deadline = 20s}), OutcomeKind::kOk);
+  std::promise<void> drained;
+  driver.drain(2s, [&] { drained.set_value(); });
+  auto over = drained.get_future();
+  EXPECT_EQ(over.wait_for(15s), std::future_status::ready) << "the drain hangs";
+  return well;
+}
+
 class HostWorkTest : public HostTest {
  protected:
   HostWorkTest() {
@@ -80,6 +126,29 @@ class HostWorkTest : public HostTest {
     config_.app = "standard";
   }
 };
+
+TEST_F(HostWorkTest, AWholeSessionOfWorkSurvivesTheFailureOfAnySystemCall) {
+  int lives = 0;
+  for (long nth = 1;; ++nth, ++lives) {
+    const int error = nth % 2 == 0 ? ENOMEM : EMFILE;
+    SCOPED_TRACE("call " + std::to_string(nth) + " fails with " + std::to_string(error));
+    const auto begin = std::chrono::steady_clock::now();
+    os::fault::fail_nth(nth, error);
+    const bool well = work(config_);
+    const bool reached = os::fault::passed() >= nth;
+    SCOPED_TRACE(os::fault::where());
+    os::fault::fail_nth(0, 0);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);
+    leaks_.expect_none();
+    if (HasFailure()) return;
+    if (!reached) {
+      EXPECT_TRUE(well);
+      break;
+    }
+  }
+  std::printf("%d lives until none of their calls failed\n", lives);
+  EXPECT_GT(lives, 100) << "the failures reached the calls";
+}
 
 // Goal: credit is the stream's and not its worker's: when the first dies before it began, the next
 // may send as many.
@@ -104,7 +173,8 @@ TEST_F(HostWorkTest, AStreamKeepsItsCreditOnItsNextWorker) {
   EXPECT_EQ(items, 40);
 }
 
-// A guard with a system call that fails: it is another process.
+// The same for the guard, whose calls are fork, signalfd, dup, read, write …: it is another
+// process.
 class GuardFaultsTest : public HostWorkTest {
  protected:
   GuardFaultsTest() {
@@ -122,6 +192,28 @@ class GuardFaultsTest : public HostWorkTest {
     }
   }
 };
+
+TEST_F(GuardFaultsTest, AWholeSessionOfWorkSurvivesTheFailureOfAnySystemCallOfTheGuard) {
+  const std::string mark = (directory_ / "mark").string();
+  ::setenv("KEELBACK_FAULT_MARK", mark.c_str(), 1);
+  long lives = 0;
+  for (long nth = 1;; ++nth, ++lives) {
+    SCOPED_TRACE(nth);
+    std::filesystem::remove(mark);
+    ::setenv("KEELBACK_FAULT_NTH", std::to_string(nth).c_str(), 1);
+    const auto begin = std::chrono::steady_clock::now();
+    const bool well = work(config_);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);
+    leaks_.expect_none();
+    if (HasFailure()) return;
+    long passed = nth;  // a guard that was killed has not said
+    std::ifstream(mark) >> passed;
+    if (passed < nth && well) break;
+    ASSERT_LT(nth, 5000) << "it never gets through";
+  }
+  std::printf("%ld lives\n", lives);
+  EXPECT_GT(lives, 20);
+}
 
 // Goal: a guard that cannot live costs the service, said with its reason, and not the machine.
 TEST_F(GuardFaultsTest, AGuardThatCannotLiveIsNotBroughtBackInALoop) {

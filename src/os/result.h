@@ -5,6 +5,8 @@
 
 #include <cerrno>
 #include <expected>
+#include <source_location>
+#include <string>
 #include <system_error>
 
 namespace keelback::os {
@@ -25,8 +27,10 @@ namespace fault {
 void fail_nth(long nth, int error);
 // How many calls have passed since fail_nth.
 long passed();
+// The wrapper that was made to fail; empty: none was.
+std::string where();
 // 0, or the errno with which the calling wrapper must fail.
-int next();
+int next(std::source_location wrapper = std::source_location::current());
 }  // namespace fault
 
 }  // namespace keelback::os
