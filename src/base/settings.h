@@ -72,6 +72,7 @@ struct Settings {
     std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never
     Duration max_age = 0s;        // next generation: recycle; 0 = never
     Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never
+    Bytes memory_limit = {0};      // next generation: RLIMIT_DATA of a worker; 0 = none
     Duration drain_timeout = 30s;  // existing
     friend bool operator==(const WorkersSection&, const WorkersSection&) = default;
   } workers;

@@ -302,6 +302,11 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::workers, &S::WorkersSection::max_rss>(
         "workers.max_rss", kNextGeneration, between(0_KiB, {1ULL << 50}), "never",
         "Replace a worker whose private memory has grown by this much since it was ready."),
+    row<&S::workers, &S::WorkersSection::memory_limit>(
+        "workers.memory_limit", kNextGeneration, between(0_KiB, {1ULL << 50}), "none",
+        "How much a worker may allocate (heap and private mappings, what it inherits from the "
+        "zygote included, RLIMIT_DATA); beyond it Python raises MemoryError, and the call that "
+        "asked for too much fails."),
     row<&S::workers, &S::WorkersSection::drain_timeout>(
         "workers.drain_timeout", kExisting, between(0s, 24h), "do not wait",
         "How long a worker that is being replaced may finish what it runs."),

@@ -98,6 +98,7 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"workers.max_calls", SettingScope::kNextGeneration},
       {"workers.max_age", SettingScope::kNextGeneration},
       {"workers.max_rss", SettingScope::kNextGeneration},
+      {"workers.memory_limit", SettingScope::kNextGeneration},
       {"workers.drain_timeout", SettingScope::kExisting},
       {"breaker.failures", SettingScope::kExisting},
       {"breaker.window", SettingScope::kExisting},

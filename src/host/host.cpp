@@ -110,6 +110,7 @@ std::expected<void, StartError> HostImpl::start() {
   });
   boost::asio::post(loop_, [this] {
     feed(core::Tick{});
+    oom_witness_.look(os::oom_kills());
     schedule_sampling();
     if (config_.sweep) sweep_orphans(owner_of_this_process());
   });

@@ -38,6 +38,7 @@
 #include "core/pool.h"
 #include "host/host.h"
 #include "host/launcher.h"
+#include "host/oom_witness.h"
 #include "host/worker_process.h"
 #include "os/epoll.h"
 #include "os/mutex.h"
@@ -252,6 +253,7 @@ class HostImpl final : public Driver {
   std::unique_ptr<FdWatch> epoll_watch_;
   boost::asio::steady_timer timer_{loop_};
   boost::asio::steady_timer sampling_timer_{loop_};
+  OomWitness oom_witness_;
   std::vector<std::move_only_function<void()>> on_drained_;
   bool drained_ = false;
   std::uint32_t probes_ = 0;

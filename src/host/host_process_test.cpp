@@ -234,5 +234,24 @@ TEST_F(HostTest, AWorkerWhosePrivateMemoryGrowsIsReplaced) {
   EXPECT_TRUE(eventually([&] { return ready() == 1 && !pids().empty() && pids() != before; }));
 }
 
+// Goal: a call that asks for more than workers.memory_limit fails alone, typed, and its worker goes
+// on.
+TEST_F(HostTest, AMemoryLimitMakesAnErrorOfWhatAsksForTooMuch) {
+  config_.settings.pool.workers = 1;
+  config_.settings.workers.memory_limit = 400_MiB;
+  start(std::string(kApp) +
+        "@keelback.function\n"
+        "def hog(mib):\n"
+        "    return len(bytearray(mib << 20))\n");
+  const Outcome modest = call("hog", "[50]");
+  EXPECT_EQ(modest.kind, OutcomeKind::kOk) << modest.message;
+  const Outcome greedy = call("hog", "[1000]");
+  EXPECT_EQ(greedy.kind, OutcomeKind::kError) << to_string(greedy.kind);
+  EXPECT_EQ(greedy.effect, Effect::kDone);
+  ASSERT_TRUE(greedy.python);
+  EXPECT_EQ(greedy.python->type, "MemoryError");
+  EXPECT_EQ(call("hog", "[50]").worker, modest.worker);
+}
+
 }  // namespace
 }  // namespace keelback::host

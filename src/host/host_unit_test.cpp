@@ -7,6 +7,7 @@
 #include "host/fingerprint.h"
 #include "host/hello.h"
 #include "host/log_lines.h"
+#include "host/oom_witness.h"
 
 namespace keelback::host {
 namespace {
@@ -96,6 +97,21 @@ TEST(Environment, LargerResultsThanAllowedAreStillReceivedUpToALimit) {
   EXPECT_GT(frame_bytes_for(0), 1U << 20);
   EXPECT_GE(frame_bytes_for(16 << 20), 32U << 20);
   EXPECT_EQ(frame_bytes_for(UINT64_MAX / 4), UINT32_MAX);
+}
+
+TEST(OomWitness, EachKillThatWasCountedProvesOneDeath) {
+  OomWitness witness;
+  EXPECT_FALSE(witness.proves(5)) << "nothing to compare with";
+  witness.look(5);
+  EXPECT_FALSE(witness.proves(std::nullopt));
+  EXPECT_FALSE(witness.proves(5));
+  EXPECT_TRUE(witness.proves(7));
+  EXPECT_TRUE(witness.proves(7));
+  EXPECT_FALSE(witness.proves(7)) << "two kills, two deaths";
+  witness.look(9);
+  EXPECT_FALSE(witness.proves(9)) << "kills of others, looked at before";
+  witness.look(std::nullopt);
+  EXPECT_FALSE(witness.proves(10));
 }
 
 TEST(Fingerprint, TellsFieldsAndBytesApart) {

@@ -72,7 +72,6 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
   if (config_.interpose) made->ends.data = config_.interpose(id, std::move(made->ends.data));
   const WorkerPtr worker = made->worker;
   worker->probe = probe;
-  worker->oom_kills_at_start = os::oom_kills();
   worker->log_watch = std::make_unique<FdWatch>(
       loop_, worker->log.get(), [this, worker = worker.get()] { read_log(*worker); });
   worker->control = std::make_unique<PacketLink>(
@@ -129,6 +128,13 @@ void HostImpl::process_started(const WorkerPtr& worker, const Launched& process)
   worker->pid = process.pid;
   worker->zygote = process.zygote;
   worker->pidfd = std::move(*pidfd);
+  if (const std::uint64_t limit = settings_.workers.memory_limit.count; limit > 0) {
+    if (const auto limited = os::limit_data(process.pid, limit); !limited) {
+      log(core::Notice::Level::kError,
+          fmt::format("worker {} has no memory limit: {}", to_string(worker->id),
+                      limited.error().message()));
+    }
+  }
   worker->death_watch = std::make_unique<FdWatch>(
       loop_, worker->pidfd.get(),
       [this, weak = std::weak_ptr<WorkerProcess>(worker)] { process_dead(weak.lock()); });
@@ -325,9 +331,7 @@ Death HostImpl::describe_death(WorkerProcess& worker) {
   } else if (worker.kill_wanted && death.signal == SIGKILL) {
     death.cause = "killed";
   } else if (death.signal) {
-    const auto oom_kills = foreign_kill ? os::oom_kills() : std::nullopt;
-    const bool proved =
-        oom_kills && worker.oom_kills_at_start && *oom_kills > *worker.oom_kills_at_start;
+    const bool proved = foreign_kill && oom_witness_.proves(os::oom_kills());
     death.cause = proved ? "oom" : "signal";
     death.oom_suspected = foreign_kill;
   } else {
@@ -374,6 +378,7 @@ void HostImpl::schedule_sampling() {
   sampling_timer_.expires_after(kSamplingPeriod);
   sampling_timer_.async_wait([this](const boost::system::error_code& error) {
     if (error) return;
+    oom_witness_.look(os::oom_kills());
     sample_memory();
     schedule_sampling();
   });

@@ -89,8 +89,7 @@ struct WorkerProcess {
   std::string start_error;   // START_FAILED: "ImportError: no module named x"
   std::string start_step;
   std::string traceback;
-  std::optional<Death> death;  // once it has been described
-  std::optional<std::uint64_t> oom_kills_at_start;
+  std::optional<Death> death;            // once it has been described
   std::uint64_t own_bytes_at_ready = 0;  // private memory, for workers.max_rss
   bool recycle_asked = false;
   os::Fd log;

@@ -92,6 +92,17 @@ TEST(Process, SeesOwnMemoryChildrenAndEnvironment) {
   EXPECT_FALSE(environment_has(::getpid(), "HOME"));
 }
 
+TEST(Process, FindsItsCgroupInEitherHierarchy) {
+  const std::string text = "4:memory:/a/b\n3:cpu,cpuacct:/c\n1:name=systemd:/d\n0::/e\n";
+  EXPECT_EQ(cgroup_path(text, ""), "/e");
+  EXPECT_EQ(cgroup_path(text, "memory"), "/a/b");
+  EXPECT_EQ(cgroup_path(text, "cpuacct"), "/c");
+  EXPECT_FALSE(cgroup_path(text, "cpuac"));
+  EXPECT_FALSE(cgroup_path("0::", "memory"));
+  EXPECT_EQ(cgroup_path("0::/only", ""), "/only");
+  EXPECT_FALSE(cgroup_path("nonsense\n4:memory", ""));
+}
+
 TEST(Process, AGroupNumberThatCouldBeEverybodyIsRefused) {
   EXPECT_EQ(kill_group(0).error().value(), EINVAL);
   EXPECT_EQ(kill_group(1).error().value(), EINVAL);

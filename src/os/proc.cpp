@@ -192,17 +192,42 @@ bool maps_inode(pid_t pid, std::uint64_t inode) {
 
 std::vector<pid_t> all_processes() { return numbered_entries("/proc"); }
 
+std::optional<std::string> cgroup_path(std::string_view self, std::string_view controller) {
+  // "hierarchy:controllers:path"; the unified hierarchy is number 0 and names no controllers.
+  while (!self.empty()) {
+    const std::size_t end = std::min(self.find('\n'), self.size());
+    const std::string_view line = self.substr(0, end);
+    self.remove_prefix(std::min(end + 1, self.size()));
+    const std::size_t first = line.find(':');
+    const std::size_t second = first == line.npos ? line.npos : line.find(':', first + 1);
+    if (second == line.npos) continue;
+    std::string_view names = line.substr(first + 1, second - first - 1);
+    const bool unified = controller.empty() && names.empty() && line.substr(0, first) == "0";
+    bool named = false;
+    while (!controller.empty() && !names.empty() && !named) {
+      const std::size_t comma = std::min(names.find(','), names.size());
+      named = names.substr(0, comma) == controller;
+      names.remove_prefix(std::min(comma + 1, names.size()));
+    }
+    if (unified || named) return std::string(line.substr(second + 1));
+  }
+  return std::nullopt;
+}
+
 std::optional<std::uint64_t> oom_kills() {
-  auto self = read_file("/proc/self/cgroup");
+  const auto self = read_file("/proc/self/cgroup");
   if (!self) return std::nullopt;
-  std::string_view line = *self;
-  const std::size_t at = line.rfind("0::", line.size());  // the unified hierarchy
-  if (at == std::string_view::npos) return std::nullopt;
-  line.remove_prefix(at + 3);
-  line = line.substr(0, line.find('\n'));
-  auto events = read_file("/sys/fs/cgroup" + std::string(line) + "/memory.events");
-  if (!events) return std::nullopt;
-  return field(*events, "oom_kill ");
+  if (const auto path = cgroup_path(*self, "")) {
+    const auto events = read_file("/sys/fs/cgroup" + *path + "/memory.events");
+    if (events) return field(*events, "oom_kill ");
+  }
+  if (const auto path = cgroup_path(*self, "memory")) {  // the older hierarchies
+    const auto control = read_file("/sys/fs/cgroup/memory" + *path + "/memory.oom_control");
+    if (control && control->find("oom_kill ") != std::string::npos) {
+      return field(*control, "oom_kill ");
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace keelback::os

@@ -48,6 +48,16 @@ Result<void> kill_group(pid_t group) {
   return {};
 }
 
+Result<void> limit_data(pid_t pid, std::uint64_t bytes) {
+  if (int error = fault::next()) return failure(error);
+  rlimit limit{};
+  if (::prlimit(pid, RLIMIT_DATA, nullptr, &limit) < 0) return last_failure();
+  limit.rlim_max = std::min<rlim_t>(limit.rlim_max, bytes);
+  limit.rlim_cur = limit.rlim_max;
+  if (::prlimit(pid, RLIMIT_DATA, &limit, nullptr) < 0) return last_failure();
+  return {};
+}
+
 Result<pid_t> spawn(const std::vector<std::string>& argv, std::span<const int> fds) {
   if (int error = fault::next()) return failure(error);
   // Numbers first moved out of the way of the targets, so that no dup2 destroys a later source.

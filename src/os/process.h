@@ -37,6 +37,10 @@ class Pidfd {
   Fd fd_;
 };
 
+// Bounds what `pid` and everything it starts from now on may allocate (RLIMIT_DATA: heap and
+// private mappings, those inherited by fork included), and cannot be raised again.
+Result<void> limit_data(pid_t pid, std::uint64_t bytes);
+
 // SIGKILL for a whole group. Only while its leader stands, be it as a zombie: else the number may
 // belong to somebody else. ESRCH: nobody is left in it.
 Result<void> kill_group(pid_t group);
@@ -80,6 +84,9 @@ bool maps_inode(pid_t pid, std::uint64_t inode);
 // Every process there is in our view of /proc.
 std::vector<pid_t> all_processes();
 
+// Of the text of /proc/self/cgroup: the path in the hierarchy of `controller`; empty: the unified
+// one.
+std::optional<std::string> cgroup_path(std::string_view self, std::string_view controller);
 // How often the kernel's OOM killer has struck in our memory cgroup; nullopt: not to be had.
 std::optional<std::uint64_t> oom_kills();
 
