@@ -186,6 +186,7 @@ class Pool::Impl {
   void remove(Worker& worker, Duration pause);
   void refresh_readiness();
   Refusal not_ready() const;
+  std::optional<Time> next_start() const;
 
   // ---- pool_config.cpp: operators
   void on(const ConfigChanged& event);
@@ -234,6 +235,7 @@ class Pool::Impl {
   std::uint32_t code_ = 0;      // reloads asked for
   std::uint32_t reloaded_ = 0;  // of those, the last one that is over
   DeathPtr start_failure_;      // of the last start, while none has succeeded since
+  DeathPtr last_exit_;          // of the last ready worker that ended without our doing
   bool not_ready_ = false;
   bool draining_ = false;
   bool drain_over_ = false;  // its limit has passed

@@ -10,6 +10,15 @@
 
 namespace keelback::core {
 
+// When the first of the slots that pause is to be filled again.
+std::optional<Time> Pool::Impl::next_start() const {
+  std::optional<Time> next;
+  for (const auto& slot : workers_.slots()) {
+    if (slot->armed()) next = next ? std::min(*next, slot->due) : slot->due;
+  }
+  return next;
+}
+
 Stats Pool::Impl::stats(Time now) const {
   Stats stats;
   stats.workers.starting = workers_.count(WorkerState::kStarting);
@@ -30,6 +39,13 @@ Stats Pool::Impl::stats(Time now) const {
         reason += "; its last words: " + start_failure_->stderr_tail;
       }
       stats.reasons.push_back(std::move(reason));
+    } else if (last_exit_) {
+      stats.reasons.push_back("the last worker to end by itself ended with " +
+                              describe(*last_exit_));
+    }
+    if (const auto next = next_start()) {
+      stats.reasons.push_back("the next start is in " +
+                              describe(std::max(*next - now, Duration{0})));
     }
   }
   stats.ready = stats.reasons.empty();

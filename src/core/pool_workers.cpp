@@ -111,6 +111,7 @@ void Pool::Impl::on(const WorkerExited& event) {
     notice(Notice::Level::kError, fmt::format("Worker {}.{} did not start: {}.", worker->id.slot,
                                               worker->id.generation, describe(*death)));
   }
+  if (worker->ready_once && on_its_own) last_exit_ = death;
   if (current && (on_its_own || worker->cause == EndCause::kStartTimeout)) {
     slot.died = true;
     pause = crash_loop_.after_exit(
@@ -319,13 +320,9 @@ void Pool::Impl::refresh_readiness() {
 }
 
 Refusal Pool::Impl::not_ready() const {
-  std::optional<Duration> retry;
-  for (const auto& slot : workers_.slots()) {
-    if (!slot->armed()) continue;
-    const Duration wait = std::max(slot->due - now_, Duration{std::chrono::milliseconds(1)});
-    retry = retry ? std::min(*retry, wait) : wait;
-  }
-  if (!retry) retry = queue_.retry_after(0);
+  const auto next = next_start();
+  const Duration retry =
+      next ? std::max(*next - now_, Duration{std::chrono::milliseconds(1)}) : queue_.retry_after(0);
   return Refusal{
       OutcomeKind::kNotReady,
       fmt::format("No worker is up: the last one ended with {}.", describe(*start_failure_)), retry,

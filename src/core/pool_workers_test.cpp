@@ -60,8 +60,9 @@ TEST(PoolWorkers, NotReadySaysWhichStepFailed) {
   EXPECT_EQ(driver.fate(driver.submit()), "not_ready");
   const Stats stats = driver.pool.stats(driver.now);
   EXPECT_FALSE(stats.ready);
-  ASSERT_EQ(stats.reasons.size(), 2u);
+  ASSERT_EQ(stats.reasons.size(), 3u);
   EXPECT_NE(stats.reasons[1].find("ImportError"), std::string::npos);
+  EXPECT_NE(stats.reasons[2].find("the next start is in"), std::string::npos);
   driver.advance(1s);
   driver.warm_up();
   EXPECT_EQ(driver.fate(driver.submit()), "running");
@@ -91,6 +92,25 @@ TEST(PoolWorkers, ACrashLoopBacksOff) {
   }
   EXPECT_LT(driver.count("start "), 15u);
   EXPECT_GT(driver.count("start "), 5u);
+}
+
+// Goal: workers that die soon after they are ready are an unready pool with a reason, and when it
+// will go on.
+TEST(PoolWorkers, ACrashLoopAfterTheStartIsSaid) {
+  ModelDriver driver(pool_of(1));
+  for (int death = 0; death < 20; ++death) {
+    for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+    for (const WorkerId worker : driver.with(true)) driver.exit(worker);
+  }
+  const Stats stats = driver.pool.stats(driver.now);
+  EXPECT_FALSE(stats.ready);
+  ASSERT_EQ(stats.reasons.size(), 3u);
+  EXPECT_NE(stats.reasons[1].find("the last worker to end by itself"), std::string::npos)
+      << stats.reasons[1];
+  EXPECT_NE(stats.reasons[2].find("the next start is in"), std::string::npos);
+  driver.advance(31s);
+  for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+  EXPECT_TRUE(driver.pool.stats(driver.now).ready);
 }
 
 // Goal: a worker is recycled after max_calls: its replacement is ready before it leaves.

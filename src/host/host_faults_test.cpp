@@ -243,5 +243,28 @@ TEST_F(GuardFaultsTest, AGuardThatCannotLiveIsNotBroughtBackInALoop) {
   host->reset();
 }
 
+// Goal: whatever a worker sends costs the call that it had, and the pool goes on.
+TEST_F(HostWorkTest, AWorkerThatBreaksTheProtocolCostsItsOwnCallOnly) {
+  for (const char* script : {"garbage_after=2", "half_frame_after=2", "duplicate_reply",
+                             "zombie_reply", "crash_after_calls=2", "unclean_every=2"}) {
+    SCOPED_TRACE(script);
+    config_.app = script;
+    auto host = Host::start(config_);
+    ASSERT_TRUE(host);
+    int ok = 0;
+    for (int i = 0; i < 12; ++i) {
+      const std::string value = std::to_string(1000 + i);
+      const Outcome outcome =
+          (*host)->call({.function = "echo", .payload = "[" + value + "]", .deadline = 20s});
+      EXPECT_TRUE(outcome.ok() || outcome.kind == OutcomeKind::kWorkerDied ||
+                  outcome.kind == OutcomeKind::kCircuitOpen)
+          << to_string(outcome.kind) << " " << outcome.message;
+      EXPECT_TRUE(!outcome.ok() || outcome.payload == value) << "the answer of another call";
+      ok += outcome.ok();
+    }
+    EXPECT_GT(ok, 0);
+  }
+}
+
 }  // namespace
 }  // namespace keelback::host

@@ -1,4 +1,5 @@
 // The host with real Python processes: how they come, die, and are gone.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -251,6 +252,78 @@ TEST_F(HostTest, AMemoryLimitMakesAnErrorOfWhatAsksForTooMuch) {
   ASSERT_TRUE(greedy.python);
   EXPECT_EQ(greedy.python->type, "MemoryError");
   EXPECT_EQ(call("hog", "[50]").worker, modest.worker);
+}
+
+// Goal: a descriptor that the program left inheritable reaches no worker, started either way.
+TEST_F(HostTest, WorkersInheritNoDescriptorButTheirOwn) {
+  const std::string secret = (directory_ / "secret").string();
+  const os::Fd plain(::open(secret.c_str(), O_RDWR | O_CREAT, 0600));  // no O_CLOEXEC
+  const os::Fd high(::fcntl(plain.get(), F_DUPFD, 100));
+  ASSERT_TRUE(plain && high);
+  for (const ZygoteMode mode : {ZygoteMode::kForce, ZygoteMode::kOff}) {
+    config_.settings.workers.zygote = mode;
+    start(std::string(kApp) +
+          "@keelback.function\n"
+          "def descriptors():\n"
+          "    found = []\n"
+          "    for name in os.listdir('/proc/self/fd'):\n"
+          "        try:\n"
+          "            found.append(os.readlink('/proc/self/fd/' + name).split('[')[0].split(' "
+          "')[0])\n"
+          "        except FileNotFoundError:\n"
+          "            pass  # the listing's own\n"
+          "    return sorted(found)\n");
+    const Outcome listed = call("descriptors");
+    ASSERT_EQ(listed.kind, OutcomeKind::kOk) << listed.message;
+    std::string text = listed.payload;
+    const auto take = [&](const std::string& name) {
+      int count = 0;
+      for (std::size_t at; (at = text.find("\"" + name + "\"")) != std::string::npos; ++count) {
+        text.erase(at, name.size() + 2);
+      }
+      return count;
+    };
+    EXPECT_EQ(take("/dev/null"), 1) << "stdin";
+    EXPECT_EQ(take("socket:"), 2) << "calls and control";
+    EXPECT_LE(take("pipe:"), 5) << "stdout, stderr, the lifeline";
+    EXPECT_LE(take("/memfd:keelback-marks"), 2) << "to map, and for a dump";
+    EXPECT_LE(take("/memfd:keelback-shared"), 1);
+    EXPECT_EQ(text.find_first_not_of("[], "), std::string::npos) << "more: " << listed.payload;
+    host_.reset();
+  }
+}
+
+// Goal: a machine that cannot fork at the moment is waited for, and named.
+TEST_F(HostTest, AForkThatFailsIsTriedAgainAndNamed) {
+  config_.settings.pool.workers = 1;
+  Driver& host = start(
+      "import os\n"
+      "fork, left = os.fork, [2]\n"
+      "def failing():\n"
+      "    if left[0]:\n"
+      "        left[0] -= 1\n"
+      "        raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+      "    return fork()\n"
+      "os.fork = failing\n" +
+      std::string(kApp));
+  const Outcome first = call("twice", "[2]");
+  EXPECT_EQ(first.kind, OutcomeKind::kNotReady) << to_string(first.kind);
+  EXPECT_EQ(first.effect, Effect::kNone);
+  EXPECT_NE(first.message.find("temporarily unavailable"), std::string::npos) << first.message;
+  EXPECT_TRUE(eventually([&] { return call("twice", "[2]").payload == "4"; }));
+  EXPECT_EQ(host.info().start.mode, "zygote");
+}
+
+TEST_F(HostTest, AnInterpreterThatIsNotThereIsNamed) {
+  for (const ZygoteMode mode : {ZygoteMode::kAuto, ZygoteMode::kOff}) {
+    config_.settings.workers.zygote = mode;
+    config_.settings.workers.python = "/nowhere/python3";
+    start();
+    const Outcome refused = call("twice", "[2]");
+    EXPECT_EQ(refused.kind, OutcomeKind::kNotReady);
+    EXPECT_NE(refused.message.find("/nowhere/python3"), std::string::npos) << refused.message;
+    host_.reset();
+  }
 }
 
 }  // namespace

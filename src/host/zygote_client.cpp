@@ -34,7 +34,11 @@ constexpr std::size_t kLogPerTurn = 64 << 10;
 
 ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, std::uint64_t number,
                            SpawnSpec spec, os::Fd lifeline, os::Fd shared, Handlers handlers)
-    : loop_(loop), guard_(guard), number_(number), handlers_(std::move(handlers)) {
+    : loop_(loop),
+      guard_(guard),
+      number_(number),
+      interpreter_(spec.argv.front()),
+      handlers_(std::move(handlers)) {
   auto orders = os::make_seqpacket_pair();
   auto log = os::make_pipe();
   auto null = os::open_null();
@@ -77,7 +81,9 @@ void ZygoteClient::spawned(os::Result<pid_t> pid) {
   if (!pid) {
     boost::asio::post(loop_, [this, alive = std::weak_ptr<int>(alive_), error = pid.error()] {
       if (alive.expired()) return;
-      fail({"fork", fmt::format("the zygote could not be started: {}", error.message()), ""});
+      fail({"fork",
+            fmt::format("the zygote could not be started as {}: {}", interpreter_, error.message()),
+            ""});
     });
     return;
   }

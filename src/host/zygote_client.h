@@ -78,6 +78,7 @@ class ZygoteClient {
   boost::asio::io_context& loop_;
   GuardClient& guard_;
   const std::uint64_t number_;
+  const std::string interpreter_;
   Handlers handlers_;
   State state_ = State::kStarting;
   pid_t pid_ = 0;
