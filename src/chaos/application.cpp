@@ -418,16 +418,4 @@ std::vector<LoadCall> load_of(const std::vector<AppFunction>& functions, const S
   return out;
 }
 
-bool wait_until_whole(World& world, std::uint32_t workers, Duration limit,
-                      const std::function<bool()>& interrupted) {
-  const Duration until = world.now() + limit;
-  while (!interrupted()) {
-    const core::Stats stats = world.info().stats;
-    if (stats.workers.ready + stats.workers.busy >= workers) return true;
-    if (world.now() >= until) return false;
-    world.wait_until(world.now() + 2ms, false);
-  }
-  return false;
-}
-
 }  // namespace keelback::chaos

@@ -34,8 +34,4 @@ Trial try_functions(World& world, const Scenario& scenario, std::vector<AppFunct
 // of the workers' time, so that the baseline is one.
 std::vector<LoadCall> load_of(const std::vector<AppFunction>& functions, const Scenario& scenario);
 
-// Waits until every worker is up; false: `limit` passed, or interrupted.
-bool wait_until_whole(World& world, std::uint32_t workers, Duration limit,
-                      const std::function<bool()>& interrupted);
-
 }  // namespace keelback::chaos

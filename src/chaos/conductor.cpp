@@ -21,8 +21,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kSampleEvery = 5ms;
 constexpr Duration kProgressEvery = 200ms;
-constexpr Duration kStartLimit = 120s;  // for the pool to be whole before the run
-constexpr Duration kProbe = 30ms;       // each keeps its worker busy so long
+constexpr Duration kProbe = 30ms;  // each keeps its worker busy so long
 constexpr int kProbeRounds = 20;
 constexpr Duration kRest = 1s;       // of the latch test, with nothing in flight
 constexpr Duration kLagMax = 250ms;  // p99 of the generator's own lateness
@@ -73,11 +72,9 @@ class Conductor {
   // The run begins with a whole pool, whatever the application's import takes.
   bool start() {
     progress("start");
-    const Duration limit = world_.now() + kStartLimit;
-    while (world_.now() < limit && !interrupted()) {
-      const core::Stats stats = world_.info().stats;
-      if (stats.workers.ready + stats.workers.busy >= scenario_.settings.pool.workers) return true;
-      world_.wait_until(world_.now() + 2ms, false);
+    if (wait_until_whole(world_, scenario_.settings.pool.workers, options_.start_limit,
+                         [this] { return interrupted(); })) {
+      return true;
     }
     const host::PoolInfo info = world_.info();
     std::string why = "the pool never became whole";

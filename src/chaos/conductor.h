@@ -20,10 +20,12 @@ struct Progress {
   std::uint64_t sent = 0, ok = 0, failed = 0;
   std::string last;  // what happened last: "k: proc.kill bit worker 2.7"
 };
+inline constexpr Duration kStartLimit = std::chrono::seconds(120);
 struct ConductOptions {
   std::function<void(const Progress&)> on_progress;  // a few times a second; may be empty
   const std::atomic<bool>* interrupted = nullptr;    // set: stop, undo, end as ABORTED
-  std::vector<CallEvent> before;  // made of the pool before the run: origin "trial"
+  std::vector<CallEvent> before;       // made of the pool before the run: origin "trial"
+  Duration start_limit = kStartLimit;  // for the pool to be whole; 0: it was waited for
 };
 
 // Blocks until the run is over and the pool is down. The world is used up.

@@ -54,6 +54,7 @@ struct Stage {
   WorldOptions options;
   std::unique_ptr<World> world;  // goes before the directory does
   Census before;
+  bool whole = true;  // false: it was waited for in vain
   Trial trial;
 };
 
@@ -62,8 +63,6 @@ bool has_class(const Scenario& scenario, std::string_view prefix) {
     return fault.fault_class.starts_with(prefix);
   });
 }
-
-constexpr Duration kImportLimit = std::chrono::seconds(120);
 
 std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
                                        const RunRequest& request) {
@@ -86,7 +85,8 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
     return request.conduct.interrupted != nullptr && *request.conduct.interrupted;
   };
   const std::uint32_t workers = scenario.settings.pool.workers;
-  if (!wait_until_whole(*stage.world, workers, kImportLimit, interrupted)) return {};
+  stage.whole = wait_until_whole(*stage.world, workers, kStartLimit, interrupted);
+  if (!stage.whole) return {};
   stage.trial =
       try_functions(*stage.world, scenario,
                     choose_functions(stage.world->hello(), scenario.load.calls), interrupted);
@@ -103,6 +103,7 @@ std::expected<RunResult, std::string> play(Stage stage, Scenario scenario, Plan 
       .scenario = std::move(scenario), .plan = std::move(plan), .history = {}, .judgement = {}};
   ConductOptions conducting = request.conduct;
   conducting.before = std::move(stage.trial.calls);
+  if (!stage.whole) conducting.start_limit = Duration{0};
   const host::StartPath start = stage.world->info().start;
   result.history = conduct(result.scenario, result.plan, *stage.world, conducting);
   result.history.functions = std::move(stage.trial.functions);

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "chaos/application.h"
+#include "chaos/lab.h"
 
 namespace keelback::chaos {
 namespace {
@@ -99,6 +100,23 @@ TEST(Trial, ALeakIsMeasuredForTheFunctionThatHasIt) {
 TEST(Trial, ALongImportIsMeasured) {
   ::setenv("BROKEN_IMPORT_S", "1.5", 1);
   EXPECT_GE(try_application("tests/apps/broken/slow_import.py").start.import_s, 1.5);
+}
+
+// Goal: a run of what cannot start ends with the reason, and long before any limit: it is waited
+// for until a few tries of each slot have failed, and once.
+TEST(Trial, AnApplicationThatCannotBeImportedEndsTheRunWithTheReason) {
+  auto scenario = parse_scenario(load_scenario("worker-kill")->text, Level::kLight,
+                                 scenario_lookup(), "library");
+  ASSERT_TRUE(scenario.ok());
+  const auto begin = std::chrono::steady_clock::now();
+  const auto result =
+      run_scenario(std::move(*scenario.scenario),
+                   {.app = std::string(KEELBACK_SOURCE_DIR) + "/tests/apps/broken/no_import.py",
+                    .backend = Backend::kPython});
+  ASSERT_TRUE(result) << result.error();
+  EXPECT_EQ(result->judgement.verdict, Verdict::kAborted);
+  EXPECT_THAT(result->judgement.why, HasSubstr("a_module_that_nobody_has"));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, kStartLimit);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -105,5 +106,10 @@ struct WorldOptions {
 std::unique_ptr<World> make_sim_world(const WorldOptions& options);
 [[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_real_world(
     const WorldOptions& options);
+
+// Waits until every worker is up; false: `limit` passed, interrupted, or none is up and the pool
+// has tried so often meanwhile that waiting is in vain.
+[[nodiscard]] bool wait_until_whole(World& world, std::uint32_t workers, Duration limit,
+                                    const std::function<bool()>& interrupted);
 
 }  // namespace keelback::chaos
