@@ -94,9 +94,10 @@ class Worker:
         self._functions = {name.encode(): function for name, function in functions.table().items()}
         self._leftovers = Leftovers()
         self.channel.send(greeting + wire.frame(wire.READY, 0))
+        # Its first steps, too, are over when the first call is there: a stack dump meets one thread at work.
+        control.start(self._control_fd, self.marks, self.runner.cancel)
         if not hooks_of_worker:
             before_user_code()
-        control.start(self._control_fd, self.marks, self.runner.cancel)
 
     def serve(self) -> None:
         """Answers calls until it is told to leave or the supervisor is gone."""
