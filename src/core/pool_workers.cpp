@@ -129,8 +129,8 @@ void Pool::Impl::on(const WorkerExited& event) {
   const std::uint64_t lost = counters_.lost - lost_before;
   if (worker->ready_once && (on_its_own || lost > 0)) {
     notice(Notice::Level::kWarn,
-           fmt::format("Worker {}.{} ended with {}{}; sessions lost: {}.", worker->id.slot,
-                       worker->id.generation, describe(*death), had_call ? " during a call" : "",
+           fmt::format("Worker {}.{} ended{} with {}; sessions lost: {}.", worker->id.slot,
+                       worker->id.generation, had_call ? " during a call" : "", describe(*death),
                        lost));
   }
   remove(*worker, pause);
