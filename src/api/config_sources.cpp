@@ -93,8 +93,9 @@ class TomlReader {
       const std::string_view section = row.key.substr(0, row.key.find('.'));
       if (sections.empty() || sections.back() != section) sections.push_back(section);
     }
-    return "unknown section [" + full + "]; did you mean [" + std::string(nearest(full, sections)) +
-           "]?";
+    const std::string_view near = plausible(full, sections);
+    return "unknown section [" + full + "]" +
+           (near.empty() ? "" : "; did you mean [" + std::string(near) + "]?");
   }
   void problem(const std::string& key, const toml::source_region& at, std::string why) {
     problems.push_back({position(name_, at, true), key, std::move(why)});
@@ -210,8 +211,7 @@ std::expected<ConfigSource, ConfigProblems> read_config_environment(
     } else if (std::find(kOtherVariables.begin(), kOtherVariables.end(), name) ==
                kOtherVariables.end()) {
       source.warnings.push_back("the environment variable " + name.substr(0, 100) +
-                                " is not known and ignored; did you mean " +
-                                std::string(nearest(name, names)) + "?");
+                                " is not known and ignored" + did_you_mean(name, names));
     }
   }
   if (!problems.empty()) return std::unexpected(std::move(problems));

@@ -45,4 +45,9 @@ std::string_view plausible(std::string_view word, std::span<const std::string_vi
   return edit_distance(word, best) <= tolerated ? best : std::string_view();
 }
 
+std::string did_you_mean(std::string_view word, std::span<const std::string_view> known) {
+  const std::string_view near = plausible(word, known);
+  return near.empty() ? std::string() : "; did you mean " + std::string(near) + "?";
+}
+
 }  // namespace keelback

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace keelback {
@@ -16,5 +17,8 @@ std::string_view nearest(std::string_view word, std::span<const std::string_view
 
 // The same, but empty if even the nearest is so far off that naming it would only confuse.
 std::string_view plausible(std::string_view word, std::span<const std::string_view> known);
+
+// "; did you mean serve?", the end of a sentence about `word`; empty if no known word is plausible.
+std::string did_you_mean(std::string_view word, std::span<const std::string_view> known);
 
 }  // namespace keelback

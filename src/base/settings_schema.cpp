@@ -402,10 +402,19 @@ const SettingRow* find_setting(std::string_view key) {
 }
 
 std::string unknown_setting(std::string_view key) {
-  std::vector<std::string_view> keys;
-  for (const SettingRow& r : kRows) keys.push_back(r.key);
-  return "unknown key '" + std::string(key.substr(0, 100)) + "'; did you mean " +
-         std::string(nearest(key, keys)) + "?";
+  // A key without its section is found by its last part.
+  const bool whole = key.find('.') != key.npos;
+  const auto shown = [whole](std::string_view known) {
+    return whole ? known : known.substr(known.rfind('.') + 1);
+  };
+  std::vector<std::string_view> words;
+  for (const SettingRow& r : kRows) words.push_back(shown(r.key));
+  std::string text = "unknown key '" + std::string(key.substr(0, 100)) + "'";
+  const std::string_view near = plausible(key, words);
+  if (near.empty()) return text;
+  const auto row =
+      std::find_if(kRows.begin(), kRows.end(), [&](const auto& r) { return shown(r.key) == near; });
+  return text + "; did you mean " + std::string(row->key) + "?";
 }
 
 std::expected<void, std::string> set_setting(Settings& settings, std::string_view key,

@@ -227,10 +227,7 @@ Parsed<std::size_t> parse_choice(std::string_view text, std::span<const std::str
     if (i > 0) all += i + 1 == names.size() ? " or " : ", ";
     all += names[i];
   }
-  std::string why = quoted(text) + " is not one of " + all;
-  const std::string_view near = plausible(text, names);
-  if (!near.empty()) why += "; did you mean " + std::string(near) + "?";
-  return std::unexpected(std::move(why));
+  return std::unexpected(quoted(text) + " is not one of " + all + did_you_mean(text, names));
 }
 
 template <>

@@ -106,6 +106,8 @@ TEST(Nearest, CountsInsertionsOmissionsChangesAndSwaps) {
   EXPECT_EQ(plausible("sevre", known), "serve");
   EXPECT_EQ(plausible("bananas", known), "");
   EXPECT_EQ(nearest("x", {}), "");
+  EXPECT_EQ(did_you_mean("sevre", known), "; did you mean serve?");
+  EXPECT_EQ(did_you_mean("bananas", known), "");
 }
 
 }  // namespace

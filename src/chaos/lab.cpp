@@ -175,10 +175,8 @@ std::expected<LoadedScenario, std::string> load_scenario(const std::string& name
   if (auto text = library_text(name)) return LoadedScenario{std::move(*text), "library"};
   const std::vector<std::string> names = library_names();
   const std::vector<std::string_view> views(names.begin(), names.end());
-  const std::string_view near = plausible(name, views);
   return std::unexpected(
-      fmt::format("there is no scenario '{}'{}", name,
-                  near.empty() ? std::string() : fmt::format("; did you mean {}?", near)));
+      fmt::format("there is no scenario '{}'{}", name, did_you_mean(name, views)));
 }
 
 Lookup scenario_lookup() {

@@ -19,11 +19,6 @@ constexpr std::size_t kExtendsDepthMax = 8;
 constexpr std::size_t kScenarioBytesMax = 1 << 20;
 constexpr std::string_view kLevels[] = {"light", "medium", "heavy"};
 
-std::string did_you_mean(std::string_view word, const std::vector<std::string_view>& known) {
-  const std::string_view near = plausible(word, known);
-  return near.empty() ? std::string() : fmt::format("; did you mean {}?", near);
-}
-
 // ---- files: extends and levels, on the level of TOML
 
 void merge(toml::table& onto, const toml::table& from) {

@@ -21,9 +21,7 @@ TomlReader::~TomlReader() {
   for (const auto& [key, node] : table_) {
     if (std::ranges::find(known_, key.str()) != known_.end()) continue;
     const std::vector<std::string_view> names(known_.begin(), known_.end());
-    const std::string_view near = plausible(key.str(), names);
-    error(key.str(), near.empty() ? "is not known here"
-                                  : fmt::format("is not known here; did you mean {}?", near));
+    error(key.str(), "is not known here" + did_you_mean(key.str(), names));
   }
 }
 

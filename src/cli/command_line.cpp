@@ -62,11 +62,9 @@ std::string explain_extra(CLI::App& app) {
   word = word.substr(0, word.find('='));
   const std::vector<std::string> names = names_near(command, is_option);
   const std::vector<std::string_view> views(names.begin(), names.end());
-  const std::string_view near = plausible(word, views);
   const char* const kind = is_option ? "option" : views.empty() ? "argument" : "command";
-  std::string text = fmt::format("`{}` has no {} '{}'", path_of(command), kind, word);
-  if (!near.empty()) text += fmt::format("; did you mean {}?", near);
-  return text;
+  return fmt::format("`{}` has no {} '{}'{}", path_of(command), kind, word,
+                     did_you_mean(word, views));
 }
 
 // The laboratory's exit code 2 is a verdict.
