@@ -21,15 +21,26 @@ if(KEELBACK_SANITIZE MATCHES thread)
   target_compile_definitions(keelback_flags INTERFACE BOOST_ASIO_DISABLE_FENCED_BLOCK)
 endif()
 
-# keelback_library(NAME SOURCES ... DEPS ...): src/NAME as the static library keelback_NAME.
+# The programs of the fast tier's tests that CI compiles with sanitizers. Compiling is most of its time, so what is
+# statistics (bench) and words (cli) is left to `scripts/test sanitizers`.
+set(KEELBACK_UNSANITIZED bench_test cli_test)
+if(KEELBACK_TESTS)
+  add_custom_target(fast_tests)
+endif()
+
+# keelback_library(NAME [HOT] SOURCES ... DEPS ...): src/NAME as the static library keelback_NAME. HOT: simulations spend
+# their time here, so that it is optimised beside sanitizers too.
 function(keelback_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;EXTERNAL" ${ARGN})
+  cmake_parse_arguments(ARG "HOT" "" "SOURCES;DEPS;EXTERNAL" ${ARGN})
   add_library(keelback_${name} STATIC ${ARG_SOURCES})
   target_link_libraries(keelback_${name} PUBLIC keelback_flags)
   foreach(dep ${ARG_DEPS})
     target_link_libraries(keelback_${name} PUBLIC keelback_${dep})
   endforeach()
   target_link_libraries(keelback_${name} PUBLIC ${ARG_EXTERNAL})
+  if(ARG_HOT AND KEELBACK_SANITIZE)
+    target_compile_options(keelback_${name} PRIVATE -O1)
+  endif()
 endfunction()
 
 # keelback_discover(TARGET [FILTER gtest-filter] TIMEOUT s LABELS ... ENVIRONMENT ...): every TEST of a
@@ -57,6 +68,9 @@ foreach(test IN LISTS @list@)
 endforeach()
 ]])
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${script})
+  if(fast IN_LIST ARG_LABELS AND NOT target IN_LIST KEELBACK_UNSANITIZED)
+    add_dependencies(fast_tests ${target})
+  endif()
 endfunction()
 
 # keelback_command_test(NAME COMMAND ... TIMEOUT s LABELS ... [PROPERTIES ...]): a program as a ctest. Like the tests

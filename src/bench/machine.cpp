@@ -8,6 +8,8 @@
 #include <cmath>
 #include <fstream>
 
+#include "base/sanitizer.h"
+
 namespace keelback::bench {
 namespace {
 
@@ -48,11 +50,7 @@ std::string build_text() {
 #else
   std::string text = "gcc " __VERSION__;
 #endif
-#if defined(__SANITIZE_ADDRESS__)
-  text += ", sanitizer address";
-#elif defined(__SANITIZE_THREAD__)
-  text += ", sanitizer thread";
-#endif
+  if (!kSanitizer.empty()) text += fmt::format(", sanitizer {}", kSanitizer);
 #if defined(__OPTIMIZE__)
   text += ", optimised";
 #endif

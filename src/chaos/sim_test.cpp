@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/reached.h"
+#include "base/sanitizer.h"
 #include "chaos/lab.h"
 #include "chaos/report.h"
 #include "chaos/shrink.h"
@@ -42,7 +43,8 @@ std::vector<std::string> simulated() {
 // KEELBACK_SIM_SEEDS=n: as many as you have time for.
 std::uint64_t seeds() {
   const char* asked = std::getenv("KEELBACK_SIM_SEEDS");
-  return asked != nullptr ? std::strtoull(asked, nullptr, 10) : 8;
+  const std::uint64_t otherwise = kSanitizer.empty() ? 8 : 2;
+  return asked != nullptr ? std::strtoull(asked, nullptr, 10) : otherwise;
 }
 
 // Goal: the production core stands every scenario that the simulator can inject, at every level, on

@@ -5,6 +5,7 @@
 
 #include <CLI/App.hpp>
 
+#include "base/sanitizer.h"
 #include "cli/output.h"
 
 namespace keelback::cli {
@@ -14,13 +15,6 @@ namespace {
 constexpr const char* kCompiler = "clang " __clang_version__;
 #else
 constexpr const char* kCompiler = "gcc " __VERSION__;
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-constexpr const char* kSanitizer = "address";
-#elif defined(__SANITIZE_THREAD__)
-constexpr const char* kSanitizer = "thread";
-#else
-constexpr const char* kSanitizer = "";
 #endif
 
 }  // namespace
@@ -37,7 +31,7 @@ void add_version(CLI::App& app, Invocation& invocation) {
                     {"sanitizer", kSanitizer}});
       } else {
         print(fmt::format("keelback {} ({}{}{})\n", KEELBACK_VERSION, kCompiler,
-                          *kSanitizer == '\0' ? "" : ", sanitizer ", kSanitizer));
+                          kSanitizer.empty() ? "" : ", sanitizer ", kSanitizer));
       }
       return kExitOk;
     };

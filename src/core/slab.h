@@ -9,20 +9,11 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/sanitizer.h"
 
 namespace keelback::core {
 
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kSlabUsesHeap = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-inline constexpr bool kSlabUsesHeap = true;
-#else
-inline constexpr bool kSlabUsesHeap = false;
-#endif
-#else
-inline constexpr bool kSlabUsesHeap = false;
-#endif
+inline constexpr bool kSlabUsesHeap = kSanitizer == "address";
 
 // The owner frees every object before the slab goes. Freed cells are reused last in, first out;
 // memory is given back only with the slab.

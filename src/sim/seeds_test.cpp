@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/sanitizer.h"
 #include "sim/load.h"
 #include "sim/simulation.h"
 
@@ -249,7 +250,8 @@ class Seeds : public testing::Test {
 TEST_F(Seeds, EveryCallEndsOnceEverySessionStaysInOrderAndAllResolvesInTheEnd) {
   const std::uint64_t only = number_from("KEELBACK_SIM_SEED", 0);
   const std::uint64_t first = only != 0 ? only : 1;
-  const std::uint64_t count = only != 0 ? 1 : number_from("KEELBACK_SIM_SEEDS", 300);
+  const std::uint64_t count =
+      only != 0 ? 1 : number_from("KEELBACK_SIM_SEEDS", kSanitizer.empty() ? 300 : 60);
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     // Before the run, so that a crash names it too; one line, rewritten.
     std::fprintf(stderr, "seed %llu\r", static_cast<unsigned long long>(seed));
