@@ -379,6 +379,8 @@ class HeldGil(SupervisorTest):
         worker = self.worker(CONFORMANCE)
         call = worker.submit("hold", [60_000])
         worker.wait_started(call)
+        # Started is not yet held: before the C call an interrupt would be heard.
+        wait_until(lambda: worker.ping(1, timeout=0.3) is None, "the GIL is held")
         worker.cancel(call)
         worker.interrupt_once(call)
         self.assertTrue(worker.quiet(0.05))
