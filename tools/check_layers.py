@@ -23,7 +23,7 @@ LAYERS = {
     "server": {"api", "host", "store", "core", "base", "keelback"},
     "load": {"host", "core", "base", "keelback"},
     "report": {"base", "keelback"},
-    "chaos": {"load", "report", "api", "sim", "host", "core", "wire", "os", "base", "keelback"},
+    "chaos": {"load", "report", "api", "store", "sim", "host", "core", "wire", "os", "base", "keelback"},
     "bench": {"load", "report", "api", "sim", "host", "core", "wire", "os", "base", "keelback"},
     "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "server", "load", "report", "chaos", "bench", "keelback"},
 }

@@ -30,18 +30,43 @@ FaultClass process(std::string_view name, std::string_view what, bool sim) {
           .expected = kDeath};
 }
 
+// Signals that supervisors, terminals and operators send to the wrong process.
+FaultClass stray(std::string_view name, std::string_view what, Means means) {
+  const bool worker = means == Means::kSignal;
+  return {.name = name,
+          .what = what,
+          .proof =
+              "/proc/PID/status: SigCgt or SigIgn has the signal, and it is not pending any "
+              "more; 300 ms later the process must still live, or it is SAFETY",
+          .undo = kNothing,
+          .means = means,
+          .reach = worker ? Reach::kTarget : Reach::kCapacity,
+          .harmless = true,
+          .fake = worker,
+          .python = true,
+          .expected = {}};
+}
+
+FaultClass zygote_death(std::string_view name, std::string_view what) {
+  return {.name = name,
+          .what = what,
+          .proof = "the zygote's pidfd reports its end",
+          .undo = kNothing,
+          .means = Means::kZygote,
+          .reach = Reach::kCapacity,
+          .python = true,
+          .expected = kLoad};
+}
+
 void add_processes(std::vector<FaultClass>& all) {
   all.push_back(process("proc.kill", "SIGKILL to a worker.", true));
   all.push_back(process("proc.segv", "SIGSEGV to a worker, as a broken C extension.", false));
   all.push_back(process("proc.abort", "SIGABRT to a worker, as a failed assertion.", false));
   all.push_back(
-      {.name = "proc.term",
-       .what = "SIGTERM to a worker, which must ignore it.",
-       .proof = "the signal was sent, SigIgn of /proc/PID/status has it, the worker lives",
-       .undo = kNothing,
-       .fake = true,
-       .python = true,
-       .expected = {}});
+      stray("proc.term", "SIGTERM to a worker, for whom it is not meant.", Means::kSignal));
+  all.push_back(
+      stray("proc.int", "SIGINT to a worker, whose call it must not end.", Means::kSignal));
+  all.push_back(process("proc.hup", "SIGHUP to a worker, as when a terminal goes.", false));
   all.push_back({.name = "proc.stop",
                  .what = "SIGSTOP to a worker: alive, silent.",
                  .proof = "state T in /proc/PID/stat",
@@ -86,14 +111,13 @@ void add_processes(std::vector<FaultClass>& all) {
                  .python = true,
                  .parameters = {{"clients", kCount, "5", "20", "60", "of each of the three kinds"}},
                  .expected = kLoad});
-  all.push_back({.name = "zygote.kill",
-                 .what = "SIGKILL to the zygote that workers are forked from.",
-                 .proof = "the zygote's pidfd reports its end",
-                 .undo = kNothing,
-                 .means = Means::kZygote,
-                 .reach = Reach::kCapacity,
-                 .python = true,
-                 .expected = kLoad});
+  all.push_back(zygote_death("zygote.kill", "SIGKILL to the zygote that workers are forked from."));
+  all.push_back(zygote_death("zygote.hup", "SIGHUP to the zygote, as when a terminal goes."));
+  all.push_back(
+      stray("zygote.term", "SIGTERM to the zygote, for whom it is not meant.", Means::kZygote));
+  all.push_back(stray("zygote.int",
+                      "SIGINT to the zygote, as Ctrl-C at a terminal sends it to all.",
+                      Means::kZygote));
   all.push_back({.name = "zygote.stop",
                  .what = "SIGSTOP to the zygote: no worker can be forked.",
                  .proof = "state T in /proc/PID/stat",
@@ -356,6 +380,38 @@ void add_channel(std::vector<FaultClass>& all) {
   all.push_back(greeting("channel.no_greeting", "A starting worker says nothing."));
 }
 
+FaultClass disk(std::string_view name, std::string_view what, std::vector<OutcomeKind> expected) {
+  return {
+      .name = name,
+      .what = what,
+      .proof =
+          "the writes of the store that were refused are counted, and the pool says that "
+          "its store is down",
+      .undo = "by the laboratory, in whose process the store writes; it ends with it in any case",
+      .means = Means::kStore,
+      .reach = Reach::kPool,
+      .lasts = true,
+      .fake = true,
+      .python = true,
+      .expected = std::move(expected)};
+}
+
+// Writes go wrong where SQLite hands them to the kernel, so that no file system has to be filled:
+// that would need a small one of one's own, which takes privileges.
+void add_store(std::vector<FaultClass>& all) {
+  all.push_back(disk("disk.full",
+                     "The disk of the session store is full: every write of it ends with ENOSPC.",
+                     {kSessionLost}));
+  all.push_back(disk("disk.fails",
+                     "The disk of the session store fails: every write of it ends with EIO.",
+                     {kSessionLost}));
+  all.push_back(disk("disk.slow", "The disk of the session store is slow.",
+                     {kTimeout, kOverloaded, kSessionBusy}));
+  all.back().proof = "the writes of the store that were delayed are counted";
+  all.back().parameters = {
+      {"delay", kDuration, "2ms", "10ms", "30ms", "each write takes longer by"}};
+}
+
 std::vector<FaultClass> make() {
   std::vector<FaultClass> all;
   add_processes(all);
@@ -365,6 +421,7 @@ std::vector<FaultClass> make() {
   add_clients(all);
   add_operators(all);
   add_channel(all);
+  add_store(all);
   return all;
 }
 
@@ -389,13 +446,13 @@ std::vector<NotTested> not_tested(Backend backend) {
   std::vector<NotTested> out = {
       {"time: wall clock jumps (I21)", "the pool reads no wall clock; no injector for it here"},
       {"memory: kernel OOM kill", "needs a delegated cgroup with the memory controller"},
-      {"disk: full or failing session store", "no injector for the store yet"},
       {"network faults", "one machine, one socket pair a worker: there is no network"}};
   out.push_back({"channel: flipped bits in a payload",
                  "a local socket does not flip bits, and the protocol carries no checksum"});
   if (backend == Backend::kSim) {
     out.push_back({"residue (I10, I11)", "the simulator has no processes and no descriptors"});
     out.push_back({"signals, limits, zygote, channel", "the simulator has no processes"});
+    out.push_back({"disk: full, failing or slow session store", "the simulator has no disk"});
   }
   if (backend == Backend::kFake) {
     out.push_back({"zygote and Python limits", "keelback-fakeworker is started by exec"});

@@ -27,6 +27,7 @@ enum class Means : std::uint8_t {
   kInterpreter,  // the interpreter is taken away
   kDaemon,       // a daemon of the laboratory's own is killed
   kOperator,     // an operator's order, given at a bad moment
+  kStore,        // the disk under the session store: writes fail, or take their time
 };
 
 // What a fault reaches: a call is explained by it only if the call's path leads through that.
@@ -53,7 +54,8 @@ struct FaultClass {
   std::string_view undo;   // "none needed", or who does what
   Means means = Means::kSignal;
   Reach reach = Reach::kTarget;
-  bool lasts = false;  // until it is undone: it needs a `for`
+  bool lasts = false;     // until it is undone: it needs a `for`
+  bool harmless = false;  // its target must live on: whatever else is told of it is SAFETY
   bool sim = false, fake = false, python = false;
   std::vector<Parameter> parameters;
   std::vector<OutcomeKind> expected;  // what calls on its path may end as, besides ok

@@ -26,7 +26,8 @@ std::map<std::string, Calls> chains(const History& history) {
   return out;
 }
 
-// One life of a session: its ok replies in the order of the positions they got.
+// One life of a session, which saved state carries over its workers' deaths: its ok replies in the
+// order of the positions they got.
 void check_life(Tally& tally, const std::string& session, Calls& life, const Calls& all,
                 bool links_known) {
   std::ranges::stable_sort(life, {}, &CallEvent::position);
@@ -79,10 +80,15 @@ bool says_lost(const CallEvent& call) {
 
 CheckResult check_session_order(const CheckInput& input) {
   Tally tally("I5");
+  // Saved state goes with the session from epoch to epoch: what it is restored to is what the last
+  // answered call left, and one chain goes through all of them.
+  const Settings::SessionsSection& settings = input.scenario.settings.sessions;
+  const bool saved = settings.snapshot != SnapshotMode::kOff && settings.mode != Affinity::kHint;
   for (auto& [session, calls] : chains(input.history)) {
     std::map<std::pair<std::uint64_t, std::uint32_t>, Calls> lives;
     for (const CallEvent* call : calls) {
-      if (call->ok() && call->intact) lives[{call->birth, call->epoch}].push_back(call);
+      if (!call->ok() || !call->intact) continue;
+      lives[{call->birth, saved ? 0 : call->epoch}].push_back(call);
     }
     for (auto& [life, members] : lives) {
       check_life(tally, session, members, calls, input.history.facts.links_known);

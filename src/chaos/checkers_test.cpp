@@ -193,6 +193,27 @@ TEST(ChaosCheckers, AChainMovesOneStepACallAndMayJumpOverCallsThatMayHaveRun) {
   EXPECT_TRUE(holds(reborn.check("I5")));
 }
 
+// Goal: saved state goes on where the last answered call left it, on whatever worker; a store that
+// brings back an older one is found out.
+TEST(ChaosCheckers, ASavedSessionGoesOnInItsNextEpochAndNeverFromAnOlderState) {
+  MadeUp saved;
+  saved.scenario.settings.sessions.snapshot = SnapshotMode::kEachCall;
+  saved.step(0ms, 1);
+  saved.step(20ms, 2);
+  MadeUp::failed(saved.step(40ms, 0), kWorkerDied, Effect::kMaybe);  // it was not answered
+  saved.step(60ms, 3).epoch = 2;
+  EXPECT_TRUE(holds(saved.check("I5")));
+  MadeUp stale = saved;
+  stale.history.calls[3].position = 2;
+  EXPECT_TRUE(broken(stale.check("I5"), "both are step 2"));
+  MadeUp anew = saved;
+  anew.history.calls[3].position = 1;
+  EXPECT_TRUE(broken(anew.check("I5"), "both are step 1"));
+  MadeUp unsaved = anew;
+  unsaved.scenario.settings.sessions.snapshot = SnapshotMode::kOff;
+  EXPECT_TRUE(holds(unsaved.check("I5"))) << "each epoch has a state of its own";
+}
+
 TEST(ChaosCheckers, AChainThatIsLinkedIsFollowedLinkByLink) {
   MadeUp good;
   good.history.facts.links_known = true;
@@ -454,6 +475,15 @@ TEST_F(Verdicts, DuringIsABudgetAndAfterAPromise) {
   }
   EXPECT_EQ(judged().verdict, Verdict::kLiveness) << "98 % are not what the baseline was";
   EXPECT_EQ(exit_code(judged().verdict), 2);
+}
+
+// Goal: a stray signal that ends its process is no loss to be explained away: it must not.
+TEST_F(Verdicts, WhatAFaultMayNotDoIsSafety) {
+  made.history.faults[0].fault_class = made.scenario.faults[0].fault_class = "proc.term";
+  EXPECT_EQ(judged().verdict, Verdict::kPass) << judged().why;
+  made.history.faults[0].harm = "worker 1.1 (pid 7) is gone after a signal that must not end it";
+  EXPECT_EQ(judged().verdict, Verdict::kSafety);
+  EXPECT_THAT(judged().why, HasSubstr("(proc.term): worker 1.1"));
 }
 
 TEST_F(Verdicts, TheWorstOneCounts) {

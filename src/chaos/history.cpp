@@ -12,18 +12,18 @@ KEELBACK_JSON(CallEvent, index, origin, function, session, token, idempotent, pl
               link)
 KEELBACK_JSON(EffectEvent, call, worker, session, birth, epoch)
 KEELBACK_JSON(Sample, at, ready, up, starting, suspect, draining, queue, accepted, in_flight,
-              outcomes, restarts, sessions, opened, lost, quarantined, rss)
+              outcomes, restarts, sessions, opened, lost, quarantined, rss, store_up)
 KEELBACK_JSON(WorkerEvent, at, worker, pid, what)
 KEELBACK_JSON(FaultEvent, id, round, fault_class, fired, targets, pids, placebo, bit, bite, proof,
-              undone, undo)
+              undone, undo, harm)
 KEELBACK_JSON(Census, when, known, descriptors, threads, processes, files)
 KEELBACK_JSON(Note, at, text)
 KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session, idempotent, tried,
               usual, isolation, isolation_witness, stops, stops_witness, source_witness,
               growth_calls, bytes_per_call, descriptors_per_call, threads_per_call)
 KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
-              shut_down, accepted, outcomes, import_s, start_mode, start_reason, generator, trace_hash,
-              trace_hash_again)
+              shut_down, accepted, outcomes, import_s, start_mode, start_reason, generator,
+              trace_hash, trace_hash_again)
 
 namespace {
 

@@ -70,6 +70,7 @@ struct Sample {
   std::uint64_t accepted = 0, in_flight = 0, outcomes = 0;
   std::uint64_t restarts = 0, sessions = 0, opened = 0, lost = 0, quarantined = 0;
   std::uint64_t rss = 0;  // of our own process, bytes; 0: not known
+  bool store_up = true;   // the session store takes what it is given
 };
 
 // A worker's life, as far as it was seen.
@@ -93,6 +94,7 @@ struct FaultEvent {
   std::string proof;  // the raw evidence, or why there is none
   bool undone = false;
   Duration undo{0};
+  std::string harm;  // what its class rules out and it did all the same
 };
 
 // What the machine held of ours before and after.
@@ -141,11 +143,11 @@ struct RunFacts {
   bool shut_down = false;
   std::uint64_t accepted = 0;  // the pool's last word, when all was quiet
   std::map<std::string, std::uint64_t> outcomes;
-  double import_s = 0;           // what the application's import took, once
-  std::string start_mode;        // "zygote", "exec", "fake", "sim"
-  std::string start_reason;      // of a fall-back to exec: names the module
-  std::string generator;         // why the load generator must not be trusted; empty: it may
-  std::uint64_t trace_hash = 0;  // of the simulator
+  double import_s = 0;                 // what the application's import took, once
+  std::string start_mode;              // "zygote", "exec", "fake", "sim"
+  std::string start_reason;            // of a fall-back to exec: names the module
+  std::string generator;               // why the load generator must not be trusted; empty: it may
+  std::uint64_t trace_hash = 0;        // of the simulator
   std::uint64_t trace_hash_again = 0;  // of the same plan, run a second time; 0: it was not
 };
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <set>
 
 #include "base/settings_text.h"
@@ -55,11 +56,24 @@ ChannelOrder channel_order(const FaultSpec& fault) {
   return order;
 }
 
+constexpr Duration kHarmShows = 300ms;  // a process that a signal misleads has left by then
+
 int signal_of(std::string_view fault_class) {
-  return fault_class == "proc.segv"    ? SIGSEGV
-         : fault_class == "proc.abort" ? SIGABRT
-         : fault_class == "proc.term"  ? SIGTERM
-                                       : SIGKILL;
+  const std::string_view name = fault_class.substr(fault_class.find('.') + 1);
+  return name == "segv"    ? SIGSEGV
+         : name == "abort" ? SIGABRT
+         : name == "term"  ? SIGTERM
+         : name == "int"   ? SIGINT
+         : name == "hup"   ? SIGHUP
+                           : SIGKILL;
+}
+
+DiskFault disk_fault(const FaultSpec& fault) {
+  return {.fault = fault.id,
+          .error = fault.fault_class == "disk.full"    ? ENOSPC
+                   : fault.fault_class == "disk.fails" ? EIO
+                                                       : 0,
+          .delay = parse_duration(parameter_value(fault, "delay")).value_or(0ns)};
 }
 
 const char* limit_of(std::string_view fault_class) {
@@ -117,6 +131,9 @@ void Injector::run_due(Duration at) {
         break;
       case StepKind::kTurn:
         turn(step.which, recorder_.now());
+        break;
+      case StepKind::kWatch:
+        watch(active_[step.which]);
         break;
     }
   }
@@ -258,6 +275,10 @@ void Injector::fire(const Firing& firing, Duration at) {
   }
   active.opened_before = recorder_.history().samples.back().opened;
   active.obeyed_before = world_.obeyed(firing.fault);
+  if (means == Means::kZygote) {
+    active.zygote_before = world_.info().start.zygote_pid;
+    made.pids.push_back(active.zygote_before);
+  }
   recorder_.history().faults.push_back(std::move(made));
   active_.push_back(std::move(active));
   const std::size_t which = active_.size() - 1;
@@ -274,6 +295,9 @@ void Injector::fire(const Firing& firing, Duration at) {
   calls_of(which, at);
   if (means == Means::kThrottle && !active_[which].spec->placebo) {
     agenda_.emplace(at, Step{StepKind::kTurn, which});
+  }
+  if (active_[which].kind->harmless && event(active_[which]).bit) {
+    agenda_.emplace(at + kHarmShows, Step{StepKind::kWatch, which});
   }
 }
 
@@ -334,13 +358,15 @@ void Injector::inject(Active& active, Duration at) {
         evidence = each_target(active, [&](const auto& w) { return world_.stop(w, spec.lasts); });
       } else {
         const int signal = signal_of(spec.fault_class);
-        evidence =
-            each_target(active, [&](const auto& w) { return world_.send_signal(w, signal); });
+        evidence = each_target(active, [&](const auto& w) {
+          return world_.send_signal(w, signal, active.kind->harmless);
+        });
       }
       break;
     case Means::kZygote:
-      evidence = spec.fault_class == "zygote.kill" ? world_.signal_zygote(SIGKILL)
-                                                   : world_.stop_zygote(spec.lasts);
+      evidence = active.kind->lasts
+                     ? world_.stop_zygote(spec.lasts)
+                     : world_.signal_zygote(signal_of(spec.fault_class), active.kind->harmless);
       break;
     case Means::kLimit: {
       const auto room = spec.fault_class == "mem.rlimit"
@@ -367,6 +393,11 @@ void Injector::inject(Active& active, Duration at) {
           each_target(active, [&](const auto& w) { return world_.misbehave(w, wrong); });
       if (!told) no_bite(active, told.error());
       return;  // the bite is the first answer that is hit
+    }
+    case Means::kStore: {
+      const auto spoilt = world_.spoil_disk(disk_fault(spec));
+      if (!spoilt) no_bite(active, spoilt.error());
+      return;  // the bite is the first write that is hit
     }
     case Means::kStarts: {
       const auto told = order(nullptr);
@@ -421,6 +452,44 @@ void Injector::turn(std::size_t which, Duration at) {
   agenda_.emplace(at + length, Step{StepKind::kTurn, which});
 }
 
+// A process that a stray signal was sent to must still be there, unless something else ended it.
+void Injector::watch(const Active& active) {
+  const auto& faults = recorder_.history().faults;
+  FaultEvent& noted = event(active);
+  const auto excused = [&](auto&& hits) {
+    return std::ranges::any_of(faults, [&](const FaultEvent& other) {
+      const FaultClass* kind = find_fault_class(other.fault_class);
+      return kind != nullptr && !kind->harmless && other.bit && hits(other, *kind);
+    });
+  };
+  const auto gone = [&](const std::string& who, std::int64_t pid) {
+    noted.harm = fmt::format("{} (pid {}) is gone after a signal that must not end it", who, pid);
+  };
+  recorder_.sample(recorder_.now());
+  if (active.kind->means == Means::kZygote) {
+    const bool other = excused([](const FaultEvent&, const FaultClass& kind) {
+      return kind.means == Means::kZygote || kind.means == Means::kOperator ||
+             kind.means == Means::kInterpreter;
+    });
+    if (!other && world_.info().start.zygote_pid != active.zygote_before) {
+      gone("the zygote", active.zygote_before);
+    }
+    return;
+  }
+  for (const host::WorkerInfo& target : active.targets) {
+    const bool there = std::ranges::any_of(recorder_.workers(), [&](const auto& worker) {
+      return worker.worker == target.worker && worker.state != core::WorkerState::kDead;
+    });
+    const bool other = excused([&](const FaultEvent& fault, const FaultClass&) {
+      const WorkerRef mine{target.worker.slot, target.worker.generation};
+      return fault.targets.empty() || std::ranges::find(fault.targets, mine) != fault.targets.end();
+    });
+    if (!there && !other) {
+      gone(fmt::format("worker {}.{}", target.worker.slot, target.worker.generation), target.pid);
+    }
+  }
+}
+
 void Injector::undo(Active& active, Duration at) {
   if (active.over) return;
   const FaultSpec& spec = *active.spec;
@@ -449,6 +518,9 @@ void Injector::undo(Active& active, Duration at) {
         break;
       case Means::kInterpreter:
         done = world_.restore_interpreter();
+        break;
+      case Means::kStore:
+        done = world_.mend_disk(spec.id);
         break;
       case Means::kOperator:
         world_.configure(scenario_.settings);
@@ -522,6 +594,8 @@ void Injector::seek_evidence(Active& active, Duration at) {
       if (n > 0) bit(active, at, fmt::format("the interposer counted {} answers hit", n));
       return;
     }
+    case Means::kStore:
+      return evidence_of_disk(active, at);
     case Means::kOperator:
       return evidence_of_order(active, at);
     case Means::kCalls:
@@ -685,6 +759,19 @@ void Injector::evidence_of_daemon(Active& active, Duration at, bool wait) {
   if (!killed) return;
   if (!*killed) return no_bite(active, killed->error());
   bit(active, std::max(at, recorder_.now()), **killed);
+}
+
+void Injector::evidence_of_disk(Active& active, Duration at) {
+  if (active.over) return;  // the store says what it said while the fault was in force
+  const std::uint64_t n = world_.obeyed(active.spec->id) - active.obeyed_before;
+  if (n == 0) return;
+  if (active.spec->fault_class == "disk.slow") {
+    return bit(active, at, fmt::format("{} writes of the store were delayed", n));
+  }
+  const store::Status store = world_.info().store;
+  if (store.up) return;
+  bit(active, at,
+      fmt::format("{} writes of the store were refused; the pool says of it: {}", n, store.error));
 }
 
 // The pool's own numbers of the worker, or its replacement, which the leak has forced.

@@ -39,13 +39,14 @@ class Injector {
     std::uint64_t opened_before = 0;
     std::uint32_t newest_before = 0;  // generation
     std::uint64_t obeyed_before = 0;
+    std::int64_t zygote_before = 0;  // pid
     std::uint64_t stops_seen = 0;
     std::map<std::uint64_t, std::uint64_t> tries;  // of calls that failed: how often tried again
     bool stopped_now = false;
     bool over = false;  // undone, or nothing to undo
     bool shrank = false;
   };
-  enum class StepKind { kFire, kCall, kLeave, kUndo, kTurn };
+  enum class StepKind { kFire, kCall, kLeave, kUndo, kTurn, kWatch };
   struct Step {
     StepKind kind;
     std::size_t which = 0;  // firing or active
@@ -57,6 +58,7 @@ class Injector {
   void inject(Active& active, Duration at);
   void undo(Active& active, Duration at);
   void turn(std::size_t which, Duration at);  // of a throttle
+  void watch(const Active& active);           // what had to live on
   void calls_of(std::size_t which, Duration at);
   void triggers(Duration at);
   bool rung_reached(const FaultSpec& fault, const std::string& rung) const;
@@ -67,6 +69,7 @@ class Injector {
   std::string daemon_of(const Active& active) const;
   void evidence_of_daemon(Active& active, Duration at, bool wait);
   void evidence_of_growth(Active& active, Duration at);
+  void evidence_of_disk(Active& active, Duration at);
   void evidence_of_order(Active& active, Duration at);
   void bit(Active& active, Duration at, std::string proof);
   void no_bite(Active& active, std::string why);

@@ -45,6 +45,7 @@ class Judge {
     residue();
     invariants();
     unexplained();
+    harm();
     liveness();
     budget();
     advise();
@@ -161,6 +162,15 @@ class Judge {
       say(Verdict::kSafety, "I22 is broken: " + result.witness);
     }
     out_.invariants.push_back(std::move(result));
+  }
+
+  // What a fault's class says that it cannot do.
+  void harm() {
+    for (const FaultEvent& fault : input_.history.faults) {
+      if (fault.harm.empty()) continue;
+      say(Verdict::kSafety,
+          fmt::format("fault {} ({}): {}", fault.id, fault.fault_class, fault.harm));
+    }
   }
 
   // I13: the service is back, in time; if not, what brings it back.

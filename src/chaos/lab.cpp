@@ -74,6 +74,7 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
                    .directory = stage.directory.path(),
                    .seed = request.seed,
                    .interpose = has_class(scenario, "channel."),
+                   .spoil_disk = has_class(scenario, "disk."),
                    .own_interpreter = has_class(scenario, "spawn.exec_fail")};
   stage.options.settings.pool.backend = request.backend;
   auto world = make_world(stage.options);

@@ -39,14 +39,18 @@ class Wrapped : public World {
   void reload() override { inner_->reload(); }
   void configure(const Settings& settings) override { inner_->configure(settings); }
   bool shut_down(Duration limit) override { return inner_->shut_down(limit); }
-  Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
-    return inner_->send_signal(worker, signal);
+  Evidence send_signal(const host::WorkerInfo& worker, int signal, bool harmless) override {
+    return inner_->send_signal(worker, signal, harmless);
   }
   Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {
     return inner_->stop(worker, at_most);
   }
   Evidence resume(const host::WorkerInfo& worker) override { return inner_->resume(worker); }
-  Evidence signal_zygote(int signal) override { return inner_->signal_zygote(signal); }
+  Evidence signal_zygote(int signal, bool harmless) override {
+    return inner_->signal_zygote(signal, harmless);
+  }
+  Evidence spoil_disk(const DiskFault& fault) override { return inner_->spoil_disk(fault); }
+  Evidence mend_disk(const std::string& fault) override { return inner_->mend_disk(fault); }
   Evidence stop_zygote(Duration at_most) override { return inner_->stop_zygote(at_most); }
   Evidence resume_zygote() override { return inner_->resume_zygote(); }
   Evidence limit(const host::WorkerInfo& worker, const std::string& what,
@@ -291,6 +295,13 @@ std::vector<Mutant> outcome_mutants() {
                    if (world.count % 50 == 7) world.also.push_back(e);
                    return true;
                  })});
+  all.push_back({"brings back an older state of a session", "I5", "saved-sessions",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   const bool restored = ok(e) && world.session(e) && e.outcome.epoch > 1;
+                   if (restored)
+                     e.outcome.payload = std::to_string(std::stoull(e.outcome.payload) - 1);
+                   return true;
+                 })});
   all.push_back({"loses the call of a killed worker", "I1", "exit-in-call",
                  outcomes([](Ended& e, Outcomes&) { return e.outcome.kind != kWorkerDied; })});
   all.push_back(
@@ -482,9 +493,9 @@ class Ill : public Wrapped {
  public:
   using Condition = std::function<bool(Duration since, std::uint64_t quiet_for_ms)>;
   Ill(std::unique_ptr<World> inner, Condition ill) : Wrapped(std::move(inner)), ill_(ill) {}
-  Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
+  Evidence send_signal(const host::WorkerInfo& worker, int signal, bool harmless) override {
     if (!bitten_) bitten_ = now();
-    return Wrapped::send_signal(worker, signal);
+    return Wrapped::send_signal(worker, signal, harmless);
   }
   std::uint64_t submit(Call call, std::uint64_t index) override {
     quiet_ = std::max(quiet_, now() - last_);

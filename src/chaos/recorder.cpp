@@ -146,7 +146,8 @@ void Recorder::sample(Duration at) {
                 .sessions = stats.sessions.active,
                 .opened = stats.sessions.opened,
                 .lost = stats.sessions.lost,
-                .quarantined = stats.quarantined};
+                .quarantined = stats.quarantined,
+                .store_up = info.store.up};
   for (const std::uint64_t n : stats.outcomes) sample.outcomes += n;
   history_.samples.push_back(sample);
   workers_ = world_.workers();

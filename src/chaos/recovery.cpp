@@ -178,14 +178,14 @@ class LadderMaker {
     return std::nullopt;
   }
 
-  // Nothing in the pool is on its way in or out any more.
+  // Nothing in the pool is on its way in or out any more, and its store is up.
   std::optional<Duration> clean(Duration from) const {
     const std::uint32_t workers = input_.scenario.settings.pool.workers;
     const auto whole = capacity(from);
     for (const Sample& sample : input_.history.samples) {
       if (!whole || sample.at < *whole) continue;
       const bool moving = sample.starting + sample.suspect + sample.draining > 0;
-      if (!moving && sample.up == workers) return sample.at;
+      if (!moving && sample.up == workers && sample.store_up) return sample.at;
     }
     return std::nullopt;
   }

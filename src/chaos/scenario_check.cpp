@@ -106,6 +106,13 @@ class Checker {
     if (fault.target.kind == Target::Kind::kCount && fault.target.n > workers) {
       error(where + ".target", fmt::format("the pool has {} workers", workers));
     }
+    const auto& sessions = scenario_.settings.sessions;
+    if (known.means == Means::kStore &&
+        (!sessions.store.starts_with("sqlite:") || sessions.snapshot == SnapshotMode::kOff)) {
+      error(where + ".class",
+            "there is nothing to write: it needs sessions.store = \"sqlite:NAME\" and "
+            "sessions.snapshot");
+    }
     if (fault.times > 1 && fault.lasts >= fault.every && fault.lasts > 0s) {
       error(where + ".every", "overlaps itself: it must be longer than `for`");
     }

@@ -191,6 +191,14 @@ TEST(Plan, TheFaultPhaseWaitsForTheFaultsOwnCalls) {
   EXPECT_LT(plan.phases.recovery - plan.phases.faults, 30s) << "its deadline ends it";
 }
 
+TEST(Check, ASpoiltDiskNeedsAStoreThatWritesToIt) {
+  const std::string disk = "extends = \"store-disk-full\"\n[settings.sessions]\n";
+  for (const char* nothing : {"snapshot = \"off\"\n", "store = \"memory\"\n"}) {
+    EXPECT_THAT(errors(disk + nothing), Contains(HasSubstr("there is nothing to write")));
+  }
+  EXPECT_TRUE(parse(disk + "snapshot = \"on_drain\"\n").ok());
+}
+
 // ---- the ratchet and the blast radius
 
 // Goal: whoever promises less than the scenario that is extended says why, and it stays in the text

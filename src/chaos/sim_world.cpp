@@ -72,7 +72,7 @@ class SimWorld final : public World {
     return sim_.run_while_not([&drained] { return drained; }, sim_.now() + limit + 1min);
   }
 
-  Evidence send_signal(const host::WorkerInfo& worker, int signal) override {
+  Evidence send_signal(const host::WorkerInfo& worker, int signal, bool) override {
     if (signal != 9) return std::unexpected("the simulator knows no signal but SIGKILL");
     if (!lives(worker)) return std::unexpected("the worker is gone");
     sim_.kill_blameless(worker.worker.slot);
@@ -86,7 +86,7 @@ class SimWorld final : public World {
                        worker.worker.generation);
   }
   Evidence resume(const host::WorkerInfo&) override { return "the model resumes by itself"; }
-  Evidence signal_zygote(int) override { return no_processes(); }
+  Evidence signal_zygote(int, bool) override { return no_processes(); }
   Evidence stop_zygote(Duration) override { return no_processes(); }
   Evidence resume_zygote() override { return no_processes(); }
   Evidence limit(const host::WorkerInfo&, const std::string&, std::uint64_t) override {
@@ -97,9 +97,9 @@ class SimWorld final : public World {
   Evidence hide_interpreter(Duration) override { return no_processes(); }
   Evidence restore_interpreter() override { return no_processes(); }
   void try_daemon(const std::string&, std::uint32_t) override {}
-  std::optional<Evidence> daemon_seen(const std::string&, bool) override {
-    return no_processes();
-  }
+  std::optional<Evidence> daemon_seen(const std::string&, bool) override { return no_processes(); }
+  Evidence spoil_disk(const DiskFault&) override { return no_processes(); }
+  Evidence mend_disk(const std::string&) override { return no_processes(); }
   Evidence misbehave(const host::WorkerInfo&, const ChannelOrder&) override {
     return no_processes();
   }

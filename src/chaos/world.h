@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/settings.h"
+#include "chaos/bad_disk.h"
 #include "chaos/channel_order.h"
 #include "chaos/history.h"
 #include "host/driver.h"
@@ -56,11 +57,12 @@ class World {
 
   // ---- injecting; each returns the raw evidence or why there is none
   using Evidence = std::expected<std::string, std::string>;
-  // A signal to a worker. `stop`: undo is SIGCONT.
-  virtual Evidence send_signal(const host::WorkerInfo& worker, int signal) = 0;
+  // A signal to a worker: it must die of it, or (`harmless`) take it and live on. `stop`: undo is
+  // SIGCONT.
+  virtual Evidence send_signal(const host::WorkerInfo& worker, int signal, bool harmless) = 0;
   virtual Evidence stop(const host::WorkerInfo& worker, Duration at_most) = 0;
   virtual Evidence resume(const host::WorkerInfo& worker) = 0;
-  virtual Evidence signal_zygote(int signal) = 0;
+  virtual Evidence signal_zygote(int signal, bool harmless) = 0;
   virtual Evidence stop_zygote(Duration at_most) = 0;
   virtual Evidence resume_zygote() = 0;
   // Soft limit of a living worker: "as" bytes above what it has, "nofile" descriptors above.
@@ -77,10 +79,13 @@ class World {
   // there, waited for if asked.
   virtual void try_daemon(const std::string& fault, std::uint32_t pester) = 0;
   virtual std::optional<Evidence> daemon_seen(const std::string& fault, bool wait) = 0;
+  // From now on the session store's writes go wrong, or come late.
+  virtual Evidence spoil_disk(const DiskFault& fault) = 0;
+  virtual Evidence mend_disk(const std::string& fault) = 0;
   // From now on the answers of this worker go wrong on their way.
   virtual Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) = 0;
   virtual Evidence behave(const std::string& fault) = 0;
-  // How often workers wrote that they obeyed the fault's order, and answers it has hit.
+  // How often workers wrote that they obeyed the fault's order, and answers and writes it has hit.
   virtual std::uint64_t obeyed(const std::string& fault) = 0;
 
   // ---- the ledgers
@@ -99,6 +104,7 @@ struct WorldOptions {
   std::string directory;  // the run's own, for the ledger and the control file
   std::uint64_t seed = 1;
   bool interpose = false;        // somebody stands between workers and the pool
+  bool spoil_disk = false;       // … and between the session store and the kernel
   bool own_interpreter = false;  // workers.python is a script of the run, which can be taken away
 };
 [[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_world(

@@ -169,6 +169,11 @@ class BrokenApplications(ChaosTest):
         self.assertRegex(advice, r"swallows\.py:\d+: `except:` catches everything")
         self.assertIn("I28", {each["id"] for each in report["invariants"] if each["status"] == "broken"})
 
+    def test_a_worker_that_a_stray_signal_ends(self):
+        report = self.report(SAFETY, "run", self.quick("term-is-ignored"), "--app", str(BROKEN / "leaves_on_term.py"), "--backend", "python",
+                             "--level", "light")
+        self.assertRegex(report["why"], r"proc\.term\): worker \d+\.\d+ \(pid \d+\) is gone after a signal that must not end it")
+
     def test_a_leak_of_a_mebibyte_a_call(self):
         report, advice = self.advice(SAFETY, "leaks.py")
         self.assertRegex(advice, r"`remember` keeps (0\.9|1\.\d) MiB of memory a call")

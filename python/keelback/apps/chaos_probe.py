@@ -104,7 +104,8 @@ def _chain(token):
     """Appends the token to the session's chain: how many there are now, and the chain's value."""
     state = keelback.session().state
     n, h = state.get("keelback_chaos", (0, 0))
-    state["keelback_chaos"] = n, h = n + 1, _fnv(f"{h:016x}{token:016x}")
+    n, h = n + 1, _fnv(f"{h:016x}{token:016x}")
+    state["keelback_chaos"] = [n, h]  # as JSON has it: it may be saved
     return {"n": n, "h": h, "t": token}
 
 
