@@ -288,8 +288,8 @@ void add_clients(std::vector<FaultClass>& all) {
                         {{"share", kNumber, "0.3", "0.5", "0.8", "of the load"}},
                         {kTimeout, kOverloaded, kSessionBusy}));
   all.push_back(clients("client.session_flood", "Every call opens a session of its own.",
-                        "the pool opened so many sessions", false,
-                        {{"sessions", kCount, "50", "200", "1000", "so many"}},
+                        "the pool opened so many sessions, or refused them with session_limit",
+                        false, {{"sessions", kCount, "50", "200", "1000", "so many"}},
                         {kTimeout, kOverloaded, kSessionLimit}));
   all.push_back(clients("client.vanish", "Clients leave while their calls run.",
                         "the pool knew the calls when they were cancelled", false,
@@ -332,6 +332,12 @@ void add_operators(std::vector<FaultClass>& all) {
       "fewer workers were seen, then as many as before", Reach::kPool);
   all.back().lasts = true;
   all.back().undo = "the old size, by the laboratory; it ends with the pool";
+  add("pool.shorten_sessions", "An operator lowers sessions.idle_ttl while sessions live.",
+      "there are fewer sessions than before, and the pool did not lose them", Reach::kPool);
+  all.back().lasts = true;
+  all.back().undo = "the old setting, by the laboratory; it ends with the pool";
+  all.back().parameters = {{"ttl", kDuration, "200ms", "100ms", "50ms", "the new limit"}};
+  all.back().expected = {kSessionExpired};
 }
 
 FaultClass channel(std::string_view name, std::string_view what,
@@ -447,6 +453,11 @@ std::vector<NotTested> not_tested(Backend backend) {
       {"time: wall clock jumps (I21)", "the pool reads no wall clock; no injector for it here"},
       {"memory: kernel OOM kill", "needs a delegated cgroup with the memory controller"},
       {"network faults", "one machine, one socket pair a worker: there is no network"}};
+  out.push_back(
+      {"a process that SIGKILL does not end (state D)",
+       "it takes a file system that hangs; unit tests have the pool abandon such a worker"});
+  out.push_back({"calls while the pool drains",
+                 "a run ends when all is quiet; conformance tests call a pool that drains"});
   out.push_back({"channel: flipped bits in a payload",
                  "a local socket does not flip bits, and the protocol carries no checksum"});
   if (backend == Backend::kSim) {

@@ -273,7 +273,7 @@ void Injector::fire(const Firing& firing, Duration at) {
   for (const host::WorkerInfo& worker : recorder_.workers()) {
     active.newest_before = std::max(active.newest_before, worker.worker.generation);
   }
-  active.opened_before = recorder_.history().samples.back().opened;
+  active.sample_before = recorder_.history().samples.back();
   active.obeyed_before = world_.obeyed(firing.fault);
   if (means == Means::kZygote) {
     active.zygote_before = world_.info().start.zygote_pid;
@@ -409,6 +409,11 @@ void Injector::inject(Active& active, Duration at) {
         for (const auto& worker : active.targets) world_.recycle(worker.worker.slot);
       } else if (spec.fault_class == "pool.reload") {
         world_.reload();
+      } else if (spec.fault_class == "pool.shorten_sessions") {
+        Settings shorter = scenario_.settings;
+        shorter.sessions.idle_ttl =
+            parse_duration(parameter_value(spec, "ttl")).value_or(shorter.sessions.idle_ttl);
+        world_.configure(shorter);
       } else {
         Settings smaller = scenario_.settings;
         smaller.pool.workers = std::max(1U, smaller.pool.workers - 1);
@@ -617,6 +622,16 @@ void Injector::evidence_of_order(Active& active, Duration at) {
     if (living < usual) bit(active, at, fmt::format("{} workers of {} were up", living, usual));
     return;
   }
+  if (name == "pool.shorten_sessions") {
+    const Sample& before = active.sample_before;
+    const Sample& now = recorder_.history().samples.back();
+    const std::uint64_t lost = now.lost - before.lost, opened = now.opened - before.opened;
+    const std::uint64_t known = before.sessions + opened - std::min(before.sessions + opened, lost);
+    if (!active.over && now.sessions < known) {
+      bit(active, at, fmt::format("{} sessions ended that nobody lost", known - now.sessions));
+    }
+    return;
+  }
   const auto newer = [&](std::uint32_t slot) {
     return std::ranges::any_of(recorder_.workers(), [&](const host::WorkerInfo& worker) {
       return worker.worker.slot == slot && worker.worker.generation > active.newest_before &&
@@ -712,8 +727,16 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
       bit(active, at, fmt::format("{} calls sent, {} of them on time", sent, punctual));
     }
   } else if (name == "client.session_flood") {
-    const std::uint64_t opened = recorder_.history().samples.back().opened - active.opened_before;
-    if (opened * 10 >= planned * 9) bit(active, at, fmt::format("{} sessions were opened", opened));
+    const std::uint64_t opened =
+        recorder_.history().samples.back().opened - active.sample_before.opened;
+    const auto full =
+        static_cast<std::uint64_t>(std::ranges::count_if(active.calls, [&](std::uint64_t index) {
+          return calls[index].finished() && calls[index].kind == OutcomeKind::kSessionLimit;
+        }));
+    if ((opened + full) * 10 >= planned * 9) {
+      bit(active, at,
+          fmt::format("{} sessions were opened, {} refused for want of room", opened, full));
+    }
   } else if (met > 0) {
     bit(active, met_at, fmt::format("{} of {} calls ended as they should", met, planned));
   }

@@ -36,7 +36,7 @@ class Injector {
     std::vector<host::WorkerInfo> targets;
     std::vector<std::uint64_t> calls;  // its own, by index
     std::vector<std::uint32_t> slots_before;
-    std::uint64_t opened_before = 0;
+    Sample sample_before;
     std::uint32_t newest_before = 0;  // generation
     std::uint64_t obeyed_before = 0;
     std::int64_t zygote_before = 0;  // pid

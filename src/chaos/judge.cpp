@@ -190,6 +190,10 @@ class Judge {
       out_.service = *back - healed;
     }
     if (history.facts.stopped || out_.baseline.offered == 0) return;
+    if (out_.after.offered == 0) {
+      say(Verdict::kInvalid, "the recovery has no calls: nothing says that the service is back");
+      return;
+    }
     const bool whole = offered == 0 || verified == offered;
     const double wanted = out_.baseline.success() - input_.scenario.after.margin;
     const bool promised = out_.after.offered == 0 || out_.after.success() >= wanted;

@@ -42,10 +42,12 @@ bool for_want_of_capacity(OutcomeKind kind) {
          kind == OutcomeKind::kSessionBusy;
 }
 
-// A session is told of its loss at its next call, however late that comes; but once.
+// A session is told of its loss, or that it has expired, at its next call, however late that comes;
+// but once.
 bool is_late_word(const Fault& fault, const CallEvent& call, const Phases& phases) {
-  return call.kind == OutcomeKind::kSessionLost &&
-         (call.sent > fault.window.to || call.planned >= phases.recovery);
+  const bool a_sessions_end =
+      call.kind == OutcomeKind::kSessionLost || call.kind == OutcomeKind::kSessionExpired;
+  return a_sessions_end && (call.sent > fault.window.to || call.planned >= phases.recovery);
 }
 
 std::optional<Explanation> explains(const Fault& fault, const CallEvent& call, const Homes& homes,

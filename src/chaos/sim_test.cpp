@@ -65,30 +65,30 @@ TEST(ChaosOnTheSimulator, EveryScenarioPasses) {
 // Goal: the scenarios together take the core through its rare paths; the ones that they cannot take
 // are known by name.
 TEST(ChaosOnTheSimulator, TheScenariosReachTheRarePaths) {
-  for (const std::string& name : simulated()) {
-    for (const Level level : {Level::kLight, Level::kHeavy})
-      play(scenario(name, {}, level), 1, level);
-  }
-  // Nothing in the library leads there yet: unit tests of the core do.
-  const std::set<std::string> known = {"circuit_open",
-                                       "ladder: abandon",
-                                       "not_ready",
-                                       "overloaded",
-                                       "retry: a call that had not started",
-                                       "retry: no time or no budget left",
-                                       "session: ended on its worker",
-                                       "session_busy",
-                                       "session_expired",
-                                       "session_limit",
-                                       "shutting_down",
-                                       "worker_died: none"};
+  // What no scenario can reach (docs/chaos.md says why); unit tests of the core lead there.
+  const std::set<std::string> known = {"ladder: abandon", "shutting_down", "worker_died: none"};
   std::vector<std::string> never;
-  for (const ReachedMark::Count& mark : ReachedMark::all()) {
-    if (mark.times == 0) never.emplace_back(mark.name);
+  const auto look = [&] {
+    never.clear();
+    for (const ReachedMark::Count& mark : ReachedMark::all()) {
+      if (mark.times == 0) never.emplace_back(mark.name);
+    }
+    return never.size() > known.size();
+  };
+  for (std::uint64_t seed = 1; seed <= 6 && look(); ++seed) {
+    for (const std::string& name : simulated()) {
+      for (const Level level : {Level::kLight, Level::kHeavy}) {
+        play(scenario(name, {}, level), seed, level);
+      }
+    }
   }
+  look();
   for (const std::string& each : never) std::printf("never reached: %s\n", each.c_str());
   for (const std::string& each : never) EXPECT_TRUE(known.contains(each)) << each;
-  EXPECT_GE(ReachedMark::all().size(), 2 * known.size());
+  for (const std::string& each : known) {
+    EXPECT_THAT(never, testing::Contains(each)) << "it is reached: it needs no excuse any more";
+  }
+  EXPECT_GE(ReachedMark::all().size(), 20U);
 }
 
 // Goal: combinations that nobody wrote down break no invariant, cost nothing unexplained, and end
