@@ -417,6 +417,26 @@ TEST(ChaosLosses, ASessionIsToldLateButOnce) {
   EXPECT_EQ(losses.late_words.size(), 1U);
 }
 
+TEST(ChaosLosses, ASessionThatHasExpiredIsToldAsLate) {
+  MadeUp made;
+  made.scenario.faults.push_back({.id = "x", .fault_class = "pool.shorten_sessions"});
+  made.scenario.faults.back().lasts = 100ms;
+  made.history.faults.push_back({.id = "x",
+                                 .fault_class = "pool.shorten_sessions",
+                                 .fired = 1200ms,
+                                 .targets = {},
+                                 .pids = {},
+                                 .bit = true,
+                                 .bite = 1250ms,
+                                 .proof = "fewer sessions",
+                                 .undone = true,
+                                 .undo = 1300ms});
+  MadeUp::failed(made.step(2800ms, 0), kSessionExpired, Effect::kNone).worker = {};
+  EXPECT_EQ(explain(made.input()).unexplained, 0U);
+  MadeUp::failed(made.step(2900ms, 0), kSessionExpired, Effect::kNone).worker = {};
+  EXPECT_EQ(explain(made.input()).unexplained, 1U) << "once";
+}
+
 TEST(ChaosLosses, ABreakerStaysOpenAsLongAsItsSettingSays) {
   MadeUp made;
   made.scenario.settings.breaker.open_for = 1s;
@@ -475,6 +495,17 @@ TEST_F(Verdicts, DuringIsABudgetAndAfterAPromise) {
   }
   EXPECT_EQ(judged().verdict, Verdict::kLiveness) << "98 % are not what the baseline was";
   EXPECT_EQ(exit_code(judged().verdict), 2);
+}
+
+// Goal: where there was no time or no load to see the service come back, nothing is said of it.
+TEST_F(Verdicts, ARecoveryThatCannotBeJudgedIsInvalid) {
+  made.history.faults[0].bite = 2900ms;  // seen late: a daemon of its own, started and ended
+  EXPECT_EQ(judged().verdict, Verdict::kInvalid) << judged().why;
+  EXPECT_THAT(judged().why, HasSubstr("give recovery.for more"));
+  made.history.faults[0].bite = 1500ms;
+  std::erase_if(made.history.calls, [](const CallEvent& call) { return call.planned >= 2s; });
+  EXPECT_EQ(judged().verdict, Verdict::kInvalid) << judged().why;
+  EXPECT_THAT(judged().why, HasSubstr("the recovery has no calls"));
 }
 
 // Goal: a stray signal that ends its process is no loss to be explained away: it must not.

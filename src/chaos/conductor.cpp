@@ -21,7 +21,8 @@ using namespace std::chrono_literals;
 
 constexpr Duration kSampleEvery = 5ms;
 constexpr Duration kProgressEvery = 200ms;
-constexpr Duration kProbe = 30ms;  // each keeps its worker busy so long
+constexpr Duration kLookEvery = 250ms;  // at the machine
+constexpr Duration kProbe = 30ms;       // each keeps its worker busy so long
 constexpr int kProbeRounds = 20;
 constexpr Duration kRest = 1s;       // of the latch test, with nothing in flight
 constexpr Duration kLagMax = 250ms;  // p99 of the generator's own lateness
@@ -39,6 +40,7 @@ class Conductor {
   History run() {
     History& history = recorder_.history();
     history.facts.backend = std::string(setting_name(plan_.backend));
+    if (plan_.backend != Backend::kSim) history.facts.machine = describe_machine();
     history.calls = options_.before;
     if (!start()) return finish();
     origin_ = world_.now();
@@ -88,7 +90,7 @@ class Conductor {
 
   void play() {
     std::size_t next_load = 0;
-    Duration next_sample{0}, next_progress{0};
+    Duration next_sample{0}, next_progress{0}, next_look{0};
     while (now() < plan_.phases.end) {
       if (interrupted()) return stop("interrupted");
       Duration next = std::min(next_sample, plan_.phases.end);
@@ -106,12 +108,27 @@ class Conductor {
         next_sample = at + kSampleEvery;
         if (stop_condition(at)) return;
       }
+      if (at >= next_look) {
+        if (host_is_exhausted()) return;
+        next_look = at + kLookEvery;
+      }
       if (at >= next_progress) {
         progress(phase_at(at));
         next_progress = at + kProgressEvery;
       }
     }
     injector_.undo_all(now());
+  }
+
+  // What the run may take of its host has an end.
+  bool host_is_exhausted() {
+    auto left = world_.machine();
+    if (!left) return false;
+    left->at = now();
+    const auto why = too_little(*left, scenario_.host);
+    recorder_.history().machine.push_back(*left);
+    if (why) stop("host guard: " + *why);
+    return why.has_value();
   }
 
   std::string phase_at(Duration at) const {
@@ -251,6 +268,7 @@ class Conductor {
     if (lags.empty()) return;
     const std::size_t rank = lags.size() * 99 / 100;
     std::ranges::nth_element(lags, lags.begin() + static_cast<std::ptrdiff_t>(rank));
+    history.facts.generator_lag = lags[rank];
     if (lags[rank] <= kLagMax) return;
     history.facts.generator =
         fmt::format("the load generator was {:.0f} ms late at p99: this machine is too busy",

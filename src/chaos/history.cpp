@@ -21,9 +21,11 @@ KEELBACK_JSON(Note, at, text)
 KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session, idempotent, tried,
               usual, isolation, isolation_witness, stops, stops_witness, source_witness,
               growth_calls, bytes_per_call, descriptors_per_call, threads_per_call)
+KEELBACK_JSON(MachineSample, at, memory_total, memory_available, disk_total, disk_available, load)
+KEELBACK_JSON(MachineFacts, cpu, kernel, version, cpus)
 KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
-              shut_down, accepted, outcomes, import_s, start_mode, start_reason, generator,
-              trace_hash, trace_hash_again)
+              shut_down, accepted, outcomes, import_s, start_mode, start_reason, machine,
+              generator_lag, generator, trace_hash, trace_hash_again)
 
 namespace {
 
@@ -51,6 +53,7 @@ void read_line(History& history, const Json& json) {
   if (type == "fault") history.faults.push_back(json.get<FaultEvent>());
   if (type == "census") history.census.push_back(json.get<Census>());
   if (type == "function") history.functions.push_back(json.get<AppFunction>());
+  if (type == "machine") history.machine.push_back(json.get<MachineSample>());
   if (type == "note") history.notes.push_back(json.get<Note>());
 }
 
@@ -69,6 +72,7 @@ std::string to_jsonl(const History& history) {
   write_all(out, "worker", history.workers);
   write_all(out, "function", history.functions);
   write_all(out, "note", history.notes);
+  write_all(out, "machine", history.machine);
   write_all(out, "sample", history.samples);
   write_all(out, "effect", history.effects);
   write_all(out, "call", history.calls);

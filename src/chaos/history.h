@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "chaos/machine.h"
 #include "keelback/outcome.h"
 
 namespace keelback::chaos {
@@ -143,9 +144,11 @@ struct RunFacts {
   bool shut_down = false;
   std::uint64_t accepted = 0;  // the pool's last word, when all was quiet
   std::map<std::string, std::uint64_t> outcomes;
-  double import_s = 0;                 // what the application's import took, once
-  std::string start_mode;              // "zygote", "exec", "fake", "sim"
-  std::string start_reason;            // of a fall-back to exec: names the module
+  double import_s = 0;       // what the application's import took, once
+  std::string start_mode;    // "zygote", "exec", "fake", "sim"
+  std::string start_reason;  // of a fall-back to exec: names the module
+  MachineFacts machine;
+  Duration generator_lag{0};           // how late the load was sent, p99
   std::string generator;               // why the load generator must not be trusted; empty: it may
   std::uint64_t trace_hash = 0;        // of the simulator
   std::uint64_t trace_hash_again = 0;  // of the same plan, run a second time; 0: it was not
@@ -161,6 +164,7 @@ struct History {
   std::vector<Census> census;
   std::vector<AppFunction> functions;  // of the application
   std::vector<Note> notes;
+  std::vector<MachineSample> machine;  // a few times a second; none on the simulator
 
   const Census* census_of(std::string_view when) const;
 };

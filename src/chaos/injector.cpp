@@ -76,6 +76,12 @@ DiskFault disk_fault(const FaultSpec& fault) {
           .delay = parse_duration(parameter_value(fault, "delay")).value_or(0ns)};
 }
 
+// Of memory, for as long as its worker lives.
+std::uint64_t filled_by(const FaultSpec& fault) {
+  return parse_count(parameter_value(fault, "calls")).value_or(0) *
+         parse_bytes(parameter_value(fault, "size")).value_or(Bytes{}).count;
+}
+
 const char* limit_of(std::string_view fault_class) {
   return fault_class == "mem.rlimit" ? "as" : "nofile";
 }
@@ -310,6 +316,18 @@ std::string Injector::over_the_cap(const Active& active) const {
     for (const WorkerRef& worker : event(each).targets) slots.insert(worker.slot);
   }
   const Blast& blast = scenario_.blast;
+  if (active.kind->name == "mem.leak") {
+    const auto left = world_.machine();
+    const std::uint64_t fills = filled_by(*active.spec);
+    if (left &&
+        static_cast<double>(fills) > blast.memory * static_cast<double>(left->memory_available)) {
+      return fmt::format(
+          "it was not injected: it fills {}, and safety.memory_pct allows {:.0f} % of the {} that "
+          "are left",
+          format_bytes(Bytes{fills}), 100 * blast.memory,
+          format_bytes(Bytes{left->memory_available >> 20 << 20}));
+    }
+  }
   const std::uint32_t workers = scenario_.settings.pool.workers;
   const auto most = std::max(1U, static_cast<std::uint32_t>(blast.share * workers));
   if (in_force > blast.concurrent) {
@@ -799,8 +817,7 @@ void Injector::evidence_of_disk(Active& active, Duration at) {
 
 // The pool's own numbers of the worker, or its replacement, which the leak has forced.
 void Injector::evidence_of_growth(Active& active, Duration at) {
-  const auto kept = parse_count(parameter_value(*active.spec, "calls")).value_or(0) *
-                    parse_bytes(parameter_value(*active.spec, "size")).value_or(Bytes{}).count;
+  const std::uint64_t kept = filled_by(*active.spec);
   for (const host::WorkerInfo& before : active.targets) {
     for (const host::WorkerInfo& now : recorder_.workers()) {
       if (now.worker != before.worker || now.rss_bytes < before.rss_bytes + kept / 2) continue;

@@ -203,6 +203,13 @@ class Judge {
       out_.latch = Latch::kDamaged;
       result.witness =
           fmt::format("after everything {} of {} verification calls were ok", verified, offered);
+    } else if (!out_.service && healed + hold_of(input_.scenario) > input_.plan.phases.end) {
+      say(Verdict::kInvalid,
+          fmt::format(
+              "the last fault bit or was undone at {:.0f} ms, and the run ended at {:.0f} ms: "
+              "no time was left to judge the recovery; give recovery.for more",
+              milliseconds(healed), milliseconds(input_.plan.phases.end)));
+      result.status = Status::kVacuous;
     } else if (!out_.service) {
       out_.latch = latch();
       result.witness = latch_words(out_.latch);

@@ -80,6 +80,7 @@ class Wrapped : public World {
   bool effects_known() const override { return inner_->effects_known(); }
   bool links_known() const override { return inner_->links_known(); }
   Census census(std::string when) override { return inner_->census(std::move(when)); }
+  std::optional<MachineSample> machine() override { return inner_->machine(); }
   std::uint64_t trace_hash() const override { return inner_->trace_hash(); }
   std::string function_of(const std::string& word) const override {
     return inner_->function_of(word);
@@ -484,6 +485,28 @@ TEST(ChaosMutants, EveryMutantIsKilledByItsInvariant) {
     if (id == "I13" || std::stoi(id.substr(1)) > 26) continue;
     EXPECT_THAT(killers, testing::Contains(id)) << "no mutant for " << id;
   }
+}
+
+// ---- the host
+
+class Exhausted : public Wrapped {
+ public:
+  using Wrapped::Wrapped;
+  std::optional<MachineSample> machine() override {
+    const bool low = now() > 3s;
+    return MachineSample{.memory_total = 1ULL << 30,
+                         .memory_available = (low ? 64ULL : 512ULL) << 20};
+  }
+};
+
+// Goal: a run that finds its host nearly out of memory stops, undoes its faults and says why.
+TEST(ChaosHost, ARunEndsBeforeItsHostHasNothingLeft) {
+  const RunResult result = run({"exhausted", "", "worker-stop", a<Exhausted>()});
+  EXPECT_EQ(result.judgement.verdict, Verdict::kAborted) << report_text(result);
+  EXPECT_THAT(result.judgement.why, testing::HasSubstr("stop.memory_below is 128MiB"));
+  EXPECT_FALSE(result.history.faults.empty());
+  EXPECT_TRUE(std::ranges::all_of(result.history.faults, &FaultEvent::undone));
+  EXPECT_GT(result.history.machine.size(), 5U);
 }
 
 // ---- I13 and the latch test

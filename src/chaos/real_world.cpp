@@ -376,6 +376,7 @@ class RealWorld final : public World {
     return plain == "chain" ? "counter" : plain;
   }
 
+  std::optional<MachineSample> machine() override { return look_at_machine(options_.directory); }
   Census census(std::string when) override {
     if (when == "before") return before_;
     Census now = count(when);

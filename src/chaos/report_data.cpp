@@ -102,6 +102,25 @@ Json metrics_json(const Metrics& metrics) {
           {"widest_window_ms", milliseconds(metrics.widest_window)}};
 }
 
+Json machine_json(const History& history) {
+  const MachineFacts& what = history.facts.machine;
+  if (what.cpus == 0) return nullptr;  // simulated
+  Json json = {{"keelback", what.version},
+               {"cpu", what.cpu},
+               {"cpus", what.cpus},
+               {"kernel", what.kernel},
+               {"generator_lag_p99_ms", milliseconds(history.facts.generator_lag)}};
+  if (history.machine.empty()) return json;
+  const auto& seen = history.machine;
+  json["memory_bytes"] = seen.front().memory_total;
+  json["memory_available_min_bytes"] =
+      std::ranges::min(seen, {}, &MachineSample::memory_available).memory_available;
+  json["disk_available_min_bytes"] =
+      std::ranges::min(seen, {}, &MachineSample::disk_available).disk_available;
+  json["load_max"] = std::ranges::max(seen, {}, &MachineSample::load).load;
+  return json;
+}
+
 // Thresholds that were lowered stand in every report.
 std::string loosened_text(const Scenario& scenario, const char* margin) {
   std::string out;
@@ -198,6 +217,7 @@ std::string report_json(const RunResult& result) {
        {{"mode", result.history.facts.start_mode},
         {"reason", result.history.facts.start_reason},
         {"import_s", result.history.facts.import_s}}},
+      {"machine", machine_json(result.history)},
       {"thresholds", {{"loosened", result.scenario.loosened}, {"reason", result.scenario.reason}}},
       {"residue", residue},
       {"not_tested", untested},

@@ -61,11 +61,13 @@ class Html {
     faults();
     workers();
     losses();
+    costs();
     ledgers();
     invariants();
     application();
     latency();
     untested();
+    machine();
     again();
     return page_.html();
   }
@@ -122,6 +124,108 @@ class Html {
           {name, number(std::to_string(stats->offered)), number(std::to_string(stats->ok)),
            number(fmt::format("{:.2f} %", 100 * stats->success())), number(ms(stats->p50)),
            number(ms(stats->p99)), number(ms(stats->p999))});
+    }
+    page_.table(table);
+    latch();
+    thresholds();
+  }
+
+  // What became of a service that was not back in time: the same load went on, then it was taken
+  // away and came again.
+  void latch() {
+    if (judgement_.latch == Latch::kNone) return;
+    static constexpr std::pair<std::string_view, const char*> kSteps[] = {
+        {kHeldLoad, "the same load, as long again"},
+        {kRestoredLoad, "after a rest without load, the same again"}};
+    report::Table table{.head = {"latch test", "offered", "ok", "success"}, .rows = {}};
+    for (const auto& [origin, words] : kSteps) {
+      std::uint64_t offered = 0, ok = 0;
+      for (const CallEvent& call : run_.history.calls) {
+        offered += call.origin == origin;
+        ok += call.origin == origin && call.ok() && call.mine && call.intact;
+      }
+      if (offered == 0) continue;
+      const double share = 100 * static_cast<double>(ok) / static_cast<double>(offered);
+      table.rows.push_back({words, number(std::to_string(offered)), number(std::to_string(ok)),
+                            number(fmt::format("{:.2f} %", share))});
+    }
+    page_.note(Tone::kBad,
+               fmt::format("The service was not back in time: {}.", to_string(judgement_.latch)));
+    if (!table.rows.empty()) page_.table(table);
+  }
+
+  // What was promised less than by the scenario that this one extends.
+  void thresholds() {
+    for (const std::string& each : run_.scenario.loosened) {
+      page_.note(Tone::kWarn, fmt::format("Promises less: {} ({})", each, run_.scenario.reason));
+    }
+  }
+
+  // Numbers that no verdict depends on.
+  void costs() {
+    page_.section("What it cost beside its losses", "No verdict depends on these.");
+    const Metrics& metrics = judgement_.metrics;
+    const Collateral& groups = metrics.collateral;
+    const auto share = [](std::uint64_t lost, std::uint64_t offered) {
+      return offered == 0
+                 ? std::string("none")
+                 : fmt::format("{} of {} lost ({:.2f} %)", lost, offered,
+                               100 * static_cast<double>(lost) / static_cast<double>(offered));
+    };
+    const auto ratio = groups.ratio();
+    report::Table table{.head = {"what", "this run", "read it as"}, .rows = {}};
+    table.rows = {{"session calls on workers that a fault touched",
+                   number(share(groups.exposed_lost, groups.exposed_offered)), "the exposed group"},
+                  {"session calls on the other workers",
+                   number(share(groups.control_lost, groups.control_offered)),
+                   "the control group: a loss here is collateral"},
+                  {"collateral ratio", number(ratio ? fmt::format("{:.3f}", *ratio) : "not known"),
+                   "loss a call of the control group over that of the exposed one; 0 is contained"},
+                  {"attempts a call", number(fmt::format("{:.3f}", metrics.attempts_per_call)),
+                   "above 1: what retries have added"},
+                  {"wasted work", number(std::to_string(metrics.wasted_effects)),
+                   "function bodies that ran for callers who got no ok"},
+                  {"false alarms", number(std::to_string(metrics.false_detections)),
+                   "workers suspect or gone in the baseline, before any fault"},
+                  {"flaps", number(std::to_string(metrics.flaps)),
+                   "how often the service fell again after it was back"},
+                  {"widest window", number(ms(metrics.widest_window)),
+                   "the longest stretch in which one fault may explain a loss"}};
+    page_.table(table);
+  }
+
+  void machine() {
+    page_.section("The machine", "Whom these numbers belong to.");
+    const RunFacts& facts = run_.history.facts;
+    const MachineFacts& what = facts.machine;
+    if (what.cpus == 0) {
+      page_.paragraph("None: the run was simulated, on virtual time.");
+      return;
+    }
+    report::Table table{.head = {"what", ""}, .rows = {}};
+    table.rows = {{"Keelback", what.version},
+                  {"processor", what.cpu.empty() ? "not known" : what.cpu},
+                  {"processors that the run may use", std::to_string(what.cpus)},
+                  {"kernel", what.kernel},
+                  {"load generator", fmt::format("{} late at p99", ms(facts.generator_lag))}};
+    const auto& seen = run_.history.machine;
+    if (!seen.empty()) {
+      const auto size = [](std::uint64_t bytes) {
+        return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (1ULL << 30));
+      };
+      const auto least = std::ranges::min(seen, {}, &MachineSample::memory_available);
+      const auto room = std::ranges::min(seen, {}, &MachineSample::disk_available);
+      const auto [low, high] = std::ranges::minmax(seen, {}, &MachineSample::load);
+      table.rows.push_back(
+          {"memory", fmt::format("{}, of which at least {} were available; a run "
+                                 "ends below {}",
+                                 size(least.memory_total), size(least.memory_available),
+                                 format_bytes(run_.scenario.host.memory))});
+      table.rows.push_back(
+          {"disk", fmt::format("at least {} free; a run ends below {}", size(room.disk_available),
+                               format_bytes(run_.scenario.host.disk))});
+      table.rows.push_back(
+          {"load average, 1 min", fmt::format("{:.2f} to {:.2f}", low.load, high.load)});
     }
     page_.table(table);
   }

@@ -277,18 +277,31 @@ class Builder {
       in.number("slots_pct", percent, 1, 100);
       made_.blast.share = percent / 100;
       in.count("concurrent", made_.blast.concurrent, std::uint32_t{64});
+      percent = 100 * made_.blast.memory;
+      in.number("memory_pct", percent, 1, 90);
+      made_.blast.memory = percent / 100;
     }
     if (const auto* table = reader.table("stop")) {
       TomlReader in(*table, "stop", findings_);
       double ok = 0;
       if (in.number("ok_below", ok, 0, 1)) made_.stop_ok = ok;
       in.duration("for", made_.stop_for);
+      size(in, "memory_below", made_.host.memory);
+      size(in, "disk_below", made_.host.disk);
     }
     finish();
     return std::move(made_);
   }
 
  private:
+  static void size(TomlReader& in, std::string_view key, Bytes& out) {
+    std::string text;
+    if (!in.scalar(key, text)) return;
+    const auto bytes = parse_bytes(text);
+    if (!bytes) return in.error(key, "must be a size, as 256MiB");
+    out = *bytes;
+  }
+
   void settings(const toml::table& table, const std::string& section) {
     for (const auto& [key, node] : table) {
       const std::string name =

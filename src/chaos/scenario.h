@@ -15,6 +15,7 @@
 
 #include "base/settings.h"
 #include "base/time.h"
+#include "chaos/machine.h"
 #include "keelback/outcome.h"
 
 namespace keelback::chaos {
@@ -106,6 +107,7 @@ struct After {
 struct Blast {
   double share = 1;              // of the workers, at one time
   std::uint32_t concurrent = 8;  // faults in force at one time
+  double memory = 0.25;          // of the machine's available memory that a fault may fill
 };
 
 struct Scenario {
@@ -136,6 +138,7 @@ struct Scenario {
   std::vector<std::string> checks;  // invariant ids
   std::optional<double> stop_ok;    // abort when the share of ok of the last `stop_for` is below
   Duration stop_for = std::chrono::seconds(3);
+  HostGuard host;
   std::vector<Backend> backends;  // where all its classes can be injected
 
   const FaultSpec* fault(std::string_view id) const;

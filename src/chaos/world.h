@@ -93,6 +93,8 @@ class World {
   virtual bool effects_known() const = 0;
   virtual bool links_known() const = 0;
   virtual Census census(std::string when) = 0;
+  // What is left of the machine; nullopt: the run takes nothing from it.
+  virtual std::optional<MachineSample> machine() { return std::nullopt; }
   virtual std::uint64_t trace_hash() const { return 0; }
   // The function that offers a word of the laboratory.
   virtual std::string function_of(const std::string& word) const = 0;
