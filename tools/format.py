@@ -33,7 +33,7 @@ def tracked():
 def findings(files, fix):
     """One line for each place that the formatter would write otherwise; with `fix` it writes it."""
     if not shutil.which(FORMATTER):
-        sys.exit(f"{FORMATTER} is not installed; scripts/test installs it")
+        sys.exit(f"{FORMATTER} is not installed; `scripts/test lint` installs it")
     batches = [files[start:start + 40] for start in range(0, len(files), 40)]
     mode = ["-i"] if fix else ["--dry-run"]
 

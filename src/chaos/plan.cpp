@@ -198,16 +198,17 @@ class Planner {
     if (name == "call.hold") same("hold", ms("hold"));
     if (name == "call.spin") same("spin", ms("spin"));
     if (name == "call.unserialisable") same("unserialisable", "[]");
-    const auto each_kind = [&](std::string_view function, std::initializer_list<const char*> kinds) {
-      for (const char* kind : kinds) out.push_back(call(function, fmt::format("[\"{}\"]", kind), 0s));
+    const auto each_kind = [&](std::string_view function,
+                               std::initializer_list<const char*> kinds) {
+      for (const char* kind : kinds)
+        out.push_back(call(function, fmt::format("[\"{}\"]", kind), 0s));
     };
     if (name == "call.exceptions") {
       each_kind("raise", {"plain", "custom", "mute", "base", "group", "memory", "interrupt", "exit",
                           "stop", "generator_exit", "surrogate", "huge", "recursion"});
     }
     if (name == "call.results") {
-      each_kind("return",
-                {"object", "nan", "cyclic", "deep", "keys", "bytes", "set"});
+      each_kind("return", {"object", "nan", "cyclic", "deep", "keys", "bytes", "set"});
     }
     if (name == "mem.leak") {
       same("keep", fmt::format("[{}]", bytes_of(fault, "size")));

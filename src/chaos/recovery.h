@@ -29,7 +29,7 @@ Series make_series(const CheckInput& input, const Losses& losses);
 
 struct PhaseStats {
   std::uint64_t offered = 0, ok = 0, unsent = 0;
-  std::uint64_t told = 0;  // late words of losses (losses.h): not counted as offered
+  std::uint64_t told = 0;            // late words of losses (losses.h): not counted as offered
   Duration p50{0}, p99{0}, p999{0};  // of the finished ones, from their planned times
   std::map<std::string, std::uint64_t> outcomes;
   double success() const {

@@ -47,8 +47,8 @@ TEST(CommandDocs, ThePageNamesEveryCommandAndOption) {
   CLI::App app("", "keelback");
   Invocation invocation;
   for (const auto add :
-       {add_chaos, add_bench, add_serve, add_run, add_call, add_status, add_workers, add_sessions, add_config,
-        add_control, add_quarantine, add_doctor, add_version}) {
+       {add_chaos, add_bench, add_serve, add_run, add_call, add_status, add_workers, add_sessions,
+        add_config, add_control, add_quarantine, add_doctor, add_version}) {
     add(app, invocation);
   }
   const auto visit = [&](const auto& self, CLI::App& command, const std::string& path) -> void {
