@@ -4,10 +4,12 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 #include <set>
 
 #include "bench/family.h"
+#include "bench/peers.h"
 #include "bench/report.h"
 #include "bench/run.h"
 
@@ -178,6 +180,35 @@ TEST(Documents, ARegressionIsSaidInWords) {
   Json doubtful = document;
   doubtful["void"] = {"canary: an injected slowdown of 10 % was not caught"};
   EXPECT_THAT(to_text(doubtful), HasSubstr("VOID: canary"));
+}
+
+// Goal: a missed target says by how much, and what the limit is; what the interval leaves open is
+// not sold as sure.
+TEST(Documents, AMissedTargetSaysByHowMuchAndWhatTheLimitIs) {
+  PeersResult result;
+  const auto add = [&](const char* id, double ratio, double low, double high) {
+    result.rows.push_back({.id = id,
+                           .what = "w",
+                           .peer = "p",
+                           .unit = "1/s",
+                           .log_ratio = {std::log(ratio), std::log(low), std::log(high)},
+                           .target = 5,
+                           .at_most = false,
+                           .blocks = 30});
+  };
+  add("throughput.process_pool.free", 4.75, 3.98, 5.68);
+  add("met", 6, 5.5, 7);
+  const Json document = to_json(result);
+  const Json& missed = document["rows"][0];
+  EXPECT_FALSE(missed["met"].get<bool>());
+  EXPECT_FALSE(missed["sure"].get<bool>());
+  EXPECT_NEAR(missed["missed_by"].get<double>(), 0.05, 1e-6);
+  EXPECT_THAT(missed["limit"].get<std::string>(), HasSubstr("wakes its worker once"));
+  EXPECT_FALSE(document["rows"][1].contains("limit"));
+  EXPECT_TRUE(document["rows"][1]["sure"].get<bool>());
+  EXPECT_THAT(to_text(document), HasSubstr("at least 5: MISSED by 5 %, not sure"));
+  EXPECT_THAT(to_text(document), HasSubstr("what limits throughput.process_pool.free: a call"));
+  EXPECT_THAT(to_html(document), HasSubstr("What limits the missed ones"));
 }
 
 // Goal: percentiles among calls that never came back are drawn as bounds.

@@ -412,8 +412,46 @@ class PeersRun {
 }  // namespace
 
 bool PeerRow::met() const {
-  const double figure = peer.empty() ? ours : std::exp(log_ratio.value);
-  return target == 0 || (at_most ? figure <= target : figure >= target);
+  return target == 0 || (at_most ? figure() <= target : figure() >= target);
+}
+
+bool PeerRow::sure() const {
+  const double low = std::exp(log_ratio.low), high = std::exp(log_ratio.high);
+  return target == 0 || high <= target || low >= target;
+}
+
+double PeerRow::missed_by() const { return met() ? 0 : std::abs(figure() / target - 1); }
+
+std::string_view limit_of(std::string_view id) {
+  // As docs/performance.md measures and explains it.
+  static constexpr std::pair<std::string_view, std::string_view> kLimits[] = {
+      {"call.floor.pinned",
+       "one send, one receive and one switch each way, the floor's own; ours are the record, the "
+       "core's step and the frame"},
+      {"call.floor.free",
+       "as call.floor.pinned; on which processor a sleeper wakes is the kernel's choice, for both"},
+      {"throughput.process_pool.free",
+       "a call wakes its worker once and its caller twice; fewer wake-ups take a second call in a "
+       "worker's socket, which would wait behind a slow one while another worker is free"},
+      {"http.throughput", "one thread parses, submits and writes for all connections"},
+      {"http.p99", "one thread parses, submits and writes for all connections"},
+      {"start.fork",
+       "the kernel copies the page tables of the imported application, for both; then each page "
+       "that the worker touches first is a fault of about 4 us"},
+      {"ready.import", "one import and the forks that follow it"},
+      {"recovery.p99", "the end of the dead worker's group and one fork"},
+      {"stop.idle", "each worker runs its exit functions before it leaves"},
+      {"cold.ok", "every call waits in the queue until the first worker is ready"},
+      {"kills.ok", "every call waits in the queue until a worker is back"},
+      {"kills.p99", "the new workers' caches and pages are cold"},
+      {"sessions.touch",
+       "two cache lines that are not in the cache, one after the other, and their TLB entries"},
+      {"sessions.bytes", "the session's record and its slot in the table"},
+      {"simulator.events", "one thread, a trace line hashed for each event"},
+  };
+  for (const auto& [row, limit] : kLimits)
+    if (row == id) return limit;
+  return {};
 }
 
 const std::vector<std::string>& peer_groups() {
@@ -445,6 +483,11 @@ Json to_json(const PeersResult& result) {
       one["target"] = row.target;
       one["at_most"] = row.at_most;
       one["met"] = row.met();
+      one["sure"] = row.sure();
+      if (!row.met()) {
+        one["missed_by"] = row.missed_by();
+        one["limit"] = limit_of(row.id);
+      }
     }
     rows.push_back(std::move(one));
   }

@@ -2,9 +2,11 @@
 // floor, both sides alternated in one run.
 #pragma once
 
+#include <cmath>
 #include <expected>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/time.h"
@@ -35,8 +37,14 @@ struct PeerRow {
   double target = 0;    // what the ratio (or the figure) must be; 0: no target, for information
   bool at_most = true;  // it must be at most (or at least) the target
   std::size_t blocks = 0;
-  bool met() const;  // the point estimate meets it
+  double figure() const { return peer.empty() ? ours : std::exp(log_ratio.value); }
+  bool met() const;          // figure() meets the target
+  bool sure() const;         // the whole interval lies on one side of it
+  double missed_by() const;  // as a share of the target; 0 if it is met
 };
+
+// What bounds the row with this id, for those who find its target missed; empty if it has none.
+std::string_view limit_of(std::string_view id);
 
 // What can be measured alone: call throughput http start ready recovery stop cold kills sessions
 // simulator.

@@ -28,8 +28,22 @@ std::string theirs_text(const Json& row) {
 
 std::string target_text(const Json& row) {
   if (!row.contains("target")) return "";
+  std::string verdict = "met";
+  if (!row.value("met", false))
+    verdict = fmt::format("MISSED by {:.2g} %", 100 * row.value("missed_by", 0.0));
+  if (!row.value("sure", true)) verdict += ", not sure";
   return fmt::format("{} {:g}: {}", row.value("at_most", true) ? "at most" : "at least",
-                     row["target"].get<double>(), row.value("met", false) ? "met" : "MISSED");
+                     row["target"].get<double>(), verdict);
+}
+
+// "call.floor.pinned: one send, …", for each target that is missed.
+std::vector<std::string> limits(const Json& document) {
+  std::vector<std::string> out;
+  for (const auto& row : document["rows"]) {
+    if (!row.value("limit", "").empty())
+      out.push_back(row.value("id", "") + ": " + row.value("limit", ""));
+  }
+  return out;
 }
 
 std::string text(const Json& document) {
@@ -41,6 +55,7 @@ std::string text(const Json& document) {
                        row.contains("theirs") ? theirs_text(row) : row.value("unit", ""),
                        ratio_text(row), target_text(row));
   }
+  for (const auto& limit : limits(document)) out += "what limits " + limit + "\n";
   for (const auto& why : document.value("not_measured", Json::array()))
     out += "not measured: " + why.get<std::string>() + "\n";
   return out;
@@ -75,6 +90,10 @@ std::string html(const Json& document) {
                                                                            : Tone::kBad)});
   }
   page.table(table);
+  if (const auto bounds = limits(document); !bounds.empty()) {
+    page.section("What limits the missed ones", "Measured and explained in docs/performance.md.");
+    for (const auto& limit : bounds) page.paragraph(limit);
+  }
   const Json missing = document.value("not_measured", Json::array());
   if (!missing.empty()) page.section("Not measured");
   for (const auto& why : missing) page.paragraph(why.get<std::string>());
