@@ -43,7 +43,7 @@ std::vector<std::string> simulated() {
 // KEELBACK_SIM_SEEDS=n: as many as you have time for.
 std::uint64_t seeds() {
   const char* asked = std::getenv("KEELBACK_SIM_SEEDS");
-  const std::uint64_t otherwise = kSanitizer.empty() ? 8 : 2;
+  const std::uint64_t otherwise = kSanitizer.empty() ? 8 : kSanitizer == "thread" ? 1 : 2;
   return asked != nullptr ? std::strtoull(asked, nullptr, 10) : otherwise;
 }
 

@@ -10,7 +10,9 @@
 #include <fstream>
 #include <iterator>
 #include <string_view>
+#include <thread>
 
+#include "base/sanitizer.h"
 #include "os/process.h"
 #include "support/waiting.h"
 
@@ -35,6 +37,8 @@ void each_entry(const char* path, Take&& take) {
 // Everything there is, by kind, number and what it stands for: a number that is used again for
 // something else is something else.
 std::vector<std::string> present() {
+  // With the first thread of a program ThreadSanitizer starts one of its own, which stays.
+  if constexpr (kSanitizer == "thread") std::thread([] {}).join();
   std::vector<std::string> all;
   each_entry("/proc/self/fd", [&](const std::string& name) {
     char target[PATH_MAX];
