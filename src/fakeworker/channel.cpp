@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/sanitizer.h"
 #include "wire/messages.h"
 
 namespace keelback::fakeworker {
@@ -34,6 +35,8 @@ bool Channel::read() {
   message.msg_iov = room.empty() ? &parts[1] : parts;
   message.msg_iovlen = room.empty() ? 1 : 2;
   ssize_t got = 0;
+  // ThreadSanitizer holds signals back while a program waits in recvmsg, but not while it polls.
+  if constexpr (kSanitizer == "thread") wait_for(fd_, POLLIN);
   while ((got = ::recvmsg(fd_, &message, 0)) < 0) {
     if (errno == EAGAIN) {
       wait_for(fd_, POLLIN);

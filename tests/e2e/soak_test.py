@@ -56,6 +56,7 @@ class Books:
         self.tokens = {}  # of the ledger: token -> (least, most) effects
         self.touched = {}  # "slot.generation" -> what was done to it
         self.lost_homes = []
+        self.ended = set()  # sessions that somebody was told to end
         self.wrong = []
         self.latencies = []
 
@@ -247,6 +248,9 @@ class Load:
             explained = session.unsure > 0 if self.saved else session.home is not None
         elif outcome == "session_expired":
             explained = time.monotonic() - session.touched_at > IDLE_TTL * 0.9
+            if "ended by request" in problem["detail"]:
+                with self.books.lock:
+                    explained = session.id in self.books.ended
         if not explained:
             self.books.note(f"call {number} is lost without a reason (faults of its worker: {faults}): {json.dumps(problem)[:600]}")
 
@@ -376,7 +380,10 @@ class Faults:
                     server__cancel_on_disconnect=self.rng.choice(["stateless", "always", "never"]))
 
     def _end(self):
-        return self.daemon.client().request("DELETE", f"/v1/sessions/s{self.rng.randint(0, 39)}").status == 204
+        session = f"s{self.rng.randint(0, 39)}"
+        with self.books.lock:
+            self.books.ended.add(session)
+        return self.daemon.client().request("DELETE", f"/v1/sessions/{session}").status == 204
 
 
 class Residue:
