@@ -1,5 +1,6 @@
 """The Python side of the C++ examples."""
 
+import array
 import time
 
 import keelback
@@ -33,3 +34,14 @@ def divide(a: float, b: float) -> float:
 def nap(seconds: float) -> str:
     time.sleep(seconds)
     return "rested"
+
+
+@keelback.function(idempotent=True)
+def reverse(data: bytes) -> keelback.Attachment:
+    return keelback.Attachment(data[::-1], name="reversed")
+
+
+@keelback.function(idempotent=True)
+def halve(grid: memoryview) -> array.array:
+    """An array comes as a view of its type and shape; NumPy would read it as numpy.asarray(grid)."""
+    return array.array("f", (value / 2 for value in memoryview(grid.tobytes()).cast("f")))

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "keelback/attachment.h"
+
 namespace keelback {
 
 enum class Priority : std::uint8_t { kHigh, kNormal, kLow };
@@ -41,6 +43,7 @@ struct Call {
   Priority priority = Priority::kNormal;
   bool idempotent = false;      // may run twice; or-ed with the function's own mark
   std::string idempotency_key;  // same key and body: same answer, for calls.idempotency_ttl
+  Attachments attachments;      // beside the payload; attachments.max bytes together
   std::string traceparent;      // W3C trace context, handed to the worker as it is
 };
 

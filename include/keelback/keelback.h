@@ -2,6 +2,7 @@
 // "[\"Ada\"]").
 #pragma once
 
+#include "keelback/attachment.h"
 #include "keelback/call.h"
 #include "keelback/config.h"
 #include "keelback/outcome.h"

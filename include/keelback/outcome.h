@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "keelback/attachment.h"
+
 namespace keelback {
 
 enum class OutcomeKind : std::uint8_t {
@@ -72,8 +74,9 @@ struct Death {
 struct Outcome {
   OutcomeKind kind = OutcomeKind::kOk;
   Effect effect = Effect::kNone;
-  std::string payload;  // the result's bytes (JSON by default) for kOk; empty otherwise
-  std::string message;  // one sentence for people; empty for kOk
+  std::string payload;      // the result's bytes (JSON by default) for kOk; empty otherwise
+  Attachments attachments;  // what the function returned beside its JSON; empty unless kOk
+  std::string message;      // one sentence for people; empty for kOk
   std::optional<PythonError> python;
   std::optional<Death> death;
   std::string dump;  // of a timed-out call: the stacks of all Python threads, as text

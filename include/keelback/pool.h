@@ -55,6 +55,10 @@ struct PoolStats {
   struct {
     std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored
   } snapshots;
+  struct {
+    std::uint64_t carried_bytes = 0;  // of unfinished calls
+    std::uint64_t slab_bytes = 0;     // shared memory of all workers
+  } attachments;
   std::uint64_t restarts = 0;  // workers started to replace one that died
   std::uint64_t retries = 0;
   std::uint64_t quarantined = 0;

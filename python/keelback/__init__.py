@@ -10,14 +10,15 @@ Serve it with `keelback serve hello.py`. Importing this package starts nothing: 
 ordinary module that can be imported and tested without a pool.
 """
 
-from keelback.calls import Cancelled, attempt, cancelled, check_cancelled, deadline, has_session, session, trace
+from keelback.attachments import Attachment
+from keelback.calls import Cancelled, attachments, attempt, cancelled, check_cancelled, deadline, has_session, session, trace
 from keelback.encoding import ResultError
 from keelback.functions import BadApplication, function
 from keelback.hooks import on_session_end, on_session_open, restore, setup, snapshot, worker_setup
 from keelback.sessions import Session
 
 __all__ = [
-    "BadApplication", "Cancelled", "ResultError", "Session", "attempt", "cancelled", "check_cancelled", "deadline",
+    "Attachment", "BadApplication", "Cancelled", "ResultError", "Session", "attachments", "attempt", "cancelled", "check_cancelled", "deadline",
     "function", "has_session", "on_session_end", "on_session_open", "restore", "session", "setup", "snapshot",
     "trace", "worker_setup",
 ]

@@ -38,6 +38,7 @@ class _Here:
 
     words: Sequence[int] = (0,) * 8
     call: Any = None
+    attached: Any = None  # what the call carries; None: nothing
 
 
 here = _Here()
@@ -80,6 +81,14 @@ def check_cancelled() -> None:
     """Raises Cancelled when this call should stop."""
     if cancelled():
         raise Cancelled("the call was cancelled")
+
+
+def attachments(zero_copy: bool = False) -> "dict[str, Any]":
+    """What the call carries beside its arguments: keelback.Attachment by name, in the caller's order. Their data are
+    copies; with `zero_copy` views of shared memory, which end with the call."""
+    if here.call is not _call() or here.attached is None:  # a stray task does not see a later call's
+        return {}
+    return here.attached.all(zero_copy)
 
 
 def attempt() -> int:

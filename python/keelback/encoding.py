@@ -73,6 +73,17 @@ def encode(value: Any) -> bytes:
         return _encode_ascii(value).encode()
 
 
+def encode_with(value: Any, default: Callable[[Any], Any]) -> bytes:
+    """encode(value), where `default` says what stands for what JSON cannot write. Called twice for some values."""
+    for ascii in (False, True):
+        text = json.JSONEncoder(ensure_ascii=ascii, allow_nan=False, separators=(",", ":"), default=default).encode(value)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # a lone surrogate: as an escape it survives
+            continue
+    raise AssertionError("ASCII is UTF-8")
+
+
 def type_name(value: object) -> str:
     cls = type(value)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
@@ -93,10 +104,11 @@ def too_large(size: int, most: int) -> str:
     return f"the result is too large: {size} bytes; calls.payload_max is {most}"
 
 
-def explain(value: Any, error: BaseException) -> str:
-    """Why encode(value) failed: the first part that JSON cannot carry, with its path. Never raises."""
+def explain(value: Any, error: BaseException, passes: Optional[Callable[[Any], bool]] = None) -> str:
+    """Why encode(value) failed: the first part that JSON cannot carry, with its path; parts that `passes` accepts are
+    carried otherwise. Never raises."""
     try:
-        found = _find(value)
+        found = _find(value, passes)
     except Exception:  # the value's own methods may do anything
         found = None
     if found is None and isinstance(error, RecursionError):
@@ -104,7 +116,7 @@ def explain(value: Any, error: BaseException) -> str:
     return found or f"the result cannot be written as JSON: {type_name(error)}: {error}"
 
 
-def _find(root: Any) -> Optional[str]:
+def _find(root: Any, passes: Optional[Callable[[Any], bool]]) -> Optional[str]:
     # Depth first. A container stays in `inside` until everything in it was seen, so that a cycle is told
     # from a value used twice; a path is a chain (path of the container, key).
     inside: set[int] = set()
@@ -117,7 +129,7 @@ def _find(root: Any) -> Optional[str]:
             inside.discard(id(value))
             continue
         wrong = _wrong(value, id(value) in inside)
-        if wrong:
+        if wrong and not (passes and passes(value)):
             return f"{_place(path)} {wrong}"
         if isinstance(value, (dict, list, tuple)):
             items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
@@ -140,7 +152,7 @@ def _wrong(value: Any, is_inside_itself: bool) -> Optional[str]:
         return None
     hint = ""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        hint = "; decode it or send base64 text"
+        hint = "; decode it or send base64 text, or return it from a function that does not stream"
     elif hasattr(value, "__next__") or hasattr(value, "__anext__"):
         hint = "; a function that answers with an iterator needs @keelback.function(stream=True)"
     elif hasattr(value, "__await__"):

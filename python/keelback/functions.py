@@ -29,15 +29,17 @@ class Function:
     caller's arguments costs less than a signature object and raises Python's own TypeError."""
 
     __slots__ = ("name", "target", "bind", "signature", "is_plain", "is_async", "is_stream", "idempotent", "timeout",
-                 "max_workers")
+                 "max_workers", "zero_copy", "attachable")
 
     def __init__(self, name: str, target: Callable[..., Any], *, idempotent: bool = False,
-                 timeout: Optional[float] = None, stream: Optional[bool] = None, max_workers: int = 0) -> None:
+                 timeout: Optional[float] = None, stream: Optional[bool] = None, max_workers: int = 0,
+                 zero_copy: bool = False) -> None:
         self.name = name
         self.target = target
         self.idempotent = idempotent
         self.timeout = timeout
         self.max_workers = max_workers
+        self.zero_copy = zero_copy
         code = inspect.unwrap(target)
         call = type(target).__call__  # an instance may have an async __call__
         asynchronous = any(map(inspect.iscoroutinefunction, (target, code, call)))
@@ -50,6 +52,9 @@ class Function:
         self.is_plain = not self.is_async and not self.is_stream
         self.signature = _signature(target)
         self.bind = _binder(name, self.signature)
+        parameters = () if self.signature is None else self.signature.parameters.values()
+        # Parameters that an attachment of their name may fill.
+        self.attachable = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
     def describe(self) -> dict[str, Any]:
         """Its entry in HELLO."""
@@ -68,11 +73,11 @@ _functions: dict[str, Function] = {}
 def function(target: F) -> F: ...
 @overload
 def function(*, idempotent: bool = ..., timeout: Optional[float] = ..., stream: Optional[bool] = ...,
-             max_workers: int = ..., name: Optional[str] = ...) -> Callable[[F], F]: ...
+             max_workers: int = ..., zero_copy: bool = ..., name: Optional[str] = ...) -> Callable[[F], F]: ...
 
 
 def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: Optional[float] = None,
-             stream: Optional[bool] = None, max_workers: int = 0,
+             stream: Optional[bool] = None, max_workers: int = 0, zero_copy: bool = False,
              name: Optional[str] = None) -> Union[F, Callable[[F], F]]:
     """Offers a function to callers, under its own name or `name`. The function itself is returned unchanged.
 
@@ -80,11 +85,13 @@ def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: O
     timeout      seconds that it may run; without it `calls.deadline` holds
     stream       the function answers with items; generators do anyway
     max_workers  at most so many workers run it at once; 0: no limit
+    zero_copy    its attachments are views of shared memory that end with the call, not copies
     """
 
     def register(wanted: F) -> F:
         add(Function(_name_of(wanted, name), wanted, idempotent=_boolean("idempotent", idempotent),
-                     timeout=_seconds(timeout), stream=stream, max_workers=_count(max_workers)))
+                     timeout=_seconds(timeout), stream=stream, max_workers=_count(max_workers),
+                     zero_copy=_boolean("zero_copy", zero_copy)))
         return wanted
 
     return register if target is None else register(target)

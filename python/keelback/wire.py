@@ -17,6 +17,8 @@ SHUTDOWN = 3
 CREDIT = 4
 RESTORE = 5
 SAVE = 6
+SLAB = 7
+ATTACH = 8
 CONNECT = 16
 HELLO = 17
 READY = 18
@@ -27,6 +29,10 @@ ITEM = 22
 END = 23
 SAVED = 24
 SNAPSHOT = 25
+SLAB_WANTED = 28
+ATTACHED = 29
+SLAB_KEPT = 30
+SLAB_FREED = 31
 PING = 48
 PONG = 49
 CANCEL = 50
@@ -37,6 +43,12 @@ CALL_OPENS_SESSION = 1
 CALL_TAKES_STREAM = 2
 CALL_RESTORES_SESSION = 8
 CALL_SAVES_SESSION = 16
+CALL_HAS_ATTACHMENTS = 4
+
+SLAB_COMING = 1  # the next packet brings its descriptor
+SLAB_HERE = 2
+SLAB_GONE = 3
+SLAB_NONE = 4
 
 KIND_ERROR = 1
 KIND_CANCELLED = 2
@@ -53,7 +65,11 @@ SESSION_END_BODY = struct.Struct("<QB")
 SAVE_BODY = struct.Struct("<QI")
 SAVED_BODY = struct.Struct("<BBHI")  # answer format zero state_len
 SNAPSHOT_BODY = struct.Struct("<QIHBB")  # birth epoch id_len format zero
+SLAB_BODY = struct.Struct("<BIQ")
+# slab dtype_len dims name_len offset size
+ATTACH_BODY = struct.Struct("<IBBHQQ")
 U32 = struct.Struct("<I")
+U64 = struct.Struct("<Q")
 PING_BODY = struct.Struct("<Q")
 PONG_BODY = struct.Struct("<QQ")
 

@@ -26,6 +26,7 @@ from keelback import (
     streams,
     wire,
 )
+from keelback.attachments import Slabs
 from keelback.calls import Call, Cancelled
 from keelback.channel import Channel, SupervisorGone
 from keelback.coroutines import Runner, is_cancelled_error
@@ -61,6 +62,7 @@ class Worker:
         self.interrupts = Interrupts(self.words)
         self.runner = Runner(self.words, self.interrupts)
         self.sessions = SessionTable()
+        self.slabs = Slabs(self.channel, self.words, self.interrupts)
         self._control_fd = control_fd
         self._functions: dict[bytes, functions.Function] = {}
         self._leftovers: Any = None
@@ -162,6 +164,8 @@ class Worker:
                 if type(kwargs) is not list:
                     raise TypeError("arguments are a JSON object (keywords) or an array (positions)")
                 args, kwargs = kwargs, {}
+            if callflags & wire.CALL_HAS_ATTACHMENTS:
+                self.slabs.begin(function, args, kwargs)
             function.bind(*args, **kwargs)
         except Exception as error:
             return self._bad_request(call, error)
@@ -207,18 +211,42 @@ class Worker:
         try:
             body = encode(result)
         except BaseException as error:
-            return self._error(call, wire.KIND_ERROR, ResultError(explain(result, error)), flags)
+            return self._with_attachments(call, result, error, flags)
         if len(body) > (words[_RESULT_MAX] or _RESULT_MAX_DEFAULT):
             too_much = ResultError(too_large(len(body), self.marks.result_max()))
             return self._error(call, wire.KIND_ERROR, too_much, flags)
         return _pack(wire.HEADER_SIZE + len(body), wire.RESULT, flags, 0, call) + body
+
+    def _with_attachments(self, call: int, result: Any, error: BaseException, flags: int) -> bytes:
+        """What JSON alone cannot carry."""
+        if not isinstance(error, TypeError):
+            return self._error(call, wire.KIND_ERROR, ResultError(explain(result, error)), flags)
+        try:
+            return _finished(call, self.slabs.encode(call, result, self.marks.result_max()), flags)
+        except ResultError as refused:
+            return self._error(call, wire.KIND_ERROR, refused, flags)
+
+    def _call_with_attachments(self, frame: bytes) -> None:
+        """ATTACH frames and the CALL that they announce come in a row."""
+        while frame[4] == wire.ATTACH:
+            self.slabs.attach(frame)
+            frame = self.channel.receive()
+        if frame[4] != wire.CALL:
+            raise wire.ProtocolError(f"a frame of type {frame[4]} in place of the call that has attachments")
+        reply = self._run(frame, wire.CALL_HEADER.unpack_from(frame))
+        notes = self.slabs.end()
+        self.channel.send(notes + reply if notes else reply)
 
     def _answer(self, call: int, function: functions.Function, args: Any, kwargs: Any,
                 callflags: int) -> Optional[bytes]:
         """What an async or streaming function answers, as JSON; None: it was sent as items."""
         runner, most = self.runner, self.marks.result_max
         if not function.is_stream:
-            return encode_within(runner.run(call, function.target(*args, **kwargs)), most())
+            value = runner.run(call, function.target(*args, **kwargs))
+            try:
+                return encode_within(value, most())
+            except ResultError:
+                return self.slabs.encode(call, value, most())
         sink: Any = streams.ListSink(call, self.words, most)
         if callflags & wire.CALL_TAKES_STREAM:
             sink = streams.ItemSink(call, self.channel, self.words, self.interrupts, most)
@@ -335,6 +363,7 @@ class Worker:
 
     def _snapshot(self, session: Session) -> tuple[int, bytes]:
         _here.call = context = Call(0, 0, session, 1, b"")
+        _here.attached = None  # the call's, if one has just run: its memory may hold the result by now
         _current.set(context)
         try:
             return snapshots.take(session, lambda hook, *args: self.run_hook(0, hook, *args), self.marks.snapshot_max())
@@ -376,6 +405,10 @@ class Worker:
             self._save(frame[wire.HEADER_SIZE :])
         elif kind == wire.SHUTDOWN:
             raise Shutdown
+        elif kind == wire.ATTACH and len(frame) >= wire.HEADER_SIZE + wire.ATTACH_BODY.size:
+            self._call_with_attachments(frame)
+        elif kind == wire.SLAB and len(frame) == wire.HEADER_SIZE + wire.SLAB_BODY.size:
+            self.slabs.take(frame)
         elif kind != wire.CREDIT:  # credit for a stream that is over
             raise wire.ProtocolError(f"a frame of type {kind} and {len(frame)} bytes has no meaning here")
 

@@ -87,10 +87,6 @@ APP = """
         raise ValueError("\\ud800")
 
     @keelback.function
-    def as_bytes():
-        return b"abc"
-
-    @keelback.function
     async def async_fail():
         raise ValueError("in a coroutine")
 
@@ -238,7 +234,6 @@ class Calls(SupervisorTest):
         self.assertIn("only an async function's answer is awaited", self.failed("forgets_await")[2])
         self.assertEqual("\ud800", self.w.call("surrogate").value)
         self.assertIn("\\ud800", self.w.wait_log("ud800"))
-        self.assertIn("bytes", self.failed("as_bytes")[2])
 
     def test_a_process_that_a_function_forks_is_no_worker(self):
         self.assertEqual(1, self.w.call("forks", ["returns"]).value)

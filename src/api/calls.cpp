@@ -29,6 +29,7 @@ Result to_result(Outcome&& outcome) {
   }
   Reply reply;
   reply.payload = std::move(outcome.payload);
+  reply.attachments = std::move(outcome.attachments);
   reply.worker = outcome.worker;
   reply.birth = outcome.birth;
   reply.epoch = outcome.epoch;

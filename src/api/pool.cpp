@@ -196,7 +196,8 @@ SessionList Pool::sessions(std::string_view after, std::size_t limit) {
 }
 
 PoolStats Pool::stats() {
-  core::Stats stats = impl_->driver->info().stats;
+  host::PoolInfo info = impl_->driver->info();
+  core::Stats& stats = info.stats;
   PoolStats out;
   out.ready = stats.ready;
   out.reasons = std::move(stats.reasons);
@@ -211,6 +212,7 @@ PoolStats Pool::stats() {
                   stats.sessions.lost,   stats.sessions.restored, stats.sessions.ended,
                   stats.sessions.moved};
   out.snapshots = {stats.snapshots.kept, stats.snapshots.failed};
+  out.attachments = {stats.attachment_bytes, info.slab_bytes};
   out.restarts = stats.restarts;
   out.retries = stats.retries;
   out.quarantined = stats.quarantined;

@@ -51,6 +51,12 @@ struct Settings {
     Duration stream_idle = 30s;        // existing: the longest gap between items; 0 = no limit
     friend bool operator==(const CallsSection&, const CallsSection&) = default;
   } calls;
+  struct AttachmentsSection {
+    Bytes max = 64_MiB;      // existing: of one call together, and of one result
+    Bytes budget = 256_MiB;  // existing: of all unfinished calls; of all slabs
+    Duration keep = 10s;     // existing: a slab that nobody uses for so long is given back
+    friend bool operator==(const AttachmentsSection&, const AttachmentsSection&) = default;
+  } attachments;
   struct SessionsSection {
     Affinity mode = Affinity::kStrictQueue;      // new sessions
     Duration idle_ttl = 30min;                   // existing

@@ -245,6 +245,19 @@ const auto kRows = std::to_array<SettingRow>({
         "The longest gap between two items of a stream; a stream that stays silent longer ends as "
         "if its deadline had passed."),
 
+    row<&S::attachments, &S::AttachmentsSection::max>(
+        "attachments.max", kExisting, between(1_KiB, 1024_MiB), "",
+        "How many bytes the attachments of one call may have together, and those of one result; "
+        "more is too_large, and an error as a result."),
+    row<&S::attachments, &S::AttachmentsSection::budget>(
+        "attachments.budget", kExisting, between(0_KiB, {1ULL << 40}), "none",
+        "How many bytes of attachments all unfinished calls may carry together; one more is "
+        "overloaded. The workers' shared memory together has no more either: what does not fit "
+        "travels through the socket."),
+    row<&S::attachments, &S::AttachmentsSection::keep>(
+        "attachments.keep", kExisting, between(0s, 24h), "at the next look",
+        "How long shared memory that no attachment has used is kept for the next one."),
+
     row<&S::sessions, &S::SessionsSection::mode>(
         "sessions.mode", kNewCalls, kChoiceBounds, "",
         "What ties a new session to its worker: strict_queue waits for it, strict_fail_fast "
@@ -366,11 +379,12 @@ consteval std::size_t fields_of() {
     return sizeof...(Given);
   }
 }
-static_assert(fields_of<Settings>() == 8, "a new section needs its term below");
+static_assert(fields_of<Settings>() == 9, "a new section needs its term below");
 static_assert(fields_of<S::PoolSection>() + fields_of<S::CallsSection>() +
-                      fields_of<S::SessionsSection>() + fields_of<S::WorkersSection>() +
-                      fields_of<S::BreakerSection>() + fields_of<S::QuarantineSection>() +
-                      fields_of<S::ServerSection>() + fields_of<S::LogSection>() ==
+                      fields_of<S::AttachmentsSection>() + fields_of<S::SessionsSection>() +
+                      fields_of<S::WorkersSection>() + fields_of<S::BreakerSection>() +
+                      fields_of<S::QuarantineSection>() + fields_of<S::ServerSection>() +
+                      fields_of<S::LogSection>() ==
                   std::tuple_size_v<decltype(kRows)>,
               "every field of Settings has exactly one row");
 

@@ -66,6 +66,7 @@ struct Call : Timer {
   std::uint32_t retries = 0;   // of those, after a started attempt had died
   std::uint64_t stamp = 0;     // order among heads
   std::uint64_t fingerprint = 0;
+  std::uint64_t attachment_bytes = 0;
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
 

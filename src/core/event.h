@@ -31,8 +31,10 @@ struct CallSubmitted {
   bool idempotent = false;
   bool stream = false;  // the caller can take a stream
   std::string_view idempotency_key;
-  std::uint64_t fingerprint = 0;  // of function, session and payload
+  std::uint64_t fingerprint = 0;  // of function, session, payload and attachments
   std::uint64_t payload_bytes = 0;
+  std::uint64_t attachment_bytes = 0;
+  std::string_view attachment_fault;  // why they cannot be sent, as a sentence; empty: they can
 };
 // The caller cancelled or left. A queued call ends at once; a running one gets the cancel flag.
 struct CallCancelled {
@@ -93,6 +95,8 @@ struct WorkerExited {
   WorkerId worker;
   Death death;
   CallId started;
+  // Of the call it ran, if the driver has only now looked at all of it; 0: as it was submitted.
+  std::uint64_t fingerprint = 0;
 };
 
 // The chaos laboratory ends this worker: whatever call it dies with is not to blame, so no request

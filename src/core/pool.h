@@ -57,7 +57,8 @@ struct Stats {
   } sessions;
   std::uint64_t restarts = 0;  // workers started to replace one that died
   std::uint64_t retries = 0;
-  std::uint64_t quarantined = 0;  // fingerprints held now
+  std::uint64_t quarantined = 0;       // fingerprints held now
+  std::uint64_t attachment_bytes = 0;  // that unfinished calls carry
   std::uint64_t abandoned = 0;
   struct {
     std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored

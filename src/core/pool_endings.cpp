@@ -209,6 +209,7 @@ void Pool::Impl::resolve(Call& call, Ending&& ending) {
 
 void Pool::Impl::discard(Call& call) {
   functions_.release(*call.function);
+  carried_.remove(call.attachment_bytes);
   calls_.erase(call);
   call_slab_.free(&call);
 }

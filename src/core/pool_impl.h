@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/call_queue.h"
+#include "core/carried_bytes.h"
 #include "core/counters.h"
 #include "core/crash_loop.h"
 #include "core/function_table.h"
@@ -79,6 +80,7 @@ class Pool::Impl {
   // ---- pool_submit.cpp: whether a call comes in
   void on(const CallSubmitted& event);
   std::optional<Refusal> check_request(const CallSubmitted& event, Function*& function);
+  std::optional<Refusal> check_attachments(const CallSubmitted& event);
   std::optional<Refusal> check_function(const CallSubmitted& event, Function& function);
   std::optional<Refusal> check_session(const CallSubmitted& event, Session*& session);
   std::optional<Refusal> check_live_session(const CallSubmitted& event, Session& session);
@@ -213,6 +215,7 @@ class Pool::Impl {
   Timer drain_timer_{TimerKind::kPool};
   Counters counters_;
   Slab<Call> call_slab_;
+  CarriedBytes carried_;
   IdIndex<Call> calls_;
   FunctionTable functions_;
   std::vector<FunctionSpec> announced_;

@@ -58,6 +58,9 @@ std::optional<Refusal> Pool::Impl::check_request(const CallSubmitted& event, Fun
                    {},
                    {}};
   }
+  if (event.attachment_bytes > 0 || !event.attachment_fault.empty()) {
+    if (auto refusal = check_attachments(event)) return refusal;
+  }
   function = functions_.find(event.function);
   if (functions_.announced() && !known_function(function)) {
     function = nullptr;
@@ -75,6 +78,33 @@ std::string Pool::Impl::quarantine_words(std::uint64_t fingerprint) const {
       "This very request killed {} workers in a row and is quarantined for another {}; release it "
       "or change it.",
       held.deaths, describe(quarantine_.remaining(now_, fingerprint, held)));
+}
+
+std::optional<Refusal> Pool::Impl::check_attachments(const CallSubmitted& event) {
+  using enum OutcomeKind;
+  if (!event.attachment_fault.empty()) {
+    return Refusal{kBadRequest, std::string(event.attachment_fault), {}, {}};
+  }
+  const auto& [max, budget, keep] = settings_.attachments;
+  switch (carried_.judge(event.attachment_bytes, {max.count, budget.count})) {
+    case CarriedBytes::Verdict::kFits:
+      break;
+    case CarriedBytes::Verdict::kTooLarge:
+      return Refusal{kTooLarge,
+                     fmt::format("The attachments have {} bytes; attachments.max allows {}, "
+                                 "attachments.budget {}.",
+                                 event.attachment_bytes, max.count, budget.count),
+                     {},
+                     {}};
+    case CarriedBytes::Verdict::kFull:
+      return Refusal{kOverloaded,
+                     fmt::format("Unfinished calls carry {} bytes of attachments, {} more are over "
+                                 "attachments.budget ({}).",
+                                 carried_.total(), event.attachment_bytes, budget.count),
+                     queue_.retry_after(workers_.up()),
+                     {}};
+  }
+  return std::nullopt;
 }
 
 std::optional<Refusal> Pool::Impl::check_function(const CallSubmitted& event, Function& function) {
@@ -244,6 +274,8 @@ Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
   call.stream = event.stream;
   call.fenced = event.fence.has_value();
   call.fingerprint = event.fingerprint;
+  call.attachment_bytes = event.attachment_bytes;
+  carried_.add(call.attachment_bytes);
   call.accepted = now_;
   call.caller_limit = event.deadline.value_or(Duration::max());
   set_deadline(call);

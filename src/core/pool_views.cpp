@@ -66,6 +66,7 @@ Stats Pool::Impl::stats(Time now) const {
   stats.retries = counters_.retries;
   stats.quarantined = quarantine_.held(now, quarantine_limits());
   stats.sessions.evicted = counters_.evicted;
+  stats.attachment_bytes = carried_.total();
   stats.abandoned = counters_.abandoned;
   stats.snapshots.kept = counters_.snapshots_kept;
   stats.snapshots.failed = counters_.snapshots_failed;
@@ -143,9 +144,11 @@ void Pool::Impl::check_invariants() const {
       std::accumulate(std::begin(counters_.outcomes), std::end(counters_.outcomes), 0ULL);
   CHECK(counters_.accepted == calls_.size() + resolved);
   std::uint32_t waiting = 0, running = 0;
+  std::uint64_t carried = 0;
   for (const CallId id : calls_in_order()) {
     const Call* call = calls_.find(id.value);
     CHECK(call->function && call->function->in_flight > 0);
+    carried += call->attachment_bytes;
     if (call->state == CallState::kRunning) {
       ++running;
       CHECK(call->worker && call->worker->running == call && !call->queue);
@@ -167,6 +170,7 @@ void Pool::Impl::check_invariants() const {
     }
     CHECK(call->armed());
   }
+  CHECK(carried_.total() == carried);
   CHECK(waiting == queue_.waiting());
   sessions_.each_live(now_, [this](const Session& session) {
     CHECK(session.saved == (snapshots_.usable(session.birth) != 0));

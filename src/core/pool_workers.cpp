@@ -123,6 +123,7 @@ void Pool::Impl::on(const WorkerExited& event) {
   const std::uint64_t lost_before = counters_.lost;
   const bool had_call = worker->running != nullptr;
   if (Call* call = worker->running) {
+    if (event.fingerprint != 0) call->fingerprint = event.fingerprint;
     settle_after_death(*worker, *call, event.started == call->id, death);
   }
   drop_home(*worker, death);

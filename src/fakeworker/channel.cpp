@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "base/sanitizer.h"
@@ -34,15 +35,27 @@ bool Channel::read() {
   msghdr message{};
   message.msg_iov = room.empty() ? &parts[1] : parts;
   message.msg_iovlen = room.empty() ? 1 : 2;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   ssize_t got = 0;
   // ThreadSanitizer holds signals back while a program waits in recvmsg, but not while it polls.
   if constexpr (kSanitizer == "thread") wait_for(fd_, POLLIN);
-  while ((got = ::recvmsg(fd_, &message, 0)) < 0) {
+  for (;;) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    got = ::recvmsg(fd_, &message, MSG_CMSG_CLOEXEC);
+    if (got >= 0) break;
     if (errno == EAGAIN) {
       wait_for(fd_, POLLIN);
     } else if (errno != EINTR) {
       return false;
     }
+  }
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    int number = -1;
+    std::memcpy(&number, CMSG_DATA(header), sizeof(number));
+    fds_.push_back(number);
   }
   if (got == 0 || (message.msg_flags & MSG_TRUNC) != 0) return false;
   const std::size_t bytes = static_cast<std::size_t>(got);
@@ -65,6 +78,26 @@ std::optional<Received> Channel::next() {
   Received first = std::move(queue_.front());
   queue_.pop_front();
   return first;
+}
+
+std::optional<Received> Channel::next_of(wire::Type type) {
+  for (;;) {
+    const auto found = std::ranges::find_if(
+        queue_, [type](const Received& received) { return received.header.type == type; });
+    if (found != queue_.end()) {
+      Received first = std::move(*found);
+      queue_.erase(found);
+      return first;
+    }
+    if (!read()) return std::nullopt;
+  }
+}
+
+int Channel::take_fd() {
+  if (fds_.empty()) return -1;
+  const int fd = fds_.front();
+  fds_.pop_front();
+  return fd;
 }
 
 std::uint64_t Channel::take_credit(std::uint64_t call) {

@@ -29,6 +29,12 @@ class Channel {
   // Takes the CREDIT frames of `call` out of the queue and adds their items up.
   std::uint64_t take_credit(std::uint64_t call);
 
+  // Takes the first frame of `type` out of the queue, reading until there is one. nullopt: as for
+  // next().
+  std::optional<Received> next_of(wire::Type type);
+  // The descriptor that came first of those not yet taken; -1: none has come.
+  int take_fd();
+
   // Sends one frame, or the bytes given as one. False: the supervisor is gone.
   bool send(std::string_view head, std::string_view payload = {});
   int fd() const { return fd_; }
@@ -38,6 +44,7 @@ class Channel {
   wire::Decoder decoder_;
   std::string packet_;  // kPacketMax bytes to receive into
   std::deque<Received> queue_;
+  std::deque<int> fds_;
 };
 
 }  // namespace keelback::fakeworker

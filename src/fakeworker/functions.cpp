@@ -206,6 +206,67 @@ Answer spoil(Running& running) {
   return Returned{"null"};
 }
 
+// ---- attachments
+
+Answer attach_echo(Running& running) {
+  Returned returned{"["};
+  for (const Carried& each : running.attachments->carried()) {
+    if (returned.json.size() > 1) returned.json += ',';
+    const Json place = Json::object({{"$attachment", each.name}});
+    returned.json += place.dump(-1, ' ', false, Json::error_handler_t::replace);
+    returned.attached.push_back({each.name, each.bytes, each.dtype, each.shape});
+  }
+  returned.json += "]";
+  return returned;
+}
+
+// [bytes, sum of all bytes] each.
+Answer attach_sum(Running& running) {
+  Json list = Json::array();
+  for (const Carried& each : running.attachments->carried()) {
+    std::uint64_t sum = 0;
+    for (const char byte : each.bytes) sum += static_cast<unsigned char>(byte);
+    list.push_back({each.bytes.size(), sum});
+  }
+  return Returned{list.dump()};
+}
+
+Answer attach_make(Running& running) {
+  const auto count = integer(running.arguments[0]);
+  const auto bytes = integer(running.arguments[1]);
+  if (!count || !bytes) return not_a_number(running);
+  Returned returned{"["};
+  for (std::int64_t i = 0; i < *count; ++i) {
+    if (i > 0) returned.json += ',';
+    returned.json += Json::object({{"$attachment", std::to_string(i)}}).dump();
+    returned.attached.push_back(
+        {std::to_string(i),
+         std::string(static_cast<std::size_t>(std::max<std::int64_t>(*bytes, 0)),
+                     static_cast<char>('a' + i % 26)),
+         "",
+         {}});
+  }
+  returned.json += "]";
+  return returned;
+}
+
+// Looks at shared memory after its call, as a function with zero_copy=True may.
+Answer attach_keep(Running& running) {
+  const auto& carried = running.attachments->carried();
+  return Returned{!carried.empty() && running.attachments->look_on(carried.front()) ? "true"
+                                                                                    : "false"};
+}
+Answer attach_seen(Running& running) {
+  std::uint64_t sum = 0;
+  for (const char byte : running.attachments->seen()) sum += static_cast<unsigned char>(byte);
+  return Returned{std::to_string(sum)};
+}
+Answer attach_drop(Running& running) {
+  running.attachments->look_away();
+  return Returned{"null"};
+}
+
+constexpr Parameter kNAndBytes[] = {{"n", "int", true}, {"bytes", "int", true}};
 constexpr Parameter kValue[] = {{"value", nullptr, true}};
 constexpr Parameter kMs[] = {{"ms", "int", true}};
 constexpr Parameter kMessage[] = {{"message", "str", true}};
@@ -219,6 +280,13 @@ constexpr Parameter kPathAndLine[] = {
 
 constexpr Function kFunctions[] = {
     {"append", "Appends a line to a file.", false, false, kPathAndLine, append},
+    {"attach_drop", "Looks at nothing any more.", false, false, {}, attach_drop},
+    {"attach_echo", "Answers its attachments.", true, false, {}, attach_echo},
+    {"attach_keep", "Looks at its first attachment after its end.", false, false, {}, attach_keep},
+    {"attach_make", "Answers n attachments of so many bytes.", true, false, kNAndBytes,
+     attach_make},
+    {"attach_seen", "The sum of what it looks at.", false, false, {}, attach_seen},
+    {"attach_sum", "The size and the sum of each attachment.", true, false, {}, attach_sum},
     {"blob", "Answers so many x.", false, false, kBytes, blob},
     {"count", "How often the session was counted, this call included.", false, false, {}, counter},
     {"counter", "The same as count.", false, false, {}, counter},

@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "fakeworker/attachments.h"
 #include "fakeworker/marks.h"
 #include "wire/messages.h"
 
@@ -22,8 +23,16 @@ namespace keelback::fakeworker {
 using Json = nlohmann::ordered_json;
 
 // What a call's user code came to.
+// Beside the JSON of a result.
+struct Attached {
+  std::string name;
+  std::string bytes;
+  std::string dtype;
+  std::vector<std::uint64_t> shape;
+};
 struct Returned {
   std::string json;
+  std::vector<Attached> attached = {};
 };
 struct Raised {
   wire::ErrorKind kind = wire::ErrorKind::kError;
@@ -52,6 +61,7 @@ struct Running {
   bool stream = false;
   Session* session = nullptr;  // null: the call has none
   Marks* marks = nullptr;
+  Attachments* attachments = nullptr;
   std::vector<Json> arguments;  // in the order of the parameters; null: not given
   // Sends one item, waiting for credit. Something in the answer: the stream is over with that.
   std::function<std::optional<Raised>(std::string_view json)> put_item;

@@ -124,6 +124,10 @@ std::uint64_t Marks::result_max() const {
   const std::uint64_t most = word(wire::kMarkResultMax).load();
   return most == 0 ? wire::kResultMaxDefault : most;
 }
+std::uint64_t Marks::attached_max() const {
+  const std::uint64_t most = word(wire::kMarkAttachedMax).load();
+  return most == 0 ? wire::kAttachedMaxDefault : most;
+}
 
 std::uint64_t Marks::snapshot_max() const {
   const std::uint64_t most = word(wire::kMarkSnapshotMax).load();

@@ -26,6 +26,7 @@ class Marks {
   std::uint64_t running() const;  // 0: none
   std::uint64_t result_max() const;
   std::uint64_t snapshot_max() const;
+  std::uint64_t attached_max() const;
 
   int wake_fd() const;
   void wake();  // any thread, any signal handler

@@ -168,6 +168,13 @@ void Worker::handle(const Received& received) {
       if (!message) supervisor_gone();
       return call(*message);
     }
+    case wire::Type::kAttach: {
+      const auto message = wire::decode_attachment(received.frame());
+      if (!message || !attachments_.take(*message)) supervisor_gone();
+      return;
+    }
+    case wire::Type::kSlab:
+      return take_slab(received);
     case wire::Type::kSessionEnd: {
       const auto message = wire::decode_session_end(received.frame());
       if (!message) supervisor_gone();
@@ -188,6 +195,17 @@ void Worker::handle(const Received& received) {
       return;
     default:
       return;  // CREDIT of a stream that is over
+  }
+}
+
+void Worker::take_slab(const Received& received) {
+  const auto message = wire::decode_slab(received.frame());
+  if (!message) supervisor_gone();
+  if (message->op == wire::SlabOp::kGone) {
+    if (!attachments_.unmap(message->slab)) supervisor_gone();
+  } else if (message->op == wire::SlabOp::kComing) {
+    const auto here = channel_.next_of(wire::Type::kSlab);
+    if (!here || !attachments_.map(*message, channel_.take_fd())) supervisor_gone();
   }
 }
 
@@ -317,6 +335,7 @@ Answer Worker::run_function(const wire::CallMessage& message, const Function& fu
       .stream = message.stream,
       .session = session,
       .marks = &marks_,
+      .attachments = &attachments_,
       .arguments = std::move(arguments),
       .put_item = [&](std::string_view json) { return put_item(message.call, credit, json); },
       .ended = &ended_};
@@ -355,8 +374,14 @@ void Worker::reply(std::uint64_t call, Answer answer, bool unclean, const Sessio
   unclean |= script_.unclean_every > 0 && (replies_ + 1) % script_.unclean_every == 0;
   if (auto* returned = std::get_if<Returned>(&answer)) {
     const std::uint64_t most = marks_.result_max();
-    if (returned->json.size() > most) answer = too_large(returned->json.size(), most);
+    if (returned->json.size() > most) {
+      answer = too_large(returned->json.size(), most);
+    } else if (!returned->attached.empty()) {
+      if (auto wrong = send_attached(call, returned->attached)) answer = *std::move(wrong);
+    }
   }
+  if (const std::string notes = attachments_.notes(); !notes.empty()) send(notes);
+  attachments_.end_call();
   std::string head;
   std::string payload;
   if (auto* returned = std::get_if<Returned>(&answer)) {
@@ -382,6 +407,52 @@ void Worker::reply(std::uint64_t call, Answer answer, bool unclean, const Sessio
   if (script_.duplicate_reply) send(head, payload);
   ++replies_;
   last_call_ = call;
+}
+
+std::optional<Raised> Worker::send_attached(std::uint64_t call,
+                                            const std::vector<Attached>& attached) {
+  std::uint64_t sum = 0;
+  for (const Attached& each : attached) sum += each.bytes.size();
+  if (sum > marks_.attached_max() || attached.size() > wire::kAttachmentsMax) {
+    return Raised{wire::ErrorKind::kError, "keelback.ResultError",
+                  "the result's attachments are too large: " + std::to_string(sum) +
+                      " bytes; attachments.max is " + std::to_string(marks_.attached_max())};
+  }
+  std::vector<std::uint32_t> used;
+  for (const Attached& each : attached) {
+    wire::AttachmentMessage message{.call = call,
+                                    .bytes = each.bytes.size(),
+                                    .shape = each.shape,
+                                    .dtype = each.dtype,
+                                    .name = each.name};
+    std::optional<Attachments::Room> room;
+    if (each.bytes.size() >= wire::kSlabFrom) {
+      room = attachments_.room(each.bytes.size(), used);
+      if (!room) room = ask_for_room(call, each.bytes.size());
+    }
+    if (room) {
+      each.bytes.copy(room->data, each.bytes.size());
+      message.slab = room->slab;
+      used.push_back(room->slab);
+    }
+    std::string head;
+    if (!wire::append_attachment_head(head, wire::Type::kAttached, message)) supervisor_gone();
+    send(head, room ? std::string_view{} : std::string_view(each.bytes));
+  }
+  return std::nullopt;
+}
+
+std::optional<Attachments::Room> Worker::ask_for_room(std::uint64_t call, std::uint64_t bytes) {
+  std::string wanted;
+  wire::append_slab_wanted(wanted, call, bytes);
+  send(wanted);
+  const auto answer = channel_.next_of(wire::Type::kSlab);
+  if (!answer) supervisor_gone();
+  const auto message = wire::decode_slab(answer->frame());
+  if (!message) supervisor_gone();
+  if (message->op == wire::SlabOp::kNone) return std::nullopt;
+  take_slab(*answer);
+  return attachments_.room_in(message->slab);
 }
 
 // What the script has in store instead of, or before, this answer.

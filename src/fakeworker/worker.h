@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "fakeworker/attachments.h"
 #include "fakeworker/channel.h"
 #include "fakeworker/chaos.h"
 #include "fakeworker/functions.h"
@@ -47,6 +48,10 @@ class Worker {
   // saves: the session whose state goes along; null: none.
   void reply(std::uint64_t call, Answer answer, bool unclean = false,
              const Session* saves = nullptr);
+  // Sends what goes beside a result. Something in the answer: the result is that instead.
+  std::optional<Raised> send_attached(std::uint64_t call, const std::vector<Attached>& attached);
+  std::optional<Attachments::Room> ask_for_room(std::uint64_t call, std::uint64_t bytes);
+  void take_slab(const Received& received);
   void misreply(std::uint64_t call, std::string_view head);
   void send(std::string_view head, std::string_view payload = {});
   [[noreturn]] void supervisor_gone();
@@ -56,6 +61,7 @@ class Worker {
   Chaos chaos_;
   Marks marks_;
   Channel channel_;
+  Attachments attachments_;
   const int control_fd_;
   std::map<std::string, Session, std::less<>> sessions_;
   std::vector<std::pair<std::string, std::string>> ended_;        // bounded: kEndedMax

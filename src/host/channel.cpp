@@ -1,39 +1,77 @@
 #include "host/channel.h"
 
+#include <fmt/format.h>
+
+#include <cstring>
 #include <utility>
 
 #include "host/hello.h"
 
 namespace keelback::host {
 
-Channel::Channel(os::Fd socket, std::uint32_t frame_bytes_max)
+Channel::Channel(os::Fd socket, std::uint32_t frame_bytes_max, SlabBudget& slab_budget)
     : socket_(std::move(socket)),
       frame_bytes_max_(frame_bytes_max),
+      slabs_(slab_budget),
       decoder_(wire::Link::kSupervisorData, frame_bytes_max),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(wire::kPacketMax)) {}
 
 void Channel::push(std::string head, std::shared_ptr<const std::string> payload) {
   const os::MutexLock lock(mutex_);
   if (broken_) return;
-  out_.push_back({std::move(head), std::move(payload), {}, false});
+  out_.push_back({std::move(head), std::move(payload), {}, false, 0, nullptr, {}});
+}
+
+void Channel::push(std::uint64_t call, std::string head, std::shared_ptr<const std::string> payload,
+                   std::shared_ptr<const Attachments> attachments) {
+  const os::MutexLock lock(mutex_);
+  if (broken_) return;
+  out_.push_back(
+      {std::move(head), std::move(payload), {}, false, call, std::move(attachments), {}});
+}
+
+void Channel::push(std::vector<SlabNews> news) {
+  for (SlabNews& each : news) {
+    out_.push_back({std::move(each.bytes), nullptr, {}, false, 0, nullptr, std::move(each.fd)});
+  }
+}
+
+// The call at the front: its attachments into slabs, what the worker must know of those before it.
+void Channel::put_in_place(Outgoing& next) {
+  std::vector<SlabNews> news;
+  std::string frames;
+  slabs_.attach(next.call, *std::exchange(next.attachments, nullptr), news, frames);
+  next.head.insert(0, frames);
+  for (auto each = news.rbegin(); each != news.rend(); ++each) {
+    out_.push_front({std::move(each->bytes), nullptr, {}, false, 0, nullptr, std::move(each->fd)});
+  }
+}
+
+os::Result<void> Channel::send(const Outgoing& next) {
+  const wire::Packets::Packet packet = next.plan.packet();
+  if (next.fd) {
+    const int fd = next.fd.get();
+    return os::send_packet_with_fds(socket_.get(), packet.parts[0], std::span(&fd, 1),
+                                    os::Wait::kNo);
+  }
+  iovec parts[2];
+  for (std::size_t i = 0; i < packet.count; ++i) {
+    parts[i] = {const_cast<char*>(packet.parts[i].data()), packet.parts[i].size()};
+  }
+  return os::send_packet(socket_.get(), std::span(parts, packet.count), os::Wait::kNo);
 }
 
 Channel::Flushed Channel::flush() {
   const os::MutexLock lock(mutex_);
   while (!out_.empty()) {
+    if (out_.front().attachments != nullptr) put_in_place(out_.front());
     Outgoing& next = out_.front();
     if (!next.planned) {
       next.plan = next.payload ? wire::Packets(next.head, *next.payload) : wire::Packets(next.head);
       next.planned = true;
     }
     for (; !next.plan.done(); next.plan.sent()) {
-      const wire::Packets::Packet packet = next.plan.packet();
-      iovec parts[2];
-      for (std::size_t i = 0; i < packet.count; ++i) {
-        parts[i] = {const_cast<char*>(packet.parts[i].data()), packet.parts[i].size()};
-      }
-      const auto sent =
-          os::send_packet(socket_.get(), std::span(parts, packet.count), os::Wait::kNo);
+      const auto sent = send(next);
       if (sent) continue;
       if (sent.error().value() == EAGAIN) return Flushed::kBlocked;
       broken_ = true;
@@ -48,6 +86,30 @@ Channel::Flushed Channel::flush() {
 bool Channel::has_pending() const {
   const os::MutexLock lock(mutex_);
   return !out_.empty();
+}
+
+Slabs::Dropped Channel::shrink_slabs(Time limit) {
+  const os::MutexLock lock(mutex_);
+  Slabs::Dropped dropped;
+  std::vector<SlabNews> news;
+  slabs_.drop_unused_since(limit, news, dropped);
+  if (!broken_) push(std::move(news));
+  return dropped;
+}
+
+void Channel::drop_slabs() {
+  const os::MutexLock lock(mutex_);
+  slabs_.clear();
+}
+
+std::uint64_t Channel::slab_bytes() const {
+  const os::MutexLock lock(mutex_);
+  return slabs_.bytes();
+}
+
+std::size_t Channel::slab_count() const {
+  const os::MutexLock lock(mutex_);
+  return slabs_.count();
 }
 
 Channel::Received Channel::receive(os::Wait wait, std::vector<WorkerMessage>& out) {
@@ -78,6 +140,68 @@ Channel::Received Channel::receive(os::Wait wait, std::vector<WorkerMessage>& ou
   return take_frames(out) ? Received::kSome : Received::kViolation;
 }
 
+// `answer`: the worker waits for what was pushed.
+bool Channel::take_slab_frame(const wire::Frame& frame, bool& answer) {
+  const os::MutexLock lock(mutex_);
+  if (frame.type() == wire::Type::kSlabWanted) {
+    const auto bytes = wire::decode_slab_wanted(frame);
+    if (!bytes) return false;
+    std::vector<SlabNews> news;
+    slabs_.grow(*bytes, news);
+    if (!broken_) push(std::move(news));
+    answer = true;
+    return true;
+  }
+  const auto slab = wire::decode_slab_note(frame);
+  if (!slab) return false;
+  return frame.type() == wire::Type::kSlabKept ? slabs_.keep(*slab) : slabs_.freed(*slab);
+}
+
+// One attachment of the result that is to come, copied out of where it lies.
+bool Channel::take_attached(const wire::Frame& frame) {
+  const auto message = wire::decode_attachment(frame);
+  if (!message || message->call == 0) return false;
+  if (attached_call_ != 0 && attached_call_ != message->call) return false;
+  attached_call_ = message->call;
+  if (++attached_count_ > wire::kAttachmentsMax) return false;
+  std::shared_ptr<const os::Slab> slab;
+  if (message->slab != 0) {
+    const os::MutexLock lock(mutex_);
+    slab = slabs_.result(*message);
+    if (slab == nullptr) return false;
+  }
+  attached_bytes_ += message->bytes;
+  if (attached_bytes_ > attached_max_) {
+    attached_.clear();
+    return true;  // the rest is only counted: the result is an error
+  }
+  std::string bytes;
+  if (slab != nullptr) {
+    bytes.resize_and_overwrite(message->bytes, [&](char* to, std::size_t) {
+      std::memcpy(to, slab->data() + message->offset, message->bytes);
+      return message->bytes;
+    });
+  } else {
+    bytes = message->inlined;
+  }
+  attached_.push_back({std::string(message->name), Buffer(std::move(bytes)),
+                       std::string(message->dtype), message->shape});
+  return true;
+}
+
+// The answer takes the attachments that came before it, if they are its.
+bool Channel::complete(WorkerMessage& message) {
+  if (attached_call_ == 0) return true;
+  if (attached_call_ != message.call) return false;
+  if (message.type == wire::Type::kResult) {
+    message.attachments = std::move(attached_);
+    message.attachment_bytes = attached_bytes_;
+  }
+  attached_.clear();
+  attached_call_ = attached_count_ = attached_bytes_ = 0;
+  return true;
+}
+
 bool Channel::take_frames(std::vector<WorkerMessage>& out) {
   for (;;) {
     auto frame = decoder_.next();
@@ -86,7 +210,19 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       return false;
     }
     if (!*frame) return true;
-    WorkerMessage message{(*frame)->type(), (*frame)->unclean(), (*frame)->call(), {}, {}, {}, {}};
+    const wire::Type type = (*frame)->type();
+    if (type >= wire::Type::kSlabWanted && type <= wire::Type::kSlabFreed) {
+      bool answer = false;
+      const bool legal =
+          type == wire::Type::kAttached ? take_attached(**frame) : take_slab_frame(**frame, answer);
+      if (!legal) {
+        violation_ = fmt::format("{} of what is not there", wire::to_string(type));
+        return false;
+      }
+      if (answer) flush();  // what the socket does not take, the reader sends when it does
+      continue;
+    }
+    WorkerMessage message{type, (*frame)->unclean(), (*frame)->call(), {}, {}, {}, {}, {}, 0};
     if (message.type == wire::Type::kError) {
       if (!take_error(**frame, message)) return false;
     } else if (message.type == wire::Type::kSaved || message.type == wire::Type::kSnapshot) {
@@ -99,6 +235,13 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       }
     } else {
       message.body = decoder_.take_body();
+    }
+    // What came as SAVED has by now the type of its answer.
+    const bool answers = message.type == wire::Type::kResult ||
+                         message.type == wire::Type::kError || message.type == wire::Type::kEnd;
+    if (answers && !complete(message)) {
+      violation_ = "attachments of another call";
+      return false;
     }
     out.push_back(std::move(message));
   }

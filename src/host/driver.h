@@ -56,7 +56,8 @@ struct QuarantineEntry {
 struct PoolInfo {
   core::Stats stats;
   StartPath start;
-  store::Status store;  // of session snapshots
+  store::Status store;           // of session snapshots
+  std::uint64_t slab_bytes = 0;  // shared memory of all workers, for attachments
 };
 
 class Driver {

@@ -37,6 +37,13 @@ std::vector<std::string> own_environment() {
   return entries;
 }
 
+// SAVED carries an answer and a state; attachments have frames of their own.
+std::uint32_t frame_bytes_of(const Settings& settings) {
+  return frame_bytes_for(
+      std::max(settings.calls.payload_max.count + settings.sessions.snapshot_max.count,
+               settings.attachments.max.count));
+}
+
 }  // namespace
 
 std::expected<std::unique_ptr<Driver>, StartError> Host::start(HostConfig config) {
@@ -47,13 +54,15 @@ std::expected<std::unique_ptr<Driver>, StartError> Host::start(HostConfig config
 
 HostImpl::HostImpl(HostConfig config)
     : config_(std::move(config)),
+      slab_budget_(config_.settings.attachments.budget.count),
       logger_(config_.logger ? config_.logger : spdlog::default_logger()),
       pool_(config_.settings, seed_or_random(config_.seed)),
       frame_bytes_max_(0),
       payload_max_(config_.settings.calls.payload_max.count),
       snapshot_max_(config_.settings.sessions.snapshot_max.count),
+      attached_max_(config_.settings.attachments.max.count),
       settings_(config_.settings) {
-  frame_bytes_max_ = frame_bytes_for(payload_max_ + settings_.sessions.snapshot_max.count);
+  frame_bytes_max_ = frame_bytes_of(settings_);
   store_ = make_store();
 }
 
@@ -175,7 +184,7 @@ void HostImpl::end_remaining_calls() {
 PoolInfo HostImpl::info() {
   const store::Status store = store_->status();
   const os::MutexLock lock(mutex_);
-  return {pool_.stats(now()), path_, store};
+  return {pool_.stats(now()), path_, store, slab_budget_.used()};
 }
 
 std::vector<WorkerInfo> HostImpl::workers() {
@@ -252,11 +261,15 @@ void HostImpl::configure(const Settings& settings) {
   {
     const os::MutexLock lock(mutex_);
     payload_max_ = settings.calls.payload_max.count;
-    frame_bytes_max_ = frame_bytes_for(payload_max_ + settings.sessions.snapshot_max.count);
     snapshot_max_ = settings.sessions.snapshot_max.count;
+    attached_max_ = settings.attachments.max.count;
+    frame_bytes_max_ = frame_bytes_of(settings);
+    slab_budget_.set_limit(settings.attachments.budget.count);
     for (const auto& [id, worker] : workers_) {
       worker->marks.set_result_max(payload_max_);
       worker->marks.set_snapshot_max(snapshot_max_);
+      worker->marks.set_attached_max(attached_max_);
+      worker->channel.set_attached_max(attached_max_);
       worker->channel.set_frame_max(frame_bytes_max_);
     }
   }

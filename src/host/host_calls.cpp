@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/attachment_rules.h"
 #include "host/fingerprint.h"
 #include "host/host_impl.h"
 
@@ -33,6 +34,8 @@ core::CallSubmitted event_of(const CallRecord& record) {
   event.idempotency_key = call.idempotency_key;
   event.fingerprint = record.fingerprint;
   event.payload_bytes = payload.size();
+  event.attachment_bytes = record.attachment_bytes;
+  event.attachment_fault = record.attachment_fault;
   return event;
 }
 
@@ -44,6 +47,22 @@ void HostImpl::prepare(CallRecord& record) {
   if (record.call.payload.size() > kCopyMax) {
     record.large_payload = std::make_shared<const std::string>(std::move(record.call.payload));
   }
+  if (!record.call.attachments.empty()) prepare_attachments(record);
+}
+
+void HostImpl::prepare_attachments(CallRecord& record) {
+  const Call& call = record.call;
+  record.attachment_fault = core::fault_of(call.attachments);
+  record.attachment_bytes = core::bytes_of(call.attachments);
+  record.quick_print = quick_print(record.fingerprint, call.attachments);
+  bool all_of_it = !call.idempotency_key.empty();
+  if (!all_of_it) {
+    const os::MutexLock lock(mutex_);
+    all_of_it = suspects_.contains(record.quick_print);
+  }
+  record.fingerprint =
+      all_of_it ? full_print(record.quick_print, call.attachments) : record.quick_print;
+  record.attachments = std::make_shared<const Attachments>(std::move(record.call.attachments));
 }
 
 void HostImpl::begin(CallRecord& record, Effects& effects) {
@@ -175,6 +194,7 @@ std::string HostImpl::encode(const CallRecord& record, const core::Dispatch& dis
   message.deadline_ns = dispatch.deadline.time_since_epoch().count();
   message.attempt = dispatch.attempt;
   message.stream = record.streaming;
+  message.attached = record.attachments != nullptr;
   message.function = record.call.function;
   message.trace = record.call.traceparent;
   if (dispatch.session) {

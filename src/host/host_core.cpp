@@ -129,6 +129,7 @@ void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects&
   if (UNEXPECTED(record == nullptr || worker == nullptr)) return;
   record->worker = worker;
   record->result.clear();
+  record->result_attachments.clear();
   record->python.reset();
   record->dump_asked = false;
   record->dump_note.clear();
@@ -137,9 +138,10 @@ void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects&
     // The loop reads its answer: the caller waits for the store and for the worker, here or there.
     worker->reader = Reader::kLoop;
     effects.arm.push_back(worker);
-    return restore(action, worker, encode(*record, action), record->large_payload, effects);
+    return restore(action, worker, *record, effects);
   }
-  worker->channel.push(encode(*record, action), record->large_payload);
+  worker->channel.push(record->id.value, encode(*record, action), record->large_payload,
+                       record->attachments);
   if (record->granted > 0) {
     std::string frame;
     wire::append_credit(frame, action.call.value, record->granted);
@@ -174,7 +176,10 @@ void HostImpl::resolve(core::Resolve& action, CallRecord* self, Effects& effects
   outcome.queued = action.queued;
   outcome.ran = action.ran;
   outcome.retry_after = action.retry_after;
-  if (outcome.ok()) outcome.payload = std::move(record->result);
+  if (outcome.ok()) {
+    outcome.payload = std::move(record->result);
+    outcome.attachments = std::move(record->result_attachments);
+  }
   if (record->python && !outcome.ok()) {
     if (outcome.kind == OutcomeKind::kError || outcome.kind == OutcomeKind::kBadRequest) {
       outcome.message = record->python->type.empty()
@@ -295,8 +300,16 @@ bool HostImpl::take_answer(WorkerProcess& worker, WorkerMessage& message, CallRe
           PythonError{.type = "keelback.ResultTooLarge",
                       .message = fmt::format("the result has {} bytes; calls.payload_max allows {}",
                                              message.body.size(), payload_max_)};
+    } else if (message.attachment_bytes > attached_max_) {
+      kind = core::ReplyKind::kError;
+      record->python =
+          PythonError{.type = "keelback.ResultTooLarge",
+                      .message = fmt::format(
+                          "the result's attachments have {} bytes; attachments.max allows {}",
+                          message.attachment_bytes, attached_max_)};
     } else {
-      held_bytes = message.body.size();
+      held_bytes = message.body.size() + message.attachment_bytes;
+      record->result_attachments = std::move(message.attachments);
       record->result = std::move(message.body);
     }
     record->reply = kind;

@@ -69,8 +69,9 @@ INSTANTIATE_TEST_SUITE_P(Modes, HostFaultsTest,
                            return mode.param == ZygoteMode::kAuto ? "Zygote" : "Exec";
                          });
 
-// A whole session of work on fake workers, which come and go in milliseconds: calls, a session, a
-// stream, a death, a recycling, a drain. Returns whether all went as if nothing had failed.
+// A whole session of work on fake workers, which come and go in milliseconds: calls, a session,
+// shared memory both ways, a stream, a death, a recycling, a drain. Returns whether all went as if
+// nothing had failed.
 bool work(const HostConfig& config) {
   auto host = Host::start(config);
   if (!host) return false;
@@ -94,6 +95,13 @@ bool work(const HostConfig& config) {
     EXPECT_TRUE(!echo.ok() || echo.payload == "7");
     take(submit({.function = "count", .session = "s", .deadline = 20s}).get(), OutcomeKind::kOk);
   }
+  Call carrying{.function = "attach_echo", .deadline = 20s};
+  carrying.attachments.push_back({"x", Buffer(std::string(100'000, 'x')), "", {}});
+  const Outcome carried = driver.call(carrying);
+  take(carried, OutcomeKind::kOk);  // no memory to share is no failure: the socket carries it
+  EXPECT_TRUE(!carried.ok() ||
+              (carried.attachments.size() == 1 &&
+               carried.attachments[0].data.view() == carrying.attachments[0].data.view()));
   std::promise<Outcome> streamed;
   std::atomic<int> items = 0;
   const CallId stream = driver.stream(

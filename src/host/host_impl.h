@@ -39,6 +39,7 @@
 #include "host/host.h"
 #include "host/launcher.h"
 #include "host/oom_witness.h"
+#include "host/request_print.h"
 #include "host/worker_process.h"
 #include "os/epoll.h"
 #include "os/mutex.h"
@@ -57,6 +58,10 @@ struct CallRecord {
   std::uint64_t fingerprint = 0;
   Call call;  // its payload is in large_payload, if that is set
   std::shared_ptr<const std::string> large_payload;  // shared with the channel that sends it
+  std::shared_ptr<const Attachments> attachments;    // shared likewise; null: there are none
+  std::uint64_t attachment_bytes = 0;
+  std::string attachment_fault;
+  std::uint64_t quick_print = 0;  // with attachments only: see request_print.h
   bool blocking = false;
   bool streaming = false;
   OnItem item;
@@ -66,6 +71,7 @@ struct CallRecord {
   std::shared_ptr<WorkerProcess> worker;   // has it now, or had it last
   std::shared_ptr<WorkerProcess> reading;  // a blocked caller reads this one
   std::string result;
+  Attachments result_attachments;
   std::optional<PythonError> python;
   core::ReplyKind reply{};  // of its answer, once there is one
   bool dump_asked = false;
@@ -144,11 +150,13 @@ class HostImpl final : public Driver {
 
   // ---- host_calls.cpp: the callers' side
   void prepare(CallRecord& record);
+  void prepare_attachments(CallRecord& record) EXCLUDES(mutex_);
   CallId enter(std::unique_ptr<CallRecord> record);
   void begin(CallRecord& record, Effects& effects) REQUIRES(mutex_);
   void await(CallRecord& record);
   void read_as_caller(CallRecord& record);
   std::string encode(const CallRecord& record, const core::Dispatch& dispatch) const;
+  std::uint64_t print_of_victim(WorkerProcess& worker) EXCLUDES(mutex_);
 
   // ---- host_core.cpp: the core under its lock, and what follows from it
   void step(const core::Event& event, CallRecord* self, Effects& effects) REQUIRES(mutex_);
@@ -184,8 +192,8 @@ class HostImpl final : public Driver {
   void save_session(const core::SaveSession& action, Effects& effects) REQUIRES(mutex_);
   void keep_snapshot(const core::KeepSnapshot& action) REQUIRES(mutex_);
   void drop_snapshot(const core::DropSnapshot& action) REQUIRES(mutex_);
-  void restore(const core::Dispatch& action, const WorkerPtr& worker, std::string frame,
-               std::shared_ptr<const std::string> payload, Effects& effects) REQUIRES(mutex_);
+  void restore(const core::Dispatch& action, const WorkerPtr& worker, const CallRecord& record,
+               Effects& effects) REQUIRES(mutex_);
   void send_restored(const WorkerPtr& worker, CallId call, const store::Fetched& fetched,
                      Effects& effects) REQUIRES(mutex_);
   void give_up_restore(WorkerProcess& worker, CallId call, bool gone) REQUIRES(mutex_);
@@ -221,9 +229,11 @@ class HostImpl final : public Driver {
   void close_worker(const WorkerPtr& worker);
   void probe_ended(const std::string& error);
   void sample_memory();
+  void shrink_slabs();
   void schedule_sampling();
 
   HostConfig config_;
+  SlabBudget slab_budget_;  // outlives every worker
   std::shared_ptr<spdlog::logger> logger_;
   boost::asio::io_context loop_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
@@ -244,6 +254,8 @@ class HostImpl final : public Driver {
   std::uint32_t frame_bytes_max_ GUARDED_BY(mutex_);
   std::uint64_t payload_max_ GUARDED_BY(mutex_);
   std::uint64_t snapshot_max_ GUARDED_BY(mutex_);
+  std::uint64_t attached_max_ GUARDED_BY(mutex_);
+  SuspectPrints suspects_ GUARDED_BY(mutex_);
 
   std::atomic<std::uint64_t> last_call_ = 0;
   os::Epoll epoll_;  // of worker sockets; see arm()

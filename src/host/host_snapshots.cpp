@@ -132,6 +132,16 @@ void HostImpl::keep_snapshot(const core::KeepSnapshot& action) {
       record.answer.message = call->python->message;
       record.answer.traceback = call->python->traceback;
     }
+    // Attachments are not written down. Who asks again after a restart hears that it has run: no
+    // half of an answer, and not the work twice.
+    if (!call->result_attachments.empty()) {
+      record.answer.kind = OutcomeKind::kError;
+      record.answer.payload.clear();
+      record.answer.type = "keelback.AnswerNotKept";
+      record.answer.message =
+          "the call was answered before the supervisor restarted, with attachments, which the "
+          "store does not keep";
+    }
   }
   const auto kept = store_->keep(std::move(record), [this, settled](bool done) mutable {
     settled.kept = done;
@@ -161,11 +171,12 @@ void HostImpl::drop_snapshot(const core::DropSnapshot& action) {
   follow_ups_.emplace_back(std::move(settled));
 }
 
-// A call whose session is restored first: `frame` is sent behind its state, when that is there.
-void HostImpl::restore(const core::Dispatch& action, const WorkerPtr& worker, std::string frame,
-                       std::shared_ptr<const std::string> payload, Effects& effects) {
+// A call whose session is restored first: it is sent behind its state, when that is there.
+void HostImpl::restore(const core::Dispatch& action, const WorkerPtr& worker,
+                       const CallRecord& record, Effects& effects) {
   const core::SessionTicket& ticket = *action.session;
-  worker->unsent = std::make_unique<UnsentCall>(UnsentCall{std::move(frame), std::move(payload)});
+  worker->unsent = std::make_unique<UnsentCall>(
+      UnsentCall{encode(record, action), record.large_payload, record.attachments});
   auto fetched = store_->fetch(ticket.id, ticket.birth, ticket.restore,
                                [this, worker, call = action.call](store::Fetched later) {
                                  Effects& own = effects_of_thread();
@@ -191,7 +202,8 @@ void HostImpl::send_restored(const WorkerPtr& worker, CallId call, const store::
                             static_cast<wire::StateFormat>(fetched.snapshot->format),
                             fetched.snapshot->state->size());
   worker->channel.push(std::move(head), fetched.snapshot->state);
-  worker->channel.push(std::move(unsent->frame), std::move(unsent->payload));
+  worker->channel.push(call.value, std::move(unsent->frame), std::move(unsent->payload),
+                       std::move(unsent->attachments));
   if (const CallRecord* record = find(call); record != nullptr && record->granted > 0) {
     std::string frame;
     wire::append_credit(frame, call.value, record->granted);

@@ -3,7 +3,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -55,7 +57,7 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
     const os::MutexLock lock(mutex_);
     frame_bytes_max = frame_bytes_max_;
   }
-  auto made = make_worker(id, frame_bytes_max);
+  auto made = make_worker(id, frame_bytes_max, slab_budget_);
   if (made) {
     if (auto added =
             epoll_.add(made->worker->channel.fd(), std::uint64_t{id.slot} << 32 | id.generation);
@@ -82,6 +84,8 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
     workers_[id] = worker;
     worker->marks.set_result_max(payload_max_);
     worker->marks.set_snapshot_max(snapshot_max_);
+    worker->marks.set_attached_max(attached_max_);
+    worker->channel.set_attached_max(attached_max_);
     worker->reader = Reader::kLoop;
   }
   arm(worker, true, false);
@@ -288,6 +292,7 @@ void HostImpl::finish_death(const WorkerPtr& worker) {
   // Only now does the zombie go: its number, its group and its status were safe until here.
   Death death = describe_death(*worker);
   const CallId started{worker->marks.started()};
+  const std::uint64_t print = print_of_victim(*worker);
   {
     const os::MutexLock lock(mutex_);
     if (worker->reader == Reader::kCaller) return;  // reading_ended() comes
@@ -295,7 +300,7 @@ void HostImpl::finish_death(const WorkerPtr& worker) {
     worker->finished = true;
     worker->reader = Reader::kNobody;
     if (!worker->probe)
-      step(core::WorkerExited{worker->id, std::move(death), started}, nullptr, effects);
+      step(core::WorkerExited{worker->id, std::move(death), started, print}, nullptr, effects);
     settle(effects);
   }
   perform(effects);
@@ -374,12 +379,49 @@ void HostImpl::sample_memory() {
   }
 }
 
+// The call that dies with this worker, if it carries attachments: from now on every byte of it and
+// of its like counts.
+std::uint64_t HostImpl::print_of_victim(WorkerProcess& worker) {
+  std::shared_ptr<const Attachments> attachments;
+  std::uint64_t quick = 0;
+  {
+    const os::MutexLock lock(mutex_);
+    const CallRecord* record = worker.running ? find(worker.running) : nullptr;
+    if (record == nullptr || record->attachments == nullptr) return 0;
+    attachments = record->attachments;
+    quick = record->quick_print;
+    suspects_.add(quick);
+  }
+  return full_print(quick, *attachments);
+}
+
+// Slabs that no call has used for attachments.keep.
+void HostImpl::shrink_slabs() {
+  if (slab_budget_.used() == 0) return;
+  const Time limit = now() - settings_.attachments.keep;
+  Effects& effects = effects_of_thread();
+  Slabs::Dropped dropped;
+  {
+    const os::MutexLock lock(mutex_);
+    for (const auto& [id, worker] : workers_) {
+      if (worker->running || worker->said != Step::kReady) continue;
+      auto theirs = worker->channel.shrink_slabs(limit);
+      if (theirs.empty()) continue;
+      effects.flush.push_back(worker);
+      std::ranges::move(theirs, std::back_inserter(dropped));
+    }
+  }
+  for (const auto& slab : dropped) slab->empty();
+  perform(effects);
+}
+
 void HostImpl::schedule_sampling() {
   sampling_timer_.expires_after(kSamplingPeriod);
   sampling_timer_.async_wait([this](const boost::system::error_code& error) {
     if (error) return;
     oom_witness_.look(os::oom_kills());
     sample_memory();
+    shrink_slabs();
     schedule_sampling();
   });
 }
@@ -387,6 +429,7 @@ void HostImpl::schedule_sampling() {
 // What belongs to the loop goes now; the channel stays as long as somebody holds the worker.
 void HostImpl::close_worker(const WorkerPtr& worker) {
   epoll_.remove(worker->channel.fd());
+  worker->channel.drop_slabs();
   {
     const os::MutexLock lock(mutex_);
     const auto found = workers_.find(worker->id);

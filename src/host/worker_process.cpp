@@ -6,7 +6,8 @@
 
 namespace keelback::host {
 
-os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max) {
+os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
+                                  SlabBudget& slab_budget) {
   auto data = os::make_seqpacket_pair();
   if (!data) return std::unexpected(data.error());
   auto control = os::make_seqpacket_pair();
@@ -22,7 +23,7 @@ os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max) {
   }
   NewWorker made;
   made.worker = std::make_shared<WorkerProcess>(id, std::move(data->ours), frame_bytes_max,
-                                                std::move(*marks));
+                                                slab_budget, std::move(*marks));
   made.worker->log = std::move(log->read);
   made.control = std::move(control->ours);
   made.ends = {std::move(data->theirs), std::move(control->theirs), std::move(*marks_copy),

@@ -46,13 +46,17 @@ struct ParkedState {
 struct UnsentCall {
   std::string frame;
   std::shared_ptr<const std::string> payload;  // shared with the call, as in Channel
+  std::shared_ptr<const Attachments> attachments;
 };
 
 // Shared (shared_ptr) by the host's table, the threads that are writing to it or reading from it,
 // and the calls it runs: whoever is last closes the descriptors.
 struct WorkerProcess {
-  WorkerProcess(WorkerId worker, os::Fd data, std::uint32_t frame_bytes_max, os::Marks shared_marks)
-      : id(worker), channel(std::move(data), frame_bytes_max), marks(std::move(shared_marks)) {}
+  WorkerProcess(WorkerId worker, os::Fd data, std::uint32_t frame_bytes_max,
+                SlabBudget& slab_budget, os::Marks shared_marks)
+      : id(worker),
+        channel(std::move(data), frame_bytes_max, slab_budget),
+        marks(std::move(shared_marks)) {}
 
   // ---- any thread
   const WorkerId id;
@@ -106,7 +110,8 @@ struct NewWorker {
   os::Fd control;  // our end
   WorkerEnds ends;
 };
-os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max);
+os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
+                                  SlabBudget& slab_budget);
 
 // "2.17"
 std::string to_string(WorkerId id);

@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "base/check.h"
@@ -47,6 +49,58 @@ Result<std::string> read_all(int fd, std::size_t size_max) {
     text.append(piece, static_cast<std::size_t>(got));
   }
   return text;
+}
+
+std::uint64_t available_memory() {
+  constexpr std::string_view kKey = "MemAvailable:";
+  const Fd fd(::open("/proc/meminfo", O_RDONLY | O_CLOEXEC));
+  char text[1024];  // it is the third line
+  const ssize_t got = fd ? ::read(fd.get(), text, sizeof text) : -1;
+  const std::string_view all(text, got > 0 ? static_cast<std::size_t>(got) : 0);
+  const std::size_t key = all.find(kKey);
+  const std::size_t digits = all.find_first_not_of(' ', std::min(key, all.size()) + kKey.size());
+  if (key == all.npos || digits == all.npos) return UINT64_MAX;
+  std::uint64_t kib = 0;
+  std::from_chars(all.data() + digits, all.data() + all.size(), kib);
+  return kib << 10;
+}
+
+Result<Slab> Slab::create(std::size_t size) {
+  // fallocate does not fail when memory runs out: the kernel kills processes, whose-ever, first.
+  if (size > available_memory() / 2) return failure(ENOMEM);
+  auto fd = make_sealed_memfd("keelback-slab", size);
+  if (!fd) return std::unexpected(fd.error());
+  if (int error = fault::next()) return failure(error);
+  if (::fallocate(fd->get(), 0, 0, static_cast<off_t>(size)) < 0) return last_failure();
+  if (int error = fault::next()) return failure(error);
+  void* data =
+      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd->get(), 0);
+  if (data == MAP_FAILED) return last_failure();
+  Slab slab;
+  slab.fd_ = std::move(*fd);
+  slab.data_ = static_cast<char*>(data);
+  slab.size_ = size;
+  return slab;
+}
+
+Slab::Slab(Slab&& other) noexcept
+    : fd_(std::move(other.fd_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+Slab& Slab::operator=(Slab&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Slab::~Slab() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+void Slab::empty() {
+  if (data_ != nullptr) ::madvise(data_, size_, MADV_REMOVE);
 }
 
 Result<Marks> Marks::create() {

@@ -18,6 +18,36 @@ Result<Fd> make_text_memfd(const char* name, std::string_view text);
 // Everything that `fd` holds, from its start, at most size_max bytes.
 Result<std::string> read_all(int fd, std::size_t size_max);
 
+// Bytes that the machine can still give without taking them from anybody; the largest number if it
+// does not say.
+std::uint64_t available_memory();
+
+// Memory that carries bytes to a process and back: a sealed memfd, all of whose pages are there
+// before anybody uses it, so that using it is never a fault. It needs no file system: the size of
+// /dev/shm does not matter.
+class Slab {
+ public:
+  // Size in bytes, a multiple of the page. Blocks while the kernel clears the pages. ENOMEM: more
+  // than half of what the machine has left. (It does not know the limit of our cgroup.)
+  static Result<Slab> create(std::size_t size);
+  Slab() = default;
+  Slab(Slab&& other) noexcept;
+  Slab& operator=(Slab&& other) noexcept;
+  ~Slab();
+
+  char* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  // The descriptor, for the peer; the mapping does not need it.
+  Fd take_fd() { return std::move(fd_); }
+  // Gives the pages back at once, whoever still maps them: from now on they read as zeros.
+  void empty();
+
+ private:
+  Fd fd_;
+  char* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 // The marks of one worker (docs/protocol.md): a few words that either side writes and the other
 // reads, and the text of a dump. Words are accessed from any thread.
 class Marks {
@@ -39,6 +69,7 @@ class Marks {
   void set_interrupt(std::uint64_t call) { store(3, call); }
   void set_result_max(std::uint64_t bytes) { store(4, bytes); }
   void set_snapshot_max(std::uint64_t bytes) { store(5, bytes); }
+  void set_attached_max(std::uint64_t bytes) { store(8, bytes); }
   // Text that the worker's dump left from byte `from` on; empty: none. Bytes of a foreign process:
   // any value.
   std::string dump(std::size_t from = 0) const;

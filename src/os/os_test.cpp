@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -205,6 +208,71 @@ TEST(Marks, CarryWordsAndADumpBetweenTwoMappings) {
               Marks::kBytes - Marks::kDumpOffset);
   EXPECT_EQ(marks->dump().size(), Marks::kBytes - Marks::kDumpOffset) << "no NUL: to the end";
   ::munmap(worker, Marks::kBytes);
+}
+
+// Goal: a slab is sealed, whole from the start, and empties at once for everybody.
+TEST(Slab, IsSharedSealedAndEmptiesAtOnce) {
+  auto slab = Slab::create(128 << 10);
+  ASSERT_TRUE(slab) << slab.error().message();
+  const Fd fd = slab->take_fd();
+  ASSERT_TRUE(fd);
+  EXPECT_LT(::ftruncate(fd.get(), 0), 0) << "nobody shrinks it";
+  struct stat info{};
+  ASSERT_EQ(::fstat(fd.get(), &info), 0);
+  EXPECT_EQ(info.st_blocks * 512, 128 << 10) << "all pages are there before anybody writes";
+  void* theirs = ::mmap(nullptr, slab->size(), PROT_READ, MAP_SHARED, fd.get(), 0);
+  ASSERT_NE(theirs, MAP_FAILED);
+  slab->data()[100'000] = 'x';
+  EXPECT_EQ(static_cast<char*>(theirs)[100'000], 'x');
+  slab->empty();
+  ASSERT_EQ(::fstat(fd.get(), &info), 0);
+  EXPECT_EQ(info.st_blocks, 0) << "the memory has been given back";
+  EXPECT_EQ(static_cast<char*>(theirs)[100'000], '\0');
+  ::munmap(theirs, slab->size());
+}
+
+// Goal: a container's /dev/shm of 64 MiB is no limit: slabs do not live there.
+TEST(Slab, NeedsNoSharedMemoryFileSystem) {
+  struct statvfs before{}, after{};
+  const bool there = ::statvfs("/dev/shm", &before) == 0;
+  auto slab = Slab::create(80 << 20);
+  ASSERT_TRUE(slab) << slab.error().message();
+  std::memset(slab->data(), 1, slab->size());
+  if (!there) return;
+  ASSERT_EQ(::statvfs("/dev/shm", &after), 0);
+  const auto used = static_cast<std::int64_t>(before.f_bfree - after.f_bfree) *
+                    static_cast<std::int64_t>(before.f_frsize);
+  EXPECT_LT(used, 40 << 20) << "others may use it meanwhile, we do not";
+}
+
+// Goal: more than the machine has is an error, told before the first page is taken: fallocate would
+// have other processes killed for it. Should that be broken, the limit on files stops it here.
+TEST(Slab, IsRefusedBeforeItEmptiesTheMachine) {
+  EXPECT_GT(available_memory(), 1u << 20);
+  EXPECT_LT(available_memory(), std::uint64_t{1} << 60);
+  ::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small{.rlim_cur = 16 << 20, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const std::size_t most_of_it = available_memory() / 4 * 3;
+  for (const std::size_t size : {most_of_it, std::size_t{1} << 60, std::size_t{SIZE_MAX}}) {
+    const auto slab = Slab::create(size);
+    ASSERT_FALSE(slab);
+    EXPECT_EQ(slab.error().value(), ENOMEM) << size;
+  }
+  EXPECT_TRUE(Slab::create(64 << 10));
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, SIG_DFL);
+}
+
+TEST(Slab, AFailureIsAnErrorAndLeavesNothing) {
+  for (int nth = 1; nth <= 3; ++nth) {
+    fault::fail_nth(nth, ENOMEM);
+    EXPECT_FALSE(Slab::create(64 << 10)) << nth;
+    fault::fail_nth(0, 0);
+  }
+  EXPECT_TRUE(Slab::create(64 << 10));
 }
 
 TEST(Futex, AWakeAfterTheStoreIsNotLost) {

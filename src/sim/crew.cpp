@@ -277,6 +277,7 @@ Said Crew::reply(Time now, Worker& worker) {
                  : script.ending == kUnknownFunction ? core::ReplyKind::kUnknownFunction
                                                      : core::ReplyKind::kError;
     said.payload = std::move(script.result);
+    said.attachments = std::move(script.attachments);
     said.python = std::move(script.error);
   }
   // What binds nothing or finds no function starts no user code: the mark stays.

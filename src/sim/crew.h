@@ -28,8 +28,9 @@ struct Said {
   CallId call;  // of kItem, kReplied; of kExited: the call its mark names
   core::ReplyKind reply = core::ReplyKind::kOk;
   bool clean = true;
-  std::string payload;  // of kItem, and of kReplied ok
-  PythonError python;   // of kReplied otherwise
+  std::string payload;      // of kItem, and of kReplied ok
+  Attachments attachments;  // of kReplied ok
+  PythonError python;       // of kReplied otherwise
   // Of kReplied: the session's state, if it was to come along.
   core::Snapshot snapshot = core::Snapshot::kNone;
   SessionState state;

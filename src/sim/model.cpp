@@ -9,6 +9,7 @@ namespace keelback::sim {
 namespace {
 
 enum class Function : std::uint8_t {
+  kAttachEcho,
   kBlob,
   kCount,
   kCounter,
@@ -38,6 +39,7 @@ struct Standard {
 };
 // What every test application of ours offers, in name order.
 constexpr Standard kStandard[] = {
+    {"attach_echo", Function::kAttachEcho, nullptr, "", false, true},
     {"blob", Function::kBlob, "bytes", "int", true},
     {"count", Function::kCount, nullptr, "", false},
     {"counter", Function::kCounter, nullptr, "", false},
@@ -85,6 +87,16 @@ std::string number_list(std::uint64_t n, std::uint64_t bytes_max) {
   for (std::uint64_t i = 0; i < n && list.size() <= bytes_max; ++i) {
     if (i > 0) list += ", ";
     list += std::to_string(i);
+  }
+  return list += ']';
+}
+
+std::string places_of(const Attachments& attachments) {
+  std::string list = "[";
+  for (std::size_t i = 0; i < attachments.size(); ++i) {
+    const std::string& name = attachments[i].name;
+    list += (i > 0 ? R"(,{"$attachment":)" : R"({"$attachment":)") +
+            quote(name.empty() ? std::to_string(i) : name) + "}";
   }
   return list += ']';
 }
@@ -263,6 +275,10 @@ Script Application::script(const Call& call, const Circumstances& around) const 
       }
       break;
     }
+    case Function::kAttachEcho:
+      script.result = places_of(call.attachments);
+      script.attachments = call.attachments;
+      break;
     case Function::kCount:
     case Function::kCounter:
       count(script, around.session, true);

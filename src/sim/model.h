@@ -69,9 +69,10 @@ struct Script {
   bool heeds_interrupt = true;
   std::uint64_t items = 0;  // still to be sent before the ending
   std::uint64_t next_item = 0;
-  std::string result;  // of kReturn
-  PythonError error;   // of kRaise, kBadRequest, kUnknownFunction
-  Death death;         // of kDie
+  std::string result;       // of kReturn
+  Attachments attachments;  // likewise
+  PythonError error;        // of kRaise, kBadRequest, kUnknownFunction
+  Death death;              // of kDie
 };
 
 class Application {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/attachment_rules.h"
 
 namespace keelback::sim {
 namespace {
@@ -21,6 +22,10 @@ std::uint64_t fingerprint(const Call& call) {
   hash.mix(call.function);
   hash.mix(call.session);
   hash.mix(call.payload);
+  for (const Attachment& each : call.attachments) {
+    hash.mix(each.name);
+    hash.mix(each.data.view());
+  }
   return hash.value();
 }
 
@@ -68,6 +73,7 @@ CallId Simulation::accept(Call call, std::shared_ptr<OnItem> item, OnOutcome don
   mine.done = std::move(done);
   mine.item = std::move(item);
   const Call& ask = mine.call;
+  const std::string fault = core::fault_of(ask.attachments);
   handle(core::CallSubmitted{.call = id,
                              .function = ask.function,
                              .session = ask.session,
@@ -80,7 +86,9 @@ CallId Simulation::accept(Call call, std::shared_ptr<OnItem> item, OnOutcome don
                              .stream = mine.item != nullptr,
                              .idempotency_key = ask.idempotency_key,
                              .fingerprint = fingerprint(ask),
-                             .payload_bytes = ask.payload.size()});
+                             .payload_bytes = ask.payload.size(),
+                             .attachment_bytes = core::bytes_of(ask.attachments),
+                             .attachment_fault = fault});
   return id;
 }
 
@@ -395,7 +403,10 @@ void Simulation::resolve(core::Resolve& resolve) {
   outcome.queued = resolve.queued;
   outcome.ran = resolve.ran;
   outcome.retry_after = resolve.retry_after;
-  if (outcome.ok()) outcome.payload = std::move(mine.payload);
+  if (outcome.ok()) {
+    outcome.payload = std::move(mine.payload);
+    outcome.attachments = std::move(mine.attachments);
+  }
   using enum OutcomeKind;
   if (outcome.kind == kError || outcome.kind == kBadRequest || outcome.kind == kUnknownFunction ||
       outcome.kind == kCancelled) {
@@ -437,10 +448,12 @@ void Simulation::hear(Said said) {
     }
     case Said::Kind::kReplied: {
       const auto it = calls_.find(said.call.value);
-      const std::uint64_t bytes = said.payload.size() + said.python.message.size() +
-                                  said.python.type.size() + said.python.traceback.size();
+      const std::uint64_t bytes = said.payload.size() + core::bytes_of(said.attachments) +
+                                  said.python.message.size() + said.python.type.size() +
+                                  said.python.traceback.size();
       if (it != calls_.end()) {
         it->second.payload = std::move(said.payload);
+        it->second.attachments = std::move(said.attachments);
         if (said.reply != core::ReplyKind::kOk) it->second.python = std::move(said.python);
       }
       const std::uint64_t birth = said.state.birth;

@@ -142,6 +142,7 @@ class Simulation {
     WorkerId worker;               // where it runs or last ran
     std::uint32_t granted = 0;     // credit, for whoever runs it
     std::string payload;
+    Attachments attachments;
     std::optional<PythonError> python;
     std::string dump;
   };

@@ -50,7 +50,8 @@ struct EventFields {
   Fields& f;
   void operator()(const core::CallSubmitted& e) {
     f(e.call, e.function, e.session, e.affinity, e.open, e.fence, e.deadline, e.priority,
-      e.idempotent, e.stream, e.idempotency_key, e.fingerprint, e.payload_bytes);
+      e.idempotent, e.stream, e.idempotency_key, e.fingerprint, e.payload_bytes, e.attachment_bytes,
+      e.attachment_fault);
   }
   void operator()(const core::CallCancelled& e) { f(e.call); }
   void operator()(const core::StartModeChanged& e) { f(e.exec, e.exec_concurrency); }
@@ -72,7 +73,7 @@ struct EventFields {
     for (const auto& found : e.sessions) f(std::string_view(found.id), found.birth, found.number);
   }
   void operator()(const core::StreamMoved& e) { f(e.worker, e.call); }
-  void operator()(const core::WorkerExited& e) { f(e.worker, e.death, e.started); }
+  void operator()(const core::WorkerExited& e) { f(e.worker, e.death, e.started, e.fingerprint); }
   // The settings a run was given are part of its plan; the sizes that steer it suffice here.
   void operator()(const core::ConfigChanged& e) {
     f(e.settings.pool.workers, e.settings.pool.queue_max, e.settings.sessions.idle_ttl,

@@ -193,18 +193,18 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
   const auto belongs = [](Link link) -> std::vector<int> {
     switch (link) {
       case Link::kWorkerData:
-        return {1, 2, 3, 4, 5, 6};
+        return {1, 2, 3, 4, 5, 6, 7, 8};
       case Link::kWorkerControl:
         return {48, 50};
       case Link::kSupervisorData:
-        return {16, 17, 18, 19, 20, 21, 22, 23, 24, 25};
+        return {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31};
       case Link::kSupervisorControl:
         return {49};
     }
     return {};
   };
-  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  16, 17, 18, 19,
-                                  20, 21, 22, 23, 24, 25, 48, 49, 50};
+  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  16, 17, 18, 19, 20,
+                                  21, 22, 23, 24, 25, 28, 29, 30, 31, 48, 49, 50};
   for (const Link link :
        {Link::kWorkerData, Link::kWorkerControl, Link::kSupervisorData, Link::kSupervisorControl}) {
     const std::vector<int> here = belongs(link);
@@ -242,6 +242,12 @@ TEST(Decoder, KnowsHowLongEachBodyMayBe) {
       {Type::kCredit, Link::kWorkerData, 4, 4},
       {Type::kRestore, Link::kWorkerData, 1, kLimit - 16},
       {Type::kSave, Link::kWorkerData, 12, 12 + 65535},
+      {Type::kSlab, Link::kWorkerData, 13, 13},
+      {Type::kAttach, Link::kWorkerData, 24, kLimit - 16},
+      {Type::kSlabWanted, Link::kSupervisorData, 8, 8},
+      {Type::kAttached, Link::kSupervisorData, 24, kLimit - 16},
+      {Type::kSlabKept, Link::kSupervisorData, 4, 4},
+      {Type::kSlabFreed, Link::kSupervisorData, 4, 4},
       {Type::kConnect, Link::kSupervisorData, 4, 4},
       {Type::kHello, Link::kSupervisorData, 2, kLimit - 16},
       {Type::kReady, Link::kSupervisorData, 0, 0},

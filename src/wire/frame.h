@@ -23,6 +23,8 @@ enum class Type : std::uint8_t {
   kCredit = 4,
   kRestore = 5,
   kSave = 6,
+  kSlab = 7,
+  kAttach = 8,
   kConnect = 16,
   kHello = 17,
   kReady = 18,
@@ -33,6 +35,10 @@ enum class Type : std::uint8_t {
   kEnd = 23,
   kSaved = 24,
   kSnapshot = 25,
+  kSlabWanted = 28,
+  kAttached = 29,
+  kSlabKept = 30,
+  kSlabFreed = 31,
   kPing = 48,
   kPong = 49,
   kCancel = 50,
@@ -45,9 +51,9 @@ inline constexpr std::uint8_t kFlagUnclean = 1;
 
 // What a receiver is, and on which of its two sockets: it accepts only what the other end may send.
 enum class Link : std::uint8_t {
-  kWorkerData,         // in a worker: CALL, SESSION_END, SHUTDOWN, CREDIT, RESTORE, SAVE
+  kWorkerData,         // in a worker: CALL … ATTACH
   kWorkerControl,      // in a worker: PING, CANCEL
-  kSupervisorData,     // in the supervisor: CONNECT … SNAPSHOT
+  kSupervisorData,     // in the supervisor: CONNECT … SLAB_FREED
   kSupervisorControl,  // in the supervisor: PONG
 };
 

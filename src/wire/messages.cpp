@@ -13,6 +13,7 @@ constexpr std::uint16_t kCallOpens = 1;
 constexpr std::uint16_t kCallStream = 2;
 constexpr std::uint16_t kCallRestores = 8;
 constexpr std::uint16_t kCallSaves = 16;
+constexpr std::uint16_t kCallAttached = 4;
 constexpr std::size_t kSessionEndFixedBytes = 9;
 constexpr std::size_t kSaveFixedBytes = 12;
 constexpr std::size_t kSavedFixedBytes = 8;
@@ -55,7 +56,8 @@ bool append_call_head(std::string& out, const CallMessage& message) {
   append(out, static_cast<std::uint16_t>(message.trace.size()));
   append(out, static_cast<std::uint16_t>(
                   (message.opens ? kCallOpens : 0) | (message.stream ? kCallStream : 0) |
-                  (message.restores ? kCallRestores : 0) | (message.saves ? kCallSaves : 0)));
+                  (message.attached ? kCallAttached : 0) | (message.restores ? kCallRestores : 0) |
+                  (message.saves ? kCallSaves : 0)));
   out.append(message.function).append(message.session).append(message.trace);
   return true;
 }
@@ -83,6 +85,7 @@ std::expected<CallMessage, Error> decode_call(const Frame& frame) {
                       .attempt = load<std::uint32_t>(body, 20),
                       .opens = (flags & kCallOpens) != 0,
                       .stream = (flags & kCallStream) != 0,
+                      .attached = (flags & kCallAttached) != 0,
                       .restores = (flags & kCallRestores) != 0,
                       .saves = (flags & kCallSaves) != 0};
   message.function = text(function_bytes);
@@ -215,6 +218,92 @@ std::expected<std::uint64_t, Error> decode_ping(const Frame& frame) {
 
 void append_cancel(std::string& out, std::uint64_t call) {
   append_header(out, Type::kCancel, call, 0);
+}
+
+bool append_attachment_head(std::string& out, Type type, const AttachmentMessage& message) {
+  const std::size_t inlined = message.slab == 0 ? message.bytes : 0;
+  const std::size_t body = kAttachmentFixedBytes + 8 * message.shape.size() + message.dtype.size() +
+                           message.name.size() + inlined;
+  const bool fits = message.name.size() <= kAttachmentNameMax &&
+                    message.dtype.size() <= kAttachmentDtypeMax &&
+                    message.shape.size() <= kAttachmentDimsMax && inlined <= UINT32_MAX - kHeadMax;
+  if (!fits) return false;
+  append_header(out, type, message.call, body);
+  append(out, message.slab);
+  append(out, static_cast<std::uint8_t>(message.dtype.size()));
+  append(out, static_cast<std::uint8_t>(message.shape.size()));
+  append(out, static_cast<std::uint16_t>(message.name.size()));
+  append(out, message.offset);
+  append(out, message.bytes);
+  for (const std::uint64_t extent : message.shape) append(out, extent);
+  out.append(message.dtype).append(message.name);
+  return true;
+}
+
+std::expected<AttachmentMessage, Error> decode_attachment(const Frame& frame) {
+  const std::string_view body = frame.body;
+  if (body.size() < kAttachmentFixedBytes) return std::unexpected(Error::kBodySize);
+  AttachmentMessage message{.call = frame.header.call,
+                            .slab = load<std::uint32_t>(body, 0),
+                            .offset = load<std::uint64_t>(body, 8),
+                            .bytes = load<std::uint64_t>(body, 16)};
+  const std::size_t dtype_bytes = load<std::uint8_t>(body, 4);
+  const std::size_t dims = load<std::uint8_t>(body, 5);
+  const std::size_t name_bytes = load<std::uint16_t>(body, 6);
+  const std::size_t head = kAttachmentFixedBytes + 8 * dims + dtype_bytes + name_bytes;
+  if (dtype_bytes > kAttachmentDtypeMax || dims > kAttachmentDimsMax ||
+      name_bytes > kAttachmentNameMax || head > body.size()) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  message.shape.reserve(dims);
+  for (std::size_t i = 0; i < dims; ++i) {
+    message.shape.push_back(load<std::uint64_t>(body, kAttachmentFixedBytes + 8 * i));
+  }
+  message.dtype = body.substr(kAttachmentFixedBytes + 8 * dims, dtype_bytes);
+  message.name = body.substr(head - name_bytes, name_bytes);
+  message.inlined = body.substr(head);
+  const bool whole =
+      message.slab == 0
+          ? message.offset == 0 && message.inlined.size() == message.bytes
+          : message.inlined.empty() && message.offset + message.bytes >= message.offset;
+  if (!whole) return std::unexpected(Error::kBodyContent);
+  return message;
+}
+
+void append_slab(std::string& out, const SlabMessage& message) {
+  append_header(out, Type::kSlab, 0, 13);
+  append(out, static_cast<std::uint8_t>(message.op));
+  append(out, message.slab);
+  append(out, message.bytes);
+}
+std::expected<SlabMessage, Error> decode_slab(const Frame& frame) {
+  if (frame.body.size() != 13) return std::unexpected(Error::kBodySize);
+  const auto op = load<std::uint8_t>(frame.body, 0);
+  if (op < static_cast<std::uint8_t>(SlabOp::kComing) ||
+      op > static_cast<std::uint8_t>(SlabOp::kNone)) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  return SlabMessage{.op = static_cast<SlabOp>(op),
+                     .slab = load<std::uint32_t>(frame.body, 1),
+                     .bytes = load<std::uint64_t>(frame.body, 5)};
+}
+
+void append_slab_wanted(std::string& out, std::uint64_t call, std::uint64_t bytes) {
+  append_header(out, Type::kSlabWanted, call, sizeof bytes);
+  append(out, bytes);
+}
+std::expected<std::uint64_t, Error> decode_slab_wanted(const Frame& frame) {
+  if (frame.body.size() != 8) return std::unexpected(Error::kBodySize);
+  return load<std::uint64_t>(frame.body, 0);
+}
+
+void append_slab_note(std::string& out, Type type, std::uint64_t call, std::uint32_t slab) {
+  append_header(out, type, call, sizeof slab);
+  append(out, slab);
+}
+std::expected<std::uint32_t, Error> decode_slab_note(const Frame& frame) {
+  if (frame.body.size() != 4) return std::unexpected(Error::kBodySize);
+  return load<std::uint32_t>(frame.body, 0);
 }
 
 void append_connect(std::string& out, std::uint32_t version) {

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "wire/frame.h"
 
@@ -27,6 +28,7 @@ struct CallMessage {
   std::uint32_t attempt = 1;
   bool opens = false;     // the call opens its session's epoch on this worker
   bool stream = false;    // the caller takes a stream
+  bool attached = false;  // ATTACH frames came before it
   bool restores = false;  // it opens the epoch with the state of the RESTORE before it
   bool saves = false;     // the answer is to be SAVED: it brings the session's state
   std::string_view function;
@@ -85,6 +87,53 @@ struct SaveMessage {
 // False, and nothing appended: the id is longer than 65535 bytes.
 [[nodiscard]] bool append_save(std::string& out, const SaveMessage& message);
 std::expected<SaveMessage, Error> decode_save(const Frame& frame);
+// ---- attachments, in both directions
+
+inline constexpr std::size_t kAttachmentsMax = 64;      // of one call, of one result
+inline constexpr std::size_t kAttachmentNameMax = 256;  // bytes
+inline constexpr std::size_t kAttachmentDtypeMax = 32;  // bytes
+inline constexpr std::size_t kAttachmentDimsMax = 16;
+inline constexpr std::size_t kAttachmentFixedBytes = 24;  // of the body
+inline constexpr std::size_t kSlabFrom = 64 << 10;  // an attachment of so many bytes wants a slab
+
+// ATTACH and ATTACHED: one attachment of the call, whose CALL or RESULT follows.
+struct AttachmentMessage {
+  std::uint64_t call = 0;
+  std::uint32_t slab = 0;    // 0: the bytes are in the frame
+  std::uint64_t offset = 0;  // in the slab
+  std::uint64_t bytes = 0;
+  std::vector<std::uint64_t> shape;
+  std::string_view dtype;
+  std::string_view name;
+  std::string_view inlined;  // the bytes, if they are in the frame
+  friend bool operator==(const AttachmentMessage&, const AttachmentMessage&) = default;
+};
+// Appends everything but the inlined bytes, which follow it. False, and nothing appended: a name, a
+// dtype or a shape beyond its maximum, or bytes beyond what a frame can hold.
+[[nodiscard]] bool append_attachment_head(std::string& out, Type type,
+                                          const AttachmentMessage& message);
+std::expected<AttachmentMessage, Error> decode_attachment(const Frame& frame);
+
+enum class SlabOp : std::uint8_t {
+  kComing = 1,  // the next packet is kHere, with the descriptor beside it
+  kHere = 2,
+  kGone = 3,  // unmap it
+  kNone = 4,  // SLAB_WANTED is refused: send the bytes in the frame
+};
+struct SlabMessage {
+  SlabOp op = SlabOp::kNone;
+  std::uint32_t slab = 0;  // kNone: 0
+  std::uint64_t bytes = 0;
+  friend bool operator==(const SlabMessage&, const SlabMessage&) = default;
+};
+void append_slab(std::string& out, const SlabMessage& message);
+std::expected<SlabMessage, Error> decode_slab(const Frame& frame);
+
+void append_slab_wanted(std::string& out, std::uint64_t call, std::uint64_t bytes);
+std::expected<std::uint64_t, Error> decode_slab_wanted(const Frame& frame);
+// SLAB_KEPT, SLAB_FREED.
+void append_slab_note(std::string& out, Type type, std::uint64_t call, std::uint32_t slab);
+std::expected<std::uint32_t, Error> decode_slab_note(const Frame& frame);
 
 // ---- from the worker
 

@@ -50,6 +50,97 @@ TEST(Messages, WritesACallByteForByte) {
             "fnst0[1]"s);
 }
 
+// Goal: the bytes of an ATTACH are those of the table in docs/protocol.md, field by field.
+TEST(Messages, WritesAnAttachmentByteForByte) {
+  using namespace std::string_literals;
+  std::string bytes;
+  ASSERT_TRUE(append_attachment_head(
+      bytes, Type::kAttach, {.call = 7, .bytes = 3, .shape = {3}, .dtype = "u1", .name = "x"}));
+  bytes += "abc";
+  EXPECT_EQ(bytes,
+            "\x36\0\0\0\x08\0\0\0\x07\0\0\0\0\0\0\0"s  // length 54, ATTACH, call 7
+            "\0\0\0\0\x02\x01\x01\0"s                  // slab, dtype_len, dims, name_len
+            "\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0"s      // offset, bytes
+            "\x03\0\0\0\0\0\0\0u1xabc"s);
+  const Frame frame = only_frame(bytes, Link::kWorkerData);
+  const auto message = decode_attachment(frame);
+  ASSERT_TRUE(message);
+  EXPECT_EQ(message->name, "x");
+  EXPECT_EQ(message->dtype, "u1");
+  EXPECT_EQ(message->shape, std::vector<std::uint64_t>{3});
+  EXPECT_EQ(message->inlined, "abc");
+}
+
+TEST(Messages, RoundTripsAnyAttachment) {
+  const bool held = rc::check("attachment", [] {
+    const auto name = *rc::gen::arbitrary<std::string>();
+    const auto dtype = *rc::gen::arbitrary<std::string>();
+    const auto inlined = *rc::gen::arbitrary<std::string>();
+    RC_PRE(name.size() <= kAttachmentNameMax && dtype.size() <= kAttachmentDtypeMax);
+    const bool in_slab = *rc::gen::arbitrary<bool>();
+    const AttachmentMessage message{
+        .call = *rc::gen::arbitrary<std::uint64_t>(),
+        .slab = in_slab ? *rc::gen::inRange<std::uint32_t>(1, UINT32_MAX) : 0,
+        .offset = in_slab ? *rc::gen::inRange<std::uint64_t>(0, 1ULL << 60) : 0,
+        .bytes = in_slab ? *rc::gen::inRange<std::uint64_t>(0, 1ULL << 60) : inlined.size(),
+        .shape =
+            *rc::gen::resize(kAttachmentDimsMax, rc::gen::arbitrary<std::vector<std::uint64_t>>()),
+        .dtype = dtype,
+        .name = name,
+        .inlined = in_slab ? std::string_view{} : std::string_view(inlined)};
+    RC_PRE(message.shape.size() <= kAttachmentDimsMax);
+    std::string bytes;
+    RC_ASSERT(append_attachment_head(bytes, Type::kAttached, message));
+    bytes += message.inlined;
+    const auto back = decode_attachment(only_frame(bytes, Link::kSupervisorData));
+    RC_ASSERT(back.has_value());
+    RC_ASSERT(*back == message);
+  });
+  EXPECT_TRUE(held);
+}
+
+// Goal: whatever a peer writes into the counts and offsets, nothing outside of the frame is meant.
+TEST(Messages, RefusesAttachmentsThatContradictThemselves) {
+  std::string good;
+  ASSERT_TRUE(append_attachment_head(
+      good, Type::kAttached, {.call = 7, .bytes = 3, .shape = {3}, .dtype = "u1", .name = "x"}));
+  good += "abc";
+  const auto refused = [&](std::size_t at, char value) {
+    std::string bad = good;
+    bad[kHeaderBytes + at] = value;
+    return !decode_attachment(only_frame(bad, Link::kSupervisorData)).has_value();
+  };
+  EXPECT_FALSE(refused(0, 0));
+  EXPECT_TRUE(refused(0, 1)) << "in a slab, and in the frame as well";
+  EXPECT_TRUE(refused(4, 33)) << "dtype_len";
+  EXPECT_TRUE(refused(4, 3)) << "one byte of the bytes is missing";
+  EXPECT_TRUE(refused(5, 17)) << "dims";
+  EXPECT_TRUE(refused(6, 100)) << "name_len beyond the frame";
+  EXPECT_TRUE(refused(8, 1)) << "an offset into nothing";
+  EXPECT_TRUE(refused(16, 4)) << "more bytes than there are";
+  std::string wraps;
+  ASSERT_TRUE(append_attachment_head(wraps, Type::kAttached,
+                                     {.call = 7, .slab = 1, .offset = UINT64_MAX, .bytes = 2}));
+  EXPECT_FALSE(decode_attachment(only_frame(wraps, Link::kSupervisorData)));
+  const std::string long_name(257, 'n');
+  EXPECT_FALSE(append_attachment_head(wraps, Type::kAttach, {.name = long_name}));
+}
+
+TEST(Messages, RoundTripsWhatIsSaidOfSlabs) {
+  std::string bytes;
+  append_slab(bytes, {SlabOp::kComing, 9, 1 << 20});
+  EXPECT_EQ(decode_slab(only_frame(bytes, Link::kWorkerData)),
+            (SlabMessage{SlabOp::kComing, 9, 1 << 20}));
+  bytes[kHeaderBytes] = 5;
+  EXPECT_FALSE(decode_slab(only_frame(bytes, Link::kWorkerData))) << "no such op";
+  bytes.clear();
+  append_slab_wanted(bytes, 7, 65536);
+  EXPECT_EQ(decode_slab_wanted(only_frame(bytes, Link::kSupervisorData)), 65536u);
+  bytes.clear();
+  append_slab_note(bytes, Type::kSlabKept, 7, 3);
+  EXPECT_EQ(decode_slab_note(only_frame(bytes, Link::kSupervisorData)), 3u);
+}
+
 TEST(Messages, RoundTripsAnyCall) {
   const bool held = rc::check("call", [] {
     const auto function = *rc::gen::arbitrary<std::string>();

@@ -16,15 +16,17 @@ inline constexpr int kLifelineFd = 6;
 // The marks memfd: words at these offsets, 8-byte aligned, 64 bits, little-endian machines only
 // (they are shared memory, not a message). Read and write them as atomics.
 inline constexpr std::size_t kMarksBytes = 128 << 10;
-inline constexpr std::size_t kMarkStarted = 0;     // worker writes
-inline constexpr std::size_t kMarkEnded = 8;       // worker writes
-inline constexpr std::size_t kMarkCancel = 16;     // supervisor writes
-inline constexpr std::size_t kMarkInterrupt = 24;  // supervisor writes
-inline constexpr std::size_t kMarkResultMax = 32;  // supervisor writes; 0: kResultMaxDefault
-inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;  // bytes
+inline constexpr std::size_t kMarkStarted = 0;       // worker writes
+inline constexpr std::size_t kMarkEnded = 8;         // worker writes
+inline constexpr std::size_t kMarkCancel = 16;       // supervisor writes
+inline constexpr std::size_t kMarkInterrupt = 24;    // supervisor writes
+inline constexpr std::size_t kMarkResultMax = 32;    // supervisor writes; 0: kResultMaxDefault
 inline constexpr std::size_t kMarkSnapshotMax = 40;  // supervisor writes; 0: kSnapshotMaxDefault
-inline constexpr std::uint64_t kSnapshotMaxDefault = 1 << 20;  // bytes
-inline constexpr std::size_t kDumpOffset = 4096;               // text, NUL-terminated or to the end
+inline constexpr std::size_t kMarkAttachedMax = 64;  // supervisor writes; 0: kAttachedMaxDefault
+inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;    // bytes
+inline constexpr std::uint64_t kSnapshotMaxDefault = 1 << 20;   // bytes
+inline constexpr std::uint64_t kAttachedMaxDefault = 64 << 20;  // bytes
+inline constexpr std::size_t kDumpOffset = 4096;  // text, NUL-terminated or to the end
 inline constexpr std::size_t kDumpBytesMax = kMarksBytes - kDumpOffset;
 
 // Asks for the stacks of all threads, at kDumpOffset.

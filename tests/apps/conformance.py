@@ -138,3 +138,41 @@ def append(path, line, ms=0):
 def litter():
     """Leaves a thread behind that was not there before the call."""
     threading.Thread(target=threading.Event().wait).start()
+
+
+_looked_at = []  # views of shared memory that outlive their call
+
+
+@keelback.function(idempotent=True)
+def attach_echo():
+    return list(keelback.attachments().values())
+
+
+@keelback.function(idempotent=True)
+def attach_sum():
+    """The size and the sum of each attachment."""
+    return [[len(each), sum(bytes(each))] for each in keelback.attachments().values()]
+
+
+@keelback.function(idempotent=True)
+def attach_make(n, bytes):
+    return [b"abcdefghijklmnopqrstuvwxyz"[i % 26 : i % 26 + 1] * bytes for i in range(n)]
+
+
+@keelback.function
+def attach_keep():
+    """Looks at its first attachment after its end: a slice is not released with the call."""
+    for each in keelback.attachments(zero_copy=True).values():
+        _looked_at.append(each.data[:])
+        return len(each) >= 64 * 1024
+    return False
+
+
+@keelback.function
+def attach_seen():
+    return sum(sum(view) for view in _looked_at)
+
+
+@keelback.function
+def attach_drop():
+    _looked_at.clear()

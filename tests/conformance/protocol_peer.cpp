@@ -133,6 +133,7 @@ Peer::~Peer() {
     ::waitpid(child_, nullptr, 0);
   }
   if (marks_ != nullptr) ::munmap(marks_, wire::kMarksBytes);
+  for (const auto& [data, bytes] : slabs_) ::munmap(data, bytes);
 }
 
 std::unique_ptr<Peer> Peer::start(Program program, const std::string& app) {
@@ -313,6 +314,43 @@ bool Peer::until(const std::function<bool()>& condition, std::string_view what) 
 
 // ---- bytes
 
+char* Peer::give_slab(std::uint32_t id, std::size_t bytes) {
+  const Fd fd(::memfd_create("keelback-slab", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  CHECK(fd && ::ftruncate(fd.get(), static_cast<off_t>(bytes)) == 0);
+  CHECK(::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  CHECK(data != MAP_FAILED);
+  slabs_.emplace_back(static_cast<char*>(data), bytes);
+
+  std::string coming, here;
+  wire::append_slab(coming, {wire::SlabOp::kComing, id, bytes});
+  wire::append_slab(here, {wire::SlabOp::kHere, id, bytes});
+  send(coming);
+  until([&] { return data_.out.empty(); }, "the announcement of a slab has been sent");
+  iovec part{here.data(), here.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int number = fd.get();
+  std::memcpy(CMSG_DATA(header), &number, sizeof(number));
+  until([&] { return ::sendmsg(data_.fd.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) > 0; },
+        "the slab has been sent");
+  return static_cast<char*>(data);
+}
+
+void Peer::slab(wire::SlabOp op, std::uint32_t id) {
+  std::string bytes;
+  wire::append_slab(bytes, {op, id, 0});
+  send(bytes);
+}
+
 void Peer::send(std::string bytes) {
   for (wire::Packets plan(bytes); !plan.done(); plan.sent()) {
     data_.out.emplace_back(plan.packet().parts[0]);
@@ -363,6 +401,7 @@ std::string Peer::encode(std::uint64_t id, const Ask& ask) {
                                        .attempt = 1,
                                        .opens = ask.opens,
                                        .stream = ask.stream,
+                                       .attached = ask.attached,
                                        .restores = ask.restores,
                                        .saves = ask.saves,
                                        .function = ask.function,
@@ -398,6 +437,30 @@ Reply Peer::reply() {
       case wire::Type::kItem:
         reply.items.push_back(Json::parse(message->body, nullptr, false));
         continue;
+      case wire::Type::kAttached: {
+        const auto one = wire::decode_attachment({message->header, message->body});
+        EXPECT_TRUE(one) << "an ATTACHED that makes no sense";
+        if (!one) return reply;
+        reply.attached.push_back({std::string(one->name), std::string(one->dtype),
+                                  std::string(one->inlined), one->shape, one->slab, one->offset,
+                                  one->bytes});
+        continue;
+      }
+      case wire::Type::kSlabWanted:
+        reply.wanted.push_back(
+            wire::decode_slab_wanted({message->header, message->body}).value_or(0));
+        if (on_slab_wanted) {
+          on_slab_wanted(reply.wanted.back());
+        } else {
+          slab(wire::SlabOp::kNone);
+        }
+        continue;
+      case wire::Type::kSlabKept:
+      case wire::Type::kSlabFreed: {
+        auto& notes = message->type() == wire::Type::kSlabKept ? reply.kept : reply.freed;
+        notes.push_back(wire::decode_slab_note({message->header, message->body}).value_or(0));
+        continue;
+      }
       case wire::Type::kResult:
         reply.value = Json::parse(message->body, nullptr, false);
         reply.body = std::move(message->body);

@@ -54,6 +54,14 @@ struct Message {
   bool unclean() const { return (header.flags & wire::kFlagUnclean) != 0; }
 };
 
+// One ATTACHED frame.
+struct AttachedFrame {
+  std::string name, dtype, inlined;
+  std::vector<std::uint64_t> shape;
+  std::uint32_t slab = 0;
+  std::uint64_t offset = 0, bytes = 0;
+};
+
 // How a call ended: one of RESULT, ERROR, END, and the items before it.
 struct Reply {
   wire::Type type{};
@@ -67,6 +75,9 @@ struct Reply {
   wire::StateFormat format{};
   std::string state;
   std::vector<Json> items;
+  std::vector<AttachedFrame> attached;
+  std::vector<std::uint64_t> wanted;  // bytes of each SLAB_WANTED
+  std::vector<std::uint32_t> kept, freed;
 };
 
 // A call with the fields that a test cares about.
@@ -80,6 +91,7 @@ struct Ask {
   bool stream = false;
   bool restores = false;
   bool saves = false;
+  bool attached = false;
   std::string trace = "";
   std::int64_t deadline_ns = 0;
 };
@@ -107,6 +119,13 @@ class Peer {
   static std::string encode(std::uint64_t id, const Ask& ask);
   std::uint64_t next_call() const { return last_call_ + 1; }
   std::uint64_t skip_call() { return ++last_call_; }
+
+  // ---- slabs
+  // Makes one and hands it over; its bytes, until the peer ends.
+  char* give_slab(std::uint32_t id, std::size_t bytes);
+  void slab(wire::SlabOp op, std::uint32_t id = 0);
+  // What reply() does when the worker asks for a slab; unset: it is refused.
+  std::function<void(std::uint64_t bytes)> on_slab_wanted;
 
   // ---- bytes
   void send(std::string bytes);                 // data; in packets of at most 64 KiB
@@ -173,6 +192,7 @@ class Peer {
   Fd lifeline_;
   Fd orders_fd_;  // kZygote
   char* marks_ = nullptr;
+  std::vector<std::pair<char*, std::size_t>> slabs_;
   std::string log_text_;
   pid_t child_ = -1;  // our own child: the worker, or its zygote
   pid_t pid_ = -1;    // the worker

@@ -85,6 +85,12 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
     found[function["name"]] = text;
   }
   const std::map<std::string, std::string> expected = {{"append", "--- path line ms?"},
+                                                       {"attach_drop", "---"},
+                                                       {"attach_echo", "i--"},
+                                                       {"attach_keep", "---"},
+                                                       {"attach_make", "i-- n bytes"},
+                                                       {"attach_seen", "---"},
+                                                       {"attach_sum", "i--"},
                                                        {"blob", "--- bytes"},
                                                        {"count", "---"},
                                                        {"counter", "---"},

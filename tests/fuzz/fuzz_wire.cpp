@@ -94,6 +94,24 @@ std::string encoded(const Frame& frame) {
     case Type::kCredit:
       append_credit(out, frame.call(), decode_credit(frame).value());
       return out;
+    case Type::kAttach:
+    case Type::kAttached:
+      if (const auto message = decode_attachment(frame)) {
+        CHECK(message->slab != 0 || message->inlined.size() == message->bytes);
+        CHECK(append_attachment_head(out, frame.type(), *message));
+        out += message->inlined;
+      }
+      return out;
+    case Type::kSlab:
+      if (const auto message = decode_slab(frame)) append_slab(out, *message);
+      return out;
+    case Type::kSlabWanted:
+      append_slab_wanted(out, frame.call(), decode_slab_wanted(frame).value());
+      return out;
+    case Type::kSlabKept:
+    case Type::kSlabFreed:
+      append_slab_note(out, frame.type(), frame.call(), decode_slab_note(frame).value());
+      return out;
     case Type::kConnect:
       append_connect(out, decode_connect(frame).value());
       return out;

@@ -1,0 +1,357 @@
+"""Attachments as application code meets them: arguments, results, arrays, views and their lifetime."""
+
+import array
+import mmap
+import os
+import struct
+import unittest
+
+import supervisor  # noqa: F401  (finds the package)
+from supervisor import PYTHON, SupervisorTest, frame
+
+import keelback
+from keelback import wire
+
+LARGE = 100_000
+SLAB = 256 * 1024
+
+APP = """
+    import array, asyncio
+    import keelback
+
+    try:
+        import numpy
+    except ImportError:
+        numpy = None
+    kept = []
+
+    @keelback.function
+    def kinds(data=None, grid=None, scale=1):
+        return {"data": type(data).__name__, "grid": type(grid).__name__, "scale": scale,
+                "all": {name: [len(each), each.dtype, list(each.shape)] for name, each in keelback.attachments().items()}}
+
+    @keelback.function
+    def total(grid):
+        return [grid.format, list(grid.shape), sum(sum(row) for row in grid.tolist()), grid.readonly]
+
+    @keelback.function
+    def positional(a, /, b):
+        return [a, b.decode()]
+
+    @keelback.function
+    def answer(what):
+        return {
+            "bytes": lambda: b"abc",
+            "nested": lambda: {"a": [1, b"x", bytearray(b"yz")], "b": "é"},
+            "array": lambda: array.array("d", [1.5, 2.5]),
+            "named": lambda: keelback.Attachment(b"abc", name="n", dtype="uint8", shape=(3,)),
+            "twice": lambda: (lambda each: [each, each])(keelback.Attachment(b"abc", name="n")),
+            "clash": lambda: [keelback.Attachment(b"a", name="n"), keelback.Attachment(b"b", name="n")],
+            "many": lambda: [bytes([i]) for i in range(65)],
+            "object": lambda: [b"x", {"deep": object()}],
+            "strided": lambda: memoryview(bytearray(range(6)))[::2],
+            "surrogate": lambda: [b"x", "\\ud800"],
+            "nan": lambda: [b"x", float("nan")],
+        }[what]()
+
+    @keelback.function
+    async def later():
+        await asyncio.sleep(0)
+        return {"later": b"abc", "got": [bytes(each).decode() for each in keelback.attachments().values()]}
+
+    @keelback.function
+    def stream():
+        yield 1
+        yield b"abc"
+
+    @keelback.function(zero_copy=True)
+    def look(data):
+        return [type(data).__name__, data[0], data.nbytes]
+
+    @keelback.function(zero_copy=True)
+    def hold(data):
+        kept.append(data)  # the view itself: it is released with the call
+
+    @keelback.function
+    def touch():
+        try:
+            return kept[0][0]
+        except ValueError as error:
+            return str(error)
+
+    @keelback.function(zero_copy=True)
+    def slice_of(data):
+        kept.append(data[:4])
+
+    @keelback.function(zero_copy=True)
+    def fail(data):
+        window = data[:4]
+        raise ValueError("no luck")
+
+    @keelback.function
+    def drop():
+        kept.clear()
+
+    @keelback.function(zero_copy=True)
+    def numpy_sum(grid):
+        rows = numpy.asarray(grid)
+        return [str(rows.dtype), list(rows.shape), float(rows.sum())]
+
+    @keelback.function(zero_copy=True)
+    def numpy_keep(grid):
+        kept.append(numpy.asarray(grid))
+
+    @keelback.function
+    def numpy_seen():
+        return float(kept[0].sum())
+
+    @keelback.function
+    def numpy_double(grid):
+        return {"doubled": numpy.asarray(grid) * 2, "first": numpy.asarray(keelback.attachments()["grid"])[:1, ::2]}
+
+    @keelback.function
+    def numpy_scalar():
+        return numpy.int64(3)
+"""
+
+
+def attach(call, name=b"", data=b"", dtype=b"", shape=(), slab=0, offset=0, size=None):
+    fixed = struct.pack("<IBBHQQ", slab, len(dtype), len(shape), len(name), offset, len(data) if size is None else size)
+    return frame(wire.ATTACH, call, fixed + struct.pack(f"<{len(shape)}Q", *shape) + dtype + name + data)
+
+
+class Answer:
+    """What came before the last frame, by kind, and that frame's reply."""
+
+    def __init__(self, worker, call):
+        self.attached, self.kept, self.freed, self.wanted = [], [], [], []
+        while True:
+            kind, flags, of, body = worker.receive()
+            if kind == wire.ATTACHED:
+                slab, dtype_len, dims, name_len, offset, size = struct.unpack_from("<IBBHQQ", body)
+                at = 24 + 8 * dims
+                dtype, name = body[at : at + dtype_len].decode(), body[at + dtype_len : at + dtype_len + name_len].decode()
+                self.attached.append((name, dtype, list(struct.unpack_from(f"<{dims}Q", body, 24)),
+                                      body[at + dtype_len + name_len :] if not slab else (slab, offset, size)))
+            elif kind in (wire.SLAB_KEPT, wire.SLAB_FREED):
+                (self.kept if kind == wire.SLAB_KEPT else self.freed).append(struct.unpack("<I", body)[0])
+            elif kind == wire.SLAB_WANTED:
+                self.wanted.append(struct.unpack("<Q", body)[0])
+                worker.send(frame(wire.SLAB, 0, struct.pack("<BIQ", wire.SLAB_NONE, 0, 0)))
+            else:
+                assert of == call
+                self.reply = supervisor.Reply(kind, body, flags, [])
+                return
+
+
+class WithAttachments(SupervisorTest):
+    def setUp(self):
+        self.under_test = self.worker(self.app(APP))
+
+    def call(self, function, arguments=None, *attachments):
+        """`attachments`: keyword dictionaries for attach()."""
+        worker = self.under_test
+        call = worker._next + 1
+        head = b"".join(attach(call, **each) for each in attachments)
+        worker._next = call
+        payload = b"" if arguments is None else supervisor.json.dumps(arguments).encode()
+        name = function.encode()
+        fixed = struct.pack("<qQIIHHHH", 0, 0, 0, 1, len(name), 0, 0, 4 if attachments else 0)
+        worker.send(head + frame(wire.CALL, call, fixed + name + payload))
+        return Answer(worker, call)
+
+    def slab(self, id, size=SLAB):
+        """Hands a slab over; its mapping."""
+        fd = os.memfd_create("keelback-slab", os.MFD_CLOEXEC)
+        os.ftruncate(fd, size)
+        shared = mmap.mmap(fd, size)
+        self.addCleanup(shared.close)
+        self.under_test.send(frame(wire.SLAB, 0, struct.pack("<BIQ", wire.SLAB_COMING, id, size)))
+        here = frame(wire.SLAB, 0, struct.pack("<BIQ", wire.SLAB_HERE, id, size))
+        supervisor.socket.send_fds(self.under_test.data, [here], [fd])
+        os.close(fd)
+        return shared
+
+
+class Attachments(WithAttachments):
+    # ---- arguments
+
+    def test_an_attachment_of_a_parameters_name_is_its_argument(self):
+        grid = dict(name=b"grid", data=struct.pack("6f", *range(6)), dtype=b"float32", shape=(2, 3))
+        answer = self.call("kinds", {"scale": 2}, dict(name=b"data", data=b"abc"), grid, dict(name=b"other", data=b"x"))
+        self.assertEqual({"data": "bytes", "grid": "memoryview", "scale": 2,
+                          "all": {"data": [3, "", []], "grid": [24, "float32", [2, 3]], "other": [1, "", []]}},
+                         answer.reply.value)
+        self.assertEqual(["f", [2, 3], 15.0, False], self.call("total", None, grid).reply.value)
+
+    def test_what_the_caller_gives_itself_is_not_replaced(self):
+        self.assertEqual("str", self.call("kinds", {"data": "text"}, dict(name=b"data", data=b"abc")).reply.value["data"])
+        self.assertEqual(["x", "b"], self.call("positional", ["x"], dict(name=b"b", data=b"b")).reply.value)
+        twice = self.call("kinds", ["text"], dict(name=b"data", data=b"abc")).reply
+        self.assertEqual(wire.KIND_BAD_REQUEST, twice.error_kind)
+
+    def test_an_array_that_does_not_fit_its_shape_is_a_bad_request(self):
+        for wrong in (dict(shape=(2, 2), dtype=b"float32"), dict(shape=(), dtype=b"float64"), dict(shape=(7,), dtype=b"int32")):
+            reply = self.call("total", None, dict(name=b"grid", data=b"x" * 20, **wrong)).reply
+            self.assertEqual(wire.KIND_BAD_REQUEST, reply.error_kind, reply)
+            self.assertIn("'grid'", reply.error["message"])
+        self.assertEqual(3, self.call("kinds", None, dict(name=b"data", data=b"abc")).reply.value["all"]["data"][0])
+
+    def test_a_type_that_no_memoryview_has_comes_as_bytes(self):
+        reply = self.call("kinds", None, dict(name=b"grid", data=b"x" * 16, dtype=b"complex64", shape=(2,))).reply
+        self.assertEqual([16, "complex64", [2]], reply.value["all"]["grid"])
+
+    def test_outside_of_a_call_there_are_none(self):
+        with self.assertRaises(RuntimeError):
+            keelback.attachments()
+
+    # ---- results
+
+    def test_buffers_in_a_result_become_attachments(self):
+        answer = self.call("answer", ["bytes"])
+        self.assertEqual({"$attachment": "0"}, answer.reply.value)
+        self.assertEqual([("0", "", [], b"abc")], answer.attached)
+        answer = self.call("answer", ["nested"])
+        self.assertEqual({"a": [1, {"$attachment": "0"}, {"$attachment": "1"}], "b": "é"}, answer.reply.value)
+        self.assertEqual([b"x", b"yz"], [each[3] for each in answer.attached])
+        answer = self.call("answer", ["array"])
+        self.assertEqual([("0", "float64", [2], struct.pack("2d", 1.5, 2.5))], answer.attached)
+        answer = self.call("answer", ["named"])
+        self.assertEqual([("n", "uint8", [3], b"abc")], answer.attached)
+        answer = self.call("answer", ["twice"])
+        self.assertEqual(([{"$attachment": "n"}] * 2, 1), (answer.reply.value, len(answer.attached)))
+        self.assertEqual(b"\0\2\4", self.call("answer", ["strided"]).attached[0][3])
+        answer = self.call("answer", ["surrogate"])
+        self.assertEqual(([{"$attachment": "0"}, "\ud800"], 1), (answer.reply.value, len(answer.attached)))
+        self.assertEqual([], self.call("kinds").attached, "nothing of it is left")
+
+    def test_an_async_function_may_answer_with_them_too(self):
+        answer = self.call("later", None, dict(name=b"a", data=b"in"))
+        self.assertEqual({"later": {"$attachment": "0"}, "got": ["in"]}, answer.reply.value)
+        self.assertEqual([b"abc"], [each[3] for each in answer.attached])
+
+    def test_what_cannot_be_sent_is_an_error_that_says_why_and_sends_nothing(self):
+        for what, part in (("clash", "two attachments of the result are called 'n'"), ("many", "at most 64"),
+                           ("object", "result[1]['deep'] is of type object"), ("nan", "result[1] is nan")):
+            answer = self.call("answer", [what])
+            self.assertEqual("keelback.ResultError", answer.reply.error["type"])
+            self.assertIn(part, answer.reply.error["message"])
+            self.assertEqual([], answer.attached)
+
+    def test_the_items_of_a_stream_carry_none(self):
+        reply = self.call("stream").reply
+        self.assertEqual("keelback.ResultError", reply.error["type"])
+        self.assertIn("base64", reply.error["message"])
+
+    # ---- views
+
+    def test_a_view_ends_with_its_call(self):
+        shared = self.slab(1)
+        shared[:LARGE] = b"\x05" * LARGE
+        large = dict(name=b"data", slab=1, size=LARGE)
+        self.assertEqual(["memoryview", 5, LARGE], self.call("look", None, large).reply.value)
+        answer = self.call("hold", None, large)
+        self.assertEqual([], answer.kept, "it was released: the slab is free")
+        self.assertIn("released", self.call("touch").reply.value)
+
+    def test_a_slice_keeps_its_slab_until_it_goes(self):
+        shared = self.slab(1)
+        shared[:4] = b"\x07" * 4
+        large = dict(name=b"data", slab=1, size=LARGE)
+        self.assertEqual([1], self.call("slice_of", None, large).kept)
+        self.assertEqual(7, self.call("touch").reply.value)
+        self.slab(2)
+        self.assertEqual([], self.call("look", None, dict(name=b"data", slab=2, size=LARGE)).freed)
+        self.call("drop")
+        self.assertEqual([1], self.call("look", None, dict(name=b"data", slab=2, size=LARGE)).freed)
+
+    def test_a_function_that_raises_keeps_nothing(self):
+        self.slab(1)
+        for _ in range(3):
+            answer = self.call("fail", None, dict(name=b"data", slab=1, size=LARGE))
+            self.assertEqual("ValueError", answer.reply.error["type"])
+            self.assertEqual([], answer.kept, "its frames are gone before anybody looks")
+
+    def test_without_zero_copy_nothing_is_kept(self):
+        self.slab(1)
+        for _ in range(3):
+            self.assertEqual([], self.call("kinds", None, dict(name=b"data", slab=1, size=LARGE)).kept)
+
+    def test_a_slab_costs_one_descriptor_and_a_dropped_one_none(self):
+        self.call("kinds")  # what a worker still opens and closes behind READY is over
+        before = len(self.under_test.descriptors())
+        self.slab(1)
+        large = dict(name=b"data", slab=1, size=LARGE)
+        for _ in range(5):
+            self.call("look", None, large)
+        self.assertLessEqual(len(self.under_test.descriptors()), before + 1)
+        self.under_test.send(frame(wire.SLAB, 0, struct.pack("<BIQ", wire.SLAB_GONE, 1, 0)))
+        self.call("kinds")
+        self.assertEqual(before, len(self.under_test.descriptors()))
+
+    def test_nonsense_about_slabs_ends_the_worker(self):
+        self.under_test.send(attach(1, name=b"data", slab=9, size=LARGE))
+        self.assertIsNone(self.under_test.receive())
+        self.under_test.wait_log("slab 9, which is not here")
+
+
+@unittest.skipUnless(supervisor.subprocess.run([PYTHON, "-c", "import numpy"], capture_output=True).returncode == 0,
+                     "this interpreter has no NumPy")
+class NumPy(WithAttachments):
+    """The same slabs, looked at through arrays."""
+
+    GRID = dict(name=b"grid", dtype=b"float32", shape=(LARGE // 8, 2), slab=1, size=LARGE)
+
+    def fill(self, shared):
+        shared[:LARGE] = array.array("f", [0.5] * (LARGE // 4)).tobytes()
+
+    def test_an_array_stands_on_the_slab(self):
+        self.fill(self.slab(1))
+        answer = self.call("numpy_sum", None, self.GRID)
+        self.assertEqual(["float32", [LARGE // 8, 2], LARGE / 8], answer.reply.value)
+        self.assertEqual([], answer.kept)
+
+    def test_an_array_that_is_kept_keeps_its_bytes(self):
+        shared = self.slab(1)
+        self.fill(shared)
+        self.assertEqual([1], self.call("numpy_keep", None, self.GRID).kept)
+        self.assertEqual(LARGE / 8, self.call("numpy_seen").reply.value)
+
+    def test_arrays_come_back_with_type_and_shape(self):
+        grid = dict(name=b"grid", dtype=b"int16", shape=(2, 3), data=struct.pack("6h", *range(6)))
+        answer = self.call("numpy_double", None, grid)
+        self.assertEqual([("0", "int16", [2, 3], struct.pack("6h", *range(0, 12, 2))),
+                          ("1", "int16", [1, 2], struct.pack("2h", 0, 2))], answer.attached)
+
+    def test_a_scalar_is_no_buffer(self):
+        self.assertIn("numpy.int64", self.call("numpy_scalar").reply.error["message"])
+
+
+class Plain(unittest.TestCase):
+    """Without any worker."""
+
+    def test_an_attachment_says_what_its_buffer_says(self):
+        self.assertEqual(("", ()), self.described(b"abc"))
+        self.assertEqual(("", ()), self.described(memoryview(b"abc")))
+        self.assertEqual(("float64", (2,)), self.described(array.array("d", [1, 2])))
+        self.assertEqual(("uint8", (2,)), self.described(array.array("B", [1, 2])))
+        self.assertEqual(("int32", (2, 2)), self.described(memoryview(bytes(16)).cast("i", (2, 2))))
+        self.assertEqual(("float32", (3,)), self.described(bytes(12), dtype="float32", shape=(3,)))
+
+    def described(self, data, **given):
+        attachment = keelback.Attachment(data, **given)
+        return attachment.dtype, attachment.shape
+
+    def test_its_view_has_type_and_shape(self):
+        attachment = keelback.Attachment(struct.pack("4h", 1, 2, 3, 4), "a", "int16", (2, 2))
+        self.assertEqual([[1, 2], [3, 4]], attachment.view().tolist())
+        self.assertEqual((8, b"\1\0\2\0\3\0\4\0"), (len(attachment), bytes(attachment)))
+        self.assertEqual({"version": 3, "shape": (2, 2), "typestr": "<i2"},
+                         {key: value for key, value in attachment.__array_interface__.items() if key != "data"})
+        self.assertEqual([], keelback.Attachment(b"", "a", "int16", (0, 2)).view().tolist())
+        with self.assertRaisesRegex(ValueError, "'a' of 3 bytes is no int16 array"):
+            keelback.Attachment(b"abc", "a", "int16", (2,)).view()
+
+
+if __name__ == "__main__":
+    unittest.main()
