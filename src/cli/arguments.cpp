@@ -45,11 +45,7 @@ std::expected<std::string, std::string> text_of(const std::string& argument) {
   if (argument.empty()) return std::string("[]");
   if (argument == "-") return read_all(stdin, "standard input");
   if (argument[0] != '@') return argument;
-  const std::string path = argument.substr(1);
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"),
-                                                             std::fclose);
-  if (!file) return std::unexpected(fmt::format("{}: {}", path, std::strerror(errno)));
-  return read_all(file.get(), path);
+  return read_file(argument.substr(1));
 }
 
 std::vector<std::pair<std::string, std::string>> process_environment() {
@@ -65,6 +61,13 @@ std::vector<std::pair<std::string, std::string>> process_environment() {
 
 }  // namespace
 
+std::expected<std::string, std::string> read_file(const std::string& path) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"),
+                                                             std::fclose);
+  if (!file) return std::unexpected(fmt::format("{}: {}", path, std::strerror(errno)));
+  return read_all(file.get(), path);
+}
+
 void CallOptions::add_to(CLI::App& command) {
   command.add_option("FUNCTION", function, "The function's name")->required();
   command.add_option("JSON", json,
@@ -74,6 +77,7 @@ void CallOptions::add_to(CLI::App& command) {
   command.add_option("-d,--deadline", deadline, "For the whole call: 500ms, 5s, 2m");
   command.add_flag("--stream", stream,
                    "Print what a generator yields as it comes, one item a line");
+  attachments.add_to(command);
 }
 
 std::expected<CallArguments, std::string> CallOptions::read() const {
@@ -90,6 +94,10 @@ std::expected<CallArguments, std::string> CallOptions::read() const {
     if (*parsed <= Duration(0)) return std::unexpected(std::string("--deadline: must be above 0"));
     arguments.deadline = *parsed;
   }
+  auto read = attachments.read();
+  if (!read) return std::unexpected(read.error());
+  arguments.attachments = std::move(*read);
+  if (json.empty() && !arguments.attachments.empty()) arguments.payload = "{}";
   return arguments;
 }
 
@@ -99,6 +107,16 @@ void print_result(const Invocation& invocation, const std::string& result, Json 
   if (parsed.is_discarded()) parsed = result;  // Python's NaN, for one, is no JSON
   document["result"] = std::move(parsed);
   print_json(document);
+}
+
+int report_ok(const Invocation& invocation, const CallOptions& options, const std::string& result,
+              const Attachments& attachments, Json document) {
+  const auto written = options.attachments.write(attachments);
+  if (written && !written->empty()) document["attachments"] = *written;
+  print_result(invocation, result, std::move(document));
+  if (written) return kExitOk;
+  std::fputs(fmt::format("keelback: {}\n", written.error()).c_str(), stderr);
+  return kExitUsage;
 }
 
 void print_item(const Invocation& invocation, const std::string& item) {

@@ -8,15 +8,20 @@
 #include <vector>
 
 #include "api/config.h"
+#include "cli/attachments.h"
 #include "cli/command.h"
 #include "cli/output.h"
 
 namespace keelback::cli {
 
+// A whole file, at most 1 GiB. The error is a sentence.
+std::expected<std::string, std::string> read_file(const std::string& path);
+
 // ---- a call, of `run` and `call`
 
 struct CallArguments {
   std::string payload;  // JSON
+  Attachments attachments;
   std::optional<std::chrono::nanoseconds> deadline;
 };
 
@@ -26,6 +31,7 @@ struct CallOptions {
   std::string session;
   std::string deadline;
   bool stream = false;
+  AttachmentOptions attachments;
 
   void add_to(CLI::App& command);
   // Reads and checks the arguments; the error is a sentence.
@@ -34,6 +40,9 @@ struct CallOptions {
 
 // An ok outcome: the result's bytes and a newline, or with --json `document` with its "result".
 void print_result(const Invocation& invocation, const std::string& result, Json document);
+// The same with what came beside it. The exit code: attachments that cannot be written fail.
+int report_ok(const Invocation& invocation, const CallOptions& options, const std::string& result,
+              const Attachments& attachments, Json document);
 void print_item(const Invocation& invocation, const std::string& item);  // of a stream
 // Any other outcome, as its problem object: a block on stderr, with --json the object on stdout.
 int report_outcome(const Invocation& invocation, const std::string& function, const Json& problem);

@@ -43,9 +43,10 @@ void add_options(CLI::App& command, Options& options) {
 HttpRequest request_of(const Options& options, const CallArguments& arguments) {
   HttpRequest request{.method = "POST",
                       .target = "/v1/call/" + percent_encode(options.call.function),
-                      .headers = {{"Content-Type", "application/json"}},
-                      .body = arguments.payload,
+                      .headers = {},
+                      .body = {},
                       .timeout = std::nullopt};
+  put_form(request, arguments.payload, arguments.attachments);
   const auto add = [&](const char* name, const std::string& value) {
     if (!value.empty()) request.headers.emplace_back(name, value);
   };
@@ -132,7 +133,7 @@ int call(const Invocation& invocation, const Options& options) {
   const HttpRequest request = request_of(options, *arguments);
   if (options.call.stream) return call_stream(invocation, *client, options, request);
 
-  const auto reply = client->request(request);
+  auto reply = client->request(request);
   if (!reply) {
     ClientError error = reply.error();
     if (error.sent) error.why += "; the call may have run";
@@ -140,8 +141,11 @@ int call(const Invocation& invocation, const Options& options) {
   }
   if (reply->status != 200) return report_problem(invocation, *client, options, *reply);
   if (!reply->header("keelback-outcome")) return refused(invocation, *client, *reply);
-  print_result(invocation, reply->body, document_of(*reply));
-  return kExitOk;
+  Json document = document_of(*reply);
+  const auto result = read_reply(*std::move(reply));
+  if (!result) return unreachable(invocation, {true, result.error()});
+  return report_ok(invocation, options.call, result->result, result->attachments,
+                   std::move(document));
 }
 
 }  // namespace

@@ -64,13 +64,15 @@ Outcome stream(const Invocation& invocation, host::Driver& driver, Call call) {
   return ended.get_future().get();
 }
 
-void print_ok(const Invocation& invocation, const Options& options, const Outcome& outcome) {
-  if (options.call.stream) {
-    if (!outcome.payload.empty()) print_item(invocation, outcome.payload);
-    if (invocation.json) print(fmt::format("{{\"end\":{}}}\n", to_text(document_of(outcome))));
-  } else {
-    print_result(invocation, outcome.payload, document_of(outcome));
+// The exit code, which is not that of success if what came back cannot be written.
+int print_ok(const Invocation& invocation, const Options& options, const Outcome& outcome) {
+  if (!options.call.stream) {
+    return report_ok(invocation, options.call, outcome.payload, outcome.attachments,
+                     document_of(outcome));
   }
+  if (!outcome.payload.empty()) print_item(invocation, outcome.payload);
+  if (invocation.json) print(fmt::format("{{\"end\":{}}}\n", to_text(document_of(outcome))));
+  return kExitOk;
 }
 
 // `shown`: what a worker wrote has been on stderr as it wrote it. (What a start says is not.)
@@ -85,20 +87,27 @@ int report_failure(const Invocation& invocation, const Options& options, const O
   return outcome.kind == OutcomeKind::kNotReady ? kExitStart : kExitOutcome;
 }
 
+struct Ended {
+  Outcome outcome;
+  int exit_code = kExitOk;  // of an outcome that is ok
+};
+
 // A result is printed as soon as it is there.
-Outcome call(const Invocation& invocation, const Options& options, const CallArguments& arguments,
-             host::Driver& driver) {
+Ended call(const Invocation& invocation, const Options& options, const CallArguments& arguments,
+           host::Driver& driver) {
   Call made{.function = options.call.function,
             .payload = arguments.payload,
             .session = options.call.session,
-            .deadline = arguments.deadline};
-  Outcome outcome = options.call.stream ? stream(invocation, driver, std::move(made))
-                                        : driver.call(std::move(made));
-  if (outcome.ok()) print_ok(invocation, options, outcome);
+            .deadline = arguments.deadline,
+            .attachments = arguments.attachments};
+  Ended ended;
+  ended.outcome = options.call.stream ? stream(invocation, driver, std::move(made))
+                                      : driver.call(std::move(made));
+  if (ended.outcome.ok()) ended.exit_code = print_ok(invocation, options, ended.outcome);
   auto left = std::make_shared<std::promise<void>>();
   driver.drain(kLeave, [left] { left->set_value(); });
   left->get_future().wait_for(2 * kLeave);
-  return outcome;
+  return ended;
 }
 
 int run(const Invocation& invocation, const Options& options) {
@@ -121,12 +130,12 @@ int run(const Invocation& invocation, const Options& options) {
     if (!finish_logging(std::move(logger))) std::_Exit(kExitStart);
     return kExitStart;
   }
-  const Outcome outcome = call(invocation, options, *arguments, **driver);
+  const auto [outcome, printed] = call(invocation, options, *arguments, **driver);
   driver->reset();
   // Behind what the worker wrote, so that the last lines say how it ended.
   const bool logged = finish_logging(std::move(logger));
   const int exit_code = outcome.ok()
-                            ? kExitOk
+                            ? printed
                             : report_failure(invocation, options, outcome, logged && default_level);
   if (!logged) std::_Exit(exit_code);
   return exit_code;

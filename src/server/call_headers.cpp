@@ -7,6 +7,7 @@
 #include <charconv>
 #include <limits>
 
+#include "server/call_body.h"
 #include "server/target.h"
 
 namespace keelback::server {
@@ -184,21 +185,6 @@ std::optional<Header> needs_session(const Call& call) {
   return std::nullopt;
 }
 
-bool accepts_events(std::string_view accept) {
-  constexpr std::string_view kEvents = "text/event-stream";
-  while (!accept.empty()) {
-    const auto comma = accept.find(',');
-    std::string_view part = accept.substr(0, comma);
-    while (part.starts_with(' ')) part.remove_prefix(1);
-    part = part.substr(0, part.find(';'));
-    while (part.ends_with(' ')) part.remove_suffix(1);
-    if (same(part, kEvents)) return true;
-    if (comma == std::string_view::npos) break;
-    accept.remove_prefix(comma + 1);
-  }
-  return false;
-}
-
 }  // namespace
 
 std::expected<CallHeaders, std::string> read_call_headers(const Request& request) {
@@ -221,7 +207,8 @@ std::expected<CallHeaders, std::string> read_call_headers(const Request& request
           fmt::format("{} means nothing without Keelback-Session", to_string(*header)));
     }
   }
-  out.wants_stream = request.has(Header::kAccept) && accepts_events(request.get(Header::kAccept));
+  out.wants_stream =
+      request.has(Header::kAccept) && accepts(request.get(Header::kAccept), "text/event-stream");
   return out;
 }
 

@@ -128,7 +128,10 @@ void Connection::on_bad_request() {
   const int status = reader_->error_status();
   if (status == 413 && admission_.route == Route::kCall && !refusal_) {
     return refuse(
-        refused_call(OutcomeKind::kTooLarge, "the body is longer than calls.payload_max"));
+        refused_call(OutcomeKind::kTooLarge,
+                     admission_.body_kind == BodyKind::kJsonOnly
+                         ? "the body is longer than calls.payload_max"
+                         : "the body is longer than calls.payload_max and attachments.max"));
   }
   refuse(problem(status, "bad_request", reader_->error()));
 }

@@ -83,6 +83,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void start_call();
   void on_outcome(Outcome&& outcome);
   void reply_outcome(Outcome&& outcome);
+  void reply_attached(Outcome&& outcome);
   void on_item(std::string&& item);
   void end_stream(Outcome&& outcome);
   void flush_stream();

@@ -4,6 +4,7 @@
 #include <array>
 #include <boost/asio/write.hpp>
 #include <iterator>
+#include <random>
 #include <utility>
 
 #include "server/connection.h"
@@ -27,8 +28,9 @@ void Connection::start_call() {
   function_ = admission_.parameter;
   in_session_ = !call.session.empty();
   call.function = std::move(admission_.parameter);
-  if (!request_.body.empty()) call.payload = std::move(request_.body);
+  auto wrong = read_call_body(admission_.body_kind, request_, call);
   request_.body.clear();
+  if (wrong) return reply(refused_call(OutcomeKind::kBadRequest, *wrong));
   auto done = [self = shared_from_this()](Outcome&& outcome) {
     self->on_outcome(std::move(outcome));
   };
@@ -60,11 +62,26 @@ void Connection::on_outcome(Outcome&& outcome) {
 }
 
 void Connection::reply_outcome(Outcome&& outcome) {
+  if (!outcome.attachments.empty()) return reply_attached(std::move(outcome));
   std::string body = outcome.ok() ? std::move(outcome.payload) : problem_of(outcome);
   open_reply(http_status(outcome.kind), outcome.ok() ? kJson : kProblemJson, body.size());
   append_outcome_headers(out_, outcome, call_text(call_name_, call_), Clock::now() - called_at_);
   out_ += "\r\n";
   send(std::move(body));
+}
+
+void Connection::reply_attached(Outcome&& outcome) {
+  const bool octets = accepts(request_.get(Header::kAccept), "application/octet-stream");
+  // Fresh chance each time: nobody can have put it into the bytes.
+  std::random_device device;
+  const auto boundary =
+      fmt::format("keelback-{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
+  std::string headers;
+  append_outcome_headers(headers, outcome, call_text(call_name_, call_), Clock::now() - called_at_);
+  AttachedReply reply = write_attached(std::move(outcome), octets, boundary);
+  open_reply(200, reply.content_type, reply.body.size());
+  out_ += headers + reply.headers + "\r\n";
+  send(std::move(reply.body));
 }
 
 // ---- streams

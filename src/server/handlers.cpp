@@ -13,7 +13,8 @@
 namespace keelback::server {
 namespace {
 
-constexpr std::uint64_t kSmallBody = 64 << 10;  // of requests that need none: read and dropped
+constexpr std::uint64_t kSmallBody = 64 << 10;    // of requests that need none: read and dropped
+constexpr std::uint64_t kPartHeaders = 64 << 10;  // of a multipart body, beside its data
 constexpr std::uint64_t kConfigBody = 1 << 20;
 constexpr std::size_t kPageDefault = 100;
 constexpr std::size_t kPageMax = 1000;
@@ -75,12 +76,36 @@ void match(const Request& request, Admission& admission) {
   admission.target = std::move(*target);
 }
 
+std::string body_limit(BodyKind kind, const Settings& settings) {
+  std::string text = fmt::format("calls.payload_max is {}", settings.calls.payload_max.count);
+  if (kind != BodyKind::kJsonOnly) {
+    text += fmt::format(", attachments.max {}", settings.attachments.max.count);
+  }
+  return text;
+}
+
 void admit_call(Hub& hub, const Request& request, Admission& admission) {
   const Settings& settings = hub.config.settings();
-  const bool has_type = request.has(Header::kContentType);
-  if ((has_type || request.has_body) && !is_json(request.get(Header::kContentType))) {
+  const auto kind = body_kind(request);
+  if (!kind) {
+    admission.refusal = problem(415, "not_json",
+                                "the arguments of a call are Content-Type: application/json; with "
+                                "attachments multipart/form-data or application/octet-stream");
+    return;
+  }
+  // A web page may send these types to anybody without being asked, but no header of ours.
+  if (*kind != BodyKind::kJsonOnly && !request.has_ours()) {
     admission.refusal =
-        problem(415, "not_json", "the arguments of a call are Content-Type: application/json");
+        problem(415, "no_keelback_header",
+                "a call whose body is not JSON has a Keelback-* header, for example "
+                "Keelback-Attachment");
+    return;
+  }
+  admission.body_kind = *kind;
+  if (const auto stray = stray_header(*kind, request)) {
+    admission.refusal =
+        refused_call(OutcomeKind::kBadRequest,
+                     fmt::format("{} means nothing with this Content-Type", to_string(*stray)));
     return;
   }
   auto headers = read_call_headers(request);
@@ -96,10 +121,12 @@ void admit_call(Hub& hub, const Request& request, Admission& admission) {
   }
   admission.keep_body = true;
   admission.body_max = settings.calls.payload_max.count;
+  if (*kind != BodyKind::kJsonOnly)
+    admission.body_max += settings.attachments.max.count + kPartHeaders;
   if (request.content_length > admission.body_max) {
-    admission.refusal = refused_call(OutcomeKind::kTooLarge,
-                                     fmt::format("the body has {} bytes, calls.payload_max is {}",
-                                                 request.content_length, admission.body_max));
+    admission.refusal = refused_call(
+        OutcomeKind::kTooLarge, fmt::format("the body has {} bytes; {}", request.content_length,
+                                            body_limit(*kind, settings)));
   }
 }
 

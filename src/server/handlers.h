@@ -7,6 +7,7 @@
 #include <string>
 
 #include "server/access.h"
+#include "server/call_body.h"
 #include "server/call_headers.h"
 #include "server/hub.h"
 #include "server/reply.h"
@@ -22,6 +23,7 @@ struct Admission {
   std::string parameter;            // what stood for {} in the path, decoded
   Target target;                    // empty for calls
   CallHeaders headers;              // for calls
+  BodyKind body_kind = BodyKind::kJsonOnly;
   bool authorised = false;
   bool keep_body = false;      // else it is read and dropped
   std::uint64_t body_max = 0;  // bytes

@@ -212,6 +212,10 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
   add_workers(scrape, stats);
   add_sessions(scrape, stats);
   add_snapshots(scrape, stats, info.store);
+  scrape.gauge("keelback_attachment_carried_bytes", "Attachments of unfinished calls.",
+               static_cast<double>(stats.attachment_bytes));
+  scrape.gauge("keelback_attachment_slab_bytes", "Shared memory of all workers, for attachments.",
+               static_cast<double>(info.slab_bytes));
   scrape.counter("keelback_http_rejected_total",
                  "Requests refused before the pool saw them (syntax, authentication, limits).",
                  static_cast<double>(server.http_rejected));

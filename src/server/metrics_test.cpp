@@ -37,8 +37,9 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   stats.workers.busy = 3;
   stats.queue_delay = 250ms;
   stats.sessions.expired = 4;
-  const std::string text =
-      metrics_text({.stats = stats}, {.http_rejected = 9, .connections = 2}, {});
+  stats.attachment_bytes = 70'000;
+  const std::string text = metrics_text({.stats = stats, .slab_bytes = 65536},
+                                        {.http_rejected = 9, .connections = 2}, {});
   const auto values = scrape(text);
   double sum = values.at("keelback_calls_in_flight");
   for (int i = 0; i < kOutcomeKinds; ++i) {
@@ -52,6 +53,8 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   EXPECT_EQ(values.at("keelback_sessions_total{event=\"expired\"}"), 4);
   EXPECT_EQ(values.at("keelback_http_rejected_total"), 9);
   EXPECT_EQ(values.at("keelback_ready"), 1);
+  EXPECT_EQ(values.at("keelback_attachment_carried_bytes"), 70'000);
+  EXPECT_EQ(values.at("keelback_attachment_slab_bytes"), 65536);
   EXPECT_GT(values.at("keelback_process_resident_memory_bytes"), 1e6);
   EXPECT_GE(values.at("keelback_process_open_fds"), 3);
   EXPECT_GE(values.at("keelback_process_threads"), 1);

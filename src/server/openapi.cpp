@@ -88,7 +88,8 @@ Json call_parameters() {
   constexpr Header kShown[] = {Header::kSession,    Header::kAffinity,       Header::kSessionOpen,
                                Header::kDeadlineMs, Header::kExpectEpoch,    Header::kPriority,
                                Header::kIdempotent, Header::kIdempotencyKey, Header::kTraceparent,
-                               Header::kCall};
+                               Header::kCall,       Header::kAttachment,     Header::kDtype,
+                               Header::kShape,      Header::kArguments};
   Json list = Json::array();
   for (Header header : kShown) {
     Json schema = {{"type", "string"}};
@@ -105,6 +106,14 @@ Json call_parameters() {
 Json call_responses(bool stream) {
   Json ok = {{"description", "The function's result"},
              {"content", {{"application/json", {{"schema", Json::object()}}}}}};
+  ok["content"]["multipart/form-data"] = {
+      {"schema",
+       {{"type", "object"},
+        {"description",
+         "If the function returned attachments: the part \"result\" is the JSON, where "
+         "{\"$attachment\": name} stands for the part of that name"}}}};
+  ok["content"]["application/octet-stream"] = {
+      {"schema", {{"type", "string"}, {"format", "binary"}}}};
   ok["content"]["text/event-stream"] = {
       {"schema",
        {{"type", "string"},
@@ -123,7 +132,14 @@ Json function_path(const Json& function) {
   operation["requestBody"] = {
       {"content",
        {{"application/json",
-         {{"schema", arguments_schema(params == function.end() ? Json::array() : *params)}}}}}};
+         {{"schema", arguments_schema(params == function.end() ? Json::array() : *params)}}},
+        {"multipart/form-data",
+         {{"schema",
+           {{"type", "object"},
+            {"description", "The part \"arguments\" is the JSON, every other part an attachment"},
+            {"properties", {{"arguments", {{"type", "object"}}}}},
+            {"additionalProperties", {{"type", "string"}, {"format", "binary"}}}}}}},
+        {"application/octet-stream", {{"schema", {{"type", "string"}, {"format", "binary"}}}}}}}};
   operation["responses"] = call_responses(truth(function, "stream"));
   return {{"post", std::move(operation)}};
 }

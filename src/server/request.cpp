@@ -28,6 +28,10 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
     "Keelback-Priority",
     "Keelback-Idempotent",
     "Keelback-Call",
+    "Keelback-Attachment",
+    "Keelback-Dtype",
+    "Keelback-Shape",
+    "Keelback-Arguments",
 };
 constexpr std::string_view kPrefix = "keelback-";
 

@@ -31,8 +31,12 @@ enum class Header : std::uint8_t {
   kPriority,
   kIdempotent,
   kCall,
+  kAttachment,
+  kDtype,
+  kShape,
+  kArguments,
 };
-inline constexpr int kHeaders = 18;
+inline constexpr int kHeaders = 22;
 std::string_view to_string(Header header);  // as documented: "Keelback-Session"
 // The Keelback-* request header nearest to a name that is not one.
 std::string_view nearest_header(std::string_view name);
@@ -53,6 +57,8 @@ struct Request {
     return has(header) ? std::string_view(values[static_cast<std::size_t>(header)])
                        : std::string_view();
   }
+  // A Keelback-* header that we know.
+  bool has_ours() const { return seen >> static_cast<int>(Header::kSession) != 0; }
   // A header that came twice, where that has no meaning.
   std::optional<Header> repeated() const;
   void clear();  // keeps the strings' room

@@ -53,6 +53,7 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
         {"store", info.store.name},
         {"up", info.store.up},
         {"error", info.store.error}}},
+      {"attachments", {{"carried_bytes", stats.attachment_bytes}, {"slab_bytes", info.slab_bytes}}},
       {"restarts", stats.restarts},
       {"retries", stats.retries},
       {"quarantined", stats.quarantined},

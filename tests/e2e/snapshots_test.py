@@ -105,6 +105,23 @@ class Restart(SnapshotTest):
             self.assertEqual(400, client.call("peek", session="ann", Idempotency_Key="k2").status // 100 * 100, "the key of another request")
             self.assertEqual(0, daemon.stop())
 
+    def test_each_call_a_retry_after_the_crash_hears_that_attachments_were_not_stored(self):
+        octets = {"Content-Type": "application/octet-stream", "Keelback-Attachment": "x", "Keelback-Session": "ann", "Idempotency-Key": "k"}
+        for backend, app in self.each_backend():
+            daemon = self.start(app, backend)
+
+            def echo(body=b"x" * 100_000):
+                return daemon.client().request("POST", "/v1/call/attach_echo", body=body, headers=octets)
+
+            self.assertEqual(("ok", "ok"), (echo().outcome, echo().outcome), "while it lives it has the whole answer")
+            self.sigkill(daemon)
+            daemon = self.start(app, backend)
+            again = echo()
+            self.assertEqual(("error", "done"), (again.outcome, again.json["effect"]), "it has run, and does not run again")
+            self.assertEqual("keelback.AnswerNotKept", again.json["python"]["type"], again.json)
+            self.assertEqual("bad_request", echo(b"y" + b"x" * 99_999).outcome, "the key of another request")
+            self.assertEqual(0, daemon.stop())
+
     def test_on_drain_a_stopped_daemon_s_sessions_go_on_and_a_killed_one_s_do_not_go_back(self):
         for backend, app in self.each_backend():
             daemon = self.start(app, backend, "on_drain")

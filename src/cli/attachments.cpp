@@ -1,0 +1,124 @@
+#include "cli/attachments.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "cli/arguments.h"
+#include "server/call_body.h"
+#include "server/multipart.h"
+
+namespace keelback::cli {
+namespace {
+
+constexpr std::size_t kPartsMax = 65;
+
+// The name as one of a file: nothing in it leads out of the directory, hides or is too long.
+std::string file_name(std::string_view name) {
+  std::string out(name.substr(0, 200));
+  for (char& c : out) {
+    if (c == '/' || static_cast<unsigned char>(c) < 32) c = '_';
+  }
+  if (out.empty() || out[0] == '.') out.insert(0, "_");
+  return out;
+}
+
+}  // namespace
+
+void AttachmentOptions::add_to(CLI::App& command) {
+  command
+      .add_option("--attach", attach,
+                  "A file that goes with the call, as NAME=@FILE; may be repeated")
+      ->allow_extra_args(false);
+  command.add_option("--out", out, "The directory for attachments of the result");
+}
+
+std::expected<Attachments, std::string> AttachmentOptions::read() const {
+  Attachments all;
+  for (const std::string& text : attach) {
+    const std::size_t at = text.find("=@");
+    if (at == std::string::npos || at == 0 || at + 2 == text.size()) {
+      return std::unexpected(fmt::format("--attach is NAME=@FILE, not '{}'", text));
+    }
+    auto bytes = read_file(text.substr(at + 2));
+    if (!bytes) return std::unexpected("--attach " + bytes.error());
+    all.push_back({text.substr(0, at), Buffer(std::move(*bytes)), "", {}});
+  }
+  return all;
+}
+
+std::expected<Json, std::string> AttachmentOptions::write(const Attachments& attachments) const {
+  Json list = Json::array();
+  std::error_code error;
+  if (!out.empty() && !attachments.empty()) std::filesystem::create_directories(out, error);
+  if (error) return std::unexpected(fmt::format("--out {}: {}", out, error.message()));
+  for (const Attachment& each : attachments) {
+    Json entry = {{"name", each.name}, {"bytes", each.data.size()}};
+    if (!each.dtype.empty()) entry["dtype"] = each.dtype;
+    if (!each.shape.empty()) entry["shape"] = each.shape;
+    if (!out.empty()) {
+      const std::string path = (std::filesystem::path(out) / file_name(each.name)).string();
+      std::ofstream file(path, std::ios::binary | std::ios::trunc);
+      file.write(each.data.data(), static_cast<std::streamsize>(each.data.size()));
+      if (!file.flush()) return std::unexpected(fmt::format("{} cannot be written", path));
+      entry["file"] = path;
+    }
+    list.push_back(std::move(entry));
+  }
+  if (out.empty() && !attachments.empty()) {
+    std::fputs("keelback: the result has attachments; --out DIR writes them\n", stderr);
+  }
+  return list;
+}
+
+void put_form(HttpRequest& request, const std::string& payload, const Attachments& attachments) {
+  if (attachments.empty()) {
+    request.headers.emplace_back("Content-Type", "application/json");
+    request.body = payload;
+    return;
+  }
+  std::random_device device;
+  const std::string boundary =
+      fmt::format("keelback-{:08x}{:08x}{:08x}", device(), device(), device());
+  request.headers.emplace_back("Content-Type", "multipart/form-data; boundary=" + boundary);
+  request.headers.emplace_back("Keelback-Attachment", "form");
+  server::append_part_head(request.body, boundary, "arguments", false, "application/json", {});
+  request.body += payload;
+  for (const Attachment& each : attachments) {
+    server::append_part_head(request.body, boundary, each.name, true, "application/octet-stream",
+                             {});
+    request.body += each.data.view();
+  }
+  server::append_multipart_end(request.body, boundary);
+}
+
+std::expected<CallReply, std::string> read_reply(HttpReply reply) {
+  if (!reply.is("multipart/form-data")) return CallReply{std::move(reply.body), {}};
+  const std::string boundary = server::boundary_of(*reply.header("content-type"));
+  // Shared by the attachments that lie in it.
+  const auto body = std::make_shared<const std::string>(std::move(reply.body));
+  const auto parts = server::parse_multipart(*body, boundary, kPartsMax);
+  if (!parts) return std::unexpected("the answer cannot be read: " + parts.error());
+  if (parts->empty() || parts->front().name != "result") {
+    return std::unexpected("the answer has no result");
+  }
+  CallReply out{std::string(parts->front().data), {}};
+  for (std::size_t i = 1; i < parts->size(); ++i) {
+    const server::Part& part = (*parts)[i];
+    Attachment attachment{
+        part.name, Buffer(std::as_bytes(std::span(part.data)), body), std::string(part.dtype), {}};
+    if (!server::read_shape(part.shape, attachment.shape)) {
+      return std::unexpected("the answer has a shape that is none");
+    }
+    out.attachments.push_back(std::move(attachment));
+  }
+  return out;
+}
+
+}  // namespace keelback::cli

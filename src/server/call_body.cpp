@@ -1,0 +1,185 @@
+#include "server/call_body.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <boost/beast/core/string.hpp>
+#include <charconv>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "server/multipart.h"
+#include "server/target.h"
+
+namespace keelback::server {
+namespace {
+
+constexpr std::size_t kPartsMax = 65;  // 64 attachments and the arguments
+constexpr std::size_t kDimsMax = 16;
+constexpr std::string_view kArguments = "arguments";
+constexpr std::string_view kResult = "result";
+constexpr std::string_view kOctetStream = "application/octet-stream";
+
+bool same(std::string_view a, std::string_view b) {
+  return boost::beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
+}
+std::string_view media_type(std::string_view text) {
+  text = text.substr(0, text.find(';'));
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  return text;
+}
+
+std::optional<std::string> read_array(std::string_view dtype, std::string_view shape,
+                                      Attachment& attachment) {
+  attachment.dtype = dtype;
+  if (read_shape(shape, attachment.shape)) return std::nullopt;
+  return fmt::format("Keelback-Shape must be at most {} whole numbers with commas between",
+                     kDimsMax);
+}
+
+std::optional<std::string> read_octets(Request& request, Call& call) {
+  Attachment attachment;
+  attachment.name = request.has(Header::kAttachment) ? request.get(Header::kAttachment) : "data";
+  if (!is_utf8(attachment.name)) return "Keelback-Attachment is not UTF-8";
+  if (auto wrong =
+          read_array(request.get(Header::kDtype), request.get(Header::kShape), attachment)) {
+    return wrong;
+  }
+  call.payload = request.has(Header::kArguments) ? request.get(Header::kArguments) : "{}";
+  attachment.data = Buffer(std::move(request.body));
+  call.attachments.push_back(std::move(attachment));
+  return std::nullopt;
+}
+
+std::optional<std::string> read_multipart(Request& request, Call& call) {
+  const std::string boundary = boundary_of(request.get(Header::kContentType));
+  if (boundary.empty()) return "the Content-Type of a multipart body has no usable boundary";
+  // Shared by the attachments that lie in it.
+  const auto body = std::make_shared<const std::string>(std::move(request.body));
+  const auto parts = parse_multipart(*body, boundary, kPartsMax);
+  if (!parts) return parts.error();
+  bool has_arguments = false;
+  call.payload = "{}";
+  for (const Part& part : *parts) {
+    if (part.name == kArguments) {
+      if (std::exchange(has_arguments, true)) return "two parts are named \"arguments\"";
+      call.payload = part.data;
+      continue;
+    }
+    if (!is_utf8(part.name)) return "the name of a part is not UTF-8";
+    Attachment attachment;
+    attachment.name = part.name;
+    attachment.data = Buffer(std::as_bytes(std::span(part.data)), body);
+    if (auto wrong = read_array(part.dtype, part.shape, attachment)) return wrong;
+    call.attachments.push_back(std::move(attachment));
+  }
+  return std::nullopt;
+}
+
+// A header's value must not end its line.
+std::string one_line(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
+  }
+  return out;
+}
+
+std::string array_headers(const Attachment& attachment) {
+  std::string headers;
+  if (!attachment.dtype.empty()) {
+    headers += fmt::format("Keelback-Dtype: {}\r\n", one_line(attachment.dtype));
+  }
+  if (!attachment.shape.empty()) {
+    headers += fmt::format("Keelback-Shape: {}\r\n", fmt::join(attachment.shape, ","));
+  }
+  return headers;
+}
+
+}  // namespace
+
+bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape) {
+  while (!text.empty()) {
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    std::uint64_t extent = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), extent);
+    if (error != std::errc() || shape.size() == kDimsMax) return false;
+    shape.push_back(extent);
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    if (text.empty()) return true;
+    if (!text.starts_with(',')) return false;
+    text.remove_prefix(1);
+    if (text.empty()) return false;
+  }
+  return true;
+}
+
+std::optional<BodyKind> body_kind(const Request& request) {
+  if (!request.has(Header::kContentType) && !request.has_body) return BodyKind::kJsonOnly;
+  const std::string_view type = media_type(request.get(Header::kContentType));
+  if (same(type, "application/json")) return BodyKind::kJsonOnly;
+  if (same(type, kOctetStream)) return BodyKind::kOctets;
+  if (same(type, "multipart/form-data")) return BodyKind::kMultipart;
+  return std::nullopt;
+}
+
+std::optional<Header> stray_header(BodyKind kind, const Request& request) {
+  if (kind == BodyKind::kOctets) return std::nullopt;
+  for (const Header header : {Header::kDtype, Header::kShape, Header::kArguments}) {
+    if (request.has(header)) return header;
+  }
+  if (kind == BodyKind::kJsonOnly && request.has(Header::kAttachment)) return Header::kAttachment;
+  return std::nullopt;
+}
+
+std::optional<std::string> read_call_body(BodyKind kind, Request& request, Call& call) {
+  switch (kind) {
+    case BodyKind::kOctets:
+      return read_octets(request, call);
+    case BodyKind::kMultipart:
+      return read_multipart(request, call);
+    case BodyKind::kJsonOnly:
+      break;
+  }
+  if (!request.body.empty()) call.payload = std::move(request.body);
+  return std::nullopt;
+}
+
+AttachedReply write_attached(Outcome&& outcome, bool octets_wanted, std::string_view boundary) {
+  AttachedReply reply;
+  if (octets_wanted && outcome.attachments.size() == 1) {
+    const Attachment& only = outcome.attachments.front();
+    reply.content_type = kOctetStream;
+    reply.headers =
+        fmt::format("Keelback-Attachment: {}\r\n", one_line(only.name)) + array_headers(only);
+    reply.body = only.data.view();
+    return reply;
+  }
+  std::size_t bytes = outcome.payload.size();
+  for (const Attachment& each : outcome.attachments) bytes += each.data.size() + 512;
+  reply.content_type = fmt::format("multipart/form-data; boundary={}", boundary);
+  reply.body.reserve(bytes + 512);
+  append_part_head(reply.body, boundary, kResult, false, "application/json", {});
+  reply.body += outcome.payload;
+  for (const Attachment& each : outcome.attachments) {
+    append_part_head(reply.body, boundary, each.name, true, kOctetStream, array_headers(each));
+    reply.body += each.data.view();
+  }
+  append_multipart_end(reply.body, boundary);
+  return reply;
+}
+
+bool accepts(std::string_view accept, std::string_view type) {
+  while (!accept.empty()) {
+    const auto comma = accept.find(',');
+    if (same(media_type(accept.substr(0, comma)), type)) return true;
+    if (comma == std::string_view::npos) break;
+    accept.remove_prefix(comma + 1);
+  }
+  return false;
+}
+
+}  // namespace keelback::server

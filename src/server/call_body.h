@@ -1,0 +1,48 @@
+// The body of a call and of its answer: JSON, or JSON with attachments. Pure; fuzzed.
+//
+//   application/json           the arguments
+//   multipart/form-data        a part named "arguments" is the arguments, the others attachments
+//   application/octet-stream   one attachment; Keelback-Attachment names it, Keelback-Arguments is
+//                              the JSON
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "keelback/call.h"
+#include "keelback/outcome.h"
+#include "server/request.h"
+
+namespace keelback::server {
+
+enum class BodyKind : std::uint8_t { kJsonOnly, kOctets, kMultipart };
+
+// nullopt: a type that calls do not have. No type at all is kJsonOnly.
+std::optional<BodyKind> body_kind(const Request& request);
+
+// A Keelback-* header about an attachment where the body has none, or says it itself; nullopt:
+// none.
+std::optional<Header> stray_header(BodyKind kind, const Request& request);
+
+// Takes the body apart into the call's payload and attachments, which share its memory. The error
+// is a sentence; the call is bad_request then.
+std::optional<std::string> read_call_body(BodyKind kind, Request& request, Call& call);
+
+// An ok outcome with attachments as a body. `octets_wanted`: a single attachment is the body.
+struct AttachedReply {
+  std::string content_type;
+  std::string headers;  // further lines, each with its CRLF
+  std::string body;
+};
+AttachedReply write_attached(Outcome&& outcome, bool octets_wanted, std::string_view boundary);
+
+// "512, 512" after `shape`; empty: nothing. False: it is not that, or more than 16 extents.
+bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape);
+
+// Whether the Accept header names the type, parameters apart.
+bool accepts(std::string_view accept, std::string_view type);
+
+}  // namespace keelback::server

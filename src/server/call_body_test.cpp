@@ -1,0 +1,187 @@
+#include "server/call_body.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/multipart.h"
+
+namespace keelback::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+Request request_with(std::string type, std::string body) {
+  Request request;
+  request.has_body = true;
+  request.body = std::move(body);
+  const auto set = [&](Header header, std::string value) {
+    request.seen |= 1U << static_cast<int>(header);
+    request.values[static_cast<std::size_t>(header)] = std::move(value);
+  };
+  set(Header::kContentType, std::move(type));
+  return request;
+}
+void add(Request& request, Header header, std::string value) {
+  request.seen |= 1U << static_cast<int>(header);
+  request.values[static_cast<std::size_t>(header)] = std::move(value);
+}
+constexpr const char* kForm = "multipart/form-data; boundary=\"b b\"";
+
+std::string form(std::string_view parts) {
+  std::string text(parts);
+  for (std::size_t at = 0; (at = text.find('\n', at)) != text.npos; at += 2) text.insert(at, "\r");
+  return text;
+}
+
+// Goal: what a browser, curl and our own client send comes out part by part, bytes as they are,
+// line ends and things that look like boundaries included.
+TEST(CallBody, TakesAFormApart) {
+  Request request = request_with(kForm, form("preamble\n"
+                                             "--b b\n"
+                                             "Content-Disposition: form-data; name=\"arguments\"\n"
+                                             "Content-Type: application/json\n"
+                                             "\n"
+                                             "{\"scale\":2}\n"
+                                             "--b b  \n"
+                                             "content-disposition: form-data; filename=\"x.png\"; "
+                                             "name=\"a%22b\\\\c\"\n"
+                                             "\n"
+                                             "line\n\n--b\n-b b\n"
+                                             "--b b\n"
+                                             "Content-Disposition: form-data; name=array\n"
+                                             "Keelback-Dtype: float32\n"
+                                             "Keelback-Shape: 2, 3\n"
+                                             "\n"
+                                             "\n"
+                                             "--b b--\nepilogue"));
+  Call call;
+  ASSERT_EQ(body_kind(request), BodyKind::kMultipart);
+  const auto wrong = read_call_body(BodyKind::kMultipart, request, call);
+  ASSERT_FALSE(wrong) << *wrong;
+  EXPECT_EQ(call.payload, "{\"scale\":2}");
+  ASSERT_EQ(call.attachments.size(), 2u);
+  EXPECT_EQ(call.attachments[0].name, "a\"b\\c");
+  EXPECT_EQ(call.attachments[0].data.view(), "line\r\n\r\n--b\r\n-b b");
+  EXPECT_EQ(call.attachments[1].name, "array");
+  EXPECT_EQ(call.attachments[1].dtype, "float32");
+  EXPECT_EQ(call.attachments[1].shape, (std::vector<std::uint64_t>{2, 3}));
+  EXPECT_TRUE(call.attachments[1].data.empty());
+}
+
+TEST(CallBody, WithoutArgumentsThereAreNone) {
+  Request request = request_with(kForm, form("--b b\nContent-Disposition: form-data; name=x\n\ny\n"
+                                             "--b b--"));
+  Call call;
+  EXPECT_FALSE(read_call_body(BodyKind::kMultipart, request, call));
+  EXPECT_EQ(call.payload, "{}");
+  ASSERT_EQ(call.attachments.size(), 1u);
+  EXPECT_EQ(call.attachments[0].data.view(), "y");
+}
+
+// Goal: whatever is malformed is refused in a sentence that says what.
+TEST(CallBody, SaysWhatIsWrongWithAForm) {
+  const auto error = [](std::string body, std::string type = kForm) {
+    Request request = request_with(std::move(type), std::move(body));
+    Call call;
+    return read_call_body(BodyKind::kMultipart, request, call).value_or("fine");
+  };
+  const std::string part = form("--b b\nContent-Disposition: form-data; name=x\n\ny\n");
+  EXPECT_EQ(error(part + "--b b--"), "fine");
+  EXPECT_THAT(error(part + "--b b"), HasSubstr("does not end its line"));
+  EXPECT_THAT(error(part + "--b bx\r\n"), HasSubstr("does not end its line"));
+  EXPECT_THAT(error(part), HasSubstr("ends within a part"));
+  EXPECT_THAT(error(part.substr(0, part.size() - 1)), HasSubstr("ends within a part"));
+  EXPECT_THAT(error(""), HasSubstr("no part"));
+  EXPECT_THAT(error("--b b--", "multipart/form-data"), HasSubstr("boundary"));
+  EXPECT_THAT(error("--b b--", "multipart/form-data; boundary=" + std::string(71, 'x')),
+              HasSubstr("boundary"));
+  EXPECT_THAT(error(form("--b b\n\ny\n--b b--")), HasSubstr("no name"));
+  EXPECT_THAT(error(form("--b b\nno field\n\ny\n--b b--")), HasSubstr("no field"));
+  EXPECT_THAT(error(form("--b b\nContent-Disposition: form-data\n\ny\n--b b--")),
+              HasSubstr("no name"));
+  EXPECT_THAT(error(form("--b b\nContent-Disposition: form-data; name=\"x\n\ny\n--b b--")),
+              HasSubstr("no name"));
+  EXPECT_THAT(error(form("--b b\nContent-Disposition: form-data; name=x\n"
+                         "Content-Transfer-Encoding: base64\n\ny\n--b b--")),
+              HasSubstr("Content-Transfer-Encoding"));
+  EXPECT_THAT(error(form("--b b\nContent-Disposition: form-data; name=x\nKeelback-Shape: 2,\n\ny\n"
+                         "--b b--")),
+              HasSubstr("Keelback-Shape"));
+  EXPECT_THAT(error(form("--b b\nContent-Disposition: form-data; name=\"\xff\"\n\ny\n--b b--")),
+              HasSubstr("UTF-8"));
+  std::string many;
+  for (int i = 0; i < 66; ++i) many += part;
+  EXPECT_THAT(error(many + "--b b--"), HasSubstr("more than 65 parts"));
+  const std::string arguments =
+      form("--b b\nContent-Disposition: form-data; name=arguments\n\n{}\n");
+  EXPECT_THAT(error(arguments + arguments + "--b b--"), HasSubstr("two parts"));
+}
+
+TEST(CallBody, TakesOctetsAsOneAttachment) {
+  Request request = request_with("Application/Octet-Stream", std::string("\0\r\n\xff", 4));
+  ASSERT_EQ(body_kind(request), BodyKind::kOctets);
+  add(request, Header::kArguments, "[2]");
+  add(request, Header::kShape, "4");
+  add(request, Header::kDtype, "uint8");
+  Call call;
+  EXPECT_FALSE(read_call_body(BodyKind::kOctets, request, call));
+  ASSERT_EQ(call.attachments.size(), 1u);
+  EXPECT_EQ(call.attachments[0].name, "data");
+  EXPECT_EQ(call.attachments[0].data.view(), std::string_view("\0\r\n\xff", 4));
+  EXPECT_EQ(call.attachments[0].dtype, "uint8");
+  EXPECT_EQ(call.payload, "[2]");
+}
+
+TEST(CallBody, KnowsItsTypesAndWhatIsAstrayWithThem) {
+  EXPECT_EQ(body_kind(Request{}), BodyKind::kJsonOnly) << "no body, no type";
+  EXPECT_EQ(body_kind(request_with("application/json; charset=utf-8", "")), BodyKind::kJsonOnly);
+  EXPECT_FALSE(body_kind(request_with("text/plain", "x")));
+  EXPECT_FALSE(body_kind(request_with("multipart/mixed", "x")));
+  Request request = request_with("application/json", "{}");
+  EXPECT_FALSE(stray_header(BodyKind::kJsonOnly, request));
+  add(request, Header::kAttachment, "x");
+  EXPECT_EQ(stray_header(BodyKind::kJsonOnly, request), Header::kAttachment);
+  EXPECT_FALSE(stray_header(BodyKind::kMultipart, request));
+  add(request, Header::kArguments, "{}");
+  EXPECT_EQ(stray_header(BodyKind::kMultipart, request), Header::kArguments);
+  EXPECT_FALSE(stray_header(BodyKind::kOctets, request));
+}
+
+Outcome returned(Attachments attachments) {
+  Outcome outcome;
+  outcome.payload = R"({"$attachment":"a"})";
+  outcome.attachments = std::move(attachments);
+  return outcome;
+}
+
+// Goal: what is written reads back, whatever the names and the bytes are.
+TEST(CallBody, WritesAFormThatReadsBack) {
+  const std::string name = "a\"\r\n%41\\\\b\\";
+  AttachedReply reply = write_attached(
+      returned({{name, Buffer("\r\n--bound\r\n"), "int16", {2, 3}}, {"b", Buffer(""), "", {}}}),
+      /*octets_wanted=*/true, "bound-1");
+  Request request = request_with(reply.content_type, reply.body);
+  const auto parts = parse_multipart(request.body, boundary_of(reply.content_type), 9);
+  ASSERT_TRUE(parts) << parts.error();
+  ASSERT_EQ(parts->size(), 3u);
+  EXPECT_EQ((*parts)[0].name, "result");
+  EXPECT_EQ((*parts)[0].data, R"({"$attachment":"a"})");
+  EXPECT_EQ((*parts)[1].name, name);
+  EXPECT_EQ((*parts)[1].data, "\r\n--bound\r\n");
+  EXPECT_EQ((*parts)[1].dtype, "int16");
+  EXPECT_EQ((*parts)[1].shape, "2,3");
+  EXPECT_EQ((*parts)[2].data, "");
+}
+
+TEST(CallBody, WritesASingleAttachmentAsOctetsOnRequest) {
+  const AttachedReply reply = write_attached(returned({{"n\r\nX: y", Buffer("bytes"), "", {}}}),
+                                             /*octets_wanted=*/true, "b");
+  EXPECT_EQ(reply.content_type, "application/octet-stream");
+  EXPECT_EQ(reply.body, "bytes");
+  EXPECT_EQ(reply.headers, "Keelback-Attachment: n??X: y\r\n") << "a header stays one line";
+  EXPECT_TRUE(accepts("a/b;q=1, application/octet-stream;q=.5", "application/octet-stream"));
+  EXPECT_FALSE(accepts("*/*, application/json", "application/octet-stream"));
+}
+
+}  // namespace
+}  // namespace keelback::server

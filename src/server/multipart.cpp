@@ -1,0 +1,180 @@
+#include "server/multipart.h"
+
+#include <fmt/format.h>
+
+#include <boost/beast/core/string.hpp>
+#include <iterator>
+#include <optional>
+
+namespace keelback::server {
+namespace {
+
+constexpr std::size_t kBoundaryMax = 70;         // RFC 2046
+constexpr std::size_t kPartHeaderMax = 8 << 10;  // bytes, of one part
+
+bool same(std::string_view a, std::string_view b) {
+  return boost::beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
+}
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+// The parameter `key` of "value; a=b; c=\"d\"", quotes and their escapes resolved.
+std::optional<std::string> parameter(std::string_view text, std::string_view key) {
+  std::size_t at = text.find(';');
+  while (at != std::string_view::npos) {
+    text.remove_prefix(at + 1);
+    const std::size_t equals = text.find('=');
+    if (equals == std::string_view::npos) return std::nullopt;
+    const std::string_view name = trim(text.substr(0, equals));
+    text.remove_prefix(equals + 1);
+    text = trim(text);
+    std::string value;
+    if (text.starts_with('"')) {
+      std::size_t end = 1;
+      for (; end < text.size() && text[end] != '"'; ++end) {
+        const char next = end + 1 < text.size() ? text[end + 1] : ' ';
+        if (text[end] == '\\' && (next == '"' || next == '\\')) ++end;
+        value += text[end];
+      }
+      if (end >= text.size()) return std::nullopt;
+      text.remove_prefix(end + 1);
+    } else {
+      value = trim(text.substr(0, text.find(';')));
+    }
+    if (same(name, key)) return value;
+    at = text.find(';');
+  }
+  return std::nullopt;
+}
+
+// What browsers write for a quote and for line ends in a name.
+std::string unescape(std::string text) {
+  for (const auto& [escaped, plain] : {std::pair{"%22", "\""}, {"%0D", "\r"}, {"%0A", "\n"}}) {
+    for (std::size_t at = 0; (at = text.find(escaped, at)) != text.npos; ++at) {
+      text.replace(at, 3, plain);
+    }
+  }
+  return text;
+}
+std::string escape(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '"') {
+      out += "%22";
+    } else if (c == '\r') {
+      out += "%0D";
+    } else if (c == '\n') {
+      out += "%0A";
+    } else {
+      if (c == '\\') out += c;
+      out += c;
+    }
+  }
+  return out;
+}
+
+// The fields of a part's header. The error: which one is wrong.
+std::optional<std::string> read_fields(std::string_view header, Part& part, bool& named) {
+  while (!header.empty()) {
+    const std::size_t end = header.find("\r\n");
+    const std::string_view line = header.substr(0, end);
+    header.remove_prefix(end == std::string_view::npos ? header.size() : end + 2);
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos) return "a line of a part's header is no field";
+    const std::string_view field = trim(line.substr(0, colon));
+    const std::string_view value = trim(line.substr(colon + 1));
+    if (same(field, "Content-Disposition")) {
+      auto name = parameter(value, "name");
+      if (!name) return "a part's Content-Disposition has no name";
+      part.name = unescape(std::move(*name));
+      named = true;
+    } else if (same(field, "Content-Type")) {
+      part.content_type = value;
+    } else if (same(field, "Keelback-Dtype")) {
+      part.dtype = value;
+    } else if (same(field, "Keelback-Shape")) {
+      part.shape = value;
+    } else if (same(field, "Content-Transfer-Encoding") && !same(value, "binary") &&
+               !same(value, "8bit") && !same(value, "7bit")) {
+      return "a part's bytes come as they are, not in a Content-Transfer-Encoding";
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string boundary_of(std::string_view content_type) {
+  auto boundary = parameter(content_type, "boundary");
+  if (!boundary || boundary->size() > kBoundaryMax) return "";
+  return std::move(*boundary);
+}
+
+std::expected<std::vector<Part>, std::string> parse_multipart(std::string_view body,
+                                                              std::string_view boundary,
+                                                              std::size_t parts_max) {
+  const std::string delimiter = "\r\n--" + std::string(boundary);
+  const std::string_view first = std::string_view(delimiter).substr(2);
+  std::size_t at = 0;
+  if (!body.starts_with(first)) {  // a preamble, which means nothing
+    at = body.find(delimiter);
+    if (at == std::string_view::npos) {
+      return std::unexpected("the multipart body has no part with the boundary of its header");
+    }
+    at += 2;
+  }
+  at += first.size();
+  std::vector<Part> parts;
+  for (;;) {
+    const std::string_view rest = body.substr(at);
+    if (rest.starts_with("--")) return parts;
+    const std::size_t line_end = rest.find("\r\n");
+    if (line_end == std::string_view::npos || !trim(rest.substr(0, line_end)).empty()) {
+      return std::unexpected("a boundary of the multipart body does not end its line");
+    }
+    if (parts.size() == parts_max) {
+      return std::unexpected(fmt::format("the multipart body has more than {} parts", parts_max));
+    }
+    at += line_end + 2;
+    const std::size_t header_end = body.substr(at).starts_with("\r\n")
+                                       ? at
+                                       : body.substr(0, at + kPartHeaderMax).find("\r\n\r\n", at);
+    if (header_end == std::string_view::npos) {
+      return std::unexpected("a part of the multipart body has no end of its header");
+    }
+    Part part;
+    bool named = false;
+    const bool empty = header_end == at;
+    if (auto wrong = read_fields(body.substr(at, header_end - at), part, named)) {
+      return std::unexpected(std::move(*wrong));
+    }
+    if (!named) return std::unexpected("a part of the multipart body has no name");
+    const std::size_t data = header_end + (empty ? 2 : 4);
+    const std::size_t end = body.find(delimiter, data);
+    if (end == std::string_view::npos) {
+      return std::unexpected("the multipart body ends within a part");
+    }
+    part.data = body.substr(data, end - data);
+    parts.push_back(std::move(part));
+    at = end + delimiter.size();
+  }
+}
+
+void append_part_head(std::string& out, std::string_view boundary, std::string_view name,
+                      bool is_file, std::string_view content_type, std::string_view headers) {
+  const std::string escaped = escape(name);
+  auto to = std::back_inserter(out);
+  if (!out.empty()) out += "\r\n";
+  fmt::format_to(to, "--{}\r\nContent-Disposition: form-data; name=\"{}\"", boundary, escaped);
+  if (is_file) fmt::format_to(to, "; filename=\"{}\"", escaped);
+  fmt::format_to(to, "\r\nContent-Type: {}\r\n{}\r\n", content_type, headers);
+}
+
+void append_multipart_end(std::string& out, std::string_view boundary) {
+  fmt::format_to(std::back_inserter(out), "\r\n--{}--\r\n", boundary);
+}
+
+}  // namespace keelback::server
