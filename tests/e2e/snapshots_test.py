@@ -189,7 +189,7 @@ class Store(SnapshotTest):
         self.store.write_bytes(b"x" * 16384)
         daemon = self.start("standard", "fake")
         self.assertEqual(1, daemon.pool()["snapshots"]["set_aside"])
-        self.assertIn("set aside", daemon.log_text())
+        wait_until(lambda: "set aside" in daemon.log_text(), "the log says so")
         self.assertEqual(1, daemon.metrics()["keelback_snapshots_set_aside_total"])
         self.assertEqual(1, daemon.client().call("counter", session="ann").json)
 
@@ -200,7 +200,7 @@ class Store(SnapshotTest):
         snapshots = daemon.pool()["snapshots"]
         self.assertEqual((1, 4, True), (snapshots["kept"], snapshots["failed"], snapshots["up"]), snapshots)
         self.assertIn("store_max", snapshots["error"])
-        self.assertIn("store_max", daemon.log_text())
+        wait_until(lambda: "store_max" in daemon.log_text(), "the log says so")
         self.assertEqual(4, daemon.metrics()['keelback_snapshots_total{result="failed"}'])
 
 
