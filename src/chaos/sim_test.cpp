@@ -106,6 +106,9 @@ TEST(ChaosOnTheSimulator, SwarmsPass) {
     EXPECT_TRUE(verdict == Verdict::kPass || verdict == Verdict::kInvalid)
         << report_text(result) << text;
   }
+  std::printf("%llu of %llu swarms did not bite\n", static_cast<unsigned long long>(invalid),
+              static_cast<unsigned long long>(n));
+  if (n < 100) return;  // a share of few says nothing: sanitizers play 20 or 40
   EXPECT_LE(invalid, n / 10) << "drawn faults that do not bite test nothing";
 }
 
