@@ -43,7 +43,7 @@ GuardClient::GuardClient(boost::asio::io_context& loop, pid_t pid, os::Pidfd pid
           loop, std::move(socket), [this](std::string_view packet) { answered(packet); },
           // A guard that cannot be ordered is none: its death brings another.
           [this] { static_cast<void>(pidfd_.send_signal(SIGKILL)); })),
-      death_watch_(std::make_unique<FdWatch>(loop, pidfd_.get(), [this] { died(); })) {}
+      death_watch_(watch_death(loop, pidfd_, [this] { died(); })) {}
 
 GuardClient::~GuardClient() { stop(std::chrono::milliseconds(1000)); }
 

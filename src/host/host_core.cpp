@@ -126,7 +126,10 @@ void HostImpl::apply(core::Action& any, CallRecord* self, Effects& effects) {
 void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects& effects) {
   CallRecord* record = find(action.call);
   const WorkerPtr worker = find(action.worker);
-  if (UNEXPECTED(record == nullptr || worker == nullptr)) return;
+  if (UNEXPECTED(record == nullptr)) return;
+  // The core looks at its timers before it hears an event: it may choose the very worker whose end
+  // that event tells. It takes the call back in the same step.
+  if (worker == nullptr) return;
   record->worker = worker;
   record->result.clear();
   record->result_attachments.clear();

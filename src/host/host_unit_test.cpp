@@ -1,5 +1,6 @@
 // The pure pieces of the host.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -7,6 +8,7 @@
 #include "host/fingerprint.h"
 #include "host/hello.h"
 #include "host/log_lines.h"
+#include "host/loop_io.h"
 #include "host/oom_witness.h"
 
 namespace keelback::host {
@@ -112,6 +114,30 @@ TEST(OomWitness, EachKillThatWasCountedProvesOneDeath) {
   EXPECT_FALSE(witness.proves(9)) << "kills of others, looked at before";
   witness.look(std::nullopt);
   EXPECT_FALSE(witness.proves(10));
+}
+
+// Goal: a living process is never taken for dead because the loop still held an event of a
+// descriptor that was closed in the same turn, and whose place its own has taken.
+TEST(WatchDeath, IsNotWokenByWhatHappenedToAnotherDescriptor) {
+  boost::asio::io_context loop;
+  auto first = os::make_pipe(), second = os::make_pipe();
+  const auto self = os::Pidfd::open(::getpid());
+  ASSERT_TRUE(first && second && self);
+  std::unique_ptr<FdWatch> one, two, alive;
+  int deaths = 0;
+  // Whichever is called first ends the other one, whose event is there already.
+  const auto replace = [&](std::unique_ptr<FdWatch>& other) {
+    if (alive) return;
+    other.reset();
+    alive = watch_death(loop, *self, [&] { ++deaths; });
+  };
+  one = std::make_unique<FdWatch>(loop, first->read.get(), [&] { one->stop(), replace(two); });
+  two = std::make_unique<FdWatch>(loop, second->read.get(), [&] { two->stop(), replace(one); });
+  ASSERT_EQ(::write(first->write.get(), "x", 1), 1);
+  ASSERT_EQ(::write(second->write.get(), "x", 1), 1);
+  for (int i = 0; i < 20; ++i) loop.poll();
+  EXPECT_TRUE(alive);
+  EXPECT_EQ(deaths, 0);
 }
 
 TEST(Fingerprint, TellsFieldsAndBytesApart) {

@@ -139,8 +139,8 @@ void HostImpl::process_started(const WorkerPtr& worker, const Launched& process)
                       limited.error().message()));
     }
   }
-  worker->death_watch = std::make_unique<FdWatch>(
-      loop_, worker->pidfd.get(),
+  worker->death_watch = watch_death(
+      loop_, worker->pidfd,
       [this, weak = std::weak_ptr<WorkerProcess>(worker)] { process_dead(weak.lock()); });
   if (worker->kill_wanted) return kill_worker(worker);
   if (worker->ready_said) process_said(Ready{worker});

@@ -46,6 +46,15 @@ void FdWatch::when_writable(Handler handler) {
                          });
 }
 
+std::unique_ptr<FdWatch> watch_death(boost::asio::io_context& loop, const os::Pidfd& process,
+                                     FdWatch::Handler on_death) {
+  return std::make_unique<FdWatch>(
+      loop, process.get(), [&process, on_death = std::move(on_death)]() mutable {
+        const auto dead = process.wait_dead(std::chrono::milliseconds(0));
+        if (!dead || *dead) on_death();
+      });
+}
+
 PacketLink::PacketLink(boost::asio::io_context& loop, os::Fd socket, OnPacket on_packet,
                        OnEnd on_end)
     : socket_(std::move(socket)),

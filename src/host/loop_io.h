@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "os/fd.h"
+#include "os/process.h"
 
 namespace keelback::host {
 
@@ -38,6 +39,13 @@ class FdWatch {
   bool stopped_ = false;
   std::shared_ptr<FdWatch*> self_;  // shared with the handlers in flight; nulled at the end
 };
+
+// Calls a function once the process is dead; `process` must outlive the watch. A bare FdWatch will
+// not do: Boost.Asio gives a descriptor the record of one that was closed, and events of the same
+// turn that were meant for the old one wake the new one. Who then reads finds nothing; but nobody
+// is dead because of that.
+std::unique_ptr<FdWatch> watch_death(boost::asio::io_context& loop, const os::Pidfd& process,
+                                     FdWatch::Handler on_death);
 
 // One end of a SOCK_SEQPACKET pair: sends without ever blocking, in order, from a bounded queue.
 class PacketLink {

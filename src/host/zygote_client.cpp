@@ -95,7 +95,7 @@ void ZygoteClient::spawned(os::Result<pid_t> pid) {
     return fail({"fork", "no descriptor for the zygote: " + pidfd.error().message(), ""});
   }
   pidfd_ = std::move(*pidfd);
-  death_watch_ = std::make_unique<FdWatch>(loop_, pidfd_.get(), [this] { died(); });
+  death_watch_ = watch_death(loop_, pidfd_, [this] { died(); });
   if (kill_wanted_) kill();
 }
 
