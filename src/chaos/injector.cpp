@@ -376,9 +376,8 @@ void Injector::inject(Active& active, Duration at) {
         evidence = each_target(active, [&](const auto& w) { return world_.stop(w, spec.lasts); });
       } else {
         const int signal = signal_of(spec.fault_class);
-        evidence = each_target(active, [&](const auto& w) {
-          return world_.send_signal(w, signal, active.kind->harmless);
-        });
+        evidence = world_.send_signal(active.targets, signal, active.kind->harmless);
+        if (active.targets.empty()) evidence = std::unexpected("there was no worker to hit");
       }
       break;
     case Means::kZygote:

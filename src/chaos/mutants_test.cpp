@@ -39,8 +39,9 @@ class Wrapped : public World {
   void reload() override { inner_->reload(); }
   void configure(const Settings& settings) override { inner_->configure(settings); }
   bool shut_down(Duration limit) override { return inner_->shut_down(limit); }
-  Evidence send_signal(const host::WorkerInfo& worker, int signal, bool harmless) override {
-    return inner_->send_signal(worker, signal, harmless);
+  Evidence send_signal(const std::vector<host::WorkerInfo>& targets, int signal,
+                       bool harmless) override {
+    return inner_->send_signal(targets, signal, harmless);
   }
   Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {
     return inner_->stop(worker, at_most);
@@ -516,9 +517,10 @@ class Ill : public Wrapped {
  public:
   using Condition = std::function<bool(Duration since, std::uint64_t quiet_for_ms)>;
   Ill(std::unique_ptr<World> inner, Condition ill) : Wrapped(std::move(inner)), ill_(ill) {}
-  Evidence send_signal(const host::WorkerInfo& worker, int signal, bool harmless) override {
+  Evidence send_signal(const std::vector<host::WorkerInfo>& targets, int signal,
+                       bool harmless) override {
     if (!bitten_) bitten_ = now();
-    return Wrapped::send_signal(worker, signal, harmless);
+    return Wrapped::send_signal(targets, signal, harmless);
   }
   std::uint64_t submit(Call call, std::uint64_t index) override {
     quiet_ = std::max(quiet_, now() - last_);

@@ -210,9 +210,14 @@ class RealWorld final : public World {
     return ended;
   }
 
-  Evidence send_signal(const host::WorkerInfo& worker, int signal, bool harmless) override {
-    if (!harmless) driver_->order_death(worker.worker);
-    return signal_process(static_cast<pid_t>(worker.pid), signal, harmless);
+  Evidence send_signal(const std::vector<host::WorkerInfo>& targets, int signal,
+                       bool harmless) override {
+    std::vector<pid_t> pids;
+    for (const host::WorkerInfo& worker : targets) {
+      if (!harmless) driver_->order_death(worker.worker);
+      pids.push_back(static_cast<pid_t>(worker.pid));
+    }
+    return signal_processes(pids, signal, harmless);
   }
   Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {
     return stop_process(static_cast<pid_t>(worker.pid), at_most);
@@ -223,7 +228,7 @@ class RealWorld final : public World {
   Evidence signal_zygote(int signal, bool harmless) override {
     const auto pid = static_cast<pid_t>(driver_->info().start.zygote_pid);
     if (pid == 0) return std::unexpected("there is no zygote: " + driver_->info().start.reason);
-    return signal_process(pid, signal, harmless);
+    return signal_processes({pid}, signal, harmless);
   }
   Evidence stop_zygote(Duration at_most) override {
     zygote_ = static_cast<pid_t>(driver_->info().start.zygote_pid);
@@ -409,41 +414,73 @@ class RealWorld final : public World {
     return Process{std::move(*handle), stat->start_time};
   }
 
-  Evidence signal_process(pid_t pid, int signal, bool harmless) {
-    const auto process = ours(pid);
-    if (!process) return std::unexpected(process.error());
-    const auto in = [&](std::string_view field) {
-      return (status_field(pid, field, 16) >> (signal - 1) & 1) != 0;
-    };
-    const bool ignored = in("SigIgn:"), caught = in("SigCgt:");
-    const auto sent = Clock::now();
-    if (const auto done = process->handle.send_signal(signal); !done) {
-      return std::unexpected(done.error().message());
+  // A process that a signal was sent to, and how it takes that.
+  struct Signalled {
+    pid_t pid = 0;
+    Process process;
+    bool ignored = false, caught = false;
+    Clock::time_point sent;
+  };
+
+  static bool has(pid_t pid, std::string_view field, int signal) {
+    return (status_field(pid, field, 16) >> (signal - 1) & 1) != 0;
+  }
+
+  // To all of them first, and only then is looked for the proof: what waits for one death lets the
+  // next one live, and the load wait.
+  Evidence signal_processes(const std::vector<pid_t>& pids, int signal, bool harmless) {
+    std::vector<Signalled> all;
+    for (const pid_t pid : pids) {
+      auto process = ours(pid);
+      if (!process) return std::unexpected(process.error());
+      all.push_back({.pid = pid,
+                     .process = std::move(*process),
+                     .ignored = has(pid, "SigIgn:", signal),
+                     .caught = has(pid, "SigCgt:", signal)});
     }
-    if (harmless && (ignored || caught)) {
-      if (!soon([&] { return !in("ShdPnd:"); })) {
-        return std::unexpected(fmt::format("pid {}: signal {} was not taken", pid, signal));
+    for (Signalled& each : all) {
+      each.sent = Clock::now();
+      if (const auto done = each.process.handle.send_signal(signal); !done) {
+        return std::unexpected(done.error().message());
       }
-      return fmt::format("pid {}: signal {} sent, in {}, and taken; state {}", pid, signal,
-                         caught ? "SigCgt" : "SigIgn", state_of(pid).value_or('-'));
     }
+    std::string proof;
+    for (const Signalled& each : all) {
+      const bool taken = harmless && (each.ignored || each.caught);
+      const Evidence evidence = taken ? taken_by(each, signal) : death_of(each, signal);
+      if (!evidence) return evidence;
+      proof += (proof.empty() ? "" : "; ") + *evidence;
+    }
+    return proof;
+  }
+
+  static Evidence taken_by(const Signalled& who, int signal) {
+    if (!soon([&] { return !has(who.pid, "ShdPnd:", signal); })) {
+      return std::unexpected(fmt::format("pid {}: signal {} was not taken", who.pid, signal));
+    }
+    return fmt::format("pid {}: signal {} sent, in {}, and taken; state {}", who.pid, signal,
+                       who.caught ? "SigCgt" : "SigIgn", state_of(who.pid).value_or('-'));
+  }
+
+  static Evidence death_of(const Signalled& who, int signal) {
     int status = 0;
     const bool dead = soon([&] {
-      const auto stat = os::read_stat(pid);
-      if (stat && stat->state == 'Z') status = stat->exit_status;
-      const auto over = process->handle.wait_dead(0ms);
+      const auto stat = os::read_stat(who.pid);
+      const bool same = stat && stat->start_time == who.process.start_time;
+      if (same && stat->state == 'Z') status = stat->exit_status;
+      const auto over = who.process.handle.wait_dead(0ms);
       return over && *over;
     });
     if (!dead) {
-      return std::unexpected(fmt::format("pid {} lives on after signal {}{}", pid, signal,
-                                         caught ? ", which the application catches" : ""));
+      return std::unexpected(fmt::format("pid {} lives on after signal {}{}", who.pid, signal,
+                                         who.caught ? ", which the application catches" : ""));
     }
-    if (const auto stat = os::read_stat(pid);
-        status == 0 && stat && stat->state == 'Z' && stat->start_time == process->start_time) {
+    if (const auto stat = os::read_stat(who.pid);
+        status == 0 && stat && stat->state == 'Z' && stat->start_time == who.process.start_time) {
       status = stat->exit_status;
     }
-    const double took = std::chrono::duration<double, std::milli>(Clock::now() - sent).count();
-    return fmt::format("pid {}: pidfd says dead {:.2f} ms after signal {}{}", pid, took, signal,
+    const double took = std::chrono::duration<double, std::milli>(Clock::now() - who.sent).count();
+    return fmt::format("pid {}: pidfd says dead {:.2f} ms after signal {}{}", who.pid, took, signal,
                        status != 0 ? fmt::format("; wait status {}", status) : "");
   }
 

@@ -14,6 +14,7 @@ using report::Mark;
 using report::Shade;
 
 // Colours that mean something, everywhere in the report.
+constexpr double kOnePoint = 1.25;  // on the ladder's logarithmic scale: a tenth of a decade
 constexpr int kOk = 2, kExplained = 1, kUnexplained = 6, kLine = 0, kQuiet = 7;
 constexpr int kStarting = 4, kUp = 2, kUpNext = 5, kSuspect = 1, kDraining = 3;
 
@@ -256,17 +257,27 @@ std::string Figures::sessions() const {
 
 std::string Figures::ladders() const {
   report::Ladders ladders{.x = {.label =
-                                    "milliseconds after the bite; capacity, service and drained "
-                                    "of a fault that lasts: after its undoing"}};
+                                    "milliseconds after the bite; capacity, service, drained and "
+                                    "clean of a fault that lasts: after its undoing"}};
   for (std::size_t i = 0; i < run_.history.faults.size(); ++i) {
     const FaultEvent& fault = run_.history.faults[i];
     report::Ladders::Row row{.name = fmt::format("{} {}", fault_name(fault), fault.fault_class)};
     if (!fault.bit) row.note = "it did not bite";
+    std::vector<std::pair<double, std::string>> reached;
     for (const auto& [rung, at] : run_.judgement.ladders[i].rungs) {
       if (at) {
-        row.points.emplace_back(rung, std::max(milliseconds(*at), 0.1));
+        reached.emplace_back(std::max(milliseconds(*at), 0.1), rung);
       } else {
         row.note += (row.note.empty() ? "never: " : ", ") + rung;
+      }
+    }
+    // Rungs that are one point to the eye share their words.
+    std::ranges::stable_sort(reached, {}, [](const auto& each) { return each.first; });
+    for (const auto& [at, rung] : reached) {
+      if (!row.points.empty() && at <= kOnePoint * row.points.back().second) {
+        row.points.back().first += ", " + rung;
+      } else {
+        row.points.emplace_back(rung, at);
       }
     }
     ladders.rows.push_back(std::move(row));

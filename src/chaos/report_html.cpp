@@ -264,13 +264,16 @@ class Html {
   }
 
   void rungs() {
-    std::vector<std::string> names;
+    std::set<std::string> known;
     for (const Ladder& ladder : judgement_.ladders) {
-      for (const auto& [rung, at] : ladder.rungs) {
-        if (std::ranges::find(names, rung) == names.end()) names.push_back(rung);
-      }
+      for (const auto& [rung, at] : ladder.rungs) known.insert(rung);
     }
-    if (names.empty()) return;
+    if (known.empty()) return;
+    std::vector<std::string> names;  // in the order in which they are climbed
+    for (const char* rung :
+         {"detect", "contain", "typed", "respawn", "capacity", "service", "drained", "clean"}) {
+      if (known.contains(rung)) names.emplace_back(rung);
+    }
     report::Table table{.head = {"fault"}, .rows = {}};
     for (const std::string& name : names) table.head.push_back(name + ", ms");
     for (const Ladder& ladder : judgement_.ladders) {

@@ -72,12 +72,16 @@ class SimWorld final : public World {
     return sim_.run_while_not([&drained] { return drained; }, sim_.now() + limit + 1min);
   }
 
-  Evidence send_signal(const host::WorkerInfo& worker, int signal, bool) override {
+  Evidence send_signal(const std::vector<host::WorkerInfo>& targets, int signal, bool) override {
     if (signal != 9) return std::unexpected("the simulator knows no signal but SIGKILL");
-    if (!lives(worker)) return std::unexpected("the worker is gone");
-    sim_.kill_blameless(worker.worker.slot);
-    return fmt::format("model worker {}.{} was killed", worker.worker.slot,
-                       worker.worker.generation);
+    std::string proof;
+    for (const host::WorkerInfo& worker : targets) {
+      if (!lives(worker)) return std::unexpected("the worker is gone");
+      sim_.kill_blameless(worker.worker.slot);
+      proof += fmt::format("{}model worker {}.{} was killed", proof.empty() ? "" : "; ",
+                           worker.worker.slot, worker.worker.generation);
+    }
+    return proof;
   }
   Evidence stop(const host::WorkerInfo& worker, Duration at_most) override {
     if (!lives(worker)) return std::unexpected("the worker is gone");

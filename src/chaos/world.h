@@ -57,9 +57,11 @@ class World {
 
   // ---- injecting; each returns the raw evidence or why there is none
   using Evidence = std::expected<std::string, std::string>;
-  // A signal to a worker: it must die of it, or (`harmless`) take it and live on. `stop`: undo is
-  // SIGCONT.
-  virtual Evidence send_signal(const host::WorkerInfo& worker, int signal, bool harmless) = 0;
+  // A signal to each of these workers at once: they must die of it, or (`harmless`) take it and
+  // live on.
+  virtual Evidence send_signal(const std::vector<host::WorkerInfo>& workers, int signal,
+                               bool harmless) = 0;
+  // Undo is SIGCONT.
   virtual Evidence stop(const host::WorkerInfo& worker, Duration at_most) = 0;
   virtual Evidence resume(const host::WorkerInfo& worker) = 0;
   virtual Evidence signal_zygote(int signal, bool harmless) = 0;

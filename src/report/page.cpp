@@ -27,7 +27,7 @@ figure{margin:12px 0;break-inside:avoid}figcaption{font-size:13px;color:var(--so
 svg text{font:11px system-ui,"DejaVu Sans",sans-serif;fill:var(--soft)}svg text.strong{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}svg text.inside{fill:var(--paper)}code{font:12.5px ui-monospace,"DejaVu Sans Mono",monospace;background:var(--panel);padding:1px 4px;border-radius:3px}
 .note code{background:none;padding:0;color:var(--ink)}svg .axis{stroke:var(--line);stroke-width:1}
 svg .mark{stroke:var(--ink);stroke-width:1;stroke-dasharray:3 3}svg .shade{fill:var(--shade)}svg .rule{stroke:var(--soft);stroke-width:1}
-@media print{:root{--paper:#fff;--ink:#000;--panel:#f4f4f4}nav{display:none}body{font-size:11pt}h2{break-after:avoid}table,figure{break-inside:auto}
+@media print{:root{--paper:#fff;--ink:#000;--panel:#f4f4f4}nav{display:none}body{font-size:11pt}h2,h2+p{break-after:avoid}p{orphans:3;widows:3}tr{break-inside:avoid}table,figure{break-inside:auto}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 )css";
 

@@ -1,4 +1,4 @@
-"""One scenario, one seed, three engines: the verdicts must be of one class, and the rungs of each ladder in one order.
+"""One scenario, one seed, three engines: each must pass it, and the rungs of each ladder come in one order.
 
 Where they differ, the simulator's model, the fake worker or the pool is wrong about something. A run on a machine too busy to send its load on
 time (INVALID) or to answer as fast as in the baseline (I13) says nothing of the engines: it is made again.
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from keelback_testing import KeelbackTest, main  # noqa: E402
+from keelback_testing import KeelbackTest, concurrently, main  # noqa: E402
 
 BACKENDS = ("sim", "fake", "python")
 TRIES = 3
@@ -36,11 +36,11 @@ class ParityTest(KeelbackTest):
         return report
 
     def compare(self, scenario):
-        reports = {backend: self.report(scenario, backend) for backend in BACKENDS}
+        reports = dict(zip(BACKENDS, concurrently([lambda each=backend: self.report(scenario, each) for backend in BACKENDS])))
         told = {backend: f"{r['verdict']}: {r['why']}" for backend, r in reports.items()}
         ran = {backend: r for backend, r in reports.items() if r["verdict"] != "SKIPPED"}
         self.assertGreaterEqual(len(ran), 2, f"{scenario} compares nothing: {told}")
-        self.assertEqual(1, len({r["verdict"] for r in ran.values()}), f"{scenario}: {told}")
+        self.assertEqual({"PASS"}, {r["verdict"] for r in ran.values()}, f"{scenario}: {told}")
         for backend, report in ran.items():
             # The same faults, as often.
             self.assertEqual([(f["id"], f["round"], f["bit"]) for f in report["faults"]],
@@ -54,9 +54,11 @@ class ParityTest(KeelbackTest):
                         self.assertLessEqual(early, late, (scenario, backend, fault["id"], fault["ladder"]))
         return ran
 
+    def scenarios(self):
+        return json.loads(self.run_cli("chaos", "list", "--json").stdout)["scenarios"]
+
     def listed(self):
-        scenarios = json.loads(self.run_cli("chaos", "list", "--json").stdout)["scenarios"]
-        return [s["name"] for s in scenarios if len(s["backends"]) > 1]
+        return [s["name"] for s in self.scenarios() if len(s["backends"]) > 1]
 
 
 class Few(ParityTest):
@@ -74,7 +76,7 @@ class Few(ParityTest):
 
 
 class All(ParityTest):
-    """Every scenario that more than one engine can run: in the chaos tier."""
+    """Every scenario of the library: in the chaos tier."""
 
     def test_the_engines_agree(self):
         names = self.listed()
@@ -82,6 +84,25 @@ class All(ParityTest):
         for scenario in names:
             with self.subTest(scenario):
                 self.compare(scenario)
+
+    def test_what_one_engine_alone_can_inject_passes_there(self):
+        for scenario in self.scenarios():
+            if len(scenario["backends"]) == 1:
+                with self.subTest(scenario["name"]):
+                    report = self.report(scenario["name"], scenario["backends"][0])
+                    self.assertEqual("PASS", report["verdict"], report["why"])
+
+
+class Placebos(ParityTest):
+    """Every scenario that the simulator cannot run, with faults that do nothing: in the chaos tier. Those it can run: `ChaosOnTheSimulator.EveryPlaceboIsInvalid`."""
+
+    def test_none_is_a_pass(self):
+        scenarios = [each for each in self.scenarios() if "sim" not in each["backends"]]
+        self.assertGreaterEqual(len(scenarios), 30)
+        for scenario in scenarios:
+            with self.subTest(scenario["name"]):
+                report = self.report(scenario["name"], scenario["backends"][0], "--placebo")
+                self.assertEqual(("INVALID", 4, 0), (report["verdict"], report["exit"], report["unexplained"]), report["why"])
 
 
 if __name__ == "__main__":

@@ -226,6 +226,21 @@ class Safety(ChaosTest):
                 with self.subTest(scenario=scenario, delay=delay):
                     self.killed(scenario, "python", kind, delay)
 
+    def test_what_would_fill_the_machine_s_memory_is_not_injected(self):
+        file = self.tmp / "greedy.toml"
+        file.write_text('extends = "memory-leak"\nname = "greedy"\n[safety]\nmemory_pct = 1\n[[fault]]\nid = "l"\nclass = "mem.leak"\n'
+                        'at = "200ms"\nwith = { calls = 20, size = "64GiB" }\n')
+        report = self.report(INVALID, "run", str(file), "--backend", "python", "--level", "light")
+        self.assertIn("safety.memory_pct", report["why"])
+        self.assertEqual([], [each for each in report["phases"]["during"]["outcomes"] if each != "ok"], "nothing was done to the pool")
+
+    def test_a_run_stops_before_its_machine_has_nothing_left(self):
+        file = self.tmp / "guarded.toml"
+        file.write_text('extends = "worker-stop"\nname = "guarded"\n[stop]\nmemory_below = "1TiB"\n')
+        report = self.report(ABORTED, "run", str(file), "--backend", "fake", "--level", "light")
+        self.assertIn("stop.memory_below is 1TiB", report["why"])
+        self.assertEqual([], report["faults"])
+
     def test_cleanup_finishes_what_a_killed_warden_could_not(self):
         victim = subprocess.Popen(["sleep", "600"], env={**os.environ, "KEELBACK_TEST_ID": self.test_id})
         self.addCleanup(victim.wait)
