@@ -110,6 +110,10 @@ TEST(OomWitness, EachKillThatWasCountedProvesOneDeath) {
   EXPECT_TRUE(witness.proves(7));
   EXPECT_TRUE(witness.proves(7));
   EXPECT_FALSE(witness.proves(7)) << "two kills, two deaths";
+  witness.look(8);
+  EXPECT_TRUE(witness.proves(8)) << "counted just before the look, its victim dies just after it";
+  EXPECT_FALSE(witness.proves(8));
+  witness.look(9);
   witness.look(9);
   EXPECT_FALSE(witness.proves(9)) << "kills of others, looked at before";
   witness.look(std::nullopt);

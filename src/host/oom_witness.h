@@ -3,6 +3,7 @@
 // suspicion.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
@@ -10,8 +11,13 @@ namespace keelback::host {
 
 class OomWitness {
  public:
-  // From time to time, so that kills of others are not held against a worker that dies later.
-  void look(std::optional<std::uint64_t> kills) { seen_ = kills; }
+  // From time to time, so that kills of others are not held against a worker that dies later. What
+  // the latest look was the first to see still proves: the kernel counts a kill some time before
+  // its victim is gone.
+  void look(std::optional<std::uint64_t> kills) {
+    seen_ = kills && seen_ && latest_ ? std::max(*seen_, *latest_) : kills;
+    latest_ = kills;
+  }
   // A worker ended by a SIGKILL that is not ours.
   bool proves(std::optional<std::uint64_t> kills) {
     if (!kills || !seen_ || *kills <= *seen_) return false;
@@ -20,7 +26,8 @@ class OomWitness {
   }
 
  private:
-  std::optional<std::uint64_t> seen_;
+  std::optional<std::uint64_t> seen_;    // proved, or too long ago
+  std::optional<std::uint64_t> latest_;  // at the latest look
 };
 
 }  // namespace keelback::host
