@@ -742,6 +742,9 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
   } else if (name == "client.burst" || name == "client.hot_session") {
     if (sent == planned && punctual * 10 >= sent * 9) {
       bit(active, at, fmt::format("{} calls sent, {} of them on time", sent, punctual));
+    } else if (sent == planned) {
+      no_bite(active, fmt::format("only {} of {} calls were sent on time: this machine is too busy",
+                                  punctual, sent));
     }
   } else if (name == "client.session_flood") {
     const std::uint64_t opened =

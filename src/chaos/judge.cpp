@@ -43,9 +43,9 @@ class Judge {
     if (history.facts.stopped) say(Verdict::kAborted, history.facts.stop_reason);
     validity();
     residue();
+    harm();  // the cause before what came of it
     invariants();
     unexplained();
-    harm();
     liveness();
     budget();
     advise();
