@@ -112,5 +112,7 @@ function(keelback_test name)
   foreach(dep ${ARG_DEPS})
     target_link_libraries(${name} PRIVATE keelback_${dep})
   endforeach()
+  # What is tested is optimised; the tests compile in two thirds of the time without.
+  target_compile_options(${name} PRIVATE -O0)
   keelback_discover(${name} TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABELS} ENVIRONMENT ${ARG_ENVIRONMENT})
 endfunction()

@@ -38,7 +38,7 @@ need_build() {
 }
 need_tests() {
   need_build
-  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl clang-format-19
+  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl
 }
 
 # build PRESET [TARGET...]: configures once, then builds.
