@@ -65,6 +65,7 @@ TEST(ChaosOnTheSimulator, EveryScenarioPasses) {
 // Goal: the scenarios together take the core through its rare paths; the ones that they cannot take
 // are known by name.
 TEST(ChaosOnTheSimulator, TheScenariosReachTheRarePaths) {
+  if (!kSanitizer.empty()) GTEST_SKIP() << "what is reached, the release build shows in a tenth";
   // What no scenario can reach (docs/chaos.md says why); unit tests of the core lead there.
   const std::set<std::string> known = {"ladder: abandon", "shutting_down", "worker_died: none"};
   std::vector<std::string> never;
