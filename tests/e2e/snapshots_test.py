@@ -1,5 +1,6 @@
 """Sessions that outlive the supervisor: a daemon ends, however it ends, and the next one goes on."""
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -202,6 +203,18 @@ class Store(SnapshotTest):
         self.assertIn("store_max", snapshots["error"])
         wait_until(lambda: "store_max" in daemon.log_text(), "the log says so")
         self.assertEqual(4, daemon.metrics()['keelback_snapshots_total{result="failed"}'])
+
+    def test_a_file_that_may_not_grow_costs_snapshots_and_neither_a_call_nor_the_daemon(self):
+        daemon = self.start("standard", "fake")
+        client = daemon.client()
+        self.assertEqual(1, client.call("counter", session="ann").json)
+        before = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (4096, before[1]))
+        self.assertEqual([2, 3, 4], [client.call("counter", session="ann").json for _ in range(3)])
+        self.assertEqual((False, 0), (daemon.pool()["snapshots"]["up"], daemon.pool()["snapshots"]["stored"]))
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, before)
+        wait_until(lambda: client.call("counter", session="ann").status == 200 and daemon.pool()["snapshots"]["up"], "it is used again")
+        self.assertEqual(1, daemon.pool()["snapshots"]["stored"])
 
 
 if __name__ == "__main__":
