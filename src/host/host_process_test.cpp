@@ -82,6 +82,23 @@ TEST_F(HostTest, AKilledZygoteHarmsNoWorkerAndComesBack) {
   EXPECT_TRUE(eventually([&] { return ready() == 2; }));
 }
 
+// Goal: a zygote that hangs is replaced once a start has waited for it in vain: it cannot keep the
+// pool from ever having a worker again.
+TEST_F(HostTest, AZygoteThatHangsIsReplaced) {
+  config_.settings.workers.start_timeout = 2s * test::stretch();
+  start();
+  ASSERT_TRUE(eventually([&] { return ready() == 2; }));
+  const auto zygote = static_cast<pid_t>(host_->info().start.zygote_pid);
+  ASSERT_GT(zygote, 0);
+  ASSERT_EQ(::kill(zygote, SIGSTOP), 0);
+  for (const pid_t pid : pids()) ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] {
+    const StartPath path = host_->info().start;
+    return path.state == "up" && path.zygote_pid != zygote && ready() == 2;
+  }));
+  EXPECT_EQ(call("twice", "[4]").payload, "8");
+}
+
 // Goal: an application that starts a thread at import is served by exec, and info() names the
 // culprit; `force` makes it a failed start instead.
 TEST_F(HostTest, AnApplicationThatIsUnsafeToForkFallsBackToExec) {

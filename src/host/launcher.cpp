@@ -122,9 +122,18 @@ void Launcher::launch(WorkerId worker, WorkerEnds ends, OnLaunched done) {
 
 bool Launcher::cancel(WorkerId worker) {
   const auto found = std::ranges::find(waiting_, worker, &Waiting::worker);
-  if (found == waiting_.end()) return false;
-  waiting_.erase(found);
-  return true;
+  if (found != waiting_.end()) {
+    waiting_.erase(found);
+    return true;
+  }
+  for (ZygoteClient* zygote : {zygote_.get(), next_zygote_.get()}) {
+    if (zygote == nullptr || zygote->state() != ZygoteClient::State::kUp) continue;
+    // The start's own clock began a little earlier.
+    if (zygote->owes(worker) <= settings_.workers.start_timeout / 2) continue;
+    handlers_.notice(true, "the zygote does not answer; it is killed");
+    zygote->kill();
+  }
+  return false;
 }
 
 void Launcher::fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds ends, OnLaunched done) {

@@ -62,7 +62,8 @@ class Launcher {
 
   // `done` is called once, on the loop, also after cancel() answered false.
   void launch(WorkerId worker, WorkerEnds ends, OnLaunched done);
-  // True: it had not begun, and `done` will not be called.
+  // True: it had not begun, and `done` will not be called. A zygote that it has waited for most of
+  // workers.start_timeout is stuck (stopped, or in a lock): it is killed, and a new one comes.
   bool cancel(WorkerId worker);
   // Its status has been read.
   void reap(const Launched& process);

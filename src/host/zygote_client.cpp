@@ -101,7 +101,7 @@ void ZygoteClient::spawned(os::Result<pid_t> pid) {
 
 void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
   const std::string name = to_string(worker);
-  forking_[name] = std::move(done);
+  forking_[name] = {std::move(done), handlers_.now()};
   std::vector<os::Fd> fds;
   fds.push_back(std::move(ends.data));
   fds.push_back(std::move(ends.control));
@@ -111,7 +111,7 @@ void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
     boost::asio::post(loop_, [this, name, alive = std::weak_ptr<int>(alive_)] {
       if (alive.expired()) return;
       auto node = forking_.extract(name);
-      if (!node.empty()) node.mapped()(StartFailure{"fork", "the zygote takes no orders", ""});
+      if (!node.empty()) node.mapped().done(StartFailure{"fork", "the zygote takes no orders", ""});
     });
   }
 }
@@ -152,12 +152,12 @@ void ZygoteClient::packet(std::string_view text) {
     auto node = forking_.extract(text_of(object, "worker"));
     if (node.empty()) return;
     if (op == "forked") {
-      node.mapped()(static_cast<pid_t>(number_of(object, "pid")));
+      node.mapped().done(static_cast<pid_t>(number_of(object, "pid")));
     } else if (op == "unsafe") {
-      node.mapped()(
+      node.mapped().done(
           Unsafe{text_of(object, "what"), text_of(object, "module"), text_of(object, "detail")});
     } else {
-      node.mapped()(StartFailure{"fork", "fork failed: " + text_of(object, "detail"), ""});
+      node.mapped().done(StartFailure{"fork", "fork failed: " + text_of(object, "detail"), ""});
     }
   }
 }
@@ -212,7 +212,12 @@ void ZygoteClient::fail(StartFailure failure) {
 }
 
 void ZygoteClient::cancel_forks(const ForkAnswer& answer) {
-  for (auto& [name, done] : std::exchange(forking_, {})) done(answer);
+  for (auto& [name, fork] : std::exchange(forking_, {})) fork.done(answer);
+}
+
+Duration ZygoteClient::owes(WorkerId worker) const {
+  const auto found = forking_.find(to_string(worker));
+  return found == forking_.end() ? Duration{0} : handlers_.now() - found->second.since;
 }
 
 }  // namespace keelback::host

@@ -57,6 +57,8 @@ class ZygoteClient {
   void reap(pid_t pid);
   // Answers every fork that is under way; for a client that is about to be destroyed.
   void cancel_forks(const ForkAnswer& answer);
+  // How long it has owed an answer for that worker; 0: it owes none.
+  Duration owes(WorkerId worker) const;
   // SIGKILL; `ended` follows. Its workers live on under the guard.
   void kill();
 
@@ -87,7 +89,11 @@ class ZygoteClient {
   os::Fd log_;
   LogLines lines_;
   StartFailure failure_;
-  std::unordered_map<std::string, OnForked> forking_;
+  struct Forking {
+    OnForked done;
+    Time since;
+  };
+  std::unordered_map<std::string, Forking> forking_;
   std::unique_ptr<PacketLink> link_;
   std::unique_ptr<FdWatch> log_watch_;
   std::unique_ptr<FdWatch> death_watch_;
