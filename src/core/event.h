@@ -152,6 +152,7 @@ struct FoundSession {
 };
 struct SessionsFound {
   std::vector<FoundSession> sessions;
+  std::vector<std::string> lost;  // what is left of them is damaged
 };
 
 // ---- operators

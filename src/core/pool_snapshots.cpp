@@ -283,6 +283,11 @@ void Pool::Impl::on(const SessionsFound& event) {
     IdempotencyEntry& entry = idempotency_.lead(found.key, found.fingerprint, found.answered);
     idempotency_.keep(entry, now_ - found.idle, found.kind, Effect::kDone, found.answer_bytes);
   }
+  for (const std::string& id : event.lost) {
+    if (sessions_.find(id)) continue;
+    ++counters_.lost;
+    tombstones_.add(now_, id, core::Ending::kLost, nullptr);
+  }
   sessions_.settle_adopted();
 }
 

@@ -228,6 +228,20 @@ TEST(PoolSnapshots, AShutdownSavesFirst) {
   EXPECT_EQ(driver.pool.stats(driver.now).sessions.lost, 0u);
 }
 
+// Goal: what an earlier run has left damaged is a loss like any other: told once, to its session's
+// next caller, and counted.
+TEST(PoolSnapshots, ADamagedSessionOfAnEarlierRunIsTold) {
+  Pool pool(saving(SnapshotMode::kEachCall), 1);
+  Actions actions;
+  SessionsFound found;
+  found.sessions.push_back({.id = "bob", .birth = 7, .epoch = 1, .number = 3});
+  found.lost = {"ann", "bob"};
+  pool.handle(Time{}, found, actions);
+  pool.check_invariants();
+  EXPECT_EQ(pool.stats(Time{}).sessions.lost, 1u) << "bob has a row that is good";
+  EXPECT_EQ(pool.stats(Time{}).sessions.active, 1u);
+}
+
 // Goal: what an earlier run has left goes on in the next epoch, as old and as idle as it is; the
 // table's bound holds; an answer that was given under a key is given again.
 TEST(PoolSnapshots, SessionsOfAnEarlierRunGoOn) {

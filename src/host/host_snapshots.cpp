@@ -37,10 +37,12 @@ std::shared_ptr<store::Store> HostImpl::make_store() {
 // Before the loop runs: the sessions that an earlier run has left come before every call.
 void HostImpl::take_found_sessions() {
   std::vector<store::Record> records = store_->take_found();
-  if (records.empty()) return;
+  std::vector<std::string> lost = store_->take_lost();
+  if (records.empty() && lost.empty()) return;
   const std::int64_t now_ms = unix_ms();
   Effects& effects = effects_of_thread();
   core::SessionsFound found;
+  found.lost = std::move(lost);
   {
     const os::MutexLock lock(mutex_);
     for (store::Record& record : records) {

@@ -71,6 +71,7 @@ struct EventFields {
   void operator()(const core::RestoreFailed& e) { f(e.worker, e.call, e.gone); }
   void operator()(const core::SessionsFound& e) {
     for (const auto& found : e.sessions) f(std::string_view(found.id), found.birth, found.number);
+    for (const std::string& id : e.lost) f(std::string_view(id));
   }
   void operator()(const core::StreamMoved& e) { f(e.worker, e.call); }
   void operator()(const core::WorkerExited& e) { f(e.worker, e.death, e.started, e.fingerprint); }

@@ -155,6 +155,7 @@ std::expected<void, std::string> SqliteStore::begin() {
   if (is_damage(code)) {
     rows_.clear();
     found_.clear();
+    lost_.clear();
     bytes_ = 0;
     return set_file_aside(db_.error());
   }
@@ -290,6 +291,7 @@ int SqliteStore::load() {
     if (code == SQLITE_OK) code = set_row_aside(session, "its checksum is wrong");
   }
   if (code == SQLITE_OK) code = db_.run("COMMIT");
+  lost_ = std::move(damaged);
   return code;
 }
 
@@ -318,6 +320,8 @@ int SqliteStore::drop_stale() {
 // ---- any thread
 
 std::vector<Record> SqliteStore::take_found() { return std::exchange(found_, {}); }
+
+std::vector<std::string> SqliteStore::take_lost() { return std::exchange(lost_, {}); }
 
 void SqliteStore::enqueue(Work work, std::uint64_t bytes) {
   {

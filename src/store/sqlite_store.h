@@ -48,6 +48,7 @@ class SqliteStore final : public Store {
   std::optional<Fetched> fetch(const std::string& session, std::uint64_t birth,
                                std::uint64_t number, OnFetched done) override;
   std::vector<Record> take_found() override;
+  std::vector<std::string> take_lost() override;
   void close() override;
   void set_bytes_max(std::uint64_t bytes) override { bytes_max_ = bytes; }
   Status status() const override;
@@ -104,6 +105,7 @@ class SqliteStore final : public Store {
   std::unordered_map<std::string, Row> rows_;
   std::uint64_t bytes_ = 0;
   std::vector<Record> found_;
+  std::vector<std::string> lost_;
   Statement insert_, delete_, delete_birth_, select_, aside_, trim_aside_;
   bool down_ = false;
   bool full_ = false;

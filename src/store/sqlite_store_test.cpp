@@ -197,6 +197,8 @@ TEST_F(SqliteStoreTest, ADamagedRowIsSetAsideAndReported) {
     auto store = open();
     const auto found = store->take_found();
     ASSERT_EQ(found.size(), 2u) << "a wrong number is seen at the start";
+    EXPECT_EQ(store->take_lost(), std::vector<std::string>{"s1"});
+    EXPECT_TRUE(store->take_lost().empty()) << "once";
     EXPECT_THAT(notices(), HasSubstr("session \"s1\" is set aside"));
     EXPECT_TRUE(fetch(*store, "s2", 2, 2).gone) << "a wrong state, when it is needed";
     EXPECT_THAT(notices(), HasSubstr("session \"s2\" is set aside"));

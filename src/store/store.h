@@ -87,6 +87,8 @@ class Store {
                                        std::uint64_t number, OnFetched done) = 0;
   // What an earlier run has left; once, before anything else is asked.
   virtual std::vector<Record> take_found() { return {}; }
+  // Sessions that it has left with nothing that could be used: their rows are damaged. Likewise.
+  virtual std::vector<std::string> take_lost() { return {}; }
   // Blocks until everything that was asked is answered; what is asked later is refused.
   virtual void close() {}
   virtual void set_bytes_max(std::uint64_t bytes) = 0;

@@ -1,7 +1,9 @@
 """Sessions that outlive the supervisor: a daemon ends, however it ends, and the next one goes on."""
+import contextlib
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +195,23 @@ class Store(SnapshotTest):
         wait_until(lambda: "set aside" in daemon.log_text(), "the log says so")
         self.assertEqual(1, daemon.metrics()["keelback_snapshots_set_aside_total"])
         self.assertEqual(1, daemon.client().call("counter", session="ann").json)
+
+    def test_a_damaged_row_is_a_loss_that_is_told(self):
+        daemon = self.start("standard", "fake")
+        births = {name: daemon.client().call("counter", session=name).headers["Keelback-Birth"] for name in ("ann", "bob", "cyd")}
+        self.assertEqual(0, daemon.stop())
+        with contextlib.closing(sqlite3.connect(self.store)) as file, file:
+            file.execute("UPDATE sessions SET epoch = epoch + 1 WHERE session = CAST('ann' AS BLOB)")  # seen at the start
+            file.execute("UPDATE sessions SET state = CAST('{}' AS BLOB) WHERE session = CAST('bob' AS BLOB)")  # when it is needed
+        daemon = self.start("standard", "fake")
+        client = daemon.client()
+        for name in ("ann", "bob"):
+            first = client.call("counter", session=name)
+            self.assertEqual((410, "session_lost", "none"), (first.status, first.outcome, first.json["effect"]), name)
+        wait_until(lambda: client.call("counter", session="ann").status == 200, "it opens anew")
+        self.assertNotEqual(births["ann"], client.call("counter", session="ann").headers["Keelback-Birth"])
+        self.assertEqual(2, client.call("counter", session="cyd").json, "nobody else's")
+        self.assertEqual(2, daemon.pool()["sessions"]["lost"])
 
     def test_a_store_that_is_full_costs_snapshots_and_no_call(self):
         daemon = self.start("standard", "fake", **{"sessions.store_max": "300B"})
