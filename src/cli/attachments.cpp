@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <random>
 #include <utility>
 
 #include "cli/arguments.h"
@@ -16,8 +15,6 @@
 
 namespace keelback::cli {
 namespace {
-
-constexpr std::size_t kPartsMax = 65;
 
 // The name as one of a file: nothing in it leads out of the directory, hides or is too long.
 std::string file_name(std::string_view name) {
@@ -83,9 +80,7 @@ void put_form(HttpRequest& request, const std::string& payload, const Attachment
     request.body = payload;
     return;
   }
-  std::random_device device;
-  const std::string boundary =
-      fmt::format("keelback-{:08x}{:08x}{:08x}", device(), device(), device());
+  const std::string boundary = server::fresh_boundary();
   request.headers.emplace_back("Content-Type", "multipart/form-data; boundary=" + boundary);
   request.headers.emplace_back("Keelback-Attachment", "form");
   server::append_part_head(request.body, boundary, "arguments", false, "application/json", {});
@@ -103,7 +98,7 @@ std::expected<CallReply, std::string> read_reply(HttpReply reply) {
   const std::string boundary = server::boundary_of(*reply.header("content-type"));
   // Shared by the attachments that lie in it.
   const auto body = std::make_shared<const std::string>(std::move(reply.body));
-  const auto parts = server::parse_multipart(*body, boundary, kPartsMax);
+  const auto parts = server::parse_multipart(*body, boundary, server::kFormPartsMax);
   if (!parts) return std::unexpected("the answer cannot be read: " + parts.error());
   if (parts->empty() || parts->front().name != "result") {
     return std::unexpected("the answer has no result");

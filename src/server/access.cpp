@@ -3,15 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/beast/core/string.hpp>
 #include <charconv>
+
+#include "server/same_word.h"
 
 namespace keelback::server {
 namespace {
-
-bool same(std::string_view a, std::string_view b) {
-  return boost::beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
-}
 
 // 127.0.0.0/8 in plain dotted form; nothing else that a resolver might take for it.
 bool is_loopback_v4(std::string_view host) {
@@ -35,7 +32,7 @@ bool is_loopback_v4(std::string_view host) {
 // A browser says where a page comes from. Ours is the page whose origin is our own Host.
 bool is_same_origin(std::string_view origin, std::string_view host) {
   for (std::string_view scheme : {"http://", "https://"}) {
-    if (origin.starts_with(scheme)) return same(origin.substr(scheme.size()), host);
+    if (origin.starts_with(scheme)) return same_word(origin.substr(scheme.size()), host);
   }
   return false;
 }
@@ -43,7 +40,7 @@ bool is_same_origin(std::string_view origin, std::string_view host) {
 std::optional<std::string_view> bearer(std::string_view authorization) {
   constexpr std::string_view kScheme = "Bearer ";
   if (authorization.size() < kScheme.size() ||
-      !same(authorization.substr(0, kScheme.size()), kScheme)) {
+      !same_word(authorization.substr(0, kScheme.size()), kScheme)) {
     return std::nullopt;
   }
   authorization.remove_prefix(kScheme.size());
@@ -85,7 +82,7 @@ std::optional<std::string_view> host_name(std::string_view host_header) {
 }
 
 bool is_loopback_name(std::string_view host) {
-  return same(host, "localhost") || host == "::1" || is_loopback_v4(host);
+  return same_word(host, "localhost") || host == "::1" || is_loopback_v4(host);
 }
 
 Access check_access(const Request& request, Door door, std::string_view token,
@@ -108,8 +105,9 @@ Access check_access(const Request& request, Door door, std::string_view token,
     if (door.unix_socket || !request.has(Header::kHost)) return {true, std::nullopt};
     const auto name = host_name(host);
     const bool ours =
-        name && (is_loopback_name(*name) ||
-                 std::ranges::any_of(names, [&](const auto& own) { return same(own, *name); }));
+        name && (is_loopback_name(*name) || std::ranges::any_of(names, [&](const auto& own) {
+                   return same_word(own, *name);
+                 }));
     if (ours) return {true, std::nullopt};
     return {false, problem(403, "foreign_host",
                            "the Host header names neither this machine's loopback nor an address "

@@ -3,27 +3,24 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <boost/beast/core/string.hpp>
 #include <charconv>
 #include <memory>
+#include <random>
 #include <span>
 #include <utility>
 
 #include "server/multipart.h"
+#include "server/same_word.h"
 #include "server/target.h"
 
 namespace keelback::server {
 namespace {
 
-constexpr std::size_t kPartsMax = 65;  // 64 attachments and the arguments
 constexpr std::size_t kDimsMax = 16;
 constexpr std::string_view kArguments = "arguments";
 constexpr std::string_view kResult = "result";
 constexpr std::string_view kOctetStream = "application/octet-stream";
 
-bool same(std::string_view a, std::string_view b) {
-  return boost::beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
-}
 std::string_view media_type(std::string_view text) {
   text = text.substr(0, text.find(';'));
   while (text.starts_with(' ')) text.remove_prefix(1);
@@ -58,7 +55,7 @@ std::optional<std::string> read_multipart(Request& request, Call& call) {
   if (boundary.empty()) return "the Content-Type of a multipart body has no usable boundary";
   // Shared by the attachments that lie in it.
   const auto body = std::make_shared<const std::string>(std::move(request.body));
-  const auto parts = parse_multipart(*body, boundary, kPartsMax);
+  const auto parts = parse_multipart(*body, boundary, kFormPartsMax);
   if (!parts) return parts.error();
   bool has_arguments = false;
   call.payload = "{}";
@@ -120,9 +117,9 @@ bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape) {
 std::optional<BodyKind> body_kind(const Request& request) {
   if (!request.has(Header::kContentType) && !request.has_body) return BodyKind::kJsonOnly;
   const std::string_view type = media_type(request.get(Header::kContentType));
-  if (same(type, "application/json")) return BodyKind::kJsonOnly;
-  if (same(type, kOctetStream)) return BodyKind::kOctets;
-  if (same(type, "multipart/form-data")) return BodyKind::kMultipart;
+  if (same_word(type, "application/json")) return BodyKind::kJsonOnly;
+  if (same_word(type, kOctetStream)) return BodyKind::kOctets;
+  if (same_word(type, "multipart/form-data")) return BodyKind::kMultipart;
   return std::nullopt;
 }
 
@@ -172,10 +169,15 @@ AttachedReply write_attached(Outcome&& outcome, bool octets_wanted, std::string_
   return reply;
 }
 
+std::string fresh_boundary() {
+  std::random_device device;
+  return fmt::format("keelback-{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
+}
+
 bool accepts(std::string_view accept, std::string_view type) {
   while (!accept.empty()) {
     const auto comma = accept.find(',');
-    if (same(media_type(accept.substr(0, comma)), type)) return true;
+    if (same_word(media_type(accept.substr(0, comma)), type)) return true;
     if (comma == std::string_view::npos) break;
     accept.remove_prefix(comma + 1);
   }

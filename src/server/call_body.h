@@ -1,4 +1,5 @@
-// The body of a call and of its answer: JSON, or JSON with attachments. Pure; fuzzed.
+// The body of a call and of its answer: JSON, or JSON with attachments. Pure (but for
+// fresh_boundary); fuzzed.
 //
 //   application/json           the arguments
 //   multipart/form-data        a part named "arguments" is the arguments, the others attachments
@@ -6,6 +7,7 @@
 //                              the JSON
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,6 +43,12 @@ AttachedReply write_attached(Outcome&& outcome, bool octets_wanted, std::string_
 
 // "512, 512" after `shape`; empty: nothing. False: it is not that, or more than 16 extents.
 bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape);
+
+// Parts of a form: 64 attachments, and the arguments or the result.
+inline constexpr std::size_t kFormPartsMax = 65;
+
+// Fresh chance each time: nobody can have put it into the bytes. Thread-safe.
+std::string fresh_boundary();
 
 // Whether the Accept header names the type, parameters apart.
 bool accepts(std::string_view accept, std::string_view type);

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/beast/core/string.hpp>
 #include <charconv>
 #include <limits>
 
 #include "server/call_body.h"
+#include "server/same_word.h"
 #include "server/target.h"
 
 namespace keelback::server {
@@ -18,10 +18,6 @@ using Error = std::optional<std::string>;  // nullopt: fine
 constexpr std::size_t kSessionMax = 256;
 constexpr std::size_t kKeyMax = 255;
 constexpr std::size_t kNameMax = 128;
-
-bool same(std::string_view a, std::string_view b) {
-  return boost::beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
-}
 
 template <typename T>
 std::optional<T> number(std::string_view text, int base = 10) {
@@ -215,7 +211,7 @@ std::expected<CallHeaders, std::string> read_call_headers(const Request& request
 bool is_json(std::string_view content_type) {
   content_type = content_type.substr(0, content_type.find(';'));
   while (content_type.ends_with(' ')) content_type.remove_suffix(1);
-  return same(content_type, "application/json");
+  return same_word(content_type, "application/json");
 }
 
 }  // namespace keelback::server

@@ -4,7 +4,6 @@
 #include <array>
 #include <boost/asio/write.hpp>
 #include <iterator>
-#include <random>
 #include <utility>
 
 #include "server/connection.h"
@@ -72,13 +71,9 @@ void Connection::reply_outcome(Outcome&& outcome) {
 
 void Connection::reply_attached(Outcome&& outcome) {
   const bool octets = accepts(request_.get(Header::kAccept), "application/octet-stream");
-  // Fresh chance each time: nobody can have put it into the bytes.
-  std::random_device device;
-  const auto boundary =
-      fmt::format("keelback-{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
   std::string headers;
   append_outcome_headers(headers, outcome, call_text(call_name_, call_), Clock::now() - called_at_);
-  AttachedReply reply = write_attached(std::move(outcome), octets, boundary);
+  AttachedReply reply = write_attached(std::move(outcome), octets, fresh_boundary());
   open_reply(200, reply.content_type, reply.body.size());
   out_ += headers + reply.headers + "\r\n";
   send(std::move(reply.body));

@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <boost/beast/core/string.hpp>
 #include <iterator>
 #include <optional>
+
+#include "server/same_word.h"
 
 namespace keelback::server {
 namespace {
@@ -12,9 +13,6 @@ namespace {
 constexpr std::size_t kBoundaryMax = 70;         // RFC 2046
 constexpr std::size_t kPartHeaderMax = 8 << 10;  // bytes, of one part
 
-bool same(std::string_view a, std::string_view b) {
-  return boost::beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
-}
 std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
@@ -44,7 +42,7 @@ std::optional<std::string> parameter(std::string_view text, std::string_view key
     } else {
       value = trim(text.substr(0, text.find(';')));
     }
-    if (same(name, key)) return value;
+    if (same_word(name, key)) return value;
     at = text.find(';');
   }
   return std::nullopt;
@@ -86,19 +84,19 @@ std::optional<std::string> read_fields(std::string_view header, Part& part, bool
     if (colon == std::string_view::npos) return "a line of a part's header is no field";
     const std::string_view field = trim(line.substr(0, colon));
     const std::string_view value = trim(line.substr(colon + 1));
-    if (same(field, "Content-Disposition")) {
+    if (same_word(field, "Content-Disposition")) {
       auto name = parameter(value, "name");
       if (!name) return "a part's Content-Disposition has no name";
       part.name = unescape(std::move(*name));
       named = true;
-    } else if (same(field, "Content-Type")) {
+    } else if (same_word(field, "Content-Type")) {
       part.content_type = value;
-    } else if (same(field, "Keelback-Dtype")) {
+    } else if (same_word(field, "Keelback-Dtype")) {
       part.dtype = value;
-    } else if (same(field, "Keelback-Shape")) {
+    } else if (same_word(field, "Keelback-Shape")) {
       part.shape = value;
-    } else if (same(field, "Content-Transfer-Encoding") && !same(value, "binary") &&
-               !same(value, "8bit") && !same(value, "7bit")) {
+    } else if (same_word(field, "Content-Transfer-Encoding") && !same_word(value, "binary") &&
+               !same_word(value, "8bit") && !same_word(value, "7bit")) {
       return "a part's bytes come as they are, not in a Content-Transfer-Encoding";
     }
   }

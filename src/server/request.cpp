@@ -1,9 +1,10 @@
 #include "server/request.h"
 
 #include <algorithm>
-#include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/field.hpp>
+
+#include "server/same_word.h"
 
 namespace keelback::server {
 namespace http = boost::beast::http;
@@ -35,11 +36,8 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
 };
 constexpr std::string_view kPrefix = "keelback-";
 
-bool same(std::string_view a, std::string_view b) {
-  return boost::beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
-}
 bool is_ours(std::string_view name) {
-  return name.size() >= kPrefix.size() && same(name.substr(0, kPrefix.size()), kPrefix);
+  return name.size() >= kPrefix.size() && same_word(name.substr(0, kPrefix.size()), kPrefix);
 }
 
 // nullopt: not one that we look at.
@@ -68,7 +66,8 @@ std::optional<Header> header_of(http::field field, std::string_view name) {
   }
   constexpr auto kFirst = static_cast<std::size_t>(Header::kTraceparent);
   for (std::size_t i = kFirst; i < kNames.size(); ++i) {
-    if (kNames[i].size() == name.size() && same(kNames[i], name)) return static_cast<Header>(i);
+    if (kNames[i].size() == name.size() && same_word(kNames[i], name))
+      return static_cast<Header>(i);
   }
   return std::nullopt;
 }
@@ -157,7 +156,7 @@ RequestReader::Step RequestReader::header_done() {
   request_.has_body = request_.chunked || request_.content_length > 0;
   if (request_.has(Header::kTransferEncoding)) {
     if (!request_.http11) return fail(400, "HTTP/1.0 has no Transfer-Encoding");
-    if (!same(request_.get(Header::kTransferEncoding), "chunked")) {
+    if (!same_word(request_.get(Header::kTransferEncoding), "chunked")) {
       return fail(501, "the only Transfer-Encoding is chunked");
     }
   }
