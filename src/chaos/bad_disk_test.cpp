@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "store/sqlite_store.h"
+#include "support/waiting.h"
 
 namespace keelback::chaos {
 namespace {
@@ -58,10 +59,8 @@ TEST_F(BadDiskTest, AFullDiskIsOneToTheStoreAndTheRefusalsAreCounted) {
   EXPECT_FALSE(store_->status().up);
   EXPECT_EQ(store_->status().error, "database or disk is full");
   disk_.mend();
-  const auto end = std::chrono::steady_clock::now() + 30s;  // it tries again after pauses
-  while (!keep("after", 3) && std::chrono::steady_clock::now() < end) {
-    std::this_thread::sleep_for(10ms);
-  }
+  // It tries again after pauses.
+  EXPECT_TRUE(test::eventually([&] { return keep("after", 3); }, 30s));
   EXPECT_TRUE(store_->status().up);
   EXPECT_EQ(store_->status().sessions, 2U) << "the one from before and the last one";
 }
