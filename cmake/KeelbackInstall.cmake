@@ -32,6 +32,7 @@ install(DIRECTORY include/keelback DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY python/keelback DESTINATION ${CMAKE_INSTALL_DATADIR}/keelback/python
   PATTERN __pycache__ EXCLUDE PATTERN "*.pyc" EXCLUDE)
 install(TARGETS keelback-guard keelback-fakeworker keelback-warden RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/keelback)
+install(TARGETS keelback-allocations LIBRARY DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/keelback)
 if(TARGET keelback)
   install(TARGETS keelback RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

@@ -1,4 +1,6 @@
+#include <dlfcn.h>
 #include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -14,6 +16,12 @@ using Json = nlohmann::json;
 
 Call call_of(const Json& order) {
   return {.function = order.value("function", "noop"), .payload = order.value("payload", "[1]")};
+}
+
+// What the library in front of libc has counted (allocation_counter.cpp); null: it is not there.
+using AllocationCounter = std::uint64_t (*)();
+AllocationCounter allocation_counter() {
+  return reinterpret_cast<AllocationCounter>(::dlsym(RTLD_DEFAULT, "keelback_allocations"));
 }
 
 }  // namespace
@@ -62,14 +70,19 @@ Json counters(PoolUnderTest& pool, const Json& order) {
   const auto calls = order.value("calls", 2000u);
   const Call call = call_of(order);
   for (int i = 0; i < 200; ++i) (void)pool.driver().call(call);
+  const AllocationCounter allocated = allocation_counter();
   const auto before = pool.worker_switches(), own_before = pool.own_switches();
+  const std::uint64_t allocated_before = allocated ? allocated() : 0;
   for (std::uint32_t i = 0; i < calls; ++i) (void)pool.driver().call(call);
+  const std::uint64_t allocated_after = allocated ? allocated() : 0;
   const auto per_call = [&](std::uint64_t n) { return static_cast<double>(n) / calls; };
-  return {{"ok", true},
-          {"worker_switches_per_call", per_call(pool.worker_switches() - before)},
-          {"caller_switches_per_call", per_call(pool.own_switches() - own_before)},
-          {"fds", os::count_open_fds().value_or(0)},
-          {"processes", os::descendants_of(::getpid()).size()}};
+  Json answer = {{"ok", true},
+                 {"worker_switches_per_call", per_call(pool.worker_switches() - before)},
+                 {"caller_switches_per_call", per_call(pool.own_switches() - own_before)},
+                 {"fds", os::count_open_fds().value_or(0)},
+                 {"processes", os::descendants_of(::getpid()).size()}};
+  if (allocated) answer["allocations_per_call"] = per_call(allocated_after - allocated_before);
+  return answer;
 }
 
 Json calls(PoolUnderTest& pool, const Json& order) {

@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <system_error>
 
+#include "base/sanitizer.h"
 #include "bench/agent.h"
 #include "bench/syscall_counter.h"
+#include "host/install.h"
 
 namespace keelback::bench {
 namespace {
@@ -16,8 +18,12 @@ struct Greeted {
   nlohmann::json hello;
 };
 
-std::expected<Greeted, std::string> greet(const std::string& program) {
-  auto agent = LineProcess::start({program, "bench", "agent"});
+// `environment`: NAME=VALUE, for this process only.
+std::expected<Greeted, std::string> greet(const std::string& program,
+                                          const std::string& environment = {}) {
+  std::vector<std::string> argv{program, "bench", "agent"};
+  if (!environment.empty()) argv.insert(argv.begin(), {"/usr/bin/env", environment});
+  auto agent = LineProcess::start(argv);
   if (!agent) return std::unexpected(agent.error());
   auto hello = agent->ask({{"op", "hello"}});
   if (!hello) return std::unexpected(fmt::format("{}: {}", program, hello.error()));
@@ -59,6 +65,25 @@ std::expected<SystemCalls, std::string> system_calls_per_call(LineProcess& agent
   for (const auto& [pid, count] : *counted)
     (pid == agent.pid() ? result.caller : result.worker) += static_cast<double>(count) / calls;
   return result;
+}
+
+std::expected<double, std::string> allocations_per_call(const std::string& program,
+                                                        const nlohmann::json& start,
+                                                        const std::string& function,
+                                                        const std::string& payload,
+                                                        unsigned calls) {
+  if (!kSanitizer.empty()) return std::unexpected("a sanitizer has a malloc of its own");
+  const std::string library = host::find_program("libkeelback-allocations.so");
+  if (library.empty()) return std::unexpected("libkeelback-allocations.so was not found");
+  auto greeted = greet(program, "LD_PRELOAD=" + library);
+  if (!greeted) return std::unexpected(greeted.error());
+  if (auto up = greeted->process.ask(start); !up) return std::unexpected(up.error());
+  const auto answer = greeted->process.ask(
+      {{"op", "counters"}, {"function", function}, {"payload", payload}, {"calls", calls}});
+  if (!answer) return std::unexpected(answer.error());
+  if (!answer->contains("allocations_per_call"))
+    return std::unexpected(program + " does not count its allocations");
+  return (*answer)["allocations_per_call"].get<double>();
 }
 
 std::expected<std::string, std::string> build_of(const std::string& program) {

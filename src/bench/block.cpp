@@ -18,7 +18,7 @@ using Json = nlohmann::json;
 // One side while its block runs. Errors stick: the block is void at the first of them.
 struct Side {
   std::optional<LineProcess> agent;
-  Json started = Json::object();
+  Json order = Json::object(), started = Json::object();  // of the start
   std::map<std::string, double>* values = nullptr;
   std::map<std::string, Buckets> curves;
   std::map<std::string, std::vector<double>> windows;  // by metric
@@ -53,6 +53,7 @@ class BlockRun {
     each([&](int side) { count(side); });
     if (options_.own_app) each([&](int side) { recover(side); });
     each([&](int side) { memory(side); });
+    if (options_.count_allocations) each([&](int side) { count_allocations(side); });
   }
 
   template <typename Step>
@@ -88,6 +89,7 @@ class BlockRun {
     if (options_.cpu >= 0) order["cpu"] = options_.cpu;
     order.update(side ? options_.head_start : options_.base_start);
     const Json answer = ask(side, order);
+    sides_[side].order = order;
     sides_[side].started = answer;
     set(side, "startup.first_call_ms", answer, "first_call_ms");
     set(side, "startup.all_ready_ms", answer, "all_ready_ms");
@@ -194,6 +196,14 @@ class BlockRun {
     if (!counted) return;  // tracing is forbidden in many a container
     (*sides_[side].values)["counters.caller_syscalls"] = counted->caller;
     (*sides_[side].values)["counters.worker_syscalls"] = counted->worker;
+  }
+
+  void count_allocations(int side) {
+    if (!error_.empty()) return;
+    const auto counted =
+        allocations_per_call(side ? options_.head_program : options_.base_program,
+                             sides_[side].order, options_.function, options_.payload, 1000);
+    if (counted) (*sides_[side].values)["counters.caller_allocations"] = *counted;
   }
 
   void recover(int side) {

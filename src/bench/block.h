@@ -24,10 +24,11 @@ struct BlockOptions {
   std::uint32_t workers = 2;
   int windows = 6;  // a side
   double window_ms = 40;
-  double settle_ms = 10;    // discarded, before the first window of each side
-  int cpu = -1;             // pin both sides there; -1: wherever the kernel likes
-  bool calls_only = false;  // start, the lone caller's closed windows, stop
-  bool own_app = true;      // false: a user's application; no recovery, no session metrics
+  double settle_ms = 10;           // discarded, before the first window of each side
+  int cpu = -1;                    // pin both sides there; -1: wherever the kernel likes
+  bool calls_only = false;         // start, the lone caller's closed windows, stop
+  bool count_allocations = false;  // in a pool of its own, after everything that is timed
+  bool own_app = true;             // false: a user's application; no recovery, no session metrics
   nlohmann::json base_start = nlohmann::json::object();  // more for the start order, e.g. env
   nlohmann::json head_start = nlohmann::json::object();
 };

@@ -56,9 +56,9 @@ constexpr const char* kSteady[] = {"call.p10_us", "call.p50_us"};
 
 constexpr double kShortBlock = 0.35;  // a block of calls only takes of a whole one
 
-// A start order whose noop burns that share of a typical call.
-nlohmann::json slowed_by(double share, double typical_us) {
-  const auto spin_ns = static_cast<long>(1e3 * typical_us * share);
+// A start order whose noop burns so long.
+nlohmann::json slowed_by(double microseconds) {
+  const auto spin_ns = static_cast<long>(1e3 * microseconds);
   return {{"env", {{"KEELBACK_BENCH_SPIN_NS", std::to_string(spin_ns)}}}};
 }
 
@@ -118,7 +118,8 @@ class Run {
     block.calls_only = true;
     const auto one = run_block(block, prng_);
     if (!one) return one.error();
-    block_.head_start.merge_patch(slowed_by(options_.inject, one->head.at("call.p50_us")));
+    injected_us_ = options_.inject * one->head.at("call.p50_us");
+    block_.head_start.merge_patch(slowed_by(injected_us_));
     return {};
   }
 
@@ -128,6 +129,8 @@ class Run {
       while (result_.blocks.size() < look) {
         say("base against head, at most", result_.blocks.size(), most,
             plan_.control_blocks + plan_.canary_blocks);
+        // It takes a pool more, and is the same number each time.
+        block_.count_allocations = result_.blocks.size() < 3;
         auto block = run_block(block_, prng_);
         if (!block) return block.error();
         seconds_.push_back(block->seconds);
@@ -210,7 +213,8 @@ class Run {
     result_.canary_slowdown = plan_.canary_slowdown;
     std::vector<Block> blocks;
     if (auto error = side_run("canary: head against itself, slowed", plan_.canary_blocks, 0,
-                              slowed_by(plan_.canary_slowdown, typical_us), blocks);
+                              // On top of what the head burns already, which one setting says.
+                              slowed_by(injected_us_ + plan_.canary_slowdown * typical_us), blocks);
         !error.empty())
       return error;
     for (const char* id : kSteady) {
@@ -230,6 +234,7 @@ class Run {
   BlockOptions block_ = options_.block;
   ProfilePlan plan_;
   Prng prng_;
+  double injected_us_ = 0;  // what every call of the head burns more
   Comparison result_;
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   std::vector<double> seconds_;  // of each block

@@ -176,6 +176,7 @@ TEST(Documents, EveryKindBecomesAPage) {
 TEST(Documents, ARegressionIsSaidInWords) {
   const Json document = compare_document();
   EXPECT_THAT(to_text(document), HasSubstr("REGRESSED: call.p50_us +10.00 % [+9.00, +11.00]"));
+  EXPECT_THAT(to_text(document), HasSubstr("[+9.00, +11.00]  REGRESSED, +10 % injected"));
   EXPECT_THAT(to_junit(document), HasSubstr("failures=\"1\""));
   Json doubtful = document;
   doubtful["void"] = {"canary: an injected slowdown of 10 % was not caught"};

@@ -68,6 +68,7 @@ void call_block(FamilyBlock& block) {
   block.note("call.worker_switches", counts, "worker_switches_per_call");
   block.note("call.caller_switches", counts, "caller_switches_per_call");
   pool.note_system_calls("call.caller_syscalls", "call.worker_syscalls");
+  block.note_allocations("call.caller_allocations");
 }
 
 void throughput_block(FamilyBlock& block) {
@@ -195,7 +196,8 @@ void http_block(FamilyBlock& block) {
   Subject pool = block.start();
   pool.ask(window(1, 30));
   const Json inside = pool.ask(window(1, 150));
-  auto server = ServeProcess::start(block.options(), 2);
+  auto server =
+      ServeProcess::start(block.options().program, block.options().app, block.options().python, 2);
   if (!server) return block.fail(server.error());
   const std::uint16_t port = server->port();
   const auto load = [&](HttpLoad what) -> std::optional<HttpFigures> {

@@ -187,7 +187,7 @@ void soak_block(FamilyBlock& block) {
   const std::vector<double> early(p99.begin(), p99.begin() + third),
       late(p99.end() - third, p99.end());
   std::vector<double> slopes;
-  for (std::size_t i = 0; i < memory.size(); ++i) {
+  for (auto i = static_cast<std::size_t>(third); i < memory.size(); ++i) {  // what warms up is over
     for (std::size_t j = i + 1; j < memory.size(); ++j)
       slopes.push_back((memory[j] - memory[i]) / (minutes[j] - minutes[i]));
   }

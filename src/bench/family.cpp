@@ -117,12 +117,23 @@ Subject FamilyBlock::start(Json order) {
     return subject;
   }
   subject.agent_ = std::move(*agent);
-  Json full = {{"op", "start"}, {"workers", 2}, {"app", options_.app}};
-  if (options_.cpu >= 0) full["cpu"] = options_.cpu;
-  full.update(order);
-  if (full["app"] == options_.app) full["settings"]["workers.python"] = options_.python;
-  subject.started_ = subject.ask(std::move(full));
+  subject.started_ = subject.ask(start_order(std::move(order)));
   return subject;
+}
+
+Json FamilyBlock::start_order(Json more) const {
+  Json order = {{"op", "start"}, {"workers", 2}, {"app", options_.app}};
+  if (options_.cpu >= 0) order["cpu"] = options_.cpu;
+  order.update(more);
+  if (order["app"] == options_.app) order["settings"]["workers.python"] = options_.python;
+  return order;
+}
+
+void FamilyBlock::note_allocations(std::string_view metric) {
+  if (!error_.empty()) return;
+  const auto counted = allocations_per_call(options_.program, start_order(Json::object()), "noop",
+                                            "[1]", quick() ? 1000 : 3000);
+  if (counted) note(metric, *counted);
 }
 
 void FamilyBlock::note(std::string_view metric, double value) {

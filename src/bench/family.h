@@ -88,6 +88,8 @@ class FamilyBlock {
   Subject start(nlohmann::json order = nlohmann::json::object());
 
   void note(std::string_view metric, double value);
+  // Of a pool of its own, where they can be counted; see allocations_per_call().
+  void note_allocations(std::string_view metric);
   // The field of an answer; nothing is noted if it is not there.
   void note(std::string_view metric, const nlohmann::json& answer, const char* field);
   Figure& figure(const std::string& title, const std::string& kind, const std::string& x = {},
@@ -100,6 +102,8 @@ class FamilyBlock {
   const std::string& error() const { return error_; }
 
  private:
+  nlohmann::json start_order(nlohmann::json more) const;
+
   const FamilyOptions& options_;
   FamilyResult& result_;
   Prng& prng_;

@@ -1,5 +1,6 @@
 #include "bench/line_process.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
@@ -10,11 +11,14 @@
 
 namespace keelback::bench {
 
-std::expected<LineProcess, std::string> LineProcess::start(const std::vector<std::string>& argv) {
+std::expected<LineProcess, std::string> LineProcess::start(const std::vector<std::string>& argv,
+                                                           Stderr where) {
   auto orders = os::make_pipe();
   auto answers = os::make_pipe();
   if (!orders || !answers) return std::unexpected("no pipes are to be had");
-  const std::array<int, 3> fds{orders->read.get(), answers->write.get(), STDERR_FILENO};
+  const os::Fd nowhere(where == Stderr::kNowhere ? ::open("/dev/null", O_WRONLY | O_CLOEXEC) : -1);
+  const std::array<int, 3> fds{orders->read.get(), answers->write.get(),
+                               nowhere ? nowhere.get() : STDERR_FILENO};
   const auto pid = os::spawn(argv, fds);
   if (!pid) return std::unexpected(fmt::format("{} cannot be started", argv[0]));
   LineProcess process;

@@ -15,8 +15,10 @@ namespace keelback::bench {
 
 class LineProcess {
  public:
-  // Starts argv (argv[0] is a path); its stderr is ours.
-  static std::expected<LineProcess, std::string> start(const std::vector<std::string>& argv);
+  enum class Stderr : bool { kOurs, kNowhere };
+  // Starts argv (argv[0] is a path).
+  static std::expected<LineProcess, std::string> start(const std::vector<std::string>& argv,
+                                                       Stderr where = Stderr::kOurs);
   LineProcess(LineProcess&& other) noexcept
       : pid_(std::exchange(other.pid_, -1)),
         to_(std::move(other.to_)),

@@ -33,6 +33,7 @@ constexpr Counter kCounters[] = {
     {"counters.caller_switches_per_call", 0.10, "times the caller gave up its processor, a call"},
     {"counters.caller_syscalls", 0.2, "system calls of the caller's process, a call"},
     {"counters.worker_syscalls", 0.2, "system calls of the worker, a call"},
+    {"counters.caller_allocations", 0.2, "heap allocations of the caller's process, a call"},
     {"counters.fds", 0, "descriptors open with the pool up"},
     {"counters.processes", 0, "processes with the pool up"},
     {"cleanup.left_processes", 0, "processes left after stop"},

@@ -49,12 +49,12 @@ class PeersRun {
       const char* group;
       Measure measure;
     };
-    const Stage all[] = {{"call", &PeersRun::pinned_calls},  {"call", &PeersRun::free_calls},
-                         {"http", &PeersRun::http},          {"start", &PeersRun::start},
-                         {"ready", &PeersRun::ready},        {"recovery", &PeersRun::recovery},
-                         {"stop", &PeersRun::stop},          {"cold", &PeersRun::cold},
-                         {"kills", &PeersRun::kills},        {"sessions", &PeersRun::sessions},
-                         {"simulator", &PeersRun::simulator}};
+    const Stage all[] = {{"call", &PeersRun::pinned_calls}, {"call", &PeersRun::free_calls},
+                         {"http", &PeersRun::http},         {"start", &PeersRun::start},
+                         {"ready", &PeersRun::ready},       {"recovery", &PeersRun::recovery},
+                         {"stop", &PeersRun::stop},         {"cold", &PeersRun::cold},
+                         {"kills", &PeersRun::kills},       {"attachment", &PeersRun::attachment},
+                         {"sessions", &PeersRun::sessions}, {"simulator", &PeersRun::simulator}};
     std::vector<Measure> chosen;
     for (const Stage& stage : all) {
       // Calls and throughput take the same processes, hence the same stage.
@@ -215,20 +215,12 @@ class PeersRun {
       result_.not_measured.push_back("uvicorn: " + up.error());
       return {};
     }
-    auto server = LineProcess::start(
-        {options_.program, "serve", "keelback.apps.bench", "--json", "--workers", "2", "--listen",
-         "127.0.0.1:0", "--set", "workers.python=" + options_.python, "--set", "log.level=warn"});
+    const auto server =
+        ServeProcess::start(options_.program, "keelback.apps.bench", options_.python, 2);
     if (!server) return server.error();
-    const auto ours = server->next();
-    if (!ours) return "serve: " + ours.error();
-    const std::string address = (*ours)["listening"][0];
-    const auto our_port =
-        static_cast<std::uint16_t>(std::atoi(address.substr(address.rfind(':') + 1).c_str()));
-    const std::uint16_t ports[2] = {our_port, (*up)["port"].get<std::uint16_t>()};
+    const std::uint16_t ports[2] = {server->port(), (*up)["port"].get<std::uint16_t>()};
     const auto window = std::chrono::microseconds(static_cast<long>(2e3 * options_.window_ms));
-    for (const std::uint16_t port : ports) {
-      if (auto warm = wait_for_server(port); !warm) return warm.error();
-    }
+    if (auto warm = wait_for_server(ports[1]); !warm) return warm.error();
     Samples throughput, p99, p50;
     for (int block = 0; block < options_.blocks; ++block) {
       say("HTTP", static_cast<double>(block) / options_.blocks);
@@ -375,6 +367,22 @@ class PeersRun {
     return {};
   }
 
+  // A mebibyte to a worker's function, and back, against two processes that copy it through memory
+  // which both have mapped and touched.
+  std::string attachment() {
+    constexpr int kCalls = 60;
+    say("attachments", 0);
+    const auto us = attachment_us(
+        {.python = options_.python, .workers = 1, .ballast_mb = 0}, 1 << 20, options_.blocks,
+        kCalls, prng_, [&](int block) { say("attachments", 1.0 * block / options_.blocks); });
+    if (!us) return us.error();
+    add("attachment.there", "1 MiB beside a call, copied to bytes, p50", "warm shared memory", "µs",
+        {us->there, us->floor_there}, 1.5, true);
+    add("attachment.back", "1 MiB beside a call and back with its result, p50",
+        "warm shared memory", "µs", {us->back, us->floor_back}, 1.5, true);
+    return {};
+  }
+
   std::string sessions() {
     constexpr std::uint64_t kMillion = 1'000'000;
     std::vector<double> ns;
@@ -444,6 +452,12 @@ std::string_view limit_of(std::string_view id) {
       {"cold.ok", "every call waits in the queue until the first worker is ready"},
       {"kills.ok", "every call waits in the queue until a worker is back"},
       {"kills.p99", "the new workers' caches and pages are cold"},
+      {"attachment.there",
+       "the function's bytes are memory that is allocated for this call; beside them the call"},
+      {"attachment.back",
+       "two of the four copies go into memory that is allocated for this call: the function's "
+       "bytes "
+       "and the reply's buffer; beside them the call"},
       {"sessions.touch",
        "two cache lines that are not in the cache, one after the other, and their TLB entries"},
       {"sessions.bytes", "the session's record and its slot in the table"},
@@ -457,7 +471,7 @@ std::string_view limit_of(std::string_view id) {
 const std::vector<std::string>& peer_groups() {
   static const std::vector<std::string> groups = {"call",  "throughput", "http",     "start",
                                                   "ready", "recovery",   "stop",     "cold",
-                                                  "kills", "sessions",   "simulator"};
+                                                  "kills", "attachment", "sessions", "simulator"};
   return groups;
 }
 

@@ -46,8 +46,8 @@ struct PeerRow {
 // What bounds the row with this id, for those who find its target missed; empty if it has none.
 std::string_view limit_of(std::string_view id);
 
-// What can be measured alone: call throughput http start ready recovery stop cold kills sessions
-// simulator.
+// What can be measured alone: call throughput http start ready recovery stop cold kills
+// attachment sessions simulator.
 const std::vector<std::string>& peer_groups();
 
 struct PeersResult {

@@ -125,10 +125,11 @@ std::string text(const Json& document) {
   for (const auto& metric : list_in(document, "control"))
     out += fmt::format("control {:<20} {}  {}\n", metric.value("id", ""), interval_text(metric),
                        verdict_of(metric));
-  for (const auto& metric :
-       document.value("canary", Json::object()).value("metrics", Json::array()))
-    out += fmt::format("canary  {:<20} {}  {}\n", metric.value("id", ""), interval_text(metric),
-                       verdict_of(metric));
+  const Json canary = document.value("canary", Json::object());
+  for (const auto& metric : list_in(canary, "metrics"))
+    out +=
+        fmt::format("canary  {:<20} {}  {}, {:+.0f} % injected\n", metric.value("id", ""),
+                    interval_text(metric), verdict_of(metric), 100 * canary.value("slowdown", 0.0));
   const Summary summary = summarize(document);
   return out + fmt::format("\n{}: {}\n{} blocks, seed {}, {:.0f} s\n", summary.verdict,
                            summary.sentence, list_in(document, "blocks").size(),

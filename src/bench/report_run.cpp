@@ -154,8 +154,10 @@ std::string html(const Json& document) {
   page.paragraph(
       "\"Of the reference\" divides by a bare round trip over a socket pair to a Python loop, "
       "measured in the same blocks: another machine or a slow day divides out.");
+  std::string names;
+  for (const auto& family : document["families"]) names += " " + family.value("name", "");
   add_environment(page, document,
-                  fmt::format("keelback bench run --profile {} --seed {}",
+                  fmt::format("keelback bench run{} --profile {} --seed {}", names,
                               document.value("profile", "pr"), document.value("seed", 1)));
   return page.html();
 }

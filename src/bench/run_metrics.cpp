@@ -28,6 +28,8 @@ constexpr RunMetric kMetrics[] = {
     {"call.caller_switches", "per call", false, "times the caller's process gave up its processor"},
     {"call.caller_syscalls", "per call", false, "system calls of the caller's process, counted"},
     {"call.worker_syscalls", "per call", false, "system calls of the worker, counted"},
+    {"call.caller_allocations", "per call", false,
+     "heap allocations of the caller's process, all threads, counted"},
 
     {"throughput.1_per_second", "calls/s", true, "closed loop, 1 caller, 2 workers"},
     {"throughput.16_per_second", "calls/s", true, "closed loop, 16 callers, 2 workers"},
@@ -106,7 +108,8 @@ constexpr RunMetric kMetrics[] = {
 
     {"soak.p99_us", "µs", false, "open load at half of what one caller gets, whole length"},
     {"soak.p99_drift", "ratio", false, "p99 of the last third by that of the first"},
-    {"soak.growth_kb", "kB/min", false, "memory of everything, slope"},
+    {"soak.growth_kb", "kB/min", false,
+     "memory of everything, slope (Theil and Sen) after the first third"},
     {"soak.failed", "calls", false, "calls that did not succeed", 0.0},
 };
 

@@ -6,20 +6,23 @@
 #include <cstdlib>
 #include <thread>
 
-#include "bench/family.h"
 #include "bench/http_load.h"
 
 namespace keelback::bench {
 
-std::expected<ServeProcess, std::string> ServeProcess::start(const FamilyOptions& options,
+std::expected<ServeProcess, std::string> ServeProcess::start(const std::string& program,
+                                                             const std::string& app,
+                                                             const std::string& python,
                                                              unsigned workers) {
-  auto process =
-      LineProcess::start({options.program, "serve", options.app, "--json", "--workers",
-                          std::to_string(workers), "--listen", "127.0.0.1:0", "--set",
-                          "workers.python=" + options.python, "--set", "log.level=warn"});
+  // On stderr it says where it listens, for people; what goes wrong comes as JSON too.
+  auto process = LineProcess::start(
+      {program, "serve", app, "--json", "--workers", std::to_string(workers), "--listen",
+       "127.0.0.1:0", "--set", "workers.python=" + python, "--set", "log.level=warn"},
+      LineProcess::Stderr::kNowhere);
   if (!process) return std::unexpected(process.error());
   const auto announced = process->next();
   if (!announced) return std::unexpected("serve: " + announced.error());
+  if (!announced->contains("listening")) return std::unexpected("serve: " + announced->dump());
   const std::string address = (*announced)["listening"][0];
   const auto port =
       static_cast<std::uint16_t>(std::atoi(address.substr(address.rfind(':') + 1).c_str()));

@@ -10,12 +10,12 @@
 
 namespace keelback::bench {
 
-struct FamilyOptions;
-
 class ServeProcess {
  public:
-  // Blocks until it answers calls.
-  static std::expected<ServeProcess, std::string> start(const FamilyOptions& options,
+  // `program serve app`. Blocks until it answers calls.
+  static std::expected<ServeProcess, std::string> start(const std::string& program,
+                                                        const std::string& app,
+                                                        const std::string& python,
                                                         unsigned workers);
   std::uint16_t port() const { return port_; }
 

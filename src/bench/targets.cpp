@@ -9,12 +9,16 @@
 #include <atomic>
 #include <chrono>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <thread>
 
 #include "api/driver_factory.h"
 #include "base/prng.h"
+#include "bench/shared_memory_peer.h"
+#include "bench/signed_rank.h"
 #include "core/session_table.h"
 #include "load/generator.h"
 #include "sim/load.h"
@@ -235,6 +239,55 @@ std::expected<AfterKills, std::string> after_kills(const TargetPool& wanted, int
     result.p99_after_us.push_back(p99_of_window(*pool, window_ms));
   }
   return result;
+}
+
+std::expected<AttachmentTimes, std::string> attachment_us(
+    const TargetPool& wanted, std::size_t bytes, int blocks, int calls_a_block, Prng& prng,
+    const std::function<void(int)>& before_each) {
+  // Forked before the pool has threads.
+  auto floor = SharedMemoryPeer::start(bytes);
+  if (!floor) return std::unexpected(floor.error());
+  auto pool = Pool::start(wanted);
+  if (!pool) return std::unexpected(pool.error());
+  if (!pool->wait_until_ready()) return not_ready();
+  const std::string source(bytes, 'x');
+  std::string back(bytes, '\0');
+  const auto call = [&](const char* function) {
+    return pool->driver().call(
+        {.function = function,
+         .payload = "{}",
+         .attachments = {{"x", Buffer(std::as_bytes(std::span(source)), nullptr), "", {}}}});
+  };
+  AttachmentTimes times;
+  struct Arm {
+    std::vector<double>* medians;
+    std::function<bool()> once;
+  };
+  Arm arms[] = {
+      {&times.floor_there, [&] { return floor->send(source); }},
+      {&times.floor_back, [&] { return floor->echo(source, back); }},
+      {&times.there, [&] { return call("size").ok(); }},
+      {&times.back,
+       [&] {
+         const Outcome outcome = call("noop");
+         return outcome.ok() && outcome.attachments.size() == 1 &&
+                outcome.attachments[0].data.size() == bytes;
+       }},
+  };
+  for (int block = -1; block < blocks; ++block) {  // the first one warms up
+    before_each(std::max(0, block));
+    for (std::size_t i = std::size(arms); i > 1; --i) std::swap(arms[i - 1], arms[prng.below(i)]);
+    for (const Arm& arm : arms) {
+      std::vector<double> took;
+      for (int n = 0; n < calls_a_block; ++n) {
+        const auto began = Clock::now();
+        if (!arm.once()) return std::unexpected("an attachment did not arrive");
+        took.push_back(us(Clock::now() - began));
+      }
+      if (block >= 0) arm.medians->push_back(median(std::move(took)));
+    }
+  }
+  return times;
 }
 
 SessionCost session_cost(std::uint64_t sessions, std::uint64_t seed) {

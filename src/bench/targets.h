@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "base/prng.h"
+
 namespace keelback::bench {
 
 struct TargetPool {
@@ -39,6 +41,15 @@ struct AfterKills {
 // Rounds of: a window of load, every worker killed while loaded, five calls, a window of load.
 std::expected<AfterKills, std::string> after_kills(const TargetPool& pool, int rounds,
                                                    double window_ms);
+
+// Medians of blocks, microseconds; everything alternated in an order that is thrown anew.
+struct AttachmentTimes {
+  std::vector<double> there, back;              // one caller, one worker
+  std::vector<double> floor_there, floor_back;  // SharedMemoryPeer
+};
+std::expected<AttachmentTimes, std::string> attachment_us(
+    const TargetPool& pool, std::size_t bytes, int blocks, int calls_a_block, Prng& prng,
+    const std::function<void(int block)>& before_each);
 
 struct SessionCost {
   double ns_per_touch = 0;  // find, judge and touch of a random session

@@ -6,7 +6,8 @@
 
 namespace keelback::host {
 
-// A program of ours ("keelback-guard"): in $KEELBACK_LIBEXEC_DIR, beside the running executable, in
+// A program of ours ("keelback-guard"), or a library that is loaded by its path: in
+// $KEELBACK_LIBEXEC_DIR, beside the running executable, in
 // ../libexec/keelback from there, or where it was built or installed. Empty: nowhere.
 std::string find_program(std::string_view name);
 // The directory that holds the Python package "keelback": $KEELBACK_PYTHON_DIR,

@@ -1,4 +1,4 @@
-"""What src/api/attachments_bench.cpp calls."""
+"""What src/bench/attachments_bench.cpp calls."""
 
 import base64
 

@@ -35,6 +35,8 @@ class Commands(Bench):
                 # Counting system calls needs a system that lets one process trace another.
                 self.assertEqual([], [metric["id"] for metric in family["metrics"] if metric["id"] not in rows and "syscalls" not in metric["id"]])
         self.assertEqual([], document["broken"], "nothing was lost or left")
+        rows = {row["id"]: row["median"] for one in document["families"] for row in one["rows"]}
+        self.assertTrue(0 < rows["call.caller_allocations"] < 100, rows["call.caller_allocations"])
         page = (out / "report.html").read_text()
         self.assertIn("</html>", page)
         self.assertNotIn("http://", page)
@@ -106,6 +108,9 @@ class Gate(Bench):
         document, _ = self.compare((REGRESSED, VOID), "--profile", "pr", "--inject", "10")
         verdicts = {metric["id"]: metric["verdict"] for metric in document["metrics"]}
         self.assertIn(verdicts["call.p10_us"], ("REGRESSED", "INCONCLUSIVE") if document["void"] else ("REGRESSED",), verdicts)
+        # The canary burns its ten percent on top of those that the head burns already.
+        canary = {metric["id"]: metric["change_percent"] for metric in document["canary"]["metrics"]}
+        self.assertTrue(6 < canary["call.p10_us"] < 16, canary)
 
     def test_five_percent_are_caught_at_a_rate(self):
         """No pass or fail but for silence called fine: prints how often, with its interval (Wilson)."""

@@ -57,6 +57,12 @@ def count():
 
 
 @keelback.function(idempotent=True)
+def size(x):
+    """How long its argument is: of an attachment, when it has been copied to bytes."""
+    return len(x)
+
+
+@keelback.function(idempotent=True)
 def blob(size):
     """A string of that many characters."""
     return "x" * size

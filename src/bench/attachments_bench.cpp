@@ -8,20 +8,15 @@
 // carries the bytes and has no slab for them.
 //
 //   attachments_bench APP [BYTES [BLOCKS [CALLS]]]      APP: tests/apps/attachments.py
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "bench/shared_memory_peer.h"
 #include "keelback/keelback.h"
 
 namespace {
@@ -33,60 +28,6 @@ void check(bool fine, const char* what) {
   std::perror(what);
   std::exit(1);
 }
-
-// A process that answers: what it is sent in shared memory it copies out, and back in if asked to.
-class SharedMemoryPeer {
- public:
-  explicit SharedMemoryPeer(std::size_t bytes) : bytes_(bytes) {
-    const int fd = ::memfd_create("bench", MFD_CLOEXEC);
-    check(fd >= 0 && ::ftruncate(fd, static_cast<off_t>(bytes)) == 0, "memfd");
-    void* map = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    check(map != MAP_FAILED, "mmap");
-    map_ = static_cast<char*>(map);
-    int ends[2];
-    check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0, "socketpair");
-    child_ = ::fork();
-    check(child_ >= 0, "fork");
-    if (child_ == 0) {
-      ::close(ends[0]);
-      std::string own(bytes, '\0');
-      char what = 0;
-      while (::read(ends[1], &what, 1) == 1) {
-        std::memcpy(own.data(), map_, bytes);
-        if (what == 'e') std::memcpy(map_, own.data(), bytes);
-        if (::write(ends[1], &what, 1) != 1) break;
-      }
-      ::_exit(0);
-    }
-    ::close(ends[1]);
-    ::close(fd);
-    socket_ = ends[0];
-  }
-  ~SharedMemoryPeer() {
-    ::close(socket_);
-    ::waitpid(child_, nullptr, 0);
-    ::munmap(map_, bytes_);
-  }
-  SharedMemoryPeer(const SharedMemoryPeer&) = delete;
-  SharedMemoryPeer& operator=(const SharedMemoryPeer&) = delete;
-
-  void send(const std::string& source) { exchange(source, 't'); }
-  void echo(const std::string& source, std::string& back) {
-    exchange(source, 'e');
-    std::memcpy(back.data(), map_, bytes_);
-  }
-
- private:
-  void exchange(const std::string& source, char what) {
-    std::memcpy(map_, source.data(), bytes_);
-    check(::write(socket_, &what, 1) == 1 && ::read(socket_, &what, 1) == 1, "exchange");
-  }
-
-  std::size_t bytes_;
-  char* map_ = nullptr;
-  int socket_ = -1;
-  pid_t child_ = -1;
-};
 
 // Base64 of so many times 'x'.
 std::string base64_of_x(std::size_t bytes) {
@@ -122,7 +63,8 @@ int main(int argc, char** argv) {
   const int calls = argc > 4 ? std::atoi(argv[4]) : 100;
 
   // Forked before the pool starts its thread.
-  SharedMemoryPeer peer(bytes);
+  auto peer = keelback::bench::SharedMemoryPeer::start(bytes);
+  check(peer.has_value(), "peer");
   const std::string source(bytes, 'x');
   std::string back(bytes, '\0');
 
@@ -173,7 +115,7 @@ int main(int argc, char** argv) {
 
   constexpr std::size_t kBack = 5;
   Arm arms[] = {
-      {"there: warm shared memory", 0, [&] { peer.send(source); }},
+      {"there: warm shared memory", 0, [&] { check(peer->send(source), "peer"); }},
       {"there: zero_copy", 0, there(with_slabs, "look")},
       {"there: slab, copied to bytes", 0, there(with_slabs, "take")},
       {"there: frames of the socket", 0, there(without_slabs, "take")},
@@ -181,7 +123,7 @@ int main(int argc, char** argv) {
        [&] {
          if (call_inline("take_text") != counted.size()) std::exit(1);
        }},
-      {"and back: warm shared memory", kBack, [&] { peer.echo(source, back); }},
+      {"and back: warm shared memory", kBack, [&] { check(peer->echo(source, back), "peer"); }},
       {"and back: slab", kBack, there_and_back(with_slabs)},
       {"and back: frames of the socket", kBack, there_and_back(without_slabs)},
       {"and back: base64 in the JSON", kBack,
