@@ -328,13 +328,16 @@ std::string draw(const Ladders& ladders) {
       const double at = x(std::max(value, 1e-9));
       const std::string words = name + " " + short_number(value);
       const double wide = 6.2 * static_cast<double>(words.size());
+      // Beside the point rather than over the row's name or its note.
+      const double from = std::clamp(at - wide / 2, kNames - 6.0,
+                                     std::max(kNames - 6.0, kWidth - kNotes + 6 - wide));
       const auto level = static_cast<std::size_t>(
-          std::ranges::find_if(taken, [&](double end) { return end < at - wide / 2; }) - taken);
+          std::ranges::find_if(taken, [&](double end) { return end < from; }) - taken);
       const std::size_t used = std::min<std::size_t>(level, 3);
-      taken[used] = at + wide / 2 + 6;
+      taken[used] = from + wide + 6;
       out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"var(--c0)\"/>", at,
                          middle);
-      out += text(at, middle + kLevel[used], "middle", words);
+      out += text(from, middle + kLevel[used], "start", words, "class=\"strong\"");
     }
     out += text(kWidth - kNotes + 12, middle + 4, "start", row.note, "class=\"strong\"");
     y += kRow;

@@ -11,7 +11,7 @@ constexpr std::string_view kStyle = R"css(
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 main{max-width:1080px;margin:0 auto;padding:24px 20px 64px}h1{font-size:22px;margin:0}h1+p{color:var(--soft);margin:2px 0 16px}
 h2{font-size:17px;margin:34px 0 6px;padding-top:10px;border-top:1px solid var(--line)}p{margin:6px 0;max-width:80ch}
-nav{font-size:13px;margin:12px 0}nav a{color:var(--c0);text-decoration:none;margin-right:14px;white-space:nowrap}
+nav{font-size:13px;margin:12px 0;display:flex;flex-wrap:wrap;gap:2px 14px}nav a{color:var(--c0);text-decoration:none;white-space:nowrap}
 .banner{border-left:8px solid var(--soft);background:var(--panel);padding:14px 18px;border-radius:4px}
 .banner b{font-size:24px;letter-spacing:.02em}.banner dl{display:flex;flex-wrap:wrap;gap:4px 24px;margin:10px 0 0;font-size:13px}
 .banner dt{color:var(--soft);display:inline}.banner dd{display:inline;margin:0 0 0 4px}
@@ -21,13 +21,13 @@ nav{font-size:13px;margin:12px 0}nav a{color:var(--c0);text-decoration:none;marg
 .b-good{border-color:var(--good)}.b-warn{border-color:var(--warn)}.b-bad{border-color:var(--bad)}
 .note{border-left:4px solid var(--line);padding:4px 12px;margin:8px 0;background:var(--panel)}
 table{border-collapse:collapse;font-size:13px;margin:8px 0;width:100%}th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
 pre{background:var(--panel);padding:10px 12px;overflow:auto;font:12.5px/1.45 ui-monospace,"DejaVu Sans Mono",monospace;border-radius:4px;white-space:pre-wrap;word-break:break-word}
 figure{margin:12px 0;break-inside:avoid}figcaption{font-size:13px;color:var(--soft)}svg{width:100%;height:auto;display:block}
 svg text{font:11px system-ui,"DejaVu Sans",sans-serif;fill:var(--soft)}svg text.strong{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}svg text.inside{fill:var(--paper)}code{font:12.5px ui-monospace,"DejaVu Sans Mono",monospace;background:var(--panel);padding:1px 4px;border-radius:3px}
 .note code{background:none;padding:0;color:var(--ink)}svg .axis{stroke:var(--line);stroke-width:1}
 svg .mark{stroke:var(--ink);stroke-width:1;stroke-dasharray:3 3}svg .shade{fill:var(--shade)}svg .rule{stroke:var(--soft);stroke-width:1}
-@media print{:root{--paper:#fff;--ink:#000;--panel:#f4f4f4}nav{display:none}body{font-size:11pt}h2,h2+p{break-after:avoid}p{orphans:3;widows:3}tr{break-inside:avoid}table,figure{break-inside:auto}
+@media print{:root{--paper:#fff;--ink:#000;--panel:#f4f4f4}nav{display:none}body{font-size:11pt}main{max-width:none;padding:0}svg text{font-size:13px}h2,h2+p{break-after:avoid}p{orphans:3;widows:3}tr{break-inside:avoid}table,figure{break-inside:auto}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 )css";
 
