@@ -87,6 +87,21 @@ void add_processes(std::vector<FaultClass>& all) {
                  .parameters = {{"stopped", kDuration, "10ms", "20ms", "45ms", "stopped per turn"},
                                 {"running", kDuration, "10ms", "10ms", "5ms", "running per turn"}},
                  .expected = kHang});
+  all.push_back(
+      {.name = "cpu.starve",
+       .what = "A worker gets one processor, which others use without rest: slow, not broken.",
+       .proof =
+           "/proc/PID/task/*/schedstat: since then it waited for a processor for 20 ms, and at "
+           "least as long as it ran",
+       .undo = "the competitors are killed and it may use all processors again, by the warden",
+       .means = Means::kStarve,
+       .lasts = true,
+       .fake = true,
+       .python = true,
+       .parameters = {{"competitors", kCount, "2", "4", "8", "so many"},
+                      {"calls", kCount, "4", "6", "8", "of the worker's that compute"},
+                      {"spin", kDuration, "50ms", "50ms", "50ms", "each, for so long"}},
+       .expected = {kTimeout, kOverloaded, kSessionBusy}});
   all.push_back({.name = "broker.kill",
                  .what =
                      "SIGKILL to a whole daemon with the same application, its workers all busy "
@@ -250,6 +265,28 @@ void add_calls(std::vector<FaultClass>& all) {
                       {kTimeout, kWorkerDied, kSessionLost, kOverloaded}));
   all.back().sim = all.back().fake = false;
   all.back().reach = Reach::kTarget;
+  const auto leak = [&](std::string_view name, std::string_view what, std::string_view proof,
+                        Parameter size) {
+    all.push_back(calls(name, what, proof,
+                        {{"calls", kCount, "10", "20", "40", "that keep some"}, size},
+                        {kTimeout, kWorkerDied, kSessionLost, kOverloaded}));
+    FaultClass& made = all.back();
+    made.undo = "the worker is replaced, on the laboratory's order";
+    made.sim = made.fake = false;
+    made.lasts = made.replaced = true;
+    made.reach = Reach::kTarget;
+  };
+  leak("fd.leak", "Calls in one worker keep files open.",
+       "/proc/PID/fd of the worker has grown by at least half of them",
+       {"files", kCount, "4", "8", "16", "each keeps open"});
+  leak("thread.leak", "Calls in one worker leave threads behind.",
+       "the worker's thread count in /proc/PID/stat has grown by at least half of them",
+       {"threads", kCount, "2", "4", "4", "each leaves"});
+  leak("shm.leak", "Calls in one worker leave shared memory in /dev/shm, mapped and with a name.",
+       "/proc/PID/maps of the worker shows at least half of it",
+       {"size", kSize, "64KiB", "256KiB", "512KiB", "each leaves"});
+  all.back().undo =
+      "the worker is replaced, on the laboratory's order; the warden removes the files";
   all.push_back(calls("call.huge", "Calls return more than calls.payload_max.",
                       "their outcome is error",
                       {{"calls", kCount, "1", "3", "5", "so many at once"}}, kLoad));
@@ -458,11 +495,13 @@ std::vector<NotTested> not_tested(Backend backend) {
        "it takes a file system that hangs; unit tests have the pool abandon such a worker"});
   out.push_back({"calls while the pool drains",
                  "a run ends when all is quiet; conformance tests call a pool that drains"});
+  out.push_back({"cpu: a quota or a lower priority",
+                 "cpu.max needs a delegated cgroup; nice and SCHED_IDLE cannot be taken back"});
   out.push_back({"channel: flipped bits in a payload",
                  "a local socket does not flip bits, and the protocol carries no checksum"});
   if (backend == Backend::kSim) {
     out.push_back({"residue (I10, I11)", "the simulator has no processes and no descriptors"});
-    out.push_back({"signals, limits, zygote, channel", "the simulator has no processes"});
+    out.push_back({"signals, limits, leaks, zygote, channel", "the simulator has no processes"});
     out.push_back({"disk: full, failing or slow session store", "the simulator has no disk"});
   }
   if (backend == Backend::kFake) {

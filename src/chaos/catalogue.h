@@ -27,6 +27,7 @@ enum class Means : std::uint8_t {
   kInterpreter,  // the interpreter is taken away
   kDaemon,       // a daemon of the laboratory's own is killed
   kOperator,     // an operator's order, given at a bad moment
+  kStarve,       // a worker's processor is taken by others
   kStore,        // the disk under the session store: writes fail, or take their time
 };
 
@@ -56,6 +57,7 @@ struct FaultClass {
   Reach reach = Reach::kTarget;
   bool lasts = false;     // until it is undone: it needs a `for`
   bool harmless = false;  // its target must live on: whatever else is told of it is SAFETY
+  bool replaced = false;  // its undoing is that the laboratory has the worker replaced
   bool sim = false, fake = false, python = false;
   std::vector<Parameter> parameters;
   std::vector<OutcomeKind> expected;  // what calls on its path may end as, besides ok

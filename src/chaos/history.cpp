@@ -24,7 +24,7 @@ KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session
 KEELBACK_JSON(MachineSample, at, memory_total, memory_available, disk_total, disk_available, load)
 KEELBACK_JSON(MachineFacts, cpu, kernel, version, cpus)
 KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
-              shut_down, accepted, outcomes, import_s, start_mode, start_reason, machine,
+              shut_down, accepted, outcomes, not_ready, import_s, start_mode, start_reason, machine,
               generator_lag, generator, trace_hash, trace_hash_again)
 
 namespace {

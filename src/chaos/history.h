@@ -144,9 +144,10 @@ struct RunFacts {
   bool shut_down = false;
   std::uint64_t accepted = 0;  // the pool's last word, when all was quiet
   std::map<std::string, std::uint64_t> outcomes;
-  double import_s = 0;       // what the application's import took, once
-  std::string start_mode;    // "zygote", "exec", "fake", "sim"
-  std::string start_reason;  // of a fall-back to exec: names the module
+  std::vector<std::string> not_ready;  // why it was not ready then; empty: it was
+  double import_s = 0;                 // what the application's import took, once
+  std::string start_mode;              // "zygote", "exec", "fake", "sim"
+  std::string start_reason;            // of a fall-back to exec: names the module
   MachineFacts machine;
   Duration generator_lag{0};           // how late the load was sent, p99
   std::string generator;               // why the load generator must not be trusted; empty: it may

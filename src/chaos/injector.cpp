@@ -56,6 +56,7 @@ ChannelOrder channel_order(const FaultSpec& fault) {
   return order;
 }
 
+constexpr Duration kStarved = 20ms;     // of waiting for a processor
 constexpr Duration kHarmShows = 300ms;  // a process that a signal misleads has left by then
 
 int signal_of(std::string_view fault_class) {
@@ -80,6 +81,12 @@ DiskFault disk_fault(const FaultSpec& fault) {
 std::uint64_t filled_by(const FaultSpec& fault) {
   return parse_count(parameter_value(fault, "calls")).value_or(0) *
          parse_bytes(parameter_value(fault, "size")).value_or(Bytes{}).count;
+}
+
+// Its calls must meet a certain worker.
+bool aims_calls(const FaultClass& kind) {
+  return kind.means == Means::kLimit || kind.means == Means::kStarve ||
+         (kind.means == Means::kCalls && kind.reach == Reach::kTarget);
 }
 
 const char* limit_of(std::string_view fault_class) {
@@ -117,8 +124,7 @@ void Injector::run_due(Duration at) {
         Active& active = active_[step.which];
         PlannedCall call = *step.call;
         // A limit is felt by calls in that worker: a session that lives there leads to it.
-        if ((active.kind->means == Means::kLimit || active.kind->name == "mem.leak") &&
-            !active.targets.empty()) {
+        if (aims_calls(*active.kind) && !active.targets.empty()) {
           call.session = recorder_.session_at(active.targets.front().worker);
         }
         const std::uint64_t index = recorder_.send(call, active.spec->id, due);
@@ -259,8 +265,8 @@ void Injector::fire(const Firing& firing, Duration at) {
   recorder_.sample(at);  // targets as they are now
   const Means means = active.kind->means;
   const bool recycle = active.spec->fault_class == "pool.recycle";
-  if (means == Means::kSignal || means == Means::kThrottle || means == Means::kLimit ||
-      means == Means::kChannel || recycle || active.spec->fault_class == "mem.leak") {
+  if (means == Means::kSignal || means == Means::kThrottle || means == Means::kChannel || recycle ||
+      aims_calls(*active.kind)) {
     active.targets = choose(*active.spec, firing.pick);
   }
   FaultEvent made{.id = firing.fault,
@@ -281,6 +287,10 @@ void Injector::fire(const Firing& firing, Duration at) {
   }
   active.sample_before = recorder_.history().samples.back();
   active.obeyed_before = world_.obeyed(firing.fault);
+  if (!active.targets.empty()) {
+    active.held_before = world_.holdings(active.targets.front());
+    active.time_before = world_.processor_time(active.targets.front());
+  }
   if (means == Means::kZygote) {
     active.zygote_before = world_.info().start.zygote_pid;
     made.pids.push_back(active.zygote_before);
@@ -316,7 +326,7 @@ std::string Injector::over_the_cap(const Active& active) const {
     for (const WorkerRef& worker : event(each).targets) slots.insert(worker.slot);
   }
   const Blast& blast = scenario_.blast;
-  if (active.kind->name == "mem.leak") {
+  if (active.kind->name == "mem.leak" || active.kind->name == "shm.leak") {
     const auto left = world_.machine();
     const std::uint64_t fills = filled_by(*active.spec);
     if (left &&
@@ -439,8 +449,21 @@ void Injector::inject(Active& active, Duration at) {
       }
       return;
     }
-    case Means::kThrottle:
+    case Means::kStarve: {
+      const auto others = parse_count(parameter_value(spec, "competitors")).value_or(1);
+      const auto begun = each_target(active, [&](const auto& w) {
+        return world_.starve(w, static_cast<std::uint32_t>(others), spec.lasts);
+      });
+      if (!begun) no_bite(active, begun.error());
+      return;  // the bite is that it has to wait
+    }
     case Means::kCalls:
+      if (spec.fault_class == "shm.leak") {
+        const auto lent = world_.lend_shared(spec.lasts);
+        if (!lent) no_bite(active, lent.error());
+      }
+      return;
+    case Means::kThrottle:
     case Means::kClients:
       return;
   }
@@ -547,7 +570,14 @@ void Injector::undo(Active& active, Duration at) {
       case Means::kOperator:
         world_.configure(scenario_.settings);
         break;
+      case Means::kStarve:
+        if (!active.targets.empty()) {
+          done = each_target(active, [&](const auto& w) { return world_.feed(w); });
+        }
+        break;
       case Means::kCalls:
+        if (active.kind->replaced) done = replace(active);
+        break;
       case Means::kClients:
       case Means::kDaemon:
         break;
@@ -559,6 +589,16 @@ void Injector::undo(Active& active, Duration at) {
   noted.undo = std::max(at, recorder_.now());
   if (!done) noted.proof += "; undo failed: " + done.error();
   last_word_ = fmt::format("{}: {} undone", spec.id, spec.fault_class);
+}
+
+// What a worker keeps goes with it.
+World::Evidence Injector::replace(const Active& active) {
+  for (const host::WorkerInfo& target : active.targets) {
+    const auto same = [&](const auto& worker) { return worker.worker == target.worker; };
+    if (std::ranges::any_of(recorder_.workers(), same)) world_.recycle(target.worker.slot);
+  }
+  if (active.spec->fault_class == "shm.leak") return world_.take_back_shared();
+  return "the worker is replaced";
 }
 
 void Injector::undo_all(Duration at) {
@@ -616,6 +656,8 @@ void Injector::seek_evidence(Active& active, Duration at) {
       if (n > 0) bit(active, at, fmt::format("the interposer counted {} answers hit", n));
       return;
     }
+    case Means::kStarve:
+      return evidence_of_starvation(active, at);
     case Means::kStore:
       return evidence_of_disk(active, at);
     case Means::kOperator:
@@ -733,6 +775,8 @@ void Injector::evidence_of_calls(Active& active, Duration at) {
     if (sent > 0) bit(active, at, fmt::format("{} failed calls were sent again at once", sent));
   } else if (name == "mem.leak") {
     evidence_of_growth(active, at);
+  } else if (active.kind->replaced) {
+    evidence_of_leak(active, at);
   } else if (name == "client.vanish" && known > 0) {
     bit(active, at, fmt::format("{} calls were in flight when their clients left", known));
   } else if (name == "client.herd" && sent == planned && last - first <= 50ms) {
@@ -815,6 +859,46 @@ void Injector::evidence_of_disk(Active& active, Duration at) {
   if (store.up) return;
   bit(active, at,
       fmt::format("{} writes of the store were refused; the pool says of it: {}", n, store.error));
+}
+
+void Injector::evidence_of_leak(Active& active, Duration at) {
+  if (active.over || active.targets.empty() || !active.held_before) return;
+  const auto now = world_.holdings(active.targets.front());
+  if (!now) return;
+  const FaultSpec& spec = *active.spec;
+  const Holdings& before = *active.held_before;
+  const std::int64_t pid = active.targets.front().pid;
+  const std::uint64_t calls = parse_count(parameter_value(spec, "calls")).value_or(0);
+  const auto half = [&](std::string_view each) {
+    return calls * parse_count(parameter_value(spec, each)).value_or(0) / 2;
+  };
+  if (spec.fault_class == "fd.leak" && now->descriptors >= before.descriptors + half("files")) {
+    bit(active, at,
+        fmt::format("pid {}: {} descriptors, {} before", pid, now->descriptors,
+                    before.descriptors));
+  }
+  if (spec.fault_class == "thread.leak" && now->threads >= before.threads + half("threads")) {
+    bit(active, at,
+        fmt::format("pid {}: {} threads, {} before", pid, now->threads, before.threads));
+  }
+  if (spec.fault_class == "shm.leak" && now->shared_bytes >= filled_by(spec) / 2) {
+    bit(active, at,
+        fmt::format("pid {}: {} segments in /dev/shm mapped, {} KiB", pid, now->segments,
+                    now->shared_bytes >> 10));
+  }
+}
+
+void Injector::evidence_of_starvation(Active& active, Duration at) {
+  if (active.over || active.targets.empty() || !active.time_before) return;
+  const auto now = world_.processor_time(active.targets.front());
+  if (!now) return;
+  const std::uint64_t ran = now->ran_ns - active.time_before->ran_ns;
+  const std::uint64_t waited = now->waited_ns - active.time_before->waited_ns;
+  if (std::chrono::nanoseconds(waited) < kStarved || waited < ran) return;
+  bit(active, at,
+      fmt::format("pid {}: waited {:.1f} ms for its processor and ran {:.1f} ms, by schedstat",
+                  active.targets.front().pid, static_cast<double>(waited) / 1e6,
+                  static_cast<double>(ran) / 1e6));
 }
 
 // The pool's own numbers of the worker, or its replacement, which the leak has forced.

@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ class Injector {
     Sample sample_before;
     std::uint32_t newest_before = 0;  // generation
     std::uint64_t obeyed_before = 0;
+    std::optional<Holdings> held_before;  // of the first target
+    std::optional<ProcessorTime> time_before;
     std::int64_t zygote_before = 0;  // pid
     std::uint64_t stops_seen = 0;
     std::map<std::uint64_t, std::uint64_t> tries;  // of calls that failed: how often tried again
@@ -69,6 +72,8 @@ class Injector {
   std::string daemon_of(const Active& active) const;
   void evidence_of_daemon(Active& active, Duration at, bool wait);
   void evidence_of_growth(Active& active, Duration at);
+  void evidence_of_leak(Active& active, Duration at);
+  void evidence_of_starvation(Active& active, Duration at);
   void evidence_of_disk(Active& active, Duration at);
   void evidence_of_order(Active& active, Duration at);
   void bit(Active& active, Duration at, std::string proof);
@@ -78,6 +83,7 @@ class Injector {
   World::Evidence each_target(Active& active,
                               const std::function<World::Evidence(const host::WorkerInfo&)>& act);
   World::Evidence order(const Active* without);
+  World::Evidence replace(const Active& active);
   FaultEvent& event(const Active& active) { return recorder_.history().faults[active.event]; }
   const FaultEvent& event(const Active& active) const {
     return recorder_.history().faults[active.event];

@@ -54,8 +54,9 @@ class Judge {
       out_.verdict = out_.reasons.front().verdict;
       out_.why = out_.reasons.front().text;
     } else {
-      out_.why = fmt::format("{} faults bit, every loss is explained, service is back at {}",
-                             input_.history.faults.size(), percent(out_.after.success()));
+      const std::size_t n = input_.history.faults.size();
+      out_.why = fmt::format("{} fault{} bit, every loss is explained, service is back at {}", n,
+                             n == 1 ? "" : "s", percent(out_.after.success()));
     }
     return std::move(out_);
   }
@@ -322,6 +323,16 @@ class Judge {
       out_.advice.push_back(
           "Something was not given back: close files, sockets and shared memory "
           "that functions open.");
+    }
+    if (broken("I12")) {
+      std::string why;
+      for (const std::string& each : input_.history.facts.not_ready) why += "; " + each;
+      out_.advice.push_back(fmt::format(
+          "Workers that ended were not replaced{}. pool.log in the run's directory says why each "
+          "start failed. A worker that is killed cleans nothing up: what @keelback.worker_setup "
+          "finds of it (a lock file, a port, a directory) must not keep its replacement from "
+          "starting.",
+          why));
     }
     const Sample* first =
         input_.history.samples.empty() ? nullptr : &input_.history.samples.front();

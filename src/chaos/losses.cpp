@@ -64,6 +64,14 @@ std::optional<Explanation> explains(const Fault& fault, const CallEvent& call, c
   return std::nullopt;
 }
 
+// The last that is known of the run: the probes and what follows come after the plan's end.
+Duration last_moment(const CheckInput& input) {
+  Duration last = input.plan.phases.end;
+  for (const CallEvent& call : input.history.calls) last = std::max({last, call.sent, call.done});
+  for (const Sample& sample : input.history.samples) last = std::max(last, sample.at);
+  return last;
+}
+
 // When the pool was whole again after `from`; the end of the run if never.
 Duration capacity_back(const History& history, Duration from, std::uint32_t workers, Duration end) {
   bool missed = false;
@@ -130,7 +138,7 @@ Duration Window::end_for(OutcomeKind kind) const {
 Window window_of(const FaultEvent& fault, const CheckInput& input) {
   const FaultClass* kind = find_fault_class(fault.fault_class);
   const FaultSpec* spec = input.scenario.fault(fault.id);
-  const Duration end = input.plan.phases.end;
+  const Duration end = last_moment(input);
   Duration last = fault.bit ? fault.bite : fault.fired;
   if (kind != nullptr && kind->lasts) {
     const Duration planned = fault.fired + (spec != nullptr ? spec->lasts : 0ns);

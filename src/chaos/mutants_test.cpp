@@ -61,6 +61,13 @@ class Wrapped : public World {
   Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) override {
     return inner_->unlimit(worker, what);
   }
+  Evidence starve(const host::WorkerInfo& worker, std::uint32_t competitors,
+                  Duration at_most) override {
+    return inner_->starve(worker, competitors, at_most);
+  }
+  Evidence feed(const host::WorkerInfo& worker) override { return inner_->feed(worker); }
+  Evidence lend_shared(Duration at_most) override { return inner_->lend_shared(at_most); }
+  Evidence take_back_shared() override { return inner_->take_back_shared(); }
   Evidence hide_interpreter(Duration at_most) override { return inner_->hide_interpreter(at_most); }
   Evidence restore_interpreter() override { return inner_->restore_interpreter(); }
   void try_daemon(const std::string& fault, std::uint32_t pester) override {
@@ -508,6 +515,29 @@ TEST(ChaosHost, ARunEndsBeforeItsHostHasNothingLeft) {
   EXPECT_FALSE(result.history.faults.empty());
   EXPECT_TRUE(std::ranges::all_of(result.history.faults, &FaultEvent::undone));
   EXPECT_GT(result.history.machine.size(), 5U);
+}
+
+// ---- I12: nobody comes back
+
+// Whatever kept workers from starting stays.
+class NeverAgain : public Wrapped {
+ public:
+  using Wrapped::Wrapped;
+  Evidence order_starts(const std::vector<StartOrder>& orders) override {
+    if (orders.empty()) return "it is undone, one would think";
+    return Wrapped::order_starts(orders);
+  }
+};
+
+// Goal: a pool that no worker comes back to is LIVENESS (exit 2), not a loss that nobody explains:
+// every call is refused for want of capacity, those of the verification after the plan's end too.
+TEST(ChaosCapacity, APoolThatStaysEmptyIsLiveness) {
+  const Judgement judged = run({"empty", "I12", "nobody-starts", a<NeverAgain>()}).judgement;
+  EXPECT_EQ(judged.verdict, Verdict::kLiveness) << judged.why;
+  EXPECT_EQ(judged.latch, Latch::kDamaged);
+  EXPECT_EQ(judged.losses.unexplained, 0U);
+  EXPECT_THAT(broken(judged), testing::IsSupersetOf({"I12", "I13"}));
+  EXPECT_THAT(judged.advice, testing::Contains(testing::HasSubstr("0 of 4 workers serve")));
 }
 
 // ---- I13 and the latch test

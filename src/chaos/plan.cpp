@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/settings_text.h"
 #include "chaos/catalogue.h"
@@ -146,11 +147,43 @@ class Planner {
     };
     if (spec.ramp > 0s) {
       load::LoadSpec ramp = steady;
-      ramp.shape = load::LoadSpec::Shape::kRamp;
+      ramp.shape = spec.steps > 0 ? load::LoadSpec::Shape::kSteps : load::LoadSpec::Shape::kRamp;
+      ramp.steps = spec.steps;
+      if (spec.steps > 0) ramp.rate_from = spec.rate / spec.steps;
       ramp.length = spec.ramp;
       add(load::make_plan(ramp, prng_.next()), 0s);
     }
     add(load::make_plan(steady, prng_.next()), spec.ramp);
+    if (spec.think > 0s) let_think();
+  }
+
+  // A session that was asked less than `think` ago leaves the call to the next one that is free; if
+  // none is, the call waits for the first.
+  void let_think() {
+    std::map<std::string, Duration> free;
+    const auto free_at = [&](const std::string& id) {
+      const auto found = free.find(id);
+      return found == free.end() ? Duration{0} : found->second;
+    };
+    for (PlannedCall& call : plan_.load) {
+      if (call.session.empty()) continue;
+      const auto first = static_cast<std::uint32_t>(
+          parse_count(std::string_view(call.session).substr(1)).value_or(1));
+      std::string chosen = call.session;
+      for (std::uint32_t i = 0; i < scenario_.load.sessions; ++i) {
+        const std::uint32_t n = (first - 1 + i) % scenario_.load.sessions + 1;
+        const std::string other = fmt::format("{}{}", call.session.front(), n);
+        if (free_at(other) < free_at(chosen)) chosen = other;
+        if (free_at(other) > call.at) continue;
+        chosen = other;
+        break;
+      }
+      call.session = chosen;
+      call.at = std::max(call.at, free_at(chosen));
+      free[chosen] = call.at + scenario_.load.think;
+    }
+    std::ranges::stable_sort(plan_.load, {}, &PlannedCall::at);
+    std::erase_if(plan_.load, [&](const PlannedCall& call) { return call.at >= plan_.phases.end; });
   }
 
   void firing(const FaultSpec& fault, std::uint32_t round) {
@@ -208,12 +241,17 @@ class Planner {
                           "stop", "generator_exit", "surrogate", "huge", "recursion"});
     }
     if (name == "call.results") {
-      each_kind("return", {"object", "nan", "cyclic", "deep", "keys", "bytes", "set"});
+      each_kind("return", {"object", "nan", "cyclic", "deep", "keys", "complex", "set"});
     }
     if (name == "mem.leak") {
       same("keep", fmt::format("[{}]", bytes_of(fault, "size")));
-      place_after_bite(out);
     }
+    if (name == "fd.leak") same("keep_files", fmt::format("[{}]", count_of(fault, "files")));
+    if (name == "thread.leak")
+      same("keep_threads", fmt::format("[{}]", count_of(fault, "threads")));
+    if (name == "shm.leak") same("keep_shared", fmt::format("[{}]", bytes_of(fault, "size")));
+    if (name == "cpu.starve") same("spin", ms("spin"));
+    if (name.ends_with(".leak") || name == "cpu.starve") place_after_bite(out);
     if (name == "call.huge") {
       same("blob", fmt::format("[{}]", scenario_.settings.calls.payload_max.count + 1));
     }

@@ -22,9 +22,11 @@
 #include "chaos/daemon.h"
 #include "chaos/interposer.h"
 #include "chaos/lab.h"
+#include "chaos/plan.h"
 #include "chaos/warden.h"
 #include "chaos/world.h"
 #include "host/environment.h"
+#include "host/install.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -41,6 +43,8 @@ constexpr Duration kProofWait = 1s;
 constexpr std::string_view kSqlite = "sqlite:";
 constexpr Duration kCensusPatience = 1s;       // for what is on its way out
 constexpr std::uint64_t kLeaseSlackMs = 2000;  // beyond the planned undo
+// What lies in memory harms nobody who waits for it; a worker may still be about to use the place.
+constexpr std::uint64_t kSharedSlackMs = 30'000;
 
 // Shared with the driver's loop thread, which may outlive a call's waiting.
 struct Inbox {
@@ -88,9 +92,11 @@ class RealWorld final : public World {
   explicit RealWorld(const WorldOptions& options)
       : options_(options),
         ledger_(options.directory + "/effects.log"),
-        control_(options.directory + "/control") {}
+        control_(options.directory + "/control"),
+        shared_(fmt::format("{}{}-{:x}", kShared, ::getpid(), fnv(options.directory))) {}
 
   ~RealWorld() override {
+    for (const auto& [worker, competitors] : competitors_) dismiss(competitors);
     driver_.reset();
     interposer_.reset();
     std::error_code error;
@@ -146,7 +152,9 @@ class RealWorld final : public World {
         return between->stand_between(worker, std::move(theirs));
       };
     }
-    made.environment = {{"KEELBACK_CHAOS_LEDGER", ledger_}, {"KEELBACK_CHAOS_CONTROL", control_}};
+    made.environment = {{"KEELBACK_CHAOS_LEDGER", ledger_},
+                        {"KEELBACK_CHAOS_CONTROL", control_},
+                        {"KEELBACK_CHAOS_SHARED", shared_}};
     if (!options_.app.empty()) {
       const bool path =
           options_.app.find('/') != std::string::npos || options_.app.ends_with(".py");
@@ -266,6 +274,71 @@ class RealWorld final : public World {
   }
   Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) override {
     return undo(fmt::format("{} {}", what, worker.pid));
+  }
+
+  // The laboratory must have another processor than the one it makes scarce.
+  Evidence starve(const host::WorkerInfo& worker, std::uint32_t competitors,
+                  Duration at_most) override {
+    const auto pid = static_cast<pid_t>(worker.pid);
+    const auto process = ours(pid);
+    if (!process) return std::unexpected(process.error());
+    const std::vector<int> before = processors_of(pid);
+    if (before.size() < 2) return std::unexpected("there is one processor only");
+    const std::string warden = host::find_program("keelback-warden");
+    const auto null = os::open_null();
+    if (warden.empty() || !null) return std::unexpected("nobody can compete");
+    const auto armed = arm(fmt::format("bind {}", pid), {.lease_ms = lease(at_most),
+                                                         .kind = Undo::Kind::kBind,
+                                                         .pid = pid,
+                                                         .start_time = process->start_time,
+                                                         .path = processors_text(before)});
+    if (!armed) return std::unexpected(armed.error());
+    if (!bind_to(pid, {before.back()})) return std::unexpected(std::strerror(errno));
+    const int fds[] = {null->get(), null->get(), null->get()};
+    for (std::uint32_t i = 0; i < competitors; ++i) {
+      const auto other = os::spawn(
+          {warden, "--compete", std::to_string(before.back()), std::to_string(lease(at_most))},
+          fds);
+      if (!other) return std::unexpected(other.error().message());
+      competitors_[pid].push_back(*other);
+      const auto stat = os::read_stat(*other);
+      const auto undoing =
+          arm(fmt::format("compete {}", *other), {.lease_ms = lease(at_most),
+                                                  .kind = Undo::Kind::kKill,
+                                                  .pid = *other,
+                                                  .start_time = stat ? stat->start_time : 0});
+      if (!undoing) return std::unexpected(undoing.error());
+    }
+    return fmt::format("pid {} has processor {} and {} competitors", pid, before.back(),
+                       competitors);
+  }
+  Evidence feed(const host::WorkerInfo& worker) override {
+    const auto pid = static_cast<pid_t>(worker.pid);
+    for (const pid_t other : competitors_[pid]) {
+      static_cast<void>(undo(fmt::format("compete {}", other)));
+    }
+    dismiss(competitors_[pid]);
+    competitors_.erase(pid);
+    return undo(fmt::format("bind {}", pid));
+  }
+  std::optional<ProcessorTime> processor_time(const host::WorkerInfo& worker) override {
+    return chaos::processor_time(static_cast<pid_t>(worker.pid));
+  }
+
+  Evidence lend_shared(Duration at_most) override {
+    const auto armed = arm("shared", {.lease_ms = lease(at_most) + kSharedSlackMs,
+                                      .kind = Undo::Kind::kRemove,
+                                      .path = shared_});
+    if (!armed) return std::unexpected(armed.error());
+    std::error_code error;
+    fs::create_directory(shared_, error);
+    if (error) return std::unexpected(error.message());
+    fs::permissions(shared_, fs::perms::owner_all, error);
+    return shared_ + " is there";
+  }
+  Evidence take_back_shared() override { return undo("shared"); }
+  std::optional<Holdings> holdings(const host::WorkerInfo& worker) override {
+    return holdings_of(static_cast<pid_t>(worker.pid), shared_);
   }
 
   Evidence hide_interpreter(Duration at_most) override {
@@ -412,6 +485,14 @@ class RealWorld final : public World {
       return std::unexpected(fmt::format("pid {} does not carry our owner token", pid));
     }
     return Process{std::move(*handle), stat->start_time};
+  }
+
+  // Kills and reaps; what is gone already is reaped.
+  static void dismiss(const std::vector<pid_t>& competitors) {
+    for (const pid_t pid : competitors) {
+      ::kill(pid, SIGKILL);  // our own child, not yet reaped: the number is its own
+      static_cast<void>(os::reap_own_child(pid));
+    }
   }
 
   // A process that a signal was sent to, and how it takes that.
@@ -567,6 +648,8 @@ class RealWorld final : public World {
   Warden warden_;
   std::map<std::string, std::uint64_t> armed_;
   pid_t zygote_ = 0;
+  std::map<pid_t, std::vector<pid_t>> competitors_;  // by the worker that they starve
+  const std::string shared_;
   Census before_;
   std::string application_;  // absolute, if it is a path
   std::string interpreter_;  // of the run's own, if it has one

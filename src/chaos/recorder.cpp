@@ -177,6 +177,7 @@ void Recorder::sample(Duration at) {
 void Recorder::final_counts() {
   const core::Stats stats = world_.info().stats;
   history_.facts.accepted = stats.accepted;
+  history_.facts.not_ready = stats.reasons;
   for (int i = 0; i < kOutcomeKinds; ++i) {
     if (stats.outcomes[i] == 0) continue;
     history_.facts.outcomes[std::string(to_string(static_cast<OutcomeKind>(i)))] =

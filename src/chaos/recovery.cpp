@@ -66,7 +66,7 @@ class LadderMaker {
       if (at) at = std::max(*at - from, 0ns);
       out.rungs.emplace_back(rung, at);
     };
-    const bool deadly = workers && somebody_died();
+    const bool deadly = workers && !kind->replaced && somebody_died();
     if (deadly) {
       add("detect", detect(), fault_.bite);
       add("contain", contain(), fault_.bite);

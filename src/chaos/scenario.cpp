@@ -324,6 +324,8 @@ class Builder {
     LoadSpec& load = made_.load;
     in.number("rate", load.rate, 1, 20'000);
     in.duration("ramp", load.ramp);
+    in.count("steps", load.steps, std::uint32_t{100});
+    in.duration("think", load.think);
     in.count("sessions", load.sessions, std::uint32_t{100'000});
     in.number("zipf", load.zipf, 0, 5);
     in.number("idempotent", load.idempotent, 0, 1);

@@ -36,8 +36,10 @@ struct LoadCall {
 };
 
 struct LoadSpec {
-  double rate = 100;  // calls a second
-  Duration ramp{0};   // from 0 to rate, before the baseline
+  double rate = 100;        // calls a second
+  Duration ramp{0};         // from 0 to rate, before the baseline
+  std::uint32_t steps = 0;  // of the ramp; 0: it is a slope
+  Duration think{0};        // no session is asked again sooner
   std::uint32_t sessions = 32;
   double zipf = 0;
   double idempotent = 0.5;  // share of the stateless calls

@@ -14,7 +14,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr double kCallsMin = 50;  // fewer in the baseline say nothing about a share
+constexpr double kThinkersMax = 0.8;  // of the sessions: arrivals come in bursts
+constexpr double kCallsMin = 50;      // fewer in the baseline say nothing about a share
 
 class Checker {
  public:
@@ -62,11 +63,23 @@ class Checker {
       error("load.rate", fmt::format("the baseline has {:.0f} calls; fewer than {:.0f} say nothing",
                                      calls, kCallsMin));
     }
-    double weight = 0;
-    bool sessions = false;
+    double weight = 0, in_sessions = 0;
     for (const LoadCall& call : load.calls) {
       weight += call.weight;
-      sessions = sessions || (call.session && call.weight > 0);
+      if (call.session) in_sessions += call.weight;
+    }
+    const bool sessions = in_sessions > 0;
+    if (load.steps > 0 && load.ramp <= 0s) error("load.steps", "means nothing without load.ramp");
+    if (load.think > 0s && sessions) {
+      const double most = load.sessions / std::chrono::duration<double>(load.think).count();
+      const double wanted = load.rate * in_sessions / weight;
+      if (wanted > kThinkersMax * most) {
+        error("load.think",
+              fmt::format("{} sessions that think {} between their calls make at most "
+                          "{:.0f} calls a second; the mix wants {:.0f} of them, and "
+                          "some must be free when the next one comes",
+                          load.sessions, format_duration(load.think), most, wanted));
+      }
     }
     if (weight <= 0) error("load.mix", "has no weight: no call would be made");
     if (sessions && load.sessions == 0) error("load.sessions", "is 0, but the mix has sessions");

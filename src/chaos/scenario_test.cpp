@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
 #include <set>
 
 #include "chaos/catalogue.h"
@@ -189,6 +191,58 @@ TEST(Plan, TheFaultPhaseWaitsForTheFaultsOwnCalls) {
   EXPECT_GE(plan.phases.recovery - plan.phases.faults,
             500ms + scenario.load.deadline + scenario.settings.calls.grace + scenario.quiet);
   EXPECT_LT(plan.phases.recovery - plan.phases.faults, 30s) << "its deadline ends it";
+}
+
+// Goal: a ramp in steps is one: its parts are at a quarter, a half, three quarters and all of the
+// rate, where a slope has an eighth, three eighths, … of it.
+TEST(Plan, ARampInStepsHasSteps) {
+  for (const std::uint32_t steps : {0U, 4U}) {
+    const auto parsed = parse(with("rate = 100\nramp = \"1s\"",
+                                   "rate = 4000\nramp = \"4s\"\nsteps = " + std::to_string(steps)));
+    ASSERT_TRUE(parsed.ok()) << describe(parsed.findings.at(0));
+    std::vector<double> seconds(4);
+    for (const PlannedCall& call : make_plan(*parsed.scenario, {.seed = 3}).load) {
+      if (call.at < 4s) ++seconds.at(static_cast<std::size_t>(call.at / 1s));
+    }
+    for (std::size_t i = 0; i < 4; ++i) {
+      const double share = (static_cast<double>(i) + (steps > 0 ? 1 : 0.5)) / 4;
+      EXPECT_NEAR(seconds[i], 4000 * share, 250) << "second " << i << " of " << steps << " steps";
+    }
+  }
+}
+
+// Goal: nobody who thinks is asked meanwhile, and thinking takes no calls away.
+TEST(Plan, ASessionThinksBetweenItsCalls) {
+  const auto plan_of = [](const std::string& think) {
+    const auto parsed =
+        parse(with("ramp = \"1s\"", "ramp = \"1s\"\nsessions = 40\nzipf = 1.0" + think));
+    EXPECT_TRUE(parsed.ok()) << describe(parsed.findings.at(0));
+    return make_plan(*parsed.scenario, {.seed = 3});
+  };
+  const auto shortest = [](const Plan& plan) {
+    std::map<std::string, Duration> last;
+    Duration out = 1h;
+    for (const PlannedCall& call : plan.load) {
+      if (call.session.empty()) continue;
+      if (last.contains(call.session)) out = std::min(out, call.at - last[call.session]);
+      last[call.session] = call.at;
+    }
+    return out;
+  };
+  const Plan restless = plan_of(""), thinking = plan_of("\nthink = \"300ms\"");
+  EXPECT_LT(shortest(restless), 300ms) << "else this shows nothing";
+  EXPECT_GE(shortest(thinking), 300ms);
+  EXPECT_NEAR(static_cast<double>(thinking.load.size()), static_cast<double>(restless.load.size()),
+              3);
+  EXPECT_TRUE(std::ranges::is_sorted(thinking.load, {}, &PlannedCall::at));
+}
+
+TEST(Check, StepsNeedARampAndThinkersMustBeEnough) {
+  EXPECT_THAT(errors(with("ramp = \"1s\"", "steps = 4")),
+              Contains(HasSubstr("load.steps: means nothing without load.ramp")));
+  EXPECT_THAT(errors(with("ramp = \"1s\"", "sessions = 40\nthink = \"1s\"")),
+              Contains(HasSubstr("make at most 40 calls a second; the mix wants 67")));
+  EXPECT_TRUE(parse(with("ramp = \"1s\"", "sessions = 100\nthink = \"1s\"")).ok());
 }
 
 TEST(Check, ASpoiltDiskNeedsAStoreThatWritesToIt) {

@@ -98,6 +98,12 @@ class SimWorld final : public World {
   }
   Evidence unlimit(const host::WorkerInfo&, const std::string&) override { return no_processes(); }
 
+  Evidence starve(const host::WorkerInfo&, std::uint32_t, Duration) override {
+    return no_processes();
+  }
+  Evidence feed(const host::WorkerInfo&) override { return no_processes(); }
+  Evidence lend_shared(Duration) override { return no_processes(); }
+  Evidence take_back_shared() override { return no_processes(); }
   Evidence hide_interpreter(Duration) override { return no_processes(); }
   Evidence restore_interpreter() override { return no_processes(); }
   void try_daemon(const std::string&, std::uint32_t) override {}

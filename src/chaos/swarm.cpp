@@ -50,7 +50,7 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
     out += fmt::format("[[fault]]\nid = \"f{}\"\nclass = \"{}\"\nat = \"{}ms\"\n", i + 1,
                        chosen.name, at);
     const bool aims = chosen.means == Means::kSignal || chosen.means == Means::kThrottle ||
-                      chosen.means == Means::kLimit;
+                      chosen.means == Means::kLimit || chosen.means == Means::kStarve;
     if (aims) out += fmt::format("target = \"{}\"\n", kTargets[prng.below(std::size(kTargets))]);
     if (chosen.lasts) out += fmt::format("for = \"{}ms\"\n", 100 + prng.below(900));
     // What hits starting workers needs one that starts.

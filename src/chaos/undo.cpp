@@ -1,14 +1,17 @@
 #include "chaos/undo.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
+#include "chaos/processors.h"
 #include "os/process.h"
 
 namespace keelback::chaos {
@@ -25,6 +28,30 @@ std::string read_all(const std::string& path) {
   while ((got = std::fread(buffer, 1, sizeof(buffer), file)) > 0) text.append(buffer, got);
   std::fclose(file);
   return text;
+}
+
+bool may_be_removed(std::string_view path) {
+  return path.starts_with(kShared) && path.find('/', kShared.size()) == path.npos;
+}
+
+// The files in it, and then itself; not what lies deeper.
+Undone remove_directory(const std::string& path) {
+  if (!may_be_removed(path)) return {false, path + " is no directory of the laboratory's"};
+  DIR* directory = ::opendir(path.c_str());
+  if (directory == nullptr) return {errno == ENOENT, "it was gone"};
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(directory)) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  ::closedir(directory);
+  for (const std::string& name : names) ::unlink((path + "/" + name).c_str());
+  if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return {false, std::strerror(errno)};
+  return {true, "removed " + path + " and " + std::to_string(names.size()) + " files in it"};
+}
+
+const char* word_of_path(Undo::Kind kind) {
+  return kind == Undo::Kind::kUnlink ? "unlink" : kind == Undo::Kind::kRename ? "rename" : "remove";
 }
 
 }  // namespace
@@ -48,10 +75,15 @@ std::string to_line(const Undo& undo) {
       std::snprintf(buffer, sizeof(buffer), "arm %llu %llu kill %d %llu", id, lease, undo.pid,
                     start);
       return buffer;
+    case Undo::Kind::kBind:
+      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu bind %d %llu ", id, lease, undo.pid,
+                    start);
+      return buffer + undo.path;
     case Undo::Kind::kUnlink:
     case Undo::Kind::kRename:
+    case Undo::Kind::kRemove:
       std::snprintf(buffer, sizeof(buffer), "arm %llu %llu %s ", id, lease,
-                    undo.kind == Undo::Kind::kUnlink ? "unlink" : "rename");
+                    word_of_path(undo.kind));
       return buffer + undo.path;
   }
   return "";
@@ -78,10 +110,20 @@ std::optional<Undo> parse_undo(std::string_view text) {
                     &hard) != 5) {
       return std::nullopt;
     }
-  } else if (std::strcmp(kind, "unlink") == 0 || std::strcmp(kind, "rename") == 0) {
-    undo.kind = kind[0] == 'u' ? Undo::Kind::kUnlink : Undo::Kind::kRename;
+  } else if (std::strcmp(kind, "bind") == 0) {
+    undo.kind = Undo::Kind::kBind;
+    int at = 0;
+    if (std::sscanf(rest, "%d %llu %n", &undo.pid, &start, &at) != 2) return std::nullopt;
+    undo.path = rest + at;
+    if (!parse_processors(undo.path)) return std::nullopt;
+  } else if (std::strcmp(kind, "unlink") == 0 || std::strcmp(kind, "rename") == 0 ||
+             std::strcmp(kind, "remove") == 0) {
+    undo.kind = kind[0] == 'u'   ? Undo::Kind::kUnlink
+                : kind[2] == 'n' ? Undo::Kind::kRename
+                                 : Undo::Kind::kRemove;
     undo.path = rest;
     if (undo.path.empty() || undo.path.size() > kPathMax) return std::nullopt;
+    if (undo.kind == Undo::Kind::kRemove && !may_be_removed(undo.path)) return std::nullopt;
   } else {
     return std::nullopt;
   }
@@ -101,6 +143,7 @@ Undone perform(const Undo& undo) {
     if (::rename(aside.c_str(), undo.path.c_str()) == 0) return {true, "put back " + undo.path};
     return {errno == ENOENT, errno == ENOENT ? "it was back" : std::strerror(errno)};
   }
+  if (undo.kind == Undo::Kind::kRemove) return remove_directory(undo.path);
   if (undo.pid <= 1) return {false, "that is no process of ours"};
   const auto handle = os::Pidfd::open(undo.pid);
   const auto stat = os::read_stat(undo.pid);
@@ -110,6 +153,11 @@ Undone perform(const Undo& undo) {
     const auto sent = handle->send_signal(SIGCONT);
     if (!sent && sent.error().value() != ESRCH) return {false, sent.error().message()};
     return {true, "SIGCONT sent"};
+  }
+  if (undo.kind == Undo::Kind::kBind) {
+    const auto processors = parse_processors(undo.path);
+    if (processors && bind_to(undo.pid, *processors)) return {true, "it may use them all again"};
+    return {errno == ESRCH, errno == ESRCH ? "the process is gone" : std::strerror(errno)};
   }
   if (undo.kind == Undo::Kind::kKill) {
     // Its group is its own: os::spawn() makes every process a session leader.

@@ -20,14 +20,18 @@ struct Undo {
     kUnlink,    // a file goes
     kRename,    // a file goes back to where it was: `path`, from `path` + kAside
     kKill,      // a process that the laboratory started, and its group
+    kBind,      // the processors that a process may use: `path` lists them
+    kRemove,    // a directory below kShared that the laboratory made, with the files in it
   } kind = Kind::kContinue;
   pid_t pid = 0;
   std::uint64_t start_time = 0;  // field 22 of /proc/PID/stat
   int resource = 0;              // of kLimit: RLIMIT_…
   std::uint64_t soft = 0, hard = 0;
-  std::string path;  // of kUnlink, kRename
+  std::string path;  // of kUnlink, kRename, kRemove, kBind
 };
 inline constexpr std::string_view kAside = ".aside";
+// Where leaked shared memory lies; nothing else is removed with what is in it.
+inline constexpr std::string_view kShared = "/dev/shm/keelback-chaos-";
 
 std::string to_line(const Undo& undo);
 std::optional<Undo> parse_undo(std::string_view line);

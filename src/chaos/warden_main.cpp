@@ -3,6 +3,9 @@
 // last first, and goes. Nothing is injected before its undoing stands in the journal and has been
 // acknowledged; what has no end by itself has a lease.
 //
+// keelback-warden --compete PROCESSOR MS: keeps a processor busy until it is killed, until the
+// laboratory that started it is gone, or for so long.
+//
 // Descriptor 3: SOCK_SEQPACKET to the laboratory. Packets: "arm ID LEASE_MS …" -> "ok ID";
 // "undo ID" -> "undone ID TEXT" or "failed ID TEXT"; its end: undo everything.
 #include <fcntl.h>
@@ -16,9 +19,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "chaos/processors.h"
 #include "chaos/undo.h"
 
 namespace keelback::chaos {
@@ -119,10 +125,24 @@ class Warden {
   std::vector<Armed> armed_;
 };
 
+int compete(int processor, std::uint64_t ms) {
+  const pid_t laboratory = ::getppid();
+  if (!bind_to(::getpid(), {processor})) return 1;
+  const std::uint64_t until = now_ms() + ms;
+  while (now_ms() < until && ::getppid() == laboratory) {
+    for (const std::uint64_t slice = now_ms() + 1; now_ms() < slice;) {
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 }  // namespace keelback::chaos
 
 int main(int argc, char** argv) {
+  if (argc == 4 && std::string_view(argv[1]) == "--compete") {
+    return keelback::chaos::compete(std::atoi(argv[2]), std::strtoull(argv[3], nullptr, 10));
+  }
   if (argc != 2) return 64;
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
   return keelback::chaos::Warden(argv[1]).run();

@@ -16,6 +16,9 @@
 #include <thread>
 
 #include "chaos/cleanup.h"
+#include "chaos/processors.h"
+#include "host/install.h"
+#include "os/fd.h"
 #include "os/process.h"
 
 namespace keelback::chaos {
@@ -213,6 +216,71 @@ TEST(Warden, AnotherProcessOfTheSameNumberIsLeftAlone) {
   EXPECT_FALSE(perform({.kind = Undo::Kind::kKill, .pid = -1}).ok);
 }
 
+// Goal: what functions left in shared memory goes with its directory, and nothing else ever does.
+TEST(Warden, RemovesADirectoryOfTheLaboratoryAndNoOther) {
+  const std::string shared = std::string(kShared) + std::to_string(::getpid());
+  fs::create_directory(shared);
+  std::ofstream(shared + "/1") << "left";
+  std::ofstream(shared + "/2") << "left";
+  const Undo undo{.kind = Undo::Kind::kRemove, .path = shared};
+  EXPECT_TRUE(perform(undo).ok);
+  EXPECT_FALSE(fs::exists(shared));
+  EXPECT_TRUE(perform(undo).ok) << "doing it twice is as good as once";
+  const Directory other;
+  std::ofstream(other / "mine") << "mine";
+  for (const std::string& path :
+       {other.path(), std::string("/dev/shm"), shared + "/..", shared + "/deeper"}) {
+    EXPECT_FALSE(parse_undo("arm 1 2 remove " + path)) << path;
+    EXPECT_FALSE(perform({.kind = Undo::Kind::kRemove, .path = path}).ok) << path;
+  }
+  EXPECT_TRUE(fs::exists(other / "mine"));
+}
+
+// Goal: a worker that had one processor may use all again.
+TEST(Warden, GivesTheProcessorsBack) {
+  const Victim victim;
+  const std::vector<int> before = processors_of(victim.pid());
+  ASSERT_FALSE(before.empty());
+  Undo undo = victim.undo(Undo::Kind::kBind);
+  undo.path = processors_text(before);
+  ASSERT_TRUE(bind_to(victim.pid(), {before.back()}));
+  EXPECT_EQ(processors_of(victim.pid()), std::vector<int>{before.back()});
+  EXPECT_TRUE(perform(undo).ok);
+  EXPECT_EQ(processors_of(victim.pid()), before);
+}
+
+// Goal: a competitor does not outlive the laboratory, though nobody was told of it.
+TEST(Warden, ACompetitorEndsWithTheLaboratory) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t lab = ::fork();
+  if (lab == 0) {
+    const auto null = os::open_null();
+    const int fds[] = {null->get(), null->get(), null->get()};
+    const auto pid = os::spawn({host::find_program("keelback-warden"), "--compete",
+                                std::to_string(processors_of(::getpid()).back()), "60000"},
+                               fds);
+    const pid_t told = pid ? *pid : 0;
+    if (::write(ends[1], &told, sizeof(told)) < 0) ::_exit(1);
+    ::pause();
+  }
+  pid_t competitor = 0;
+  ASSERT_EQ(::read(ends[0], &competitor, sizeof(competitor)), static_cast<ssize_t>(sizeof(pid_t)));
+  ::close(ends[0]);
+  ::close(ends[1]);
+  ASSERT_GT(competitor, 1);
+  EXPECT_TRUE(soon([&] {
+    const auto time = processor_time(competitor);
+    return time && time->ran_ns + time->waited_ns > 5'000'000;
+  })) << "it does not compete";
+  const auto handle = os::Pidfd::open(competitor);
+  ASSERT_TRUE(handle);
+  ::kill(lab, SIGKILL);
+  ::waitpid(lab, nullptr, 0);
+  const auto over = handle->wait_dead(10s);
+  EXPECT_TRUE(over && *over);
+}
+
 TEST(Warden, WhenItIsKilledTheLaboratoryUndoesByItself) {
   const Directory directory;
   const Victim victim;
@@ -277,7 +345,9 @@ TEST(UndoLine, ReadsBackWhatItWrote) {
        .soft = 10,
        .hard = 11},
       {.id = 6, .kind = Undo::Kind::kUnlink, .path = "/a path/with spaces"},
-      {.id = 7, .kind = Undo::Kind::kRename, .path = "/b"}};
+      {.id = 7, .kind = Undo::Kind::kRename, .path = "/b"},
+      {.id = 8, .kind = Undo::Kind::kRemove, .path = std::string(kShared) + "1-2"},
+      {.id = 9, .kind = Undo::Kind::kBind, .pid = 7, .start_time = 8, .path = "0,1,5"}};
   for (const Undo& each : all) {
     const auto back = parse_undo(to_line(each));
     ASSERT_TRUE(back) << to_line(each);
@@ -285,6 +355,8 @@ TEST(UndoLine, ReadsBackWhatItWrote) {
   }
   EXPECT_FALSE(parse_undo("arm 1 2 unlink "));
   EXPECT_FALSE(parse_undo("arm 1 2 format /"));
+  EXPECT_FALSE(parse_undo("arm 1 2 bind 7 8 "));
+  EXPECT_FALSE(parse_undo("arm 1 2 bind 7 8 0,x"));
   EXPECT_FALSE(parse_undo("arm x"));
 }
 

@@ -17,6 +17,8 @@
 #include "chaos/bad_disk.h"
 #include "chaos/channel_order.h"
 #include "chaos/history.h"
+#include "chaos/holdings.h"
+#include "chaos/processors.h"
 #include "host/driver.h"
 
 namespace keelback::chaos {
@@ -71,6 +73,18 @@ class World {
   virtual Evidence limit(const host::WorkerInfo& worker, const std::string& what,
                          std::uint64_t room) = 0;
   virtual Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) = 0;
+  // The worker gets one processor, and shares it with so many who never rest.
+  virtual Evidence starve(const host::WorkerInfo& worker, std::uint32_t competitors,
+                          Duration at_most) = 0;
+  virtual Evidence feed(const host::WorkerInfo& worker) = 0;
+  // A place where functions may leave shared memory behind; taken back, nothing is left of it.
+  virtual Evidence lend_shared(Duration at_most) = 0;
+  virtual Evidence take_back_shared() = 0;
+  // What the kernel says of a worker; nullopt: it is gone, or there is no kernel.
+  virtual std::optional<Holdings> holdings(const host::WorkerInfo&) { return std::nullopt; }
+  virtual std::optional<ProcessorTime> processor_time(const host::WorkerInfo&) {
+    return std::nullopt;
+  }
   // What starting workers are told from now on; all orders in force, none: all is well.
   virtual Evidence order_starts(const std::vector<StartOrder>& orders) = 0;
   // The interpreter that workers and zygotes are started with is not there any more.

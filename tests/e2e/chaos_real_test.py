@@ -142,6 +142,54 @@ class OwnApplication(ChaosTest):
         self.assertEqual(plans[0], plans[1])
 
 
+class Verdicts(ChaosTest):
+    """Each by its exit code, on real processes."""
+
+    FOUR_OF_TEN = """name = "four-of-ten"
+why = "Nobody answers for more than half of the faults' time."
+[settings.pool]
+workers = 2
+[settings.calls]
+deadline = "100ms"
+grace = "200ms"
+[settings.breaker]
+failures = 1000
+[load]
+rate = 100
+ramp = "200ms"
+deadline = "100ms"
+mix = {{ echo = 1.0 }}
+[baseline]
+for = "1s"
+[recovery]
+quiet = "1150ms"
+for = "1500ms"
+[[fault]]
+id = "s"
+class = "spawn.fail"
+at = "0ms"
+for = "900ms"
+[[fault]]
+id = "k"
+class = "proc.kill"
+target = "all"
+at = "20ms"
+[during]
+ok = {ok}
+"""
+
+    def test_four_calls_of_ten_miss_a_budget_of_five_and_nothing_else(self):
+        for backend in ("sim", "fake"):
+            for ok, code in ((0.5, BUDGET), (0.2, (PASS, LIVENESS))):
+                with self.subTest(backend=backend, ok=ok):
+                    path = self.tmp / f"{ok}.toml"
+                    path.write_text(self.FOUR_OF_TEN.format(ok=ok))
+                    report = self.report(code, "run", str(path), "--backend", backend, "--level", "medium", "--seed", "1")
+                    self.assertTrue(0.3 < report["phases"]["during"]["success"] < 0.5, report["phases"])
+                    self.assertEqual(0, report["unexplained"], report["unexplained_calls"])
+                    self.assertGreaterEqual(report["phases"]["after"]["success"], 0.99)
+
+
 class BrokenApplications(ChaosTest):
     """Applications that really are broken are found out, in words that their authors understand."""
 
@@ -179,6 +227,23 @@ class BrokenApplications(ChaosTest):
         self.assertRegex(advice, r"`remember` keeps (0\.9|1\.\d) MiB of memory a call")
         self.assertIn("`look` keeps 1 open file(s) a call", advice)
 
+    def test_a_lock_that_a_killed_worker_leaves_behind(self):
+        """It never comes back: first one slot of four, then the whole pool."""
+        locks = {"BROKEN_LOCKS": str(self.tmp / "locks")}
+        report, advice = self.advice(LIVENESS, "stale_lock.py", locks)
+        self.assertIn("I12", {each["id"] for each in report["invariants"] if each["status"] == "broken"})
+        self.assertIn("must not keep its replacement from starting", advice)
+        self.assertEqual(0, report["unexplained"], report["unexplained_calls"])
+        shutil.rmtree(self.tmp / "locks")
+        everybody = self.tmp / "everybody.toml"
+        everybody.write_text(f'extends = "{self.quick("worker-kill")}"\nname = "everybody"\nreason = "nobody is left to answer"\n'
+                             '[during]\nok = 0.0\n[[fault]]\nid = "k"\nclass = "proc.kill"\ntarget = "all"\nat = "200ms"\n')
+        report = self.report(LIVENESS, "run", str(everybody), "--app", str(BROKEN / "stale_lock.py"), "--backend", "python", "--level",
+                             "light", env=locks)
+        self.assertEqual((0, 0), (report["verification"]["ok"], report["unexplained"]), report["unexplained_calls"])
+        self.assertIn("damaged", "\n".join(each["text"] for each in report["reasons"]))
+        self.assertRegex("\n".join(report["advice"]), r"0 of 4 workers serve.*every shard is locked")
+
     def test_an_import_that_takes_longer_than_recovery_may(self):
         report, advice = self.advice((LIVENESS, SAFETY), "slow_import.py", {"BROKEN_IMPORT_S": "6"})
         self.assertRegex(advice, r"Importing the application takes 6\.\d s")
@@ -188,8 +253,9 @@ class BrokenApplications(ChaosTest):
 class Safety(ChaosTest):
     """A laboratory that is SIGKILLed leaves no process, no stopped process, no file, whatever it was about to do."""
 
-    UNDOABLE = {"worker-stop": "cont", "worker-throttle": "cont", "import-storm": "unlink", "half-frame-stall": None}
-    ON_PYTHON = {"fd-exhaustion": "limit", "zygote-stop": "cont", "daemon-kill": "kill"}
+    UNDOABLE = {"worker-stop": "cont", "worker-throttle": "cont", "import-storm": "unlink", "half-frame-stall": None,
+                "cpu-starvation": "bind"}
+    ON_PYTHON = {"fd-exhaustion": "limit", "zygote-stop": "cont", "daemon-kill": "kill", "shm-leak": "remove"}
 
     def killed(self, scenario, backend, kind, delay):
         """Kills the run `delay` seconds after the fault's undoing was armed (or, without one, after the fault phase began)."""
@@ -211,6 +277,7 @@ class Safety(ChaosTest):
         wait_until(lambda: not marked(self.test_id), f"{scenario}: every process is gone", 10)
         wait_until(lambda: not journal.exists(), f"{scenario}: the warden has undone everything", 10)
         self.assertFalse((out / "control").exists())
+        self.assertEqual([], [each.name for each in Path("/dev/shm").glob(f"keelback-chaos-{lab.pid}-*")])
         for left in self.private.iterdir():  # of a daemon that was killed as well: its socket
             shutil.rmtree(left)
 

@@ -14,6 +14,8 @@ import atexit
 import ctypes
 import functools
 import inspect
+import itertools
+import mmap
 import os
 import signal
 import sys
@@ -27,6 +29,7 @@ from keelback import calls, functions, loading
 
 _LEDGER = os.environ.get("KEELBACK_CHAOS_LEDGER", "")
 _CONTROL = os.environ.get("KEELBACK_CHAOS_CONTROL", "")
+_SHARED = os.environ.get("KEELBACK_CHAOS_SHARED", "")
 _APP = os.environ.get("KEELBACK_CHAOS_APP", "")
 _HOLDER = ctypes.PyDLL(None)  # calls through PyDLL keep the GIL
 _MASK = (1 << 64) - 1
@@ -192,7 +195,7 @@ def _deep():
 
 _RETURNED = {
     "object": object, "nan": lambda: float("nan"), "cyclic": _cyclic, "deep": _deep,
-    "keys": lambda: {(1, 2): 3}, "bytes": lambda: b"bytes", "set": lambda: {1},
+    "keys": lambda: {(1, 2): 3}, "complex": lambda: 1j, "set": lambda: {1},
 }
 
 
@@ -208,6 +211,36 @@ _kept = []
 def _keep(size):
     """Keeps so many bytes for ever: a leak."""
     _kept.append(b"\x01" * size)
+    return size
+
+
+@_offer("keep_files")
+def _keep_files(count):
+    _kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(count))
+    return count
+
+
+@_offer("keep_threads")
+def _keep_threads(count):
+    for _ in range(count):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    return count
+
+
+_names = itertools.count()
+
+
+@_offer("keep_shared")
+def _keep_shared(size):
+    """Shared memory with a name, which outlives this process until the laboratory removes it."""
+    file = os.open(f"{_SHARED}/{os.getpid()}-{next(_names)}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(file, size)
+        segment = mmap.mmap(file, size)
+    finally:
+        os.close(file)
+    segment[:] = b"\x01" * size
+    _kept.append(segment)
     return size
 
 
