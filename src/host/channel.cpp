@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "host/hello.h"
@@ -16,24 +17,51 @@ Channel::Channel(os::Fd socket, std::uint32_t frame_bytes_max, SlabBudget& slab_
       decoder_(wire::Link::kSupervisorData, frame_bytes_max),
       scratch_(std::make_unique_for_overwrite<std::byte[]>(wire::kPacketMax)) {}
 
-void Channel::push(std::string head, std::shared_ptr<const std::string> payload) {
-  const os::MutexLock lock(mutex_);
-  if (broken_) return;
-  out_.push_back({std::move(head), std::move(payload), {}, false, 0, nullptr, {}});
+std::string Channel::push(std::string head, std::shared_ptr<const std::string> payload) {
+  return push(0, std::move(head), std::move(payload), nullptr);
 }
 
-void Channel::push(std::uint64_t call, std::string head, std::shared_ptr<const std::string> payload,
-                   std::shared_ptr<const Attachments> attachments) {
+std::string Channel::push(std::uint64_t call, std::string head,
+                          std::shared_ptr<const std::string> payload,
+                          std::shared_ptr<const Attachments> attachments) {
   const os::MutexLock lock(mutex_);
-  if (broken_) return;
-  out_.push_back(
-      {std::move(head), std::move(payload), {}, false, call, std::move(attachments), {}});
+  if (broken_) {
+    head.clear();
+    return head;
+  }
+  Outgoing& next = make(out_.end());
+  next.head.swap(head);
+  next.payload = std::move(payload);
+  next.call = call;
+  next.attachments = std::move(attachments);
+  return head;
 }
 
 void Channel::push(std::vector<SlabNews> news) {
   for (SlabNews& each : news) {
-    out_.push_back({std::move(each.bytes), nullptr, {}, false, 0, nullptr, std::move(each.fd)});
+    Outgoing& next = make(out_.end());
+    next.head = std::move(each.bytes);
+    next.fd = std::move(each.fd);
   }
+}
+
+Channel::Outgoing& Channel::make(Queue::iterator where) {
+  if (used_.empty()) return *out_.emplace(where);
+  out_.splice(where, used_, used_.begin());
+  return *std::prev(where);
+}
+
+void Channel::retire_front() {
+  // A few short ones are kept: a call has one, or three.
+  constexpr std::size_t kKept = 4, kKeptBytes = 32 << 10;
+  if (used_.size() == kKept) return out_.pop_front();
+  std::string head = std::move(out_.front().head);
+  out_.front() = {};
+  if (head.capacity() <= kKeptBytes) {
+    head.clear();
+    out_.front().head = std::move(head);
+  }
+  used_.splice(used_.end(), out_, out_.begin());
 }
 
 // The call at the front: its attachments into slabs, what the worker must know of those before it.
@@ -43,7 +71,9 @@ void Channel::put_in_place(Outgoing& next) {
   slabs_.attach(next.call, *std::exchange(next.attachments, nullptr), news, frames);
   next.head.insert(0, frames);
   for (auto each = news.rbegin(); each != news.rend(); ++each) {
-    out_.push_front({std::move(each->bytes), nullptr, {}, false, 0, nullptr, std::move(each->fd)});
+    Outgoing& first = make(out_.begin());
+    first.head = std::move(each->bytes);
+    first.fd = std::move(each->fd);
   }
 }
 
@@ -78,7 +108,7 @@ Channel::Flushed Channel::flush() {
       out_.clear();
       return Flushed::kBroken;
     }
-    out_.pop_front();
+    retire_front();
   }
   return broken_ ? Flushed::kBroken : Flushed::kAll;
 }

@@ -15,7 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,11 +63,12 @@ class Channel {
   int fd() const { return socket_.get(); }
 
   // ---- writing: any thread
-  // `head` is a frame, or its beginning if `payload` is the rest.
-  void push(std::string head, std::shared_ptr<const std::string> payload = nullptr);
+  // `head` is a frame, or its beginning if `payload` is the rest. Comes back: an empty string,
+  // maybe with the memory of one that was sent. Who makes the next frame in it allocates nothing.
+  std::string push(std::string head, std::shared_ptr<const std::string> payload = nullptr);
   // The same, with attachments in front of it.
-  void push(std::uint64_t call, std::string head, std::shared_ptr<const std::string> payload,
-            std::shared_ptr<const Attachments> attachments);
+  std::string push(std::uint64_t call, std::string head, std::shared_ptr<const std::string> payload,
+                   std::shared_ptr<const Attachments> attachments);
   enum class Flushed : std::uint8_t { kAll, kBlocked, kBroken };
   Flushed flush();
   bool has_pending() const;
@@ -107,12 +108,16 @@ class Channel {
     std::shared_ptr<const Attachments> attachments;  // shared likewise; not yet in place
     os::Fd fd;                                       // goes with the packet
   };
+  using Queue = std::list<Outgoing>;  // each stays where it is: its plan borrows from it
   bool take_frames(std::vector<WorkerMessage>& out);
   bool take_state(const wire::Frame& frame, WorkerMessage& message);
   bool take_error(const wire::Frame& frame, WorkerMessage& message);
   bool take_slab_frame(const wire::Frame& frame, bool& answer);
   bool take_attached(const wire::Frame& frame);
   bool complete(WorkerMessage& message);
+  // In front of `where`: one that was sent earlier and is used again, or a new one.
+  Outgoing& make(Queue::iterator where) REQUIRES(mutex_);
+  void retire_front() REQUIRES(mutex_);
   void put_in_place(Outgoing& next) REQUIRES(mutex_);
   void push(std::vector<SlabNews> news) REQUIRES(mutex_);
   os::Result<void> send(const Outgoing& next) REQUIRES(mutex_);
@@ -120,7 +125,8 @@ class Channel {
   const os::Fd socket_;
   std::atomic<std::uint32_t> frame_bytes_max_;
   mutable os::Mutex mutex_;
-  std::deque<Outgoing> out_ GUARDED_BY(mutex_);
+  Queue out_ GUARDED_BY(mutex_);
+  Queue used_ GUARDED_BY(mutex_);  // sent: empty, with the memory that they had
   bool broken_ GUARDED_BY(mutex_) = false;
   Slabs slabs_ GUARDED_BY(mutex_);
   std::atomic<std::uint64_t> attached_max_ = wire::kAttachedMaxDefault;

@@ -99,6 +99,29 @@ TEST_F(ChannelTest, SmallOnesAndThoseWithoutRoomGoInTheFrame) {
   EXPECT_EQ(channel_->slab_count(), 0u);
 }
 
+// Goal: in the steady state a call's frame is made in the memory of an earlier one, and what was
+// there before is gone; a long one's memory is not kept.
+TEST_F(ChannelTest, GivesTheMemoryOfSentFramesBack) {
+  const auto send = [&](std::string frame) {
+    std::string back = channel_->push(std::move(frame));
+    EXPECT_EQ(channel_->flush(), Channel::Flushed::kAll);
+    EXPECT_TRUE(back.empty());
+    return back;
+  };
+  std::vector<os::Fd> fds;
+  const std::string first(1000, 'a'), second(500, 'b');
+  (void)send(first);
+  std::string back = send(second);
+  EXPECT_GE(back.capacity(), first.size());
+  const char* memory = back.data();
+  EXPECT_EQ(back.append("third").data(), memory);
+  back = send(std::move(back));
+  EXPECT_GE(back.capacity(), second.size());
+  EXPECT_EQ(gets(fds), (std::vector<std::string>{first, second, "third"}));
+  (void)send(std::string(60'000, 'l'));
+  for (int i = 0; i < 4; ++i) EXPECT_LT(send("short").capacity(), 60'000u);
+}
+
 TEST_F(ChannelTest, AResultTakesWhatCameBeforeIt) {
   EXPECT_EQ(
       says(attached({.call = 7, .bytes = 3, .shape = {3}, .dtype = "uint8", .name = "a"}, "abc") +

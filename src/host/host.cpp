@@ -166,8 +166,8 @@ void HostImpl::end_remaining_calls() {
   std::vector<CallRecord*> left;
   {
     const os::MutexLock lock(mutex_);
-    for (const auto& [id, record] : calls_) left.push_back(record);
-    calls_.clear();
+    calls_.each([&](CallRecord& record) { left.push_back(&record); });
+    for (const CallRecord* record : left) calls_.erase(*record);
   }
   for (CallRecord* record : left) {
     CHECK(!record->blocking);  // a driver outlives the calls it was given

@@ -66,7 +66,7 @@ void HostImpl::prepare_attachments(CallRecord& record) {
 }
 
 void HostImpl::begin(CallRecord& record, Effects& effects) {
-  calls_.emplace(record.id.value, &record);
+  calls_.insert(record);
   step(event_of(record), &record, effects);
   settle(effects);
 }
@@ -188,7 +188,8 @@ bool HostImpl::cancel(CallId call) {
   return true;
 }
 
-std::string HostImpl::encode(const CallRecord& record, const core::Dispatch& dispatch) const {
+void HostImpl::encode(const CallRecord& record, const core::Dispatch& dispatch,
+                      std::string& frame) const {
   wire::CallMessage message;
   message.call = record.id.value;
   message.deadline_ns = dispatch.deadline.time_since_epoch().count();
@@ -206,12 +207,11 @@ std::string HostImpl::encode(const CallRecord& record, const core::Dispatch& dis
     message.saves = dispatch.session->saves;
   }
   message.payload = record.large_payload ? *record.large_payload : record.call.payload;
-  std::string frame;
+  frame.clear();
   frame.reserve(256 + (record.large_payload ? 0 : message.payload.size()));
   // The core admits no name of more than 256 bytes, and no payload beyond payload_max.
   CHECK(wire::append_call_head(frame, message));
   if (!record.large_payload) frame.append(message.payload);
-  return frame;
 }
 
 }  // namespace keelback::host

@@ -51,10 +51,7 @@ HostImpl::WorkerPtr HostImpl::find(WorkerId id) {
   return found == workers_.end() ? nullptr : found->second;
 }
 
-CallRecord* HostImpl::find(CallId id) {
-  const auto found = calls_.find(id.value);
-  return found == calls_.end() ? nullptr : found->second;
-}
+CallRecord* HostImpl::find(CallId id) { return calls_.find(id.value); }
 
 void HostImpl::step(const core::Event& event, CallRecord* self, Effects& effects) {
   effects.actions.clear();
@@ -143,8 +140,9 @@ void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects&
     effects.arm.push_back(worker);
     return restore(action, worker, *record, effects);
   }
-  worker->channel.push(record->id.value, encode(*record, action), record->large_payload,
-                       record->attachments);
+  encode(*record, action, effects.frame);
+  effects.frame = worker->channel.push(record->id.value, std::move(effects.frame),
+                                       record->large_payload, record->attachments);
   if (record->granted > 0) {
     std::string frame;
     wire::append_credit(frame, action.call.value, record->granted);
@@ -166,7 +164,7 @@ void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects&
 void HostImpl::resolve(core::Resolve& action, CallRecord* self, Effects& effects) {
   CallRecord* record = find(action.call);
   if (UNEXPECTED(record == nullptr)) return;
-  calls_.erase(action.call.value);
+  calls_.erase(*record);
   Outcome& outcome = record->outcome;
   outcome.kind = action.kind;
   outcome.effect = action.effect;
@@ -208,7 +206,7 @@ void HostImpl::resolve(core::Resolve& action, CallRecord* self, Effects& effects
 void HostImpl::replay(const core::ReplayOutcome& action, CallRecord* self, Effects& effects) {
   CallRecord* record = find(action.call);
   if (UNEXPECTED(record == nullptr)) return;
-  calls_.erase(action.call.value);
+  calls_.erase(*record);
   const auto found = retained_.find(action.of.value);
   if (!UNEXPECTED(found == retained_.end())) record->outcome = found->second;
   record->outcome.kind = action.kind;

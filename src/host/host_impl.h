@@ -35,6 +35,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/id_index.h"
 #include "core/pool.h"
 #include "host/host.h"
 #include "host/launcher.h"
@@ -88,6 +89,7 @@ struct CallRecord {
 // What a thread has booked under the lock and performs after it.
 struct Effects {
   core::Actions actions;  // scratch
+  std::string frame;      // scratch: of a call that is being dispatched
   std::vector<std::shared_ptr<WorkerProcess>> flush;
   std::vector<std::shared_ptr<WorkerProcess>> arm;
   std::vector<const std::atomic<std::uint32_t>*> wake;  // addresses only
@@ -155,7 +157,8 @@ class HostImpl final : public Driver {
   void begin(CallRecord& record, Effects& effects) REQUIRES(mutex_);
   void await(CallRecord& record);
   void read_as_caller(CallRecord& record);
-  std::string encode(const CallRecord& record, const core::Dispatch& dispatch) const;
+  // The frame of a call, all of it but a large payload and attachments.
+  void encode(const CallRecord& record, const core::Dispatch& dispatch, std::string& frame) const;
   std::uint64_t print_of_victim(WorkerProcess& worker) EXCLUDES(mutex_);
 
   // ---- host_core.cpp: the core under its lock, and what follows from it
@@ -241,7 +244,7 @@ class HostImpl final : public Driver {
 
   os::Mutex mutex_;
   core::Pool pool_ GUARDED_BY(mutex_);
-  std::unordered_map<std::uint64_t, CallRecord*> calls_ GUARDED_BY(mutex_);
+  core::IdIndex<CallRecord> calls_ GUARDED_BY(mutex_);
   std::unordered_map<std::uint64_t, Outcome> retained_ GUARDED_BY(mutex_);  // for replays
   std::unordered_map<WorkerId, WorkerPtr> workers_ GUARDED_BY(mutex_);
   std::vector<InboxItem> inbox_ GUARDED_BY(mutex_);

@@ -177,8 +177,10 @@ void HostImpl::drop_snapshot(const core::DropSnapshot& action) {
 void HostImpl::restore(const core::Dispatch& action, const WorkerPtr& worker,
                        const CallRecord& record, Effects& effects) {
   const core::SessionTicket& ticket = *action.session;
+  std::string frame;
+  encode(record, action, frame);
   worker->unsent = std::make_unique<UnsentCall>(
-      UnsentCall{encode(record, action), record.large_payload, record.attachments});
+      UnsentCall{std::move(frame), record.large_payload, record.attachments});
   auto fetched = store_->fetch(ticket.id, ticket.birth, ticket.restore,
                                [this, worker, call = action.call](store::Fetched later) {
                                  Effects& own = effects_of_thread();
