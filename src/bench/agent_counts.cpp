@@ -71,14 +71,16 @@ Json counters(PoolUnderTest& pool, const Json& order) {
   const Call call = call_of(order);
   for (int i = 0; i < 200; ++i) (void)pool.driver().call(call);
   const AllocationCounter allocated = allocation_counter();
-  const auto before = pool.worker_switches(), own_before = pool.own_switches();
+  // Of either kind: whether a process sleeps before its peer takes the processor from it is the
+  // scheduler's mood, that it leaves the processor is not.
+  const auto before = pool.worker_switches().all(), own_before = pool.own_switches().all();
   const std::uint64_t allocated_before = allocated ? allocated() : 0;
   for (std::uint32_t i = 0; i < calls; ++i) (void)pool.driver().call(call);
   const std::uint64_t allocated_after = allocated ? allocated() : 0;
   const auto per_call = [&](std::uint64_t n) { return static_cast<double>(n) / calls; };
   Json answer = {{"ok", true},
-                 {"worker_switches_per_call", per_call(pool.worker_switches() - before)},
-                 {"caller_switches_per_call", per_call(pool.own_switches() - own_before)},
+                 {"worker_switches", per_call(pool.worker_switches().all() - before)},
+                 {"caller_switches", per_call(pool.own_switches().all() - own_before)},
                  {"fds", os::count_open_fds().value_or(0)},
                  {"processes", os::descendants_of(::getpid()).size()}};
   if (allocated) answer["allocations_per_call"] = per_call(allocated_after - allocated_before);
@@ -105,10 +107,14 @@ Json idle(PoolUnderTest& pool, const Json& order) {
       return refusal("a session could not be opened");
   }
   const Duration length = from_ms(order.value("ms", 1000.0));
-  const auto cpu = pool.cpu(), switches = pool.own_switches() + pool.worker_switches();
+  // Who sleeps gives its processor up by itself.
+  const auto sleeps = [&] {
+    return pool.own_switches().voluntary + pool.worker_switches().voluntary;
+  };
+  const auto cpu = pool.cpu(), switches = sleeps();
   std::this_thread::sleep_for(length);
   const auto cpu_used = pool.cpu() - cpu;
-  const auto woken = pool.own_switches() + pool.worker_switches() - switches;
+  const auto woken = sleeps() - switches;
   const double seconds = std::chrono::duration<double>(length).count();
   return {{"ok", true},
           {"cpu_ms_per_s", static_cast<double>(cpu_used) / 1e6 / seconds},

@@ -185,8 +185,7 @@ class BlockRun {
   void count(int side) {
     const Json answer = ask(
         side, {{"op", "counters"}, {"function", options_.function}, {"payload", options_.payload}});
-    for (const char* name :
-         {"worker_switches_per_call", "caller_switches_per_call", "fds", "processes"}) {
+    for (const char* name : {"worker_switches", "caller_switches", "fds", "processes"}) {
       if (answer.contains(name))
         (*sides_[side].values)[std::string("counters.") + name] = answer[name].get<double>();
     }

@@ -158,6 +158,7 @@ class Run {
     }
     result_.counters.clear();
     for (const Counter& counter : counters()) {
+      if (counter.one_cpu && block_.cpu < 0) continue;
       const std::string id(counter.id);
       const auto base = values_of(result_.blocks, false, id),
                  head = values_of(result_.blocks, true, id);

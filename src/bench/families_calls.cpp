@@ -65,8 +65,8 @@ void call_block(FamilyBlock& block) {
   block.note("call.open_p99_us", open, "p99_us");
   both_curves(block, "Open loop at 15 % of one caller's rate", open);
   const Json counts = pool.ask({{"op", "counters"}, {"calls", block.quick() ? 1000 : 3000}});
-  block.note("call.worker_switches", counts, "worker_switches_per_call");
-  block.note("call.caller_switches", counts, "caller_switches_per_call");
+  block.note("call.worker_switches", counts, "worker_switches");
+  block.note("call.caller_switches", counts, "caller_switches");
   pool.note_system_calls("call.caller_syscalls", "call.worker_syscalls");
   block.note_allocations("call.caller_allocations");
 }

@@ -29,8 +29,8 @@ constexpr Metric kMetrics[] = {
 };
 
 constexpr Counter kCounters[] = {
-    {"counters.worker_switches_per_call", 0.05, "times a worker gave up its processor, a call"},
-    {"counters.caller_switches_per_call", 0.10, "times the caller gave up its processor, a call"},
+    {"counters.worker_switches", 0.05, "times a worker left its processor, a call", true},
+    {"counters.caller_switches", 0.10, "times the caller left its processor, a call", true},
     {"counters.caller_syscalls", 0.2, "system calls of the caller's process, a call"},
     {"counters.worker_syscalls", 0.2, "system calls of the worker, a call"},
     {"counters.caller_allocations", 0.2, "heap allocations of the caller's process, a call"},

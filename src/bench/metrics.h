@@ -27,6 +27,7 @@ struct Counter {
   std::string_view id;
   double slack;
   std::string_view doc;
+  bool one_cpu = false;  // the same every time only where both sides share a processor
 };
 std::span<const Counter> counters();
 

@@ -23,12 +23,17 @@ namespace {
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
-std::uint64_t voluntary_switches(std::int64_t pid) {
+// Of its first thread.
+Switches switches_of(std::int64_t pid) {
+  constexpr std::string_view kOwn = "voluntary_ctxt_switches:",
+                             kForced = "nonvoluntary_ctxt_switches:";
   std::ifstream file(fmt::format("/proc/{}/status", pid));
+  Switches found;
   for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("voluntary_ctxt_switches:")) return std::stoull(line.substr(24));
+    if (line.starts_with(kOwn)) found.voluntary = std::stoull(line.substr(kOwn.size()));
+    if (line.starts_with(kForced)) found.forced = std::stoull(line.substr(kForced.size()));
   }
-  return 0;
+  return found;
 }
 
 // The error: which setting is wrong, and how.
@@ -157,15 +162,19 @@ std::uint64_t PoolUnderTest::cpu() {
   return sum;
 }
 
-std::uint64_t PoolUnderTest::own_switches() const {
+Switches PoolUnderTest::own_switches() const {
   rusage self{};
   ::getrusage(RUSAGE_SELF, &self);
-  return static_cast<std::uint64_t>(self.ru_nvcsw);
+  return {static_cast<std::uint64_t>(self.ru_nvcsw), static_cast<std::uint64_t>(self.ru_nivcsw)};
 }
 
-std::uint64_t PoolUnderTest::worker_switches() {
-  std::uint64_t sum = 0;
-  for (const host::WorkerInfo& worker : driver_->workers()) sum += voluntary_switches(worker.pid);
+Switches PoolUnderTest::worker_switches() {
+  Switches sum;
+  for (const host::WorkerInfo& worker : driver_->workers()) {
+    const Switches one = switches_of(worker.pid);
+    sum.voluntary += one.voluntary;
+    sum.forced += one.forced;
+  }
   return sum;
 }
 

@@ -37,6 +37,12 @@ Duration from_ms(double milliseconds);
 std::uint64_t run_time(std::int64_t pid);
 std::uint64_t pss_kb(std::int64_t pid);  // proportional: shared pages are shared out
 
+// How often somebody left its processor: to sleep, or because another took it.
+struct Switches {
+  std::uint64_t voluntary = 0, forced = 0;
+  std::uint64_t all() const { return voluntary + forced; }
+};
+
 class PoolUnderTest {
  public:
   // The order's fields: workers, app, env, settings, cpu, function, payload. Answers the stages.
@@ -50,9 +56,8 @@ class PoolUnderTest {
 
   // Of this process and the workers, nanoseconds.
   std::uint64_t cpu();
-  // Voluntary ones, of every thread of this process; of the workers.
-  std::uint64_t own_switches() const;
-  std::uint64_t worker_switches();
+  Switches own_switches() const;  // of every thread of this process
+  Switches worker_switches();
   std::uint64_t total_pss_kb() const;  // this process and all its descendants
 
  private:

@@ -36,7 +36,8 @@ class Commands(Bench):
                 self.assertEqual([], [metric["id"] for metric in family["metrics"] if metric["id"] not in rows and "syscalls" not in metric["id"]])
         self.assertEqual([], document["broken"], "nothing was lost or left")
         rows = {row["id"]: row["median"] for one in document["families"] for row in one["rows"]}
-        self.assertTrue(0 < rows["call.caller_allocations"] < 100, rows["call.caller_allocations"])
+        # A small call allocates nothing, in any thread of the process; one in fifty is room for what the loop does now and then.
+        self.assertLess(rows["call.caller_allocations"], 0.02)
         page = (out / "report.html").read_text()
         self.assertIn("</html>", page)
         self.assertNotIn("http://", page)
@@ -100,6 +101,12 @@ class Gate(Bench):
     def test_a_build_against_itself_is_no_regression_and_the_canary_is_caught(self):
         document, code = self.compare((OK, VOID), "--profile", "pr")
         self.assertEqual([], [metric["id"] for metric in document["metrics"] if metric["gated"] and metric["verdict"] == "REGRESSED"])
+        # What is called exact must be: one switch a call at each end, whatever the scheduler's mood.
+        counters = {row["id"]: row for row in document["counters"]}
+        self.assertEqual([], [row["id"] for row in document["counters"] if row["worse"]])
+        for name in ("counters.worker_switches", "counters.caller_switches"):
+            for side in ("base", "head"):
+                self.assertAlmostEqual(1, counters[name][side], delta=0.05, msg=name)
         # A machine so loud that even ten percent drown makes the run void, which is what void is for.
         self.assertEqual(code == OK, document["canary"]["caught"] and not document["void"])
         print(f"took {document['took_s']:.0f} s, {len(document['blocks'])} blocks", file=sys.stderr)
