@@ -386,6 +386,27 @@ TEST(ChaosLosses, AreExplainedByTimeTargetAndKindTogether) {
   EXPECT_EQ(how(), Explanation::kUnexplained) << "a placebo explains nothing";
 }
 
+// Goal: a machine that is too busy, or a pool that is too small, is not taken for one that breaks
+// its promises, and never for one that keeps them; a loss of another kind still accuses.
+TEST(ChaosLosses, WhatIsRefusedWithoutAnyFaultMakesTheRunInvalid) {
+  MadeUp made;
+  made.scenario.checks = {"I22"};
+  for (Duration at = 0s; at < 3s; at += 10ms) made.call(at);
+  made.kill(1500ms, {2, 2});
+  MadeUp::failed(made.call(900ms), kOverloaded, Effect::kNone).worker = {};
+  MadeUp::failed(made.call(2900ms), kTimeout, Effect::kNone).worker = {};
+  Judgement judged = judge(made.input());
+  EXPECT_EQ(judged.verdict, Verdict::kInvalid) << judged.why;
+  EXPECT_THAT(judged.why, HasSubstr("1 calls were refused or too late before there was any fault"));
+  MadeUp::failed(made.call(2950ms), kError, Effect::kMaybe);
+  judged = judge(made.input());
+  EXPECT_EQ(judged.verdict, Verdict::kSafety) << judged.why;
+  EXPECT_THAT(judged.why, HasSubstr("I22 is broken"));
+  made.history.calls.pop_back();
+  made.history.calls[made.history.calls.size() - 2].kind = kOk;  // nothing was refused before
+  EXPECT_EQ(judge(made.input()).verdict, Verdict::kSafety);
+}
+
 TEST(ChaosLosses, WantOfCapacityLastsAsLongAsTheBacklogAndNoLonger) {
   MadeUp made;
   made.kill(1500ms);

@@ -160,9 +160,33 @@ class Judge {
                         call.message.empty() ? "" : ": ", call.message);
         break;
       }
-      say(Verdict::kSafety, "I22 is broken: " + result.witness);
+      if (const std::uint64_t n = refused_before_any_fault(); n > 0) {
+        result.status = Status::kUnknown;
+        say(Verdict::kInvalid,
+            fmt::format(
+                "{} calls were refused or too late before there was any fault: this machine "
+                "is too busy, or the pool too small, for this load",
+                n));
+      } else {
+        say(Verdict::kSafety, "I22 is broken: " + result.witness);
+      }
     }
     out_.invariants.push_back(std::move(result));
+  }
+
+  // Where calls are lost for want of capacity without any fault, one that is lost so later accuses
+  // nobody. 0: there are none, or some unexplained loss is of another kind.
+  std::uint64_t refused_before_any_fault() const {
+    Duration first = input_.plan.phases.end;
+    for (const FaultEvent& fault : input_.history.faults) first = std::min(first, fault.fired);
+    std::uint64_t out = 0;
+    for (const Loss& loss : out_.losses.all) {
+      if (loss.how != Explanation::kUnexplained) continue;
+      const CallEvent& call = input_.history.calls.at(loss.call);
+      if (!call.finished() || !for_want_of_capacity(call.kind)) return 0;
+      out += call.done < first;
+    }
+    return out;
   }
 
   // What a fault's class says that it cannot do.

@@ -36,12 +36,6 @@ bool through_target(const Fault& fault, const CallEvent& call, const Homes& home
                              [&](WorkerId home) { return fault.targets.contains(home); });
 }
 
-bool for_want_of_capacity(OutcomeKind kind) {
-  return kind == OutcomeKind::kTimeout || kind == OutcomeKind::kOverloaded ||
-         kind == OutcomeKind::kNotReady || kind == OutcomeKind::kCircuitOpen ||
-         kind == OutcomeKind::kSessionBusy;
-}
-
 // A session is told of its loss, or that it has expired, at its next call, however late that comes;
 // but once.
 bool is_late_word(const Fault& fault, const CallEvent& call, const Phases& phases) {
@@ -129,6 +123,12 @@ std::uint64_t bound_of(const Fault& fault, const CheckInput& input, const Homes&
 }
 
 }  // namespace
+
+bool for_want_of_capacity(OutcomeKind kind) {
+  return kind == OutcomeKind::kTimeout || kind == OutcomeKind::kOverloaded ||
+         kind == OutcomeKind::kNotReady || kind == OutcomeKind::kCircuitOpen ||
+         kind == OutcomeKind::kSessionBusy;
+}
 
 Duration Window::end_for(OutcomeKind kind) const {
   if (kind == OutcomeKind::kCircuitOpen) return breaker_to;

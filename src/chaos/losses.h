@@ -51,6 +51,8 @@ struct Window {
 
   Duration end_for(OutcomeKind kind) const;
 };
+// A machine or a pool that is too small for the load costs these without any fault.
+bool for_want_of_capacity(OutcomeKind kind);
 Window window_of(const FaultEvent& fault, const CheckInput& input);
 
 // Looks at the load, the probes and the verification calls; a fault's own calls are its tools.

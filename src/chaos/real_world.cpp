@@ -22,6 +22,7 @@
 #include "chaos/daemon.h"
 #include "chaos/interposer.h"
 #include "chaos/lab.h"
+#include "chaos/memory_file.h"
 #include "chaos/plan.h"
 #include "chaos/warden.h"
 #include "chaos/world.h"
@@ -102,14 +103,20 @@ class RealWorld final : public World {
     std::error_code error;
     fs::remove(control_, error);
     if (!interpreter_.empty()) fs::remove(interpreter_, error);
+    for (MemoryFile& file : written_) file.keep();
   }
 
   std::expected<void, std::string> start() {
     std::error_code error;
     ledger_ = fs::absolute(ledger_, error).string();
     control_ = fs::absolute(control_, error).string();
-    fs::remove(ledger_, error);
     fs::remove(control_, error);
+    const std::string log = fs::absolute(options_.directory, error).string() + "/pool.log";
+    for (const std::string& path : {ledger_, log}) {
+      auto file = MemoryFile::create(path);
+      if (!file) return std::unexpected(file.error());
+      written_.push_back(std::move(*file));
+    }
     auto warden =
         Warden::start(fs::absolute(options_.directory, error).string() + "/" + kJournalName);
     if (!warden) return std::unexpected(warden.error());
@@ -126,8 +133,7 @@ class RealWorld final : public World {
     made.seed = options_.seed;
     // The pool's own log is evidence of the run, not output of the command.
     made.logger = std::make_shared<spdlog::logger>(
-        "pool", std::make_shared<spdlog::sinks::basic_file_sink_mt>(
-                    fs::absolute(options_.directory, error).string() + "/pool.log", true));
+        "pool", std::make_shared<spdlog::sinks::basic_file_sink_mt>(log, true));
     made.logger->flush_on(spdlog::level::info);
     if (options_.own_interpreter) {
       interpreter_ = fs::absolute(options_.directory, error).string() + "/python";
@@ -642,6 +648,7 @@ class RealWorld final : public World {
 
   const WorldOptions options_;
   std::string ledger_, control_;
+  std::vector<MemoryFile> written_;  // while the run goes on
   const Clock::time_point began_ = Clock::now();
   std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
   std::mutex warden_mutex_;  // guards warden_ and armed_: daemons are killed on threads of theirs

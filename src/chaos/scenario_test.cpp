@@ -9,6 +9,7 @@
 
 #include "chaos/catalogue.h"
 #include "chaos/plan.h"
+#include "chaos/swarm.h"
 
 namespace keelback::chaos {
 namespace {
@@ -147,6 +148,18 @@ TEST(Library, EveryScenarioIsSoundAtEveryLevelAndEveryClassIsCovered) {
   EXPECT_EQ(ancestors, 8);
   for (const FaultClass& each : catalogue())
     EXPECT_TRUE(classes.contains(std::string(each.name))) << each.name;
+}
+
+// Goal: whatever is drawn is a sound scenario, on every engine.
+TEST(Swarm, EveryDrawnScenarioIsSound) {
+  for (const Backend backend : {Backend::kSim, Backend::kFake, Backend::kPython}) {
+    for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+      const std::string text = swarm_scenario(seed, backend);
+      const auto parsed = parse(text);
+      ASSERT_TRUE(parsed.ok()) << text << describe(parsed.findings.at(0));
+      EXPECT_THAT(parsed.scenario->backends, Contains(backend)) << text;
+    }
+  }
 }
 
 TEST(Plan, TheSameSeedGivesTheSamePlanAndAnotherSeedAnotherOne) {

@@ -44,6 +44,7 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
       kSwarm, seed, workers, log_uniform(prng, 60, 400), 4 + prng.below(45),
       static_cast<double>(prng.below(15)) / 10, 1 + prng.below(5), 1 + prng.below(5));
   const std::uint64_t faults = 1 + prng.below(kFaultsMax);
+  bool stores = false;
   for (std::uint64_t i = 0; i < faults; ++i) {
     const FaultClass& chosen = *in[prng.below(in.size())];
     const std::uint64_t at = prng.below(1500);
@@ -52,12 +53,16 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
     const bool aims = chosen.means == Means::kSignal || chosen.means == Means::kThrottle ||
                       chosen.means == Means::kLimit || chosen.means == Means::kStarve;
     if (aims) out += fmt::format("target = \"{}\"\n", kTargets[prng.below(std::size(kTargets))]);
+    stores = stores || chosen.means == Means::kStore;
     if (chosen.lasts) out += fmt::format("for = \"{}ms\"\n", 100 + prng.below(900));
     // What hits starting workers needs one that starts.
     if (chosen.means == Means::kStarts) {
       out += fmt::format("[[fault]]\nid = \"k{}\"\nclass = \"proc.kill\"\nat = \"{}ms\"\n", i + 1,
                          at + 20);
     }
+  }
+  if (stores) {
+    out += "[settings.sessions]\nstore = \"sqlite:swarm.db\"\nsnapshot = \"each_call\"\n";
   }
   return out;
 }

@@ -28,6 +28,10 @@ def instant(fault, rung):
     return None if after is None else after + (fault["undo_ms"] if lasted and rung in FROM_UNDO else fault["bite_ms"])
 
 
+def in_groups(things, size):
+    return [things[i:i + size] for i in range(0, len(things), size)]
+
+
 class ParityTest(KeelbackTest):
     def one(self, scenario, backend, *options):
         out = self.tmp / f"{scenario}-{backend}-{time.monotonic_ns()}"
@@ -56,9 +60,16 @@ class ParityTest(KeelbackTest):
         return "\n".join([f"{report['verdict']}: {report['why']}", json.dumps(report["faults"]), json.dumps(report["unexplained_calls"]),
                           report["pool.log"]])
 
+    def reports(self, runs, threads, *options):
+        """(scenario, backend) -> report, in order; a run mostly waits, so several share the machine."""
+        firsts = concurrently([lambda each=each: self.one(*each, *options) for each in runs], threads)
+        return [(run, self.report(*run, *options, first=first)) for run, first in zip(runs, firsts)]
+
     def compare(self, scenario):
-        together = dict(zip(BACKENDS, concurrently([lambda each=backend: self.one(scenario, each) for backend in BACKENDS])))
-        reports = {backend: self.report(scenario, backend, first=report) for backend, report in together.items()}
+        runs = [(scenario, backend) for backend in BACKENDS]
+        return self.agree(scenario, {backend: report for (_, backend), report in self.reports(runs, 3)})
+
+    def agree(self, scenario, reports):
         told = "\n".join(f"{backend} {self.told(r)}" for backend, r in reports.items())
         ran = {backend: r for backend, r in reports.items() if r["verdict"] != "SKIPPED"}
         self.assertGreaterEqual(len(ran), 2, f"{scenario} compares nothing: {told}")
@@ -103,28 +114,29 @@ class All(ParityTest):
     def test_the_engines_agree(self):
         names = self.listed()
         self.assertGreaterEqual(len(names), 25)
-        for scenario in names:
-            with self.subTest(scenario):
-                self.compare(scenario)
+        for some in in_groups(names, 2):
+            reports = self.reports([(scenario, backend) for scenario in some for backend in BACKENDS], 6)
+            for scenario in some:
+                with self.subTest(scenario):
+                    self.agree(scenario, {backend: report for (name, backend), report in reports if name == scenario})
 
     def test_what_one_engine_alone_can_inject_passes_there(self):
-        for scenario in self.scenarios():
-            if len(scenario["backends"]) == 1:
-                with self.subTest(scenario["name"]):
-                    report = self.report(scenario["name"], scenario["backends"][0])
-                    self.assertEqual("PASS", report["verdict"], self.told(report))
+        alone = [(each["name"], each["backends"][0]) for each in self.scenarios() if len(each["backends"]) == 1]
+        self.assertGreaterEqual(len(alone), 10)
+        for (scenario, backend), report in self.reports(alone, 2):
+            with self.subTest(scenario):
+                self.assertEqual("PASS", report["verdict"], self.told(report))
 
 
 class Placebos(ParityTest):
     """Every scenario that the simulator cannot run, with faults that do nothing: in the chaos tier. Those it can run: `ChaosOnTheSimulator.EveryPlaceboIsInvalid`."""
 
     def test_none_is_a_pass(self):
-        scenarios = [each for each in self.scenarios() if "sim" not in each["backends"]]
-        self.assertGreaterEqual(len(scenarios), 30)
-        for scenario in scenarios:
-            with self.subTest(scenario["name"]):
-                report = self.report(scenario["name"], scenario["backends"][0], "--placebo")
-                self.assertEqual(("INVALID", 4, 0), (report["verdict"], report["exit"], report["unexplained"]), report["why"])
+        runs = [(each["name"], each["backends"][0]) for each in self.scenarios() if "sim" not in each["backends"]]
+        self.assertGreaterEqual(len(runs), 30)
+        for (scenario, _), report in self.reports(runs, 4, "--placebo"):
+            with self.subTest(scenario):
+                self.assertEqual(("INVALID", 4, 0), (report["verdict"], report["exit"], report["unexplained"]), self.told(report))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from keelback_testing import KeelbackTest, main  # noqa: E402
+from keelback_testing import ROOT, KeelbackTest, main  # noqa: E402
 
 PASS, SAFETY, LIVENESS, BUDGET, INVALID, ABORTED, RESIDUE, INCONCLUSIVE = range(8)
 SKIPPED, USAGE = 77, 64
@@ -47,6 +47,19 @@ class OnTheSimulator(KeelbackTest):
         (Path(out) / "report.html").unlink()
         self.chaos(PASS, "report", out)
         self.assertTrue((Path(out) / "report.html").exists())
+
+    def test_the_tutorial_says_what_happens(self):
+        """Its first run, word by word, and its own scenario from the first line to the last."""
+        text = (ROOT / "docs" / "chaos.md").read_text()
+        shown = text[text.index("$ keelback chaos run worker-kill\n"):].split("```")[0].splitlines()[1:]
+        self.assertEqual("  …", shown.pop())
+        self.assertEqual(shown, self.chaos(PASS, "run", "worker-kill")[0].splitlines()[:len(shown)])
+        own = self.tmp / "chat-deploy.toml"
+        own.write_text(text[text.index("# chat-deploy.toml\n"):].split("```")[0])
+        out = self.chaos(0, "check", str(own))[0]
+        self.assertIn(out.replace(str(self.tmp) + "/", "").strip(), text)
+        for level in ("light", "medium", "heavy"):
+            self.chaos(PASS, "run", str(own), "--level", level)
 
     def test_the_seed_is_the_plan(self):
         plans = [self.chaos(0, "plan", "cascading-failure", "--seed", seed, "--json")[0] for seed in "778"]
