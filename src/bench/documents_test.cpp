@@ -212,6 +212,26 @@ TEST(Documents, AMissedTargetSaysByHowMuchAndWhatTheLimitIs) {
   EXPECT_THAT(to_html(document), HasSubstr("What limits the missed ones"));
 }
 
+// Goal: a p99 that so few samples do not bound is not said to be bounded, nor sure to be met.
+TEST(Documents, AFigureWithoutABoundSaysSo) {
+  PeersResult result;
+  result.rows.push_back({.id = "recovery.p99",
+                         .what = "w",
+                         .peer = {},
+                         .unit = "ms",
+                         .ours = 23,
+                         .log_ratio = {std::log(23.0), std::log(20.0), INFINITY},
+                         .target = 50,
+                         .at_most = true,
+                         .blocks = 24});
+  const Json document = to_json(result);
+  EXPECT_TRUE(document["rows"][0]["interval"][1].is_null());
+  EXPECT_TRUE(document["rows"][0]["met"].get<bool>());
+  EXPECT_FALSE(document["rows"][0]["sure"].get<bool>());
+  EXPECT_THAT(to_text(document), HasSubstr("[20.0, no bound]  at most 50: met, not sure"));
+  EXPECT_THAT(to_html(document), HasSubstr("no bound"));
+}
+
 // Goal: percentiles among calls that never came back are drawn as bounds.
 TEST(Documents, CensoredCallsAreShownAsBounds) {
   EXPECT_THAT(to_html(run_document()), HasSubstr("planned, at least"));

@@ -15,8 +15,11 @@ using report::Tone;
 // A row without a peer holds its figure against a number: its interval is the figure's own.
 std::string ratio_text(const Json& row) {
   if (!row.contains("ratio")) {
-    return fmt::format("[{}, {}]", figure_text(row["interval"][0].get<double>()),
-                       figure_text(row["interval"][1].get<double>()));
+    const auto bound = [&](std::size_t side) {
+      const Json& value = row["interval"][side];
+      return value.is_null() ? "no bound" : figure_text(value.get<double>());
+    };
+    return fmt::format("[{}, {}]", bound(0), bound(1));
   }
   return fmt::format("{:.2f} [{:.2f}, {:.2f}]", row.value("ratio", 0.0),
                      row["interval"][0].get<double>(), row["interval"][1].get<double>());
@@ -30,7 +33,7 @@ std::string target_text(const Json& row) {
   if (!row.contains("target")) return "";
   std::string verdict = "met";
   if (!row.value("met", false))
-    verdict = fmt::format("MISSED by {:.2g} %", 100 * row.value("missed_by", 0.0));
+    verdict = fmt::format("MISSED by {} %", figure_text(100 * row.value("missed_by", 0.0)));
   if (!row.value("sure", true)) verdict += ", not sure";
   return fmt::format("{} {:g}: {}", row.value("at_most", true) ? "at most" : "at least",
                      row["target"].get<double>(), verdict);
