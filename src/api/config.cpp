@@ -32,11 +32,19 @@ nlohmann::ordered_json json_value(const SettingRow& row, const std::string& text
   }
 }
 
+ValueKind json_kind(const nlohmann::json& value) {
+  if (value.is_string()) return ValueKind::kText;
+  if (value.is_number()) return ValueKind::kNumber;
+  if (value.is_boolean()) return ValueKind::kTruth;
+  return value.is_array() ? ValueKind::kList : ValueKind::kOther;
+}
+
 // A JSON value as the schema's text; the error follows "KEY: ".
-std::expected<std::string, std::string> text_of(const nlohmann::json& value) {
+std::expected<std::string, std::string> json_text(const SettingRow& row,
+                                                  const nlohmann::json& value) {
+  if (auto wrong = wrong_kind(row, json_kind(value))) return std::unexpected(*std::move(wrong));
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_number() || value.is_boolean()) return value.dump();
-  if (!value.is_array()) return std::unexpected(std::string("takes no JSON object"));
+  if (!value.is_array()) return value.dump();
   std::vector<std::string> list;
   for (const auto& element : value) {
     if (!element.is_string()) return std::unexpected(std::string("takes a list of texts"));
@@ -214,7 +222,7 @@ std::expected<ConfigStore::Change, ConfigStore::Refusal> ConfigStore::patch(
                                 "configuration file and restart"});
     } else if (value.is_null()) {
       runtime.erase(key);
-    } else if (const auto text = text_of(value); !text) {
+    } else if (const auto text = json_text(*row, value); !text) {
       problems.push_back({"", key, key + ": " + text.error()});
     } else {
       ConfigProblems found;

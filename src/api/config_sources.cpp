@@ -1,5 +1,6 @@
 #include "api/config_sources.h"
 
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <toml++/toml.h>
 
@@ -10,6 +11,7 @@
 #include <optional>
 #include <sstream>
 
+#include "base/check.h"
 #include "base/nearest.h"
 #include "base/settings_schema.h"
 #include "base/settings_text.h"
@@ -37,13 +39,38 @@ std::string position(const std::string& name, const toml::source_region& source,
   return text;
 }
 
-// A TOML value as the schema's text; nullopt: a kind of value that no setting has.
-std::optional<std::string> text_of(const toml::node& node) {
-  if (const auto* text = node.as_string()) return text->get();
-  if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
-  if (const auto* number = node.as_floating_point()) return format_number(number->get());
-  if (const auto* truth = node.as_boolean()) return truth->get() ? "true" : "false";
-  return std::nullopt;
+ValueKind toml_kind(const toml::node& node) {
+  if (node.is_string()) return ValueKind::kText;
+  if (node.is_number()) return ValueKind::kNumber;
+  if (node.is_boolean()) return ValueKind::kTruth;
+  return node.is_array() ? ValueKind::kList : ValueKind::kOther;
+}
+
+std::string wanted(const SettingRow& row) {
+  switch (row.type) {
+    case SettingType::kCount:
+      return "a whole number";
+    case SettingType::kNumber:
+      return "a number";
+    case SettingType::kDuration:
+      return "a duration such as \"200ms\"";
+    case SettingType::kSize:
+      return "a size such as \"64KiB\"";
+    case SettingType::kText:
+      return "a text";
+    case SettingType::kList:
+      return "a list of texts";
+    case SettingType::kChoice:
+      return fmt::format("one of {}", fmt::join(row.choices, ", "));
+  }
+  CHECK(!"type out of range");
+  return {};
+}
+
+std::string_view name_of(ValueKind kind) {
+  static constexpr std::array<std::string_view, 5> kNames = {"a text", "a number", "a truth value",
+                                                             "a list", "this"};
+  return kNames[static_cast<std::size_t>(kind)];
 }
 
 // An array of texts as a list; an element that would become two is refused.
@@ -58,6 +85,15 @@ std::expected<std::string, std::string> list_of(const toml::array& array) {
     list.push_back(text->get());
   }
   return format_list(list);
+}
+
+// A TOML value as the schema's text; the error follows "KEY: ".
+std::expected<std::string, std::string> toml_text(const SettingRow& row, const toml::node& node) {
+  if (auto wrong = wrong_kind(row, toml_kind(node))) return std::unexpected(*std::move(wrong));
+  if (const auto* array = node.as_array()) return list_of(*array);
+  if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
+  if (const auto* number = node.as_floating_point()) return format_number(number->get());
+  return node.as_string()->get();
 }
 
 class TomlReader {
@@ -102,18 +138,8 @@ class TomlReader {
   }
   void value(const SettingRow& row, const toml::node& node) {
     const std::string key(row.key);
-    std::optional<std::string> text;
-    if (const auto* array = node.as_array(); array != nullptr && row.type == SettingType::kList) {
-      const auto list = list_of(*array);
-      if (!list) return problem(key, node.source(), key + ": " + list.error());
-      text = *list;
-    } else {
-      text = text_of(node);
-    }
-    if (!text) {
-      return problem(key, node.source(),
-                     key + ": takes a " + std::string(to_string(row.type)) + ", not this");
-    }
+    const auto text = toml_text(row, node);
+    if (!text) return problem(key, node.source(), key + ": " + text.error());
     ConfigProblems found;
     add_setting(source.layer, found, key, *text, position(name_, node.source(), false));
     for (ConfigProblem& p : found) problem(key, node.source(), std::move(p.why));
@@ -123,6 +149,16 @@ class TomlReader {
 };
 
 }  // namespace
+
+std::optional<std::string> wrong_kind(const SettingRow& row, ValueKind kind) {
+  const bool counted = row.type == SettingType::kCount || row.type == SettingType::kNumber ||
+                       row.type == SettingType::kDuration || row.type == SettingType::kSize;
+  if (kind == ValueKind::kText || (kind == ValueKind::kNumber && counted) ||
+      (kind == ValueKind::kList && row.type == SettingType::kList)) {
+    return std::nullopt;
+  }
+  return fmt::format("takes {}, not {}", wanted(row), name_of(kind));
+}
 
 std::string to_string(const ConfigProblem& problem) {
   return problem.where.empty() ? problem.why : problem.where + ": " + problem.why;

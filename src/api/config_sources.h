@@ -2,13 +2,17 @@
 // environment, flags. Each source is read as a whole: every problem is found, not only the first.
 #pragma once
 
+#include <cstdint>
 #include <expected>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "base/settings_schema.h"
 
 namespace keelback::api {
 
@@ -32,6 +36,12 @@ struct ConfigSource {
   std::vector<std::string> warnings;  // sentences
 };
 using ConfigProblems = std::vector<ConfigProblem>;
+
+// What JSON and TOML know of a value. A text is read as a flag's would be, whatever the setting; a
+// number, a list stand for themselves only.
+enum class ValueKind : std::uint8_t { kText, kNumber, kTruth, kList, kOther };
+// "takes a list of texts, not a number"; nullopt: the setting takes such a value.
+std::optional<std::string> wrong_kind(const SettingRow& row, ValueKind kind);
 
 // Puts key = text, checked and in canonical form, into the layer; else adds to the problems.
 void add_setting(ConfigLayer& layer, ConfigProblems& problems, std::string_view key,

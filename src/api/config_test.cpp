@@ -96,7 +96,7 @@ TEST(ConfigStore, NamesFileLineColumnKeyAndTheNearestKnownKeyOfEachMistake) {
             "keelback.toml:1:11: unknown key 'workers'; did you mean pool.workers?\n");
   EXPECT_EQ(problems_of("pool = 3\n"), "keelback.toml:1:8: unknown key 'pool'\n");
   EXPECT_EQ(problems_of("pool.workers = 1979-05-27\n"),
-            "keelback.toml:1:16: pool.workers: takes a count, not this\n");
+            "keelback.toml:1:16: pool.workers: takes a whole number, not this\n");
   EXPECT_EQ(problems_of("server.listen = [\"a:1,b:2\"]\n"),
             "keelback.toml:1:17: server.listen: an element of the list may not contain a comma\n");
   EXPECT_EQ(problems_of("server.listen = [1]\n"),
@@ -211,6 +211,33 @@ TEST(ConfigStore, PatchesAllOrNothing) {
   EXPECT_EQ(store.settings().sessions.idle_ttl, 200ms);
   EXPECT_EQ(store.revision(), 2u);
   EXPECT_NE(store.etag(), etag);
+}
+
+// Goal: a value of another JSON type is refused with the key and the type that it takes, and is not
+// read as the text that it would print as. A text may stand for anything, as on the command line.
+TEST(ConfigStore, RefusesValuesOfAnotherType) {
+  ConfigStore store = loaded({});
+  const auto why = [&](std::string_view patch) {
+    const auto refused = store.patch(patch, std::nullopt);
+    return refused ? std::string("taken") : sentences(refused.error().problems);
+  };
+  EXPECT_THAT(why(R"({"server.token": 12345})"),
+              HasSubstr("server.token: takes a text, not a number"));
+  EXPECT_THAT(why(R"({"server.token": ["a"]})"),
+              HasSubstr("server.token: takes a text, not a list"));
+  EXPECT_THAT(why(R"({"server.token": true})"),
+              HasSubstr("server.token: takes a text, not a truth value"));
+  EXPECT_THAT(why(R"({"pool.workers": [3]})"),
+              HasSubstr("pool.workers: takes a whole number, not a list"));
+  EXPECT_THAT(why(R"({"sessions.mode": 1})"),
+              HasSubstr("sessions.mode: takes one of strict_queue"));
+  EXPECT_THAT(why(R"({"sessions.idle_ttl": ["5m"]})"),
+              HasSubstr("sessions.idle_ttl: takes a duration such as \"200ms\", not a list"));
+  EXPECT_THAT(why(R"({"calls.grace": {"a": 1}})"), HasSubstr("calls.grace: takes a duration"));
+  EXPECT_EQ(store.revision(), 1u);
+  EXPECT_EQ(why(R"({"pool.workers": "3", "pool.queue_delay_max": 0, "calls.retry_budget": 0.5})"),
+            "taken");
+  EXPECT_EQ(store.settings().pool.workers, 3u);
 }
 
 TEST(ConfigStore, RefusesAPatchOfARevisionThatIsGone) {
