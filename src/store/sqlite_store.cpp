@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <boost/crc.hpp>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <utility>
 
 namespace keelback::store {
@@ -23,6 +25,7 @@ constexpr std::size_t kBatchMax = 512;                  // in one transaction
 constexpr std::uint64_t kQueuedBytesMax = 64ULL << 20;  // not yet written; more is refused
 constexpr auto kPauseFirst = 100ms;                     // after a failure
 constexpr auto kPauseMax = 5s;
+constexpr std::string_view kBadSum = "its checksum is wrong";
 
 constexpr const char* kSchema = R"sql(
 BEGIN;
@@ -100,6 +103,12 @@ bool is_damage(int code) {
   const int primary = code & 0xff;
   return primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB;
 }
+bool is_busy(int code) { return (code & 0xff) == SQLITE_BUSY; }
+// The disk does not take what is written; it may some time.
+bool is_trouble(int code) {
+  const int primary = code & 0xff;
+  return primary == SQLITE_FULL || primary == SQLITE_IOERR || primary == SQLITE_READONLY;
+}
 
 }  // namespace
 
@@ -128,44 +137,44 @@ std::expected<std::unique_ptr<SqliteStore>, std::string> SqliteStore::open(Optio
 
 std::expected<void, std::string> SqliteStore::begin() {
   if (auto opened = open_file(); !opened) return opened;
-  auto list = StaleList::open(options_.path + "-stale");
-  if (!list) {
-    return std::unexpected(fmt::format("{}-stale: {}", options_.path, list.error().message()));
-  }
-  stale_list_ = std::move(*list);
-  all_stale_ = stale_list_.found().all;
-  stale_.insert(stale_list_.found().births.begin(), stale_list_.found().births.end());
-  if (!stale_list_.empty()) {
-    say(true, fmt::format("{}: snapshots that an earlier run could not replace are dropped ({}).",
-                          options_.path,
-                          all_stale_ ? std::string("all") : std::to_string(stale_.size())));
-    int code = db_.run("BEGIN IMMEDIATE");
-    if (code == SQLITE_OK) code = drop_stale();
-    if (code == SQLITE_OK) code = db_.run("COMMIT");
-    if (code != SQLITE_OK) {
-      return std::unexpected(fmt::format("{}: {}", options_.path, db_.error()));
-    }
+  if (!laid_out_) return {};  // down, and nothing is there to be read
+  int code = load();
+  if (is_damage(code)) {
+    found_.clear();
+    rows_.clear();
+    damaged_.clear();
+    bytes_ = 0;
     stale_.clear();
     all_stale_ = false;
-    if (!stale_list_.clear()) {
-      return std::unexpected(options_.path + "-stale cannot be written");
-    }
-  }
-  const int code = load();
-  if (is_damage(code)) {
-    rows_.clear();
-    found_.clear();
-    lost_.clear();
-    bytes_ = 0;
     return set_file_aside(db_.error());
   }
   if (code != SQLITE_OK) return std::unexpected(fmt::format("{}: {}", options_.path, db_.error()));
   status_.sessions = rows_.size();
   status_.bytes = bytes_;
+  code = clean_up();
+  if (is_trouble(code)) {
+    go_down(error_);
+  } else if (code != SQLITE_OK) {
+    return std::unexpected(fmt::format("{}: {}", options_.path, error_));
+  }
   return {};
 }
 
 std::expected<void, std::string> SqliteStore::open_file() {
+  if (auto owned = own_file(); !owned || laid_out_ || down_) return owned;
+  const int code = lay_out();
+  if (code == SQLITE_OK) return {};
+  if (is_busy(code)) return std::unexpected(options_.path + ": another process is using it");
+  if (is_damage(code)) return set_file_aside(error_);
+  if (!fresh_ || !is_trouble(code)) {
+    return std::unexpected(fmt::format("{}: {}", options_.path, error_));
+  }
+  go_down(error_);
+  return {};
+}
+
+// Opens it, and makes sure that it is ours and nobody else's. Writes nothing before that is known.
+std::expected<void, std::string> SqliteStore::own_file() {
   const auto wrong = [this](const std::string& why) {
     return std::unexpected(fmt::format("{}: {}", options_.path, why));
   };
@@ -177,27 +186,46 @@ std::expected<void, std::string> SqliteStore::open_file() {
   if (code != SQLITE_OK) return wrong(db_.error());
   // Exclusive before the first access: the lock is taken then, and kept; no file is shared.
   db_.run("PRAGMA locking_mode = EXCLUSIVE");
-  // Nothing is written before it is known whose file it is.
   code = db_.run("SELECT count(*) FROM sqlite_master");
-  if ((code & 0xff) == SQLITE_BUSY) return wrong("another process is using it");
+  if (is_busy(code)) return wrong("another process is using it");
   if (is_damage(code)) return set_file_aside(db_.error());
   if (code != SQLITE_OK) return wrong(db_.error());
   const std::int64_t id = db_.number("PRAGMA application_id", -1);
   const std::int64_t version = db_.number("PRAGMA user_version", -1);
-  const bool fresh = id == 0 && db_.number("SELECT count(*) FROM sqlite_master", -1) == 0;
-  if (!fresh && id != kApplicationId) return wrong("it is a database of another program");
-  if (!fresh && version != kVersion) {
+  fresh_ = id == 0 && db_.number("SELECT count(*) FROM sqlite_master", -1) == 0;
+  if (!fresh_ && id != kApplicationId) return wrong("it is a database of another program");
+  if (!fresh_ && version != kVersion) {
     return wrong(
         fmt::format("it has version {}, and this Keelback knows version {}", version, kVersion));
   }
-  code = db_.run("PRAGMA journal_mode = WAL");
-  if (code == SQLITE_OK) code = db_.run("BEGIN EXCLUSIVE; COMMIT");
-  if ((code & 0xff) == SQLITE_BUSY) return wrong("another process is using it");
+  code = db_.run("BEGIN EXCLUSIVE; COMMIT");
+  if (is_busy(code)) return wrong("another process is using it");
   if (is_damage(code)) return set_file_aside(db_.error());
+  if (fresh_ && is_trouble(code)) {
+    go_down(db_.error());
+    db_.run("ROLLBACK");
+    return {};
+  }
   if (code != SQLITE_OK) return wrong(db_.error());
+  return {};
+}
+
+// What must be there before a row is: the list of rows that are out of date, then the tables. Where
+// it fails it goes on the next time.
+int SqliteStore::lay_out() {
+  if (const int code = open_list(); code != SQLITE_OK) return code;
+  int code = db_.run("PRAGMA journal_mode = WAL");
+  if (code == SQLITE_OK && fresh_) {
+    code = db_.run(kSchema);
+    if (code == SQLITE_OK) fresh_ = false;
+  }
+  if (code != SQLITE_OK) {
+    error_ = db_.error();
+    db_.run("ROLLBACK");
+    return code;
+  }
   db_.run("PRAGMA synchronous = FULL");
   db_.run("PRAGMA journal_size_limit = 16777216");
-  if (fresh && make_schema() != SQLITE_OK) return wrong(db_.error());
   if (options_.pages_max > 0) {
     db_.run(fmt::format("PRAGMA max_page_count = {}", options_.pages_max).c_str());
   }
@@ -207,24 +235,88 @@ std::expected<void, std::string> SqliteStore::open_file() {
   select_ = db_.prepare(kSelect);
   aside_ = db_.prepare(kAside);
   trim_aside_ = db_.prepare(kTrimAside);
-  const bool ready = insert_.valid() && delete_.valid() && delete_birth_.valid() &&
-                     select_.valid() && aside_.valid() && trim_aside_.valid();
-  if (!ready) return set_file_aside(db_.error());
-  return {};
+  laid_out_ = insert_.valid() && delete_.valid() && delete_birth_.valid() && select_.valid() &&
+              aside_.valid() && trim_aside_.valid();
+  error_ = db_.error();
+  return laid_out_ ? SQLITE_OK : SQLITE_CORRUPT;
 }
 
-int SqliteStore::make_schema() { return db_.run(kSchema); }
+int SqliteStore::open_list() {
+  if (stale_list_.is_open()) return SQLITE_OK;
+  auto list = StaleList::open(options_.path + "-stale");
+  if (!list) {
+    error_ = "its list of rows that are out of date: " + list.error().message();
+    const int error = list.error().value();
+    if (error == ENOSPC || error == EDQUOT || error == EFBIG) return SQLITE_FULL;
+    return error == EIO ? SQLITE_IOERR : SQLITE_CANTOPEN;
+  }
+  stale_list_ = std::move(*list);
+  all_stale_ = stale_list_.found().all;
+  stale_.insert(stale_list_.found().births.begin(), stale_list_.found().births.end());
+  return SQLITE_OK;
+}
+
+// Of a damaged file: by way of the index and of the table itself, as far as each can be followed.
+std::vector<std::string> SqliteStore::names() {
+  std::set<std::string> names;
+  db_.run("PRAGMA writable_schema = ON");  // else a file that is too short is not read at all
+  for (const std::string_view from : {"sessions", "sessions NOT INDEXED"}) {
+    Statement all = db_.prepare(fmt::format("SELECT session FROM {}", from));
+    while (all.step() == SQLITE_ROW) names.insert(all.blob(0));
+  }
+  std::erase_if(names, [](const std::string& name) { return name.empty() || name.size() > 256; });
+  return {names.begin(), names.end()};
+}
+
+// What an earlier run could not replace, and what is damaged, goes; its sessions are lost already.
+int SqliteStore::clean_up() {
+  if (all_clean() && stale_list_.empty()) return SQLITE_OK;
+  int code = db_.run("BEGIN IMMEDIATE");
+  if (code == SQLITE_OK) code = drop_unusable();
+  if (code == SQLITE_OK) code = db_.run("COMMIT");
+  if (code == SQLITE_OK) {
+    note_clean();
+    return code;
+  }
+  error_ = db_.error();
+  db_.run("ROLLBACK");
+  return code;
+}
+
+bool SqliteStore::all_clean() const { return !all_stale_ && stale_.empty() && damaged_.empty(); }
+
+void SqliteStore::note_clean() {
+  damaged_.clear();
+  stale_.clear();
+  all_stale_ = false;
+  // If this fails the next run looks for rows that are gone (a birth is never used again), and this
+  // one tries again.
+  if (!stale_list_.empty()) static_cast<void>(stale_list_.clear());
+}
+
+// At the start: nothing can be written. The first thing that is asked tries again.
+void SqliteStore::go_down(const std::string& error) {
+  down_ = true;
+  status_.up = false;
+  status_.error = error;
+  say(true, fmt::format("{}: snapshots cannot be stored: {}; sessions go on without.",
+                        options_.path, error));
+}
 
 // The whole file is damaged: it stays, under another name, and a new one begins.
 std::expected<void, std::string> SqliteStore::set_file_aside(const std::string& why) {
   ++status_.set_aside;
   if (status_.set_aside > 2) return std::unexpected(fmt::format("{}: {}", options_.path, why));
+  // Nothing of it is trusted; but what can be read of its names was there, and is lost.
+  std::vector<std::string> names = this->names();
+  if (!names.empty()) lost_ = std::move(names);
   insert_ = {};
   delete_ = {};
   delete_birth_ = {};
   select_ = {};
   aside_ = {};
   trim_aside_ = {};
+  laid_out_ = false;
   db_.close();
   const std::string aside = fmt::format("{}.damaged-{}", options_.path, unix_ms());
   std::error_code error;
@@ -239,80 +331,91 @@ std::expected<void, std::string> SqliteStore::set_file_aside(const std::string& 
   return open_file();
 }
 
+// Reads and writes nothing: a session whose row cannot be used is lost, whether or not the row can
+// be taken away.
 int SqliteStore::load() {
-  std::vector<std::string> damaged;
-  {
-    Statement all = db_.prepare(kSelectAll);
-    if (!all.valid()) return SQLITE_CORRUPT;
-    int code = all.step();
-    for (; code == SQLITE_ROW; code = all.step()) {
-      Record record;
-      record.session = all.blob(0);
-      record.birth = all.word(1);
-      record.epoch = static_cast<std::uint32_t>(all.integer(2));
-      record.number = all.word(3);
-      record.mode = static_cast<Affinity>(all.integer(4));
-      record.opened_ms = all.integer(5);
-      record.used_ms = all.integer(6);
-      record.snapshot.format = static_cast<Format>(all.integer(7));
-      const std::uint64_t state_bytes = all.word(8);
-      const auto state_sum = static_cast<std::uint32_t>(all.integer(9));
-      record.answer.key = all.blob(10);
-      record.answer.fingerprint = all.word(11);
-      record.answer.kind = static_cast<OutcomeKind>(all.integer(12));
-      record.answer.payload = all.blob(13);
-      record.answer.type = all.blob(14);
-      record.answer.message = all.blob(15);
-      record.answer.traceback = all.blob(16);
-      const bool whole =
-          row_sum(record, state_bytes, state_sum) == static_cast<std::uint32_t>(all.integer(17));
-      // The sum vouches for what was written, not for who wrote it.
-      const bool sane =
-          all.integer(4) >= 0 && all.integer(4) <= static_cast<int>(Affinity::kHint) &&
-          (all.integer(7) == static_cast<int>(Format::kJson) ||
-           all.integer(7) == static_cast<int>(Format::kBytes)) &&
-          (record.answer.kind == OutcomeKind::kOk || record.answer.kind == OutcomeKind::kError) &&
-          !record.session.empty() && record.session.size() <= 256 && record.birth != 0 &&
-          record.number != 0;
-      if (!whole || !sane) {
-        damaged.push_back(std::move(record.session));
-        continue;
-      }
-      const Row row{record.birth, record.number, bytes_of(record) + state_bytes};
-      bytes_ += row.bytes;
-      rows_.emplace(record.session, row);
-      found_.push_back(std::move(record));
+  Statement all = db_.prepare(kSelectAll);
+  if (!all.valid()) return SQLITE_CORRUPT;
+  int code = all.step();
+  for (; code == SQLITE_ROW; code = all.step()) {
+    Record record;
+    record.session = all.blob(0);
+    record.birth = all.word(1);
+    record.epoch = static_cast<std::uint32_t>(all.integer(2));
+    record.number = all.word(3);
+    record.mode = static_cast<Affinity>(all.integer(4));
+    record.opened_ms = all.integer(5);
+    record.used_ms = all.integer(6);
+    record.snapshot.format = static_cast<Format>(all.integer(7));
+    const std::uint64_t state_bytes = all.word(8);
+    const auto state_sum = static_cast<std::uint32_t>(all.integer(9));
+    record.answer.key = all.blob(10);
+    record.answer.fingerprint = all.word(11);
+    record.answer.kind = static_cast<OutcomeKind>(all.integer(12));
+    record.answer.payload = all.blob(13);
+    record.answer.type = all.blob(14);
+    record.answer.message = all.blob(15);
+    record.answer.traceback = all.blob(16);
+    const bool whole =
+        row_sum(record, state_bytes, state_sum) == static_cast<std::uint32_t>(all.integer(17));
+    // The sum vouches for what was written, not for who wrote it.
+    const bool sane =
+        all.integer(4) >= 0 && all.integer(4) <= static_cast<int>(Affinity::kHint) &&
+        (all.integer(7) == static_cast<int>(Format::kJson) ||
+         all.integer(7) == static_cast<int>(Format::kBytes)) &&
+        (record.answer.kind == OutcomeKind::kOk || record.answer.kind == OutcomeKind::kError) &&
+        !record.session.empty() && record.session.size() <= 256 && record.birth != 0 &&
+        record.number != 0;
+    if (!whole || !sane) {
+      note_damaged(record.session, kBadSum);
+      lost_.push_back(record.session);
+      damaged_.push_back(std::move(record.session));
+      continue;
     }
-    if (code != SQLITE_DONE) return code;
+    if (all_stale_ || stale_.contains(record.birth)) {
+      lost_.push_back(std::move(record.session));
+      continue;
+    }
+    const Row row{record.birth, record.number, bytes_of(record) + state_bytes};
+    bytes_ += row.bytes;
+    rows_.emplace(record.session, row);
+    found_.push_back(std::move(record));
   }
-  if (damaged.empty()) return SQLITE_OK;
-  int code = db_.run("BEGIN IMMEDIATE");
-  for (const std::string& session : damaged) {
-    if (code == SQLITE_OK) code = set_row_aside(session, "its checksum is wrong");
+  if (code != SQLITE_DONE) return code;
+  if (all_stale_ || !stale_.empty()) {
+    say(true, fmt::format("{}: snapshots that an earlier run could not replace are dropped ({}); "
+                          "their sessions are lost.",
+                          options_.path,
+                          all_stale_ ? std::string("all") : std::to_string(stale_.size())));
   }
-  if (code == SQLITE_OK) code = db_.run("COMMIT");
-  lost_ = std::move(damaged);
-  return code;
+  return SQLITE_OK;
 }
 
-int SqliteStore::set_row_aside(std::string_view session, const char* why) {
+int SqliteStore::set_row_aside(std::string_view session, std::string_view why) {
   aside_.bind(unix_ms()).bind_blob(why).bind_blob(session);
   int code = aside_.run();
   if (code == SQLITE_DONE) code = trim_aside_.run();
-  if (code == SQLITE_DONE) code = delete_.bind_blob(session).run();
+  return code == SQLITE_DONE ? remove(session) : code;
+}
+
+void SqliteStore::note_damaged(std::string_view session, std::string_view why) {
   {
     const std::lock_guard lock(mutex_);
     ++status_.set_aside;
   }
   say(true, fmt::format("{}: the snapshot of session \"{}\" is set aside: {}.", options_.path,
                         session, why));
-  return code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-int SqliteStore::drop_stale() {
-  if (all_stale_) return db_.run("DELETE FROM sessions");
+int SqliteStore::drop_unusable() {
+  if (all_stale_) {
+    if (const int code = db_.run("DELETE FROM sessions"); code != SQLITE_OK) return code;
+  }
   for (const std::uint64_t birth : stale_) {
     if (const int code = delete_birth_.bind(birth).run(); code != SQLITE_DONE) return code;
+  }
+  for (const std::string& session : damaged_) {
+    if (const int code = set_row_aside(session, kBadSum); code != SQLITE_OK) return code;
   }
   return SQLITE_OK;
 }
@@ -428,9 +531,16 @@ void SqliteStore::perform(std::vector<Work>& batch) {
 }
 
 int SqliteStore::transact(std::vector<Work>& batch) {
+  if (!laid_out_) {
+    if (const int code = lay_out(); code != SQLITE_OK) {
+      const std::lock_guard lock(mutex_);
+      status_.error = error_;
+      return code;
+    }
+  }
   int code = db_.run("BEGIN IMMEDIATE");
   if (code != SQLITE_OK) return code;
-  if (all_stale_ || !stale_.empty()) code = drop_stale();
+  if (!all_clean()) code = drop_unusable();
   std::uint64_t bytes = bytes_;
   std::unordered_map<std::string_view, std::uint64_t> changed;  // sizes within this transaction
   const auto size_of = [&](const std::string& session) {
@@ -529,16 +639,15 @@ int SqliteStore::read(Work& work) {
   select_.reset();
   if (!damaged) return SQLITE_OK;
   work.refused = true;  // its row goes from the index
-  return set_row_aside(work.record.session, "its state is damaged");
+  constexpr std::string_view kWhy = "its state is damaged";
+  note_damaged(work.record.session, kWhy);
+  return set_row_aside(work.record.session, kWhy);
 }
 
 // ---- after a transaction
 
 void SqliteStore::commit_done(std::vector<Work>& batch) {
-  stale_.clear();
-  all_stale_ = false;
-  // If this fails the next run drops a row too many, and this one tries again.
-  if (!stale_list_.empty()) static_cast<void>(stale_list_.clear());
+  note_clean();
   std::uint64_t failed = 0;
   bool refused = false;
   for (Work& work : batch) {

@@ -8,7 +8,9 @@
 // Every row has checksums. A damaged one is moved to the table set_aside and reported, never used;
 // a damaged file is renamed and a new one begun. While the disk is full or fails, the store says
 // no, tries again now and then, and remembers beside the file (stale_list.h) which rows are out of
-// date, so that not even the next run will find them.
+// date, so that not even the next run will find them: it reports their sessions as lost. A disk
+// that is full at the start is no different: what is good can be read, nothing is stored, and what
+// has to be written first is written when there is room.
 #pragma once
 
 #include <atomic>
@@ -39,7 +41,8 @@ class SqliteStore final : public Store {
     std::int64_t pages_max = 0;  // of the file; 0: as many as the disk takes
   };
   // Blocks: reads what is there. The error is one sentence: somebody else owns the file, a later
-  // version wrote it, it is another program's, or it cannot be opened.
+  // version wrote it, it is another program's, or it cannot be opened or read. A disk that cannot
+  // be written to is none: status() says so.
   static std::expected<std::unique_ptr<SqliteStore>, std::string> open(Options options);
   ~SqliteStore() override;
 
@@ -75,9 +78,16 @@ class SqliteStore final : public Store {
   // ---- before the thread
   std::expected<void, std::string> begin();
   std::expected<void, std::string> open_file();
-  int make_schema();
+  std::expected<void, std::string> own_file();
+  int lay_out();
+  int open_list();
   std::expected<void, std::string> set_file_aside(const std::string& why);
   int load();
+  std::vector<std::string> names();
+  int clean_up();
+  bool all_clean() const;
+  void note_clean();
+  void go_down(const std::string& error);
 
   // ---- the thread
   void run();
@@ -86,8 +96,9 @@ class SqliteStore final : public Store {
   int write(Work& work);
   int remove(std::string_view session);
   int read(Work& work);
-  int set_row_aside(std::string_view session, const char* why);
-  int drop_stale();
+  int set_row_aside(std::string_view session, std::string_view why);
+  void note_damaged(std::string_view session, std::string_view why);
+  int drop_unusable();
   void commit_done(std::vector<Work>& batch);
   void fail(std::vector<Work>& batch, int code);
   bool invalidate(const std::string& session, std::uint64_t birth);
@@ -99,6 +110,9 @@ class SqliteStore final : public Store {
 
   // ---- the thread's own, and before it open()'s
   Connection db_;
+  bool fresh_ = false;     // there are no tables yet
+  bool laid_out_ = false;  // everything is there that storing needs
+  std::string error_;      // of the last thing that failed
   StaleList stale_list_;
   std::unordered_set<std::uint64_t> stale_;  // births whose rows, if they are there, must go
   bool all_stale_ = false;
@@ -106,6 +120,7 @@ class SqliteStore final : public Store {
   std::uint64_t bytes_ = 0;
   std::vector<Record> found_;
   std::vector<std::string> lost_;
+  std::vector<std::string> damaged_;  // sessions whose rows are to be set aside
   Statement insert_, delete_, delete_birth_, select_, aside_, trim_aside_;
   bool down_ = false;
   bool full_ = false;

@@ -288,6 +288,7 @@ TEST_F(SqliteStoreTest, AFullDiskLosesLoudlyAndNeverGoesBack) {
   auto after = SqliteStore::open({.path = copy, .bytes_max = 1 << 20, .notice = nullptr});
   ASSERT_TRUE(after) << after.error();
   for (const Record& record : (*after)->take_found()) EXPECT_NE(record.session, "ann");
+  EXPECT_EQ((*after)->take_lost(), std::vector<std::string>{"ann"}) << "it is said whose it was";
 
   // Rows go, and the store comes back by itself.
   for (int i = 0; i < 10; ++i) drop(*store, "s" + std::to_string(i), 102 + i);
@@ -301,6 +302,38 @@ TEST_F(SqliteStoreTest, AFullDiskLosesLoudlyAndNeverGoesBack) {
   EXPECT_TRUE(store->status().up);
   EXPECT_EQ(*fetch(*store, "ann", 7, number).snapshot->state, std::string(2000, 'c'));
   EXPECT_THAT(notices(), HasSubstr("stored again"));
+}
+
+// Goal: a file whose pages are torn loses what it held, by name as far as it could be read, and a
+// write that was torn before it was acknowledged loses nothing that was.
+TEST_F(SqliteStoreTest, TornFilesLoseLoudlyAndTornTailsLoseNothing) {
+  constexpr int kRows = 60;
+  auto store = open();
+  for (std::uint64_t i = 1; i <= kRows; ++i) {
+    ASSERT_TRUE(
+        keep(*store, record_of("s" + std::to_string(100 + i), i, i, std::string(3000, 'x'))));
+  }
+  const std::string tail = directory_ + "/tail.db";
+  crash_into(tail);
+  {
+    std::ofstream wal(tail + "-wal", std::ios::binary | std::ios::app);
+    wal << std::string(2500, '\x5a');  // of a frame that the crash has cut
+  }
+  auto after = SqliteStore::open({.path = tail, .bytes_max = 64 << 20, .notice = nullptr});
+  ASSERT_TRUE(after) << after.error();
+  EXPECT_EQ((*after)->take_found().size(), std::size_t{kRows});
+  EXPECT_TRUE((*after)->take_lost().empty());
+  after->reset();
+
+  store.reset();  // everything is in the main file now
+  std::filesystem::resize_file(path(), std::filesystem::file_size(path()) / 2 + 100);
+  store = open();
+  ASSERT_TRUE(store);
+  EXPECT_TRUE(store->take_found().empty()) << "none of a torn file's rows is trusted";
+  const auto lost = store->take_lost();
+  EXPECT_THAT(notices(), HasSubstr("set aside as"));
+  EXPECT_GT(lost.size(), 0u);
+  EXPECT_TRUE(keep(*store, record_of("s101", 1000, 1000)));
 }
 
 // Goal: what piles up is committed together, and everything is answered, in order, before the end.

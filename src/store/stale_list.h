@@ -31,6 +31,7 @@ class StaleList {
   // Empty, on the disk, when it returns true.
   [[nodiscard]] bool clear();
   bool empty() const { return used_ == 0; }
+  bool is_open() const { return static_cast<bool>(fd_); }
 
  private:
   bool write(std::size_t entry, std::uint64_t birth);
