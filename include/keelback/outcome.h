@@ -42,7 +42,8 @@ enum class Effect : std::uint8_t { kNone, kMaybe, kDone };
 std::string_view to_string(OutcomeKind kind);
 std::string_view to_string(Effect effect);
 std::optional<OutcomeKind> outcome_kind_from(std::string_view name);
-// The status that carries this outcome over HTTP (499 and 504 included).
+// The status that carries such an outcome over HTTP (499 and 504 included); of a whole outcome see
+// below.
 int http_status(OutcomeKind kind);
 
 // A worker is a slot and the generation that fills it; generations never repeat within a pool.
@@ -88,8 +89,12 @@ struct Outcome {
   std::chrono::nanoseconds queued{0};  // from acceptance to the last dispatch
   std::chrono::nanoseconds ran{0};     // from the last dispatch to the outcome
   std::optional<std::chrono::nanoseconds> retry_after;
+  bool key_reused = false;  // kBadRequest: its idempotency key was used for another request
 
   bool ok() const { return kind == OutcomeKind::kOk; }
 };
+
+// That of its kind, but 422 for a key that was used for another request.
+int http_status(const Outcome& outcome);
 
 }  // namespace keelback

@@ -240,14 +240,18 @@ class Slabs:
     # ---- a call
 
     def begin(self, function: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """The call that ATTACH announced: its attachments become arguments where a parameter has their name and the
-        caller has not given it. Raises TypeError."""
+        """The call that ATTACH announced: its attachments become arguments where a parameter has their name.
+
+        Raises TypeError, also if the JSON has that argument too: neither may win.
+        """
         calls.here.attached = self._carried
         names = function.attachable
         if names:
             for name, attachment in self._carried.all(function.zero_copy).items():
-                if name not in names or name in kwargs:
+                if name not in names:
                     continue
+                if name in kwargs:
+                    raise TypeError(f"argument {name!r} is given twice: in the JSON and as an attachment")
                 try:
                     kwargs[name] = self._carried.argument(attachment)
                 except ValueError as error:

@@ -167,6 +167,10 @@ class Worker:
             if callflags & wire.CALL_HAS_ATTACHMENTS:
                 self.slabs.begin(function, args, kwargs)
             function.bind(*args, **kwargs)
+        except MemoryError:
+            del frame
+            kwargs = args = None
+            return self._error(call, wire.KIND_ERROR, MemoryError("there is no memory for the call's arguments; the function did not run"))
         except Exception as error:
             return self._bad_request(call, error)
 

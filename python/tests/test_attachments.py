@@ -184,11 +184,29 @@ class Attachments(WithAttachments):
                          answer.reply.value)
         self.assertEqual(["f", [2, 3], 15.0, False], self.call("total", None, grid).reply.value)
 
-    def test_what_the_caller_gives_itself_is_not_replaced(self):
-        self.assertEqual("str", self.call("kinds", {"data": "text"}, dict(name=b"data", data=b"abc")).reply.value["data"])
+    def test_an_argument_that_comes_twice_is_a_bad_request_that_names_it(self):
+        for arguments in ({"data": "text"}, {"data": None}, ["text"]):
+            twice = self.call("kinds", arguments, dict(name=b"data", data=b"abc")).reply
+            self.assertEqual(wire.KIND_BAD_REQUEST, twice.error_kind, "neither is dropped without a word")
+            self.assertIn("'data'", twice.error["message"])
         self.assertEqual(["x", "b"], self.call("positional", ["x"], dict(name=b"b", data=b"b")).reply.value)
-        twice = self.call("kinds", ["text"], dict(name=b"data", data=b"abc")).reply
-        self.assertEqual(wire.KIND_BAD_REQUEST, twice.error_kind)
+
+    def test_no_memory_for_the_arguments_is_an_error_and_not_the_callers(self):
+        import resource
+
+        shared = self.slab(1, 256 << 20)
+        shared[0] = 1
+        with open(f"/proc/{self.under_test.pid}/status") as status:
+            used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))
+        before = resource.prlimit(self.under_test.pid, resource.RLIMIT_DATA)
+        resource.prlimit(self.under_test.pid, resource.RLIMIT_DATA, (used + (64 << 20), before[1]))
+        large = dict(name=b"data", slab=1, size=256 << 20)
+        reply = self.call("kinds", None, large).reply
+        self.assertEqual((wire.KIND_ERROR, "MemoryError"), (reply.error_kind, reply.error["type"]))
+        self.assertIn("arguments", reply.error["message"])
+        self.assertEqual("bytes", self.call("kinds", None, dict(name=b"data", data=b"abc")).reply.value["data"], "it goes on")
+        resource.prlimit(self.under_test.pid, resource.RLIMIT_DATA, before)
+        self.assertEqual("bytes", self.call("kinds", None, large).reply.value["data"])
 
     def test_an_array_that_does_not_fit_its_shape_is_a_bad_request(self):
         for wrong in (dict(shape=(2, 2), dtype=b"float32"), dict(shape=(), dtype=b"float64"), dict(shape=(7,), dtype=b"int32")):

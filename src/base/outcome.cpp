@@ -43,6 +43,9 @@ const Row& row(OutcomeKind kind) {
 
 std::string_view to_string(OutcomeKind kind) { return row(kind).name; }
 int http_status(OutcomeKind kind) { return row(kind).status; }
+int http_status(const Outcome& outcome) {
+  return outcome.key_reused ? 422 : http_status(outcome.kind);
+}
 
 std::string_view to_string(Effect effect) {
   switch (effect) {

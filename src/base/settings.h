@@ -48,7 +48,7 @@ struct Settings {
     double retry_budget = 0.2;         // existing: retries as a share of traffic
     Bytes payload_max = 16_MiB;        // existing: arguments and results
     Duration idempotency_ttl = 10min;  // existing
-    Duration stream_idle = 30s;        // existing: the longest gap between items; 0 = no limit
+    Duration stream_idle = 30s;        // existing: the longest silence; 0 = no limit
     friend bool operator==(const CallsSection&, const CallsSection&) = default;
   } calls;
   struct AttachmentsSection {

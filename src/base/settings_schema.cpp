@@ -242,8 +242,8 @@ const auto kRows = std::to_array<SettingRow>({
         "How long the same Idempotency-Key gives the same answer."),
     row<&S::calls, &S::CallsSection::stream_idle>(
         "calls.stream_idle", kExisting, between(0s, kMonth), "off",
-        "The longest gap between two items of a stream; a stream that stays silent longer ends as "
-        "if its deadline had passed."),
+        "The longest time between two items of a stream for which its reader has room; a stream "
+        "that stays silent longer ends as if its deadline had passed."),
 
     row<&S::attachments, &S::AttachmentsSection::max>(
         "attachments.max", kExisting, between(1_KiB, 1024_MiB), "",

@@ -165,6 +165,17 @@ TEST_F(BadDiskTest, AFailingDiskIsAnotherError) {
   EXPECT_GT(disk_.hits("fails"), 0U);
 }
 
+TEST_F(BadDiskTest, ADiskThatTurnsReadOnlyIsUsedAgainWhenItIsNot) {
+  ASSERT_TRUE(keep("before", 1));
+  disk_.spoil({.fault = "read_only", .error = EROFS});
+  EXPECT_FALSE(keep("during", 2));
+  EXPECT_FALSE(store_->status().up);
+  EXPECT_FALSE(store_->status().error.empty());
+  disk_.mend();
+  EXPECT_TRUE(test::eventually([&] { return keep("after", 3); }, 30s));
+  EXPECT_EQ(store_->status().sessions, 2U);
+}
+
 TEST_F(BadDiskTest, ASlowDiskKeepsWhatItIsGiven) {
   ASSERT_TRUE(store_);
   disk_.spoil({.fault = "slow", .delay = 1ms});

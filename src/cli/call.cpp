@@ -36,7 +36,8 @@ void add_options(CLI::App& command, Options& options) {
                      "Only if the session is still this one: BIRTH.EPOCH or EPOCH");
   command.add_option("--priority", options.priority, "high, normal (default) or low");
   command.add_flag("--idempotent", options.idempotent, "The call may run twice");
-  command.add_option("--idempotency-key", options.key, "The same key gives the same answer");
+  command.add_option("--idempotency-key", options.key,
+                     "The same key and arguments get the same answer; other arguments are refused");
   command.add_option("--traceparent", options.traceparent, "W3C trace context for the worker");
 }
 

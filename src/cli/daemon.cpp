@@ -60,10 +60,8 @@ Daemon::~Daemon() {
 }
 
 std::expected<std::vector<std::string>, std::string> Daemon::listen() {
-  // A client that has gone is an error of a write, not the end of the daemon; nor is a store or a
-  // log that has grown to RLIMIT_FSIZE.
+  // A client that has gone is an error of a write, not the end of the daemon.
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGXFSZ, SIG_IGN);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) signals_->add(signal);
   await_signal();  // nobody else touches the set yet
   const auto endpoints = server_->listen();

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/App.hpp>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -42,6 +43,8 @@ int serve(const Invocation& invocation, const Options& options) {
   // Workers inherit our environment; the application has no business with these.
   for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN"}) ::unsetenv(name);
 
+  // A log or a store that reaches RLIMIT_FSIZE is a disk that fails, from its first write on.
+  std::signal(SIGXFSZ, SIG_IGN);
   auto logger = make_logger(store->settings().log);
   for (const std::string& warning : store->warnings()) logger->warn("{}", warning);
   auto driver = api::make_driver({.app = options.app,

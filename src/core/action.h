@@ -50,6 +50,7 @@ struct Resolve {
   std::optional<Duration> retry_after;
   std::string message;         // empty for ok
   std::optional<Death> death;  // for worker_died, not_ready, session_lost
+  bool key_reused = false;     // bad_request: the idempotency key is another request's
   bool retain = false;         // keep a copy of the outcome until ForgetOutcome{call}
 };
 // The call ends as `of` did (same idempotency key): hand it a copy of the retained outcome. The

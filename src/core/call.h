@@ -74,7 +74,10 @@ struct Call : Timer {
   Time deadline;
   Time head_since;  // it became the head of its lane; queue delay counts from here
   Time dispatched;  // the last time
-  Time moved;       // its stream's last item
+  Time climbed;     // the last rung of the ladder, really
+  Time moved;       // its stream's last item, or when its worker was last allowed to send one
+  std::uint64_t granted = 0;  // items of its stream that its caller takes beyond the first ones
+  std::uint64_t credit = 0;   // of those and the first ones, still to come; see idle_due()
   Duration caller_limit = Duration::max();
   Duration expected{0};  // as a waiting head: what a call of its function takes, by experience
   std::shared_ptr<const Death> last_death;  // of its last attempt's worker; shared with tombstones

@@ -84,10 +84,15 @@ struct WorkerReplied {
   Snapshot snapshot = Snapshot::kNone;
   std::string_view snapshot_error;
 };
-// A stream moved: its idle timeout starts again.
+// One item of a stream has come: its idle timeout starts again.
 struct StreamMoved {
   WorkerId worker;
   CallId call;
+};
+// The caller of a stream takes so many more items, beside the first kStreamCredit of each attempt.
+struct StreamGranted {
+  CallId call;
+  std::uint32_t items = 0;
 };
 // The process is gone (or never was: death.cause "start_failed"). Everything it wrote has been
 // reported before. started: the call its mark names, if any.
@@ -179,10 +184,10 @@ struct DrainRequested {
 // Time has passed.
 struct Tick {};
 
-using Event =
-    std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
-                 WorkerReplied, StreamMoved, WorkerExited, DeathOrdered, SessionSaved,
-                 SnapshotSettled, RestoreFailed, SessionsFound, ConfigChanged, SessionEnded,
-                 QuarantineReleased, RecycleRequested, ReloadRequested, DrainRequested, Tick>;
+using Event = std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced,
+                           WorkerReady, WorkerReplied, StreamMoved, StreamGranted, WorkerExited,
+                           DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed,
+                           SessionsFound, ConfigChanged, SessionEnded, QuarantineReleased,
+                           RecycleRequested, ReloadRequested, DrainRequested, Tick>;
 
 }  // namespace keelback::core

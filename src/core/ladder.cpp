@@ -1,5 +1,7 @@
 #include "core/ladder.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace keelback::core {
@@ -31,6 +33,10 @@ Rung next_rung(Rung rung) {
 
 Time rung_due(Rung rung, Time deadline, Duration grace) {
   return deadline + grace / 100 * percent(rung);
+}
+
+Time paced_rung_due(Rung rung, Time deadline, Duration grace, Time climbed) {
+  return std::max(rung_due(rung, deadline, grace), climbed + grace / 20);
 }
 
 Duration exit_allowance(Duration grace) { return grace - grace / 100 * percent(Rung::kKill); }

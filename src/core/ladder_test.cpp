@@ -25,6 +25,14 @@ TEST(Ladder, RungsShareTheGrace) {
   }
 }
 
+// Goal: on time the pace changes nothing; after a standstill there is time between the rungs.
+TEST(Ladder, RungsThatAreAllDueKeepADistance) {
+  const Time deadline = at(10s);
+  EXPECT_EQ(paced_rung_due(Rung::kInterrupt, deadline, 2s, at(10s)), at(10s + 500ms));
+  EXPECT_EQ(paced_rung_due(Rung::kKill, deadline, 2s, at(11s + 200ms)), at(11s + 500ms));
+  EXPECT_EQ(paced_rung_due(Rung::kInterrupt, deadline, 2s, at(60s)), at(60s + 100ms));
+}
+
 // Goal: no grace means all at once, at the deadline.
 TEST(Ladder, WithoutGraceEverythingIsDueAtTheDeadline) {
   for (const Rung rung : {Rung::kCancel, Rung::kKill, Rung::kGiveUp}) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/stream.h"
 #include "core/pool_impl.h"
 #include "core/wording.h"
 
@@ -128,6 +129,7 @@ void Pool::Impl::dispatch(Worker& worker, Call& call) {
   call.last_worker = worker.id;
   call.dispatched = now_;
   call.moved = now_;
+  call.credit = kStreamCredit + call.granted;
   ++call.attempts;
   ++call.function->running;
   worker.running = &call;
@@ -246,8 +248,22 @@ void Pool::Impl::end_with_worker(Worker& worker, Call& call, const WorkerReplied
 void Pool::Impl::on(const StreamMoved& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker || !worker->running || worker->running->id != event.call) return;
-  worker->running->moved = now_;
-  worker->running->spoke = true;
+  Call& call = *worker->running;
+  call.moved = now_;
+  call.spoke = true;
+  if (call.credit > 0) --call.credit;
+}
+
+void Pool::Impl::on(const StreamGranted& event) {
+  Call* call = calls_.find(event.call.value);
+  if (!call || !call->stream || event.items == 0) return;
+  call->granted += event.items;
+  if (call->state != CallState::kRunning) return;
+  const bool held_back = call->credit == 0;
+  call->credit += event.items;
+  if (!held_back || call->rung != Rung::kNone) return;
+  call->moved = now_;
+  timers_.arm(*call, running_due(*call));
 }
 
 void Pool::Impl::on(const CallCancelled& event) {
@@ -269,10 +285,12 @@ void Pool::Impl::on(const CallCancelled& event) {
 
 // ---- time
 
-// When a silent stream is given up; nullopt: the call is none, or may be silent.
+// When a silent stream is given up; nullopt: the call is none, or may be silent. A worker whose
+// credit is used up is held back by its reader, who has until the call's deadline.
 std::optional<Time> Pool::Impl::idle_due(const Call& call) const {
   const Duration limit = settings_.calls.stream_idle;
   if (!call.stream || !call.function->spec.stream || limit <= Duration{0}) return std::nullopt;
+  if (call.credit == 0) return std::nullopt;
   return call.moved + limit;
 }
 
@@ -280,7 +298,7 @@ Time Pool::Impl::running_due(const Call& call) const {
   if (call.rung == Rung::kNone) {
     return std::min(call.deadline, idle_due(call).value_or(call.deadline));
   }
-  return rung_due(next_rung(call.rung), call.deadline, settings_.calls.grace);
+  return paced_rung_due(next_rung(call.rung), call.deadline, settings_.calls.grace, call.climbed);
 }
 
 void Pool::Impl::call_due(Call& call) {
@@ -311,6 +329,7 @@ void Pool::Impl::climb(Call& call) {
   }
   while (running_due(call) <= now_) {
     call.rung = next_rung(call.rung);
+    call.climbed = now_;
     switch (call.rung) {
       case Rung::kNone:
         break;

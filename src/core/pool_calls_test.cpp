@@ -297,6 +297,29 @@ TEST(PoolCalls, NotStartedIsDispatchedAgain) {
   EXPECT_EQ(driver.pool.stats(driver.now).retries, 0u) << "free: nothing had run";
 }
 
+// Goal: a pool that stood still (its process was stopped) past a call's deadline and grace hears
+// what the worker has said meanwhile before it kills anybody, and still ends a call that says
+// nothing.
+TEST(PoolCalls, APoolThatStoodStillListensBeforeItKills) {
+  Settings settings = pool_of(2);
+  settings.calls.grace = 2s;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  CallSubmitted request = driver.request();
+  request.deadline = 1s;
+  const CallId answered = driver.submit(request), silent = driver.submit(request);
+  driver.grace_max = 1min;  // nobody could be told while it stood still
+  driver.now += 30s;
+  driver.handle(Tick{});
+  EXPECT_EQ(driver.count("kill"), 0u);
+  driver.reply(answered);
+  EXPECT_EQ(driver.fate(answered), "timeout");
+  EXPECT_EQ(driver.outcome(answered).effect, Effect::kDone);
+  driver.advance(1s);
+  EXPECT_EQ(driver.fate(silent), "timeout");
+  EXPECT_EQ(driver.count("kill"), 1u) << "the silent one's worker only";
+}
+
 // Goal: an idempotent call is retried after a pause, calls.retries times, then tells the truth:
 // worker_died, maybe. A deadline in between keeps the `maybe`.
 TEST(PoolCalls, AnIdempotentCallIsRetriedWithinItsMeans) {
@@ -540,7 +563,9 @@ TEST(PoolCalls, AnIdempotencyKeyGivesTheSameAnswer) {
   EXPECT_EQ(driver.count("replay r3 of r1 ok done"), 1u);
   CallSubmitted other = keyed;
   other.fingerprint = 2;
-  EXPECT_EQ(driver.fate(driver.submit(other)), "bad_request");
+  const CallId refused = driver.submit(other);
+  EXPECT_EQ(driver.fate(refused), "bad_request");
+  EXPECT_TRUE(driver.outcome(refused).key_reused);
   driver.advance(1min);
   EXPECT_EQ(driver.count("forget r1"), 1u);
   EXPECT_TRUE(driver.retained.empty());
@@ -607,6 +632,46 @@ TEST(PoolCalls, ASilentStreamEnds) {
   driver.reply(stream, ReplyKind::kCancelled);
   EXPECT_EQ(driver.fate(stream), "timeout");
   EXPECT_NE(driver.outcome(stream).message.find("stream_idle"), std::string::npos);
+}
+
+// Goal: a reader that takes its time is no silence of the worker's: while the credit is used up
+// calls.stream_idle does not run, and the call's deadline still does. With the next credit it runs
+// anew, from then on.
+TEST(PoolCalls, AStreamThatIsHeldBackByItsReaderIsNotSilent) {
+  Settings settings = pool_of(1);
+  settings.calls.stream_idle = 1s;
+  settings.calls.deadline = 1min;
+  settings.calls.grace = 1s;
+  ModelDriver driver(settings);
+  FunctionSpec tokens = spec("tokens");
+  tokens.stream = true;
+  driver.announce({tokens});
+  driver.ready(driver.with(false).front());
+  CallSubmitted call = driver.request("tokens");
+  call.stream = true;
+  const CallId slow = driver.submit(call), gone = driver.submit(call);
+  driver.handle(StreamGranted{gone, 3});  // it waits; this counts when it runs
+  const auto speak = [&](CallId stream, int items) {
+    for (int i = 0; i < items; ++i) driver.handle(StreamMoved{driver.worker_of(stream), stream});
+  };
+  speak(slow, 16);
+  driver.advance(20s);
+  EXPECT_EQ(driver.count("cancel"), 0u) << "the reader's silence, not the worker's";
+  driver.handle(StreamGranted{slow, 2});
+  driver.advance(900ms);
+  speak(slow, 1);
+  driver.advance(900ms);
+  EXPECT_EQ(driver.count("cancel"), 0u);
+  driver.advance(200ms);
+  EXPECT_EQ(driver.count("cancel"), 1u) << "it might have sent one more";
+  driver.reply(slow, ReplyKind::kCancelled);
+
+  speak(gone, 19);
+  driver.advance(30s);
+  EXPECT_EQ(driver.fate(gone), "running") << "16 and the 3 that were granted while it waited";
+  driver.advance(10s);
+  EXPECT_EQ(driver.fate(gone), "timeout") << "the deadline is total";
+  EXPECT_EQ(driver.outcome(gone).message.find("stream_idle"), std::string::npos);
 }
 
 // Goal: a stream that has begun to speak is not begun again, idempotent or not: its caller would

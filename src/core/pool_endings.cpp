@@ -64,7 +64,9 @@ Pool::Impl::Ending Pool::Impl::timeout_ending(const Call& call, Effect effect) c
                                  describe(settings_.calls.stream_idle));
     ending.breaker = Breaker::Result::kFailure;
   } else if (call.last_worker && call.state == CallState::kRunning) {
-    ending.message = fmt::format("The deadline ({}) passed while the call ran.", limit);
+    ending.message = fmt::format(
+        "The deadline ({}) passed {}.", limit,
+        effect == Effect::kNone ? "before the call had begun in its worker" : "while the call ran");
     // A caller's tiny deadline, or one that went by in the queue, says nothing about the function.
     const bool fair =
         call.own_limit && (now_ - call.dispatched) * 2 >= call.deadline - call.accepted;
@@ -142,7 +144,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   ending.effect = started ? Effect::kMaybe : Effect::kNone;
   if (then == AfterDeath::kSessionLost) {
     ending.kind = OutcomeKind::kSessionLost;
-    ending.message = session_over(core::Ending::kLost, session->id, {}, {}, death.get());
+    ending.message = session_over(core::Ending::kLost, session->id, {}, death.get());
   } else if (then == AfterDeath::kCancelled) {
     ending.kind = OutcomeKind::kCancelled;
     ending.message = "The call was cancelled; its worker died before it began.";

@@ -34,6 +34,7 @@ struct Refusal {
   std::string message;
   std::optional<Duration> retry_after;
   std::shared_ptr<const Death> death;
+  bool key_reused = false;
 };
 
 class Pool::Impl {
@@ -108,6 +109,7 @@ class Pool::Impl {
   void on(const WorkerReplied& event);
   void end_with_worker(Worker& worker, Call& call, const WorkerReplied& event);
   void on(const StreamMoved& event);
+  void on(const StreamGranted& event);
   void place(Call& head);  // to a worker, to a queue, or into its function's bulkhead
   void unqueue(Call& head);
   void dispatch(Worker& worker, Call& call);

@@ -33,7 +33,8 @@ bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
                                   "key.",
                                   event.idempotency_key),
                       {},
-                      {}};
+                      {},
+                      true};
   } else if (entry->ended) {
     ++counters_.outcomes[static_cast<int>(entry->kind)];
     emit(ReplayOutcome{event.call, entry->leader, entry->kind, entry->effect});

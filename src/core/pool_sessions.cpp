@@ -64,13 +64,14 @@ void Pool::Impl::end_session(Session& session, SessionTable::Verdict verdict) {
   Ending ending;
   ending.kind = lost ? OutcomeKind::kSessionLost : OutcomeKind::kSessionExpired;
   if (lost && session.home) ending.death = session.home->death;
+  const SessionTable::Limits& limits = sessions_.limits();
+  const Duration over = why == core::Ending::kIdle ? limits.idle_ttl : limits.max_age;
   if (session.lane && !session.lane->waiting.empty()) {
-    ending.message = session_over(why, session.id, settings_.sessions.idle_ttl,
-                                  settings_.sessions.max_age, ending.death.get());
+    ending.message = session_over(why, session.id, over, ending.death.get());
     end_lane(session, ending);
   }
   if (!lost) ++counters_.expired;  // losses are counted when the worker dies
-  tombstones_.add(now_, session.id, why, ending.death);
+  tombstones_.add(now_, session.id, why, over, ending.death);
   if (session.lane && session.lane->running) {
     session.end_reason = SessionEndReason::kExpired;
     return sessions_.detach(session);

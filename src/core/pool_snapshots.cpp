@@ -286,7 +286,7 @@ void Pool::Impl::on(const SessionsFound& event) {
   for (const std::string& id : event.lost) {
     if (sessions_.find(id)) continue;
     ++counters_.lost;
-    tombstones_.add(now_, id, core::Ending::kLost, nullptr);
+    tombstones_.add(now_, id, core::Ending::kLost, Duration{0}, nullptr);
   }
   sessions_.settle_adopted();
 }

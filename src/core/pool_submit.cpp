@@ -145,8 +145,7 @@ std::optional<Refusal> Pool::Impl::check_session(const CallSubmitted& event, Ses
     if (tell) {
       stone->told = true;
       return Refusal{stone->ending == core::Ending::kLost ? kSessionLost : kSessionExpired,
-                     session_over(stone->ending, event.session, settings_.sessions.idle_ttl,
-                                  settings_.sessions.max_age, stone->death.get()),
+                     session_over(stone->ending, event.session, stone->limit, stone->death.get()),
                      {},
                      stone->death};
     }
@@ -257,6 +256,7 @@ void Pool::Impl::refuse(const CallSubmitted& event, Refusal&& refusal) {
   resolve.kind = refusal.kind;
   resolve.retry_after = refusal.retry_after;
   resolve.message = std::move(refusal.message);
+  resolve.key_reused = refusal.key_reused;
   if (refusal.death) resolve.death = *refusal.death;
   emit(std::move(resolve));
 }

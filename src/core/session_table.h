@@ -97,6 +97,7 @@ class SessionTable {
   Verdict judge(const Session& session, Time now) const;
   // Changes what judge() says from now on; the caller has swept under the old limits.
   void set_limits(Limits limits) { limits_ = limits; }
+  const Limits& limits() const { return limits_; }
 
   // Requires: !find(id). The new session has a lane and no home.
   Session& open(Time now, std::string_view id, Affinity mode, std::uint64_t birth);

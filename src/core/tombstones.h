@@ -24,6 +24,7 @@ struct Tombstone {
   Time at;
   Ending ending = Ending::kIdle;
   bool told = false;
+  Duration limit{0};  // that it was over when it ended; not what is configured by now
   std::shared_ptr<const Death> death;  // shared by all the sessions that one worker held
   boost::intrusive::list_member_hook<> hook;
 
@@ -44,7 +45,8 @@ class Tombstones {
   Tombstones& operator=(const Tombstones&) = delete;
 
   // A second stone of the same id replaces the first; over `max`, the oldest goes.
-  void add(Time now, std::string_view id, Ending ending, std::shared_ptr<const Death> death) {
+  void add(Time now, std::string_view id, Ending ending, Duration limit,
+           std::shared_ptr<const Death> death) {
     remove(id);
     if (limits_.max == 0) return;
     while (oldest_first_.size() >= limits_.max) drop(oldest_first_.front());
@@ -52,6 +54,7 @@ class Tombstones {
     stone.id = id;
     stone.at = now;
     stone.ending = ending;
+    stone.limit = limit;
     stone.death = std::move(death);
     index_.insert(stone);
     oldest_first_.push_back(stone);

@@ -9,6 +9,10 @@ std::string describe(const Death& death) {
   if (death.cause == "start_failed") {
     text =
         death.step.empty() ? "a failed start" : fmt::format("a failed start (at {})", death.step);
+    if (death.detail.empty() && death.signal) text += fmt::format(": signal {}", *death.signal);
+    if (death.detail.empty() && death.exit_code) {
+      text += fmt::format(": exit code {}", *death.exit_code);
+    }
   } else if (death.cause == "oom") {
     text = "out of memory (killed by the kernel)";
   } else if (death.signal) {
@@ -31,25 +35,25 @@ std::string describe(Duration duration) {
   return fmt::format("{:.6g}s", ns / 1e9);
 }
 
-std::string session_over(Ending ending, std::string_view id, Duration idle_ttl, Duration max_age,
-                         const Death* death) {
+std::string session_over(Ending ending, std::string_view id, Duration limit, const Death* death) {
   switch (ending) {
     case Ending::kIdle:
       return fmt::format(
-          "Session \"{}\" was idle for sessions.idle_ttl ({}) and has expired; call again to open "
-          "it anew.",
-          id, describe(idle_ttl));
+          "Session \"{}\" was idle for sessions.idle_ttl ({}) and has expired; the next call that "
+          "may open it begins it anew.",
+          id, describe(limit));
     case Ending::kAge:
       return fmt::format(
-          "Session \"{}\" reached sessions.max_age ({}) and has expired; call again to open it "
-          "anew.",
-          id, describe(max_age));
+          "Session \"{}\" reached sessions.max_age ({}) and has expired; the next call that may "
+          "open it begins it anew.",
+          id, describe(limit));
     case Ending::kLost:
       break;
   }
   return fmt::format(
-      "Session \"{}\" was lost with its worker ({}); call again to open it anew, with empty state.",
-      id, death ? describe(*death) : "cause unknown");
+      "Session \"{}\" and its state are lost ({}); the next call that may open it begins it anew, "
+      "with empty state.",
+      id, death ? "its worker ended: " + describe(*death) : "nothing usable is stored of it");
 }
 
 }  // namespace keelback::core

@@ -18,7 +18,7 @@ std::string describe(const Death& death);
 // "200ms", "5s", "1.5s".
 std::string describe(Duration duration);
 // Why a session is over, as a full sentence that says what to do.
-std::string session_over(Ending ending, std::string_view id, Duration idle_ttl, Duration max_age,
-                         const Death* death);
+// `limit`: what it was over when it expired. death null: of a loss, nothing usable is stored of it.
+std::string session_over(Ending ending, std::string_view id, Duration limit, const Death* death);
 
 }  // namespace keelback::core

@@ -23,6 +23,9 @@ TEST(Wording, NamesEveryDeath) {
   death.step = "setup";
   death.detail = "no such module";
   EXPECT_EQ(describe(death), "a failed start (at setup): no such module");
+  death.detail.clear();
+  death.exit_code = 7;
+  EXPECT_EQ(describe(death), "a failed start (at setup): exit code 7");
 }
 
 TEST(Wording, WritesDurationsShort) {
@@ -33,9 +36,19 @@ TEST(Wording, WritesDurationsShort) {
 }
 
 TEST(Wording, SaysWhatToDoAboutAnEndedSession) {
-  EXPECT_EQ(session_over(Ending::kIdle, "ann", 200ms, 1h, nullptr),
-            "Session \"ann\" was idle for sessions.idle_ttl (200ms) and has expired; call again to "
-            "open it anew.");
+  EXPECT_EQ(session_over(Ending::kIdle, "ann", 200ms, nullptr),
+            "Session \"ann\" was idle for sessions.idle_ttl (200ms) and has expired; the next call "
+            "that may open it begins it anew.");
+  Death death;
+  death.cause = "signal";
+  death.signal = 11;
+  EXPECT_EQ(session_over(Ending::kLost, "ann", {}, &death),
+            "Session \"ann\" and its state are lost (its worker ended: signal 11); the next call "
+            "that may open it begins it anew, with empty state.");
+  EXPECT_EQ(
+      session_over(Ending::kLost, "ann", {}, nullptr),
+      "Session \"ann\" and its state are lost (nothing usable is stored of it); the next call "
+      "that may open it begins it anew, with empty state.");
 }
 
 }  // namespace

@@ -139,6 +139,18 @@ Answer items(Running& running) {
   return Returned{list + "]"};
 }
 
+Answer pause(Running& running) {
+  const auto ms = integer(running.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (running.stream) {
+    if (auto stopped = running.put_item("0")) return *std::move(stopped);
+  }
+  if (auto stopped = wait(running, *ms, true)) return *std::move(stopped);
+  if (!running.stream) return Returned{"[0,1]"};
+  if (auto stopped = running.put_item("1")) return *std::move(stopped);
+  return Streamed{};
+}
+
 Answer blob(Running& running) {
   const auto bytes = integer(running.arguments[0]);
   if (!bytes) return not_a_number(running);
@@ -299,6 +311,7 @@ constexpr Function kFunctions[] = {
     {"items", "Streams 0 to n-1.", false, true, kN, items},
     {"litter", "Leaves something behind.", false, false, {}, litter},
     {"log", "Prints a text n times.", false, false, kTextAndN, log},
+    {"pause", "Streams 0 and, after so many milliseconds, 1.", false, true, kMs, pause},
     {"peek", "The session's count, unchanged.", false, false, {}, peek},
     {"pid", "The worker's process id.", true, false, {}, pid},
     {"sleep", "Waits; heeds cancel and interrupt.", true, false, kMs, sleep},

@@ -166,12 +166,15 @@ void HostImpl::grant(CallId call, std::uint32_t items) {
     if (record == nullptr || !record->streaming || items == 0) return;
     record->granted += std::min(items, UINT32_MAX - record->granted);
     // Else it is sent behind the call.
-    if (record->worker == nullptr || record->worker->running != call) return;
-    if (record->worker->unsent != nullptr) return;
-    std::string frame;
-    wire::append_credit(frame, call.value, items);
-    record->worker->channel.push(std::move(frame));
-    effects.flush.push_back(record->worker);
+    if (record->worker != nullptr && record->worker->running == call &&
+        record->worker->unsent == nullptr) {
+      std::string frame;
+      wire::append_credit(frame, call.value, items);
+      record->worker->channel.push(std::move(frame));
+      effects.flush.push_back(record->worker);
+    }
+    step(core::StreamGranted{call, items}, nullptr, effects);
+    settle(effects);
   }
   perform(effects);
 }

@@ -177,6 +177,7 @@ void HostImpl::resolve(core::Resolve& action, CallRecord* self, Effects& effects
   outcome.queued = action.queued;
   outcome.ran = action.ran;
   outcome.retry_after = action.retry_after;
+  outcome.key_reused = action.key_reused;
   if (outcome.ok()) {
     outcome.payload = std::move(record->result);
     outcome.attachments = std::move(record->result_attachments);
@@ -282,6 +283,7 @@ bool HostImpl::take_answer(WorkerProcess& worker, WorkerMessage& message, CallRe
   worker.running = {};
   release_reading(worker, self);
   core::ReplyKind kind = reply_kind(message);
+  if (kind == core::ReplyKind::kOk) worker.last_ok = call.value;
   std::uint64_t held_bytes = 0;
   core::Snapshot snapshot = core::Snapshot::kNone;
   if (message.state != nullptr) {

@@ -222,6 +222,8 @@ class HostImpl final : public Driver {
   void launched(const WorkerPtr& worker, LaunchAnswer answer);
   void never_started(const WorkerPtr& worker, const StartFailure& failure);
   void process_started(const WorkerPtr& worker, const Launched& process);
+  void limit_memory(WorkerProcess& worker);
+  bool refuse_limit(WorkerProcess& worker);
   void kill_worker(const WorkerPtr& worker);
   void read_log(WorkerProcess& worker);
   void process_dead(const WorkerPtr& worker);

@@ -271,6 +271,29 @@ TEST_F(HostTest, AMemoryLimitMakesAnErrorOfWhatAsksForTooMuch) {
   EXPECT_EQ(call("hog", "[50]").worker, modest.worker);
 }
 
+// Goal: a limit that a worker cannot live with is a failed start that names it, not a worker that
+// is ready and then cannot answer.
+TEST_F(HostTest, AMemoryLimitThatLeavesNoRoomIsAFailedStart) {
+  config_.settings.pool.workers = 1;
+  config_.settings.workers.memory_limit = 10_MiB;
+  for (const ZygoteMode mode : {ZygoteMode::kForce, ZygoteMode::kOff}) {
+    config_.settings.workers.zygote = mode;
+    start();
+    const Outcome outcome = call("twice", "[3]");
+    EXPECT_EQ(outcome.kind, OutcomeKind::kNotReady) << to_string(outcome.kind);
+    ASSERT_TRUE(outcome.death) << outcome.message;
+    EXPECT_EQ(outcome.death->cause, "start_failed");
+    EXPECT_NE((outcome.death->detail + outcome.death->stderr_tail).find("emory"), std::string::npos)
+        << outcome.death->detail << "\n"
+        << outcome.death->stderr_tail;
+    if (mode == ZygoteMode::kForce) {
+      EXPECT_NE(outcome.death->detail.find("workers.memory_limit"), std::string::npos)
+          << outcome.death->detail;
+    }
+    host_.reset();
+  }
+}
+
 // Goal: a descriptor that the program left inheritable reaches no worker, started either way.
 TEST_F(HostTest, WorkersInheritNoDescriptorButTheirOwn) {
   const std::string secret = (directory_ / "secret").string();

@@ -10,12 +10,30 @@
 #include "host/log_lines.h"
 #include "host/loop_io.h"
 #include "host/oom_witness.h"
+#include "host/started_mark.h"
 
 namespace keelback::host {
 namespace {
 
 using namespace std::chrono_literals;
 constexpr Time at(Duration since_start) { return Time{since_start}; }
+
+// Goal: marks that a worker may truthfully leave are believed; any other ones mean that the call
+// may have run, so that damaged marks never make a call run twice.
+TEST(StartedMark, WhatCannotBeTrueMeansMaybe) {
+  constexpr CallId kCall{70};
+  EXPECT_FALSE(may_have_started(kCall, 0, {0, 0})) << "its first call, not begun";
+  EXPECT_FALSE(may_have_started(kCall, 60, {60, 60})) << "not begun since the one before";
+  EXPECT_FALSE(may_have_started(kCall, 60, {65, 65})) << "the one before failed";
+  EXPECT_TRUE(may_have_started(kCall, 60, {70, 60}));
+  EXPECT_TRUE(may_have_started(kCall, 60, {70, 70}));
+  EXPECT_TRUE(may_have_started(kCall, 60, {0, 0})) << "wiped: call 60 had run";
+  EXPECT_TRUE(may_have_started(kCall, 60, {59, 59})) << "older than what had run";
+  EXPECT_TRUE(may_have_started(kCall, 60, {65, 60})) << "an earlier call that never ended";
+  EXPECT_TRUE(may_have_started(kCall, 60, {71, 71})) << "a call that it never had";
+  EXPECT_TRUE(may_have_started(kCall, 60, {~0ULL, ~0ULL}));
+  EXPECT_FALSE(may_have_started(CallId{}, 60, {~0ULL, 3})) << "it had no call";
+}
 
 TEST(LogLines, JoinsPiecesAndCutsWhatIsTooLong) {
   LogLines lines;

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "host/hello.h"
 #include "host/host_impl.h"
+#include "host/started_mark.h"
 
 namespace keelback::host {
 namespace {
@@ -22,6 +23,8 @@ constexpr std::size_t kLogPerTurn = 64 << 10;
 constexpr auto kSamplingPeriod = std::chrono::seconds(1);
 // From the end of its socket to the end of a process.
 constexpr auto kTimeToDie = std::chrono::milliseconds(50);
+// What a worker needs to take a call at all: the stack of its control thread, and buffers.
+constexpr std::uint64_t kRoomOfAWorker = 16 << 20;
 
 // An answer to the ping that a late call's first rung sent; anything else is not worth a life.
 void take_pong(WorkerProcess& worker, std::string_view packet) {
@@ -132,18 +135,37 @@ void HostImpl::process_started(const WorkerPtr& worker, const Launched& process)
   worker->pid = process.pid;
   worker->zygote = process.zygote;
   worker->pidfd = std::move(*pidfd);
-  if (const std::uint64_t limit = settings_.workers.memory_limit.count; limit > 0) {
-    if (const auto limited = os::limit_data(process.pid, limit); !limited) {
-      log(core::Notice::Level::kError,
-          fmt::format("worker {} has no memory limit: {}", to_string(worker->id),
-                      limited.error().message()));
-    }
-  }
+  limit_memory(*worker);
   worker->death_watch = watch_death(
       loop_, worker->pidfd,
       [this, weak = std::weak_ptr<WorkerProcess>(worker)] { process_dead(weak.lock()); });
   if (worker->kill_wanted) return kill_worker(worker);
   if (worker->ready_said) process_said(Ready{worker});
+}
+
+void HostImpl::limit_memory(WorkerProcess& worker) {
+  const std::uint64_t limit = settings_.workers.memory_limit.count;
+  if (limit == 0 || refuse_limit(worker)) return;
+  if (const auto limited = os::limit_data(worker.pid, limit); !limited) {
+    log(core::Notice::Level::kError, fmt::format("worker {} has no memory limit: {}",
+                                                 to_string(worker.id), limited.error().message()));
+  }
+}
+
+// True: workers.memory_limit leaves it so little that it might not even be able to say what it
+// lacks. It is killed, and that is why its start has failed.
+bool HostImpl::refuse_limit(WorkerProcess& worker) {
+  const std::uint64_t limit = settings_.workers.memory_limit.count;
+  if (limit == 0) return false;
+  const auto used = os::read_data_bytes(worker.pid);
+  if (!used || *used + kRoomOfAWorker <= limit) return false;
+  worker.refused = true;
+  worker.kill_wanted = true;
+  worker.start_error = fmt::format(
+      "workers.memory_limit is {} bytes; the worker has allocated {} before its first call, and "
+      "needs {} beside them",
+      limit, *used, kRoomOfAWorker);
+  return true;
 }
 
 void HostImpl::process_said(Hello& hello) {
@@ -165,6 +187,8 @@ void HostImpl::process_said(const Ready& ready) {
   if (worker.finished) return;
   worker.ready_said = true;
   if (worker.pid == 0) return;  // process_started() comes back here
+  if (worker.refused) return;
+  if (refuse_limit(worker)) return kill_worker(ready.worker);
   if (worker.probe) {
     launcher_->commit_reload();
     announce(probe_hello_);
@@ -291,7 +315,7 @@ void HostImpl::finish_death(const WorkerPtr& worker) {
   }
   // Only now does the zombie go: its number, its group and its status were safe until here.
   Death death = describe_death(*worker);
-  const CallId started{worker->marks.started()};
+  const MarksAtDeath marks{worker->marks.started(), worker->marks.ended()};
   const std::uint64_t print = print_of_victim(*worker);
   {
     const os::MutexLock lock(mutex_);
@@ -299,6 +323,8 @@ void HostImpl::finish_death(const WorkerPtr& worker) {
     workers_.erase(worker->id);
     worker->finished = true;
     worker->reader = Reader::kNobody;
+    const CallId started =
+        may_have_started(worker->running, worker->last_ok, marks) ? worker->running : CallId{};
     if (!worker->probe)
       step(core::WorkerExited{worker->id, std::move(death), started, print}, nullptr, effects);
     settle(effects);
@@ -325,7 +351,7 @@ Death HostImpl::describe_death(WorkerProcess& worker) {
   if (known && WIFSIGNALED(stat->exit_status)) death.signal = WTERMSIG(stat->exit_status);
   if (known && WIFEXITED(stat->exit_status)) death.exit_code = WEXITSTATUS(stat->exit_status);
   const bool foreign_kill = death.signal == SIGKILL && !worker.kill_wanted;
-  if (worker.said != Step::kReady) {
+  if (worker.said != Step::kReady || worker.refused) {
     death.cause = "start_failed";
     death.step = worker.start_step.empty() ? step_name(worker.said, true) : worker.start_step;
     if (death.stderr_tail.find(worker.traceback) == std::string::npos) {

@@ -69,10 +69,11 @@ struct WorkerProcess {
 
   // ---- under the host's lock
   Reader reader = Reader::kNobody;
-  CallId running;            // dispatched and not yet answered; 0: idle
-  bool drained = false;      // its socket has been read to the end
-  bool stop_wanted = false;  // SHUTDOWN was sent
-  std::uint32_t saves = 0;   // SAVEs not yet answered; only while it runs nothing
+  CallId running;             // dispatched and not yet answered; 0: idle
+  std::uint64_t last_ok = 0;  // its last call that was answered with a result; 0: none
+  bool drained = false;       // its socket has been read to the end
+  bool stop_wanted = false;   // SHUTDOWN was sent
+  std::uint32_t saves = 0;    // SAVEs not yet answered; only while it runs nothing
   std::vector<ParkedState> parked;
   std::unique_ptr<UnsentCall> unsent;  // of `running`
   // The state that came with the call's answer or, without a call, for the session of that birth.
@@ -86,6 +87,7 @@ struct WorkerProcess {
   std::uint64_t zygote = 0;  // which one forked it; 0: the guard spawned it
   os::Pidfd pidfd;
   bool ready_said = false;   // READY has come
+  bool refused = false;      // its start has failed because of what we have seen of it
   bool kill_wanted = false;  // we have killed it, or will as soon as its pid is known
   bool dead = false;         // its pidfd has said so
   bool finished = false;     // WorkerExited has been handed in

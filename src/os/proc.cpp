@@ -131,6 +131,13 @@ Result<std::uint64_t> read_resident_bytes(pid_t pid) {
   return *pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+Result<std::uint64_t> read_data_bytes(pid_t pid) {
+  auto text = read_file(path_of(pid, "status"));
+  if (!text) return std::unexpected(text.error());
+  constexpr std::uint64_t kKib = 1024;
+  return field(*text, "VmData:") * kKib;
+}
+
 std::vector<pid_t> children_of(pid_t pid) {
   std::vector<pid_t> children;
   for (pid_t thread : numbered_entries(path_of(pid, "task"))) {

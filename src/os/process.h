@@ -70,6 +70,9 @@ Result<MemoryUse> read_memory_use(pid_t pid);
 // From statm: cheap; counts shared pages as resident too.
 Result<std::uint64_t> read_resident_bytes(pid_t pid);
 
+// What counts against RLIMIT_DATA, from status: VmData.
+Result<std::uint64_t> read_data_bytes(pid_t pid);
+
 // The children of every thread of `pid`. Empty for a dead process.
 std::vector<pid_t> children_of(pid_t pid);
 // The children, their children, and so on: a snapshot that a forking process can outrun.

@@ -63,7 +63,7 @@ void Connection::on_outcome(Outcome&& outcome) {
 void Connection::reply_outcome(Outcome&& outcome) {
   if (!outcome.attachments.empty()) return reply_attached(std::move(outcome));
   std::string body = outcome.ok() ? std::move(outcome.payload) : problem_of(outcome);
-  open_reply(http_status(outcome.kind), outcome.ok() ? kJson : kProblemJson, body.size());
+  open_reply(http_status(outcome), outcome.ok() ? kJson : kProblemJson, body.size());
   append_outcome_headers(out_, outcome, call_text(call_name_, call_), Clock::now() - called_at_);
   out_ += "\r\n";
   send(std::move(body));

@@ -147,12 +147,18 @@ void admit_config(const Request& request, Admission& admission) {
 
 Response get_health(Hub& hub, Route route, bool authorised) {
   if (route == Route::kLivez) return {.body = R"({"live":true})"};
-  const core::Stats stats = hub.driver.info().stats;
+  const host::PoolInfo info = hub.driver.info();
+  const core::Stats& stats = info.stats;
   const bool draining = stats.draining || hub.draining();
   nlohmann::ordered_json json = {{"ready", stats.ready && !draining}};
   if (authorised) {  // a reason may quote what a worker printed
     json["reasons"] = stats.reasons;
     if (draining && stats.reasons.empty()) json["reasons"].push_back("draining");
+    // Calls are served all the same, so this is no reason to send them elsewhere.
+    if (!info.store.up) {
+      json["degraded"].push_back(fmt::format("snapshots of sessions cannot be stored in {}: {}",
+                                             info.store.name, info.store.error));
+    }
   }
   return {.status = stats.ready && !draining ? 200 : 503,
           .body = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)};
@@ -244,7 +250,7 @@ Response cancel_call(Hub& hub, const std::string& name) {
   } else if (const auto id = number<std::uint64_t>(name)) {
     call = CallId{*id};
   }
-  if (call && hub.driver.cancel(call)) return {.status = 202, .body = R"({"cancelled":true})"};
+  if (call && hub.driver.cancel(call)) return {.status = 202, .body = R"({"cancel":"requested"})"};
   return problem(404, "no_such_call", "no such call is in flight");
 }
 

@@ -99,6 +99,11 @@ Json call_parameters() {
     if (header == Header::kIdempotent) schema["enum"] = {"true", "false"};
     if (header == Header::kDeadlineMs) schema = {{"type", "integer"}, {"minimum", 1}};
     list.push_back({{"name", to_string(header)}, {"in", "header"}, {"schema", std::move(schema)}});
+    if (header == Header::kIdempotencyKey) {
+      list.back()["description"] =
+          "The same key and body get the same answer for calls.idempotency_ttl; another body is "
+          "refused with 422";
+    }
   }
   return list;
 }
@@ -119,7 +124,14 @@ Json call_responses(bool stream) {
        {{"type", "string"},
         {"description", stream ? "item events, then one end or error event"
                                : "one item event, then one end or error event"}}}};
-  return {{"200", std::move(ok)}, {"default", reference("responses/Problem")}};
+  return {{"200", std::move(ok)},
+          {"422", reference("responses/NotThisRequest")},
+          {"default", reference("responses/Problem")}};
+}
+
+Json problem_response(const char* description) {
+  return {{"description", description},
+          {"content", {{"application/problem+json", {{"schema", reference("schemas/Problem")}}}}}};
 }
 
 Json function_path(const Json& function) {
@@ -229,10 +241,10 @@ std::string openapi_json(std::string_view hello_text) {
       {"components",
        {{"schemas", {{"Problem", problem_schema()}}},
         {"responses",
-         {{"Problem",
-           {{"description", "What went wrong"},
-            {"content",
-             {{"application/problem+json", {{"schema", reference("schemas/Problem")}}}}}}}}},
+         {{"Problem", problem_response("What went wrong")},
+          {"NotThisRequest",
+           problem_response("quarantined: this very request killed workers before; bad_request: "
+                            "its Idempotency-Key was used for another request")}}},
         {"securitySchemes", {{"bearer", {{"type", "http"}, {"scheme", "bearer"}}}}}}},
       {"security", Json::array({Json::object(), Json{{"bearer", Json::array()}}})}};
   return document.dump(-1, ' ', false, Json::error_handler_t::replace);

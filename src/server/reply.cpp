@@ -49,7 +49,7 @@ std::string_view title(OutcomeKind kind) {
     case OutcomeKind::kSessionExpired:
       return "The session has expired";
     case OutcomeKind::kSessionLost:
-      return "The session was lost with its worker";
+      return "The session and its state are lost";
     case OutcomeKind::kSessionLimit:
       return "The session table is full";
     case OutcomeKind::kStaleEpoch:
@@ -185,6 +185,8 @@ void append_outcome_headers(std::string& out, const Outcome& outcome, std::strin
 
 std::string problem_of(const Outcome& outcome) {
   Json json = outcome_base(outcome.kind, outcome.effect, outcome.message);
+  json["status"] = http_status(outcome);
+  if (outcome.key_reused) json["title"] = "The idempotency key was used for another request";
   if (outcome.python) {
     json["python"] = {{"type", outcome.python->type},
                       {"message", outcome.python->message},

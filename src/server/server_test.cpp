@@ -100,6 +100,18 @@ TEST_F(ServerTest, EveryOutcomeHasItsStatusAndProblem) {
   }
 }
 
+// Goal: a key of another request is told from a request that is wrong in itself: 422, everywhere.
+TEST_F(ServerTest, AKeyOfAnotherRequestIs422) {
+  driver_.on("pay", {.outcome = {.kind = OutcomeKind::kBadRequest, .key_reused = true}});
+  start();
+  const auto reply = ask("POST", "/v1/call/pay");
+  EXPECT_EQ(reply.status, 422);
+  const json problem = json::parse(reply.body);
+  EXPECT_EQ(problem["status"], 422);
+  EXPECT_EQ(problem["outcome"], "bad_request");
+  EXPECT_EQ(problem["title"], "The idempotency key was used for another request");
+}
+
 // Goal: what is known of an error, a death and a wait is in the problem, structured, whatever
 // bytes Python wrote.
 TEST_F(ServerTest, ProblemsCarryWhatIsKnown) {

@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/stream.h"
 
 namespace keelback::sim {
 namespace {
 
-constexpr std::uint32_t kStreamCredit = 16;  // docs/protocol.md, Order
 constexpr int kSigkill = 9;
 constexpr std::int64_t kFirstPid = 1'000'000;  // above any kernel's default pid_max: never real
 

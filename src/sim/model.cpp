@@ -20,6 +20,7 @@ enum class Function : std::uint8_t {
   kHold,
   kItems,
   kLog,
+  kPause,
   kPeek,
   kPid,
   kSleep,
@@ -50,6 +51,7 @@ constexpr Standard kStandard[] = {
     {"hold", Function::kHold, "ms", "int", true},
     {"items", Function::kItems, "n", "int", true},
     {"log", Function::kLog, "text", "str", true},
+    {"pause", Function::kPause, "ms", "int", true},
     {"peek", Function::kPeek, nullptr, "", false},
     {"pid", Function::kPid, nullptr, "", false, true},
     {"sleep", Function::kSleep, "ms", "int", true, true},
@@ -128,6 +130,12 @@ void numeric(Script& script, Function function, std::int64_t n,
       script.heeds_interrupt = false;
       script.result = std::to_string(n);
       break;
+    case Function::kPause:
+      script.busy = spell;
+      script.heeds_cancel = true;
+      script.items = around.stream ? 2 : 0;
+      script.result = around.stream ? "" : "[0, 1]";
+      break;
     case Function::kItems:
       script.heeds_cancel = true;
       if (around.stream) {
@@ -194,7 +202,7 @@ Application::Application(std::vector<std::string> exposed) : exposed_(std::move(
   for (const Standard& known : kStandard) {
     core::FunctionSpec spec;
     spec.name = known.name;
-    spec.stream = known.function == Function::kItems;
+    spec.stream = known.function == Function::kItems || known.function == Function::kPause;
     spec.idempotent = known.idempotent;
     functions_.push_back(std::move(spec));
   }

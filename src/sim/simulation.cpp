@@ -106,6 +106,7 @@ void Simulation::grant(CallId call, std::uint32_t items) {
   ClientCall& stream = it->second;
   stream.granted += std::min(items, UINT32_MAX - stream.granted);
   crew_.grant(now_, stream.worker, call, items);
+  handle(core::StreamGranted{call, items});
 }
 
 bool Simulation::cancel(CallId call) {
@@ -403,6 +404,7 @@ void Simulation::resolve(core::Resolve& resolve) {
   outcome.queued = resolve.queued;
   outcome.ran = resolve.ran;
   outcome.retry_after = resolve.retry_after;
+  outcome.key_reused = resolve.key_reused;
   if (outcome.ok()) {
     outcome.payload = std::move(mine.payload);
     outcome.attachments = std::move(mine.attachments);

@@ -74,6 +74,7 @@ struct EventFields {
     for (const std::string& id : e.lost) f(std::string_view(id));
   }
   void operator()(const core::StreamMoved& e) { f(e.worker, e.call); }
+  void operator()(const core::StreamGranted& e) { f(e.call, e.items); }
   void operator()(const core::WorkerExited& e) { f(e.worker, e.death, e.started, e.fingerprint); }
   // The settings a run was given are part of its plan; the sizes that steer it suffice here.
   void operator()(const core::ConfigChanged& e) {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/stream.h"
+
 namespace keelback::wire {
 
 // Descriptors of a worker started by exec.
@@ -33,6 +35,6 @@ inline constexpr std::size_t kDumpBytesMax = kMarksBytes - kDumpOffset;
 inline constexpr int kDumpSignal = 63;
 
 // How many items of a stream may be sent unasked.
-inline constexpr unsigned kStreamCredit = 16;
+inline constexpr unsigned kStreamCredit = keelback::kStreamCredit;
 
 }  // namespace keelback::wire

@@ -95,6 +95,14 @@ def items(n):
 
 
 @keelback.function
+def pause(ms):
+    """Two items, and a silence between them."""
+    yield 0
+    time.sleep(ms / 1000)
+    yield 1
+
+
+@keelback.function
 def blob(bytes):
     return "x" * bytes
 

@@ -1,4 +1,6 @@
 // Attachments on every driver: both ways, bounded, exact; and what becomes of the shared memory.
+#include <sys/resource.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -42,6 +44,28 @@ bool no_slab_is_held() {
     if (target.find(kName) != target.npos) return false;
   }
   return true;
+}
+
+// Goal: a worker that cannot take the slab it is handed (it has no descriptor left) costs its own
+// life before the call has begun, and the caller nothing: the call runs on its successor.
+TEST_P(DriverTest, AWorkerThatCannotTakeASlabCostsNoCall) {
+  if (GetParam() == Backend::kSim) GTEST_SKIP() << "its workers are no processes";
+  Settings one = settings();
+  one.pool.workers = 1;
+  World world(GetParam(), one);
+  world.warm();
+  const std::string victim = world.call("pid").payload;
+  rlimit limit{};
+  const auto pid = static_cast<pid_t>(std::stoi(victim));
+  ASSERT_EQ(::prlimit(pid, RLIMIT_NOFILE, nullptr, &limit), 0);
+  limit.rlim_cur = 3;  // fewer than it has
+  ASSERT_EQ(::prlimit(pid, RLIMIT_NOFILE, &limit, nullptr), 0);
+  const Outcome outcome = world.call(carrying("attach_sum", {plain("", std::string(kMiB, '\1'))}));
+  EXPECT_OUTCOME(outcome, kOk, kDone);
+  EXPECT_EQ(outcome.payload, "[[1048576,1048576]]");
+  EXPECT_EQ(outcome.attempts, 2u);
+  EXPECT_NE(world.call("pid").payload, victim);
+  EXPECT_EQ(world.stats().restarts, 1u);
 }
 
 // Goal: what goes out comes back, bit for bit, with name, type and shape, whatever the size and the

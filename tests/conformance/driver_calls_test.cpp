@@ -253,7 +253,11 @@ TEST_P(DriverTest, TheSameIdempotencyKeyGetsTheSameAnswer) {
   EXPECT_EQ(world.call("counter", "[]", "ann").payload, "2");
   Call other = ask("echo", "[1]");
   other.idempotency_key = "order-7";
-  EXPECT_OUTCOME(world.call(other), kBadRequest, kNone);
+  const Outcome refused = world.call(other);
+  EXPECT_OUTCOME(refused, kBadRequest, kNone);
+  EXPECT_TRUE(refused.key_reused);
+  EXPECT_EQ(http_status(refused), 422);
+  EXPECT_EQ(http_status(world.call("echo", R"({"no":"such"})")), 400) << "any other wrong request";
 }
 
 }  // namespace

@@ -103,6 +103,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
                                                        {"items", "-s- n"},
                                                        {"litter", "---"},
                                                        {"log", "--- text n?"},
+                                                       {"pause", "-s- ms"},
                                                        {"peek", "---"},
                                                        {"pid", "i--"},
                                                        {"sleep", "i-- ms"},
