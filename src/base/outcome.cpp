@@ -7,12 +7,12 @@
 namespace keelback {
 namespace {
 
-struct Row {
+struct OutcomeRow {
   std::string_view name;
   int status;
 };
 // In the order of OutcomeKind.
-constexpr std::array<Row, kOutcomeKinds> kRows{{
+constexpr std::array<OutcomeRow, kOutcomeKinds> kOutcomes{{
     {"ok", 200},
     {"error", 500},
     {"timeout", 504},
@@ -33,10 +33,10 @@ constexpr std::array<Row, kOutcomeKinds> kRows{{
     {"shutting_down", 503},
 }};
 
-const Row& row(OutcomeKind kind) {
+const OutcomeRow& row(OutcomeKind kind) {
   const auto index = static_cast<std::size_t>(kind);
-  CHECK(index < kRows.size());
-  return kRows[index];
+  CHECK(index < kOutcomes.size());
+  return kOutcomes[index];
 }
 
 }  // namespace
@@ -61,8 +61,8 @@ std::string_view to_string(Effect effect) {
 }
 
 std::optional<OutcomeKind> outcome_kind_from(std::string_view name) {
-  for (std::size_t i = 0; i < kRows.size(); ++i) {
-    if (kRows[i].name == name) return static_cast<OutcomeKind>(i);
+  for (std::size_t i = 0; i < kOutcomes.size(); ++i) {
+    if (kOutcomes[i].name == name) return static_cast<OutcomeKind>(i);
   }
   return std::nullopt;
 }

@@ -17,4 +17,7 @@ struct CoreClock {
 };
 using Time = CoreClock::time_point;
 
+// That long after the epoch: where it is known (simulations, tests).
+constexpr Time at(Duration since_epoch) { return Time{since_epoch}; }
+
 }  // namespace keelback

@@ -9,6 +9,7 @@
 #include "bench/families_internal.h"
 #include "bench/http_client.h"
 #include "bench/http_load.h"
+#include "bench/pool_under_test.h"
 #include "bench/serve_process.h"
 #include "load/generator.h"
 
@@ -16,8 +17,6 @@ namespace keelback::bench {
 namespace {
 
 using Json = nlohmann::json;
-
-double us_of(Duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
 
 Json window(unsigned callers, double ms, const Json& more = Json::object()) {
   Json order = {{"op", "window"}, {"callers", callers}, {"ms", ms}};
@@ -213,12 +212,12 @@ void http_block(FamilyBlock& block) {
   const auto many = load({.callers = 16, .length = window_ms(200 * block.stretch())});
   const auto fresh = load({.reconnect = true, .length = window_ms(150)});
   if (!warm || !one || !many || !fresh) return;
-  const double p50 = us_of(one->latency.quantile(0.5).value);
+  const double p50 = us(one->latency.quantile(0.5).value);
   block.note("http.p50_us", p50);
-  block.note("http.p99_us", us_of(one->latency.quantile(0.99).value));
+  block.note("http.p99_us", us(one->latency.quantile(0.99).value));
   block.note("http.overhead_us", p50 - inside.value("p50_us", NAN));
   block.note("http.16_per_second", many->per_second());
-  block.note("http.connect_p50_us", us_of(fresh->latency.quantile(0.5).value));
+  block.note("http.connect_p50_us", us(fresh->latency.quantile(0.5).value));
   double errors = static_cast<double>(one->other + many->other + fresh->other);
 
   const load::Plan plan =
@@ -231,7 +230,7 @@ void http_block(FamilyBlock& block) {
       [](const load::Arrival&, std::size_t) { return Call{.function = "noop", .payload = "[1]"}; });
   for (const std::string& reason : load::void_reasons(run)) block.doubt({{"void", {reason}}});
   errors += static_cast<double>(run.records.size() - run.count(OutcomeKind::kOk));
-  block.note("http.open_p99_us", us_of(run.latency().quantile(0.99).value));
+  block.note("http.open_p99_us", us(run.latency().quantile(0.99).value));
   block.note("http.errors", errors);
   const auto add = [&](const std::string& title, const std::string& series,
                        const load::Histogram& histogram) {

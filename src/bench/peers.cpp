@@ -14,6 +14,7 @@
 #include "bench/line_process.h"
 #include "bench/machine.h"
 #include "bench/pinned.h"
+#include "bench/pool_under_test.h"
 #include "bench/quantile_interval.h"
 #include "bench/reference.h"
 #include "bench/serve_process.h"
@@ -27,8 +28,6 @@ using Json = nlohmann::json;
 // What the alternatives tell people; what goes wrong they answer.
 constexpr auto kQuiet = LineProcess::Stderr::kNowhere;
 constexpr double kLeast = 1e-9;  // what stands for zero where logarithms are taken
-
-double us(Duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
 
 std::vector<std::string> peer_command(const PeersOptions& options, const std::string& name,
                                       const std::vector<std::string>& environment = {}) {

@@ -9,6 +9,7 @@
 
 #include "bench/machine.h"
 #include "bench/pinned.h"
+#include "bench/pool_under_test.h"
 #include "bench/reference.h"
 #include "bench/signed_rank.h"
 #include "load/generator.h"
@@ -18,8 +19,6 @@ namespace {
 
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
-
-double us_of(Duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
 
 Json row_json(const RunMetric& metric, const std::vector<double>& values,
               const std::vector<double>& reference) {
@@ -57,7 +56,7 @@ class Runner {
     const auto began = Clock::now();
     Json document = head();
     const load::Histogram timer = load::timer_overshoot(std::chrono::milliseconds(200));
-    document["timer_p99_us"] = us_of(timer.quantile(0.99).value);
+    document["timer_p99_us"] = us(timer.quantile(0.99).value);
     {
       const Pinned pin(plan_.family.cpu);
       auto reference = ReferenceEcho::start(plan_.family.python);
@@ -100,7 +99,7 @@ class Runner {
       say(family, static_cast<double>(i) / blocks);
       const auto began = Clock::now();
       if (const auto times = reference_->run(std::chrono::milliseconds(40)); !times.empty())
-        result.reference_us.push_back(us_of(times[times.size() / 2]));
+        result.reference_us.push_back(us(times[times.size() / 2]));
       FamilyBlock block(plan_.family, result, prng_);
       family.block(block);
       error = block.error();

@@ -5,7 +5,7 @@
 namespace keelback::bench {
 namespace {
 
-constexpr RunMetric kMetrics[] = {
+constexpr RunMetric kRunMetrics[] = {
     {"startup.first_ready_ms", "ms", false, "from nothing to the first worker ready"},
     {"startup.first_call_ms", "ms", false, "from nothing to the first result, import included"},
     {"startup.all_ready_ms", "ms", false, "from nothing to all of 4 workers ready"},
@@ -137,11 +137,11 @@ constexpr Family kFamilies[] = {
 
 }  // namespace
 
-std::span<const RunMetric> run_metrics() { return kMetrics; }
+std::span<const RunMetric> run_metrics() { return kRunMetrics; }
 
 const RunMetric* find_run_metric(std::string_view id) {
-  const auto at = std::ranges::find(kMetrics, id, &RunMetric::id);
-  return at == std::end(kMetrics) ? nullptr : at;
+  const auto at = std::ranges::find(kRunMetrics, id, &RunMetric::id);
+  return at == std::end(kRunMetrics) ? nullptr : at;
 }
 
 std::span<const Family> families() { return kFamilies; }

@@ -17,6 +17,7 @@
 
 #include "api/driver_factory.h"
 #include "base/prng.h"
+#include "bench/pool_under_test.h"
 #include "bench/shared_memory_peer.h"
 #include "bench/signed_rank.h"
 #include "core/session_table.h"
@@ -33,7 +34,6 @@ using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point then) {
   return std::chrono::duration<double, std::milli>(Clock::now() - then).count();
 }
-double us(Duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
 
 // Looks every 50 µs, which is the error of every time that is measured with it.
 template <typename Condition>

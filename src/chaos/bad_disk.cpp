@@ -40,21 +40,22 @@ ssize_t bad_write(int fd, const void* data, std::size_t bytes) {
   return spoilt() ? -1 : reinterpret_cast<Write>(g_write)(fd, data, bytes);
 }
 
-struct Call {
+struct SystemCall {
   const char* name;
   sqlite3_syscall_ptr& usual;
   sqlite3_syscall_ptr bad;
 };
-Call calls[] = {{"pwrite", g_pwrite, reinterpret_cast<sqlite3_syscall_ptr>(bad_pwrite)},
-                {"pwrite64", g_pwrite64, reinterpret_cast<sqlite3_syscall_ptr>(bad_pwrite64)},
-                {"write", g_write, reinterpret_cast<sqlite3_syscall_ptr>(bad_write)}};
+SystemCall system_calls[] = {
+    {"pwrite", g_pwrite, reinterpret_cast<sqlite3_syscall_ptr>(bad_pwrite)},
+    {"pwrite64", g_pwrite64, reinterpret_cast<sqlite3_syscall_ptr>(bad_pwrite64)},
+    {"write", g_write, reinterpret_cast<sqlite3_syscall_ptr>(bad_write)}};
 
 }  // namespace
 
 BadDisk::BadDisk() {
   sqlite3_initialize();
   sqlite3_vfs* vfs = sqlite3_vfs_find(nullptr);
-  for (Call& call : calls) {
+  for (SystemCall& call : system_calls) {
     call.usual = vfs->xGetSystemCall(vfs, call.name);
     // A build of SQLite uses one of pwrite and pwrite64; the other one has no function.
     if (call.usual != nullptr) vfs->xSetSystemCall(vfs, call.name, call.bad);
@@ -64,7 +65,7 @@ BadDisk::BadDisk() {
 BadDisk::~BadDisk() {
   mend();
   sqlite3_vfs* vfs = sqlite3_vfs_find(nullptr);
-  for (const Call& call : calls) {
+  for (const SystemCall& call : system_calls) {
     if (call.usual != nullptr) vfs->xSetSystemCall(vfs, call.name, call.usual);
   }
 }

@@ -101,5 +101,6 @@ class Tally {
 std::string describe(const CallEvent& call);  // "call 17 (chain, session s3, from load)"
 std::string describe(const WorkerRef& worker);
 double milliseconds(Duration duration);
+double seconds(Duration duration);
 
 }  // namespace keelback::chaos

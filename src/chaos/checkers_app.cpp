@@ -35,7 +35,7 @@ std::string growth(const AppFunction& function) {
   return out;
 }
 
-std::string seconds(double value) { return fmt::format("{:.1f} s", value); }
+std::string seconds_text(double value) { return fmt::format("{:.1f} s", value); }
 
 std::string about_stopping(const AppFunction& function, const Scenario& scenario) {
   std::string out = fmt::format(
@@ -104,7 +104,7 @@ CheckResult check_start(const CheckInput& input) {
   const double promised = std::chrono::duration<double>(input.scenario.after.within).count();
   if (facts.import_s > promised) {
     tally.broken(fmt::format("the application's import takes {}; after.within promises {}",
-                             seconds(facts.import_s), seconds(promised)));
+                             seconds_text(facts.import_s), seconds_text(promised)));
   }
   return tally.done("");
 }
@@ -151,7 +151,7 @@ std::vector<std::string> application_advice(const CheckInput& input) {
         "of that process takes {}, and no worker can be replaced meanwhile ({} are promised). "
         "`python -X importtime` on the application shows which import takes it; what is not needed "
         "at once can be loaded later, in @keelback.worker_setup or in the function that needs it.",
-        seconds(facts.import_s), seconds(facts.import_s), seconds(promised)));
+        seconds_text(facts.import_s), seconds_text(facts.import_s), seconds_text(promised)));
   }
   if (!input.plan.app.empty() && facts.start_mode == "exec" && !facts.start_reason.empty()) {
     out.push_back(fmt::format(

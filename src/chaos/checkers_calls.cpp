@@ -36,6 +36,8 @@ std::string_view to_string(Status status) {
   return "?";
 }
 
+double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
 double milliseconds(Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }

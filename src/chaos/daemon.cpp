@@ -15,6 +15,7 @@
 
 #include "base/settings_text.h"
 #include "chaos/json.h"
+#include "chaos/soon.h"
 #include "host/environment.h"
 #include "host/install.h"
 #include "os/fd.h"
@@ -60,16 +61,6 @@ std::vector<Named> family_of(pid_t daemon) {
     if (stat && pid != daemon) out.push_back({pid, stat->start_time});
   }
   return out;
-}
-
-template <class Condition>
-bool soon(Condition condition, Clock::duration limit) {
-  const auto end = Clock::now() + limit;
-  while (!condition()) {
-    if (Clock::now() >= end) return false;
-    std::this_thread::sleep_for(2ms);
-  }
-  return true;
 }
 
 double ms_since(Clock::time_point from) {
@@ -154,7 +145,7 @@ class Daemon {
       holding.push_back(std::make_unique<Socket>(socket()));
       holding.back()->send(hold);
     }
-    if (!soon([&] { return busy() == workers; }, kAnswerLimit)) {
+    if (!soon([&] { return busy() == workers; }, kAnswerLimit, 2ms)) {
       out.failure = fmt::format("only {} of {} workers of the daemon became busy", busy(), workers);
       return out;
     }
@@ -164,7 +155,7 @@ class Daemon {
     end();
     const bool gone =
         soon([&] { return std::ranges::none_of(family, lives) && family_of(first).empty(); },
-             kGoneLimit);
+             kGoneLimit, 2ms);
     const double took = ms_since(killed);
     if (!gone) {
       for (const Named& each : family_of(first)) {
@@ -283,7 +274,7 @@ class Daemon {
           const auto answer = ask.receive();
           return answer && answer->status == 200;
         },
-        kStartLimit);
+        kStartLimit, 2ms);
     if (!ready) failure = "the daemon was not ready in time";
     return ready;
   }

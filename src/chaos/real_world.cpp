@@ -24,6 +24,7 @@
 #include "chaos/lab.h"
 #include "chaos/memory_file.h"
 #include "chaos/plan.h"
+#include "chaos/soon.h"
 #include "chaos/warden.h"
 #include "chaos/world.h"
 #include "host/environment.h"
@@ -57,16 +58,6 @@ struct Inbox {
 std::optional<char> state_of(pid_t pid) {
   const auto stat = os::read_stat(pid);
   return stat ? std::optional(stat->state) : std::nullopt;
-}
-
-template <class Condition>
-bool soon(Condition condition, Duration limit = kProofWait) {
-  const auto end = Clock::now() + limit;
-  while (!condition()) {
-    if (Clock::now() >= end) return false;
-    std::this_thread::sleep_for(200us);
-  }
-  return true;
 }
 
 std::uint64_t status_field(pid_t pid, std::string_view name, int base) {
@@ -542,7 +533,7 @@ class RealWorld final : public World {
   }
 
   static Evidence taken_by(const Signalled& who, int signal) {
-    if (!soon([&] { return !has(who.pid, "ShdPnd:", signal); })) {
+    if (!soon([&] { return !has(who.pid, "ShdPnd:", signal); }, kProofWait)) {
       return std::unexpected(fmt::format("pid {}: signal {} was not taken", who.pid, signal));
     }
     return fmt::format("pid {}: signal {} sent, in {}, and taken; state {}", who.pid, signal,
@@ -551,13 +542,15 @@ class RealWorld final : public World {
 
   static Evidence death_of(const Signalled& who, int signal) {
     int status = 0;
-    const bool dead = soon([&] {
-      const auto stat = os::read_stat(who.pid);
-      const bool same = stat && stat->start_time == who.process.start_time;
-      if (same && stat->state == 'Z') status = stat->exit_status;
-      const auto over = who.process.handle.wait_dead(0ms);
-      return over && *over;
-    });
+    const bool dead = soon(
+        [&] {
+          const auto stat = os::read_stat(who.pid);
+          const bool same = stat && stat->start_time == who.process.start_time;
+          if (same && stat->state == 'Z') status = stat->exit_status;
+          const auto over = who.process.handle.wait_dead(0ms);
+          return over && *over;
+        },
+        kProofWait);
     if (!dead) {
       return std::unexpected(fmt::format("pid {} lives on after signal {}{}", who.pid, signal,
                                          who.caught ? ", which the application catches" : ""));
@@ -582,7 +575,7 @@ class RealWorld final : public World {
     if (const auto sent = process->handle.send_signal(SIGSTOP); !sent) {
       return std::unexpected(sent.error().message());
     }
-    if (!soon([&] { return state_of(pid) == 'T'; })) {
+    if (!soon([&] { return state_of(pid) == 'T'; }, kProofWait)) {
       return std::unexpected(
           fmt::format("pid {} is in state {} after SIGSTOP", pid, state_of(pid).value_or('-')));
     }

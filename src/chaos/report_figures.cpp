@@ -15,10 +15,10 @@ using report::Shade;
 
 // Colours that mean something, everywhere in the report.
 constexpr double kOnePoint = 1.25;  // on the ladder's logarithmic scale: a tenth of a decade
-constexpr int kOk = 2, kExplained = 1, kUnexplained = 6, kLine = 0, kQuiet = 7;
+struct Colour {
+  static constexpr int kOk = 2, kExplained = 1, kUnexplained = 6, kLine = 0, kQuiet = 7;
+};
 constexpr int kStarting = 4, kUp = 2, kUpNext = 5, kSuspect = 1, kDraining = 3;
-
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 std::string fault_name(const FaultEvent& fault) {
   return fault.round == 0 ? fault.id : fmt::format("{} #{}", fault.id, fault.round + 1);
@@ -75,11 +75,11 @@ std::string Figures::curve() const {
   report::Chart chart{.x = {.label = "seconds", .low = 0, .high = end()},
                       .y = {.label = "calls a second, by the time they were due"},
                       .stacked = true};
-  report::Series good{.name = "ok", .colour = kOk, .kind = report::Series::Kind::kArea};
+  report::Series good{.name = "ok", .colour = Colour::kOk, .kind = report::Series::Kind::kArea};
   report::Series told{
-      .name = "explained", .colour = kExplained, .kind = report::Series::Kind::kArea};
+      .name = "explained", .colour = Colour::kExplained, .kind = report::Series::Kind::kArea};
   report::Series bad{
-      .name = "unexplained", .colour = kUnexplained, .kind = report::Series::Kind::kArea};
+      .name = "unexplained", .colour = Colour::kUnexplained, .kind = report::Series::Kind::kArea};
   const auto& series = run_.judgement.series;
   const double width = std::max(seconds(series.width), 1e-9);
   for (const Bin& bin : series.bins) {
@@ -99,8 +99,8 @@ std::string Figures::curve() const {
 std::string Figures::faults() const {
   report::Lanes lanes{.x = {.label = "seconds", .low = 0, .high = end()}};
   lanes.legend = {{"fired, not yet biting", kStarting},
-                  {"in force", kUnexplained},
-                  {"until the service was back", kQuiet}};
+                  {"in force", Colour::kUnexplained},
+                  {"until the service was back", Colour::kQuiet}};
   for (std::size_t i = 0; i < run_.history.faults.size(); ++i) {
     const FaultEvent& fault = run_.history.faults[i];
     report::Lane lane{.name = fault_name(fault)};
@@ -110,14 +110,14 @@ std::string Figures::faults() const {
       lane.spans.push_back({seconds(fault.fired), seconds(bite), kStarting, "fired", ""});
     }
     lane.spans.push_back({seconds(bite), std::max(seconds(over), seconds(bite) + end() / 400),
-                          kUnexplained, fault.proof, fault.fault_class});
+                          Colour::kUnexplained, fault.proof, fault.fault_class});
     for (const auto& [rung, after] : run_.judgement.ladders[i].rungs) {
       if (!after) continue;
       const bool from_undo = rung == "capacity" || rung == "service" || rung == "drained";
       const Duration at = (from_undo ? over : bite) + *after;
       lane.ticks.push_back(seconds(at));
       if (rung == "service" && at > over) {
-        lane.spans.push_back({seconds(over), seconds(at), kQuiet, "service was back", ""});
+        lane.spans.push_back({seconds(over), seconds(at), Colour::kQuiet, "service was back", ""});
       }
     }
     lanes.lanes.push_back(std::move(lane));
@@ -129,9 +129,10 @@ std::string Figures::faults() const {
 std::string Figures::share() const {
   report::Chart chart{.x = {.label = "seconds", .low = 0, .high = end()},
                       .y = {.label = "% ok", .low = 0, .high = 100}};
-  report::Series all{.name = "all", .colour = kLine, .kind = report::Series::Kind::kLine};
-  report::Series control{
-      .name = "sessions on untouched workers", .colour = kOk, .kind = report::Series::Kind::kLine};
+  report::Series all{.name = "all", .colour = Colour::kLine, .kind = report::Series::Kind::kLine};
+  report::Series control{.name = "sessions on untouched workers",
+                         .colour = Colour::kOk,
+                         .kind = report::Series::Kind::kLine};
   const auto& series = run_.judgement.series;
   for (const Bin& bin : series.bins) {
     const double x = seconds(bin.at) + seconds(series.width) / 2;
@@ -152,7 +153,7 @@ std::string Figures::latency() const {
   report::Chart chart{
       .x = {.label = "seconds", .low = 0, .high = end()},
       .y = {.label = "p99 from the planned time, ms", .scale = report::Scale::kLog}};
-  report::Series p99{.name = "p99", .colour = kLine, .kind = report::Series::Kind::kLine};
+  report::Series p99{.name = "p99", .colour = Colour::kLine, .kind = report::Series::Kind::kLine};
   const auto& series = run_.judgement.series;
   for (const Bin& bin : series.bins) {
     if (bin.p99 <= Duration{0}) continue;

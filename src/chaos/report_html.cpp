@@ -19,7 +19,6 @@ using report::Tone;
 
 constexpr std::size_t kListed = 60;
 
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 Cell number(std::string text, Tone tone = Tone::kPlain) { return {std::move(text), tone, true}; }
 Cell count(std::uint64_t n) { return number(n == 0 ? "" : std::to_string(n)); }
 std::string ms(Duration duration) { return fmt::format("{:.1f} ms", milliseconds(duration)); }

@@ -9,11 +9,11 @@
 namespace keelback::cli {
 namespace {
 
-struct Options : ServerOptions {
+struct ControlOptions : ServerOptions {
   std::uint32_t slot = 0;
 };
 
-int order(const Invocation& invocation, const Options& options, const HttpRequest& request,
+int order(const Invocation& invocation, const ControlOptions& options, const HttpRequest& request,
           const std::string& done) {
   const auto answer = ask(invocation, options, request);
   if (!answer) return answer.error();
@@ -28,7 +28,7 @@ int order(const Invocation& invocation, const Options& options, const HttpReques
 }  // namespace
 
 void add_control(CLI::App& app, Invocation& invocation) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ControlOptions>();
 
   CLI::App* drain = add_command(app, invocation, "drain",
                                 "Refuse new calls, finish the accepted ones, then stop the server",

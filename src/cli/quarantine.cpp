@@ -9,11 +9,11 @@
 namespace keelback::cli {
 namespace {
 
-struct Options : ServerOptions {
+struct QuarantineOptions : ServerOptions {
   std::string fingerprint;
 };
 
-int list(const Invocation& invocation, const Options& options) {
+int list_quarantine(const Invocation& invocation, const QuarantineOptions& options) {
   const auto page = ask(invocation, options, {.target = "/v1/quarantine"});
   if (!page) return page.error();
   if (invocation.json) {
@@ -34,7 +34,7 @@ int list(const Invocation& invocation, const Options& options) {
   return kExitOk;
 }
 
-int release(const Invocation& invocation, const Options& options) {
+int release(const Invocation& invocation, const QuarantineOptions& options) {
   const auto released =
       ask(invocation, options,
           {.method = "DELETE", .target = "/v1/quarantine/" + percent_encode(options.fingerprint)});
@@ -53,9 +53,9 @@ void add_quarantine(CLI::App& app, Invocation& invocation) {
   CLI::App* group = add_command(app, invocation, "quarantine",
                                 "Requests that killed workers: list them, or let one go",
                                 "keelback quarantine release 00c0ffee00c0ffee");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<QuarantineOptions>();
   const auto run_list = [&invocation, options] {
-    invocation.run = [&invocation, options] { return list(invocation, *options); };
+    invocation.run = [&invocation, options] { return list_quarantine(invocation, *options); };
   };
   options->add_to(*group);
   CLI::App* list_command = add_command(*group, invocation, "list", "The requests that are refused",

@@ -18,7 +18,7 @@ namespace {
 // What a worker may take to leave by itself when its call has ended.
 constexpr Duration kLeave = 2s;
 
-struct Options {
+struct RunOptions {
   std::string app;
   std::vector<std::string> expose;
   CallOptions call;
@@ -65,7 +65,7 @@ Outcome stream(const Invocation& invocation, host::Driver& driver, Call call) {
 }
 
 // The exit code, which is not that of success if what came back cannot be written.
-int print_ok(const Invocation& invocation, const Options& options, const Outcome& outcome) {
+int print_ok(const Invocation& invocation, const RunOptions& options, const Outcome& outcome) {
   if (!options.call.stream) {
     return report_ok(invocation, options.call, outcome.payload, outcome.attachments,
                      document_of(outcome));
@@ -76,7 +76,7 @@ int print_ok(const Invocation& invocation, const Options& options, const Outcome
 }
 
 // `shown`: what a worker wrote has been on stderr as it wrote it. (What a start says is not.)
-int report_failure(const Invocation& invocation, const Options& options, const Outcome& outcome,
+int report_failure(const Invocation& invocation, const RunOptions& options, const Outcome& outcome,
                    bool shown) {
   Json problem = Json::parse(server::problem_of(outcome), nullptr, false);
   if (shown && !invocation.json && outcome.kind == OutcomeKind::kWorkerDied &&
@@ -93,7 +93,7 @@ struct Ended {
 };
 
 // A result is printed as soon as it is there.
-Ended call(const Invocation& invocation, const Options& options, const CallArguments& arguments,
+Ended call(const Invocation& invocation, const RunOptions& options, const CallArguments& arguments,
            host::Driver& driver) {
   Call made{.function = options.call.function,
             .payload = arguments.payload,
@@ -110,7 +110,7 @@ Ended call(const Invocation& invocation, const Options& options, const CallArgum
   return ended;
 }
 
-int run(const Invocation& invocation, const Options& options) {
+int run(const Invocation& invocation, const RunOptions& options) {
   const auto arguments = options.call.read();
   if (!arguments) return fail(invocation, kExitUsage, "usage", arguments.error());
   ConfigOptions config = options.config;
@@ -147,7 +147,7 @@ void add_run(CLI::App& app, Invocation& invocation) {
   CLI::App* command =
       add_command(app, invocation, "run", "Call one function of an application, without a server",
                   "keelback run examples/hello.py greet '{\"name\": \"Ada\"}'");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RunOptions>();
   command->add_option("APP", options->app, "app.py, or a module: package.module")->required();
   options->call.add_to(*command);
   command

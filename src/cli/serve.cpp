@@ -17,7 +17,7 @@
 namespace keelback::cli {
 namespace {
 
-struct Options {
+struct ServeOptions {
   std::string app;
   std::vector<std::string> expose;
   std::vector<std::string> listen;
@@ -33,7 +33,7 @@ void announce(const Invocation& invocation, const std::vector<std::string>& addr
   if (invocation.json) print_json({{"listening", addresses}, {"pid", ::getpid()}});
 }
 
-int serve(const Invocation& invocation, const Options& options) {
+int serve(const Invocation& invocation, const ServeOptions& options) {
   ConfigOptions config = options.config;
   if (!options.listen.empty()) {
     config.flags.push_back({"server.listen", format_list(options.listen), "--listen"});
@@ -73,7 +73,7 @@ int serve(const Invocation& invocation, const Options& options) {
 void add_serve(CLI::App& app, Invocation& invocation) {
   CLI::App* command = add_command(app, invocation, "serve", "Serve an application over HTTP",
                                   "keelback serve app.py --workers 4 --listen 127.0.0.1:8080");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ServeOptions>();
   command->add_option("APP", options->app, "app.py, or a module: package.module")->required();
   options->config.add_setting_option(*command, "-w,--workers", "pool.workers",
                                      "Worker processes (pool.workers)");

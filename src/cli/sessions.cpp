@@ -9,13 +9,13 @@
 namespace keelback::cli {
 namespace {
 
-struct Options : ServerOptions {
+struct SessionsOptions : ServerOptions {
   std::string after;
   std::uint32_t limit = 100;
   std::string id;
 };
 
-int list(const Invocation& invocation, const Options& options) {
+int list_sessions(const Invocation& invocation, const SessionsOptions& options) {
   std::string target = fmt::format("/v1/sessions?limit={}", options.limit);
   if (!options.after.empty()) target += "&after=" + percent_encode(options.after);
   const auto page = ask(invocation, options, {.target = target});
@@ -39,7 +39,7 @@ int list(const Invocation& invocation, const Options& options) {
   return kExitOk;
 }
 
-int end(const Invocation& invocation, const Options& options) {
+int end(const Invocation& invocation, const SessionsOptions& options) {
   const auto ended =
       ask(invocation, options,
           {.method = "DELETE", .target = "/v1/sessions/" + percent_encode(options.id)});
@@ -57,7 +57,7 @@ int end(const Invocation& invocation, const Options& options) {
 void add_sessions(CLI::App& app, Invocation& invocation) {
   CLI::App* group = add_command(app, invocation, "sessions", "List the sessions, or end one",
                                 "keelback sessions end alice");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SessionsOptions>();
   const auto add_page = [options](CLI::App& command) {
     options->add_to(command);
     command.add_option("--after", options->after, "Begin behind this id");
@@ -65,7 +65,7 @@ void add_sessions(CLI::App& app, Invocation& invocation) {
         ->check(CLI::Range(1, 1000));
   };
   const auto run_list = [&invocation, options] {
-    invocation.run = [&invocation, options] { return list(invocation, *options); };
+    invocation.run = [&invocation, options] { return list_sessions(invocation, *options); };
   };
   add_page(*group);
   CLI::App* list_command =

@@ -9,7 +9,7 @@ namespace {
 
 // docs/protocol.md, ATTACH.
 constexpr std::size_t kCountMax = 64;
-constexpr std::size_t kNameMax = 256;
+constexpr std::size_t kArgumentNameMax = 256;
 constexpr std::size_t kDtypeMax = 32;
 constexpr std::size_t kDimsMax = 16;
 
@@ -30,12 +30,12 @@ std::string fault_of(const Attachments& attachments) {
   std::set<std::string> names;
   for (std::size_t i = 0; i < attachments.size(); ++i) {
     const Attachment& each = attachments[i];
-    if (each.name.size() > kNameMax || each.dtype.size() > kDtypeMax ||
+    if (each.name.size() > kArgumentNameMax || each.dtype.size() > kDtypeMax ||
         each.shape.size() > kDimsMax) {
       return fmt::format(
           "An attachment's name has at most {} bytes, its dtype {}, its shape {} "
           "extents.",
-          kNameMax, kDtypeMax, kDimsMax);
+          kArgumentNameMax, kDtypeMax, kDimsMax);
     }
     const auto [name, fresh] = names.insert(each.name.empty() ? std::to_string(i) : each.name);
     if (!fresh) return fmt::format("Two attachments are called \"{}\".", *name);

@@ -9,7 +9,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 struct Fixture : ::testing::Test {
   CallQueue queue{{.queue_max = 3, .lane_max = 2, .delay_max = 100ms}};

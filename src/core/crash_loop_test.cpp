@@ -6,7 +6,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 constexpr CrashLoop::Life kNeverReady{false, 0s};
 constexpr CrashLoop::Life kShort{true, 50ms};
 constexpr CrashLoop::Life kLong{true, 1h};

@@ -6,7 +6,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 constexpr Duration kTtl = 10min;
 
 void keep(Idempotency& keys, IdempotencyEntry& entry, Time now, std::uint64_t bytes = 1) {

@@ -6,7 +6,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 // Goal: the rungs come in order at 0, 25, 60, 75 and 100 % of the grace, and no later.
 TEST(Ladder, RungsShareTheGrace) {

@@ -17,6 +17,13 @@
 
 namespace keelback::core {
 
+// The standard settings with that many workers.
+inline Settings pool_of(std::uint32_t workers) {
+  Settings settings;
+  settings.pool.workers = workers;
+  return settings;
+}
+
 struct ModelCall {
   std::string function;
   std::string session;

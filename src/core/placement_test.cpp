@@ -8,7 +8,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 struct PlacementTest : ::testing::Test {
   WorkerTable workers;

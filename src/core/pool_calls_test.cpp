@@ -10,11 +10,6 @@ namespace {
 using namespace std::chrono_literals;
 using Lines = std::vector<std::string>;
 
-Settings pool_of(std::uint32_t workers) {
-  Settings settings;
-  settings.pool.workers = workers;
-  return settings;
-}
 FunctionSpec spec(std::string name) {
   FunctionSpec made;
   made.name = std::move(name);

@@ -9,12 +9,6 @@ namespace {
 using namespace std::chrono_literals;
 using Lines = std::vector<std::string>;
 
-Settings pool_of(std::uint32_t workers) {
-  Settings settings;
-  settings.pool.workers = workers;
-  return settings;
-}
-
 CallSubmitted with(ModelDriver& driver, std::string_view session, Affinity affinity) {
   CallSubmitted call = driver.request("f", session);
   call.affinity = affinity;

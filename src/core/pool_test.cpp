@@ -12,12 +12,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-Settings pool_of(std::uint32_t workers) {
-  Settings settings;
-  settings.pool.workers = workers;
-  return settings;
-}
-
 // Goal: a cold pool refuses nobody; 20 calls before the first hello all end ok.
 TEST(Pool, AColdPoolQueuesUntilItsWorkersAreReady) {
   ModelDriver driver(pool_of(4));

@@ -9,12 +9,6 @@ namespace {
 using namespace std::chrono_literals;
 using Lines = std::vector<std::string>;
 
-Settings pool_of(std::uint32_t workers) {
-  Settings settings;
-  settings.pool.workers = workers;
-  return settings;
-}
-
 // Goal: forks start all at once; exec starts no more than the cores can take.
 TEST(PoolWorkers, ExecStartsArePacedAndForksAreNot) {
   ModelDriver forks(pool_of(4));

@@ -6,7 +6,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 LostAttempt attempt() {
   LostAttempt attempt;

@@ -14,7 +14,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using Verdict = SessionTable::Verdict;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 Session& open_idle(SessionTable& table, Time now, std::string_view id) {
   Session& session = table.open(now, id, Affinity::kStrictQueue, 1);

@@ -12,7 +12,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 // Goal: due times in order, ties in the order of arming, nothing early, nothing twice.
 TEST(Timers, FireInOrderAndOnce) {

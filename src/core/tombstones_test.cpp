@@ -6,7 +6,6 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 // Goal: an ending is remembered for the ttl and not a tick longer, whether swept or not.
 TEST(Tombstones, RememberForTheirTtl) {

@@ -5,16 +5,12 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/overloaded.h"
 #include "host/hello.h"
 #include "host/host_impl.h"
 
 namespace keelback::host {
 namespace {
-
-template <typename... Ts>
-struct Overloaded : Ts... {
-  using Ts::operator()...;
-};
 
 wire::SessionEnd wire_reason(core::SessionEndReason reason) {
   return static_cast<wire::SessionEnd>(reason);  // same values, see wire/messages.h

@@ -6,16 +6,12 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/overloaded.h"
 #include "host/host_impl.h"
 #include "wire/process.h"
 
 namespace keelback::host {
 namespace {
-
-template <typename... Ts>
-struct Overloaded : Ts... {
-  using Ts::operator()...;
-};
 
 // Packets that one worker may have read in one go; then others have their turn.
 constexpr int kPacketsPerTurn = 16;

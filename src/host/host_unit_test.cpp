@@ -16,7 +16,6 @@ namespace keelback::host {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 
 // Goal: marks that a worker may truthfully leave are believed; any other ones mean that the call
 // may have run, so that damaged marks never make a call run twice.

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "host/hello.h"
 #include "host/host_impl.h"
+#include "host/log_lines.h"
 #include "host/started_mark.h"
 
 namespace keelback::host {
@@ -18,8 +19,6 @@ namespace {
 
 using Step = WorkerProcess::Step;
 
-// What a pipe holds at most: the last of a dead worker's words.
-constexpr std::size_t kLogPerTurn = 64 << 10;
 constexpr auto kSamplingPeriod = std::chrono::seconds(1);
 // From the end of its socket to the end of a process.
 constexpr auto kTimeToDie = std::chrono::milliseconds(50);

@@ -12,6 +12,10 @@
 
 namespace keelback::host {
 
+// Bytes read from a process's pipe in one go: what a pipe holds at most, so that one read takes the
+// last of a dead process's words.
+inline constexpr std::size_t kLogPerTurn = 64 << 10;
+
 class LogLines {
  public:
   static constexpr std::size_t kTailLines = 64;

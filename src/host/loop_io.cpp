@@ -7,7 +7,7 @@
 namespace keelback::host {
 namespace {
 // Packets taken in one go; then others have their turn.
-constexpr int kPacketsPerTurn = 64;
+constexpr int kLinkPacketsPerTurn = 64;
 }  // namespace
 
 FdWatch::FdWatch(boost::asio::io_context& loop, int fd, Handler on_readable)
@@ -88,7 +88,7 @@ void PacketLink::flush() {
 
 void PacketLink::receive() {
   if (buffer_.empty()) buffer_.resize(kPacketBytesMax);
-  for (int turn = 0; turn < kPacketsPerTurn; ++turn) {
+  for (int turn = 0; turn < kLinkPacketsPerTurn; ++turn) {
     const auto packet = os::receive_packet(
         socket_.get(), std::as_writable_bytes(std::span(buffer_)), os::Wait::kNo);
     if (!packet && packet.error().value() == EAGAIN) return;

@@ -6,7 +6,6 @@ namespace keelback::host {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Time at(Duration since_start) { return Time{since_start}; }
 constexpr std::uint64_t kKiB = 1 << 10;
 constexpr std::uint64_t kMiB = 1 << 20;
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "host/log_lines.h"
 #include "os/socket.h"
 
 namespace keelback::host {
@@ -27,8 +28,6 @@ std::int64_t number_of(const Json& object, const char* name) {
 
 // A worker's start has the steps fork, connect, hello, setup; the zygote's import is its hello.
 std::string step_of_zygote(const std::string& step) { return step == "setup" ? "setup" : "hello"; }
-
-constexpr std::size_t kLogPerTurn = 64 << 10;
 
 }  // namespace
 

@@ -10,7 +10,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-Request request_with(std::string type, std::string body) {
+Request upload_with(std::string type, std::string body) {
   Request request;
   request.has_body = true;
   request.body = std::move(body);
@@ -36,24 +36,24 @@ std::string form(std::string_view parts) {
 // Goal: what a browser, curl and our own client send comes out part by part, bytes as they are,
 // line ends and things that look like boundaries included.
 TEST(CallBody, TakesAFormApart) {
-  Request request = request_with(kForm, form("preamble\n"
-                                             "--b b\n"
-                                             "Content-Disposition: form-data; name=\"arguments\"\n"
-                                             "Content-Type: application/json\n"
-                                             "\n"
-                                             "{\"scale\":2}\n"
-                                             "--b b  \n"
-                                             "content-disposition: form-data; filename=\"x.png\"; "
-                                             "name=\"a%22b\\\\c\"\n"
-                                             "\n"
-                                             "line\n\n--b\n-b b\n"
-                                             "--b b\n"
-                                             "Content-Disposition: form-data; name=array\n"
-                                             "Keelback-Dtype: float32\n"
-                                             "Keelback-Shape: 2, 3\n"
-                                             "\n"
-                                             "\n"
-                                             "--b b--\nepilogue"));
+  Request request = upload_with(kForm, form("preamble\n"
+                                            "--b b\n"
+                                            "Content-Disposition: form-data; name=\"arguments\"\n"
+                                            "Content-Type: application/json\n"
+                                            "\n"
+                                            "{\"scale\":2}\n"
+                                            "--b b  \n"
+                                            "content-disposition: form-data; filename=\"x.png\"; "
+                                            "name=\"a%22b\\\\c\"\n"
+                                            "\n"
+                                            "line\n\n--b\n-b b\n"
+                                            "--b b\n"
+                                            "Content-Disposition: form-data; name=array\n"
+                                            "Keelback-Dtype: float32\n"
+                                            "Keelback-Shape: 2, 3\n"
+                                            "\n"
+                                            "\n"
+                                            "--b b--\nepilogue"));
   Call call;
   ASSERT_EQ(body_kind(request), BodyKind::kMultipart);
   const auto wrong = read_call_body(BodyKind::kMultipart, request, call);
@@ -69,8 +69,8 @@ TEST(CallBody, TakesAFormApart) {
 }
 
 TEST(CallBody, WithoutArgumentsThereAreNone) {
-  Request request = request_with(kForm, form("--b b\nContent-Disposition: form-data; name=x\n\ny\n"
-                                             "--b b--"));
+  Request request = upload_with(kForm, form("--b b\nContent-Disposition: form-data; name=x\n\ny\n"
+                                            "--b b--"));
   Call call;
   EXPECT_FALSE(read_call_body(BodyKind::kMultipart, request, call));
   EXPECT_EQ(call.payload, "{}");
@@ -81,7 +81,7 @@ TEST(CallBody, WithoutArgumentsThereAreNone) {
 // Goal: whatever is malformed is refused in a sentence that says what.
 TEST(CallBody, SaysWhatIsWrongWithAForm) {
   const auto error = [](std::string body, std::string type = kForm) {
-    Request request = request_with(std::move(type), std::move(body));
+    Request request = upload_with(std::move(type), std::move(body));
     Call call;
     return read_call_body(BodyKind::kMultipart, request, call).value_or("fine");
   };
@@ -118,7 +118,7 @@ TEST(CallBody, SaysWhatIsWrongWithAForm) {
 }
 
 TEST(CallBody, TakesOctetsAsOneAttachment) {
-  Request request = request_with("Application/Octet-Stream", std::string("\0\r\n\xff", 4));
+  Request request = upload_with("Application/Octet-Stream", std::string("\0\r\n\xff", 4));
   ASSERT_EQ(body_kind(request), BodyKind::kOctets);
   add(request, Header::kArguments, "[2]");
   add(request, Header::kShape, "4");
@@ -134,10 +134,10 @@ TEST(CallBody, TakesOctetsAsOneAttachment) {
 
 TEST(CallBody, KnowsItsTypesAndWhatIsAstrayWithThem) {
   EXPECT_EQ(body_kind(Request{}), BodyKind::kJsonOnly) << "no body, no type";
-  EXPECT_EQ(body_kind(request_with("application/json; charset=utf-8", "")), BodyKind::kJsonOnly);
-  EXPECT_FALSE(body_kind(request_with("text/plain", "x")));
-  EXPECT_FALSE(body_kind(request_with("multipart/mixed", "x")));
-  Request request = request_with("application/json", "{}");
+  EXPECT_EQ(body_kind(upload_with("application/json; charset=utf-8", "")), BodyKind::kJsonOnly);
+  EXPECT_FALSE(body_kind(upload_with("text/plain", "x")));
+  EXPECT_FALSE(body_kind(upload_with("multipart/mixed", "x")));
+  Request request = upload_with("application/json", "{}");
   EXPECT_FALSE(stray_header(BodyKind::kJsonOnly, request));
   add(request, Header::kAttachment, "x");
   EXPECT_EQ(stray_header(BodyKind::kJsonOnly, request), Header::kAttachment);
@@ -160,7 +160,7 @@ TEST(CallBody, WritesAFormThatReadsBack) {
   AttachedReply reply = write_attached(
       returned({{name, Buffer("\r\n--bound\r\n"), "int16", {2, 3}}, {"b", Buffer(""), "", {}}}),
       /*octets_wanted=*/true, "bound-1");
-  Request request = request_with(reply.content_type, reply.body);
+  Request request = upload_with(reply.content_type, reply.body);
   const auto parts = parse_multipart(request.body, boundary_of(reply.content_type), 9);
   ASSERT_TRUE(parts) << parts.error();
   ASSERT_EQ(parts->size(), 3u);

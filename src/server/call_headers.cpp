@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "server/call_body.h"
+#include "server/number.h"
 #include "server/same_word.h"
 #include "server/target.h"
 
@@ -18,15 +19,6 @@ using Error = std::optional<std::string>;  // nullopt: fine
 constexpr std::size_t kSessionMax = 256;
 constexpr std::size_t kKeyMax = 255;
 constexpr std::size_t kNameMax = 128;
-
-template <typename T>
-std::optional<T> number(std::string_view text, int base = 10) {
-  T value{};
-  const char* const last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, value, base);
-  if (error != std::errc() || end != last || text.empty()) return std::nullopt;
-  return value;
-}
 
 bool is_hex(std::string_view text) {
   return std::ranges::all_of(

@@ -10,7 +10,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using namespace std::chrono_literals;
 
-Request request_with(std::initializer_list<std::pair<Header, std::string>> headers) {
+Request call_with(std::initializer_list<std::pair<Header, std::string>> headers) {
   Request request;
   for (const auto& [header, value] : headers) {
     request.seen |= 1U << static_cast<int>(header);
@@ -23,17 +23,17 @@ constexpr const char* kTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba9
 // Goal: every header reaches the call.
 TEST(CallHeaders, AreAllRead) {
   const auto read =
-      read_call_headers(request_with({{Header::kSession, "ann"},
-                                      {Header::kAffinity, "hint"},
-                                      {Header::kSessionOpen, "existing"},
-                                      {Header::kDeadlineMs, "1500"},
-                                      {Header::kExpectEpoch, "00000000deadbeef.7"},
-                                      {Header::kPriority, "high"},
-                                      {Header::kIdempotent, "true"},
-                                      {Header::kIdempotencyKey, "k 1"},
-                                      {Header::kTraceparent, kTrace},
-                                      {Header::kCall, "job-1"},
-                                      {Header::kAccept, "a/b;q=1, Text/Event-Stream ; x"}}));
+      read_call_headers(call_with({{Header::kSession, "ann"},
+                                   {Header::kAffinity, "hint"},
+                                   {Header::kSessionOpen, "existing"},
+                                   {Header::kDeadlineMs, "1500"},
+                                   {Header::kExpectEpoch, "00000000deadbeef.7"},
+                                   {Header::kPriority, "high"},
+                                   {Header::kIdempotent, "true"},
+                                   {Header::kIdempotencyKey, "k 1"},
+                                   {Header::kTraceparent, kTrace},
+                                   {Header::kCall, "job-1"},
+                                   {Header::kAccept, "a/b;q=1, Text/Event-Stream ; x"}}));
   ASSERT_TRUE(read) << read.error();
   const Call& call = read->call;
   EXPECT_EQ(call.session, "ann");
@@ -49,8 +49,8 @@ TEST(CallHeaders, AreAllRead) {
   EXPECT_EQ(read->name, "job-1");
   EXPECT_TRUE(read->wants_stream);
 
-  const auto alone = read_call_headers(request_with(
-      {{Header::kSession, "a"}, {Header::kExpectEpoch, "3"}, {Header::kAccept, "*/*"}}));
+  const auto alone = read_call_headers(
+      call_with({{Header::kSession, "a"}, {Header::kExpectEpoch, "3"}, {Header::kAccept, "*/*"}}));
   EXPECT_EQ(alone->call.expect_epoch->birth, 0U);
   EXPECT_EQ(alone->call.expect_epoch->epoch, 3U);
   EXPECT_FALSE(alone->wants_stream);
@@ -76,13 +76,13 @@ TEST(CallHeaders, MalformedOnesAreNamed) {
   };
   for (const auto& [header, values] : cases) {
     for (const std::string& value : values) {
-      auto request = request_with({{Header::kSession, "s"}, {header, value}});
+      auto request = call_with({{Header::kSession, "s"}, {header, value}});
       const auto read = read_call_headers(request);
       ASSERT_FALSE(read) << to_string(header) << ": " << value;
       EXPECT_THAT(read.error(), StartsWith(std::string(to_string(header))));
     }
   }
-  const auto fence = read_call_headers(request_with({{Header::kExpectEpoch, "1"}}));
+  const auto fence = read_call_headers(call_with({{Header::kExpectEpoch, "1"}}));
   EXPECT_THAT(fence.error(), HasSubstr("without Keelback-Session"));
   Request misspelt;
   misspelt.unknown = "Keelback-Dedline-Ms";
@@ -91,11 +91,10 @@ TEST(CallHeaders, MalformedOnesAreNamed) {
 
 // Goal: the largest values are accepted.
 TEST(CallHeaders, MaximaFit) {
-  EXPECT_TRUE(read_call_headers(request_with({{Header::kSession, std::string(256, 'a')}})));
-  EXPECT_TRUE(read_call_headers(request_with({{Header::kIdempotencyKey, std::string(255, 'a')}})));
-  EXPECT_TRUE(read_call_headers(request_with({{Header::kCall, std::string(128, 'a')}})));
-  const auto read =
-      read_call_headers(request_with({{Header::kDeadlineMs, "18446744073709551615"}}));
+  EXPECT_TRUE(read_call_headers(call_with({{Header::kSession, std::string(256, 'a')}})));
+  EXPECT_TRUE(read_call_headers(call_with({{Header::kIdempotencyKey, std::string(255, 'a')}})));
+  EXPECT_TRUE(read_call_headers(call_with({{Header::kCall, std::string(128, 'a')}})));
+  const auto read = read_call_headers(call_with({{Header::kDeadlineMs, "18446744073709551615"}}));
   EXPECT_GT(read->call.deadline, 24h) << "clipped, not overflown";
 }
 

@@ -4,10 +4,11 @@
 
 #include <charconv>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "base/check.h"
 #include "server/connection.h"
+#include "server/json.h"
+#include "server/number.h"
 #include "server/views.h"
 
 namespace keelback::server {
@@ -19,15 +20,6 @@ constexpr std::uint64_t kConfigBody = 1 << 20;
 constexpr std::size_t kPageDefault = 100;
 constexpr std::size_t kPageMax = 1000;
 constexpr std::string_view kCallPrefix = "/v1/call/";
-
-template <typename T>
-std::optional<T> number(std::string_view text, int base = 10) {
-  T value{};
-  const char* const last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, value, base);
-  if (error != std::errc() || end != last || text.empty()) return std::nullopt;
-  return value;
-}
 
 bool is_open(Route route) { return route == Route::kLivez || route == Route::kReadyz; }
 
@@ -160,8 +152,7 @@ Response get_health(Hub& hub, Route route, bool authorised) {
                                              info.store.name, info.store.error));
     }
   }
-  return {.status = stats.ready && !draining ? 200 : 503,
-          .body = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)};
+  return {.status = stats.ready && !draining ? 200 : 503, .body = dump(json)};
 }
 
 Response get_application(Hub& hub, Route route) {
@@ -224,7 +215,7 @@ Response patch_config(Hub& hub, const Request& request) {
       stale ? problem(412, "stale_config", detail) : problem(400, "bad_config", detail);
   auto json = nlohmann::ordered_json::parse(response.body);
   json["errors"] = std::move(errors);
-  response.body = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  response.body = dump(json);
   if (stale) response.headers = etag_header(hub.config.document());
   return response;
 }

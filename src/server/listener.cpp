@@ -16,6 +16,8 @@
 #include <cstring>
 #include <utility>
 
+#include "server/peer.h"
+
 namespace keelback::server {
 namespace {
 
@@ -39,16 +41,6 @@ class ScopedFd {
  private:
   int fd_;
 };
-
-bool is_loopback(const sockaddr_storage& address) {
-  if (address.ss_family == AF_INET) {
-    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
-    return (ntohl(v4.sin_addr.s_addr) >> 24) == 127;
-  }
-  if (address.ss_family != AF_INET6) return false;
-  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
-  return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
-}
 
 struct HostPort {
   std::string host;

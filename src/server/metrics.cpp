@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "server/json.h"
 
 namespace keelback::server {
 namespace {
@@ -21,10 +22,6 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-
-double seconds(std::chrono::nanoseconds duration) {
-  return static_cast<double>(duration.count()) / 1e9;
-}
 
 // Collects families in the order in which they are written.
 class Scrape {

@@ -3,18 +3,16 @@
 
 #include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "keelback/outcome.h"
+#include "server/json.h"
 #include "server/request.h"
 #include "server/target.h"
 #include "server/views.h"
 
 namespace keelback::server {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 std::string text(const Json& object, const char* key) {
   const auto found = object.find(key);
@@ -247,7 +245,7 @@ std::string openapi_json(std::string_view hello_text) {
                             "its Idempotency-Key was used for another request")}}},
         {"securitySchemes", {{"bearer", {{"type", "http"}, {"scheme", "bearer"}}}}}}},
       {"security", Json::array({Json::object(), Json{{"bearer", Json::array()}}})}};
-  return document.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return dump(document);
 }
 
 }  // namespace keelback::server

@@ -44,15 +44,6 @@ void copy_end(const sockaddr_storage& end, __be16& port, __be32 (&words)[4]) {
   }
 }
 
-bool is_loopback(const sockaddr_storage& end) {
-  if (end.ss_family == AF_INET) {
-    const auto& v4 = reinterpret_cast<const sockaddr_in&>(end);
-    return (ntohl(v4.sin_addr.s_addr) >> 24) == 127;
-  }
-  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(end).sin6_addr;
-  return IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
 // Looks the other end up as a socket of this machine: our addresses swapped.
 Peer ask_kernel(int netlink, const Ends& ends) {
   struct {
@@ -87,6 +78,16 @@ Peer ask_kernel(int netlink, const Ends& ends) {
 }
 
 }  // namespace
+
+bool is_loopback(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    return (ntohl(v4.sin_addr.s_addr) >> 24) == 127;
+  }
+  if (address.ss_family != AF_INET6) return false;
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
+}
 
 Peer peer_of(int fd) {
   pollfd poll{.fd = fd, .events = 0, .revents = 0};

@@ -2,6 +2,8 @@
 // stream. A half-closed client still waits for its reply.
 #pragma once
 
+#include <sys/socket.h>
+
 namespace keelback::server {
 
 enum class Peer {
@@ -14,5 +16,8 @@ enum class Peer {
 // machine: the kernel is asked for the socket at the other end (sock_diag), whose inode is 0 once
 // its last descriptor is closed. A few microseconds; never blocks.
 Peer peer_of(int fd);
+
+// 127.0.0.0/8 and ::1, also as IPv4 in IPv6.
+bool is_loopback(const sockaddr_storage& address);
 
 }  // namespace keelback::server

@@ -4,20 +4,13 @@
 
 #include <algorithm>
 #include <iterator>
-#include <nlohmann/json.hpp>
+
+#include "server/json.h"
 
 namespace keelback::server {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using std::chrono::nanoseconds;
-
-// What Python wrote may be any bytes; JSON must be UTF-8.
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-double milliseconds(nanoseconds duration) { return static_cast<double>(duration.count()) / 1e6; }
 
 std::int64_t ceil_ms(nanoseconds duration) {
   return std::chrono::ceil<std::chrono::milliseconds>(duration).count();

@@ -2,20 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
+#include "server/json.h"
 
 namespace keelback::server {
-namespace {
-
-using Json = nlohmann::ordered_json;
-
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-double milliseconds(Duration duration) { return static_cast<double>(duration.count()) / 1e6; }
-double seconds(Duration duration) { return static_cast<double>(duration.count()) / 1e9; }
-
-}  // namespace
+namespace {}  // namespace
 
 std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
   const core::Stats& stats = info.stats;

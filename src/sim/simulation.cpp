@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/overloaded.h"
 #include "core/attachment_rules.h"
 
 namespace keelback::sim {
@@ -11,11 +12,6 @@ namespace {
 
 constexpr std::uint32_t kTicksInPlaceMax = 10'000;
 constexpr std::size_t kSessionIdMax = 256;  // bytes; keelback/call.h
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 
 std::uint64_t fingerprint(const Call& call) {
   TraceHash hash;

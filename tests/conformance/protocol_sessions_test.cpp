@@ -5,7 +5,6 @@ namespace keelback::conformance {
 namespace {
 
 using wire::ErrorKind;
-constexpr std::uint64_t kBirth = 0xfeedfacecafebeef;
 
 Ask count(const std::string& session, std::uint64_t birth, std::uint32_t epoch, bool opens) {
   return {

@@ -6,7 +6,6 @@ namespace {
 
 using wire::ErrorKind;
 using wire::StateFormat;
-constexpr std::uint64_t kBirth = 0xfeedfacecafebeef;
 
 Ask count(std::uint32_t epoch, bool opens) {
   return {.function = "counter",

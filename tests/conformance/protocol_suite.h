@@ -10,6 +10,8 @@ namespace keelback::conformance {
 
 using ::testing::HasSubstr;
 
+inline constexpr std::uint64_t kBirth = 0xfeedfacecafebeef;  // of a session: any number
+
 class Protocol : public ::testing::TestWithParam<Program> {
  protected:
   std::unique_ptr<Peer> ready() { return Peer::ready(GetParam()); }
