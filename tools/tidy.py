@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TIDY = "clang-tidy-19"
 INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*["<]([^">]+)[">]', re.MULTILINE)
+UNITY = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 WRONG = """#include <utility>
 #include <string>
 #include "os/mutex.h"
@@ -38,16 +39,25 @@ std::string twice(std::string text) {
 
 
 def compiled(build):
-    """{source: its command} of our own files in the build tree's database."""
+    """{source: its command} of our own files in the build tree's database; a unity file stands for those that it includes."""
     database = build / "compile_commands.json"
     if not database.exists():
         sys.exit(f"{database} is not there: scripts/build release makes it")
     found = {}
     for entry in json.loads(database.read_text()):
         path = (Path(entry["directory"]) / entry["file"]).resolve()
-        if path.is_relative_to(ROOT) and not path.is_relative_to(build):
-            found[path] = entry["command"]
+        unity = path.parent.name == "Unity" and path.is_relative_to(build)
+        for source in map(Path, UNITY.findall(path.read_text())) if unity else [path]:
+            if source.is_relative_to(ROOT) and not source.is_relative_to(build):
+                found[source] = entry["command"].replace(str(path), str(source))
     return found
+
+
+def write_database(directory, commands):
+    """For clang-tidy: each source with a command of its own."""
+    directory.mkdir(exist_ok=True)
+    entries = [{"directory": str(directory), "file": str(source), "command": command} for source, command in commands.items()]
+    (directory / "compile_commands.json").write_text(json.dumps(entries))
 
 
 class Fingerprints:
@@ -95,8 +105,7 @@ def self_test():
         source = Path(directory) / "wrong.cpp"
         source.write_text(WRONG)
         flags = ["-std=c++23", f"-I{ROOT / 'src'}"]
-        (Path(directory) / "compile_commands.json").write_text(json.dumps(
-            [{"directory": directory, "file": str(source), "command": shlex.join(["g++", *flags, "-c", str(source)])}]))
+        write_database(Path(directory), {source: shlex.join(["g++", *flags, "-c", str(source)])})
         told = tidy(source, directory)
         assert "bugprone-use-after-move" in told, f"a use after move passed: {told}"
         assert "thread-safety" in told, f"a read without its lock passed: {told}"
@@ -119,11 +128,13 @@ def main():
     passed = build / "tidy"
     passed.mkdir(exist_ok=True)
     fingerprints = Fingerprints()
+    database = build / "tidy_database"
+    write_database(database, commands)
     stamps = {source: passed / fingerprints.of(source, commands[source]) for source in sorted(asked) if source in commands}
     waiting = [source for source, stamp in stamps.items() if not stamp.exists()]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
-        for source, told in zip(waiting, executor.map(lambda source: tidy(source, build), waiting)):
+        for source, told in zip(waiting, executor.map(lambda source: tidy(source, database), waiting)):
             if told:
                 failed += 1
                 print(told.replace(f"{ROOT}/", ""), flush=True)
