@@ -43,7 +43,13 @@ std::vector<std::string> present() {
   each_entry("/proc/self/fd", [&](const std::string& name) {
     char target[PATH_MAX];
     const ssize_t size = ::readlink(("/proc/self/fd/" + name).c_str(), target, sizeof target);
-    if (size >= 0) all.push_back("descriptor " + name + ": " + std::string(target, size));
+    if (size < 0) return;
+    std::string_view file(target, static_cast<std::size_t>(size));
+    // Somebody else may remove the file of an inherited descriptor: it is the same file.
+    if (constexpr std::string_view kRemoved = " (deleted)"; file.ends_with(kRemoved)) {
+      file.remove_suffix(kRemoved.size());
+    }
+    all.push_back("descriptor " + name + ": " + std::string(file));
   });
   each_entry("/proc/self/task", [&](const std::string& name) { all.push_back("thread " + name); });
   for (const pid_t pid : os::children_of(::getpid())) {

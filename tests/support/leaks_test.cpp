@@ -43,6 +43,16 @@ TEST(Leaks, FindsADescriptorThatTookTheNumberOfAnother) {
   ::close(second);
 }
 
+TEST(Leaks, DoesNotMindThatAFileIsRemoved) {
+  char name[] = "/tmp/keelback-leaks-XXXXXX";
+  const int fd = ::mkstemp(name);
+  ASSERT_GE(fd, 0);
+  const Leaks leaks;
+  ::unlink(name);
+  EXPECT_THAT(leaks.found(kSoon), IsEmpty());
+  ::close(fd);
+}
+
 TEST(Leaks, FindsAMappingOfSharedMemory) {
   const Leaks leaks;
   const int fd = ::memfd_create("keelback-leak", MFD_CLOEXEC);
