@@ -376,15 +376,25 @@ class PeersRun {
   // which both have mapped and touched.
   std::string attachment() {
     constexpr int kCalls = 60;
-    say("attachments", 0);
-    const auto us = attachment_us(
-        {.python = options_.python, .workers = 1, .ballast_mb = 0}, 1 << 20, options_.blocks,
-        kCalls, prng_, [&](int block) { say("attachments", 1.0 * block / options_.blocks); });
-    if (!us) return us.error();
-    add("attachment.there", "1 MiB beside a call, copied to bytes, p50", "warm shared memory", "µs",
-        {us->there, us->floor_there}, 1.5, true);
-    add("attachment.back", "1 MiB beside a call and back with its result, p50",
-        "warm shared memory", "µs", {us->back, us->floor_back}, 1.5, true);
+    for (const Ends ends : {Ends::kOnOneProcessor, Ends::kOnTwoProcessors}) {
+      const bool one = ends == Ends::kOnOneProcessor;
+      if (!one && !Pinned::allowed(1)) {
+        result_.not_measured.push_back("attachments between processors: there is one");
+        break;
+      }
+      const std::string stage = one ? "attachments, one CPU" : "attachments, two CPUs";
+      say(stage, 0);
+      const auto us = attachment_us({.python = options_.python, .workers = 1, .ballast_mb = 0},
+                                    ends, 1 << 20, options_.blocks, kCalls, prng_,
+                                    [&](int block) { say(stage, 1.0 * block / options_.blocks); });
+      if (!us) return us.error();
+      const std::string where = one ? "both ends on one CPU" : "on two";
+      const std::string suffix = one ? ".pinned" : ".apart";
+      add("attachment.there" + suffix, "1 MiB beside a call, copied to bytes, p50, " + where,
+          "warm shared memory", "µs", {us->there, us->floor_there}, 1.5, true);
+      add("attachment.back" + suffix, "1 MiB beside a call and back with its result, p50, " + where,
+          "warm shared memory", "µs", {us->back, us->floor_back}, 1.5, true);
+    }
     return {};
   }
 
@@ -457,12 +467,15 @@ std::string_view limit_of(std::string_view id) {
       {"cold.ok", "every call waits in the queue until the first worker is ready"},
       {"kills.ok", "every call waits in the queue until a worker is back"},
       {"kills.p99", "the new workers' caches and pages are cold"},
-      {"attachment.there",
+      {"attachment.there.pinned",
        "the function's bytes are memory that is allocated for this call; beside them the call"},
-      {"attachment.back",
+      {"attachment.back.pinned",
        "two of the four copies go into memory that is allocated for this call: the function's "
-       "bytes "
-       "and the reply's buffer; beside them the call"},
+       "bytes and the reply's buffer; beside them the call"},
+      {"attachment.there.apart",
+       "the slab's lines cross from one processor's cache to the other's, for both"},
+      {"attachment.back.apart",
+       "as attachment.back.pinned; and the lines cross between caches, for both"},
       {"sessions.touch",
        "two cache lines that are not in the cache, one after the other, and their TLB entries"},
       {"sessions.bytes", "the session's record and its slot in the table"},

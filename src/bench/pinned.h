@@ -2,6 +2,9 @@
 #pragma once
 
 #include <sched.h>
+#include <sys/types.h>
+
+#include <optional>
 
 namespace keelback::bench {
 
@@ -9,24 +12,30 @@ class Pinned {
  public:
   explicit Pinned(int cpu) {  // negative: changes nothing
     ::sched_getaffinity(0, sizeof before_, &before_);
-    if (cpu < 0) return;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    ::sched_setaffinity(0, sizeof one, &one);
+    if (cpu >= 0) put(0, cpu);
   }
   ~Pinned() { ::sched_setaffinity(0, sizeof before_, &before_); }
   Pinned(const Pinned&) = delete;
   Pinned& operator=(const Pinned&) = delete;
 
-  static int first_allowed() {
+  // A thread for good; 0 is the one that asks. Harmless if there is none.
+  static void put(pid_t thread, int cpu) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    ::sched_setaffinity(thread, sizeof one, &one);
+  }
+
+  // The processors on which this thread may run, counted from 0; nullopt: there are not so many.
+  static std::optional<int> allowed(int index) {
     cpu_set_t set;
     ::sched_getaffinity(0, sizeof set, &set);
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (CPU_ISSET(cpu, &set)) return cpu;
+      if (CPU_ISSET(cpu, &set) && index-- == 0) return cpu;
     }
-    return 0;
+    return std::nullopt;
   }
+  static int first_allowed() { return allowed(0).value_or(0); }
 
  private:
   cpu_set_t before_{};

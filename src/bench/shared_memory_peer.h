@@ -21,6 +21,7 @@ class SharedMemoryPeer {
   SharedMemoryPeer& operator=(SharedMemoryPeer&&) = delete;
   ~SharedMemoryPeer();
 
+  pid_t pid() const { return child_; }
   // `source` into the shared memory, out of it on the other side. Blocks; false: it is gone.
   bool send(const std::string& source) { return exchange(source, 't'); }
   // The same, and back into `back`, which is as long.

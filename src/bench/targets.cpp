@@ -17,6 +17,7 @@
 
 #include "api/driver_factory.h"
 #include "base/prng.h"
+#include "bench/pinned.h"
 #include "bench/pool_under_test.h"
 #include "bench/shared_memory_peer.h"
 #include "bench/signed_rank.h"
@@ -242,14 +243,20 @@ std::expected<AfterKills, std::string> after_kills(const TargetPool& wanted, int
 }
 
 std::expected<AttachmentTimes, std::string> attachment_us(
-    const TargetPool& wanted, std::size_t bytes, int blocks, int calls_a_block, Prng& prng,
-    const std::function<void(int)>& before_each) {
+    const TargetPool& wanted, Ends ends, std::size_t bytes, int blocks, int calls_a_block,
+    Prng& prng, const std::function<void(int)>& before_each) {
+  const int here = Pinned::first_allowed();
+  const std::optional<int> there = ends == Ends::kOnOneProcessor ? here : Pinned::allowed(1);
+  if (!there) return std::unexpected("there is one processor only");
   // Forked before the pool has threads.
   auto floor = SharedMemoryPeer::start(bytes);
   if (!floor) return std::unexpected(floor.error());
   auto pool = Pool::start(wanted);
   if (!pool) return std::unexpected(pool.error());
   if (!pool->wait_until_ready()) return not_ready();
+  const Pinned pin(here);
+  Pinned::put(floor->pid(), *there);
+  for (const host::WorkerInfo& worker : pool->driver().workers()) Pinned::put(worker.pid, *there);
   const std::string source(bytes, 'x');
   std::string back(bytes, '\0');
   const auto call = [&](const char* function) {

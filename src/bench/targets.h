@@ -42,13 +42,18 @@ struct AfterKills {
 std::expected<AfterKills, std::string> after_kills(const TargetPool& pool, int rounds,
                                                    double window_ms);
 
+// On which processors the two ends run. Left alone, the kernel puts them on one or on two and keeps
+// them there: a coin that is thrown once, and worth a factor of two, because on two the bytes cross
+// from one cache to the other.
+enum class Ends { kOnOneProcessor, kOnTwoProcessors };
+
 // Medians of blocks, microseconds; everything alternated in an order that is thrown anew.
 struct AttachmentTimes {
   std::vector<double> there, back;              // one caller, one worker
   std::vector<double> floor_there, floor_back;  // SharedMemoryPeer
 };
 std::expected<AttachmentTimes, std::string> attachment_us(
-    const TargetPool& pool, std::size_t bytes, int blocks, int calls_a_block, Prng& prng,
+    const TargetPool& pool, Ends ends, std::size_t bytes, int blocks, int calls_a_block, Prng& prng,
     const std::function<void(int block)>& before_each);
 
 struct SessionCost {

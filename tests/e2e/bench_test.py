@@ -83,6 +83,19 @@ class Commands(Bench):
         failed, _ = self.bench((USAGE,), "app", str(HELLO), "no_such_function", "--workers", "1", "--profile", "quick")
         self.assertIn("no_such_function", failed["error"]["message"])
 
+    def test_a_row_against_a_peer_says_what_it_needs_to_be_believed(self):
+        document, _ = self.bench((OK,), "peers", "--only", "attachment", "--blocks", "2", "--python", sys.executable)
+        rows = {row["id"]: row for row in document["rows"]}
+        places = ["pinned", "apart"] if len(os.sched_getaffinity(0)) > 1 else ["pinned"]
+        self.assertEqual({f"attachment.{way}.{place}" for way in ("there", "back") for place in places}, set(rows))
+        for row in rows.values():
+            self.assertEqual((1.5, True, 2), (row["target"], row["at_most"], row["blocks"]))
+            low, high = row["interval"]
+            self.assertTrue(low <= row["ratio"] <= high and row["theirs"] > 0, row)
+            self.assertEqual(row["ratio"] <= row["target"], row["met"])
+            if not row["met"]:
+                self.assertTrue(row["limit"] and row["missed_by"] > 0, row)
+
     def test_wrong_words_are_usage(self):
         for arguments in (("run", "nonsense"), ("report", str(self.tmp)), ("baseline", "show", "--file", str(self.tmp / "none")),
                           ("run", "--profile", "hasty"), ("compare", "--base", "/bin/true", "--head", str(KEELBACK))):
