@@ -15,12 +15,13 @@ void* __libc_calloc(size_t count, size_t size);
 void* __libc_realloc(void* memory, size_t size);
 void* __libc_memalign(size_t alignment, size_t size);
 
-[[gnu::visibility("default")]] void* malloc(size_t size);
-[[gnu::visibility("default")]] void* calloc(size_t count, size_t size);
-[[gnu::visibility("default")]] void* realloc(void* memory, size_t size);
-[[gnu::visibility("default")]] void* memalign(size_t alignment, size_t size);
-[[gnu::visibility("default")]] void* aligned_alloc(size_t alignment, size_t size);
-[[gnu::visibility("default")]] int posix_memalign(void** memory, size_t alignment, size_t size);
+[[gnu::visibility("default")]] void* malloc(size_t size) noexcept;
+[[gnu::visibility("default")]] void* calloc(size_t count, size_t size) noexcept;
+[[gnu::visibility("default")]] void* realloc(void* memory, size_t size) noexcept;
+[[gnu::visibility("default")]] void* memalign(size_t alignment, size_t size) noexcept;
+[[gnu::visibility("default")]] void* aligned_alloc(size_t alignment, size_t size) noexcept;
+[[gnu::visibility("default")]] int posix_memalign(void** memory, size_t alignment,
+                                                  size_t size) noexcept;
 [[gnu::visibility("default")]] uint64_t keelback_allocations();
 }
 
@@ -36,32 +37,32 @@ void count_one() { __atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED); }
 
 extern "C" {
 
-void* malloc(size_t size) {
+void* malloc(size_t size) noexcept {
   count_one();
   return __libc_malloc(size);
 }
 
-void* calloc(size_t count, size_t size) {
+void* calloc(size_t count, size_t size) noexcept {
   count_one();
   return __libc_calloc(count, size);
 }
 
-void* realloc(void* memory, size_t size) {
+void* realloc(void* memory, size_t size) noexcept {
   count_one();
   return __libc_realloc(memory, size);
 }
 
-void* memalign(size_t alignment, size_t size) {
+void* memalign(size_t alignment, size_t size) noexcept {
   count_one();
   return __libc_memalign(alignment, size);
 }
 
-void* aligned_alloc(size_t alignment, size_t size) {
+void* aligned_alloc(size_t alignment, size_t size) noexcept {
   count_one();
   return __libc_memalign(alignment, size);
 }
 
-int posix_memalign(void** memory, size_t alignment, size_t size) {
+int posix_memalign(void** memory, size_t alignment, size_t size) noexcept {
   count_one();
   if (alignment < sizeof(void*) || (alignment & (alignment - 1)) != 0) return EINVAL;
   void* made = __libc_memalign(alignment, size);

@@ -38,7 +38,6 @@ constexpr int kQuestions = 5;
 struct Named {
   pid_t pid = 0;
   std::uint64_t start_time = 0;
-  friend bool operator==(const Named&, const Named&) = default;
 };
 bool lives(const Named& process) {
   const auto stat = os::read_stat(process.pid);
