@@ -14,10 +14,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-Call call_of(const Json& order) {
-  return {.function = order.value("function", "noop"), .payload = order.value("payload", "[1]")};
-}
-
 // What the library in front of libc has counted (allocation_counter.cpp); null: it is not there.
 using AllocationCounter = std::uint64_t (*)();
 AllocationCounter allocation_counter() {

@@ -22,13 +22,6 @@ Json buckets_of(const load::Histogram& histogram) {
   return buckets;
 }
 
-Call load_call_of(const Json& order, const char* function = "noop") {
-  Call call{.function = order.value("function", function),
-            .payload = order.value("payload", "[1]")};
-  if (order.contains("deadline_ms")) call.deadline = from_ms(order["deadline_ms"].get<double>());
-  return call;
-}
-
 load::LoadSpec::Shape shape_named(const std::string& name) {
   using Shape = load::LoadSpec::Shape;
   if (name == "constant") return Shape::kConstant;
@@ -49,6 +42,13 @@ double jain(const std::vector<double>& shares) {
 }
 
 }  // namespace
+
+Call call_of(const Json& order, const char* function) {
+  Call call{.function = order.value("function", function),
+            .payload = order.value("payload", "[1]")};
+  if (order.contains("deadline_ms")) call.deadline = from_ms(order["deadline_ms"].get<double>());
+  return call;
+}
 
 Json figures(const load::Run& run) {
   const load::Histogram latency = run.latency(), service = run.service(), lag = run.lag();
@@ -101,7 +101,7 @@ Json points_of(const load::Run& run, std::size_t most) {
 }
 
 Json closed_window(PoolUnderTest& pool, const Json& order) {
-  const Call call = load_call_of(order);
+  const Call call = call_of(order);
   const auto sessions = order.value("sessions", 0u);
   const load::ZipfPicker zipf(std::max(sessions, 1u), order.value("zipf", 0.0));
   std::vector<Prng> chances;
@@ -132,7 +132,7 @@ Json open_window(PoolUnderTest& pool, const Json& order) {
                       .sessions = order.value("sessions", 0u),
                       .zipf = order.value("zipf", 0.0)};
   const load::Plan plan = load::make_plan(spec, order.value("seed", 1u));
-  const Call call = load_call_of(order);
+  const Call call = call_of(order);
   const load::Run run = load::run_plan(pool.driver(), plan,
                                        [&](const load::Arrival& arrival, std::size_t) {
                                          Call one = call;
@@ -241,7 +241,7 @@ Json pile(PoolUnderTest& pool, const Json& order) {
 // rate is the pool's rate with that much queued.
 Json queue_cost(PoolUnderTest& pool, const Json& order) {
   const auto waiting = order.value("waiting", 1000u);
-  const Call call = load_call_of(order);
+  const Call call = call_of(order);
   struct Shared {
     std::mutex mutex;
     std::condition_variable changed;

@@ -10,6 +10,9 @@
 
 namespace keelback::bench {
 
+// The call that an order is about, of `function` where it names none.
+Call call_of(const nlohmann::json& order, const char* function = "noop");
+
 // A run of either kind as JSON: rates, quantiles, outcomes, and the three histograms.
 nlohmann::json figures(const load::Run& run);
 // Latency over time, thinned to `most` points: [seconds, milliseconds, ok].

@@ -15,6 +15,17 @@ FunctionSpec spec(std::string name) {
   made.name = std::move(name);
   return made;
 }
+// One worker is ready for the one function that there is, a stream; this asks for it.
+CallSubmitted ready_to_stream(ModelDriver& driver, bool idempotent = false) {
+  FunctionSpec tokens = spec("tokens");
+  tokens.stream = true;
+  tokens.idempotent = idempotent;
+  driver.announce({tokens});
+  driver.ready(driver.with(false).front());
+  CallSubmitted call = driver.request("tokens");
+  call.stream = true;
+  return call;
+}
 
 // Goal: what cannot be right is refused at the door, each with its own word, and counted.
 TEST(PoolCalls, BadRequestsAreRefusedAtTheDoor) {
@@ -610,12 +621,7 @@ TEST(PoolCalls, ASilentStreamEnds) {
   settings.calls.stream_idle = 1s;
   settings.calls.deadline = 1min;
   ModelDriver driver(settings);
-  FunctionSpec tokens = spec("tokens");
-  tokens.stream = true;
-  driver.announce({tokens});
-  driver.ready(driver.with(false).front());
-  CallSubmitted call = driver.request("tokens");
-  call.stream = true;
+  const CallSubmitted call = ready_to_stream(driver);
   const CallId stream = driver.submit(call);
   for (int i = 0; i < 5; ++i) {
     driver.advance(900ms);
@@ -638,12 +644,7 @@ TEST(PoolCalls, AStreamThatIsHeldBackByItsReaderIsNotSilent) {
   settings.calls.deadline = 1min;
   settings.calls.grace = 1s;
   ModelDriver driver(settings);
-  FunctionSpec tokens = spec("tokens");
-  tokens.stream = true;
-  driver.announce({tokens});
-  driver.ready(driver.with(false).front());
-  CallSubmitted call = driver.request("tokens");
-  call.stream = true;
+  const CallSubmitted call = ready_to_stream(driver);
   const CallId slow = driver.submit(call), gone = driver.submit(call);
   driver.handle(StreamGranted{gone, 3});  // it waits; this counts when it runs
   const auto speak = [&](CallId stream, int items) {
@@ -674,13 +675,7 @@ TEST(PoolCalls, AStreamThatIsHeldBackByItsReaderIsNotSilent) {
 TEST(PoolCalls, AStreamThatHasSpokenIsNotTriedAgain) {
   for (const bool spoke : {false, true}) {
     ModelDriver driver(pool_of(1));
-    FunctionSpec tokens = spec("tokens");
-    tokens.stream = true;
-    tokens.idempotent = true;
-    driver.announce({tokens});
-    driver.ready(driver.with(false).front());
-    CallSubmitted call = driver.request("tokens");
-    call.stream = true;
+    const CallSubmitted call = ready_to_stream(driver, /*idempotent=*/true);
     const CallId stream = driver.submit(call);
     const WorkerId worker = driver.worker_of(stream);
     if (spoke) driver.handle(StreamMoved{worker, stream});
