@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Coroutine
+from contextvars import Context, copy_context
 from typing import Any, Optional
 
-from keelback import errors, marks
+from keelback import contexts, errors, marks
 from keelback.interrupts import Interrupts
 
 
@@ -24,13 +25,17 @@ class Runner:
         if self._loop is None:
             import asyncio
 
-            self._loop = asyncio.new_event_loop()
+            # In an empty context: a loop keeps the one that it is made in.
+            self._loop = Context().run(asyncio.new_event_loop)
         return self._loop
 
-    def run(self, call: int, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """The coroutine's result. A cancelled call is cancelled once, however often it is told."""
+    def run(self, call: int, coroutine: Coroutine[Any, Any, Any], adopts: bool = False) -> Any:
+        """The coroutine's result. A cancelled call is cancelled once, however often it is told.
+
+        `adopts`: context variables that the coroutine sets are set in the caller's context too.
+        """
         loop = self.loop
-        outcome: list[Any] = []  # the result and the error
+        outcome: list[Any] = []  # the result, the error and the context at the end
         self._interrupts.asynchronous = True
         try:
             task = loop.create_task(_into(outcome, coroutine))
@@ -38,9 +43,11 @@ class Runner:
             if call and self._words[marks.CANCEL] == call:  # told before there was a task to tell
                 self._cancel(call)
             loop.run_until_complete(task)
-            if outcome[1] is None:
-                return outcome[0]
-            raise outcome[1]
+            if outcome[1] is not None:
+                raise outcome[1]
+            if adopts:
+                contexts.adopt(outcome[2])
+            return outcome[0]
         finally:
             self._running = None
             outcome.clear()  # a traceback holds this frame; what the call used is to be freed at its end
@@ -89,9 +96,9 @@ class Runner:
 async def _into(outcome: list[Any], awaitable: Any) -> None:
     """A failed task is held by its own exception, some asyncios hold the last task, and SystemExit ends the loop."""
     try:
-        outcome += (await awaitable, None)
+        outcome += (await awaitable, None, copy_context())
     except BaseException as error:
-        outcome += (None, error)
+        outcome += (None, error, None)
 
 
 async def _nothing() -> None:

@@ -44,7 +44,10 @@ def setup(hook: F) -> F:
 
 
 def worker_setup(hook: F) -> F:
-    """Runs in each worker before its first call: connections, threads, background tasks."""
+    """Runs in each worker before its first call: connections, threads, background tasks.
+
+    Context variables that it sets have that value at the start of every call.
+    """
     return _register("worker_setup", hook)
 
 

@@ -4,14 +4,17 @@
 `python -m keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
 """
 
+import functools
 import gc
 import os
 import sys
+from contextvars import Context
 from typing import Any, Callable, Optional
 
 from keelback import (
     calls,
     commandline,
+    contexts,
     control,
     descriptors,
     errors,
@@ -66,6 +69,7 @@ class Worker:
         self._control_fd = control_fd
         self._functions: dict[bytes, functions.Function] = {}
         self._leftovers: Any = None
+        self._new_context = contexts.maker()
         self._given: Any = None  # the last RESTORE: call, format, state
         self._forked = False
 
@@ -95,6 +99,7 @@ class Worker:
             self.runner.adopt_tasks()
         self._functions = {name.encode(): function for name, function in functions.table().items()}
         self._leftovers = Leftovers()
+        self._new_context = contexts.maker()
         self.channel.send(greeting + wire.frame(wire.READY, 0))
         # Its first steps, too, are over when the first call is there: a stack dump meets one thread at work.
         control.start(self._control_fd, self.marks, self.runner.cancel)
@@ -179,19 +184,20 @@ class Worker:
             self.marks.rewind_dump()
         if words[_CANCEL] == call:
             return self._error(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
-        _here.call = context = _new_tuple(Call, (call, deadline, session, attempt, trace))
-        _current.set(context)
+        _here.call = about = _new_tuple(Call, (call, deadline, session, attempt, trace))
+        _current.set(about)
+        context = self._new_context()
         failure: Optional[BaseException] = None
         result = None
         try:
             try:
                 words[_STARTED] = call
                 if session is not None and not session.opened:
-                    self._open(call, session)
+                    context.run(self._open, call, session)
                 if function.is_plain:
-                    result = function.target(*args, **kwargs)
+                    result = context.run(function.target, *args, **kwargs)
                 else:
-                    result = self._answer(call, function, args, kwargs, callflags)
+                    result = context.run(self._answer, call, function, args, kwargs, callflags)
                 words[_ENDED] = call
             except BaseException as error:
                 failure = error
@@ -326,11 +332,10 @@ class Worker:
         self.sessions.drop(id)
         if not session.opened:
             return
-        _here.call = context = Call(0, 0, session, 1, b"")
-        _current.set(context)
+        context = self._context_of(session)
         for hook in hooks.of("session_end"):
             try:
-                self.run_hook(0, hook, reason)
+                context.run(self.run_hook, 0, hook, reason)
             except BaseException as error:
                 errors.log(f"on_session_end({reason!r}) failed for {session!r}", error)
         _here.call = None
@@ -344,8 +349,14 @@ class Worker:
     def run_hook(self, call: int, hook: Callable[..., Any], *args: Any) -> Any:
         answer = hook(*args)
         if hasattr(answer, "__await__"):
-            return self.runner.run(call, answer)
+            return self.runner.run(call, answer, adopts=True)
         return answer
+
+    def _context_of(self, session: Session) -> Context:
+        """Where hooks run that are part of no call; session() is `session` there."""
+        _here.call = about = Call(0, 0, session, 1, b"")
+        _current.set(about)
+        return self._new_context()
 
     # ---- snapshots
 
@@ -366,11 +377,11 @@ class Worker:
         return wire.frame(wire.SAVED, call, b"".join((head, state, answer[wire.HEADER_SIZE :])), flags)
 
     def _snapshot(self, session: Session) -> tuple[int, bytes]:
-        _here.call = context = Call(0, 0, session, 1, b"")
+        context = self._context_of(session)
         _here.attached = None  # the call's, if one has just run: its memory may hold the result by now
-        _current.set(context)
         try:
-            return snapshots.take(session, lambda hook, *args: self.run_hook(0, hook, *args), self.marks.snapshot_max())
+            ask = functools.partial(self.run_hook, 0)
+            return context.run(snapshots.take, session, ask, self.marks.snapshot_max())
         finally:
             _here.call = None
 

@@ -12,10 +12,12 @@ import signal
 import socket
 import sys
 import time
+from contextvars import Context, copy_context
 from typing import Any
 
 from keelback import (
     commandline,
+    contexts,
     descriptors,
     errors,
     exits,
@@ -199,9 +201,14 @@ def _run_once(hook: Any) -> None:
         # A loop of its own, closed at once: its descriptors must not be shared by workers.
         loop = asyncio.new_event_loop()
         try:
-            loop.run_until_complete(answer)
+            contexts.adopt(loop.run_until_complete(_context_after(answer)))
         finally:
             loop.close()
+
+
+async def _context_after(awaitable: Any) -> Context:
+    await awaitable
+    return copy_context()
 
 
 def _import_for_workers() -> None:
