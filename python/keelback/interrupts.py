@@ -15,11 +15,11 @@ from keelback import marks
 class Interrupts:
     """SIGINT raises KeyboardInterrupt in the main thread while `interrupt == started != ended`, at most once a call."""
 
-    __slots__ = ("_words", "_raised", "asynchronous", "_masked", "_deferred")
+    __slots__ = ("_words", "raised", "asynchronous", "_masked", "_deferred")
 
     def __init__(self, words: "memoryview") -> None:
         self._words = words
-        self._raised = 0
+        self.raised = 0  # the last call in whose user code KeyboardInterrupt was raised for us
         self.asynchronous = False  # an async function runs: it is cancelled, not interrupted
         self._masked = False
         self._deferred = False
@@ -30,10 +30,6 @@ class Interrupts:
         _signal.signal(signal.SIGTERM, nothing)
         _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
         _signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def raised_for(self, call: int) -> bool:
-        """The KeyboardInterrupt that ended this call was ours."""
-        return self._raised == call
 
     # Between these an interrupt waits: half a frame must not be left on the socket, nor a frame be lost.
     def mask(self) -> None:
@@ -54,8 +50,9 @@ class Interrupts:
     def _raise_if_meant(self) -> None:
         words = self._words
         call = words[marks.INTERRUPT]
-        if call == words[marks.STARTED] != words[marks.ENDED] and call != self._raised and not self.asynchronous:
-            self._raised = call
+        runs = call == words[marks.STARTED] != words[marks.ENDED]
+        if runs and call != self.raised and not self.asynchronous:
+            self.raised = call
             raise KeyboardInterrupt
 
 

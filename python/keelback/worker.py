@@ -209,7 +209,8 @@ class Worker:
 
         leftovers = self._leftovers
         flags = 0
-        if leftovers.threads != leftovers.active or words[_CANCEL] == call or function.is_async:
+        if (leftovers.threads != leftovers.active or words[_CANCEL] == call or function.is_async
+                or self.interrupts.raised == call):
             flags = self._aftermath(call, function)
         if failure is not None:
             try:
@@ -269,7 +270,7 @@ class Worker:
     def _failed(self, call: int, failure: BaseException, flags: int) -> bytes:
         kind = wire.KIND_ERROR
         if isinstance(failure, KeyboardInterrupt):
-            if self.interrupts.raised_for(call):
+            if self.interrupts.raised == call:
                 kind = wire.KIND_CANCELLED
         elif self.words[_CANCEL] == call and (isinstance(failure, Cancelled) or is_cancelled_error(failure)):
             kind = wire.KIND_CANCELLED
@@ -290,13 +291,14 @@ class Worker:
         return wire.frame(wire.ERROR, call, bytes((kind,)) + errors.as_json(errors.describe(error)), flags)
 
     def _aftermath(self, call: int, function: functions.Function) -> int:
-        """UNCLEAN if work of the call goes on, and says so in the log."""
+        """The reply's flags. Work of the call that goes on is named in the log."""
+        flags = wire.INTERRUPTED if self.interrupts.raised == call else 0
         stopped = call in (self.words[_CANCEL], self.words[_INTERRUPT])
         left = self._leftovers.after_call(stopped, self.runner)
-        if not left:
-            return 0
-        errors.log(f"{function.name} left work behind: {', '.join(left[:8])}")
-        return wire.UNCLEAN
+        if left:
+            errors.log(f"{function.name} left work behind: {', '.join(left[:8])}")
+            flags |= wire.UNCLEAN
+        return flags
 
     # ---- sessions
 

@@ -65,7 +65,7 @@ class Reply:
 
     def __init__(self, kind, body, flags, items):
         self.kind, self.flags, self.items = kind, flags, items
-        self.unclean = bool(flags & 1)
+        self.unclean, self.interrupted = bool(flags & 1), bool(flags & 2)
         self.value = self.error = self.error_kind = None
         self.state = None  # of a SAVED: format and bytes
         if kind == wire.RESULT:

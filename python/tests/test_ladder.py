@@ -62,6 +62,15 @@ APP = """
         return "swallowed"
 
     @keelback.function
+    def yields_and_sleeps():
+        yield 1
+        time.sleep(60)
+
+    @keelback.function
+    def interrupts_itself():
+        raise KeyboardInterrupt("mine")
+
+    @keelback.function
     def raises_while_interrupted():
         try:
             time.sleep(60)
@@ -305,6 +314,52 @@ class Interrupt(LadderTest):
             self.assertEqual(call, self.w.words[ENDED])
         self.assertGreater(outcomes[wire.RESULT], 0)
         self.serves()
+
+
+class Interrupted(LadderTest):
+    """The flag that tells the supervisor that user code was broken off at an arbitrary line."""
+
+    def test_is_set_when_the_interrupt_was_raised_whatever_the_function_made_of_it(self):
+        for function in ("spins", "sleeps", "swallows", "raises_while_interrupted", "cleans_up"):
+            kind = wire.RESULT if function == "swallows" else wire.ERROR
+            for cancelled in (False, True):
+                call = self.start(function, [60] if function == "sleeps" else None)
+                if cancelled:
+                    self.w.cancel(call)
+                self.w.interrupt(call)
+                reply = self.w.reply(call)
+                self.assertEqual((kind, True), (reply.kind, reply.interrupted), (function, reply))
+                self.assertFalse(self.w.call("echo", [1]).interrupted, "only the call that it hit")
+
+    def test_is_set_beside_unclean(self):
+        call = self.start("leaves_a_thread_when_stopped", [True])
+        self.w.interrupt(call)
+        self.assertEqual(wire.UNCLEAN | wire.INTERRUPTED, self.w.reply(call).flags)
+        self.w.call("lets_it_go")
+
+    def test_is_set_for_a_stream_and_for_a_session_s_saved_state(self):
+        call = self.start("yields_and_sleeps", stream=True)
+        self.w.interrupt(call)
+        self.assertTrue(self.w.reply(call).interrupted)
+        call = self.start("sleeps", [60], session="ann", birth=7, epoch=1, opens=True, saves=True)
+        self.w.interrupt(call)
+        reply = self.w.reply(call)
+        self.assertTrue(reply.interrupted)
+        self.assertIsNotNone(reply.state)
+
+    def test_is_not_set_when_no_interrupt_was_raised(self):
+        call = self.start("polls")
+        self.w.cancel(call)
+        self.assertFalse(self.w.reply(call).interrupted, "it heeded its cancel")
+        for function in ("async_swallows", "async_cleans_up"):
+            call = self.start(function)
+            self.w.interrupt_once(call)  # a coroutine is never interrupted
+            self.w.cancel(call)
+            self.assertFalse(self.w.reply(call).interrupted, function)
+        call = self.start("sleeps", [0.1])
+        self.w.interrupt_once(call + 1)
+        self.assertFalse(self.w.reply(call).interrupted, "another call's")
+        self.assertFalse(self.w.call("interrupts_itself").interrupted, "the function's own")
 
 
 class Dump(LadderTest):

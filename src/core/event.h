@@ -78,6 +78,9 @@ struct WorkerReplied {
   // The worker's task and thread sets equal those before the call. False: it is not reused if the
   // call was past its deadline.
   bool clean = true;
+  // KeyboardInterrupt was raised in the call's code, at whatever line it was, by our interrupt.
+  // What the code made of it does not matter: it may have caught it and returned.
+  bool interrupted = false;
   std::uint64_t result_bytes = 0;  // what the driver holds of it; bounds what is kept for replays
   // Of the session's state after the call: whether it came along, and if the worker could not write
   // it down, why.

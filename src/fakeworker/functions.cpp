@@ -336,6 +336,10 @@ Raised too_many(const Function& function, std::size_t given) {
 Raised keyboard_interrupt() {
   return {wire::ErrorKind::kCancelled, "KeyboardInterrupt", "the call was interrupted"};
 }
+bool ended_by_interrupt(const Answer& answer) {
+  const auto* raised = std::get_if<Raised>(&answer);
+  return raised != nullptr && raised->type == keyboard_interrupt().type;
+}
 Raised cancelled() {
   return {wire::ErrorKind::kCancelled, "keelback.Cancelled", "the call was cancelled"};
 }

@@ -43,6 +43,7 @@ struct Streamed {};  // its items are sent
 using Answer = std::variant<Returned, Raised, Streamed>;
 
 Raised keyboard_interrupt();
+bool ended_by_interrupt(const Answer& answer);
 Raised cancelled();
 Raised too_large(std::uint64_t bytes, std::uint64_t most);
 

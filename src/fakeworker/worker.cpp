@@ -372,6 +372,7 @@ std::optional<Raised> Worker::put_item(std::uint64_t call, std::uint64_t& credit
 
 void Worker::reply(std::uint64_t call, Answer answer, bool unclean, const Session* saves) {
   unclean |= script_.unclean_every > 0 && (replies_ + 1) % script_.unclean_every == 0;
+  const std::uint8_t flags = wire::reply_flags(unclean, ended_by_interrupt(answer));
   if (auto* returned = std::get_if<Returned>(&answer)) {
     const std::uint64_t most = marks_.result_max();
     if (returned->json.size() > most) {
@@ -386,12 +387,12 @@ void Worker::reply(std::uint64_t call, Answer answer, bool unclean, const Sessio
   std::string payload;
   if (auto* returned = std::get_if<Returned>(&answer)) {
     payload = std::move(returned->json);
-    wire::append_payload_head(head, wire::Type::kResult, call, payload.size(), unclean);
+    wire::append_payload_head(head, wire::Type::kResult, call, payload.size(), flags);
   } else if (const auto* raised = std::get_if<Raised>(&answer)) {
     payload = error_json(*raised);
-    wire::append_error_head(head, call, {.kind = raised->kind, .json = payload}, unclean);
+    wire::append_error_head(head, call, {.kind = raised->kind, .json = payload}, flags);
   } else {
-    wire::append_end(head, call, unclean);
+    wire::append_end(head, call, flags);
   }
   if (saves != nullptr) {
     const auto [format, state] = state_of(saves, marks_.snapshot_max());
@@ -399,7 +400,7 @@ void Worker::reply(std::uint64_t call, Answer answer, bool unclean, const Sessio
     std::string body = head.substr(wire::kHeaderBytes) + payload;
     head.clear();
     wire::append_saved(head, call, {.answer = type, .format = format, .state = state, .body = body},
-                       unclean);
+                       flags);
     payload.clear();
   }
   misreply(call, head);

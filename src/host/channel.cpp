@@ -252,7 +252,9 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       if (answer) flush();  // what the socket does not take, the reader sends when it does
       continue;
     }
-    WorkerMessage message{type, (*frame)->unclean(), (*frame)->call(), {}, {}, {}, {}, {}, 0};
+    WorkerMessage message{
+        type, (*frame)->unclean(), (*frame)->interrupted(), (*frame)->call(), {}, {}, {}, {}, {},
+        0};
     if (message.type == wire::Type::kError) {
       if (!take_error(**frame, message)) return false;
     } else if (message.type == wire::Type::kSaved || message.type == wire::Type::kSnapshot) {

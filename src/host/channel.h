@@ -44,7 +44,8 @@ struct WorkerState {
 // A frame from the worker, on its own.
 struct WorkerMessage {
   wire::Type type{};
-  bool unclean = false;
+  bool unclean = false;      // of RESULT, ERROR, END, like the next
+  bool interrupted = false;  // the interrupt was raised in the call's code
   std::uint64_t call = 0;
   wire::ErrorKind error_kind{};      // of ERROR
   std::string body;                  // RESULT, ITEM: the bytes; HELLO, START_FAILED: the JSON

@@ -51,9 +51,9 @@ class ChannelTest : public testing::Test {
     EXPECT_TRUE(wire::append_attachment_head(frame, wire::Type::kAttached, message));
     return frame.append(bytes);
   }
-  static std::string result(std::uint64_t call) {
+  static std::string result(std::uint64_t call, std::uint8_t flags = 0) {
     std::string frame;
-    wire::append_payload_head(frame, wire::Type::kResult, call, 2);
+    wire::append_payload_head(frame, wire::Type::kResult, call, 2, flags);
     return frame + "[]";
   }
 
@@ -229,6 +229,17 @@ TEST_F(ChannelTest, WhatIsUnusedGoesAndTheWorkerIsTold) {
   EXPECT_EQ(byte, '\0') << "its pages are gone, whoever still has it";
   channel_->drop_slabs();
   EXPECT_EQ(channel_->slab_count(), 0u);
+}
+
+// Goal: what the flags of an answer say reaches the host, each on its own.
+TEST_F(ChannelTest, TellsUncleanFromInterrupted) {
+  for (const std::uint8_t flags : {0, 1, 2, 3}) {
+    messages_.clear();
+    EXPECT_EQ(says(result(7, flags)), Received::kSome);
+    ASSERT_EQ(messages_.size(), 1u);
+    EXPECT_EQ(messages_[0].unclean, (flags & wire::kFlagUnclean) != 0) << int{flags};
+    EXPECT_EQ(messages_[0].interrupted, (flags & wire::kFlagInterrupted) != 0) << int{flags};
+  }
 }
 
 }  // namespace

@@ -313,10 +313,11 @@ bool HostImpl::take_answer(WorkerProcess& worker, WorkerMessage& message, CallRe
     }
     record->reply = kind;
   }
-  step(core::WorkerReplied{worker.id, call, kind, !message.unclean, held_bytes, snapshot,
-                           message.state ? std::string_view{message.state->bytes}
-                                         : std::string_view{}},
-       self, effects);
+  step(
+      core::WorkerReplied{
+          worker.id, call, kind, !message.unclean, message.interrupted, held_bytes, snapshot,
+          message.state ? std::string_view{message.state->bytes} : std::string_view{}},
+      self, effects);
   if (snapshot == core::Snapshot::kTaken) {
     static_cast<void>(worker.take_parked(call, 0));  // nobody wanted it
   }

@@ -102,6 +102,7 @@ void Crew::dispatch(Time now, const core::Dispatch& dispatch, const Call& call, 
   worker->running = dispatch.call;
   worker->mark_at = std::max(now, worker->frozen_until) + model_.overhead;
   worker->cut_short = core::ReplyKind::kOk;
+  worker->interrupted = false;
   worker->credit = kStreamCredit;
   worker->blocked = false;
   worker->script = application_.script(call, {.session = state,
@@ -159,7 +160,9 @@ void Crew::cancel(Time now, WorkerId id, CallId call) {
 void Crew::interrupt(Time now, WorkerId id, CallId call) {
   Worker* worker = find(id);
   if (worker == nullptr || worker->running != call || !worker->script.heeds_interrupt) return;
-  if (worker->cut_short == core::ReplyKind::kOk) cut_short(now, *worker, model_.interrupt_delay);
+  if (worker->cut_short != core::ReplyKind::kOk) return;
+  cut_short(now, *worker, model_.interrupt_delay);
+  worker->interrupted = worker->cut_short != core::ReplyKind::kOk;
 }
 
 std::string Crew::dump(Time now, WorkerId id, CallId call) const {
@@ -269,7 +272,9 @@ Said Crew::reply(Time now, Worker& worker) {
   Script& script = worker.script;
   if (worker.cut_short != core::ReplyKind::kOk) {
     said.reply = worker.cut_short;
-    said.python = {"keelback.Cancelled", "the call was cancelled", ""};
+    said.python = worker.interrupted
+                      ? PythonError{"KeyboardInterrupt", "the call was interrupted", ""}
+                      : PythonError{"keelback.Cancelled", "the call was cancelled", ""};
   } else {
     using enum Script::Ending;
     said.reply = script.ending == kReturn            ? core::ReplyKind::kOk
@@ -289,6 +294,7 @@ Said Crew::reply(Time now, Worker& worker) {
       said.snapshot = said.state.spoilt ? core::Snapshot::kFailed : core::Snapshot::kTaken;
     }
   }
+  said.interrupted = worker.interrupted;
   said.clean = !(model_.unclean > 0 && prng_.chance(model_.unclean));
   worker.running = CallId{};
   ++worker.token;

@@ -28,9 +28,10 @@ struct Said {
   CallId call;  // of kItem, kReplied; of kExited: the call its mark names
   core::ReplyKind reply = core::ReplyKind::kOk;
   bool clean = true;
-  std::string payload;      // of kItem, and of kReplied ok
-  Attachments attachments;  // of kReplied ok
-  PythonError python;       // of kReplied otherwise
+  bool interrupted = false;  // of kReplied: an interrupt ended it
+  std::string payload;       // of kItem, and of kReplied ok
+  Attachments attachments;   // of kReplied ok
+  PythonError python;        // of kReplied otherwise
   // Of kReplied: the session's state, if it was to come along.
   core::Snapshot snapshot = core::Snapshot::kNone;
   SessionState state;
@@ -94,6 +95,7 @@ class Crew {
     std::uint32_t credit = 0;
     Script script;
     core::ReplyKind cut_short = core::ReplyKind::kOk;  // kCancelled: the ladder ended the call
+    bool interrupted = false;                          // … by its interrupt
     Death death;
     std::map<std::string, SessionState, std::less<>> sessions;
   };

@@ -456,8 +456,8 @@ void Simulation::hear(Said said) {
       }
       const std::uint64_t birth = said.state.birth;
       if (said.snapshot == core::Snapshot::kTaken) parked_.insert_or_assign(birth, said.state);
-      handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean, bytes,
-                                 said.snapshot, "the model's state is spoilt"});
+      handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean, said.interrupted,
+                                 bytes, said.snapshot, "the model's state is spoilt"});
       parked_.erase(birth);
       return;
     }

@@ -62,7 +62,7 @@ struct EventFields {
   }
   void operator()(const core::WorkerReady& e) { f(e.worker); }
   void operator()(const core::WorkerReplied& e) {
-    f(e.worker, e.call, e.kind, e.clean, e.result_bytes, e.snapshot);
+    f(e.worker, e.call, e.kind, e.clean, e.interrupted, e.result_bytes, e.snapshot);
   }
   void operator()(const core::SessionSaved& e) { f(e.worker, e.session, e.birth, e.taken); }
   void operator()(const core::SnapshotSettled& e) {

@@ -330,10 +330,10 @@ TEST(Decoder, RoundTripsRandomFramesInRandomPackets) {
     for (std::size_t i = 0; i < std::min<std::size_t>(sizes.size(), 8); ++i) {
       const Type type = i % 2 == 0 ? Type::kResult : Type::kItem;
       const std::string body(sizes[i], static_cast<char>('a' + i));
-      append_payload_head(stream, type, i * i, body.size(), i % 3 == 0);
+      append_payload_head(stream, type, i * i, body.size(), reply_flags(i % 3 == 0, i % 2 == 0));
       stream += body;
       sent.push_back({{.type = type,
-                       .flags = static_cast<std::uint8_t>(i % 3 == 0 ? kFlagUnclean : 0),
+                       .flags = reply_flags(i % 3 == 0, i % 2 == 0),
                        .body_bytes = static_cast<std::uint32_t>(body.size()),
                        .call = i * i},
                       body});

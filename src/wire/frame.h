@@ -45,9 +45,15 @@ enum class Type : std::uint8_t {
 };
 std::string_view to_string(Type type);  // "CALL", …; "?" for what is none of them
 
-// Of RESULT, ERROR, END and SAVED: after the call, threads or tasks are there that were not before
-// it.
+// Of RESULT, ERROR, END and SAVED. Unclean: after the call, threads or tasks are there that were
+// not before it. Interrupted: our interrupt was raised in the call's code, whatever the code made
+// of it.
 inline constexpr std::uint8_t kFlagUnclean = 1;
+inline constexpr std::uint8_t kFlagInterrupted = 2;
+constexpr std::uint8_t reply_flags(bool unclean, bool interrupted) {
+  return static_cast<std::uint8_t>((unclean ? kFlagUnclean : 0) |
+                                   (interrupted ? kFlagInterrupted : 0));
+}
 
 // What a receiver is, and on which of its two sockets: it accepts only what the other end may send.
 enum class Link : std::uint8_t {
@@ -97,6 +103,7 @@ struct Frame {
   Type type() const { return header.type; }
   std::uint64_t call() const { return header.call; }
   bool unclean() const { return (header.flags & kFlagUnclean) != 0; }
+  bool interrupted() const { return (header.flags & kFlagInterrupted) != 0; }
 };
 
 }  // namespace keelback::wire

@@ -35,8 +35,6 @@ void append_header(std::string& out, Type type, std::uint64_t call, std::uint64_
   out.append(bytes, kHeaderBytes);
 }
 
-constexpr std::uint8_t unclean_flag(bool unclean) { return unclean ? kFlagUnclean : 0; }
-
 }  // namespace
 
 bool append_call_head(std::string& out, const CallMessage& message) {
@@ -142,10 +140,10 @@ std::expected<SaveMessage, Error> decode_save(const Frame& frame) {
                      .session = frame.body.substr(kSaveFixedBytes)};
 }
 
-void append_saved(std::string& out, std::uint64_t call, const SavedMessage& message, bool unclean) {
+void append_saved(std::string& out, std::uint64_t call, const SavedMessage& message,
+                  std::uint8_t flags) {
   append_header(out, Type::kSaved, call,
-                kSavedFixedBytes + message.state.size() + message.body.size(),
-                unclean_flag(unclean));
+                kSavedFixedBytes + message.state.size() + message.body.size(), flags);
   append(out, static_cast<std::uint8_t>(message.answer));
   append(out, static_cast<std::uint8_t>(message.format));
   append(out, std::uint16_t{0});
@@ -317,18 +315,18 @@ std::expected<std::uint32_t, Error> decode_connect(const Frame& frame) {
 
 void append_ready(std::string& out) { append_header(out, Type::kReady, 0, 0); }
 
-void append_end(std::string& out, std::uint64_t call, bool unclean) {
-  append_header(out, Type::kEnd, call, 0, unclean_flag(unclean));
+void append_end(std::string& out, std::uint64_t call, std::uint8_t flags) {
+  append_header(out, Type::kEnd, call, 0, flags);
 }
 
 void append_payload_head(std::string& out, Type type, std::uint64_t call, std::uint64_t body_bytes,
-                         bool unclean) {
-  append_header(out, type, call, body_bytes, unclean_flag(unclean));
+                         std::uint8_t flags) {
+  append_header(out, type, call, body_bytes, flags);
 }
 
 void append_error_head(std::string& out, std::uint64_t call, const ErrorMessage& message,
-                       bool unclean) {
-  append_header(out, Type::kError, call, 1 + message.json.size(), unclean_flag(unclean));
+                       std::uint8_t flags) {
+  append_header(out, Type::kError, call, 1 + message.json.size(), flags);
   append(out, static_cast<std::uint8_t>(message.kind));
 }
 std::expected<ErrorMessage, Error> decode_error(const Frame& frame) {

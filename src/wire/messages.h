@@ -145,8 +145,9 @@ struct SavedMessage {
   std::string_view body;  // as the answer's own frame would have it
   friend bool operator==(const SavedMessage&, const SavedMessage&) = default;
 };
-// The whole frame. Requires: it fits a length.
-void append_saved(std::string& out, std::uint64_t call, const SavedMessage& message, bool unclean);
+// The whole frame; `flags` as reply_flags() makes them. Requires: it fits a length.
+void append_saved(std::string& out, std::uint64_t call, const SavedMessage& message,
+                  std::uint8_t flags);
 std::expected<SavedMessage, Error> decode_saved(const Frame& frame);
 
 // The answer to SAVE.
@@ -165,12 +166,12 @@ std::expected<SnapshotMessage, Error> decode_snapshot(const Frame& frame);
 void append_connect(std::string& out, std::uint32_t version);
 std::expected<std::uint32_t, Error> decode_connect(const Frame& frame);
 void append_ready(std::string& out);
-void append_end(std::string& out, std::uint64_t call, bool unclean);
+void append_end(std::string& out, std::uint64_t call, std::uint8_t flags);
 
 // The header of a frame whose body is `body_bytes` of payload: HELLO, START_FAILED, RESULT, ITEM.
 // Requires: kHeaderBytes + body_bytes fits a length.
 void append_payload_head(std::string& out, Type type, std::uint64_t call, std::uint64_t body_bytes,
-                         bool unclean = false);
+                         std::uint8_t flags = 0);
 
 enum class ErrorKind : std::uint8_t {
   kError = 1,
@@ -185,7 +186,7 @@ struct ErrorMessage {
 };
 // The head with the kind; message.json is the payload that follows it.
 void append_error_head(std::string& out, std::uint64_t call, const ErrorMessage& message,
-                       bool unclean);
+                       std::uint8_t flags);
 std::expected<ErrorMessage, Error> decode_error(const Frame& frame);
 
 struct PongMessage {

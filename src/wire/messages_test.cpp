@@ -242,19 +242,22 @@ TEST(Messages, RoundTripsEveryOtherMessage) {
   append_shutdown(bytes);
   EXPECT_EQ(one(Link::kWorkerData).type(), Type::kShutdown);
   bytes.clear();
-  append_end(bytes, 5, true);
+  append_end(bytes, 5, kFlagUnclean);
   EXPECT_TRUE(one(Link::kSupervisorData).unclean());
+  EXPECT_FALSE(one(Link::kSupervisorData).interrupted());
   bytes.clear();
-  append_end(bytes, 5, false);
+  append_end(bytes, 5, kFlagInterrupted);
   EXPECT_FALSE(one(Link::kSupervisorData).unclean());
+  EXPECT_TRUE(one(Link::kSupervisorData).interrupted());
 
   for (const int kind : {1, 2, 3, 4}) {
     bytes.clear();
     const ErrorMessage error{.kind = static_cast<ErrorKind>(kind), .json = "{}"};
-    append_error_head(bytes, 6, error, kind == 2);
+    append_error_head(bytes, 6, error, reply_flags(kind == 2, kind == 3));
     bytes += error.json;
     EXPECT_EQ(decode_error(one(Link::kSupervisorData)), error);
     EXPECT_EQ(one(Link::kSupervisorData).unclean(), kind == 2);
+    EXPECT_EQ(one(Link::kSupervisorData).interrupted(), kind == 3);
   }
   for (const char kind : {'\0', '\5'}) {
     bytes[kHeaderBytes] = kind;
@@ -285,9 +288,10 @@ TEST(Messages, RoundTripsWhatCarriesASessionsState) {
     bytes.clear();
     const SavedMessage saved{
         .answer = answer, .format = StateFormat::kNone, .state = "why", .body = "body"};
-    append_saved(bytes, 5, saved, answer == Type::kError);
+    append_saved(bytes, 5, saved, reply_flags(answer == Type::kError, answer == Type::kEnd));
     EXPECT_EQ(decode_saved(one(Link::kSupervisorData)), saved);
     EXPECT_EQ(one(Link::kSupervisorData).unclean(), answer == Type::kError);
+    EXPECT_EQ(one(Link::kSupervisorData).interrupted(), answer == Type::kEnd);
   }
   for (const std::size_t at : {0u, 1u, 2u, 3u, 7u}) {  // answer, format, zero, a length beyond it
     std::string bad = bytes;

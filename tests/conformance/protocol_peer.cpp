@@ -422,6 +422,7 @@ Reply Peer::reply() {
     reply.type = message->type();
     reply.call = message->header.call;
     reply.unclean = message->unclean();
+    reply.interrupted = message->interrupted();
     if (message->type() == wire::Type::kSaved) {
       const auto saved = wire::decode_saved({message->header, message->body});
       EXPECT_TRUE(saved) << "a SAVED that makes no sense";
@@ -432,7 +433,7 @@ Reply Peer::reply() {
       reply.type = message->header.type = saved->answer;
       message->body = std::string(saved->body);
     }
-    EXPECT_EQ(message->header.flags & ~wire::kFlagUnclean, 0);
+    EXPECT_EQ(message->header.flags & ~wire::reply_flags(true, true), 0);
     switch (message->type()) {
       case wire::Type::kItem:
         reply.items.push_back(Json::parse(message->body, nullptr, false));

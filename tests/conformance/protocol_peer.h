@@ -52,6 +52,7 @@ struct Message {
   std::string body;
   wire::Type type() const { return header.type; }
   bool unclean() const { return (header.flags & wire::kFlagUnclean) != 0; }
+  bool interrupted() const { return (header.flags & wire::kFlagInterrupted) != 0; }
 };
 
 // One ATTACHED frame.
@@ -67,6 +68,7 @@ struct Reply {
   wire::Type type{};
   std::uint64_t call = 0;
   bool unclean = false;
+  bool interrupted = false;
   std::string body;        // RESULT: the bytes
   Json value;              // RESULT: parsed
   wire::ErrorKind kind{};  // ERROR

@@ -22,6 +22,7 @@ TEST_P(Protocol, CancelsACallThatHeedsIt) {
   const Reply reply = peer->reply();
   expect_error(reply, ErrorKind::kCancelled, "keelback.Cancelled");
   EXPECT_FALSE(reply.unclean);
+  EXPECT_FALSE(reply.interrupted);
   EXPECT_EQ(peer->mark(wire::kMarkEnded), call);
   // A mark of an old call means nothing.
   expect_result(peer->call("echo", {"next"}), "next");
@@ -41,7 +42,9 @@ TEST_P(Protocol, FinishesACallThatDoesNotHeedCancel) {
     const auto call = peer->send_call({.function = function, .payload = "[50]"});
     ASSERT_TRUE(peer->await_started(call));
     peer->cancel(call);
-    expect_result(peer->reply(), 50);
+    const Reply reply = peer->reply();
+    expect_result(reply, 50);
+    EXPECT_FALSE(reply.interrupted);
   }
 }
 
@@ -53,9 +56,29 @@ TEST_P(Protocol, InterruptsASynchronousCall) {
     const Reply reply = peer->interrupted_reply(call);
     expect_error(reply, ErrorKind::kCancelled, "KeyboardInterrupt");
     EXPECT_EQ(reply.call, call);
+    EXPECT_TRUE(reply.interrupted);
     EXPECT_EQ(peer->mark(wire::kMarkEnded), call);
-    expect_result(peer->call("echo", {"next"}), "next");
+    const Reply next = peer->call("echo", {"next"});
+    expect_result(next, "next");
+    EXPECT_FALSE(next.interrupted) << "only the call that it was raised in";
   }
+}
+
+// Goal: SAVED says it too: the session's state may be half made.
+TEST_P(Protocol, AnInterruptedCallIsMarkedAlsoWhenItsAnswerBringsAState) {
+  auto peer = ready();
+  const auto call = peer->send_call({.function = "spin",
+                                     .payload = kLong,
+                                     .session = "ann",
+                                     .birth = 7,
+                                     .epoch = 1,
+                                     .opens = true,
+                                     .saves = true});
+  ASSERT_TRUE(peer->await_started(call));
+  const Reply reply = peer->interrupted_reply(call);
+  expect_error(reply, ErrorKind::kCancelled, "KeyboardInterrupt");
+  EXPECT_TRUE(reply.saved);
+  EXPECT_TRUE(reply.interrupted);
 }
 
 // Goal: SIGINT counts only while interrupt == started != ended. Early, late, without a mark, and
@@ -80,7 +103,9 @@ TEST_P(Protocol, IgnoresAnInterruptOutsideOfItsWindow) {
     const auto call = peer->send_call({.function = "spin", .payload = "[60]"});
     ASSERT_TRUE(peer->await_started(call));
     peer->interrupt(other);
-    expect_result(peer->reply(), 60);
+    const Reply reply = peer->reply();
+    expect_result(reply, 60);
+    EXPECT_FALSE(reply.interrupted);
   }
 }
 
@@ -98,6 +123,7 @@ TEST_P(Protocol, SurvivesInterruptsAtAnyMoment) {
     if (reply.type == wire::Type::kError) {
       ASSERT_EQ(round % 2, 0) << "interrupted without a mark";
       expect_error(reply, ErrorKind::kCancelled, "KeyboardInterrupt");
+      ASSERT_TRUE(reply.interrupted);
     } else {
       expect_result(reply, 7);
     }

@@ -79,7 +79,8 @@ std::string encoded(const Frame& frame) {
       return out;
     case Type::kSaved:
       if (const auto message = decode_saved(frame)) {
-        append_saved(out, frame.call(), *message, frame.unclean());
+        append_saved(out, frame.call(), *message,
+                     reply_flags(frame.unclean(), frame.interrupted()));
       }
       return out;
     case Type::kSnapshot:
@@ -87,7 +88,8 @@ std::string encoded(const Frame& frame) {
       return out;
     case Type::kError:
       if (const auto message = decode_error(frame)) {
-        append_error_head(out, frame.call(), *message, frame.unclean());
+        append_error_head(out, frame.call(), *message,
+                          reply_flags(frame.unclean(), frame.interrupted()));
         out += message->json;
       }
       return out;
