@@ -104,19 +104,22 @@ def too_large(size: int, most: int) -> str:
     return f"the result is too large: {size} bytes; calls.payload_max is {most}"
 
 
-def explain(value: Any, error: BaseException, passes: Optional[Callable[[Any], bool]] = None) -> str:
-    """Why encode(value) failed: the first part that JSON cannot carry, with its path; parts that `passes` accepts are
-    carried otherwise. Never raises."""
+def explain(value: Any, error: BaseException, passes: Optional[Callable[[Any], bool]] = None,
+            name: str = "result") -> str:
+    """Why encode(value) failed: the first part that JSON cannot carry, with its path in `name`.
+
+    Parts that `passes` accepts are carried otherwise. Never raises.
+    """
     try:
-        found = _find(value, passes)
+        found = _find(value, passes, name)
     except Exception:  # the value's own methods may do anything
         found = None
     if found is None and isinstance(error, RecursionError):
-        found = "the result is nested too deeply for JSON"
-    return found or f"the result cannot be written as JSON: {type_name(error)}: {error}"
+        found = f"the {name} is nested too deeply for JSON"
+    return found or f"the {name} cannot be written as JSON: {type_name(error)}: {error}"
 
 
-def _find(root: Any, passes: Optional[Callable[[Any], bool]]) -> Optional[str]:
+def _find(root: Any, passes: Optional[Callable[[Any], bool]], name: str) -> Optional[str]:
     # Depth first. A container stays in `inside` until everything in it was seen, so that a cycle is told
     # from a value used twice; a path is a chain (path of the container, key).
     inside: set[int] = set()
@@ -130,7 +133,7 @@ def _find(root: Any, passes: Optional[Callable[[Any], bool]]) -> Optional[str]:
             continue
         wrong = _wrong(value, id(value) in inside)
         if wrong and not (passes and passes(value)):
-            return f"{_place(path)} {wrong}"
+            return f"{place(path, name)} {wrong}"
         if isinstance(value, (dict, list, tuple)):
             items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
             inside.add(id(value))
@@ -169,7 +172,8 @@ def _wrong_key(value: dict[Any, Any]) -> Optional[str]:
     return None
 
 
-def _place(path: _Path) -> str:
+def place(path: _Path, name: str) -> str:
+    """The path in the value that is called `name`: pairs of (path of the container, key)."""
     parts: list[str] = []
     while path is not None:
         path, key = path
@@ -178,4 +182,4 @@ def _place(path: _Path) -> str:
     if len(parts) > _PATH_PARTS_MAX:
         half = _PATH_PARTS_MAX // 2
         parts[half:-half] = ["…"]
-    return "result" + "".join(parts)
+    return name + "".join(parts)

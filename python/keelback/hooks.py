@@ -70,7 +70,9 @@ def on_session_end(hook: F) -> F:
 
 
 def snapshot(hook: F) -> F:
-    """Turns a session's state into what can be kept: called with the state between calls, returns JSON or bytes.
+    """Turns a session's state into what can be kept: called with it between calls, returns JSON or
+    bytes. JSON must not change it: lists and not tuples, strings as keys, no subclasses. Without
+    `restore` it is to be a dict.
 
     `session()` is the session. A session whose snapshot raises goes on, and is lost with its worker.
     """

@@ -1,20 +1,27 @@
 """A session's state, written down so that another worker can make it again.
 
-Without hooks the state is JSON, and one that would come back as something else (a tuple, a key that is no
-string) is refused: a session without a snapshot is lost loudly, one that came back changed would be wrong
-silently. `@keelback.snapshot` may return JSON or bytes, `@keelback.restore` gets what it returned. No pickle:
-a store of snapshots must not be a way to run code.
+Without hooks the state is JSON. `@keelback.snapshot` may return JSON or bytes, `@keelback.restore`
+gets what it returned. What JSON would change, in value or type, is refused: a session without a
+snapshot is lost loudly, one that came back changed would be wrong silently. No pickle: a store of
+snapshots must not be a way to run code.
 """
 
+import marshal
 from typing import Any, Callable, Optional
 
 from keelback import hooks
-from keelback.encoding import decode, encode, explain, type_name
+from keelback.encoding import decode, encode, explain, place, type_name
 from keelback.sessions import Session
 
 NONE = 0  # what is in the snapshot's place is a text: why there is none
 JSON = 1
 BYTES = 2
+
+# The version of marshal that writes each object in full: later ones write the second of two equal
+# objects as a reference if it is the same object, so equal values would have different bytes.
+_MARSHAL_VERSION = 2
+_REMEDY = "; @keelback.snapshot can write it down another way"
+_NODES_MAX = 1_000_000  # compared while looking for what would come back changed
 
 # What a hook answers, awaited if need be; the worker's.
 Ask = Callable[..., Any]
@@ -46,16 +53,59 @@ def take(session: Session, ask: Ask, most: int) -> tuple[int, bytes]:
 
 def _written(state: Any, ask: Ask) -> tuple[int, bytes]:
     hook = _only("snapshot")
-    value = state if hook is None else ask(hook, state)
+    name, value = ("state", state) if hook is None else ("snapshot", ask(hook, state))
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return BYTES, bytes(value)
+        kind, data, back = BYTES, bytes(value), bytes(value)
+        if back != value:
+            raise SnapshotError(f"{name} is a {type_name(value)} that is no sequence of bytes")
+    else:
+        kind = JSON
+        try:
+            data = encode(value)
+        except Exception as error:
+            raise SnapshotError(explain(value, error, name=name)) from None
+        back = decode(data)
+        if not _same(value, back):
+            raise SnapshotError(_change(value, back, name))
+    if type(back) is not dict and _only("restore") is None:
+        needs = "without @keelback.restore it is to be a dict"
+        raise SnapshotError(f"{name} is of type {type_name(value)}; {needs}")
+    return kind, data
+
+
+def _same(value: Any, back: Any) -> bool:
+    """True if they are equal, types included: marshal writes built-in types and no subclass."""
     try:
-        data = encode(value)
-    except Exception as error:
-        raise SnapshotError(explain(value, error).replace("result", "state", 1)) from None
-    if hook is None and decode(data) != value:
-        raise SnapshotError("JSON would change it: tuples, keys that are not strings; @keelback.snapshot can write it down")
-    return JSON, data
+        return marshal.dumps(value, _MARSHAL_VERSION) == marshal.dumps(back, _MARSHAL_VERSION)
+    except ValueError:  # a subclass, or nested too deeply
+        return False
+
+
+def _change(value: Any, back: Any, name: str) -> str:
+    """What would come back changed: the first place of it in `value`, and how."""
+    todo: list[tuple[Any, Any, Any]] = [(value, back, None)]
+    for _ in range(_NODES_MAX):
+        if not todo:
+            break
+        one, other, path = todo.pop()
+        here = place(path, name)
+        if type(one) is not type(other):
+            types = f"of type {type_name(one)} and would come back as {type_name(other)}"
+            return f"{here} is {types}{_REMEDY}"
+        if type(one) is dict:
+            for key in one:
+                if type(key) is not str:
+                    what = f"the key {key!r:.60} of type {type_name(key)}; JSON's keys are strings"
+                    return f"{here} has {what}{_REMEDY}"
+                if key not in other:
+                    return f"{here} has the key {key!r:.60}, which JSON would change{_REMEDY}"
+            todo.extend((one[key], other[key], (path, key)) for key in reversed(one))
+        elif type(one) is list:
+            pairs = list(zip(one, other))
+            todo.extend((*pairs[i], (path, i)) for i in reversed(range(len(pairs))))
+        elif not _same(one, other):
+            return f"{here} is {one!r:.60} and would come back as {other!r:.60}{_REMEDY}"
+    return f"the {name} is too deep or too large to see that JSON does not change it{_REMEDY}"
 
 
 def restore(session: Session, ask: Ask) -> None:

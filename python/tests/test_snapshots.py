@@ -87,8 +87,8 @@ class Json(SupervisorTest):
     def test_a_state_that_would_come_back_as_something_else_is_refused_by_name(self):
         self.w.call("put", ["a", 1], opens=True, **ann())
         for code, why in (
-            ("state['t'] = (1, 2)", b"tuples"),
-            ("state['t'] = {1: 'one'}", b"keys that are not strings"),
+            ("state['t'] = (1, 2)", b"state['t'] is of type tuple and would come back as list"),
+            ("state['t'] = {1: 'one'}", b"state['t'] has the key 1 of type int; JSON's keys are"),
             ("state['t'] = {'deep': [object()]}", b"state['t']['deep'][0] is of type object"),
             ("state['t'] = float('nan')", b"nan"),
             ("state['t'] = state", b"circular"),
@@ -167,6 +167,176 @@ class Hooks(SupervisorTest):
         self.assertEqual(wire.KIND_BAD_REQUEST, reply.error_kind)
         self.assertIsNone(reply.state)
         self.assertEqual((NONE, b"the session did not open"), self.w.save("ann é", 7, 1))
+
+
+EVERYDAY = """
+    import collections, decimal, enum, math, keelback
+    from keelback import snapshots
+
+    class Level(enum.IntEnum):
+        HIGH = 1
+
+    class Word(str, enum.Enum):
+        YES = "yes"
+
+    class Text(str):
+        pass
+
+    class Whole(int):
+        pass
+
+    class Real(float):
+        pass
+
+    Point = collections.namedtuple("Point", "x y")
+    returned = []
+
+    @keelback.function
+    def put(code):
+        state = keelback.session().state
+        state.clear()
+        exec(code, globals(), {"state": state})
+
+    @keelback.function
+    def replace(code):
+        keelback.session().state = eval(code)
+
+    if HOOK:
+        @keelback.snapshot
+        def save(state):
+            return eval(state["returns"])
+
+        @keelback.function
+        def returns(code):
+            keelback.session().state["returns"] = code
+
+    if "restore" in HOOK:
+        @keelback.restore
+        def make(value):
+            returned.append(value)
+            return {"returns": "0"}
+
+        @keelback.function
+        def last():
+            return repr(returned[-1])
+"""
+
+
+class Exact(SupervisorTest):
+    """What is saved comes back equal, types included; what would not is not saved."""
+
+    CHANGES = (  # (code, place and kind of what would come back changed)
+        ("state['a'] = [True, (1,)]", "state['a'][1] is of type tuple and would come back as list"),
+        ("state['a'] = {'b': {2: 'two'}}", "state['a']['b'] has the key 2 of type int"),
+        ("state[2] = 1; state['2'] = 1", "state has the key 2 of type int"),
+        ("state['a'] = {1.5: 1}", "state['a'] has the key 1.5 of type float"),
+        ("state['a'] = {True: 1}", "state['a'] has the key True of type bool"),
+        ("state['a'] = {None: 1}", "state['a'] has the key None of type NoneType"),
+        ("state['a'] = {Text('b'): 1}", "state['a'] has the key 'b' of type app.Text"),
+        ("state['a'] = collections.OrderedDict(b=1)",
+         "state['a'] is of type collections.OrderedDict and would come back as dict"),
+        ("state['a'] = collections.defaultdict(int, b=1)",
+         "state['a'] is of type collections.defaultdict and would come back as dict"),
+        ("state['a'] = collections.Counter('abc')", "state['a'] is of type collections.Counter"),
+        ("state['a'] = Point(1, 2)", "state['a'] is of type app.Point and would come back as list"),
+        ("state['a'] = [Level.HIGH]", "state['a'][0] is of type app.Level and would come back"),
+        ("state['a'] = Word.YES", "state['a'] is of type app.Word and would come back as str"),
+        ("state['a'] = Text('b')", "state['a'] is of type app.Text and would come back as str"),
+        ("state['a'] = Whole(1)", "state['a'] is of type app.Whole and would come back as int"),
+        ("state['a'] = Real(1)", "state['a'] is of type app.Real and would come back as float"),
+        ("state['a'] = chr(0xd83d) + chr(0xde00)", "state['a'] is '\\ud83d\\ude00' and would come"),
+        ("state[chr(0xd83d) + chr(0xde00)] = 1", "state has the key '\\ud83d\\ude00', which"),
+        ("state['a'] = math.nan", "state['a'] is nan"),
+        ("state['a'] = -math.inf", "state['a'] is -inf"),
+        ("state['a'] = {1, 2}", "state['a'] is of type set"),
+        ("state['a'] = b'bytes'", "state['a'] is of type bytes"),
+        ("state['a'] = decimal.Decimal(1)", "state['a'] is of type decimal.Decimal"),
+        ("state['a'] = 10**5000", "Exceeds the limit"),
+    )
+    COMES_BACK = (
+        "state.update(a=True, b=1, c=1.0, d=0, e=False, f=None, g=-0.0, h=0.0)",
+        "state['a'] = [2**70, -(2**70), 1e308, 5e-324, 0.1 + 0.2]",
+        "state['a'] = 'é😀' + chr(0) + chr(0x2028) + chr(92) + chr(34)",
+        "state['a'] = chr(0xd800)",
+        "state[chr(0xdc00) + 'x'] = [chr(0xdfff)]",
+        "state['z'] = 1; state['a'] = 2; state['m'] = {'z': 1, 'a': 2}",
+        "shared = ['same']; state['a'] = [shared, shared, 'same', 'same']",
+        "state['name'] = 'name'; state['name2'] = 'na' + str('me')",
+        """import json; state.update(json.loads('{"a": [1, "name"], "name": 1}'))""",
+        "pass",
+    )
+
+    def make(self, hook=""):
+        return self.worker(self.app(EVERYDAY.replace("HOOK", repr(hook))))
+
+    def test_what_would_come_back_changed_is_refused_with_its_place_and_type(self):
+        worker = self.make()
+        worker.call("put", ["pass"], opens=True, **ann())
+        for code, why in self.CHANGES:
+            reply = worker.call("put", [code], saves=True, **ann())
+            self.assertEqual(wire.RESULT, reply.kind, reply)
+            self.assertEqual(NONE, reply.state[0], (code, reply.state))
+            self.assertIn(why, reply.state[1].decode(), code)
+            self.assertEqual(reply.state, worker.save("ann é", 7, 1))
+
+    def test_what_comes_back_equal_is_saved(self):
+        worker = self.make()
+        worker.call("put", ["pass"], opens=True, **ann())
+        for epoch, code in enumerate(self.COMES_BACK, 2):
+            state = worker.call("put", [code], saves=True, **ann()).state
+            self.assertEqual(JSON, state[0], (code, state))
+            other = {"session": "other", "birth": 9, "epoch": epoch}
+            again = worker.call("ask", saves=True, restore=state, **other).state
+            self.assertIsNone(again, "there is no such function: nothing ran")
+            self.assertEqual(state, worker.save("other", 9, epoch))
+
+    def test_a_state_that_is_nested_too_deeply_is_refused(self):
+        worker = self.make()
+        worker.call("put", ["pass"], opens=True, **ann())
+        for depth in (900, 1500, 2500, 100_000):
+            code = f"at = state\nfor _ in range({depth}):\n    at['a'] = {{}}; at = at['a']"
+            kind, text = worker.call("put", [code], saves=True, **ann()).state
+            if depth == 100_000 or kind == NONE:  # how deep JSON goes is the interpreter's choice
+                self.assertEqual(NONE, kind)
+                self.assertRegex(text.decode(), "deep")
+        self.assertEqual(JSON, worker.call("put", ["pass"], saves=True, **ann()).state[0])
+
+    def test_a_state_that_is_no_dict_is_refused_when_it_is_saved_and_not_when_it_is_restored(self):
+        worker = self.make()
+        worker.call("put", ["pass"], opens=True, **ann())
+        for code, why in (("[1]", "state is of type list"), ("None", "state is of type NoneType"),
+                          ("b'x'", "state is of type bytes"),
+                          ("collections.OrderedDict()", "OrderedDict")):
+            kind, text = worker.call("replace", [code], saves=True, **ann()).state
+            self.assertEqual(NONE, kind, code)
+            self.assertIn(why, text.decode())
+
+    def test_what_a_hook_returns_is_not_changed_either(self):
+        worker = self.make("with restore")
+        worker.call("returns", ["0"], opens=True, **ann())
+        for code, why in (("{'a': (1,)}", "snapshot['a'] is of type tuple and would come back as"),
+                          ("[{1: 2}]", "snapshot[0] has the key 1 of type int"),
+                          ("Level.HIGH", "snapshot is of type app.Level and would come back as"),
+                          ("{1}", "snapshot is of type set"),
+                          ("memoryview(b'abcd').cast('i')", "snapshot is a memoryview that is no")):
+            kind, text = worker.call("returns", [code], saves=True, **ann()).state
+            self.assertEqual(NONE, kind, code)
+            self.assertIn(why, text.decode())
+        returned = ("[1, 1.0, True, None, 'x']", "'text'", "b'bytes'", "{'a': -0.0}", "None")
+        for epoch, code in enumerate(returned, 2):
+            state = worker.call("returns", [code], saves=True, **ann()).state
+            self.assertNotEqual(NONE, state[0], (code, state))
+            other = {"session": "other", "birth": 9, "epoch": epoch}
+            self.assertEqual(code, worker.call("last", restore=state, **other).value)
+
+    def test_a_hook_without_its_counterpart_returns_a_dict_or_nothing_is_saved(self):
+        worker = self.make("alone")
+        worker.call("returns", ["{'a': 1}"], opens=True, **ann())
+        self.assertEqual((JSON, b'{"a":1}'), worker.save("ann é", 7, 1))
+        for code, what in (("None", "NoneType"), ("[1]", "list"), ("b'x'", "bytes")):
+            kind, text = worker.call("returns", [code], saves=True, **ann()).state
+            self.assertEqual(NONE, kind, code)
+            self.assertIn(f"snapshot is of type {what}; without @keelback.restore", text.decode())
 
 
 if __name__ == "__main__":
