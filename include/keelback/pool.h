@@ -102,6 +102,7 @@ struct FunctionInfo {
   bool async = false;
   std::optional<std::chrono::nanoseconds> timeout;
   std::uint32_t max_workers = 0;  // 0: no limit
+  bool interruptible = false;     // its worker may be kept after an interrupt
   struct Parameter {
     std::string name;
     std::string kind;  // as Python's inspect names it

@@ -29,17 +29,18 @@ class Function:
     caller's arguments costs less than a signature object and raises Python's own TypeError."""
 
     __slots__ = ("name", "target", "bind", "signature", "is_plain", "is_async", "is_stream", "idempotent", "timeout",
-                 "max_workers", "zero_copy", "attachable")
+                 "max_workers", "zero_copy", "interruptible", "attachable")
 
     def __init__(self, name: str, target: Callable[..., Any], *, idempotent: bool = False,
                  timeout: Optional[float] = None, stream: Optional[bool] = None, max_workers: int = 0,
-                 zero_copy: bool = False) -> None:
+                 zero_copy: bool = False, interruptible: bool = False) -> None:
         self.name = name
         self.target = target
         self.idempotent = idempotent
         self.timeout = timeout
         self.max_workers = max_workers
         self.zero_copy = zero_copy
+        self.interruptible = interruptible
         code = inspect.unwrap(target)
         call = type(target).__call__  # an instance may have an async __call__
         asynchronous = any(map(inspect.iscoroutinefunction, (target, code, call)))
@@ -61,7 +62,7 @@ class Function:
         return {
             "name": self.name, "doc": (inspect.getdoc(self.target) or "")[:DOC_MAX], "idempotent": self.idempotent,
             "stream": self.is_stream, "async": self.is_async, "timeout": self.timeout,
-            "max_workers": self.max_workers,
+            "max_workers": self.max_workers, "interruptible": self.interruptible,
             "params": [] if self.signature is None else [_parameter(p) for p in self.signature.parameters.values()],
         }
 
@@ -73,25 +74,29 @@ _functions: dict[str, Function] = {}
 def function(target: F) -> F: ...
 @overload
 def function(*, idempotent: bool = ..., timeout: Optional[float] = ..., stream: Optional[bool] = ...,
-             max_workers: int = ..., zero_copy: bool = ..., name: Optional[str] = ...) -> Callable[[F], F]: ...
+             max_workers: int = ..., zero_copy: bool = ..., interruptible: bool = ...,
+             name: Optional[str] = ...) -> Callable[[F], F]: ...
 
 
 def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: Optional[float] = None,
              stream: Optional[bool] = None, max_workers: int = 0, zero_copy: bool = False,
-             name: Optional[str] = None) -> Union[F, Callable[[F], F]]:
+             interruptible: bool = False, name: Optional[str] = None) -> Union[F, Callable[[F], F]]:
     """Offers a function to callers, under its own name or `name`. The function itself is returned unchanged.
 
-    idempotent   running it twice is as good as once, so a broken attempt may be retried
-    timeout      seconds that it may run; without it `calls.deadline` holds
-    stream       the function answers with items; generators do anyway
-    max_workers  at most so many workers run it at once; 0: no limit
-    zero_copy    its attachments are views of shared memory that end with the call, not copies
+    idempotent     running it twice is as good as once, so a broken attempt may be retried
+    timeout        seconds that it may run; without it `calls.deadline` holds
+    stream         the function answers with items; generators do anyway
+    max_workers    at most so many workers run it at once; 0: no limit
+    zero_copy      its attachments are views of shared memory that end with the call, not copies
+    interruptible  it leaves everything whole when KeyboardInterrupt is raised at any line of it or
+                   of what it calls, so its worker may be kept after it was interrupted
     """
 
     def register(wanted: F) -> F:
         add(Function(_name_of(wanted, name), wanted, idempotent=_boolean("idempotent", idempotent),
                      timeout=_seconds(timeout), stream=stream, max_workers=_count(max_workers),
-                     zero_copy=_boolean("zero_copy", zero_copy)))
+                     zero_copy=_boolean("zero_copy", zero_copy),
+                     interruptible=_boolean("interruptible", interruptible)))
         return wanted
 
     return register if target is None else register(target)

@@ -23,14 +23,17 @@ class Registered(unittest.TestCase):
         def plain(a):
             return a + 1
 
-        @keelback.function(idempotent=True, timeout=5, max_workers=2, name="other")
+        @keelback.function(idempotent=True, timeout=5, max_workers=2, interruptible=True,
+                           name="other")
         def renamed():
             return 3
 
         self.assertEqual((2, 3), (plain(1), renamed()))
         self.assertEqual(["plain", "other"], list(functions.table()))
         described = functions.table()["other"].describe()
-        self.assertEqual((True, 5.0, 2), (described["idempotent"], described["timeout"], described["max_workers"]))
+        options = ("idempotent", "timeout", "max_workers", "interruptible")
+        self.assertEqual([True, 5.0, 2, True], [described[option] for option in options])
+        self.assertIs(False, functions.table()["plain"].describe()["interruptible"])
 
     def test_hello_describes_parameters(self):
         def every(a, /, b: int, *rest, c: "list[str]" = None, **more) -> None:
@@ -66,6 +69,7 @@ class Registered(unittest.TestCase):
     def test_wrong_options_are_refused_where_they_stand(self):
         for options in ({"timeout": 0}, {"timeout": -1}, {"timeout": "5s"}, {"timeout": True}, {"timeout": float("inf")},
                         {"max_workers": -1}, {"max_workers": 1.5}, {"idempotent": "yes"}, {"name": ""}, {"name": "a/b"},
+                        {"interruptible": 1}, {"interruptible": None},
                         {"name": "x" * 257}, {"name": "a\nb"}):
             with self.assertRaises((ValueError, TypeError, BadApplication), msg=options):
                 keelback.function(**options)(lambda: None)

@@ -82,6 +82,7 @@ FunctionInfo function_from(const nlohmann::json& json) {
   out.idempotent = flag_of(json, "idempotent");
   out.stream = flag_of(json, "stream");
   out.async = flag_of(json, "async");
+  out.interruptible = flag_of(json, "interruptible");
   if (const auto it = json.find("timeout"); it != json.end() && it->is_number()) {
     out.timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(
         std::chrono::duration<double>(it->get<double>()));

@@ -212,6 +212,7 @@ TEST(PublicPool, TheApplicationSaysWhatItOffers) {
   bool items = false;
   for (const FunctionInfo& function : pool.functions()) {
     greet |= function.name == "greet";
+    EXPECT_EQ(function.interruptible, function.name == "nap") << function.name;
     if (function.name == "items") {
       items = function.stream;
       ASSERT_EQ(function.parameters.size(), 1u);

@@ -52,6 +52,7 @@ struct FunctionSpec {
   std::string name;
   bool idempotent = false;
   bool stream = false;
+  bool interruptible = false;  // it leaves everything whole when it is interrupted
   std::optional<Duration> timeout;
   std::uint32_t max_workers = 0;  // bulkhead: at most so many at once; 0 = no limit
 };

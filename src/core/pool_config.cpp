@@ -10,7 +10,8 @@ namespace {
 
 bool same(const FunctionSpec& a, const FunctionSpec& b) {
   return a.name == b.name && a.idempotent == b.idempotent && a.stream == b.stream &&
-         a.timeout == b.timeout && a.max_workers == b.max_workers;
+         a.timeout == b.timeout && a.max_workers == b.max_workers &&
+         a.interruptible == b.interruptible;
 }
 
 }  // namespace

@@ -71,6 +71,14 @@ Answer sleep(Running& running) {
   return Returned{running.arguments[0].dump()};
 }
 
+// Notices the interrupt only, and leaves everything whole.
+Answer nap(Running& running) {
+  const auto ms = integer(running.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = wait(running, *ms, false)) return *std::move(stopped);
+  return Returned{running.arguments[0].dump()};
+}
+
 // The interpreter is free (a ping is answered) and only an interrupt is noticed.
 Answer spin(Running& running) {
   const auto ms = integer(running.arguments[0]);
@@ -311,6 +319,7 @@ constexpr Function kFunctions[] = {
     {"items", "Streams 0 to n-1.", false, true, kN, items},
     {"litter", "Leaves something behind.", false, false, {}, litter},
     {"log", "Prints a text n times.", false, false, kTextAndN, log},
+    {"nap", "Waits; heeds interrupt, and leaves everything whole.", false, false, kMs, nap, true},
     {"pause", "Streams 0 and, after so many milliseconds, 1.", false, true, kMs, pause},
     {"peek", "The session's count, unchanged.", false, false, {}, peek},
     {"pid", "The worker's process id.", true, false, {}, pid},
@@ -373,6 +382,7 @@ Json describe(const Function& function) {
           {"async", false},
           {"timeout", nullptr},
           {"max_workers", 0},
+          {"interruptible", function.interruptible},
           {"params", std::move(parameters)}};
 }
 

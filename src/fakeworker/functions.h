@@ -83,6 +83,7 @@ struct Function {
   bool stream;
   std::span<const Parameter> parameters;
   Answer (*run)(Running&);
+  bool interruptible = false;
 };
 
 std::span<const Function> standard_functions();

@@ -50,6 +50,7 @@ std::optional<std::vector<core::FunctionSpec>> functions_of_hello(std::string_vi
     spec.stream = member(item, "stream", false);
     spec.timeout = timeout_of(item);
     spec.max_workers = member<std::uint32_t>(item, "max_workers", 0);
+    spec.interruptible = member(item, "interruptible", false);
     functions.push_back(std::move(spec));
   }
   return functions;

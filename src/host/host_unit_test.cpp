@@ -68,7 +68,7 @@ TEST(LogLines, AFloodIsBoundedCountedAndItsEndKept) {
 TEST(Hello, NamesTheFunctionsAndRefusesWhatIsNone) {
   const auto functions = functions_of_hello(
       R"({"functions":[{"name":"f","timeout":1.5,"idempotent":true,"max_workers":2,"new":1},
-          {"name":"g","stream":true,"timeout":null}]})");
+          {"name":"g","stream":true,"timeout":null,"interruptible":true}]})");
   ASSERT_TRUE(functions);
   ASSERT_EQ(functions->size(), 2U);
   EXPECT_EQ((*functions)[0].name, "f");
@@ -77,6 +77,8 @@ TEST(Hello, NamesTheFunctionsAndRefusesWhatIsNone) {
   EXPECT_EQ((*functions)[0].max_workers, 2U);
   EXPECT_TRUE((*functions)[1].stream);
   EXPECT_FALSE((*functions)[1].timeout);
+  EXPECT_FALSE((*functions)[0].interruptible);
+  EXPECT_TRUE((*functions)[1].interruptible);
   for (const char* bad : {"", "[]", "{}", R"({"functions":3})", R"({"functions":[{}]})",
                           R"({"functions":[3]})", "\xff"}) {
     EXPECT_FALSE(functions_of_hello(bad)) << bad;

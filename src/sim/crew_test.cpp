@@ -38,6 +38,12 @@ TEST(Crew, SaysWhetherAnInterruptEndedTheCall) {
   EXPECT_EQ(held.reply, core::ReplyKind::kOk);
   EXPECT_FALSE(held.interrupted);
 
+  const Said napping = stopped("nap", [](Crew& crew) {
+    crew.cancel(at(2s), kWorker, CallId{7});
+    crew.interrupt(at(3s), kWorker, CallId{7});
+  });
+  EXPECT_TRUE(napping.interrupted);
+
   const Said late = stopped("spin", [](Crew&) {});
   EXPECT_FALSE(late.interrupted);
 }

@@ -20,6 +20,7 @@ enum class Function : std::uint8_t {
   kHold,
   kItems,
   kLog,
+  kNap,
   kPause,
   kPeek,
   kPid,
@@ -37,6 +38,7 @@ struct Standard {
   const char* type;
   bool required;
   bool idempotent = false;
+  bool interruptible = false;
 };
 // What every test application of ours offers, in name order.
 constexpr Standard kStandard[] = {
@@ -51,6 +53,7 @@ constexpr Standard kStandard[] = {
     {"hold", Function::kHold, "ms", "int", true},
     {"items", Function::kItems, "n", "int", true},
     {"log", Function::kLog, "text", "str", true},
+    {"nap", Function::kNap, "ms", "int", true, false, true},
     {"pause", Function::kPause, "ms", "int", true},
     {"peek", Function::kPeek, nullptr, "", false},
     {"pid", Function::kPid, nullptr, "", false, true},
@@ -120,6 +123,7 @@ void numeric(Script& script, Function function, std::int64_t n,
   const Duration spell =
       std::chrono::milliseconds(std::min<std::uint64_t>(positive, 3'155'760'000'000));
   switch (function) {
+    case Function::kNap:
     case Function::kSleep:
     case Function::kSpin:
       script.busy = spell;
@@ -204,6 +208,7 @@ Application::Application(std::vector<std::string> exposed) : exposed_(std::move(
     spec.name = known.name;
     spec.stream = known.function == Function::kItems || known.function == Function::kPause;
     spec.idempotent = known.idempotent;
+    spec.interruptible = known.interruptible;
     functions_.push_back(std::move(spec));
   }
   for (const std::string& name : exposed_) {
@@ -224,7 +229,8 @@ std::string Application::hello_json() const {
     json += R"({"name": )" + quote(spec.name) + R"(, "doc": "", "idempotent": )" +
             (spec.idempotent ? "true" : "false") + R"(, "stream": )" +
             (spec.stream ? "true" : "false") +
-            R"(, "async": false, "timeout": null, "max_workers": 0, "params": [)";
+            R"(, "async": false, "timeout": null, "max_workers": 0, "interruptible": )" +
+            (spec.interruptible ? "true" : "false") + R"(, "params": [)";
     const auto* known = std::ranges::find(kStandard, spec.name, &Standard::name);
     if (known != std::end(kStandard) && known->parameter != nullptr) {
       json += R"({"name": ")" + std::string(known->parameter) +

@@ -57,7 +57,8 @@ struct EventFields {
   void operator()(const core::StartModeChanged& e) { f(e.exec, e.exec_concurrency); }
   void operator()(const core::FunctionsAnnounced& e) {
     for (const auto& spec : e.functions) {
-      f(std::string_view(spec.name), spec.idempotent, spec.stream, spec.timeout, spec.max_workers);
+      f(std::string_view(spec.name), spec.idempotent, spec.stream, spec.timeout, spec.max_workers,
+        spec.interruptible);
     }
   }
   void operator()(const core::WorkerReady& e) { f(e.worker); }

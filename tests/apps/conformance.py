@@ -54,6 +54,13 @@ def sleep(ms):
     return ms
 
 
+@keelback.function(interruptible=True)
+def nap(ms):
+    """Heeds the interrupt only, and leaves everything whole."""
+    time.sleep(ms / 1000)
+    return ms
+
+
 @keelback.function
 def fail(message):
     raise ValueError(message)

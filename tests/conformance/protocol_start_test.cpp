@@ -52,7 +52,7 @@ TEST_P(Protocol, DescribesItsFunctionsInHello) {
     EXPECT_TRUE(function["name"].is_string());
     names.insert(function["name"].get<std::string>());
     EXPECT_TRUE(function["doc"].is_string());
-    for (const char* flag : {"idempotent", "stream", "async"}) {
+    for (const char* flag : {"idempotent", "stream", "async", "interruptible"}) {
       EXPECT_TRUE(function[flag].is_boolean()) << flag << function;
     }
     EXPECT_TRUE(function["timeout"].is_null() || function["timeout"].is_number());
@@ -78,7 +78,8 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
   const Json hello = Json::parse(message->body, nullptr, false);
   for (const Json& function : hello["functions"]) {
     std::string text = std::string(function["idempotent"] ? "i" : "-") +
-                       (function["stream"] ? "s" : "-") + (function["async"] ? "a" : "-");
+                       (function["stream"] ? "s" : "-") + (function["async"] ? "a" : "-") +
+                       (function["interruptible"] ? " interruptible" : "");
     for (const Json& parameter : function["params"]) {
       text += " " + parameter["name"].get<std::string>() + (parameter["required"] ? "" : "?");
     }
@@ -103,6 +104,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
                                                        {"items", "-s- n"},
                                                        {"litter", "---"},
                                                        {"log", "--- text n?"},
+                                                       {"nap", "--- interruptible ms"},
                                                        {"pause", "-s- ms"},
                                                        {"peek", "---"},
                                                        {"pid", "i--"},

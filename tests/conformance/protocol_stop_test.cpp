@@ -38,7 +38,7 @@ TEST_P(Protocol, CancelsNothingButTheCallOfTheMark) {
 
 TEST_P(Protocol, FinishesACallThatDoesNotHeedCancel) {
   auto peer = ready();
-  for (const char* function : {"spin", "hold"}) {
+  for (const char* function : {"spin", "hold", "nap"}) {
     const auto call = peer->send_call({.function = function, .payload = "[50]"});
     ASSERT_TRUE(peer->await_started(call));
     peer->cancel(call);
@@ -50,7 +50,7 @@ TEST_P(Protocol, FinishesACallThatDoesNotHeedCancel) {
 
 TEST_P(Protocol, InterruptsASynchronousCall) {
   auto peer = ready();
-  for (const char* function : {"spin", "sleep"}) {
+  for (const char* function : {"spin", "sleep", "nap"}) {
     const auto call = peer->send_call({.function = function, .payload = kLong});
     ASSERT_TRUE(peer->await_started(call));
     const Reply reply = peer->interrupted_reply(call);
