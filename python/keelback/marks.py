@@ -14,6 +14,7 @@ CANCEL = 2
 INTERRUPT = 3
 RESULT_MAX = 4
 SNAPSHOT_MAX = 5
+DISPATCHED = 6
 ATTACHED_MAX = 8
 DUMPED = 512  # the first bytes of the dump: 0 while there is none
 
@@ -35,6 +36,10 @@ class Marks:
         self._map = mmap.mmap(fd, SIZE)
         os.close(fd)
         self.words = memoryview(self._map)[: DUMP_AT + 8].cast("Q")
+
+    def inode(self) -> int:
+        """Names the memfd in /proc/PID/maps of whoever maps it."""
+        return os.fstat(self._dump_fd).st_ino
 
     def register_dump(self) -> None:
         """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held."""

@@ -25,6 +25,7 @@ from keelback import (
     loading,
     logs,
     marks,
+    offspring,
     snapshots,
     streams,
     wire,
@@ -36,6 +37,7 @@ from keelback.coroutines import Runner, is_cancelled_error
 from keelback.encoding import ResultError, decode, encode, encode_within, explain, too_large
 from keelback.interrupts import ForksOfUserCode, Interrupts
 from keelback.leftovers import Leftovers
+from keelback.offspring import Offspring
 from keelback.sessions import Session, SessionNotHere, SessionTable
 
 _CALL_SIZE = wire.CALL_HEADER.size
@@ -57,7 +59,8 @@ class Shutdown(Exception):
 class Worker:
     """The state of one worker; lives on the main thread."""
 
-    def __init__(self, name: str, data: int, control_fd: int, marks_fd: int) -> None:
+    def __init__(self, name: str, data: int, control_fd: int, marks_fd: int,
+                 zygote: int = 0) -> None:
         self.name = name
         self.channel = Channel(data)
         self.marks = marks.Marks(marks_fd)
@@ -66,6 +69,7 @@ class Worker:
         self.runner = Runner(self.words, self.interrupts)
         self.sessions = SessionTable()
         self.slabs = Slabs(self.channel, self.words, self.interrupts)
+        self.offspring = Offspring(name, self.marks.inode(), zygote)
         self._control_fd = control_fd
         self._functions: dict[bytes, functions.Function] = {}
         self._leftovers: Any = None
@@ -79,6 +83,7 @@ class Worker:
         self.marks.register_dump()
         _here.words = self.words
         os.environ["KEELBACK_WORKER"] = self.name
+        offspring.forget_starts()
         forks = ForksOfUserCode()
         os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)
         os.register_at_fork(after_in_child=self._after_users_fork)
@@ -294,11 +299,22 @@ class Worker:
         """The reply's flags. Work of the call that goes on is named in the log."""
         flags = wire.INTERRUPTED if self.interrupts.raised == call else 0
         stopped = call in (self.words[_CANCEL], self.words[_INTERRUPT])
+        if stopped:  # before the threads are looked at: some of them wait for these processes
+            self._end_offspring(call, function)
         left = self._leftovers.after_call(stopped, self.runner)
         if left:
             errors.log(f"{function.name} left work behind: {', '.join(left[:8])}")
             flags |= wire.UNCLEAN
         return flags
+
+    def _end_offspring(self, call: int, function: functions.Function) -> None:
+        words = self.words
+        dispatched = words[marks.DISPATCHED] if words[_CANCEL] == call else 0
+        ended = self.offspring.end(call, dispatched)
+        if ended:
+            more = f" and {len(ended) - 8} more" if len(ended) > 8 else ""
+            named = ", ".join(ended[:8]) + more
+            errors.log(f"{function.name} was stopped; what it had started is killed: {named}")
 
     # ---- sessions
 
@@ -483,6 +499,7 @@ def main(arguments: list[str]) -> None:
     worker.channel.send(wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)))
     step = "hello"
     sys.argv[:] = [options["--app"]]
+    offspring.note_starts()
     try:
         loading.load(options["--app"], commandline.names(options["--expose"]))
         hello = loading.hello(options["--app"])

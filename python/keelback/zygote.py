@@ -27,6 +27,7 @@ from keelback import (
     lifeline,
     loading,
     logs,
+    offspring,
     wire,
 )
 from keelback.channel import SupervisorGone
@@ -58,6 +59,7 @@ class Zygote:
             os.environ.setdefault(name, "1")
         gc.disable()  # nothing is garbage yet, and a collection would only touch pages
         sys.argv[:] = [self._app]
+        offspring.note_starts()
         began = time.monotonic()
         step = "import"
         self._recorder.install()
@@ -142,7 +144,7 @@ class Zygote:
             for fd in (log, descriptors.ORDERS, *self._lifelines):
                 os.close(fd)
             signal.set_wakeup_fd(-1)
-            worker = Worker(name, data, control, marks)
+            worker = Worker(name, data, control, marks, zygote=os.getppid())
             worker.prepare()
             hello = wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)) + greeting(self._hello)
             try:

@@ -28,6 +28,7 @@ WAIT_S = 40.0 if os.environ.get("KEELBACK_TIMEOUTS") == "extended" else 10.0
 CONFORMANCE = os.path.join(ROOT, "tests", "apps", "conformance.py")
 PYTHON = sys.executable
 STARTED, ENDED, CANCEL, INTERRUPT, RESULT_MAX = range(5)
+DISPATCHED = 6
 _MARKS_SIZE = 128 * 1024
 _F_ADD_SEALS, _F_SEAL_SHRINK, _F_SEAL_GROW = 1033, 2, 4
 
@@ -120,6 +121,7 @@ class WorkerUnderTest:
         self._buffer = b""
         self._log = b""
         self._next = 0
+        self._dispatched = {}  # by call: when it was sent
         self.hello = None
         self.status = None
 
@@ -185,6 +187,7 @@ class WorkerUnderTest:
         name, session = function.encode(), (session or "").encode()
         fixed = struct.pack("<qQIIHHHH", deadline, birth, epoch, attempt, len(name), len(session), len(trace),
                             int(opens) | 2 * int(stream) | 8 * int(restore is not None) | 16 * int(saves))
+        self._dispatched[self._next] = time.monotonic_ns()
         self.send(frame(wire.CALL, self._next, fixed + name + session + trace + payload))
         return self._next
 
@@ -226,6 +229,7 @@ class WorkerUnderTest:
     # ---- the ladder
 
     def cancel(self, call, wake=False):
+        self.words[DISPATCHED] = self._dispatched.get(call, 0)
         self.words[CANCEL] = call
         self.control.send(frame(wire.CANCEL, call))
         if wake:

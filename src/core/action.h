@@ -70,6 +70,7 @@ struct ForgetOutcome {
 struct CancelCall {  // set the flag; task.cancel() for async functions
   WorkerId worker;
   CallId call;
+  Time dispatched;  // when this worker was given the call: what it started since is the call's
 };
 struct InterruptCall {  // KeyboardInterrupt, armed between the call's start and end marks
   WorkerId worker;

@@ -296,6 +296,7 @@ void ModelDriver::on(const Dispatch& action) {
   must(action.deadline > now, action, "dead already");
   must(action.session.has_value() == !call.session.empty(), action, "session or none");
   worker.call = action.call;
+  worker.dispatched = now;
   call.worker = action.worker;
   if (!action.session) return;
   const SessionTicket& ticket = *action.session;
@@ -392,8 +393,10 @@ void ModelDriver::perform(const Action& action) {
     must(worker.exiting || (!worker.killed && !worker.stopping && !worker.abandoned), action,
          "nobody hears it");
   } else if (const auto* cancel = std::get_if<CancelCall>(&action)) {
-    must(alive(cancel->worker).exiting || alive(cancel->worker).call == cancel->call, action,
-         "does not run there");
+    const ModelWorker& worker = alive(cancel->worker);
+    must(worker.exiting || worker.call == cancel->call, action, "does not run there");
+    must(worker.exiting || worker.dispatched == cancel->dispatched, action,
+         "names another time than that of its dispatch");
   } else if (const auto* save = std::get_if<SaveSession>(&action)) {
     const ModelWorker& worker = alive(save->worker);
     must(worker.ready && !worker.call && !worker.killed && !worker.stopping, action,

@@ -48,6 +48,7 @@ struct ModelWorker {
   bool abandoned = false;
   bool exiting = false;  // its exit is being handed in
   CallId call;
+  Time dispatched;  // when it was given the call
 };
 
 // The snapshots, as numbers: a session's state is the count of calls that have changed it.

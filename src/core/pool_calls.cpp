@@ -280,7 +280,7 @@ void Pool::Impl::on(const CallCancelled& event) {
   if (call.cancelled || call.rung != Rung::kNone) return;
   if (call.key && !call.key->followers.empty()) return;  // others wait for its answer
   call.cancelled = true;
-  emit(CancelCall{call.last_worker, call.id});
+  emit(CancelCall{call.last_worker, call.id, call.dispatched});
 }
 
 // ---- time
@@ -337,7 +337,7 @@ void Pool::Impl::climb(Call& call) {
         if (worker.state == WorkerState::kBusy) {
           workers_.set_state(worker, WorkerState::kSuspect);
         }
-        if (!call.cancelled) emit(CancelCall{worker.id, call.id});
+        if (!call.cancelled) emit(CancelCall{worker.id, call.id, call.dispatched});
         break;
       case Rung::kInterrupt:
         emit(InterruptCall{worker.id, call.id});

@@ -100,8 +100,9 @@ void HostImpl::climb(const core::Action& rung, WorkerId id, CallId call) {
     streaming = record != nullptr && record->streaming;
   }
   if (unsent) return perform(effects);
-  if (std::holds_alternative<core::CancelCall>(rung)) {
-    worker->marks.set_cancel(call.value);
+  if (const auto* cancel = std::get_if<core::CancelCall>(&rung)) {
+    const auto dispatched = cancel->dispatched.time_since_epoch();
+    worker->marks.set_cancel(call.value, static_cast<std::uint64_t>(dispatched.count()));
     std::string frame;
     wire::append_cancel(frame, call.value);
     wire::append_ping(frame, call.value);

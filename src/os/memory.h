@@ -65,7 +65,11 @@ class Marks {
   std::uint64_t inode() const;  // names the memfd in /proc/PID/maps of whoever maps it
   std::uint64_t started() const { return load(0); }
   std::uint64_t ended() const { return load(1); }
-  void set_cancel(std::uint64_t call) { store(2, call); }
+  // dispatched_ns: when the worker was given the call, on CLOCK_MONOTONIC.
+  void set_cancel(std::uint64_t call, std::uint64_t dispatched_ns) {
+    store(6, dispatched_ns);  // first: whoever sees the cancel finds the time of its call
+    store(2, call);
+  }
   void set_interrupt(std::uint64_t call) { store(3, call); }
   void set_result_max(std::uint64_t bytes) { store(4, bytes); }
   void set_snapshot_max(std::uint64_t bytes) { store(5, bytes); }

@@ -194,11 +194,12 @@ TEST(Marks, CarryWordsAndADumpBetweenTwoMappings) {
   EXPECT_TRUE(maps_inode(::getpid(), marks->inode()));
   EXPECT_FALSE(maps_inode(::getpid(), marks->inode() + 1));
   EXPECT_FALSE(maps_inode(::getpid(), 0));
-  marks->set_cancel(13);
+  marks->set_cancel(13, 1'234'567);
   marks->set_interrupt(14);
   EXPECT_EQ(marks->started(), 11U);
   EXPECT_EQ(marks->ended(), 12U);
   EXPECT_EQ(worker[2], 13U);
+  EXPECT_EQ(worker[6], 1'234'567U);
   EXPECT_EQ(worker[3], 14U);
   EXPECT_EQ(marks->dump(), "");
   std::strcpy(reinterpret_cast<char*>(worker) + Marks::kDumpOffset, "Thread 1\n");

@@ -102,7 +102,7 @@ struct ActionFields {
   }
   void operator()(const core::ReplayOutcome& a) { f(a.call, a.of, a.kind, a.effect); }
   void operator()(const core::ForgetOutcome& a) { f(a.call); }
-  void operator()(const core::CancelCall& a) { f(a.worker, a.call); }
+  void operator()(const core::CancelCall& a) { f(a.worker, a.call, a.dispatched); }
   void operator()(const core::InterruptCall& a) { f(a.worker, a.call); }
   void operator()(const core::DumpWorker& a) { f(a.worker, a.call); }
   void operator()(const core::KillWorker& a) { f(a.worker); }
