@@ -73,6 +73,7 @@ struct Death {
 };
 
 struct Outcome {
+  std::uint64_t call = 0;  // the pool's number of the call; never reused
   OutcomeKind kind = OutcomeKind::kOk;
   Effect effect = Effect::kNone;
   std::string payload;      // the result's bytes (JSON by default) for kOk; empty otherwise
@@ -80,7 +81,9 @@ struct Outcome {
   std::string message;      // one sentence for people; empty for kOk
   std::optional<PythonError> python;
   std::optional<Death> death;
-  std::string dump;  // of a timed-out call: the stacks of all Python threads, as text
+  // Of a timed-out call: the stacks of all Python threads, as text. With calls.answer_at = deadline
+  // it is made after the caller has heard: Pool::dump() has it then.
+  std::string dump;
 
   WorkerRef worker;            // the last worker the call was given to
   std::uint32_t attempts = 0;  // how often it was given to a worker

@@ -177,6 +177,10 @@ bool SimDriver::cancel(CallId call) {
   return with([&](sim::Simulation& sim) { return sim.cancel(call); });
 }
 
+std::optional<std::string> SimDriver::dump(CallId call) {
+  return with([&](sim::Simulation& sim) { return sim.dump(call); });
+}
+
 host::PoolInfo SimDriver::info() {
   return with([](sim::Simulation& sim) {
     host::PoolInfo info;

@@ -41,6 +41,7 @@ class SimDriver final : public host::Driver {
   CallId stream(Call call, host::OnItem item, host::OnOutcome done) override;
   void grant(CallId call, std::uint32_t items) override;
   bool cancel(CallId call) override;
+  std::optional<std::string> dump(CallId call) override;
   host::PoolInfo info() override;
   std::vector<host::WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;

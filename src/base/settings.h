@@ -27,6 +27,11 @@ constexpr Bytes operator""_MiB(unsigned long long n) { return {n << 20}; }
 enum class Backend : std::uint8_t { kPython, kFake, kSim };
 enum class ZygoteMode : std::uint8_t { kAuto, kForce, kOff };
 enum class SnapshotMode : std::uint8_t { kOff, kOnDrain, kEachCall };
+// When the caller of a running call hears that its deadline has passed: then, or when the call has
+// ended or its worker is given up.
+enum class AnswerAt : std::uint8_t { kDeadline, kEnd };
+// What becomes of a worker in which a function was interrupted at an arbitrary line.
+enum class AfterInterrupt : std::uint8_t { kReplace, kKeep };
 enum class DisconnectPolicy : std::uint8_t { kStateless, kAlways, kNever };
 enum class LogLevel : std::uint8_t { kTrace, kDebug, kInfo, kWarn, kError, kOff };
 enum class LogFormat : std::uint8_t { kText, kJson };
@@ -41,9 +46,11 @@ struct Settings {
     friend bool operator==(const PoolSection&, const PoolSection&) = default;
   } pool;
   struct CallsSection {
-    Duration deadline = 60s;           // new calls
-    Duration deadline_max = 1h;        // new calls
-    Duration grace = 2s;               // existing: the kill ladder's whole length
+    Duration deadline = 60s;                   // new calls
+    Duration deadline_max = 1h;                // new calls
+    Duration grace = 2s;                       // existing: the kill ladder's whole length
+    AnswerAt answer_at = AnswerAt::kDeadline;  // existing
+    AfterInterrupt after_interrupt = AfterInterrupt::kReplace;  // existing
     std::uint32_t retries = 1;         // new calls: beyond the first attempt
     double retry_budget = 0.2;         // existing: retries as a share of traffic
     Bytes payload_max = 16_MiB;        // existing: arguments and results
@@ -58,16 +65,16 @@ struct Settings {
     friend bool operator==(const AttachmentsSection&, const AttachmentsSection&) = default;
   } attachments;
   struct SessionsSection {
-    Affinity mode = Affinity::kStrictQueue;      // new sessions
-    Duration idle_ttl = 30min;                   // existing
-    Duration max_age = 24h;                      // existing
-    std::uint32_t max = 100'000;                 // existing: a smaller table refuses newcomers
-    std::uint32_t queue_max = 128;               // existing: calls waiting in one session
-    Duration tombstone_ttl = 1h;                 // existing
-    SnapshotMode snapshot = SnapshotMode::kOff;  // existing
-    std::string store = "memory";                // restart: "memory" or "sqlite:PATH"
-    Bytes snapshot_max = 1_MiB;                  // existing: of one session
-    Bytes store_max = 256_MiB;                   // existing: of all snapshots together
+    Affinity mode = Affinity::kStrictQueue;          // new sessions
+    Duration idle_ttl = 30min;                       // existing
+    Duration max_age = 24h;                          // existing
+    std::uint32_t max = 100'000;                     // existing: a smaller table refuses newcomers
+    std::uint32_t queue_max = 128;                   // existing: calls waiting in one session
+    Duration tombstone_ttl = 1h;                     // existing
+    SnapshotMode snapshot = SnapshotMode::kOnDrain;  // existing
+    std::string store = "memory";                    // restart: "memory" or "sqlite:PATH"
+    Bytes snapshot_max = 1_MiB;                      // existing: of one session
+    Bytes store_max = 256_MiB;                       // existing: of all snapshots together
     friend bool operator==(const SessionsSection&, const SessionsSection&) = default;
   } sessions;
   struct WorkersSection {
@@ -80,6 +87,7 @@ struct Settings {
     Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never
     Bytes memory_limit = {0};      // next generation: RLIMIT_DATA of a worker; 0 = none
     Duration drain_timeout = 30s;  // existing
+    Duration kill_timeout = 10s;   // existing: how long a killed process may take to die
     friend bool operator==(const WorkersSection&, const WorkersSection&) = default;
   } workers;
   struct BreakerSection {

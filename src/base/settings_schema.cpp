@@ -227,6 +227,15 @@ const auto kRows = std::to_array<SettingRow>({
         "calls.grace", kExisting, between(0s, 10min), "kill at once",
         "How long after its deadline a call may hold its worker before the worker is killed: "
         "cancel, interrupt, dump and kill share it."),
+    row<&S::calls, &S::CallsSection::answer_at>(
+        "calls.answer_at", kExisting, kChoiceBounds, "",
+        "When the caller of a running call hears that its deadline has passed: at the deadline, or "
+        "at the end of the call, at the latest calls.grace later."),
+    row<&S::calls, &S::CallsSection::after_interrupt>(
+        "calls.after_interrupt", kExisting, kChoiceBounds, "",
+        "What becomes of a worker whose function was interrupted: replace starts another one and "
+        "moves the sessions, keep lets it serve on. A function with interruptible=True keeps its "
+        "worker."),
     row<&S::calls, &S::CallsSection::retries>(
         "calls.retries", kNewCalls, {0, 100}, "off",
         "How often a call is tried again after a worker died, if it has not started or is "
@@ -323,6 +332,10 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::workers, &S::WorkersSection::drain_timeout>(
         "workers.drain_timeout", kExisting, between(0s, 24h), "do not wait",
         "How long a worker that is being replaced may finish what it runs."),
+    row<&S::workers, &S::WorkersSection::kill_timeout>(
+        "workers.kill_timeout", kExisting, between(1s, 1h), "",
+        "How long a killed worker process may take to die before it is given up and its slot is "
+        "filled again."),
 
     row<&S::breaker, &S::BreakerSection::failures>(
         "breaker.failures", kExisting, {0, 1'000'000}, "off",

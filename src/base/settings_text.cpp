@@ -130,6 +130,8 @@ std::string format_scaled(std::uint64_t value, std::span<const Unit> units) {
 constexpr std::array<std::string_view, 3> kBackends = {"python", "fake", "sim"};
 constexpr std::array<std::string_view, 3> kZygoteModes = {"auto", "force", "off"};
 constexpr std::array<std::string_view, 3> kSnapshotModes = {"off", "on_drain", "each_call"};
+constexpr std::array<std::string_view, 2> kAnswerTimes = {"deadline", "end"};
+constexpr std::array<std::string_view, 2> kAfterInterrupts = {"replace", "keep"};
 constexpr std::array<std::string_view, 3> kDisconnectPolicies = {"stateless", "always", "never"};
 constexpr std::array<std::string_view, 6> kLogLevels = {"trace", "debug", "info",
                                                         "warn",  "error", "off"};
@@ -241,6 +243,14 @@ std::span<const std::string_view> setting_names<ZygoteMode>() {
 template <>
 std::span<const std::string_view> setting_names<SnapshotMode>() {
   return kSnapshotModes;
+}
+template <>
+std::span<const std::string_view> setting_names<AnswerAt>() {
+  return kAnswerTimes;
+}
+template <>
+std::span<const std::string_view> setting_names<AfterInterrupt>() {
+  return kAfterInterrupts;
 }
 template <>
 std::span<const std::string_view> setting_names<DisconnectPolicy>() {

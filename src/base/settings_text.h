@@ -46,6 +46,10 @@ std::span<const std::string_view> setting_names<ZygoteMode>();
 template <>
 std::span<const std::string_view> setting_names<SnapshotMode>();
 template <>
+std::span<const std::string_view> setting_names<AnswerAt>();
+template <>
+std::span<const std::string_view> setting_names<AfterInterrupt>();
+template <>
 std::span<const std::string_view> setting_names<DisconnectPolicy>();
 template <>
 std::span<const std::string_view> setting_names<LogLevel>();

@@ -386,7 +386,15 @@ std::vector<AppFunction> choose_functions(std::string_view hello_json,
 
 Trial try_functions(World& world, const Scenario& scenario, std::vector<AppFunction> functions,
                     const std::function<bool()>& interrupted) {
-  return Tryer(world, scenario, interrupted).run(std::move(functions));
+  // What a deadline does to a function shows only at the function's end, and in a worker that is
+  // not replaced for another reason.
+  Settings patient = scenario.settings;
+  patient.calls.answer_at = AnswerAt::kEnd;
+  patient.calls.after_interrupt = AfterInterrupt::kKeep;
+  world.configure(patient);
+  Trial made = Tryer(world, scenario, interrupted).run(std::move(functions));
+  world.configure(scenario.settings);
+  return made;
 }
 
 std::vector<LoadCall> load_of(const std::vector<AppFunction>& functions, const Scenario& scenario) {

@@ -37,6 +37,7 @@ struct Dispatch {
   std::optional<SessionTicket> session;
 };
 // The call has ended; forget it. The driver adds what it holds: result bytes, Python error, dump.
+// After a TellCaller nobody waits for this outcome: the driver only keeps it, if `retain` says so.
 struct Resolve {
   CallId call;
   OutcomeKind kind = OutcomeKind::kOk;
@@ -52,6 +53,11 @@ struct Resolve {
   std::optional<Death> death;  // for worker_died, not_ready, session_lost
   bool key_reused = false;     // bad_request: the idempotency key is another request's
   bool retain = false;         // keep a copy of the outcome until ForgetOutcome{call}
+};
+// The call's deadline has passed, and its caller hears `answer` now. The call runs on: its worker
+// still answers it, and a Resolve follows.
+struct TellCaller {
+  Resolve answer;
 };
 // The call ends as `of` did (same idempotency key): hand it a copy of the retained outcome. The
 // last word on `call`, like Resolve; `kind` and `effect` are those of the copy.
@@ -144,9 +150,9 @@ struct Notice {
 };
 
 using Action =
-    std::variant<Dispatch, Resolve, ReplayOutcome, ForgetOutcome, CancelCall, InterruptCall,
-                 DumpWorker, KillWorker, StartWorker, StopWorker, AbandonWorker, EndSession,
-                 SaveSession, KeepSnapshot, DropSnapshot, Drained, Notice>;
+    std::variant<Dispatch, Resolve, TellCaller, ReplayOutcome, ForgetOutcome, CancelCall,
+                 InterruptCall, DumpWorker, KillWorker, StartWorker, StopWorker, AbandonWorker,
+                 EndSession, SaveSession, KeepSnapshot, DropSnapshot, Drained, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::core

@@ -52,6 +52,7 @@ struct Call : Timer {
   bool is_head = false;               // it stands for its lane (stateless: always)
   bool spoke = false;                 // items of its stream have passed: it runs no second time
   bool answered = false;              // it waits for its worker's death: see end_with_worker()
+  bool told = false;                  // its caller has heard at the deadline; the call runs on
   ReplyKind reply{};                  // the answer, while it waits for that or for the store
   std::uint64_t reply_bytes = 0;
 

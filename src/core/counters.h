@@ -16,6 +16,7 @@ struct Counters {
   std::uint64_t restarts = 0;
   std::uint64_t retries = 0;
   std::uint64_t abandoned = 0;
+  std::uint64_t late = 0;  // now: calls that run behind the answer that their caller has had
 };
 
 }  // namespace keelback::core

@@ -13,11 +13,11 @@ constexpr int percent(Rung rung) {
     case Rung::kCancel:
       return 0;
     case Rung::kInterrupt:
-      return 25;
-    case Rung::kDump:
       return 60;
+    case Rung::kDump:
+      return 80;
     case Rung::kKill:
-      return 75;
+      return 90;
     case Rung::kGiveUp:
       return 100;
   }
@@ -38,7 +38,5 @@ Time rung_due(Rung rung, Time deadline, Duration grace) {
 Time paced_rung_due(Rung rung, Time deadline, Duration grace, Time climbed) {
   return std::max(rung_due(rung, deadline, grace), climbed + grace / 20);
 }
-
-Duration exit_allowance(Duration grace) { return grace - grace / 100 * percent(Rung::kKill); }
 
 }  // namespace keelback::core

@@ -32,6 +32,10 @@ struct Writer {
     if (a.retry_after) line += " retry_after=" + describe(*a.retry_after);
     return line;
   }
+  std::string operator()(const TellCaller& a) const {
+    return fmt::format("tell r{} {} {} {}", a.answer.call.value, to_string(a.answer.kind),
+                       to_string(a.answer.effect), to_text(a.answer.worker));
+  }
   std::string operator()(const ReplayOutcome& a) const {
     return fmt::format("replay r{} of r{} {} {}", a.call.value, a.of.value, to_string(a.kind),
                        to_string(a.effect));
@@ -174,16 +178,17 @@ void ModelDriver::warm_up() {
   for (const WorkerId worker : with(false)) ready(worker);
 }
 
-void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable) {
+void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, bool interrupted) {
   ModelCall& call = calls.at(id.value);
   const auto worker = call.worker;
   if (!worker) return wrongs.push_back(fmt::format("r{} is not running", id.value));
   call.worker.reset();
   alive(*worker).call = CallId{};
-  WorkerReplied event{*worker, id, kind, clean};
+  WorkerReplied event{*worker, id, kind, clean, interrupted};
   const bool ran = kind != ReplyKind::kBadRequest && kind != ReplyKind::kUnknownFunction;
   if (ran && call.birth != 0) call.version = ++store.versions[call.birth];
   if (ran && call.saves) event.snapshot = savable ? Snapshot::kTaken : Snapshot::kFailed;
+  call.interrupted = interrupted && call.saves && ran;
   handle(event);
 }
 
@@ -195,7 +200,8 @@ void ModelDriver::fail_restore(CallId id, bool gone) {
   }
   call.worker.reset();
   alive(*worker).call = CallId{};
-  if (gone) store.kept.erase(call.birth);
+  // The pool may have given the call up meanwhile: then its answer from the store means nothing.
+  if (gone && !call.over) store.kept.erase(call.birth);
   handle(RestoreFailed{*worker, id, gone});
 }
 
@@ -334,8 +340,29 @@ void ModelDriver::on(const Dispatch& action) {
   call.birth = ticket.birth;
 }
 
+void ModelDriver::on(const TellCaller& action) {
+  ModelCall& call = calls.at(action.answer.call.value);
+  must(!call.resolved, action, "a second outcome");
+  must(action.answer.kind == OutcomeKind::kTimeout, action, "only a deadline is told early");
+  must(!action.answer.message.empty(), action, "says nothing");
+  must(!action.answer.retain, action, "it is not the last word");
+  if (call.limit) {
+    must(now <= call.accepted + *call.limit + grace_max, action, "outlived deadline and grace");
+  }
+  call.resolved = true;
+  call.told = true;
+  call.outcome = action.answer;
+}
+
 void ModelDriver::on(const Resolve& action) {
   ModelCall& call = calls.at(action.call.value);
+  must(!call.over, action, "a second last word");
+  call.over = true;
+  if (call.version != 0 && !call.interrupted) store.acknowledged[call.birth] = call.version;
+  if (call.told) {
+    call.ended = action;
+    return;
+  }
   must(!call.resolved, action, "a second outcome");
   must(action.kind == OutcomeKind::kOk || !action.message.empty(), action, "says nothing");
   must(action.attempts == call.dispatches, action, "wrong attempts");
@@ -346,7 +373,6 @@ void ModelDriver::on(const Resolve& action) {
   }
   call.resolved = true;
   call.outcome = action;
-  if (call.version != 0) store.acknowledged[call.birth] = call.version;
 }
 
 void ModelDriver::on(const ReplayOutcome& action) {
@@ -354,7 +380,9 @@ void ModelDriver::on(const ReplayOutcome& action) {
   must(!call.resolved, action, "a second outcome");
   must(retained.contains(action.of.value), action, "of an outcome that is not kept");
   call.resolved = true;
-  call.outcome = calls.at(action.of.value).outcome;
+  call.over = true;
+  const ModelCall& first = calls.at(action.of.value);
+  call.outcome = first.ended.value_or(first.outcome);
   call.outcome.kind = action.kind;
   call.outcome.effect = action.effect;
 }
@@ -366,6 +394,8 @@ void ModelDriver::perform(const Action& action) {
   } else if (const auto* resolve = std::get_if<Resolve>(&action)) {
     on(*resolve);
     if (resolve->retain) retained.insert(resolve->call.value);
+  } else if (const auto* tell = std::get_if<TellCaller>(&action)) {
+    on(*tell);
   } else if (const auto* replay = std::get_if<ReplayOutcome>(&action)) {
     on(*replay);
   } else if (const auto* forget = std::get_if<ForgetOutcome>(&action)) {
@@ -405,6 +435,7 @@ void ModelDriver::perform(const Action& action) {
         {.save = true,
          .event = {.worker = save->worker, .session = save->session, .birth = save->birth}});
   } else if (const auto* keep = std::get_if<KeepSnapshot>(&action)) {
+    if (keep->call) calls.at(keep->call.value).interrupted = false;
     store.asked.push_back({.keeps = true,
                            .version = store.versions[keep->birth],
                            .event = {.worker = keep->call ? WorkerId{} : keep->worker,

@@ -27,7 +27,11 @@ inline Settings pool_of(std::uint32_t workers) {
 struct ModelCall {
   std::string function;
   std::string session;
-  bool resolved = false;
+  bool resolved = false;  // its caller has an outcome
+  bool told = false;      // at its deadline, while it ran on
+  bool over = false;      // the pool has forgotten it
+  // Its function was, and the state that it left was not stored: the one before is the last one.
+  bool interrupted = false;
   std::uint64_t order = 0;         // of submission
   std::optional<WorkerId> worker;  // where it runs
   std::uint32_t dispatches = 0;
@@ -38,7 +42,8 @@ struct ModelCall {
   std::uint64_t version = 0;  // of its session's state after it; 0: no answer yet, or nothing ran
   Time accepted;
   std::optional<Duration> limit;  // the caller's
-  Resolve outcome;
+  Resolve outcome;                // what its caller heard
+  std::optional<Resolve> ended;   // how a call ended whose caller had heard before
 };
 
 struct ModelWorker {
@@ -95,7 +100,8 @@ class ModelDriver {
   // Announces "f" and makes every starting worker ready.
   void warm_up();
   // savable: of a call whose answer is to bring its session's state.
-  void reply(CallId call, ReplyKind kind = ReplyKind::kOk, bool clean = true, bool savable = true);
+  void reply(CallId call, ReplyKind kind = ReplyKind::kOk, bool clean = true, bool savable = true,
+             bool interrupted = false);
   // The snapshot that the running call restores is not to be had, or (not gone) not in time.
   void fail_restore(CallId call, bool gone = true);
   // The worker, or the store, answers what it was asked first. works: as it should.
@@ -132,6 +138,7 @@ class ModelDriver {
  private:
   void perform(const Action& action);
   void on(const Dispatch& action);
+  void on(const TellCaller& action);
   void on(const Resolve& action);
   void on(const ReplayOutcome& action);
   void bury(const WorkerExited& event);

@@ -12,7 +12,9 @@
 //   6  After KillWorker{w} the process group is dead as soon as the kernel allows; WorkerExited{w}
 //      says so. Until then w may still reply.
 //   7  Resolve{c} or ReplayOutcome{c} is the last word on c: the driver hands its outcome to the
-//      caller once. Of a Resolve with `retain` it keeps a copy until ForgetOutcome{c}.
+//      caller once. A TellCaller{c} before it hands the caller an outcome early; the Resolve{c}
+//      that follows is for nobody. Of a Resolve with `retain` it keeps a copy until
+//      ForgetOutcome{c}.
 //   8  CallIds are never reused.
 //   9  KeepSnapshot and DropSnapshot with a number are each answered by exactly one
 //      SnapshotSettled of that number; those of one session take effect in the order given.
@@ -49,7 +51,8 @@ struct Stats {
   std::uint32_t queue_depth = 0;
   Duration queue_delay{0};  // how long the oldest waiting call has waited
   std::uint64_t accepted = 0;
-  std::uint64_t in_flight = 0;                 // queued + running + backing off
+  std::uint64_t in_flight = 0;                 // queued + running + backing off, not yet told
+  std::uint64_t late = 0;                      // told at their deadline, and still running
   std::uint64_t outcomes[kOutcomeKinds] = {};  // accepted = in_flight + their sum
   struct {
     std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0,

@@ -205,9 +205,11 @@ void Pool::Impl::on(const WorkerReplied& event) {
   }
   if (answered) quarantine_.answered(call.fingerprint);
   if (late && !event.clean) return end_with_worker(*worker, call, event);
+  const bool replaced = costs_worker(call, event);
   stop_running(*worker, call);
   note_room(*call.function);
-  if (session && ran && save_first(call, event) && !late) {
+  const bool too_late = late && !call.told;
+  if (session && ran && save_first(call, event) && !too_late) {
     hold(call, event);
   } else {
     reply_bytes_ = event.result_bytes;
@@ -229,6 +231,7 @@ void Pool::Impl::on(const WorkerReplied& event) {
   worker->choosing = true;
   if (session) settle_lane(*session);
   worker->choosing = false;
+  if (replaced) replace_interrupted(*worker);
   leave_worker(*worker);
   advance_reload();
 }
@@ -270,7 +273,7 @@ void Pool::Impl::on(const CallCancelled& event) {
   Call* found = calls_.find(event.call.value);
   if (!found) return;
   Call& call = *found;
-  if (call.state == CallState::kSaving) return;  // it is done
+  if (call.told || call.state == CallState::kSaving) return;  // nobody waits, or it is done
   if (call.state != CallState::kRunning) {
     Ending ending;
     ending.kind = OutcomeKind::kCancelled;
@@ -298,6 +301,7 @@ Time Pool::Impl::running_due(const Call& call) const {
   if (call.rung == Rung::kNone) {
     return std::min(call.deadline, idle_due(call).value_or(call.deadline));
   }
+  if (call.rung == Rung::kGiveUp) return Time::max();
   return paced_rung_due(next_rung(call.rung), call.deadline, settings_.calls.grace, call.climbed);
 }
 
@@ -338,6 +342,9 @@ void Pool::Impl::climb(Call& call) {
           workers_.set_state(worker, WorkerState::kSuspect);
         }
         if (!call.cancelled) emit(CancelCall{worker.id, call.id, call.dispatched});
+        if (settings_.calls.answer_at == AnswerAt::kDeadline) {
+          tell(call, timeout_ending(call, Effect::kMaybe));
+        }
         break;
       case Rung::kInterrupt:
         emit(InterruptCall{worker.id, call.id});
@@ -348,19 +355,12 @@ void Pool::Impl::climb(Call& call) {
       case Rung::kKill:
         kill(worker, EndCause::kTimeout);
         break;
-      case Rung::kGiveUp: {
-        Ending ending = call.answered ? reply_ending(call, call.reply, true)
-                                      : timeout_ending(call, Effect::kMaybe);
-        Session* session = call.session;
-        stop_running(worker, call);
-        note_room(*call.function);
-        resolve(call, std::move(ending));
-        if (session) {
-          session->established = true;  // for all we know
-          settle_lane(*session);
+      case Rung::kGiveUp:  // its end is the killed worker's, which has a timer of its own
+        if (!call.told) {
+          tell(call, call.answered ? reply_ending(call, call.reply, true)
+                                   : timeout_ending(call, Effect::kMaybe));
         }
-        return;  // the killed worker has a timer of its own
-      }
+        break;
     }
   }
   timers_.arm(call, running_due(call));

@@ -194,6 +194,7 @@ TEST(PoolCalls, CancellingARunningCallOnlySetsTheFlag) {
 // Goal: a result within the grace is a timeout with effect done, and a clean worker goes on.
 TEST(PoolCalls, AResultWithinTheGraceIsATimeoutDone) {
   Settings settings = pool_of(1);
+  settings.calls.answer_at = AnswerAt::kEnd;
   settings.calls.deadline = 1s;
   ModelDriver driver(settings);
   driver.warm_up();
@@ -209,6 +210,7 @@ TEST(PoolCalls, AResultWithinTheGraceIsATimeoutDone) {
 // Goal: a worker with old work in it is never handed out again after a timeout.
 TEST(PoolCalls, AnUncleanWorkerIsKilledAfterATimeout) {
   Settings settings = pool_of(1);
+  settings.calls.answer_at = AnswerAt::kEnd;
   settings.calls.deadline = 1s;
   ModelDriver driver(settings);
   driver.warm_up();
@@ -230,6 +232,7 @@ TEST(PoolCalls, AnUncleanWorkerIsKilledAfterATimeout) {
 // with the grace, also if the process will not die.
 TEST(PoolCalls, ALateUncleanAnswerIsToldAtTheDeathOrWithTheGrace) {
   Settings settings = pool_of(2);
+  settings.calls.answer_at = AnswerAt::kEnd;
   settings.calls.deadline = 1s;
   settings.calls.grace = 2s;
   ModelDriver driver(settings);
@@ -308,6 +311,7 @@ TEST(PoolCalls, NotStartedIsDispatchedAgain) {
 // nothing.
 TEST(PoolCalls, APoolThatStoodStillListensBeforeItKills) {
   Settings settings = pool_of(2);
+  settings.calls.answer_at = AnswerAt::kEnd;
   settings.calls.grace = 2s;
   ModelDriver driver(settings);
   driver.warm_up();

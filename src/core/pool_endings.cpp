@@ -15,7 +15,9 @@ Pool::Impl::Ending Pool::Impl::reply_ending(const Call& call, ReplyKind kind, bo
   using enum OutcomeKind;
   const bool answered = kind == ReplyKind::kOk || kind == ReplyKind::kError;
   const bool refused = kind == ReplyKind::kBadRequest || kind == ReplyKind::kUnknownFunction;
-  if (late) {
+  // A caller who has heard at the deadline hears no more. The key's next caller gets the real
+  // answer.
+  if (late && (!call.told || kind == ReplyKind::kCancelled)) {
     Ending ending = timeout_ending(call, answered  ? Effect::kDone
                                          : refused ? Effect::kNone
                                                    : Effect::kMaybe);
@@ -174,7 +176,7 @@ void Pool::Impl::hand_back(Call& call, bool retry, Duration pause) {
   place(call);
 }
 
-void Pool::Impl::resolve(Call& call, Ending&& ending) {
+Resolve Pool::Impl::report(Call& call, Ending&& ending) {
   if (call.touched && ending.effect == Effect::kNone) {
     ending.effect = Effect::kMaybe;
     // These words promise that nothing ran; an earlier attempt of this call may have.
@@ -183,9 +185,10 @@ void Pool::Impl::resolve(Call& call, Ending&& ending) {
       ending.death = call.last_death;
     }
   }
-  timers_.disarm(call);
-  call.function->breaker.settle(now_, ending.breaker, call.probe, breaker_limits());
-  ++counters_.outcomes[static_cast<int>(ending.kind)];
+  if (!call.told) {
+    call.function->breaker.settle(now_, ending.breaker, call.probe, breaker_limits());
+    ++counters_.outcomes[static_cast<int>(ending.kind)];
+  }
   Resolve action;
   action.call = call.id;
   action.kind = ending.kind;
@@ -199,14 +202,30 @@ void Pool::Impl::resolve(Call& call, Ending&& ending) {
   action.retry_after = ending.retry_after;
   action.message = std::move(ending.message);
   if (ending.death) action.death = *ending.death;
+  return action;
+}
+
+void Pool::Impl::tell(Call& call, Ending&& ending) {
+  CHECK(!call.told);
+  emit(TellCaller{report(call, std::move(ending))});
+  call.told = true;
+  ++counters_.late;
+}
+
+void Pool::Impl::resolve(Call& call, Ending&& ending) {
+  Resolve action = report(call, std::move(ending));
+  const OutcomeKind kind = action.kind;
+  const Effect effect = action.effect;
   IdempotencyEntry* key = call.key;
   if (key) {
-    key->shared = ending.effect == Effect::kNone && !key->followers.empty();
-    action.retain = ending.effect != Effect::kNone || key->shared;
+    key->shared = effect == Effect::kNone && !key->followers.empty();
+    action.retain = effect != Effect::kNone || key->shared;
   }
+  timers_.disarm(call);
+  if (call.told) --counters_.late;
   emit(std::move(action));
   discard(call);
-  if (key) settle_key(*key, ending.kind, ending.effect);
+  if (key) settle_key(*key, kind, effect);
 }
 
 void Pool::Impl::discard(Call& call) {

@@ -131,6 +131,10 @@ class Pool::Impl {
 
   // ---- pool_endings.cpp: how it ends
   void resolve(Call& call, Ending&& ending);
+  // The caller hears now, and the call runs on.
+  void tell(Call& call, Ending&& ending);
+  // Counts how the call ends for its caller, and says so.
+  Resolve report(Call& call, Ending&& ending);
   void settle_lane(Session& session);
   void settle_after_death(Worker& worker, Call& call, bool started, const DeathPtr& death);
   void hand_back(Call& call, bool retry, Duration pause);
@@ -160,6 +164,8 @@ class Pool::Impl {
   void hold(Call& call, const WorkerReplied& event);
   void end_saving(Call& call, Ending&& ending);
   void saving_due(Call& call);
+  Duration store_patience() const;
+  bool may_save() const;
   void settle_homeless(Session& session);
   void lay_off(Session& session);
   void move_out(Session& session);
@@ -180,6 +186,9 @@ class Pool::Impl {
   void worker_due(Worker& worker);
   void arm(Worker& worker);
   void recycle(Worker& worker);
+  bool costs_worker(const Call& call, const WorkerReplied& event) const;
+  void replace_interrupted(Worker& worker);
+  void end_drain(Worker& worker);
   void advance_reload();
   void drain_worker(Worker& worker);
   void maybe_stop(Worker& worker);

@@ -45,6 +45,8 @@ Settings small(std::uint32_t variant) {
   s.calls.deadline = 2s;
   s.calls.grace = 400ms;
   s.calls.retries = 2;
+  s.calls.answer_at = static_cast<AnswerAt>(variant / 3 % 2);
+  s.calls.after_interrupt = static_cast<AfterInterrupt>(variant / 13 % 2);
   s.sessions.idle_ttl = variant % 3 == 0 ? 300ms : 5s;
   s.sessions.max_age = variant % 5 == 0 ? 1s : 1h;
   s.sessions.max = 5;
@@ -178,7 +180,7 @@ class Player {
       return driver.fail_restore(call, s.b / 12 % 2 == 0);
     }
     const auto kind = s.b % 4 == 0 ? static_cast<ReplyKind>(s.b / 4 % 5) : ReplyKind::kOk;
-    driver.reply(call, kind, s.b / 20 % 8 != 0, s.b / 160 % 8 != 0);
+    driver.reply(call, kind, s.b / 20 % 8 != 0, s.b / 160 % 8 != 0, s.b / 1280 % 4 == 0);
     // A store has a moment of its own; it is not asked much later than others are.
     while (driver.store.asked.size() > s.b % 3) driver.settle(s.b / 7 % 8 != 0);
   }
@@ -256,6 +258,7 @@ RC_GTEST_PROP(PoolProperty, WhateverHappensThePromisesHold, ()) {
   RC_ASSERT(open == 0u);
   RC_ASSERT(player.driver.drained);
   RC_ASSERT(player.driver.pool.stats(player.driver.now).in_flight == 0u);
+  RC_ASSERT(player.driver.pool.stats(player.driver.now).late == 0u);
 }
 
 // Goal: the same seed and the same events give the same actions, to the letter.
@@ -289,7 +292,7 @@ TEST(PoolProperty, LongRunsReachEverything) {
       player.play(step);
     }
     player.finish();
-    ASSERT_TRUE(player.driver.wrongs.empty()) << "seed " << seed;
+    ASSERT_TRUE(player.driver.wrongs.empty()) << "seed " << seed << "\n" << join(player.driver.log);
     ASSERT_TRUE(player.driver.drained) << "seed " << seed;
     for (const auto& [id, call] : player.driver.calls) {
       ASSERT_TRUE(call.resolved) << "seed " << seed << " r" << id;
@@ -302,9 +305,9 @@ TEST(PoolProperty, LongRunsReachEverything) {
     if (which == OutcomeKind::kTooLarge) continue;  // a size, not a state
     EXPECT_TRUE(kinds.contains(which)) << "never seen: " << to_string(which);
   }
-  for (const char* word :
-       {"dispatch", "resolve", "replay", "forget", "cancel", "interrupt", "dump", "kill", "start",
-        "stop", "abandon", "end-session", "drained", "notice", "save", "keep", "drop-snapshot"}) {
+  for (const char* word : {"dispatch", "resolve", "tell", "replay", "forget", "cancel", "interrupt",
+                           "dump", "kill", "start", "stop", "abandon", "end-session", "drained",
+                           "notice", "save", "keep", "drop-snapshot"}) {
     EXPECT_TRUE(words.contains(word)) << "never seen: " << word;
   }
 }

@@ -126,7 +126,7 @@ TEST(PoolSessions, NothingMovesAwayFromADyingHome) {
   brief.deadline = 100ms;
   const CallId a = driver.submit(brief), b = driver.submit(brief);  // both workers are busy
   const CallId doomed = driver.submit("f", "ann");
-  driver.advance(100ms + 750ms);
+  driver.advance(100ms + 900ms);
   ASSERT_EQ(driver.count("kill " + to_text(home)), 1u);
   // The other worker is killed too; a third one comes up while the home is still dying.
   const WorkerId other = driver.worker_of(driver.worker_of(a) == home ? b : a);

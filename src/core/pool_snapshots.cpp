@@ -2,6 +2,7 @@
 // stored, and how they come to another home.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,8 @@ bool Pool::Impl::save_first(Call& call, const WorkerReplied& event) {
   Session& session = *call.session;
   if (event.snapshot == Snapshot::kNone && !snapshots_.knows(session.birth)) return false;
   if (session.detached) return false;  // it ends with this call
+  // The state that an interrupt left is not acknowledged: the last acknowledged one moves.
+  if (costs_worker(call, event) && session.saved && event.snapshot != Snapshot::kNone) return false;
   const std::uint64_t number = snapshots_.begin(session.birth);
   sessions_.set_saved(session, false);
   if (event.snapshot == Snapshot::kTaken) {
@@ -63,7 +66,12 @@ void Pool::Impl::hold(Call& call, const WorkerReplied& event) {
   call.reply = event.kind;
   call.reply_bytes = event.result_bytes;
   call.session->lane->running = &call;
-  timers_.arm(call, call.deadline);
+  timers_.arm(call, call.told ? now_ + store_patience() : call.deadline);
+}
+
+// How long a call that nobody waits for any more waits for the store.
+Duration Pool::Impl::store_patience() const {
+  return std::max<Duration>(settings_.calls.grace, std::chrono::seconds(1));
 }
 
 void Pool::Impl::end_saving(Call& call, Ending&& ending) {
@@ -78,11 +86,14 @@ void Pool::Impl::end_saving(Call& call, Ending&& ending) {
 
 // A store that takes longer than the call has: it was done, but its state is not safe.
 void Pool::Impl::saving_due(Call& call) {
-  Ending ending = timeout_ending(call, Effect::kDone);
+  const bool tell_now = !call.told && settings_.calls.answer_at == AnswerAt::kDeadline;
+  Ending ending = timeout_ending(call, tell_now ? Effect::kMaybe : Effect::kDone);
   ending.breaker = Breaker::Result::kNeutral;
   ending.message =
       "The call was done, but the deadline passed before its session's state was stored.";
-  end_saving(call, std::move(ending));
+  if (!tell_now) return end_saving(call, std::move(ending));
+  tell(call, std::move(ending));
+  timers_.arm(call, now_ + store_patience());
 }
 
 // Its worker may have gone while the answer was held.
@@ -108,7 +119,7 @@ void Pool::Impl::on(const SnapshotSettled& event) {
   if (Call* found = calls_.find(event.call.value); found && found->state == CallState::kSaving) {
     Call& call = *found;
     Worker* home = call.session->home ? call.session->home->owner : nullptr;
-    end_saving(call, reply_ending(call, call.reply, false));
+    end_saving(call, reply_ending(call, call.reply, call.told));
     if (home) leave_worker(*home);
   }
   if (Worker* worker = workers_.find(event.worker)) {
@@ -206,13 +217,20 @@ bool Pool::Impl::is_leaving(const Session& session) const {
   return !owner || owner->state == WorkerState::kDraining;
 }
 
+// Whether the state of a session is worth asking for. A pool that shuts down with its store in
+// memory leaves nothing behind.
+bool Pool::Impl::may_save() const {
+  if (settings_.sessions.snapshot == SnapshotMode::kOff || drain_over_) return false;
+  return !draining_ || settings_.sessions.store != "memory";
+}
+
 // What a draining worker holds goes elsewhere, as far as it is saved or can be.
 void Pool::Impl::evacuate(Worker& worker) {
   if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed ||
       worker.running || !worker.home) {
     return;
   }
-  const bool may_ask = settings_.sessions.snapshot != SnapshotMode::kOff && !drain_over_;
+  const bool may_ask = may_save();
   std::vector<Session*> moving;
   const auto ask = [&](Session& session) {
     sessions_.set_asked(session, true, false);

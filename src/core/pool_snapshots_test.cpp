@@ -38,7 +38,9 @@ TEST(PoolSnapshots, TheAnswerWaitsForTheStoreAndTheWorkerDoesNot) {
 // Goal: a store that is slower than the call's deadline: the caller hears in time, that it was done
 // and that its state is not safe. When the store comes round the snapshot counts all the same.
 TEST(PoolSnapshots, ASlowStoreIsATimeoutThatWasDone) {
-  ModelDriver driver(saving(SnapshotMode::kEachCall, 2));
+  Settings settings = saving(SnapshotMode::kEachCall, 2);
+  settings.calls.answer_at = AnswerAt::kEnd;
+  ModelDriver driver(settings);
   driver.warm_up();
   driver.store.answers_at_once = false;
   CallSubmitted request = driver.request("f", "ann");
@@ -210,9 +212,23 @@ TEST(PoolSnapshots, AWorkerThatDoesNotAnswerIsKilledInTime) {
   EXPECT_EQ(driver.pool.stats(driver.now).sessions.lost, 1u);
 }
 
+// Goal: the end of a pool whose store is in memory leaves nothing behind, so nothing is saved.
+TEST(PoolSnapshots, AShutdownWithAStoreInMemorySavesNothing) {
+  ModelDriver driver(saving(SnapshotMode::kOnDrain));
+  driver.warm_up();
+  driver.reply(driver.submit("f", "ann"));
+  driver.handle(DrainRequested{5s});
+  EXPECT_EQ(driver.count("save "), 0u);
+  EXPECT_EQ(driver.count("stop"), 1u);
+  driver.exit(driver.living().front(), false, "exit");
+  EXPECT_TRUE(driver.drained);
+}
+
 // Goal: at the end of the pool every session is saved before its worker is stopped.
 TEST(PoolSnapshots, AShutdownSavesFirst) {
-  ModelDriver driver(saving(SnapshotMode::kOnDrain));
+  Settings settings = saving(SnapshotMode::kOnDrain);
+  settings.sessions.store = "sqlite:sessions.db";
+  ModelDriver driver(settings);
   driver.warm_up();
   driver.reply(driver.submit("f", "ann"));
   driver.store.answers_at_once = false;

@@ -87,17 +87,17 @@ TEST(Pool, ADeadlineClimbsTheLadderToTheKill) {
   const CallId stuck = driver.submit();
   driver.take();
   driver.advance(1s);
-  EXPECT_EQ(driver.take(), (std::vector<std::string>{"cancel r1 w1.1"}));
-  driver.advance(500ms);
-  EXPECT_EQ(driver.take(), (std::vector<std::string>{"interrupt r1 w1.1"}));
-  driver.advance(700ms);
-  EXPECT_EQ(driver.take(), (std::vector<std::string>{"dump r1 w1.1"}));
-  driver.advance(300ms);
-  EXPECT_EQ(driver.take(), (std::vector<std::string>{"kill w1.1"}));
-  EXPECT_EQ(driver.fate(stuck), "running");
-  driver.advance(500ms);
-  EXPECT_EQ(driver.fate(stuck), "timeout");
+  EXPECT_EQ(driver.take(),
+            (std::vector<std::string>{"cancel r1 w1.1", "tell r1 timeout maybe w1.1"}));
   EXPECT_EQ(driver.outcome(stuck).effect, Effect::kMaybe);
+  driver.advance(1200ms);
+  EXPECT_EQ(driver.take(), (std::vector<std::string>{"interrupt r1 w1.1"}));
+  driver.advance(400ms);
+  EXPECT_EQ(driver.take(), (std::vector<std::string>{"dump r1 w1.1"}));
+  driver.advance(200ms);
+  EXPECT_EQ(driver.take(), (std::vector<std::string>{"kill w1.1"}));
+  driver.advance(settings.workers.kill_timeout);
+  EXPECT_EQ(driver.count("resolve r1 timeout maybe w1.1"), 1u) << "when the worker is given up";
   EXPECT_EQ(driver.count("abandon w1.1"), 1u);
   EXPECT_EQ(driver.count("start w1.2"), 1u);
   EXPECT_EQ(driver.pool.stats(driver.now).abandoned, 1u);

@@ -52,7 +52,8 @@ Stats Pool::Impl::stats(Time now) const {
   stats.queue_depth = queue_.waiting();
   stats.queue_delay = queue_.oldest(now);
   stats.accepted = counters_.accepted;
-  stats.in_flight = calls_.size();
+  stats.in_flight = calls_.size() - counters_.late;
+  stats.late = counters_.late;
   std::copy(std::begin(counters_.outcomes), std::end(counters_.outcomes), stats.outcomes);
   const std::uint64_t due = sessions_.count_due(now);
   stats.sessions.active = sessions_.attached() - due;
@@ -142,26 +143,28 @@ void Pool::Impl::check_invariants() const {
   sessions_.check_invariants(now_);
   const std::uint64_t resolved =
       std::accumulate(std::begin(counters_.outcomes), std::end(counters_.outcomes), 0ULL);
-  CHECK(counters_.accepted == calls_.size() + resolved);
+  CHECK(counters_.accepted == calls_.size() - counters_.late + resolved);
   std::uint32_t waiting = 0, running = 0;
-  std::uint64_t carried = 0;
+  std::uint64_t carried = 0, late = 0;
   for (const CallId id : calls_in_order()) {
     const Call* call = calls_.find(id.value);
     CHECK(call->function && call->function->in_flight > 0);
     carried += call->attachment_bytes;
+    if (call->told) ++late;
     if (call->state == CallState::kRunning) {
       ++running;
       CHECK(call->worker && call->worker->running == call && !call->queue);
       if (call->session) CHECK(call->session->lane->running == call);
       if (call->session) CHECK(call->session->home == call->worker->home);
       // Only a pool that stood still is later, and then a rung is due that it is about to climb.
-      CHECK(now_ <= std::max(call->deadline + settings_.calls.grace, running_due(*call)));
+      CHECK(call->told ||
+            now_ <= std::max(call->deadline + settings_.calls.grace, running_due(*call)));
     } else if (call->state == CallState::kSaving) {
       CHECK(!call->worker && !call->queue && call->session->lane->running == call);
-      CHECK(now_ <= call->deadline);
+      CHECK(now_ <= (call->told ? call->due : call->deadline));
     } else {
       ++waiting;
-      CHECK(!call->worker);
+      CHECK(!call->worker && !call->told);
       CHECK(call->is_head == (call->queue != nullptr));
       CHECK(now_ <= call->deadline);
       if (call->state == CallState::kWaiting && !call->is_head) {
@@ -172,6 +175,7 @@ void Pool::Impl::check_invariants() const {
     CHECK(call->armed());
   }
   CHECK(carried_.total() == carried);
+  CHECK(counters_.late == late);
   CHECK(waiting == queue_.waiting());
   sessions_.each_live(now_, [this](const Session& session) {
     CHECK(session.saved == (snapshots_.usable(session.birth) != 0));

@@ -12,6 +12,9 @@
 namespace keelback::core {
 namespace {
 
+// Workers of one slot that may drain at once; with one more the oldest ends with what it has.
+constexpr std::uint32_t kDrainingPerSlot = 4;
+
 Death our_death(std::string detail) {
   Death death;
   death.cause = "killed";
@@ -207,12 +210,12 @@ void Pool::Impl::abandon(Worker& worker) {
 // ---- time
 
 void Pool::Impl::arm(Worker& worker) {
-  const Duration grace = settings_.calls.grace;
   if (worker.killed) {
-    const Duration wait = worker.cause == EndCause::kTimeout ? exit_allowance(grace) : grace;
-    return timers_.arm(worker, worker.ending_since + wait);
+    return timers_.arm(worker, worker.ending_since + settings_.workers.kill_timeout);
   }
-  if (worker.stopping) return timers_.arm(worker, worker.ending_since + grace);
+  if (worker.stopping) {
+    return timers_.arm(worker, worker.ending_since + settings_.calls.grace);
+  }
   if (worker.state == WorkerState::kStarting) {
     return timers_.arm(worker, worker.started + settings_.workers.start_timeout);
   }
@@ -230,7 +233,11 @@ void Pool::Impl::worker_due(Worker& worker) {
   if (worker.stopping) return kill(worker, EndCause::kDrained);
   if (worker.state == WorkerState::kStarting) return kill(worker, EndCause::kStartTimeout);
   if (worker.state != WorkerState::kDraining) return recycle(worker);
-  // The drain has taken its time: what is left ends.
+  end_drain(worker);
+}
+
+// The drain has taken its time: what is left ends.
+void Pool::Impl::end_drain(Worker& worker) {
   if (worker.running || worker.saves > 0) return kill(worker, EndCause::kDrained);
   stop(worker);
 }
@@ -242,6 +249,33 @@ void Pool::Impl::recycle(Worker& worker) {
   worker.recycle = true;
   arm(worker);
   refill(*worker.slot, Duration{0});
+}
+
+// The call was interrupted at an arbitrary line, so its worker serves no other.
+bool Pool::Impl::costs_worker(const Call& call, const WorkerReplied& event) const {
+  return event.interrupted && !call.function->spec.interruptible &&
+         settings_.calls.after_interrupt == AfterInterrupt::kReplace;
+}
+
+// Its code was interrupted at an arbitrary line, so it serves no stateless call any more: its
+// replacement starts now and the worker drains. A replacement that is started by exec imports the
+// whole application first; until then the worker serves.
+void Pool::Impl::replace_interrupted(Worker& worker) {
+  Slot& slot = *worker.slot;
+  if (worker.stopping || worker.killed || slot.current != &worker) return;
+  if (exec_) return recycle(worker);
+  std::uint32_t draining = 0;
+  Worker* oldest = nullptr;
+  workers_.each([&](Worker& other) {
+    if (other.slot != &slot || other.state != WorkerState::kDraining) return;
+    ++draining;
+    if (!oldest && !other.stopping && !other.killed) oldest = &other;
+  });
+  if (draining >= kDrainingPerSlot && oldest) end_drain(*oldest);
+  worker.recycle = true;
+  slot.current = std::exchange(slot.next, nullptr);
+  drain_worker(worker);
+  refill(slot, Duration{0});
 }
 
 void Pool::Impl::on(const RecycleRequested& event) {
@@ -293,8 +327,7 @@ void Pool::Impl::maybe_stop(Worker& worker) {
   const Home* home = worker.home;
   if (!home || worker.sessions() == home->safe.size()) return stop(worker);
   // The pool shuts down: what cannot be saved need not be waited for.
-  const bool may_ask = settings_.sessions.snapshot != SnapshotMode::kOff && !drain_over_;
-  if (draining_ && calls_.empty() && (!may_ask || home->idle.empty())) stop(worker);
+  if (draining_ && calls_.empty() && (!may_save() || home->idle.empty())) stop(worker);
 }
 
 // ---- readiness

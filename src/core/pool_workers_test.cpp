@@ -143,6 +143,7 @@ TEST(PoolWorkers, RecyclesByAge) {
 // Goal: a draining worker serves its sessions until drain_timeout; then they end as drained.
 TEST(PoolWorkers, DrainingKeepsItsSessionsForDrainTimeout) {
   Settings settings = pool_of(1);
+  settings.sessions.snapshot = SnapshotMode::kOff;
   settings.workers.drain_timeout = 10s;
   ModelDriver driver(settings);
   driver.warm_up();
@@ -179,7 +180,7 @@ TEST(PoolWorkers, WhatOutlivesTheDrainIsKilled) {
   EXPECT_EQ(driver.count("stop w1.2"), 1u);
   driver.advance(2s);
   EXPECT_EQ(driver.count("kill w1.2"), 1u);
-  driver.advance(2s);
+  driver.advance(settings.workers.kill_timeout);
   EXPECT_EQ(driver.count("abandon w1.2"), 1u);
 }
 

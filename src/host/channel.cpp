@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
+#include <chrono>
 #include <cstring>
 #include <iterator>
 #include <utility>
@@ -168,6 +171,28 @@ Channel::Received Channel::receive(os::Wait wait, std::vector<WorkerMessage>& ou
     decoder_.feed({reinterpret_cast<const char*>(scratch_.get()), packet->size - in_room});
   }
   return take_frames(out) ? Received::kSome : Received::kViolation;
+}
+
+// The socket's own timeout ends the wait, so that a call costs one receive and nothing else. It is
+// set anew only where it would end too late, or has ended too early. Powers of two keep it from
+// being set for every call whose deadline is a little nearer than that of the call before.
+Channel::Received Channel::receive(Time until, std::vector<WorkerMessage>& out) {
+  constexpr Duration kShortest = std::chrono::milliseconds(1);
+  constexpr Duration kLongest = std::chrono::hours(1);
+  bool exact = false;
+  for (;;) {
+    const Duration left = until - Time{std::chrono::steady_clock::now().time_since_epoch()};
+    if (left <= Duration{0}) return receive(os::Wait::kNo, out);
+    if (timeout_ > left || exact) {
+      Duration wanted = std::clamp(left, kShortest, kLongest);
+      if (!exact) wanted = Duration(std::bit_floor(static_cast<std::uint64_t>(wanted.count())));
+      if (!os::set_receive_timeout(socket_.get(), wanted)) return Received::kEnd;
+      timeout_ = wanted;
+    }
+    const Received received = receive(os::Wait::kTimed, out);
+    if (received != Received::kNothing) return received;
+    exact = true;
+  }
 }
 
 // `answer`: the worker waits for what was pushed.

@@ -85,12 +85,14 @@ class Channel {
   // ---- reading: its owner
   enum class Received : std::uint8_t {
     kSome,       // a packet, maybe not yet a frame
-    kNothing,    // Wait::kNo: there is none
+    kNothing,    // there is none, or not yet
     kEnd,        // the worker's end is closed, or shutdown_reading() was called
     kViolation,  // what came is not the protocol: violation() says what
   };
   // Receives one packet and appends the frames it completes.
   Received receive(os::Wait wait, std::vector<WorkerMessage>& out);
+  // Blocks for it, at the latest until `until` (and a tick of the kernel): kNothing.
+  Received receive(Time until, std::vector<WorkerMessage>& out);
   const std::string& violation() const { return violation_; }
   // From any thread: what a frame may have from now on.
   void set_frame_max(std::uint32_t bytes) { frame_bytes_max_ = bytes; }
@@ -135,8 +137,9 @@ class Channel {
   wire::Decoder decoder_;                 // the reading owner's
   std::unique_ptr<std::byte[]> scratch_;  // the reading owner's: one packet
   std::string violation_;
-  Attachments attached_;             // the reading owner's: of the result that is to come
-  std::uint64_t attached_call_ = 0;  // whose they are; 0: none have come
+  Duration timeout_ = Duration::max();  // the reading owner's: of a blocking receive
+  Attachments attached_;                // the reading owner's: of the result that is to come
+  std::uint64_t attached_call_ = 0;     // whose they are; 0: none have come
   std::size_t attached_count_ = 0;
   std::uint64_t attached_bytes_ = 0;
 };

@@ -81,6 +81,9 @@ class Driver {
   virtual void grant(CallId call, std::uint32_t items) = 0;
   // The caller cancels or has left. False: no such call is in flight.
   virtual bool cancel(CallId call) = 0;
+  // The stacks of a call whose caller heard at its deadline, before they were taken; kept as
+  // core::LateDumps says. nullopt: none was taken, not yet, or it is gone.
+  virtual std::optional<std::string> dump(CallId call) = 0;
 
   virtual PoolInfo info() = 0;
   virtual std::vector<WorkerInfo> workers() = 0;

@@ -172,6 +172,7 @@ void HostImpl::end_remaining_calls() {
   for (CallRecord* record : left) {
     CHECK(!record->blocking);  // a driver outlives the calls it was given
     const std::unique_ptr<CallRecord> owned(record);
+    if (owned->told) continue;
     owned->outcome.kind = OutcomeKind::kShuttingDown;
     owned->outcome.effect = owned->worker ? Effect::kMaybe : Effect::kNone;
     owned->outcome.message = "The pool was stopped.";

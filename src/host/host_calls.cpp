@@ -100,29 +100,37 @@ void HostImpl::await(CallRecord& record) {
   }
 }
 
-// Reads until the answer is there or the worker has no more to say; see host_impl.h on who may take
-// the reading away (nobody).
+// Reads until the answer is there, the worker has no more to say, or the deadline has passed and
+// the caller has heard so; see host_impl.h on who may take the reading away (nobody).
 void HostImpl::read_as_caller(CallRecord& record) {
   thread_local std::vector<WorkerMessage> messages;
   Effects& effects = effects_of_thread();
   const WorkerPtr worker = record.reading;
+  Time until = record.deadline;
   for (;;) {
     if (worker->channel.has_pending()) {
       // One that cannot be waited for is as good as broken: its answer will not come before the
       // rest of its call has gone out.
-      const auto ready = os::wait_read_or_write(worker->channel.fd());
+      const auto ready = os::wait_read_or_write(worker->channel.fd(), until - now());
       if (!ready || (ready->writable && worker->channel.flush() == Channel::Flushed::kBroken)) {
         boost::asio::post(loop_, [this, worker] { kill_if_it_lives(worker); });
       }
-      if (ready && !ready->readable) continue;
+      if (ready && !ready->readable && now() < until) continue;
     }
     messages.clear();
-    const Channel::Received received = worker->channel.receive(os::Wait::kYes, messages);
+    const Channel::Received received = worker->channel.receive(until, messages);
     if (received == Channel::Received::kSome && messages.empty()) continue;
     bool released = false;
     {
       const os::MutexLock lock(mutex_);
-      take_all(worker, messages, received, &record, effects);
+      if (received != Channel::Received::kNothing) {
+        take_all(worker, messages, received, &record, effects);
+      } else if (now() >= until) {
+        step(core::Tick{}, &record, effects);
+        const bool done = (record.word.load(std::memory_order_relaxed) & CallRecord::kDone) != 0;
+        if (done && record.reading == worker) leave_to_loop(record, effects);
+        until = Time::max();  // calls.answer_at = end
+      }
       released = (record.word.load(std::memory_order_relaxed) & CallRecord::kRead) == 0 ||
                  record.reading != worker;
       settle(effects);
@@ -163,7 +171,7 @@ void HostImpl::grant(CallId call, std::uint32_t items) {
   {
     const os::MutexLock lock(mutex_);
     CallRecord* record = find(call);
-    if (record == nullptr || !record->streaming || items == 0) return;
+    if (record == nullptr || record->told || !record->streaming || items == 0) return;
     record->granted += std::min(items, UINT32_MAX - record->granted);
     // Else it is sent behind the call.
     if (record->worker != nullptr && record->worker->running == call &&
@@ -183,12 +191,18 @@ bool HostImpl::cancel(CallId call) {
   Effects& effects = effects_of_thread();
   {
     const os::MutexLock lock(mutex_);
-    if (find(call) == nullptr) return false;
+    const CallRecord* record = find(call);
+    if (record == nullptr || record->told) return false;
     step(core::CallCancelled{call}, nullptr, effects);
     settle(effects);
   }
   perform(effects);
   return true;
+}
+
+std::optional<std::string> HostImpl::dump(CallId call) {
+  const os::MutexLock lock(mutex_);
+  return late_dumps_.find(now(), call);
 }
 
 void HostImpl::encode(const CallRecord& record, const core::Dispatch& dispatch,

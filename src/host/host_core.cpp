@@ -6,11 +6,15 @@
 
 #include "base/check.h"
 #include "base/overloaded.h"
+#include "core/outcome_of.h"
 #include "host/hello.h"
 #include "host/host_impl.h"
 
 namespace keelback::host {
 namespace {
+
+constexpr std::string_view kSilent =
+    " Its control thread answered no ping: the GIL is held, or it is stopped.";
 
 wire::SessionEnd wire_reason(core::SessionEndReason reason) {
   return static_cast<wire::SessionEnd>(reason);  // same values, see wire/messages.h
@@ -88,6 +92,7 @@ void HostImpl::apply(core::Action& any, CallRecord* self, Effects& effects) {
       Overloaded{
           [&](core::Dispatch& action) REQUIRES(mutex_) { dispatch(action, self, effects); },
           [&](core::Resolve& action) REQUIRES(mutex_) { resolve(action, self, effects); },
+          [&](core::TellCaller& action) REQUIRES(mutex_) { tell(action, self, effects); },
           [&](core::ReplayOutcome& action) REQUIRES(mutex_) { replay(action, self, effects); },
           [&](core::ForgetOutcome& action) REQUIRES(mutex_) { retained_.erase(action.call.value); },
           [&](core::StopWorker& action) REQUIRES(mutex_) {
@@ -129,6 +134,7 @@ void HostImpl::dispatch(const core::Dispatch& action, CallRecord* self, Effects&
   record->python.reset();
   record->dump_asked = false;
   record->dump_note.clear();
+  record->deadline = action.deadline;
   worker->running = action.call;
   if (action.session && action.session->restore != 0) {
     // The loop reads its answer: the caller waits for the store and for the worker, here or there.
@@ -162,18 +168,7 @@ void HostImpl::resolve(core::Resolve& action, CallRecord* self, Effects& effects
   if (UNEXPECTED(record == nullptr)) return;
   calls_.erase(*record);
   Outcome& outcome = record->outcome;
-  outcome.kind = action.kind;
-  outcome.effect = action.effect;
-  outcome.message = std::move(action.message);
-  outcome.death = std::move(action.death);
-  outcome.worker = {action.worker.slot, action.worker.generation};
-  outcome.attempts = action.attempts;
-  outcome.birth = action.birth;
-  outcome.epoch = action.epoch;
-  outcome.queued = action.queued;
-  outcome.ran = action.ran;
-  outcome.retry_after = action.retry_after;
-  outcome.key_reused = action.key_reused;
+  outcome = core::outcome_of(action);
   if (outcome.ok()) {
     outcome.payload = std::move(record->result);
     outcome.attachments = std::move(record->result_attachments);
@@ -186,17 +181,64 @@ void HostImpl::resolve(core::Resolve& action, CallRecord* self, Effects& effects
     }
     outcome.python = std::move(record->python);
   }
-  if (outcome.kind == OutcomeKind::kTimeout && record->worker != nullptr &&
-      record->worker->pinged == action.call.value && record->worker->ponged != action.call.value) {
-    outcome.message += " Its control thread answered no ping: the GIL is held, or it is stopped.";
-  }
+  const bool silent = outcome.kind == OutcomeKind::kTimeout && record->worker != nullptr &&
+                      record->worker->pinged == action.call.value &&
+                      record->worker->ponged != action.call.value;
+  if (silent) outcome.message += kSilent;
   if (record->dump_asked && record->worker != nullptr) {
     outcome.dump = record->dump_note;
     if (outcome.dump.empty()) outcome.dump = record->worker->marks.dump(record->dump_from);
     if (outcome.dump.empty()) outcome.dump = "unavailable: no answer";
+    if (silent && record->told) outcome.dump.insert(0, std::string(kSilent.substr(1)) + "\n");
   }
   if (action.retain) retained_.insert_or_assign(action.call.value, outcome);
+  if (record->told) return end_told(*record, action, effects);
   complete(*record, self, effects);
+}
+
+// The caller hears at its deadline. What the call still needs moves to a record of its own, because
+// the caller's may be gone at any moment from here on.
+void HostImpl::tell(core::TellCaller& action, CallRecord* self, Effects& effects) {
+  CallRecord* record = find(action.answer.call);
+  if (UNEXPECTED(record == nullptr)) return;
+  Call call;
+  call.function = record->call.function;
+  call.session = record->call.session;
+  call.idempotency_key = record->call.idempotency_key;
+  auto late = std::make_unique<CallRecord>(record->id, std::move(call));
+  late->told = true;
+  late->fingerprint = record->fingerprint;
+  late->attachments = record->attachments;
+  late->quick_print = record->quick_print;
+  late->streaming = record->streaming;
+  late->worker = record->worker;
+  // Its answer, if that is there and waits for the store.
+  late->reply = record->reply;
+  late->result = std::move(record->result);
+  late->result_attachments = std::move(record->result_attachments);
+  late->python = std::move(record->python);
+  calls_.erase(*record);
+  record->outcome = core::outcome_of(action.answer);
+  record->worker.reset();
+  calls_.insert(*late.release());
+  if (!record->blocking) {
+    return for_loop(Completion{std::unique_ptr<CallRecord>(record)}, effects);
+  }
+  // A caller that reads wakes at its deadline too, and leaves the reading to the loop.
+  if (record != self) effects.wake.push_back(&record->word);
+  record->word.fetch_or(CallRecord::kDone, std::memory_order_release);
+}
+
+// The call of a caller who has heard is over.
+void HostImpl::end_told(CallRecord& record, core::Resolve& action, Effects& effects) {
+  const std::unique_ptr<CallRecord> owned(&record);
+  if (owned->outcome.dump.empty()) return;
+  for_loop(core::Action(core::Notice{
+               core::Notice::Level::kWarn,
+               fmt::format("Call {} of function \"{}\" ran past its deadline; its stacks:\n{}",
+                           action.call.value, owned->call.function, owned->outcome.dump)}),
+           effects);
+  late_dumps_.add(now(), action.call, std::move(owned->outcome.dump));
 }
 
 // A call that ends as an earlier one did: same idempotency key, same body.
@@ -232,6 +274,14 @@ void HostImpl::release_reading(WorkerProcess& worker, CallRecord* self) {
   worker.reader = Reader::kNobody;
 }
 
+void HostImpl::leave_to_loop(CallRecord& self, Effects& effects) {
+  const WorkerPtr worker = self.reading;
+  release_reading(*worker, &self);
+  worker->reader = Reader::kLoop;
+  effects.arm.push_back(worker);
+  if (worker->channel.has_pending()) for_loop(Blocked{worker}, effects);
+}
+
 void HostImpl::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& messages,
                         Channel::Received received, CallRecord* self, Effects& effects) {
   std::string violation;
@@ -254,7 +304,7 @@ void HostImpl::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& mes
         violation = "an item of no call of its";
       } else if (record != nullptr && !record->streaming) {
         violation = "an item for a caller that takes none";
-      } else if (record != nullptr) {
+      } else if (record != nullptr && !record->told) {
         for_loop(Item{record, std::move(message.body)}, effects);
         step(core::StreamMoved{worker->id, CallId{message.call}}, self, effects);
       }

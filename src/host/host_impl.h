@@ -13,11 +13,12 @@
 //   3  What only the loop may do waits in the inbox, in the core's order: starts, kills,
 //   completions.
 //
-// Reading (Reader in worker_process.h): a dispatched call's socket is read by its blocked caller,
-// else by the loop. The reading is given up only by its owner, when the answer or the end has come;
-// WorkerExited is handed in only when no caller reads. So nobody ever takes a socket away from a
-// thread in recv: whoever must wake it (a death, an outcome before the answer) shuts the reading
-// down and lets it find the end.
+// Reading (Reader in worker_process.h) has two policies. Exclusive: a dispatched call's socket is
+// read by its blocked caller. Loop: the loop reads it. A caller gives its reading up when the
+// answer or the end has come, or when its deadline has passed and it has heard so: then the loop
+// reads on (leave_to_loop). WorkerExited is handed in only when no caller reads. So nobody ever
+// takes a socket away from a thread in recv. Who must wake that thread (a death, an outcome before
+// the answer) shuts the reading down and lets the thread find the end.
 //
 // A caller's record lies on its stack. Its word is the last thing that others touch, under the
 // lock; after it they know the address only.
@@ -36,6 +37,7 @@
 #include <vector>
 
 #include "core/id_index.h"
+#include "core/late_dumps.h"
 #include "core/pool.h"
 #include "host/host.h"
 #include "host/launcher.h"
@@ -75,6 +77,10 @@ struct CallRecord {
   Attachments result_attachments;
   std::optional<PythonError> python;
   core::ReplyKind reply{};  // of its answer, once there is one
+  // Its caller heard at the deadline. This record took the place of the caller's and lies on the
+  // heap; it stays until the call ends.
+  bool told = false;
+  Time deadline = Time::max();  // of a call that was dispatched
   bool dump_asked = false;
   std::size_t dump_from = 0;  // earlier dumps of that worker end here
   std::string dump_note;      // why there is none
@@ -107,6 +113,7 @@ class HostImpl final : public Driver {
   CallId stream(Call call, OnItem item, OnOutcome done) override;
   void grant(CallId call, std::uint32_t items) override;
   bool cancel(CallId call) override;
+  std::optional<std::string> dump(CallId call) override;
   PoolInfo info() override;
   std::vector<WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
@@ -168,6 +175,8 @@ class HostImpl final : public Driver {
   void resolve(core::Resolve& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
   void replay(const core::ReplayOutcome& action, CallRecord* self, Effects& effects)
       REQUIRES(mutex_);
+  void tell(core::TellCaller& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void end_told(CallRecord& record, core::Resolve& action, Effects& effects) REQUIRES(mutex_);
   void complete(CallRecord& record, CallRecord* self, Effects& effects) REQUIRES(mutex_);
   void for_loop(InboxItem item, Effects& effects) REQUIRES(mutex_);
   void take(WorkerProcess& worker, WorkerMessage& message, CallRecord* self, Effects& effects)
@@ -180,6 +189,8 @@ class HostImpl final : public Driver {
   void take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& messages,
                 Channel::Received received, CallRecord* self, Effects& effects) REQUIRES(mutex_);
   void release_reading(WorkerProcess& worker, CallRecord* self) REQUIRES(mutex_);
+  // The caller has heard and does not wait for the answer: the loop reads it.
+  void leave_to_loop(CallRecord& self, Effects& effects) REQUIRES(mutex_);
   // What the store has answered at once: events, after the actions that asked for them.
   void follow_up(CallRecord* self, Effects& effects) REQUIRES(mutex_);
   void settle(Effects& effects) REQUIRES(mutex_);  // last under the lock: the timer
@@ -248,6 +259,7 @@ class HostImpl final : public Driver {
   core::Pool pool_ GUARDED_BY(mutex_);
   core::IdIndex<CallRecord> calls_ GUARDED_BY(mutex_);
   std::unordered_map<std::uint64_t, Outcome> retained_ GUARDED_BY(mutex_);  // for replays
+  core::LateDumps late_dumps_ GUARDED_BY(mutex_);
   std::unordered_map<WorkerId, WorkerPtr> workers_ GUARDED_BY(mutex_);
   std::vector<InboxItem> inbox_ GUARDED_BY(mutex_);
   std::vector<core::Event> follow_ups_ GUARDED_BY(mutex_);

@@ -1,5 +1,6 @@
-// The deadline ladder on real Python: whatever a call does, its caller hears within deadline and
-// grace, and nothing of it goes on inside a later call.
+// The deadline ladder on real Python, with calls.answer_at = end and calls.after_interrupt = keep:
+// whatever a call does, its caller hears within deadline and grace, and nothing of it goes on
+// inside a later call. host_deadline_test.cpp has the defaults.
 #include <signal.h>
 
 #include <future>
@@ -101,6 +102,8 @@ class LadderTest : public HostTest {
   void begin(Duration grace = kGrace) {
     config_.settings.pool.workers = 1;
     config_.settings.calls.grace = grace;
+    config_.settings.calls.answer_at = AnswerAt::kEnd;
+    config_.settings.calls.after_interrupt = AfterInterrupt::kKeep;
     config_.settings.breaker.failures = 0;
     start(kLadderApp);
     ASSERT_TRUE(eventually([&] { return ready() == 1; }));

@@ -52,6 +52,12 @@ ssize_t write(int fd, const void* data, size_t size) {
   return real(fd, data, size);
 }
 
+int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
+  static const auto real = next<int (*)(int, int, int, const void*, socklen_t)>("setsockopt");
+  ++counts.others;
+  return real(fd, level, name, value, size);
+}
+
 int poll(pollfd* entries, nfds_t count, int timeout) {
   static const auto real = next<int (*)(pollfd*, nfds_t, int)>("poll");
   ++counts.others;
@@ -95,6 +101,24 @@ TEST_F(HostTest, ABlockingCallIsOneSendAndOneReceive) {
     // The loop's timer has fired meanwhile, and one caller or another has woken the loop to arm it.
     EXPECT_LE(counted.others, kCalls / 100) << "in session \"" << session << "\"";
   }
+}
+
+// Goal: the timeout of the socket is not set anew for every call, whatever deadlines take turns.
+TEST_F(HostTest, DeadlinesOfAllSizesCostNoSystemCall) {
+  Driver& host = start();
+  constexpr std::uint64_t kCalls = 500;
+  const std::chrono::nanoseconds deadlines[] = {60s, 900ms, 5s, 59s};
+  const auto call = [&](std::uint64_t i) {
+    return host.call({.function = "twice", .payload = "[21]", .deadline = deadlines[i % 4]});
+  };
+  for (std::uint64_t i = 0; i < 20; ++i) ASSERT_EQ(call(i).payload, "42");
+  counts = {};
+  std::uint64_t ok = 0;
+  for (std::uint64_t i = 0; i < kCalls; ++i) ok += call(i).ok() ? 1 : 0;
+  EXPECT_EQ(ok, kCalls);
+  EXPECT_EQ(counts.sent, kCalls);
+  EXPECT_EQ(counts.received, kCalls);
+  EXPECT_LE(counts.others, kCalls / 100);
 }
 
 // Goal: counting counts. A caller that waits for a busy worker sleeps on its word, and is woken.

@@ -112,7 +112,9 @@ TEST_F(HostTest, LargePayloadsGoBothWays) {
 }
 
 // Goal: a deadline ends the call and shows where it hung, also while the GIL is held in a C call.
+// (Its caller waits for that end; HostTest's siblings in host_deadline_test.cpp do not.)
 TEST_F(HostTest, ADeadlineEndsACallThatHoldsTheGilAndShowsWhere) {
+  config_.settings.calls.answer_at = AnswerAt::kEnd;
   start();
   ASSERT_TRUE(eventually([&] { return ready() == 2; }));
   const Outcome slept = call("sleep", "[100]", 200ms);

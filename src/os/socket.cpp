@@ -2,8 +2,12 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <limits>
 
 #include "base/check.h"
 
@@ -24,14 +28,14 @@ Result<void> send_message(int socket, const msghdr& message, Wait wait) {
 
 Result<Packet> receive_message(int socket, msghdr& message, Wait wait) {
   if (int error = fault::next()) return failure(error);
-  const int flags = MSG_CMSG_CLOEXEC | (wait == Wait::kYes ? 0 : MSG_DONTWAIT);
+  const int flags = MSG_CMSG_CLOEXEC | (wait == Wait::kNo ? MSG_DONTWAIT : 0);
   for (;;) {
     const ssize_t got = ::recvmsg(socket, &message, flags);
     if (got >= 0) {
       return Packet{static_cast<std::size_t>(got), (message.msg_flags & MSG_TRUNC) != 0};
     }
-    if (errno == EINTR) continue;
-    return is_would_block(errno) ? failure(EAGAIN) : last_failure();
+    if (errno == EINTR && wait != Wait::kTimed) continue;
+    return is_would_block(errno) || errno == EINTR ? failure(EAGAIN) : last_failure();
   }
 }
 
@@ -112,13 +116,25 @@ Result<Packet> receive_packet_with_fds(int socket, std::span<std::byte> buffer,
   return packet;
 }
 
+Result<void> set_receive_timeout(int socket, Duration timeout) {
+  if (int error = fault::next()) return failure(error);
+  const auto us = std::chrono::ceil<std::chrono::microseconds>(timeout).count();
+  const timeval value{us / 1'000'000, us % 1'000'000};
+  if (::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value) < 0) {
+    return last_failure();
+  }
+  return {};
+}
+
 void shutdown_reading(int socket) { ::shutdown(socket, SHUT_RD); }
 
-Result<Readiness> wait_read_or_write(int socket) {
+Result<Readiness> wait_read_or_write(int socket, Duration limit) {
   if (int error = fault::next()) return failure(error);
+  const auto ms = std::chrono::ceil<std::chrono::milliseconds>(limit).count();
   pollfd entry{socket, POLLIN | POLLOUT, 0};
-  while (::poll(&entry, 1, -1) < 0) {
-    if (errno != EINTR) return last_failure();
+  const int most = std::numeric_limits<int>::max();
+  if (::poll(&entry, 1, static_cast<int>(std::clamp<std::int64_t>(ms, 0, most))) < 0) {
+    return errno == EINTR ? Result<Readiness>(Readiness{}) : last_failure();
   }
   return Readiness{(entry.revents & (POLLIN | POLLHUP | POLLERR)) != 0,
                    (entry.revents & POLLOUT) != 0};

@@ -4,10 +4,12 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "base/time.h"
 #include "os/fd.h"
 #include "os/result.h"
 
@@ -20,8 +22,10 @@ struct SocketPair {
 // AF_UNIX, SOCK_SEQPACKET, both ends closed on exec and blocking.
 Result<SocketPair> make_seqpacket_pair();
 
-// One packet, all of it or an error. MSG_NOSIGNAL always; EINTR is taken for nothing.
-enum class Wait : bool { kNo, kYes };
+// One packet, all of it or an error. MSG_NOSIGNAL always. kYes: a signal does not end the wait.
+// kTimed (receiving only): waits at most for the time of set_receive_timeout(), and less if a
+// signal comes; then EAGAIN.
+enum class Wait : std::uint8_t { kNo, kYes, kTimed };
 Result<void> send_packet(int socket, std::span<const iovec> parts, Wait wait);
 Result<void> send_packet(int socket, std::string_view packet, Wait wait);
 // The packet with `fds` beside it (at most kFdsMax).
@@ -33,13 +37,17 @@ struct Packet {
   std::size_t size = 0;    // 0: the peer has closed (nobody here sends empty packets)
   bool truncated = false;  // it was larger than the buffer
 };
-// EAGAIN is an error like others (Wait::kNo).
+// EAGAIN is an error like others (Wait::kNo, Wait::kTimed).
 Result<Packet> receive_packet(int socket, std::span<std::byte> buffer, Wait wait);
 // Into several buffers, one after another.
 Result<Packet> receive_packet(int socket, std::span<const iovec> parts, Wait wait);
 // Descriptors that came with the packet are appended to `fds`, closed on exec.
 Result<Packet> receive_packet_with_fds(int socket, std::span<std::byte> buffer,
                                        std::vector<Fd>& fds, Wait wait);
+
+// How long a blocking receive waits; rounded up to the kernel's tick (4 ms). Infinite at first.
+// Requires: timeout > 0.
+Result<void> set_receive_timeout(int socket, Duration timeout);
 
 // Nobody reads any more: what has arrived can still be received, then comes the end. Wakes a
 // blocked receiver.
@@ -49,7 +57,8 @@ struct Readiness {
   bool readable = false;  // or at the end
   bool writable = false;
 };
-// Blocks until the socket is readable (or at its end) or writable.
-Result<Readiness> wait_read_or_write(int socket);
+// Blocks until the socket is readable (or at its end) or writable, or for `limit`, rounded up to a
+// millisecond: then it is neither.
+Result<Readiness> wait_read_or_write(int socket, Duration limit);
 
 }  // namespace keelback::os

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/overloaded.h"
 #include "core/attachment_rules.h"
+#include "core/outcome_of.h"
 
 namespace keelback::sim {
 namespace {
@@ -106,7 +107,8 @@ void Simulation::grant(CallId call, std::uint32_t items) {
 }
 
 bool Simulation::cancel(CallId call) {
-  if (!calls_.contains(call.value)) return false;
+  const auto it = calls_.find(call.value);
+  if (it == calls_.end() || it->second.told) return false;
   handle(core::CallCancelled{call});
   return true;
 }
@@ -293,7 +295,8 @@ void Simulation::perform(core::Action& action) {
       Overloaded{
           [this](core::Dispatch& a) { dispatch(a); }, [this](core::SaveSession& a) { save(a); },
           [this](core::KeepSnapshot& a) { keep(a); }, [this](core::DropSnapshot& a) { drop(a); },
-          [this](core::Resolve& a) { resolve(a); }, [this](core::ReplayOutcome& a) { replay(a); },
+          [this](core::Resolve& a) { resolve(a); }, [this](core::TellCaller& a) { tell(a); },
+          [this](core::ReplayOutcome& a) { replay(a); },
           [this](core::ForgetOutcome& a) { retained_.erase(a.call.value); },
           [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
           [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
@@ -386,21 +389,9 @@ void Simulation::drop(core::DropSnapshot& drop) {
 
 void Simulation::resolve(core::Resolve& resolve) {
   const auto it = calls_.find(resolve.call.value);
-  CHECK(it != calls_.end());  // exactly one outcome a call
+  CHECK(it != calls_.end());  // exactly one last word a call
   ClientCall& mine = it->second;
-  Outcome outcome;
-  outcome.kind = resolve.kind;
-  outcome.effect = resolve.effect;
-  outcome.message = std::move(resolve.message);
-  outcome.death = std::move(resolve.death);
-  outcome.worker = {resolve.worker.slot, resolve.worker.generation};
-  outcome.attempts = resolve.attempts;
-  outcome.birth = resolve.birth;
-  outcome.epoch = resolve.epoch;
-  outcome.queued = resolve.queued;
-  outcome.ran = resolve.ran;
-  outcome.retry_after = resolve.retry_after;
-  outcome.key_reused = resolve.key_reused;
+  Outcome outcome = core::outcome_of(resolve);
   if (outcome.ok()) {
     outcome.payload = std::move(mine.payload);
     outcome.attachments = std::move(mine.attachments);
@@ -411,10 +402,21 @@ void Simulation::resolve(core::Resolve& resolve) {
     outcome.python = std::move(mine.python);
     if (outcome.message.empty() && outcome.python) outcome.message = outcome.python->message;
   }
-  outcome.dump = std::move(mine.dump);
+  if (mine.told) {
+    if (!mine.dump.empty()) late_dumps_.add(now_, resolve.call, std::move(mine.dump));
+  } else {
+    outcome.dump = std::move(mine.dump);
+  }
   if (resolve.retain) retained_.insert_or_assign(resolve.call.value, outcome);
-  deliveries_.emplace_back(std::move(mine.done), std::move(outcome));
+  if (!mine.told) deliveries_.emplace_back(std::move(mine.done), std::move(outcome));
   calls_.erase(it);
+}
+
+void Simulation::tell(core::TellCaller& tell) {
+  ClientCall& mine = calls_.at(tell.answer.call.value);
+  mine.told = true;
+  mine.item = nullptr;
+  deliveries_.emplace_back(std::move(mine.done), core::outcome_of(tell.answer));
 }
 
 void Simulation::replay(const core::ReplayOutcome& replay) {
@@ -440,7 +442,9 @@ void Simulation::hear(Said said) {
       return;
     case Said::Kind::kItem: {
       const auto it = calls_.find(said.call.value);
-      if (it != calls_.end()) deliveries_.emplace_back(it->second.item, std::move(said.payload));
+      if (it != calls_.end() && it->second.item != nullptr) {
+        deliveries_.emplace_back(it->second.item, std::move(said.payload));
+      }
       handle(core::StreamMoved{said.worker, said.call});
       return;
     }

@@ -24,6 +24,7 @@
 #include "base/time.h"
 #include "core/action.h"
 #include "core/event.h"
+#include "core/late_dumps.h"
 #include "core/pool.h"
 #include "keelback/call.h"
 #include "keelback/outcome.h"
@@ -78,6 +79,8 @@ class Simulation {
   CallId stream(Call call, OnItem item, OnOutcome done);
   void grant(CallId call, std::uint32_t items);
   bool cancel(CallId call);  // false: no such call is in flight
+  // The stacks of a call that was told to its caller before they were taken; nullopt: none.
+  std::optional<std::string> dump(CallId call) { return late_dumps_.find(now_, call); }
 
   // ---- operators
   void configure(const Settings& settings);
@@ -145,12 +148,14 @@ class Simulation {
     Attachments attachments;
     std::optional<PythonError> python;
     std::string dump;
+    bool told = false;  // at its deadline: `done` is used up, the call runs on
   };
 
   CallId accept(Call call, std::shared_ptr<OnItem> item, OnOutcome done);
   void handle(const core::Event& event);
   void perform(core::Action& action);
   void resolve(core::Resolve& resolve);
+  void tell(core::TellCaller& tell);
   void replay(const core::ReplayOutcome& replay);
   void dispatch(core::Dispatch& dispatch);
   // ---- the store of snapshots: it does one thing after another
@@ -179,7 +184,8 @@ class Simulation {
   TraceHash trace_;
   std::unordered_map<std::uint64_t, ClientCall> calls_;  // looked up, never iterated
   std::unordered_map<std::uint64_t, Outcome> retained_;  // for replays, until the core forgets
-  std::unordered_map<std::uint64_t, Hook> hooks_;        // likewise
+  core::LateDumps late_dumps_;
+  std::unordered_map<std::uint64_t, Hook> hooks_;  // likewise
   struct Stored {
     std::uint64_t number = 0;
     SessionState state;

@@ -119,14 +119,24 @@ TEST(Simulation, TheLadderClimbsAsFarAsTheFunctionMakesIt) {
   for (const char* function : {"sleep", "spin"}) {
     const WorkerRef before = run(sim, {.function = "pid"}).worker;
     EXPECT_EQ(timed_out(function).kind, OutcomeKind::kTimeout) << function;
+    EXPECT_NE(run(sim, {.function = "pid"}).worker, before) << function << ": it was interrupted";
+  }
+  Settings keep = options(1).settings;
+  keep.calls.after_interrupt = AfterInterrupt::kKeep;
+  sim.configure(keep);
+  for (const char* function : {"sleep", "spin"}) {
+    const WorkerRef before = run(sim, {.function = "pid"}).worker;
+    EXPECT_EQ(timed_out(function).kind, OutcomeKind::kTimeout) << function;
     EXPECT_EQ(run(sim, {.function = "pid"}).worker, before) << function << ": the worker lives";
   }
   const WorkerRef before = run(sim, {.function = "pid"}).worker;
   const Outcome held = timed_out("hold");
   EXPECT_EQ(held.kind, OutcomeKind::kTimeout);
   EXPECT_EQ(held.effect, Effect::kMaybe);
-  EXPECT_NE(held.dump.find("most recent call first"), std::string::npos) << held.dump;
   EXPECT_NE(run(sim, {.function = "pid"}).worker, before) << "killed and replaced";
+  const auto dump = sim.dump(CallId{held.call});
+  ASSERT_TRUE(dump) << "it is taken after the caller has heard";
+  EXPECT_NE(dump->find("most recent call first"), std::string::npos) << *dump;
 }
 
 TEST(Simulation, AStreamStopsAtItsCreditUntilMoreIsGranted) {

@@ -100,6 +100,7 @@ struct ActionFields {
     f(a.call, a.kind, a.effect, a.worker, a.attempts, a.birth, a.epoch, a.queued, a.ran,
       a.retry_after, std::string_view(a.message), a.death, a.retain);
   }
+  void operator()(const core::TellCaller& a) { (*this)(a.answer); }
   void operator()(const core::ReplayOutcome& a) { f(a.call, a.of, a.kind, a.effect); }
   void operator()(const core::ForgetOutcome& a) { f(a.call); }
   void operator()(const core::CancelCall& a) { f(a.worker, a.call, a.dispatched); }

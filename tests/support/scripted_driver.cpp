@@ -171,6 +171,12 @@ void ScriptedDriver::grant(CallId call, std::uint32_t items) {
   });
 }
 
+std::optional<std::string> ScriptedDriver::dump(CallId call) {
+  const std::lock_guard lock(mutex_);
+  const auto found = world_.dumps.find(call.value);
+  return found == world_.dumps.end() ? std::nullopt : std::optional(found->second);
+}
+
 bool ScriptedDriver::cancel(CallId call) {
   const std::lock_guard lock(mutex_);
   const auto found = running_.find(call.value);

@@ -59,6 +59,7 @@ class ScriptedDriver final : public host::Driver {
     std::string reload_error;
     std::vector<std::uint32_t> recycled;
     std::vector<std::string> ended_sessions;
+    std::map<std::uint64_t, std::string> dumps;  // by call
     int drains = 0;
   };
   void edit(const std::function<void(World&)>& change);
@@ -69,6 +70,7 @@ class ScriptedDriver final : public host::Driver {
   CallId stream(Call call, host::OnItem item, host::OnOutcome done) override;
   void grant(CallId call, std::uint32_t items) override;
   bool cancel(CallId call) override;
+  std::optional<std::string> dump(CallId call) override;
   host::PoolInfo info() override;
   std::vector<host::WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
