@@ -48,6 +48,7 @@ struct PoolStats {
   std::chrono::nanoseconds queue_delay{0};     // how long the oldest waiting call has waited
   std::uint64_t accepted = 0;                  // every call seen, refusals included
   std::uint64_t in_flight = 0;                 // queued + running + backing off
+  std::uint64_t late = 0;                      // they run on behind the answer at their deadline
   std::uint64_t outcomes[kOutcomeKinds] = {};  // by OutcomeKind; accepted = in_flight + their sum
   struct {
     std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0;
@@ -132,7 +133,9 @@ class Pool {
 
   // ---- calls
 
-  // Blocks until the call has its outcome, at the latest at its deadline + calls.grace.
+  // Blocks until the call has its outcome, at the latest at its deadline (and the kernel's tick). A
+  // function that still runs then is stopped behind the answer. With calls.answer_at = end blocks
+  // until that has ended, at most calls.grace longer.
   Result call(Call call);
   Result call(std::string function, std::string payload = "[]");
   // Returns at once; the future gets its value on the library's thread.
@@ -141,6 +144,10 @@ class Pool {
   CallHandle submit(Call call, Done done);
   // False: no such call is in flight. A queued call ends at once; a running one is asked to stop.
   bool cancel(CallHandle call);
+  // The stacks of all Python threads of a call that ran past its deadline (Outcome::call). They are
+  // taken while the call is being stopped, after its caller has heard, and kept for ten minutes, at
+  // most 256 of them and 16 MiB. nullopt: none was taken, not yet, or it is gone.
+  std::optional<std::string> dump(CallHandle call);
 
   // The function's items, to be pulled.
   Stream stream(Call call);

@@ -153,6 +153,10 @@ CallHandle Pool::submit(Call call, Done done) {
 
 bool Pool::cancel(CallHandle call) { return impl_->driver->cancel(CallId{call.id}); }
 
+std::optional<std::string> Pool::dump(CallHandle call) {
+  return impl_->driver->dump(CallId{call.id});
+}
+
 Stream Pool::stream(Call call) { return api::open_stream(*impl_->driver, std::move(call)); }
 
 CallHandle Pool::stream(Call call, OnItem item, Done done, Flow flow) {
@@ -208,6 +212,7 @@ PoolStats Pool::stats() {
   out.queue_delay = stats.queue_delay;
   out.accepted = stats.accepted;
   out.in_flight = stats.in_flight;
+  out.late = stats.late;
   for (int i = 0; i < kOutcomeKinds; ++i) out.outcomes[i] = stats.outcomes[i];
   out.sessions = {stats.sessions.active, stats.sessions.opened,   stats.sessions.expired,
                   stats.sessions.lost,   stats.sessions.restored, stats.sessions.ended,

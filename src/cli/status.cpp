@@ -28,7 +28,10 @@ std::string counted(const Json& object, const std::vector<std::string>& skipped 
 std::string calls_text(const Json& calls) {
   std::string text = fmt::format("{} accepted, {} in flight", count_in(calls, "accepted"),
                                  count_in(calls, "in_flight"));
-  const std::string outcomes = counted(calls, {"accepted", "in_flight"});
+  const std::string outcomes = counted(calls, {"accepted", "in_flight", "late"});
+  if (const auto late = count_in(calls, "late"); late > 0) {
+    text += fmt::format(", {} late (past their deadline and still running)", late);
+  }
   return outcomes.empty() ? text : text + ": " + outcomes;
 }
 

@@ -48,7 +48,10 @@ void Connection::start_call() {
 
 void Connection::on_outcome(Outcome&& outcome) {
   hub_->durations.observe(function_, outcome);
-  if (!call_name_.empty()) hub_->named_calls.erase(call_name_);
+  if (!call_name_.empty()) {
+    hub_->named_calls.erase(call_name_);
+    if (may_run_on(outcome)) hub_->late_names.add(call_name_, call_);
+  }
   if (state_ != State::kBusy) return;
   if (!stream_) return reply_outcome(std::move(outcome));
   // What was refused before anything ran is an HTTP error like any other.

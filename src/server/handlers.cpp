@@ -233,6 +233,17 @@ Response get_metrics(Hub& hub) {
   return {.content_type = kMetricsType, .body = metrics_text(info, counts, hub.durations)};
 }
 
+Response get_call_dump(Hub& hub, const std::string& name) {
+  CallId call = hub.late_names.find(name);
+  if (const auto id = number<std::uint64_t>(name); !call && id) call = CallId{*id};
+  if (const auto text = call ? hub.driver.dump(call) : std::nullopt) {
+    return {.content_type = "text/plain; charset=utf-8", .body = *text};
+  }
+  return problem(
+      404, "no_such_dump",
+      "there are no stacks of this call: it was not stopped, not yet, or ten minutes ago");
+}
+
 Response cancel_call(Hub& hub, const std::string& name) {
   CallId call;
   if (const auto found = hub.named_calls.find(name); found != hub.named_calls.end()) {
@@ -301,6 +312,8 @@ Response answer(Hub& hub, const Admission& admission, const Request& request) {
       return get_quarantine(hub);
     case Route::kConfig:
       return request.method == "PATCH" ? patch_config(hub, request) : get_config(hub);
+    case Route::kCallDump:
+      return get_call_dump(hub, admission.parameter);
     case Route::kCancelCall:
       return cancel_call(hub, admission.parameter);
     case Route::kEndSession:

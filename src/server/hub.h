@@ -19,6 +19,7 @@
 
 #include "host/driver.h"
 #include "server/config_port.h"
+#include "server/late_names.h"
 #include "server/listener.h"
 #include "server/metrics.h"
 #include "server/options.h"
@@ -58,8 +59,9 @@ class Hub : public std::enable_shared_from_this<Hub> {
   std::atomic<std::uint64_t> http_rejected{0};  // read by any thread
   std::atomic<bool> over{false};  // a stop() has been carried out: nothing is left to do
   std::unordered_map<std::string, CallId> named_calls;  // Keelback-Call, while in flight
-  std::vector<std::string> names;                       // hosts of server.listen
-  std::uint64_t buffered = 0;                           // bytes of bodies being read
+  LateNames late_names;
+  std::vector<std::string> names;  // hosts of server.listen
+  std::uint64_t buffered = 0;      // bytes of bodies being read
 
  private:
   struct Acceptor {

@@ -79,6 +79,8 @@ void add_calls(Scrape& scrape, const core::Stats& stats) {
                  static_cast<double>(stats.accepted));
   scrape.gauge("keelback_calls_in_flight", "Calls queued, running or backing off.",
                static_cast<double>(stats.in_flight));
+  scrape.gauge("keelback_calls_late", "Calls that run on after their caller heard of the deadline.",
+               static_cast<double>(stats.late));
   scrape.counter("keelback_call_retries_total", "Attempts beyond the first of a call.",
                  static_cast<double>(stats.retries));
   scrape.gauge("keelback_queue_depth", "Calls waiting for a worker.", stats.queue_depth);

@@ -212,6 +212,7 @@ Json problem_schema() {
             {"worker", {{"type", "string"}}},
             {"death", {{"type", "object"}}},
             {"dump", {{"type", "string"}}},
+            {"dump_at", {{"type", "string"}}},
             {"attempts", {{"type", "integer"}}},
             {"retry_after_ms", {{"type", "integer"}}}}}};
 }

@@ -188,6 +188,7 @@ std::string problem_of(const Outcome& outcome) {
   if (outcome.worker.generation != 0) json["worker"] = worker_text(outcome.worker);
   if (outcome.death) json["death"] = death_json(*outcome.death);
   if (!outcome.dump.empty()) json["dump"] = outcome.dump;
+  if (may_run_on(outcome)) json["dump_at"] = fmt::format("/v1/calls/{}/dump", outcome.call);
   json["attempts"] = outcome.attempts;
   if (outcome.birth != 0) {
     json["birth"] = fmt::format("{:016x}", outcome.birth);
@@ -213,6 +214,11 @@ Response problem(int status, std::string_view name, std::string_view detail) {
                 {"status", status},
                 {"detail", detail}}),
           {}};
+}
+
+bool may_run_on(const Outcome& outcome) {
+  return outcome.kind == OutcomeKind::kTimeout && outcome.effect == Effect::kMaybe &&
+         outcome.dump.empty() && outcome.call != 0;
 }
 
 std::string worker_text(WorkerRef worker) {

@@ -50,6 +50,9 @@ Response refused_call(OutcomeKind kind, std::string_view detail);
 // Anything else that went wrong: type "urn:keelback:http:" + name.
 Response problem(int status, std::string_view name, std::string_view detail);
 
+// The call may run on behind this answer, and its stacks come later.
+bool may_run_on(const Outcome& outcome);
+
 std::string worker_text(WorkerRef worker);  // "2.17"
 
 }  // namespace keelback::server

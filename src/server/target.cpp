@@ -162,6 +162,7 @@ const std::vector<RouteRow>& routes() {
   static const std::vector<RouteRow> rows = {
       {"/v1/call/{}", "POST", Route::kCall},
       {"/v1/calls/{}", "DELETE", Route::kCancelCall},
+      {"/v1/calls/{}/dump", "GET", Route::kCallDump},
       {"/v1/functions", "GET", Route::kFunctions},
       {"/v1/pool", "GET", Route::kPool},
       {"/v1/workers", "GET", Route::kWorkers},

@@ -39,6 +39,7 @@ enum class Route {
   kConfig,
   kCall,
   kCancelCall,
+  kCallDump,
   kEndSession,
   kRelease,
   kRecycle,

@@ -9,7 +9,7 @@ namespace {}  // namespace
 
 std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
   const core::Stats& stats = info.stats;
-  Json calls = {{"accepted", stats.accepted}, {"in_flight", stats.in_flight}};
+  Json calls = {{"accepted", stats.accepted}, {"in_flight", stats.in_flight}, {"late", stats.late}};
   for (int i = 0; i < kOutcomeKinds; ++i) {
     calls[std::string(to_string(static_cast<OutcomeKind>(i)))] = stats.outcomes[i];
   }
