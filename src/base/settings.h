@@ -31,7 +31,8 @@ enum class SnapshotMode : std::uint8_t { kOff, kOnDrain, kEachCall };
 // ended or its worker is given up.
 enum class AnswerAt : std::uint8_t { kDeadline, kEnd };
 // What becomes of a worker in which a function was interrupted at an arbitrary line.
-enum class AfterInterrupt : std::uint8_t { kReplace, kKeep };
+// kReplaceCancelled: also of one whose function ended because it was cancelled.
+enum class AfterInterrupt : std::uint8_t { kReplace, kKeep, kReplaceCancelled };
 enum class DisconnectPolicy : std::uint8_t { kStateless, kAlways, kNever };
 enum class LogLevel : std::uint8_t { kTrace, kDebug, kInfo, kWarn, kError, kOff };
 enum class LogFormat : std::uint8_t { kText, kJson };

@@ -234,10 +234,13 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::calls, &S::CallsSection::after_interrupt>(
         "calls.after_interrupt", kExisting, kChoiceBounds, "",
         "What becomes of a worker whose function was interrupted: replace starts another one and "
-        "moves the sessions, keep lets it serve on. A function with interruptible=True keeps its "
+        "moves the sessions, keep lets it serve on, replace_cancelled replaces it also if a "
+        "coroutine "
+        "ended because it was cancelled. A function with interruptible=True keeps its "
         "worker."),
     row<&S::calls, &S::CallsSection::retries>(
-        "calls.retries", kNewCalls, {0, 100}, "off",
+        "calls.retries", kNewCalls, {0, 100},
+        "off",
         "How often a call is tried again after a worker died, if it has not started or is "
         "idempotent."),
     row<&S::calls, &S::CallsSection::retry_budget>(

@@ -131,7 +131,8 @@ constexpr std::array<std::string_view, 3> kBackends = {"python", "fake", "sim"};
 constexpr std::array<std::string_view, 3> kZygoteModes = {"auto", "force", "off"};
 constexpr std::array<std::string_view, 3> kSnapshotModes = {"off", "on_drain", "each_call"};
 constexpr std::array<std::string_view, 2> kAnswerTimes = {"deadline", "end"};
-constexpr std::array<std::string_view, 2> kAfterInterrupts = {"replace", "keep"};
+constexpr std::array<std::string_view, 3> kAfterInterrupts = {"replace", "keep",
+                                                              "replace_cancelled"};
 constexpr std::array<std::string_view, 3> kDisconnectPolicies = {"stateless", "always", "never"};
 constexpr std::array<std::string_view, 6> kLogLevels = {"trace", "debug", "info",
                                                         "warn",  "error", "off"};

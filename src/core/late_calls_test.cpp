@@ -259,6 +259,27 @@ TEST(AfterInterrupt, KeepAndInterruptibleKeepTheWorker) {
   EXPECT_EQ(driver.count("start"), 1u);
 }
 
+// Goal: with replace_cancelled a coroutine that ended because it was cancelled costs its worker
+// too: at its deadline, and when its caller has left.
+TEST(AfterInterrupt, ReplaceCancelledReplacesAfterACancelToo) {
+  Settings settings = graceful(1);
+  settings.calls.after_interrupt = AfterInterrupt::kReplaceCancelled;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  const CallId late = driver.submit(brief(driver));
+  driver.advance(1500ms);
+  driver.reply(late, ReplyKind::kCancelled);
+  EXPECT_EQ(driver.count("stop w1.1"), 1u);
+  driver.ready(driver.with(false).front());
+  const CallId left = driver.submit();
+  driver.handle(CallCancelled{left});
+  driver.reply(left, ReplyKind::kCancelled);
+  EXPECT_EQ(driver.count("stop w1.2"), 1u);
+  driver.ready(driver.with(false).front());
+  driver.reply(driver.submit());
+  EXPECT_EQ(driver.count("stop w1.3"), 0u) << "a call that ends by itself keeps its worker";
+}
+
 // Goal: the sessions of an interrupted worker, its interrupted call's too, move with the state that
 // they have.
 TEST(AfterInterrupt, ItsSessionsMove) {

@@ -46,7 +46,7 @@ Settings small(std::uint32_t variant) {
   s.calls.grace = 400ms;
   s.calls.retries = 2;
   s.calls.answer_at = static_cast<AnswerAt>(variant / 3 % 2);
-  s.calls.after_interrupt = static_cast<AfterInterrupt>(variant / 13 % 2);
+  s.calls.after_interrupt = static_cast<AfterInterrupt>(variant / 13 % 3);
   s.sessions.idle_ttl = variant % 3 == 0 ? 300ms : 5s;
   s.sessions.max_age = variant % 5 == 0 ? 1s : 1h;
   s.sessions.max = 5;

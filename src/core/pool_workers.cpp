@@ -251,10 +251,18 @@ void Pool::Impl::recycle(Worker& worker) {
   refill(*worker.slot, Duration{0});
 }
 
-// The call was interrupted at an arbitrary line, so its worker serves no other.
+// The call was broken off, so its worker serves no other.
 bool Pool::Impl::costs_worker(const Call& call, const WorkerReplied& event) const {
-  return event.interrupted && !call.function->spec.interruptible &&
-         settings_.calls.after_interrupt == AfterInterrupt::kReplace;
+  if (call.function->spec.interruptible) return false;
+  switch (settings_.calls.after_interrupt) {
+    case AfterInterrupt::kReplace:
+      return event.interrupted;
+    case AfterInterrupt::kReplaceCancelled:
+      return event.interrupted || event.kind == ReplyKind::kCancelled;
+    case AfterInterrupt::kKeep:
+      return false;
+  }
+  return false;
 }
 
 // Its code was interrupted at an arbitrary line, so it serves no stateless call any more: its

@@ -151,8 +151,9 @@ TEST_F(DeadlineTest, AStreamEndsAtItsDeadline) {
   begin(2s);
   std::atomic<int> items = 0;
   std::promise<Outcome> promise;
-  host_->stream({.function = "drip", .deadline = kLimit}, [&](std::string&&) { ++items; },
-                [&](Outcome&& outcome) { promise.set_value(std::move(outcome)); });
+  host_->stream(
+      {.function = "drip", .deadline = kLimit}, [&](std::string&&) { ++items; },
+      [&](Outcome&& outcome) { promise.set_value(std::move(outcome)); });
   EXPECT_EQ(promise.get_future().get().kind, OutcomeKind::kTimeout);
   const int heard = items;
   ASSERT_TRUE(eventually([&] { return host_->info().stats.late == 0; }));
@@ -163,8 +164,8 @@ TEST_F(DeadlineTest, AStreamEndsAtItsDeadline) {
 // Goal: a signal that the caller's thread gets does not make it late.
 TEST_F(DeadlineTest, SignalsDoNotKeepTheCallerWaiting) {
   begin();
-  struct sigaction old {};
-  struct sigaction action {};
+  struct sigaction old{};
+  struct sigaction action{};
   action.sa_handler = [](int) {};
   ASSERT_EQ(::sigaction(SIGUSR1, &action, &old), 0);
   std::atomic<bool> over = false;
