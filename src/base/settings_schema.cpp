@@ -239,8 +239,7 @@ const auto kRows = std::to_array<SettingRow>({
         "ended because it was cancelled. A function with interruptible=True keeps its "
         "worker."),
     row<&S::calls, &S::CallsSection::retries>(
-        "calls.retries", kNewCalls, {0, 100},
-        "off",
+        "calls.retries", kNewCalls, {0, 100}, "off",
         "How often a call is tried again after a worker died, if it has not started or is "
         "idempotent."),
     row<&S::calls, &S::CallsSection::retry_budget>(

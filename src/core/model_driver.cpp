@@ -188,7 +188,8 @@ void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, boo
   const bool ran = kind != ReplyKind::kBadRequest && kind != ReplyKind::kUnknownFunction;
   if (ran && call.birth != 0) call.version = ++store.versions[call.birth];
   if (ran && call.saves) event.snapshot = savable ? Snapshot::kTaken : Snapshot::kFailed;
-  call.interrupted = interrupted && call.saves && ran;
+  const bool broken_off = interrupted || kind == ReplyKind::kCancelled;
+  call.interrupted = broken_off && call.saves && ran;
   handle(event);
 }
 

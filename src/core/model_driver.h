@@ -30,7 +30,8 @@ struct ModelCall {
   bool resolved = false;  // its caller has an outcome
   bool told = false;      // at its deadline, while it ran on
   bool over = false;      // the pool has forgotten it
-  // Its function was, and the state that it left was not stored: the one before is the last one.
+  // Its function was broken off, and the state that it left was not stored: the one before is the
+  // last one.
   bool interrupted = false;
   std::uint64_t order = 0;         // of submission
   std::optional<WorkerId> worker;  // where it runs
