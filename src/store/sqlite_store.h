@@ -22,13 +22,10 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
-#include "store/sqlite.h"
-#include "store/stale_list.h"
 #include "store/store.h"
+#include "store/store_file.h"
 
 namespace keelback::store {
 
@@ -67,41 +64,19 @@ class SqliteStore final : public Store {
     bool refused = false;  // no room
     Fetched found;
   };
-  struct Row {
-    std::uint64_t birth = 0;
-    std::uint64_t number = 0;
-    std::uint64_t bytes = 0;
-  };
-
   explicit SqliteStore(Options options);
 
-  // ---- before the thread
   std::expected<void, std::string> begin();
-  std::expected<void, std::string> open_file();
-  std::expected<void, std::string> own_file();
-  int lay_out();
-  int open_list();
-  std::expected<void, std::string> set_file_aside(const std::string& why);
-  int load();
-  std::vector<std::string> names();
-  int clean_up();
-  bool all_clean() const;
-  void note_clean();
-  void go_down(const std::string& error);
 
   // ---- the thread
   void run();
   void perform(std::vector<Work>& batch);
   int transact(std::vector<Work>& batch);
-  int write(Work& work);
-  int remove(std::string_view session);
+  int perform(Work& work);
   int read(Work& work);
-  int set_row_aside(std::string_view session, std::string_view why);
-  void note_damaged(std::string_view session, std::string_view why);
-  int drop_unusable();
   void commit_done(std::vector<Work>& batch);
   void fail(std::vector<Work>& batch, int code);
-  bool invalidate(const std::string& session, std::uint64_t birth);
+  void publish();
   void enqueue(Work work, std::uint64_t bytes);
   void say(bool warn, const std::string& text) const;
 
@@ -109,19 +84,7 @@ class SqliteStore final : public Store {
   std::atomic<std::uint64_t> bytes_max_;
 
   // ---- the thread's own, and before it open()'s
-  Connection db_;
-  bool fresh_ = false;     // there are no tables yet
-  bool laid_out_ = false;  // everything is there that storing needs
-  std::string error_;      // of the last thing that failed
-  StaleList stale_list_;
-  std::unordered_set<std::uint64_t> stale_;  // births whose rows, if they are there, must go
-  bool all_stale_ = false;
-  std::unordered_map<std::string, Row> rows_;
-  std::uint64_t bytes_ = 0;
-  std::vector<Record> found_;
-  std::vector<std::string> lost_;
-  std::vector<std::string> damaged_;  // sessions whose rows are to be set aside
-  Statement insert_, delete_, delete_birth_, select_, aside_, trim_aside_;
+  StoreFile file_;
   bool down_ = false;
   bool full_ = false;
   std::chrono::steady_clock::time_point retry_at_{};
