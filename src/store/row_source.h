@@ -1,0 +1,19 @@
+// Rows that are not in a store's file yet, and are brought into a new one: those that were saved
+// from a damaged file, or that an earlier version wrote. Until then they are read from here.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "store/store.h"
+
+namespace keelback::store {
+
+class RowSource {
+ public:
+  virtual ~RowSource() = default;
+  // With its state; nullopt: it cannot be read (any more).
+  virtual std::optional<Record> read(const std::string& session) = 0;
+};
+
+}  // namespace keelback::store
