@@ -38,9 +38,9 @@ class BadDiskTest : public testing::Test {
     return opened ? std::move(*opened) : nullptr;
   }
   // What the disk has at this moment, under another name: as after a crash.
-  void crash_into(const std::string& name) {
-    for (const char* suffix : {"", "-wal", "-stale"}) {
-      const fs::path from = directory_ + "/s.db" + suffix;
+  void crash_into(const std::string& name, const std::string& of = "s.db") {
+    for (const char* suffix : {"", "-wal", "-stale", "-anchor"}) {
+      const fs::path from = directory_ + "/" + of + suffix;
       if (fs::exists(from)) fs::copy_file(from, directory_ + "/" + name + suffix);
     }
   }
@@ -52,6 +52,12 @@ class BadDiskTest : public testing::Test {
     const auto at_once =
         store_->keep(std::move(record), [kept](bool done) { kept->set_value(done); });
     return at_once ? *at_once : answer.get();
+  }
+
+  bool fetch(const std::string& session, std::uint64_t birth) {
+    std::promise<store::Fetched> fetched;
+    store_->fetch(session, birth, 1, [&](store::Fetched found) { fetched.set_value(found); });
+    return fetched.get_future().get().snapshot.has_value();
   }
 
   BadDisk disk_;  // before the store
@@ -101,7 +107,7 @@ TEST_F(BadDiskTest, AStartOnAFullDiskReadsWhatIsGoodAndReportsWhatIsLost) {
     EXPECT_TRUE(fetched.get_future().get().snapshot) << "what cannot be written to can be read";
     EXPECT_FALSE(keep("stale", 3)) << "opened anew, and not stored";
     if (std::string_view(crash) == "again.db") {  // the next run begins where this one does
-      for (const char* suffix : {"", "-wal", "-stale"}) {
+      for (const char* suffix : {"", "-wal", "-stale", "-anchor"}) {
         fs::copy_file(directory_ + "/again.db" + suffix, directory_ + "/s.db" + suffix,
                       fs::copy_options::overwrite_existing);
       }
@@ -133,15 +139,18 @@ TEST_F(BadDiskTest, ANewStoreOnAFullDiskIsMadeLater) {
   EXPECT_EQ(open("new.db")->take_found().size(), 1U);
 }
 
-// Goal: a damaged row on a full disk is as lost as on any other, and is set aside when it can be.
+// Goal: damage on a full disk is told as on any other, once, however often the store is killed
+// there. What is good is read from the damaged file, until the disk takes a new one.
 TEST_F(BadDiskTest, ADamagedRowOnAFullDiskIsToldAndSetAsideLater) {
   ASSERT_TRUE(keep("good", 1));
   ASSERT_TRUE(keep("bad", 2));
+  ASSERT_TRUE(keep("worse", 3));
   store_.reset();
   {
     store::Connection tamper;
     ASSERT_EQ(tamper.open(directory_ + "/s.db"), 0);
     ASSERT_EQ(tamper.run("UPDATE sessions SET number = 99 WHERE birth = 2"), 0);
+    tamper.finish();
   }
   disk_.spoil({.fault = "full", .error = ENOSPC});
   store_ = open("s.db");
@@ -149,10 +158,26 @@ TEST_F(BadDiskTest, ADamagedRowOnAFullDiskIsToldAndSetAsideLater) {
   EXPECT_EQ(store_->take_lost(), std::vector<std::string>{"bad"});
   EXPECT_EQ(store_->status().set_aside, 1U);
   EXPECT_FALSE(store_->status().up);
+  EXPECT_EQ(store_->take_found().size(), 2U);
+  EXPECT_TRUE(fetch("good", 1)) << "from the damaged file";
+  crash_into("again.db");
+
+  store_.reset();
+  store_ = open("again.db");
+  EXPECT_TRUE(store_->take_lost().empty()) << "told already";
+  ASSERT_EQ(store_->take_found().size(), 2U);
+  EXPECT_TRUE(fetch("good", 1));
+  EXPECT_FALSE(keep("worse", 3, 2)) << "its state is newer than what is stored";
+  crash_into("third.db", "again.db");
+
+  store_.reset();
+  store_ = open("third.db");
+  EXPECT_EQ(store_->take_lost(), std::vector<std::string>{"worse"});
+  EXPECT_EQ(store_->take_found().size(), 1U);
   disk_.mend();
   EXPECT_TRUE(test::eventually([&] { return keep("good", 1, 2); }, 30s));
   store_.reset();
-  store_ = open("s.db");
+  store_ = open("third.db");
   EXPECT_EQ(store_->take_found().size(), 1U);
   EXPECT_TRUE(store_->take_lost().empty());
 }

@@ -5,7 +5,8 @@
 namespace keelback::store {
 
 void Statement::Finalize::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
-void Connection::Close::operator()(sqlite3* connection) const { sqlite3_close(connection); }
+// At once, or when the last of its statements goes.
+void Connection::Close::operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
 
 Statement::Statement(sqlite3* connection, std::string_view sql) {
   sqlite3_stmt* made = nullptr;
@@ -61,10 +62,17 @@ int Connection::open(const std::string& path) {
       SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
       nullptr);
   connection_.reset(made);
+  if (code == SQLITE_OK) sqlite3_db_config(made, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   return code;
 }
 
 void Connection::close() { connection_.reset(); }
+
+void Connection::finish() {
+  if (!connection_) return;
+  sqlite3_db_config(connection_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
+  connection_.reset();
+}
 
 int Connection::run(const char* sql) {
   return sqlite3_exec(connection_.get(), sql, nullptr, nullptr, nullptr);

@@ -44,7 +44,10 @@ class Connection {
   Connection() = default;
   // Opens or makes the file. SQLITE_OK or an error.
   int open(const std::string& path);
-  void close();
+  bool is_open() const { return connection_ != nullptr; }
+  void close();  // the log stays as it is
+  // The log is brought into the file, and goes.
+  void finish();
   // Statements without a result, or whose result does not matter.
   int run(const char* sql);
   Statement prepare(std::string_view sql) { return {connection_.get(), sql}; }

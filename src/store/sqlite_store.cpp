@@ -52,8 +52,8 @@ std::expected<void, std::string> SqliteStore::begin() {
   status_.up = !down_;
   if (down_) status_.error = file_.error();
   status_.set_aside = file_.set_aside();
-  status_.sessions = file_.rows().size();
-  status_.bytes = file_.rows().bytes();
+  status_.sessions = file_.rows().committed().size();
+  status_.bytes = file_.rows().sums().bytes;
   return {};
 }
 
@@ -168,17 +168,26 @@ void SqliteStore::perform(std::vector<Work>& batch) {
 }
 
 int SqliteStore::transact(std::vector<Work>& batch) {
+  int code = attempt(batch);
+  if (is_damage(code)) {
+    code = file_.mend();
+    if (code == SQLITE_OK) code = attempt(batch);
+  }
+  if (code != SQLITE_OK) {
+    const std::lock_guard lock(mutex_);
+    status_.error = file_.error();
+  }
+  return code;
+}
+
+int SqliteStore::attempt(std::vector<Work>& batch) {
   int code = file_.begin();
   for (Work& work : batch) {
     if (code != SQLITE_OK) break;
     code = perform(work);
   }
   if (code == SQLITE_OK) code = file_.commit();
-  if (code != SQLITE_OK) {
-    file_.rollback();
-    const std::lock_guard lock(mutex_);
-    status_.error = file_.error();
-  }
+  if (code != SQLITE_OK) file_.rollback();
   return code;
 }
 
@@ -194,15 +203,25 @@ int SqliteStore::perform(Work& work) {
   }
   const RowIndex::Row* row = file_.rows().find(session);
   const std::uint64_t before = row != nullptr ? row->bytes : 0;
-  const std::uint64_t bytes = file_.rows().staged_bytes() - before + bytes_of(work.record);
+  const std::uint64_t bytes = file_.rows().staged().bytes - before + bytes_of(work.record);
   work.refused = work.refused || bytes > bytes_max_;
   return work.refused ? file_.remove(session) : file_.put(work.record);
 }
 
 int SqliteStore::read(Work& work) {
+  const Record& wanted = work.record;
   bool damaged = false;
-  return file_.read(work.record.session, work.record.birth, work.record.number, work.found,
-                    damaged);
+  const int code = file_.read(wanted.session, wanted.birth, wanted.number, work.found, damaged);
+  return damaged && code == SQLITE_OK ? file_.set_row_aside(wanted.session) : code;
+}
+
+// What cannot be written to can often be read.
+void SqliteStore::read_only(Work& work) {
+  const Record& wanted = work.record;
+  bool damaged = false;
+  const int code = file_.read(wanted.session, wanted.birth, wanted.number, work.found, damaged);
+  if (!damaged && !is_damage(code)) return;
+  static_cast<void>(file_.invalidate(wanted.session, wanted.birth));
 }
 
 // ---- after a transaction
@@ -239,10 +258,8 @@ void SqliteStore::fail(std::vector<Work>& batch, int code) {
   bool sure = true;
   for (Work& work : batch) {
     work.ok = false;
-    if (work.kind == Work::Kind::kFetch) {  // what cannot be written to can often be read
-      work.found = {.gone = true, .snapshot = {}};
-      const RowIndex::Row* row = file_.rows().find(work.record.session);
-      if (row != nullptr && row->birth == work.record.birth) static_cast<void>(read(work));
+    if (work.kind == Work::Kind::kFetch) {
+      read_only(work);
       continue;
     }
     ++failed;
@@ -250,6 +267,7 @@ void SqliteStore::fail(std::vector<Work>& batch, int code) {
     if (work.kind == Work::Kind::kDrop) work.ok = safe;
     sure = sure && safe;
   }
+  file_.note_invalidated();
   std::string error;
   {
     const std::lock_guard lock(mutex_);
@@ -270,8 +288,8 @@ void SqliteStore::fail(std::vector<Work>& batch, int code) {
 
 // Under mutex_: what the file says of itself.
 void SqliteStore::publish() {
-  status_.sessions = file_.rows().size();
-  status_.bytes = file_.rows().bytes();
+  status_.sessions = file_.rows().committed().size();
+  status_.bytes = file_.rows().sums().bytes;
   status_.set_aside = file_.set_aside();
 }
 

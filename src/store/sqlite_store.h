@@ -5,12 +5,14 @@
 // disk, whatever dies. The file is locked for as long as the store lives; a second owner is
 // refused.
 //
-// Every row has checksums. A damaged one is moved to the table set_aside and reported, never used;
-// a damaged file is renamed and a new one begun. While the disk is full or fails, the store says
-// no, tries again now and then, and remembers beside the file (stale_list.h) which rows are out of
-// date, so that not even the next run will find them: it reports their sessions as lost. A disk
-// that is full at the start is no different: what is good can be read, nothing is stored, and what
-// has to be written first is written when there is room.
+// Damage of one of its files never keeps the store from opening, and never brings an older state
+// back (store_file.h): what is proven is found, the rest is told as lost, and the damaged file
+// stays under another name. A row whose state turns out to be damaged when it is read is moved to
+// the table set_aside. While the disk is full or fails, the store says no, tries again now and
+// then, and remembers beside the file (stale_list.h) which rows are out of date, so that not even
+// the next run will find them: it reports their sessions as lost. A disk that is full at the start
+// is no different: what is good can be read, nothing is stored, and what has to be written first is
+// written when there is room.
 #pragma once
 
 #include <atomic>
@@ -38,8 +40,8 @@ class SqliteStore final : public Store {
     std::int64_t pages_max = 0;  // of the file; 0: as many as the disk takes
   };
   // Blocks: reads what is there. The error is one sentence: somebody else owns the file, a later
-  // version wrote it, it is another program's, or it cannot be opened or read. A disk that cannot
-  // be written to is none: status() says so.
+  // version wrote it, it is another program's, or it may not be opened. Damage is none, nor is a
+  // disk that cannot be written to: status() says so.
   static std::expected<std::unique_ptr<SqliteStore>, std::string> open(Options options);
   ~SqliteStore() override;
 
@@ -72,8 +74,10 @@ class SqliteStore final : public Store {
   void run();
   void perform(std::vector<Work>& batch);
   int transact(std::vector<Work>& batch);
+  int attempt(std::vector<Work>& batch);
   int perform(Work& work);
   int read(Work& work);
+  void read_only(Work& work);
   void commit_done(std::vector<Work>& batch);
   void fail(std::vector<Work>& batch, int code);
   void publish();

@@ -19,24 +19,37 @@ struct Entry {
 };
 constexpr std::uint64_t kCheck = 0x6b65656c6261636bULL;
 constexpr std::size_t kBytes = StaleList::kEntriesMax * sizeof(Entry);
+
 // In the first entry: every row is out of date. No session has this birth.
 constexpr std::uint64_t kAll = 0;
+
+// False: another process has it. A file system without locks has no other process.
+bool lock(int fd) {
+  struct flock whole{};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  return ::fcntl(fd, F_SETLK, &whole) == 0 || (errno != EACCES && errno != EAGAIN);
+}
 
 }  // namespace
 
 os::Result<StaleList> StaleList::open(const std::string& path) {
   StaleList list;
-  list.fd_ = os::Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!list.fd_) return std::unexpected(std::error_code(errno, std::system_category()));
+  list.fd_ = os::Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0600));
+  if (!list.fd_) return os::last_failure();
+  struct stat stat{};
+  if (::fstat(list.fd_.get(), &stat) != 0) return os::last_failure();
+  if (!S_ISREG(stat.st_mode)) return os::failure(EISDIR);
+  if (!lock(list.fd_.get())) return os::failure(EWOULDBLOCK);
   if (const int error = ::posix_fallocate(list.fd_.get(), 0, kBytes); error != 0) {
-    return std::unexpected(std::error_code(error, std::system_category()));
+    return os::failure(error);
   }
   if (::fsync(list.fd_.get()) != 0) {
-    return std::unexpected(std::error_code(errno, std::system_category()));
+    return os::last_failure();
   }
   std::vector<Entry> entries(kEntriesMax);
   const ssize_t got = ::pread(list.fd_.get(), entries.data(), kBytes, 0);
-  if (got < 0) return std::unexpected(std::error_code(errno, std::system_category()));
+  if (got < 0) return os::last_failure();
   for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(Entry); ++i) {
     const Entry& entry = entries[i];
     if (entry.check != (entry.birth ^ kCheck)) continue;

@@ -1,6 +1,9 @@
 // A short file beside a store that remembers, when the store cannot be written to, which of its
 // rows are out of date: their births. Its blocks are there from the start, so a full disk does not
-// keep it from being written.
+// keep it from being written. The anchor says the same, so that no single damaged file hides it.
+//
+// While it is open it is locked against other processes: it is the one file of a store that no
+// other takes the place of. Do not open it twice in one process: closing one gives up the lock.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +20,7 @@ class StaleList {
  public:
   static constexpr std::size_t kEntriesMax = 4096;
 
-  // Opens or makes it.
+  // Opens or makes it. EWOULDBLOCK: another process has it; EISDIR: it is not a file.
   static os::Result<StaleList> open(const std::string& path);
 
   // What an earlier run has left. `all`: more than the list can hold.

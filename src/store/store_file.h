@@ -1,38 +1,58 @@
 // The life of a store's file: whose it is, what an earlier run has left in it, what becomes of it
 // when it is damaged, and the one transaction that is under way. One thread at a time.
 //
-// The file is locked for as long as this lives. What cannot be replaced is remembered beside the
-// file (stale_list.h), so that the next run does not find it.
+// There are two witnesses of what is stored: the database, which proves by its totals that it is
+// one whole moment, and the anchor, which says which moment was acknowledged last. A database that
+// is whole and not older than the anchor is believed. From any other one only those rows are saved
+// that the anchor names (salvage.h); they go into a new database, and the damaged one is kept
+// beside it. An anchor that is damaged or missing is made anew from a database that is whole. Each
+// of the two is enough to find the damage of the other; if both are damaged nothing is proven, and
+// all is lost.
+//
+//   open() ── whole ──────────────────────────────▶ ready ◀───────────┐
+//          ├─ new, or of an earlier version ──┐       │ damage        │ made
+//          └─ damaged ────────────────────────┴──▶ make_database() ───┘
+//                                                     ▲ │ the disk does not take it
+//                                                     └─┘ tried again; rows are read from the
+//                                                     source
 #pragma once
 
 #include <cstdint>
 #include <expected>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "store/anchor.h"
 #include "store/row_index.h"
+#include "store/row_source.h"
 #include "store/session_rows.h"
 #include "store/sqlite.h"
 #include "store/stale_list.h"
 #include "store/store.h"
+#include "store/store_paths.h"
 
 namespace keelback::store {
 
 class StoreFile {
  public:
-  StoreFile(std::string path, std::int64_t pages_max, Store::Notice notice)
-      : path_(std::move(path)), pages_max_(pages_max), notice_(std::move(notice)) {}
+  StoreFile(const std::string& path, std::int64_t pages_max, Store::Notice notice)
+      : shown_(path), paths_(path), pages_max_(pages_max), notice_(std::move(notice)) {}
 
-  // Reads what is there. The error is one sentence. is_down(): nothing can be written.
+  // Reads what is there. The error is one sentence, and is never about damage: it is in use, not
+  // ours, not to be opened. is_down(): nothing can be written.
   std::expected<void, std::string> open();
-  // Everything that was committed is in the file itself.
+  // Everything that was committed is in the database itself.
   void close();
 
   bool is_down() const { return down_; }
-  const std::string& error() const { return error_; }  // of the last thing that failed
-  std::uint64_t set_aside() const { return set_aside_; }
+  const std::string& error() const { return error_; }     // of the last thing that failed
+  std::uint64_t set_aside() const { return set_aside_; }  // rows and files
   std::vector<Record> take_found() { return std::exchange(found_, {}); }
   std::vector<std::string> take_lost() { return std::exchange(lost_, {}); }
   const RowIndex& rows() const { return rows_; }
@@ -42,49 +62,93 @@ class StoreFile {
   int put(const Record& record);
   int remove(const std::string& session);  // whatever its birth
   int remove_birth(const std::string& session, std::uint64_t birth);
-  // `damaged`: the row is set aside.
-  int read(const std::string& session, std::uint64_t birth, std::uint64_t number, Fetched& found,
-           bool& damaged);
+  int set_row_aside(const std::string& session);
   int commit();
   void rollback();
+
+  // Also outside of a transaction. `damaged`: the row is there, and cannot be used.
+  int read(const std::string& session, std::uint64_t birth, std::uint64_t number, Fetched& found,
+           bool& damaged);
+  // After an error that is damage: saves what memory knows to be stored into a new database. What
+  // cannot be saved is not stored any more.
+  int mend();
 
   // What is stored of the session is out of date and cannot be replaced now. True: no later run
   // will find it.
   bool invalidate(const std::string& session, std::uint64_t birth);
+  // The anchor says it too, for all that were invalidated since.
+  void note_invalidated();
 
  private:
-  std::expected<void, std::string> open_file();
-  std::expected<void, std::string> own_file();
-  int lay_out();
+  enum class Verdict : std::uint8_t { kWhole, kNone, kVersion1, kReadOnly, kDamaged, kRefused };
+  // What becomes of the database next; kOpen: it is whole, and is read and written.
+  enum class State : std::uint8_t { kToMake, kToOpen, kOpen };
+
+  // ---- the start (store_file_start.cpp)
+  Verdict examine(const Anchor::Found& anchor);
+  Verdict examine_header(const Anchor::Found& anchor);
+  Verdict prove(const Anchor::Found& anchor);
+  Verdict judge(Verdict verdict, std::string why);
+  void settle(const Anchor::Found& anchor);
+  void adopt(const Anchor::Found& anchor);
+  bool is_stale(const StoredRow& row, const Anchor::Found& anchor) const;
+  void go_on_with(const Anchor::Found& anchor);
+  void take_version_1();
+  void save_rows(const Anchor::Found& anchor);
+  void lose_unread(const Anchor::Found& anchor);
+  void lose(std::vector<std::string> names);
+  void lose_all();
+
+  // ---- what must be there before something can be stored
+  int make_ready();
   int open_list();
-  std::expected<void, std::string> set_file_aside(const std::string& why);
-  int load();
-  int clean_up();
-  bool all_clean() const;
-  void note_clean();
-  void note_damaged(std::string_view session, std::string_view why);
-  int drop_unusable();
-  void go_down(const std::string& error);
+  int make_database();
+  int fill(Connection& db);
+  int open_database();
+  int connect();
+  int prepare();
+  int make_anchor();
+  // Every row of a database that is whole; nullopt: it is not, or an error.
+  std::optional<std::vector<StoredRow>> load(const Totals& totals);
+  void close_database();  // its log stays as it is
+  void tell_loss(std::size_t saved, const std::vector<std::string>& lost);
+
+  int failed(int code, std::string error);
+  int failed(const std::error_code& error, std::string_view what);
   void say(bool warn, const std::string& text) const;
 
-  const std::string path_;
+  const std::string shown_;  // the path as configured
+  const StorePaths paths_;
   const std::int64_t pages_max_;
   const Store::Notice notice_;
+  PathClaim claim_;
 
   Connection db_;
   SessionRows in_file_{db_};
-  bool fresh_ = false;     // there are no tables yet
-  bool laid_out_ = false;  // everything is there that storing needs
-  bool down_ = false;
-  std::string error_;
-  std::uint64_t set_aside_ = 0;
+  State state_ = State::kToMake;
+  bool writable_ = false;  // db_ is prepared to be written to
   StaleList stale_list_;
-  std::unordered_set<std::uint64_t> stale_;  // births whose rows, if they are there, must go
-  bool all_stale_ = false;
-  std::vector<std::string> damaged_;  // sessions whose rows are to be set aside
+  Anchor anchor_;
+  bool anchor_aside_ = false;  // the anchor that is there is damaged
+  // Where the rows are while the database is not whole; null: there are none.
+  std::unique_ptr<RowSource> source_;
+  std::string aside_;  // the suffix of the file that make_database() sets aside
+
+  std::uint64_t store_ = 0;   // which store this is
+  std::uint64_t commit_ = 0;  // the number of the last commit
+  std::uint64_t used_ = 0;    // the last number that a commit has had, or a failure
+  bool begun_ = false;        // a transaction
   RowIndex rows_;
+  std::vector<StoredRow> loaded_;            // at the start
+  std::unordered_set<std::uint64_t> stale_;  // by the list: births whose rows must go
+  bool all_stale_ = false;                   // likewise
+  std::vector<std::uint64_t> invalidated_;   // births that the anchor does not know of yet
   std::vector<Record> found_;
   std::vector<std::string> lost_;
+  bool down_ = false;
+  std::string error_;
+  std::string why_;  // of the verdict
+  std::uint64_t set_aside_ = 0;
 };
 
 }  // namespace keelback::store

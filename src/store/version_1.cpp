@@ -12,7 +12,7 @@
 namespace keelback::store {
 namespace {
 
-constexpr std::string_view kColumns =
+constexpr std::string_view kSelect =
     "SELECT rowid, session, birth, epoch, number, mode, opened_ms, used_ms, format, state_bytes, "
     "state_sum, key, fingerprint, kind, payload, error_type, error_message, error_traceback, "
     "row_sum, state FROM sessions NOT INDEXED";
@@ -51,6 +51,12 @@ std::uint32_t crc(const Record& record, std::uint64_t state_bytes, std::uint32_t
 }
 
 }  // namespace
+
+bool Version1::has_tables(Connection& db) {
+  return db.number("SELECT count(*) FROM sqlite_master WHERE type = 'table'", 0) == 2 &&
+         db.number("SELECT count(*) FROM sqlite_master WHERE name IN ('sessions', 'set_aside')",
+                   0) == 2;
+}
 
 Version1::Version1(Connection db) : db_(std::move(db)) {
   db_.run("PRAGMA writable_schema = ON");  // else a file that is too short is not read at all
@@ -97,7 +103,7 @@ std::optional<Record> Version1::row(Statement& all) const {
 }
 
 void Version1::take(std::string_view order) {
-  Statement all = db_.prepare(fmt::format("{}{}", kColumns, order));
+  Statement all = db_.prepare(fmt::format("{}{}", kSelect, order));
   while (all.step() == SQLITE_ROW) {
     std::optional<Record> found = row(all);
     if (!found || !ids_.emplace(found->session, all.integer(0)).second) continue;
@@ -123,7 +129,7 @@ void Version1::name_lost() {
 std::optional<Record> Version1::read(const std::string& session) {
   const auto id = ids_.find(session);
   if (id == ids_.end()) return std::nullopt;
-  Statement one = db_.prepare(fmt::format("{} WHERE rowid = ?", kColumns));
+  Statement one = db_.prepare(fmt::format("{} WHERE rowid = ?", kSelect));
   if (one.bind(id->second).step() != SQLITE_ROW) return std::nullopt;
   return row(one);
 }

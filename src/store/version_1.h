@@ -15,7 +15,10 @@ namespace keelback::store {
 class Version1 final : public RowSource {
  public:
   static constexpr std::int64_t kVersion = 1;
+  static constexpr std::size_t kColumns = 19;  // the session first
 
+  // Those of version 1, and no others.
+  static bool has_tables(Connection& db);
   // Takes over the connection, and the lock that it has.
   explicit Version1(Connection db);
 

@@ -1,7 +1,7 @@
-// A store file that has been damaged in any way. Every input is a list of patches (three bytes of
-// place, one of value) on a good file; a first byte with its lowest bit set patches the list of
-// stale rows instead. Beyond "does not crash": what the store finds is what was written, or
-// nothing; and it stores again.
+// A store of which one file has been damaged in any way. Every input is a list of patches (three
+// bytes of place, one of value) on a good file; the two lowest bits of the first byte say which: 0
+// the database, 1 and 3 the list of stale rows, 2 the anchor. Beyond "does not crash": the store
+// opens, it finds each session as it was written or tells that it is lost, and it stores again.
 #include <unistd.h>
 
 #include <cstdint>
@@ -66,9 +66,10 @@ struct Place {
     }
     file = read_file(path);
     stale = read_file(path + "-stale");
+    anchor = read_file(path + "-anchor");
   }
   ~Place() { std::filesystem::remove_all(directory); }
-  std::string directory, path, file, stale;
+  std::string directory, path, file, stale, anchor;
 };
 
 void check_record(Store& store, const Record& found) {
@@ -93,7 +94,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const Place place;
   std::string file = place.file;
   std::string stale = place.stale;
-  std::string& patched = size > 0 && (data[0] & 1) != 0 ? stale : file;
+  std::string anchor = place.anchor;
+  const int which = size > 0 ? data[0] & 3 : 0;
+  std::string& patched = which == 0 ? file : which == 2 ? anchor : stale;
   for (std::size_t at = 1; at + 4 <= size; at += 4) {
     const std::size_t where = (data[at] | data[at + 1] << 8 | data[at + 2] << 16) % patched.size();
     patched[where] = static_cast<char>(data[at + 3]);
@@ -103,9 +106,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   write_file(place.path, file);
   write_file(place.path + "-stale", stale);
+  write_file(place.path + "-anchor", anchor);
   auto store = SqliteStore::open({.path = place.path, .bytes_max = 1 << 20, .notice = nullptr});
-  if (!store) return 0;  // refused: of another program, or of a later version
-  for (const Record& found : (*store)->take_found()) check_record(**store, found);
+  CHECK(store.has_value());
+  const auto all = (*store)->take_found();
+  CHECK(all.size() + (*store)->take_lost().size() == 5);
+  for (const Record& found : all) check_record(**store, found);
   if (keep(**store, record_of(6))) check_record(**store, record_of(6));
   return 0;
 }
