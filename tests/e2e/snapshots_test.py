@@ -195,6 +195,7 @@ class Store(SnapshotTest):
         self.assertEqual(1, daemon.pool()["snapshots"]["set_aside"])
         wait_until(lambda: "set aside" in daemon.log_text(), "the log says so")
         self.assertEqual(1, daemon.metrics()["keelback_snapshots_set_aside_total"])
+        self.assertEqual("session_lost", daemon.client().call("counter", session="ann").outcome, "the anchor knows whose it was")
         self.assertEqual(1, daemon.client().call("counter", session="ann").json)
 
     def test_a_damaged_row_is_a_loss_that_is_told(self):
@@ -209,10 +210,16 @@ class Store(SnapshotTest):
         for name in ("ann", "bob"):
             first = client.call("counter", session=name)
             self.assertEqual((410, "session_lost", "none"), (first.status, first.outcome, first.json["effect"]), name)
-        wait_until(lambda: client.call("counter", session="ann").status == 200, "it opens anew")
-        self.assertNotEqual(births["ann"], client.call("counter", session="ann").headers["Keelback-Birth"])
+        for name in ("ann", "bob"):
+            anew = client.call("counter", session=name)
+            self.assertEqual((200, 1), (anew.status, anew.json), "told once")
+            self.assertNotEqual(births[name], anew.headers["Keelback-Birth"])
         self.assertEqual(2, client.call("counter", session="cyd").json, "nobody else's")
         self.assertEqual(2, daemon.pool()["sessions"]["lost"])
+        self.sigkill(daemon)
+        daemon = self.start("standard", "fake")
+        self.assertEqual([2, 2, 3], [daemon.client().call("counter", session=name).json for name in ("ann", "bob", "cyd")], "told once")
+        self.assertEqual(0, daemon.pool()["sessions"]["lost"])
 
     def test_a_store_that_is_full_costs_snapshots_and_no_call(self):
         daemon = self.start("standard", "fake", **{"sessions.store_max": "300B"})
