@@ -126,7 +126,7 @@ void add_snapshots(Scrape& scrape, const core::Stats& stats, const store::Status
   scrape.value(static_cast<double>(stats.snapshots.kept), {{"result", "kept"}});
   scrape.value(static_cast<double>(stats.snapshots.failed), {{"result", "failed"}});
   scrape.counter("keelback_snapshots_set_aside_total",
-                 "Damaged snapshots that the store put aside.",
+                 "Damaged snapshots, and damaged files, that the store put aside.",
                  static_cast<double>(store.set_aside));
   scrape.gauge("keelback_snapshots_stored", "Sessions that the store has a snapshot of.",
                static_cast<double>(store.sessions));

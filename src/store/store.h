@@ -64,7 +64,7 @@ struct Status {
   std::uint64_t sessions = 0;
   std::uint64_t bytes = 0;
   std::uint64_t failed = 0;     // what was asked of it and could not be done
-  std::uint64_t set_aside = 0;  // damaged rows, since the start
+  std::uint64_t set_aside = 0;  // damaged rows and files, since the start
 };
 
 class Store {
@@ -87,7 +87,8 @@ class Store {
                                        std::uint64_t number, OnFetched done) = 0;
   // What an earlier run has left; once, before anything else is asked.
   virtual std::vector<Record> take_found() { return {}; }
-  // Sessions that it has left with nothing that could be used: their rows are damaged. Likewise.
+  // Sessions that it has left with nothing that is proven to be their latest. Likewise; one name is
+  // told once.
   virtual std::vector<std::string> take_lost() { return {}; }
   // Blocks until everything that was asked is answered; what is asked later is refused.
   virtual void close() {}
