@@ -104,7 +104,7 @@ Fetched get(Store& store, const std::string& session, const Acked& acked) {
 class DamageTest : public testing::Test {
  protected:
   DamageTest() {
-    char name[] = "/dev/shm/keelback-damage-XXXXXX";
+    char name[] = "/dev/shm/kb-damage-XXXXXX";
     directory_ = ::mkdtemp(name);
   }
   ~DamageTest() override { fs::remove_all(directory_); }
@@ -210,7 +210,7 @@ class DamageTest : public testing::Test {
 // one checkpoint.
 const std::vector<Moment>& moments() {
   static const std::vector<Moment> made = [] {
-    char name[] = "/dev/shm/keelback-damage-XXXXXX";
+    char name[] = "/dev/shm/kb-damage-XXXXXX";
     const std::string directory = ::mkdtemp(name);
     const std::string path = directory + "/sessions.db";
     auto store = SqliteStore::open({.path = path, .bytes_max = 64 << 20, .notice = nullptr});

@@ -18,7 +18,7 @@ namespace {
 class RawPagesTest : public testing::Test {
  protected:
   RawPagesTest() {
-    char name[] = "/dev/shm/keelback-pages-XXXXXX";
+    char name[] = "/dev/shm/kb-pages-XXXXXX";
     directory_ = ::mkdtemp(name);
     path_ = directory_ + "/x.db";
   }
