@@ -1,23 +1,25 @@
 """JSON in and out, at the speed of its C core.
 
 `json.loads` and `json.dumps` spend two thirds of a small call on Python code around a C scanner and a C
-encoder. Both are made once here and called directly; whatever is unusual goes through the standard
+encoder. Both are made once, here and in `decoding`, and called directly; whatever is unusual goes through the standard
 functions, so the meaning is theirs, with three choices made: UTF-8 text, compact separators, and NaN
 and infinities refused in results (RFC 8259 has none, and a C++ or JavaScript caller could not read them).
 """
 
 import json
-import json.decoder
 import json.encoder
 import math
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
-_NODES_MAX = 1_000_000  # visited while looking for what is wrong with a result
-_PATH_PARTS_MAX = 12
-_Path = Optional[tuple[Any, Any]]
+from keelback.decoding import ArgumentError, decode
+from keelback.places import Path, place, type_name
 
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+__all__ = ["ArgumentError", "ResultError", "decode", "encode", "encode_with", "encode_within", "explain", "place",
+           "too_large", "type_name"]
+
+_NODES_MAX = 1_000_000  # visited while looking for what is wrong with a result
+
 _quote = json.encoder.encode_basestring
 _seen: dict = {}  # the encoder's guard against cycles; empty between calls
 
@@ -45,18 +47,6 @@ _encode = _make_encoder()
 _encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_refuse).encode
 
 
-def decode(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8. Raises ValueError (JSONDecodeError, UnicodeDecodeError) or RecursionError."""
-    text = data.decode()
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:  # white space in front, or no JSON at all
-        return json.loads(text)
-    if end == len(text):
-        return value
-    return json.loads(text)  # white space behind, or rubbish
-
-
 def encode(value: Any) -> bytes:
     """Compact JSON in UTF-8. Raises TypeError, ValueError or RecursionError; explain() says what is wrong."""
     if type(value) is str:
@@ -82,11 +72,6 @@ def encode_with(value: Any, default: Callable[[Any], Any]) -> bytes:
         except UnicodeEncodeError:  # a lone surrogate: as an escape it survives
             continue
     raise AssertionError("ASCII is UTF-8")
-
-
-def type_name(value: object) -> str:
-    cls = type(value)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def encode_within(value: Any, most: int) -> bytes:
@@ -120,7 +105,7 @@ def _find(root: Any, passes: Optional[Callable[[Any], bool]]) -> Optional[str]:
     # Depth first. A container stays in `inside` until everything in it was seen, so that a cycle is told
     # from a value used twice; a path is a chain (path of the container, key).
     inside: set[int] = set()
-    todo: list[tuple[Any, _Path, bool]] = [(root, None, False)]
+    todo: list[tuple[Any, Path, bool]] = [(root, None, False)]
     for _ in range(_NODES_MAX):
         if not todo:
             return None
@@ -130,7 +115,7 @@ def _find(root: Any, passes: Optional[Callable[[Any], bool]]) -> Optional[str]:
             continue
         wrong = _wrong(value, id(value) in inside)
         if wrong and not (passes and passes(value)):
-            return f"{_place(path)} {wrong}"
+            return f"{place(path, 'result')} {wrong}"
         if isinstance(value, (dict, list, tuple)):
             items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
             inside.add(id(value))
@@ -168,14 +153,3 @@ def _wrong_key(value: dict[Any, Any]) -> Optional[str]:
             return f"has the key {key!r}, which JSON cannot write"
     return None
 
-
-def _place(path: _Path) -> str:
-    parts: list[str] = []
-    while path is not None:
-        path, key = path
-        parts.append(f"[{key!r:.60}]")
-    parts.reverse()
-    if len(parts) > _PATH_PARTS_MAX:
-        half = _PATH_PARTS_MAX // 2
-        parts[half:-half] = ["…"]
-    return "result" + "".join(parts)

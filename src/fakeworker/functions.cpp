@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <expected>
 #include <optional>
+#include <set>
 
 namespace keelback::fakeworker {
 namespace {
@@ -333,6 +335,32 @@ Raised too_many(const Function& function, std::size_t given) {
 
 }  // namespace
 
+namespace {
+
+// As python/keelback/decoding.py: a key that is there twice is refused. The error is a sentence.
+std::expected<Json, std::string> parse_arguments(std::string_view payload) {
+  if (payload.empty()) return Json::object();
+  std::vector<std::set<std::string>> open;  // the keys of each object that has not ended
+  std::optional<std::string> twice;
+  Json value = Json::parse(
+      payload,
+      [&](int, Json::parse_event_t event, const Json& parsed) {
+        if (event == Json::parse_event_t::object_start) open.emplace_back();
+        if (event == Json::parse_event_t::object_end) open.pop_back();
+        if (event == Json::parse_event_t::key &&
+            !open.back().insert(parsed.get<std::string>()).second) {
+          twice = parsed.dump();
+        }
+        return true;
+      },
+      false);
+  if (value.is_discarded()) return std::unexpected("the arguments are not JSON");
+  if (twice) return std::unexpected("the arguments have the key " + *twice + " twice");
+  return value;
+}
+
+}  // namespace
+
 Raised keyboard_interrupt() {
   return {wire::ErrorKind::kCancelled, "KeyboardInterrupt", "the call was interrupted"};
 }
@@ -373,10 +401,11 @@ Json describe(const Function& function) {
 }
 
 std::variant<std::vector<Json>, Raised> bind(const Function& function, std::string_view payload) {
-  Json given = payload.empty() ? Json::object() : Json::parse(payload, nullptr, false);
-  if (given.is_discarded()) {
-    return Raised{wire::ErrorKind::kBadRequest, "ValueError", "the arguments are not JSON"};
+  auto parsed = parse_arguments(payload);
+  if (!parsed) {
+    return Raised{wire::ErrorKind::kBadRequest, "ValueError", std::move(parsed.error())};
   }
+  Json& given = *parsed;
   if (!given.is_object() && !given.is_array()) {
     return bad_request("arguments are a JSON object (keywords) or an array (positions)");
   }
