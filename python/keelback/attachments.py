@@ -11,10 +11,11 @@ import mmap
 import os
 import struct
 import sys
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Union
 
 from keelback import calls, encoding, marks, streams, wire
 from keelback.channel import Channel
+from keelback.conversions import converted, has_encoder
 from keelback.encoding import ResultError
 
 SLAB_FROM = 64 * 1024  # bytes; smaller ones travel in their frame
@@ -280,11 +281,11 @@ class Slabs:
         """The result's JSON; its attachments are sent. Raises ResultError, and nothing is sent."""
         gathering = _Gathering()
         try:
-            body = encoding.encode_with(value, gathering.place)
+            body = encoding.encode_with(value, gathering.begin)
         except ResultError:
             raise
         except Exception as error:
-            raise ResultError(encoding.explain(value, error, _is_buffer)) from None
+            raise ResultError(encoding.explain(value, error, gathering.carried)) from None
         if len(body) > most:
             raise ResultError(encoding.too_large(len(body), most))
         allowed = self._words[marks.ATTACHED_MAX] or marks.ATTACHED_MAX_DEFAULT
@@ -368,18 +369,29 @@ class _Gathering:
     """The attachments of one result, in the order in which they are met."""
 
     def __init__(self) -> None:
-        self.attachments: list[Attachment] = []
-        self._places: dict[int, dict[str, str]] = {}
+        self.begin()
 
-    def place(self, value: Any) -> dict[str, str]:
-        """What stands in the JSON for a buffer. Raises TypeError, ResultError."""
-        place = self._places.get(id(value))
-        if place is None:
-            if not _is_buffer(value):
-                raise TypeError(f"{encoding.type_name(value)} is not JSON")
+    def begin(self) -> Callable[[Any], Any]:
+        """Forgets everything; gives what encode_with() asks."""
+        self.attachments: list[Attachment] = []
+        # By the value's id. The value is kept, so that no other one gets its id.
+        self._places: dict[int, tuple[Any, dict[str, str]]] = {}
+        return self._stand_in
+
+    def _stand_in(self, value: Any) -> Any:
+        """What stands in the JSON for a value that JSON cannot write. Raises NoConversion, ConversionFailed, ResultError."""
+        found = self._places.get(id(value))
+        if found is None:
+            if has_encoder(value) or not _is_buffer(value):
+                return converted(value)
             attachment = value if isinstance(value, Attachment) else Attachment(value)
-            place = self._places[id(value)] = {"$attachment": self._add(attachment)}
-        return place
+            found = self._places[id(value)] = (value, {"$attachment": self._add(attachment)})
+        return found[1]
+
+    @staticmethod
+    def carried(value: Any) -> Union[bool, str, None]:
+        """What explain() asks."""
+        return not has_encoder(value) and _is_buffer(value)
 
     def _add(self, attachment: Attachment) -> str:
         name = attachment.name or str(len(self.attachments))

@@ -7,16 +7,17 @@ import struct
 import unittest
 
 import supervisor  # noqa: F401  (finds the package)
-from supervisor import PYTHON, SupervisorTest, frame
+from supervisor import SupervisorTest, frame
 
 import keelback
 from keelback import wire
 
 LARGE = 100_000
 SLAB = 256 * 1024
+NUMPY = supervisor.python_with("numpy")
 
 APP = """
-    import array, asyncio
+    import array, asyncio, dataclasses, enum
     import keelback
 
     try:
@@ -24,6 +25,25 @@ APP = """
     except ImportError:
         numpy = None
     kept = []
+
+    @dataclasses.dataclass
+    class Row:
+        data: bytes
+        number: int
+
+        def __getattribute__(self, name):  # each look makes other bytes, which live as long as that look
+            value = object.__getattribute__(self, name)
+            return bytes(bytearray(value)) if name == "data" else value
+
+    class Colour(enum.Enum):
+        RED = "red"
+
+    class Sealed(bytes):
+        pass
+
+    @keelback.encoder(Sealed)
+    def sealed(value):
+        return "sealed"
 
     @keelback.function
     def kinds(data=None, grid=None, scale=1):
@@ -52,6 +72,10 @@ APP = """
             "strided": lambda: memoryview(bytearray(range(6)))[::2],
             "surrogate": lambda: [b"x", "\\ud800"],
             "nan": lambda: [b"x", float("nan")],
+            "rows": lambda: [Row(bytes([i]) * 1000, i) for i in range(50)],
+            "keys": lambda: {Colour.RED: [b"x", {7: b"y", "é\\ud800": 1}]},
+            "collide": lambda: [b"x", {7: 1, "7": 2}],
+            "encoder": lambda: [Sealed(b"secret"), b"x"],
         }[what]()
 
     @keelback.function
@@ -111,7 +135,7 @@ APP = """
 
     @keelback.function
     def numpy_scalar():
-        return numpy.int64(3)
+        return [{"n": numpy.int64(3), "at": numpy.datetime64("2026-01-02")}]
 """
 
 
@@ -243,6 +267,16 @@ class Attachments(WithAttachments):
         self.assertEqual(([{"$attachment": "0"}, "\ud800"], 1), (answer.reply.value, len(answer.attached)))
         self.assertEqual([], self.call("kinds").attached, "nothing of it is left")
 
+    def test_bytes_in_what_stands_for_a_value_become_attachments_and_each_its_own(self):
+        answer = self.call("answer", ["rows"])
+        self.assertEqual([{"data": {"$attachment": str(i)}, "number": i} for i in range(50)], answer.reply.value)
+        self.assertEqual([bytes([i]) * 1000 for i in range(50)], [each[3] for each in answer.attached])
+        answer = self.call("answer", ["keys"])
+        self.assertEqual({"red": [{"$attachment": "0"}, {"7": {"$attachment": "1"}, "é\ud800": 1}]}, answer.reply.value)
+        self.assertEqual([b"x", b"y"], [each[3] for each in answer.attached], "and none twice")
+        answer = self.call("answer", ["encoder"])
+        self.assertEqual((["sealed", {"$attachment": "0"}], 1), (answer.reply.value, len(answer.attached)))
+
     def test_an_async_function_may_answer_with_them_too(self):
         answer = self.call("later", None, dict(name=b"a", data=b"in"))
         self.assertEqual({"later": {"$attachment": "0"}, "got": ["in"]}, answer.reply.value)
@@ -250,7 +284,8 @@ class Attachments(WithAttachments):
 
     def test_what_cannot_be_sent_is_an_error_that_says_why_and_sends_nothing(self):
         for what, part in (("clash", "two attachments of the result are called 'n'"), ("many", "at most 64"),
-                           ("object", "result[1]['deep'] is of type object"), ("nan", "result[1] is nan")):
+                           ("object", "result[1]['deep'] is of type object"), ("nan", "result[1] is nan"),
+                           ("collide", "result[1] has the keys 7 and '7', which are one key")):
             answer = self.call("answer", [what])
             self.assertEqual("keelback.ResultError", answer.reply.error["type"])
             self.assertIn(part, answer.reply.error["message"])
@@ -313,10 +348,13 @@ class Attachments(WithAttachments):
         self.under_test.wait_log("slab 9, which is not here")
 
 
-@unittest.skipUnless(supervisor.subprocess.run([PYTHON, "-c", "import numpy"], capture_output=True).returncode == 0,
-                     "this interpreter has no NumPy")
+@unittest.skipUnless(NUMPY, "no interpreter with NumPy")
 class NumPy(WithAttachments):
     """The same slabs, looked at through arrays."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.use_python(NUMPY)
 
     GRID = dict(name=b"grid", dtype=b"float32", shape=(LARGE // 8, 2), slab=1, size=LARGE)
 
@@ -341,8 +379,9 @@ class NumPy(WithAttachments):
         self.assertEqual([("0", "int16", [2, 3], struct.pack("6h", *range(0, 12, 2))),
                           ("1", "int16", [1, 2], struct.pack("2h", 0, 2))], answer.attached)
 
-    def test_a_scalar_is_no_buffer(self):
-        self.assertIn("numpy.int64", self.call("numpy_scalar").reply.error["message"])
+    def test_a_scalar_is_a_number_and_no_buffer(self):
+        answer = self.call("numpy_scalar")
+        self.assertEqual(([{"n": 3, "at": "2026-01-02"}], []), (answer.reply.value, answer.attached))
 
 
 class Plain(unittest.TestCase):
