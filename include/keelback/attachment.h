@@ -52,8 +52,9 @@ struct Attachment {
   // function that has this name gets the attachment as its argument.
   std::string name;
   Buffer data;
-  // Of an array: the element type in NumPy's words ("float32"), at most 32 bytes, and the extents
-  // in C order, at most 16. Both empty: plain bytes.
+  // Of an array: the element type in NumPy's words ("float32", ">f4", "<M8[ns]"; all of them stand
+  // in docs/protocol.md), at most 32 bytes, and the extents in C order, at most 16. Extents that do
+  // not make the size of `data` are bad_request; none are one element. No type: plain bytes.
   std::string dtype;
   std::vector<std::uint64_t> shape;
 };

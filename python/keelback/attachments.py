@@ -13,7 +13,7 @@ import struct
 import sys
 from typing import Any, Callable, Optional, Union
 
-from keelback import calls, encoding, marks, streams, wire
+from keelback import calls, dtypes, encoding, marks, streams, wire
 from keelback.channel import Channel
 from keelback.conversions import converted, has_encoder
 from keelback.encoding import ResultError
@@ -24,72 +24,80 @@ NAME_MAX = 256  # bytes
 DTYPE_MAX = 32  # bytes
 DIMS_MAX = 16
 
-# NumPy's names of element types for the formats of the buffer protocol.
-_DTYPES = {"?": "bool", "b": "int8", "B": "uint8", "e": "float16", "f": "float32", "d": "float64",
-           "Zf": "complex64", "Zd": "complex128"}
-for _format in "hHiIlLqQ":
-    _DTYPES[_format] = f"{'int' if _format.islower() else 'uint'}{8 * struct.calcsize(_format)}"
-_FORMATS = {name: format for format, name in _DTYPES.items() if len(format) == 1}
-_TYPESTR = {"bool": "b1", "complex64": "c8", "complex128": "c16"}
-
 
 class Attachment:
     """Bytes with a name and, for an array, its element type and shape.
 
     data   anything that has the buffer protocol: bytes, bytearray, memoryview, array.array, a NumPy array
     name   by default its position among the call's or the result's: "0", "1", …
-    dtype  the element type in NumPy's words ("float32"); by default what the buffer says of itself
-    shape  the extents in C order; by default what the buffer says of itself
+    dtype  the element type in NumPy's words, as dtypes.py has them ("float32", ">f4", "<M8[ns]"); by default
+           what the buffer says of itself
+    shape  the extents in C order, () for a single element; by default what the buffer says of itself, or all
+           elements in a row
 
-    `memoryview(a.view())` and `numpy.asarray(a)` see the array without copying it.
+    `memoryview(a.view())` sees the array without copying it if its element type is a memoryview's, and
+    `numpy.asarray(a)` always. Raises ValueError for a dtype that attachments do not carry, and TypeError for a
+    buffer whose elements they do not carry: objects, structures, addresses.
     """
 
     __slots__ = ("data", "name", "dtype", "shape")
 
     def __init__(self, data: Any, name: str = "", dtype: Optional[str] = None,
                  shape: Optional[tuple[int, ...]] = None) -> None:
+        own_dtype, own_shape = ("", ()) if isinstance(data, (bytes, bytearray)) else _described(data)
         self.data = data
         self.name = name
-        if dtype is None and shape is None and not isinstance(data, (bytes, bytearray)):
-            dtype, shape = _described(data)
-        self.dtype = dtype or ""
-        self.shape = tuple(shape or ())
+        if not dtype:
+            self.dtype = own_dtype
+            self.shape = own_shape if shape is None else tuple(shape)
+            if self.shape and not own_dtype:
+                raise ValueError("an attachment with a shape needs a dtype")
+            return
+        known = _known(name, dtype)
+        self.dtype = known.name
+        if shape is not None:
+            self.shape = tuple(shape)
+        elif own_dtype and _known(name, own_dtype).size == known.size:
+            self.shape = own_shape
+        else:
+            self.shape = (len(self) // known.size,)
 
     def view(self) -> memoryview:
         """The bytes as an array of its type and shape; as plain bytes where it has none, or one that a memoryview
-        does not know (complex numbers). Raises ValueError if type, shape and size contradict each other."""
-        plain = memoryview(self.data).cast("B")
-        format = _FORMATS.get(self.dtype)
+        does not have (float16, complex numbers, times, texts, other byte orders, extents of 0). Raises ValueError if
+        type, shape and size contradict each other."""
+        plain = dtypes.raw(self.data)
+        wrong = dtypes.fault(self.name, self.dtype, self.shape, plain.nbytes)
+        if wrong:
+            raise ValueError(wrong)
+        format = _known(self.name, self.dtype).cast if self.dtype else None
         if format is None:
             return plain
-        try:
-            whole = self.shape and 0 not in self.shape
-            return plain.cast(format, self.shape) if whole else plain.cast(format)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"attachment {self.name!r} of {len(plain)} bytes is no {self.dtype} array of shape "
-                             f"{list(self.shape)}: {error}") from None
+        if 0 in self.shape:
+            return plain.cast(format) if len(self.shape) == 1 else plain
+        return plain.cast(format, list(self.shape))
 
     def argument(self) -> Any:
-        """What a parameter of its name gets: bytes (a memoryview without a copy), or a memoryview of the array."""
-        return self.view() if self.dtype else self.data
+        """What a parameter of its name gets: bytes (a memoryview without a copy); of an array a memoryview that has
+        its type and shape, or the attachment itself where no memoryview has them. numpy.asarray() takes both."""
+        if not self.dtype:
+            return self.data
+        view = self.view()
+        return view if view.format == _known(self.name, self.dtype).cast and view.shape == self.shape else self
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        plain = memoryview(self.data).cast("B")
-        name = self.dtype or "uint8"
-        kind = _TYPESTR.get(name)
-        if kind is None:
-            base = name.rstrip("0123456789")
-            kind = {"int": "i", "uint": "u", "float": "f"}.get(base, "") + str(int(name[len(base):] or 0) // 8)
-        shape = self.shape or (len(plain) // int(kind.lstrip("biufc")),)
-        order = "|" if kind[1:] == "1" else "<" if sys.byteorder == "little" else ">"
-        return {"version": 3, "shape": shape, "typestr": order + kind, "data": plain}
+        plain = dtypes.raw(self.data)
+        if not self.dtype:
+            return {"version": 3, "shape": (plain.nbytes,), "typestr": "|u1", "data": plain}
+        typestr = _known(self.name, self.dtype).typestr
+        return {"version": 3, "shape": self.shape, "typestr": typestr, "data": plain}
 
     def __len__(self) -> int:
-        return memoryview(self.data).nbytes
+        return dtypes.size_of(self.data)
 
     def __bytes__(self) -> bytes:
-        return bytes(self.data)
+        return bytes(dtypes.raw(self.data))
 
     def __repr__(self) -> str:
         array = f" {self.dtype}{list(self.shape)}" if self.dtype else ""
@@ -99,13 +107,18 @@ class Attachment:
 Attachment.__module__ = "keelback"
 
 
-def _described(data: Any) -> tuple[str, tuple[int, ...]]:
-    """The dtype and shape that a buffer says of itself; none for plain bytes."""
-    with memoryview(data) as view:
-        format = view.format.lstrip("@=<") if sys.byteorder == "little" else view.format.lstrip("@=>")
-        if format in ("B", "c") and view.ndim == 1 and isinstance(data, (memoryview, mmap.mmap)):
-            return "", ()
-        return _DTYPES.get(format, ""), view.shape if format in _DTYPES else ()
+def _known(name: str, dtype: str) -> dtypes.Dtype:
+    known = dtypes.parse(dtype)
+    if known is None:
+        raise ValueError(dtypes.unknown(name, dtype))
+    return known
+
+
+def _described(data: Any) -> tuple[str, dtypes.Shape]:
+    try:
+        return dtypes.described(data)
+    except dtypes.NotCarried as error:
+        raise TypeError(f"the data {error}") from None
 
 
 class _Slab:
@@ -131,9 +144,12 @@ class _Carried:
         self._copies: Optional[dict[str, Attachment]] = None
         self._views: Optional[dict[str, Attachment]] = None
         self._lent: list[memoryview] = []
+        self.wrong: Optional[str] = None  # the first that is no array
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...], source: Any, at: int, size: int) -> None:
-        self._entries.append((name or str(len(self._entries)), dtype, shape, source, at, size))
+        name = name or str(len(self._entries))
+        self.wrong = self.wrong or dtypes.fault(name, dtype, shape, size)
+        self._entries.append((name, dtype, shape, source, at, size))
 
     def all(self, zero_copy: bool) -> dict[str, Attachment]:
         if zero_copy:
@@ -167,6 +183,7 @@ class _Carried:
                 pass
         self._lent.clear()
         self._entries.clear()
+        self.wrong = None
 
 
 def _buffer(source: Any) -> Any:
@@ -245,6 +262,8 @@ class Slabs:
 
         Raises TypeError, also if the JSON has that argument too: neither may win.
         """
+        if self._carried.wrong:
+            raise TypeError(self._carried.wrong)
         calls.here.attached = self._carried
         names = function.attachable
         if names:
@@ -253,10 +272,7 @@ class Slabs:
                     continue
                 if name in kwargs:
                     raise TypeError(f"argument {name!r} is given twice: in the JSON and as an attachment")
-                try:
-                    kwargs[name] = self._carried.argument(attachment)
-                except ValueError as error:
-                    raise TypeError(str(error)) from None
+                kwargs[name] = self._carried.argument(attachment)
 
     def end(self) -> bytes:
         """Frames for in front of the answer: which slabs user code still looks at, and which no more."""
@@ -290,7 +306,7 @@ class Slabs:
             raise ResultError(encoding.too_large(len(body), most))
         allowed = self._words[marks.ATTACHED_MAX] or marks.ATTACHED_MAX_DEFAULT
         gathered = gathering.attachments
-        views = [_flat(attachment) for attachment in gathered]
+        views = [dtypes.raw(attachment.data) for attachment in gathered]
         size = sum(view.nbytes for view in views)
         if size > allowed:
             raise ResultError(f"the result's attachments are too large: {size} bytes; attachments.max is {allowed}")
@@ -355,14 +371,8 @@ def _unmap(slab: _Slab) -> None:
         pass
 
 
-def _is_buffer(value: Any) -> bool:
-    if isinstance(value, (bytes, bytearray, memoryview, Attachment)):
-        return True
-    try:
-        with memoryview(value) as view:
-            return view.ndim > 0  # a NumPy scalar is a number that JSON cannot write, not a buffer
-    except TypeError:
-        return False
+def _is_attachment(value: Any) -> bool:
+    return isinstance(value, Attachment) or dtypes.is_buffer(value)
 
 
 class _Gathering:
@@ -382,7 +392,7 @@ class _Gathering:
         """What stands in the JSON for a value that JSON cannot write. Raises NoConversion, ConversionFailed, ResultError."""
         found = self._places.get(id(value))
         if found is None:
-            if has_encoder(value) or not _is_buffer(value):
+            if has_encoder(value) or not _is_attachment(value):
                 return converted(value)
             attachment = value if isinstance(value, Attachment) else Attachment(value)
             found = self._places[id(value)] = (value, {"$attachment": self._add(attachment)})
@@ -391,7 +401,16 @@ class _Gathering:
     @staticmethod
     def carried(value: Any) -> Union[bool, str, None]:
         """What explain() asks."""
-        return not has_encoder(value) and _is_buffer(value)
+        if has_encoder(value) or not _is_attachment(value):
+            return None
+        try:
+            if isinstance(value, Attachment):
+                dtypes.raw(value.data)
+            elif not isinstance(value, (bytes, bytearray)):
+                dtypes.described(value)
+        except dtypes.NotCarried as error:
+            return str(error)
+        return True
 
     def _add(self, attachment: Attachment) -> str:
         name = attachment.name or str(len(self.attachments))
@@ -403,14 +422,8 @@ class _Gathering:
                 or len(attachment.shape) > DIMS_MAX):
             raise ResultError(f"attachment {name[:40]!r}: a name has at most {NAME_MAX} bytes, a dtype {DTYPE_MAX}, a "
                               f"shape {DIMS_MAX} extents")
+        wrong = dtypes.fault(name, attachment.dtype, attachment.shape, len(attachment))
+        if wrong:
+            raise ResultError(f"the result's {wrong}")
         self.attachments.append(Attachment(attachment.data, name, attachment.dtype, attachment.shape))
         return name
-
-
-def _flat(attachment: Attachment) -> memoryview:
-    """Its bytes in C order; copied only if they do not lie so."""
-    view = memoryview(attachment.data)
-    try:
-        return view.cast("B")
-    except TypeError:
-        return memoryview(view.tobytes())

@@ -57,8 +57,10 @@ std::expected<Json, std::string> AttachmentOptions::write(const Attachments& att
   if (error) return std::unexpected(fmt::format("--out {}: {}", out, error.message()));
   for (const Attachment& each : attachments) {
     Json entry = {{"name", each.name}, {"bytes", each.data.size()}};
-    if (!each.dtype.empty()) entry["dtype"] = each.dtype;
-    if (!each.shape.empty()) entry["shape"] = each.shape;
+    if (!each.dtype.empty()) {
+      entry["dtype"] = each.dtype;
+      entry["shape"] = each.shape;
+    }
     if (!out.empty()) {
       const std::string path = (std::filesystem::path(out) / file_name(each.name)).string();
       std::ofstream file(path, std::ios::binary | std::ios::trunc);
@@ -108,7 +110,7 @@ std::expected<CallReply, std::string> read_reply(HttpReply reply) {
     const server::Part& part = (*parts)[i];
     Attachment attachment{
         part.name, Buffer(std::as_bytes(std::span(part.data)), body), std::string(part.dtype), {}};
-    if (!server::read_shape(part.shape, attachment.shape)) {
+    if (!server::read_shape(part.shape.value_or(""), attachment.shape)) {
       return std::unexpected("the answer has a shape that is none");
     }
     out.attachments.push_back(std::move(attachment));

@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "base/dtype.h"
+
 namespace keelback::core {
 namespace {
 
@@ -39,6 +41,10 @@ std::string fault_of(const Attachments& attachments) {
     }
     const auto [name, fresh] = names.insert(each.name.empty() ? std::to_string(i) : each.name);
     if (!fresh) return fmt::format("Two attachments are called \"{}\".", *name);
+    if (std::string wrong = array_fault(*name, each.dtype, each.shape, each.data.size());
+        !wrong.empty()) {
+      return wrong;
+    }
   }
   return "";
 }

@@ -9,6 +9,7 @@
 #include <span>
 #include <utility>
 
+#include "base/dtype.h"
 #include "server/multipart.h"
 #include "server/same_word.h"
 #include "server/target.h"
@@ -28,10 +29,16 @@ std::string_view media_type(std::string_view text) {
   return text;
 }
 
-std::optional<std::string> read_array(std::string_view dtype, std::string_view shape,
+// The shape of an array that comes without one: all its elements in a row. Whether they are whole
+// is for the core to say.
+std::optional<std::string> read_array(std::string_view dtype, std::optional<std::string_view> shape,
                                       Attachment& attachment) {
   attachment.dtype = dtype;
-  if (read_shape(shape, attachment.shape)) return std::nullopt;
+  if (!shape) {
+    if (const auto item = dtype_bytes(dtype)) attachment.shape = {attachment.data.size() / *item};
+    return std::nullopt;
+  }
+  if (read_shape(*shape, attachment.shape)) return std::nullopt;
   return fmt::format("Keelback-Shape must be at most {} whole numbers with commas between",
                      kDimsMax);
 }
@@ -40,12 +47,11 @@ std::optional<std::string> read_octets(Request& request, Call& call) {
   Attachment attachment;
   attachment.name = request.has(Header::kAttachment) ? request.get(Header::kAttachment) : "data";
   if (!is_utf8(attachment.name)) return "Keelback-Attachment is not UTF-8";
-  if (auto wrong =
-          read_array(request.get(Header::kDtype), request.get(Header::kShape), attachment)) {
-    return wrong;
-  }
   call.payload = request.has(Header::kArguments) ? request.get(Header::kArguments) : "{}";
   attachment.data = Buffer(std::move(request.body));
+  const auto shape =
+      request.has(Header::kShape) ? std::optional(request.get(Header::kShape)) : std::nullopt;
+  if (auto wrong = read_array(request.get(Header::kDtype), shape, attachment)) return wrong;
   call.attachments.push_back(std::move(attachment));
   return std::nullopt;
 }
@@ -84,15 +90,11 @@ std::string one_line(std::string_view text) {
   return out;
 }
 
+// The shape of an array without extents is empty, and still there.
 std::string array_headers(const Attachment& attachment) {
-  std::string headers;
-  if (!attachment.dtype.empty()) {
-    headers += fmt::format("Keelback-Dtype: {}\r\n", one_line(attachment.dtype));
-  }
-  if (!attachment.shape.empty()) {
-    headers += fmt::format("Keelback-Shape: {}\r\n", fmt::join(attachment.shape, ","));
-  }
-  return headers;
+  if (attachment.dtype.empty()) return "";
+  return fmt::format("Keelback-Dtype: {}\r\nKeelback-Shape: {}\r\n", one_line(attachment.dtype),
+                     fmt::join(attachment.shape, ","));
 }
 
 }  // namespace

@@ -33,6 +33,13 @@ std::string form(std::string_view parts) {
   return text;
 }
 
+Outcome returned(Attachments attachments) {
+  Outcome outcome;
+  outcome.payload = R"({"$attachment":"a"})";
+  outcome.attachments = std::move(attachments);
+  return outcome;
+}
+
 // Goal: what a browser, curl and our own client send comes out part by part, bytes as they are,
 // line ends and things that look like boundaries included.
 TEST(CallBody, TakesAFormApart) {
@@ -132,6 +139,26 @@ TEST(CallBody, TakesOctetsAsOneAttachment) {
   EXPECT_EQ(call.payload, "[2]");
 }
 
+// Goal: an array without a shape is one row; a shape that is there and empty is that of a single
+// element. Both come back with the reply, so that it can be sent again as it is.
+TEST(CallBody, TellsAnArrayWithoutAShapeFromOneOfASingleElement) {
+  const auto shape_of = [](std::optional<std::string> shape, std::size_t bytes) {
+    Request request = upload_with("application/octet-stream", std::string(bytes, 'x'));
+    add(request, Header::kDtype, ">i2");
+    if (shape) add(request, Header::kShape, *shape);
+    Call call;
+    EXPECT_FALSE(read_call_body(BodyKind::kOctets, request, call));
+    return call.attachments.at(0).shape;
+  };
+  EXPECT_EQ(shape_of(std::nullopt, 6), (std::vector<std::uint64_t>{3}));
+  EXPECT_EQ(shape_of(std::nullopt, 0), (std::vector<std::uint64_t>{0}));
+  EXPECT_EQ(shape_of("", 2), (std::vector<std::uint64_t>{}));
+  EXPECT_EQ(shape_of("0,3", 0), (std::vector<std::uint64_t>{0, 3}));
+  const AttachedReply reply =
+      write_attached(returned({{"x", Buffer("ab"), ">i2", {}}}), /*octets_wanted=*/true, "b");
+  EXPECT_EQ(reply.headers, "Keelback-Attachment: x\r\nKeelback-Dtype: >i2\r\nKeelback-Shape: \r\n");
+}
+
 TEST(CallBody, KnowsItsTypesAndWhatIsAstrayWithThem) {
   EXPECT_EQ(body_kind(Request{}), BodyKind::kJsonOnly) << "no body, no type";
   EXPECT_EQ(body_kind(upload_with("application/json; charset=utf-8", "")), BodyKind::kJsonOnly);
@@ -145,13 +172,6 @@ TEST(CallBody, KnowsItsTypesAndWhatIsAstrayWithThem) {
   add(request, Header::kArguments, "{}");
   EXPECT_EQ(stray_header(BodyKind::kMultipart, request), Header::kArguments);
   EXPECT_FALSE(stray_header(BodyKind::kOctets, request));
-}
-
-Outcome returned(Attachments attachments) {
-  Outcome outcome;
-  outcome.payload = R"({"$attachment":"a"})";
-  outcome.attachments = std::move(attachments);
-  return outcome;
 }
 
 // Goal: what is written reads back, whatever the names and the bytes are.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,8 +14,8 @@ namespace keelback::server {
 struct Part {
   std::string name;  // of its Content-Disposition, unescaped
   std::string_view content_type;
-  std::string_view dtype;  // Keelback-Dtype
-  std::string_view shape;  // Keelback-Shape
+  std::string_view dtype;                 // Keelback-Dtype
+  std::optional<std::string_view> shape;  // Keelback-Shape
   std::string_view data;
 };
 

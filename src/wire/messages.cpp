@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/check.h"
+#include "base/dtype.h"
 #include "wire/bytes.h"
 
 namespace keelback::wire {
@@ -224,9 +225,10 @@ bool append_attachment_head(std::string& out, Type type, const AttachmentMessage
   const std::size_t inlined = message.slab == 0 ? message.bytes : 0;
   const std::size_t body = kAttachmentFixedBytes + 8 * message.shape.size() + message.dtype.size() +
                            message.name.size() + inlined;
-  const bool fits = message.name.size() <= kAttachmentNameMax &&
-                    message.dtype.size() <= kAttachmentDtypeMax &&
-                    message.shape.size() <= kAttachmentDimsMax && inlined <= UINT32_MAX - kHeadMax;
+  const bool fits =
+      message.name.size() <= kAttachmentNameMax && message.dtype.size() <= kAttachmentDtypeMax &&
+      message.shape.size() <= kAttachmentDimsMax && inlined <= UINT32_MAX - kHeadMax &&
+      is_whole_array(message.dtype, message.shape, message.bytes);
   if (!fits) return false;
   append_header(out, type, message.call, body);
   append(out, message.slab);
@@ -266,7 +268,9 @@ std::expected<AttachmentMessage, Error> decode_attachment(const Frame& frame) {
       message.slab == 0
           ? message.offset == 0 && message.inlined.size() == message.bytes
           : message.inlined.empty() && message.offset + message.bytes >= message.offset;
-  if (!whole) return std::unexpected(Error::kBodyContent);
+  if (!whole || !is_whole_array(message.dtype, message.shape, message.bytes)) {
+    return std::unexpected(Error::kBodyContent);
+  }
   return message;
 }
 

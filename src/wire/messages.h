@@ -109,7 +109,8 @@ struct AttachmentMessage {
   friend bool operator==(const AttachmentMessage&, const AttachmentMessage&) = default;
 };
 // Appends everything but the inlined bytes, which follow it. False, and nothing appended: a name, a
-// dtype or a shape beyond its maximum, or bytes beyond what a frame can hold.
+// dtype or a shape beyond its maximum, bytes beyond what a frame can hold, or an array that is none
+// (base/dtype.h).
 [[nodiscard]] bool append_attachment_head(std::string& out, Type type,
                                           const AttachmentMessage& message);
 std::expected<AttachmentMessage, Error> decode_attachment(const Frame& frame);

@@ -74,21 +74,22 @@ TEST(Messages, WritesAnAttachmentByteForByte) {
 TEST(Messages, RoundTripsAnyAttachment) {
   const bool held = rc::check("attachment", [] {
     const auto name = *rc::gen::arbitrary<std::string>();
-    const auto dtype = *rc::gen::arbitrary<std::string>();
     const auto inlined = *rc::gen::arbitrary<std::string>();
-    RC_PRE(name.size() <= kAttachmentNameMax && dtype.size() <= kAttachmentDtypeMax);
+    RC_PRE(name.size() <= kAttachmentNameMax);
     const bool in_slab = *rc::gen::arbitrary<bool>();
-    const AttachmentMessage message{
+    AttachmentMessage message{
         .call = *rc::gen::arbitrary<std::uint64_t>(),
         .slab = in_slab ? *rc::gen::inRange<std::uint32_t>(1, UINT32_MAX) : 0,
         .offset = in_slab ? *rc::gen::inRange<std::uint64_t>(0, 1ULL << 60) : 0,
         .bytes = in_slab ? *rc::gen::inRange<std::uint64_t>(0, 1ULL << 60) : inlined.size(),
-        .shape =
-            *rc::gen::resize(kAttachmentDimsMax, rc::gen::arbitrary<std::vector<std::uint64_t>>()),
-        .dtype = dtype,
         .name = name,
         .inlined = in_slab ? std::string_view{} : std::string_view(inlined)};
-    RC_PRE(message.shape.size() <= kAttachmentDimsMax);
+    if (*rc::gen::arbitrary<bool>()) {  // an array, in one piece or in more
+      message.dtype = "uint8";
+      message.shape = {message.bytes};
+      const auto extents = *rc::gen::inRange<std::size_t>(1, kAttachmentDimsMax + 1);
+      message.shape.insert(message.shape.begin(), extents - 1, 1);
+    }
     std::string bytes;
     RC_ASSERT(append_attachment_head(bytes, Type::kAttached, message));
     bytes += message.inlined;
@@ -122,6 +123,13 @@ TEST(Messages, RefusesAttachmentsThatContradictThemselves) {
   ASSERT_TRUE(append_attachment_head(wraps, Type::kAttached,
                                      {.call = 7, .slab = 1, .offset = UINT64_MAX, .bytes = 2}));
   EXPECT_FALSE(decode_attachment(only_frame(wraps, Link::kSupervisorData)));
+  std::string array;
+  const AttachmentMessage none{.call = 7, .bytes = 8, .shape = {1}, .dtype = "object"};
+  EXPECT_FALSE(append_attachment_head(array, Type::kAttach, none));
+  std::string unknown = good;
+  unknown[kHeaderBytes + kAttachmentFixedBytes + 8] = 'x';
+  EXPECT_FALSE(decode_attachment(only_frame(unknown, Link::kSupervisorData))) << "dtype x1";
+  EXPECT_TRUE(refused(kAttachmentFixedBytes, 4)) << "an extent too large";
   const std::string long_name(257, 'n');
   EXPECT_FALSE(append_attachment_head(wraps, Type::kAttach, {.name = long_name}));
 }

@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                 part.data.data() + part.data.size() <= body.data() + body.size()));
     CHECK(part.data.find("\r\n--" + boundary) == std::string_view::npos);
     std::vector<std::uint64_t> shape;
-    static_cast<void>(read_shape(part.shape, shape));
+    static_cast<void>(read_shape(part.shape.value_or(""), shape));
     CHECK(shape.size() <= 16);
   }
   write_back(*parts);
