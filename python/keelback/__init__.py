@@ -10,7 +10,7 @@ Serve it with `keelback serve hello.py`. Importing this package starts nothing: 
 ordinary module that can be imported and tested without a pool.
 """
 
-from keelback.attachments import Attachment
+from keelback.attachments import Attachment  # the module first: calls has a function of its name
 from keelback.calls import Cancelled, attachments, attempt, cancelled, check_cancelled, deadline, has_session, session, trace
 from keelback.conversions import encoder
 from keelback.encoding import ResultError

@@ -7,118 +7,21 @@ writes there again.
 """
 
 import _socket
+import copy
 import mmap
 import os
 import struct
 import sys
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
-from keelback import calls, dtypes, encoding, marks, streams, wire
+from keelback import calls, dtypes, encoding, fields, marks, streams, wire
+from keelback.attachment import Attachment, why_not
 from keelback.channel import Channel
 from keelback.conversions import converted, has_encoder
 from keelback.encoding import ResultError
 
 SLAB_FROM = 64 * 1024  # bytes; smaller ones travel in their frame
 COUNT_MAX = 64
-NAME_MAX = 256  # bytes
-DTYPE_MAX = 32  # bytes
-DIMS_MAX = 16
-
-
-class Attachment:
-    """Bytes with a name and, for an array, its element type and shape.
-
-    data   anything that has the buffer protocol: bytes, bytearray, memoryview, array.array, a NumPy array
-    name   by default its position among the call's or the result's: "0", "1", …
-    dtype  the element type in NumPy's words, as dtypes.py has them ("float32", ">f4", "<M8[ns]"); by default
-           what the buffer says of itself
-    shape  the extents in C order, () for a single element; by default what the buffer says of itself, or all
-           elements in a row
-
-    `memoryview(a.view())` sees the array without copying it if its element type is a memoryview's, and
-    `numpy.asarray(a)` always. Raises ValueError for a dtype that attachments do not carry, and TypeError for a
-    buffer whose elements they do not carry: objects, structures, addresses.
-    """
-
-    __slots__ = ("data", "name", "dtype", "shape")
-
-    def __init__(self, data: Any, name: str = "", dtype: Optional[str] = None,
-                 shape: Optional[tuple[int, ...]] = None) -> None:
-        own_dtype, own_shape = ("", ()) if isinstance(data, (bytes, bytearray)) else _described(data)
-        self.data = data
-        self.name = name
-        if not dtype:
-            self.dtype = own_dtype
-            self.shape = own_shape if shape is None else tuple(shape)
-            if self.shape and not own_dtype:
-                raise ValueError("an attachment with a shape needs a dtype")
-            return
-        known = _known(name, dtype)
-        self.dtype = known.name
-        if shape is not None:
-            self.shape = tuple(shape)
-        elif own_dtype and _known(name, own_dtype).size == known.size:
-            self.shape = own_shape
-        else:
-            self.shape = (len(self) // known.size,)
-
-    def view(self) -> memoryview:
-        """The bytes as an array of its type and shape; as plain bytes where it has none, or one that a memoryview
-        does not have (float16, complex numbers, times, texts, other byte orders, extents of 0). Raises ValueError if
-        type, shape and size contradict each other."""
-        plain = dtypes.raw(self.data)
-        wrong = dtypes.fault(self.name, self.dtype, self.shape, plain.nbytes)
-        if wrong:
-            raise ValueError(wrong)
-        format = _known(self.name, self.dtype).cast if self.dtype else None
-        if format is None:
-            return plain
-        if 0 in self.shape:
-            return plain.cast(format) if len(self.shape) == 1 else plain
-        return plain.cast(format, list(self.shape))
-
-    def argument(self) -> Any:
-        """What a parameter of its name gets: bytes (a memoryview without a copy); of an array a memoryview that has
-        its type and shape, or the attachment itself where no memoryview has them. numpy.asarray() takes both."""
-        if not self.dtype:
-            return self.data
-        view = self.view()
-        return view if view.format == _known(self.name, self.dtype).cast and view.shape == self.shape else self
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        plain = dtypes.raw(self.data)
-        if not self.dtype:
-            return {"version": 3, "shape": (plain.nbytes,), "typestr": "|u1", "data": plain}
-        typestr = _known(self.name, self.dtype).typestr
-        return {"version": 3, "shape": self.shape, "typestr": typestr, "data": plain}
-
-    def __len__(self) -> int:
-        return dtypes.size_of(self.data)
-
-    def __bytes__(self) -> bytes:
-        return bytes(dtypes.raw(self.data))
-
-    def __repr__(self) -> str:
-        array = f" {self.dtype}{list(self.shape)}" if self.dtype else ""
-        return f"<keelback.Attachment {self.name!r}, {len(self)} bytes{array}>"
-
-
-Attachment.__module__ = "keelback"
-
-
-def _known(name: str, dtype: str) -> dtypes.Dtype:
-    known = dtypes.parse(dtype)
-    if known is None:
-        raise ValueError(dtypes.unknown(name, dtype))
-    return known
-
-
-def _described(data: Any) -> tuple[str, dtypes.Shape]:
-    try:
-        return dtypes.described(data)
-    except dtypes.NotCarried as error:
-        raise TypeError(f"the data {error}") from None
 
 
 class _Slab:
@@ -136,41 +39,81 @@ class _Slab:
         return sys.getrefcount(self.map) > self.references
 
 
+class _Entry(NamedTuple):
+    """One attachment of a call, and where its bytes are."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    content_type: str
+    filename: str
+    source: Any
+    at: int
+    size: int
+
+    def attachment(self, data: Any) -> Attachment:
+        made = Attachment(data, self.name, self.dtype, self.shape)
+        made.content_type = self.content_type  # whatever the client has written
+        made.filename = self.filename
+        return made
+
+    def copy(self) -> Attachment:
+        end = self.at + self.size
+        if not self.dtype:
+            return self.attachment(bytes(_buffer(self.source)[self.at : end]))
+        with memoryview(_buffer(self.source)) as whole, whole[self.at : end] as part:
+            return self.attachment(bytearray(part))  # an array is there to be written to
+
+
 class _Carried:
     """The attachments of the call that runs. Copies are made when somebody asks, and once."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[str, str, tuple[int, ...], Any, int, int]] = []
-        self._copies: Optional[dict[str, Attachment]] = None
-        self._views: Optional[dict[str, Attachment]] = None
+        self._entries: list[_Entry] = []
+        self._copies: Optional[dict[str, list[Attachment]]] = None
+        self._views: Optional[dict[str, list[Attachment]]] = None
         self._lent: list[memoryview] = []
         self.wrong: Optional[str] = None  # the first that is no array
 
-    def add(self, name: str, dtype: str, shape: tuple[int, ...], source: Any, at: int, size: int) -> None:
+    def add(self, name: str, dtype: str, shape: tuple[int, ...], content_type: str, filename: str,
+            source: Any, at: int, size: int) -> None:
         name = name or str(len(self._entries))
         self.wrong = self.wrong or dtypes.fault(name, dtype, shape, size)
-        self._entries.append((name, dtype, shape, source, at, size))
+        self._entries.append(_Entry(name, dtype, shape, content_type, filename, source, at, size))
 
-    def all(self, zero_copy: bool) -> dict[str, Attachment]:
-        if zero_copy:
-            if self._views is None:
-                self._views = {entry[0]: self._view(*entry) for entry in self._entries}
-            return self._views
-        if self._copies is None:
-            self._copies = {entry[0]: _copy(*entry) for entry in self._entries}
-        return self._copies
+    def all(self, zero_copy: bool) -> dict[str, Union[Attachment, list[Attachment]]]:
+        """By name; several of one name are a list."""
+        return {name: each[0] if len(each) == 1 else each
+                for name, each in self.groups(zero_copy).items()}
 
-    def _view(self, name: str, dtype: str, shape: tuple[int, ...], source: Any, at: int, size: int) -> Attachment:
-        whole = memoryview(_buffer(source))
-        view = whole[at : at + size]
+    def groups(self, zero_copy: bool) -> dict[str, list[Attachment]]:
+        """All of each name, in the caller's order."""
+        made = self._views if zero_copy else self._copies
+        if made is None:
+            made = {}
+            for entry in self._entries:
+                each = self._view(entry) if zero_copy else entry.copy()
+                made.setdefault(entry.name, []).append(each)
+            if zero_copy:
+                self._views = made
+            else:
+                self._copies = made
+        return made
+
+    def _view(self, entry: _Entry) -> Attachment:
+        whole = memoryview(_buffer(entry.source))
+        view = whole[entry.at : entry.at + entry.size]
         whole.release()
         self._lent.append(view)
-        return Attachment(view, name, dtype, shape)
+        return entry.attachment(view)
 
-    def argument(self, attachment: Attachment) -> Any:
-        value = attachment.argument()
-        if isinstance(value, memoryview):
-            self._lent.append(value)
+    def argument(self, name: str, plan: fields.Plan, attachments: list[Attachment],
+                 zero_copy: bool) -> Any:
+        """Raises ArgumentError."""
+        value = fields.argument(name, plan, attachments, zero_copy)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, memoryview):
+                self._lent.append(each)
         return value
 
     def release(self) -> None:
@@ -189,13 +132,6 @@ class _Carried:
 def _buffer(source: Any) -> Any:
     """What has the bytes. An entry names the slab and not its mapping: only who looks at it counts as looking."""
     return source.map if isinstance(source, _Slab) else source
-
-
-def _copy(name: str, dtype: str, shape: tuple[int, ...], source: Any, at: int, size: int) -> Attachment:
-    if not dtype:
-        return Attachment(bytes(_buffer(source)[at : at + size]), name, "", shape)
-    with memoryview(_buffer(source)) as whole, whole[at : at + size] as part:
-        return Attachment(bytearray(part), name, dtype, shape)  # an array is there to be written to
 
 
 class Slabs:
@@ -240,7 +176,8 @@ class Slabs:
 
     def attach(self, frame: bytes) -> None:
         """ATTACH: one attachment of the call that comes next. Raises ProtocolError."""
-        slab, dtype_len, dims, name_len, offset, size = wire.ATTACH_BODY.unpack_from(frame, wire.HEADER_SIZE)
+        fixed = wire.ATTACH_BODY.unpack_from(frame, wire.HEADER_SIZE)
+        slab, dtype_len, dims, name_len, offset, size, filename_len, type_len = fixed
         at = wire.HEADER_SIZE + wire.ATTACH_BODY.size
         shape = struct.unpack_from(f"<{dims}Q", frame, at)
         at += 8 * dims
@@ -248,10 +185,15 @@ class Slabs:
         at += dtype_len
         name = frame[at : at + name_len].decode(errors="replace")
         at += name_len
+        filename = frame[at : at + filename_len].decode(errors="surrogateescape")
+        at += filename_len
+        content_type = frame[at : at + type_len].decode(errors="replace")
+        at += type_len
+        said = (name, dtype, shape, content_type, filename)
         if not slab:
-            self._carried.add(name, dtype, shape, frame, at, size)
+            self._carried.add(*said, frame, at, size)
         elif slab in self._slabs and offset + size <= self._slabs[slab].size:
-            self._carried.add(name, dtype, shape, self._slabs[slab], offset, size)
+            self._carried.add(*said, self._slabs[slab], offset, size)
         else:
             raise wire.ProtocolError(f"an attachment in slab {slab}, which is not here")
 
@@ -260,19 +202,20 @@ class Slabs:
     def begin(self, function: Any, args: Any, kwargs: dict[str, Any]) -> None:
         """The call that ATTACH announced: its attachments become arguments where a parameter has their name.
 
-        Raises TypeError, also if the JSON has that argument too: neither may win.
+        Raises TypeError, also if the JSON has that argument too: neither may win; ArgumentError.
         """
         if self._carried.wrong:
             raise TypeError(self._carried.wrong)
         calls.here.attached = self._carried
         names = function.attachable
         if names:
-            for name, attachment in self._carried.all(function.zero_copy).items():
+            for name, attachments in self._carried.groups(function.zero_copy).items():
                 if name not in names:
                     continue
                 if name in kwargs:
                     raise TypeError(f"argument {name!r} is given twice: in the JSON and as an attachment")
-                kwargs[name] = self._carried.argument(attachment)
+                kwargs[name] = self._carried.argument(name, function.plan(name), attachments,
+                                                      function.zero_copy)
 
     def end(self) -> bytes:
         """Frames for in front of the answer: which slabs user code still looks at, and which no more."""
@@ -326,9 +269,13 @@ class Slabs:
                     used.add(slab.id)
                     slab.map[: view.nbytes] = view
                 name, dtype = attachment.name.encode(), attachment.dtype.encode()
-                body = wire.ATTACH_BODY.pack(0 if slab is None else slab.id, len(dtype), len(attachment.shape),
-                                             len(name), 0, view.nbytes)
-                body += struct.pack(f"<{len(attachment.shape)}Q", *attachment.shape) + dtype + name
+                filename = attachment.filename.encode(errors="surrogateescape")
+                content_type = attachment.content_type.encode()
+                body = wire.ATTACH_BODY.pack(
+                    0 if slab is None else slab.id, len(dtype), len(attachment.shape), len(name), 0,
+                    view.nbytes, len(filename), len(content_type))
+                body += struct.pack(f"<{len(attachment.shape)}Q", *attachment.shape)
+                body += dtype + name + filename + content_type
                 if slab is None:
                     body += view
                 self._channel.send(wire.frame(wire.ATTACHED, call, body))
@@ -389,13 +336,16 @@ class _Gathering:
         return self._stand_in
 
     def _stand_in(self, value: Any) -> Any:
-        """What stands in the JSON for a value that JSON cannot write. Raises NoConversion, ConversionFailed, ResultError."""
+        """What stands in the JSON for a value that JSON cannot write.
+
+        Raises NoConversion, ConversionFailed, ResultError, NotCarried.
+        """
         found = self._places.get(id(value))
         if found is None:
             if has_encoder(value) or not _is_attachment(value):
                 return converted(value)
-            attachment = value if isinstance(value, Attachment) else Attachment(value)
-            found = self._places[id(value)] = (value, {"$attachment": self._add(attachment)})
+            given = value if isinstance(value, Attachment) else Attachment(value)
+            found = self._places[id(value)] = (value, {"$attachment": self._add(given)})
         return found[1]
 
     @staticmethod
@@ -412,18 +362,17 @@ class _Gathering:
             return str(error)
         return True
 
-    def _add(self, attachment: Attachment) -> str:
-        name = attachment.name or str(len(self.attachments))
+    def _add(self, given: Attachment) -> str:
+        """Raises ResultError."""
+        name = given.name or str(len(self.attachments))
         if len(self.attachments) == COUNT_MAX:
             raise ResultError(f"a result has at most {COUNT_MAX} attachments")
         if any(name == known.name for known in self.attachments):
             raise ResultError(f"two attachments of the result are called {name!r}")
-        if (len(name.encode()) > NAME_MAX or len(attachment.dtype.encode()) > DTYPE_MAX
-                or len(attachment.shape) > DIMS_MAX):
-            raise ResultError(f"attachment {name[:40]!r}: a name has at most {NAME_MAX} bytes, a dtype {DTYPE_MAX}, a "
-                              f"shape {DIMS_MAX} extents")
-        wrong = dtypes.fault(name, attachment.dtype, attachment.shape, len(attachment))
+        made = copy.copy(given)
+        made.name = name
+        wrong = why_not(made)
         if wrong:
             raise ResultError(f"the result's {wrong}")
-        self.attachments.append(Attachment(attachment.data, name, attachment.dtype, attachment.shape))
+        self.attachments.append(made)
         return name

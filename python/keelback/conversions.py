@@ -1,9 +1,9 @@
-"""What stands in a result for what JSON does not have: dates, decimals, models, NumPy's scalars, …
+"""What stands in a result for what JSON does not have: dates, decimals, models, NumPy scalars.
 
 JSON's usual form: ISO 8601 for times, the text of a UUID, Decimal or path, an array for a set, an
 object for a dataclass or a pydantic model, a number for a NumPy scalar. `@keelback.encoder(Type)`
-says it for further types. The C encoder asks only for a value that it cannot write, so other results
-pay nothing.
+says it for further types. The C encoder asks only for a value that it cannot write, so other
+results pay nothing.
 """
 
 import math
@@ -34,18 +34,19 @@ def encoder(type: type) -> Callable[[F], F]:
     """Registers a function that says what stands in a result for a value of `type` or a subclass.
 
     It gets the value and returns what JSON has, or something that is converted in turn. It may be
-    called more than once for a value. It also comes before what is sent as an attachment, and before
-    Keelback's own forms. Subclasses of str, int, float, dict, list and tuple are written by JSON's
-    own encoder, which does not ask; registering one raises TypeError.
+    called more than once for a value. It also comes before what is sent as an attachment, and
+    before Keelback's own forms. Subclasses of str, int, float, dict, list and tuple are written by
+    JSON's own encoder, which does not ask; registering one raises TypeError.
     """
     if not isinstance(type, _type):
         raise TypeError(f"@keelback.encoder(Type) takes a class, not {type!r}")
     if issubclass(type, _WRITTEN_BY_JSON):
-        raise TypeError(f"@keelback.encoder: JSON writes {type.__qualname__} by itself and asks nobody")
+        raise TypeError(f"@keelback.encoder: JSON writes {type.__qualname__} itself, unasked")
 
     def register(convert: F) -> F:
         if not callable(convert):
-            raise TypeError(f"@keelback.encoder({type.__qualname__}) decorates a function, not {convert!r}")
+            what = f"@keelback.encoder({type.__qualname__})"
+            raise TypeError(f"{what} decorates a function, not {convert!r}")
         old = _users.get(type)
         if old is not None and _origin(old) != _origin(convert):
             raise BadApplication(f"two encoders for {type.__module__}.{type.__qualname__}: "
@@ -61,7 +62,8 @@ _type = type  # encoder() has a parameter of this name
 
 
 def _origin(function: Any) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{getattr(function, '__module__', '?')}.{name}"
 
 
 def converted(value: Any) -> Any:
@@ -109,7 +111,8 @@ def _guarded(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
             raise
         except Exception as error:
             name = getattr(convert, "__qualname__", repr(convert)).lstrip("_")
-            raise ConversionFailed(f"which {name} could not convert: {type_name(error)}: {error}") from error
+            why = f"which {name} could not convert: {type_name(error)}: {error}"
+            raise ConversionFailed(why) from error
 
     return call
 
@@ -122,7 +125,8 @@ def _model_dump(value: Any) -> Any:
 
 
 def _dataclass(value: Any) -> Any:
-    return {field.name: getattr(value, field.name) for field in sys.modules["dataclasses"].fields(value)}
+    fields = sys.modules["dataclasses"].fields(value)
+    return {field.name: getattr(value, field.name) for field in fields}
 
 
 def _iso(value: Any) -> Any:
@@ -142,7 +146,8 @@ def _timedelta(value: Any) -> Any:
         raise NoConversion("which is not a time")
     if hasattr(value, "isoformat"):  # pandas' has nanoseconds
         return value.isoformat()
-    return _duration((value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds, 1_000_000)
+    seconds = value.days * 86400 + value.seconds
+    return _duration(seconds * 1_000_000 + value.microseconds, 1_000_000)
 
 
 def _duration(ticks: int, a_second: int) -> str:
@@ -155,7 +160,8 @@ def _duration(ticks: int, a_second: int) -> str:
     second = str(seconds)
     if fraction:
         second += "." + str(fraction).zfill(len(str(a_second)) - 1).rstrip("0")
-    time = (f"{hours}H" if hours else "") + (f"{minutes}M" if minutes else "") + (f"{second}S" if second != "0" else "")
+    time = (f"{hours}H" if hours else "") + (f"{minutes}M" if minutes else "")
+    time += f"{second}S" if second != "0" else ""
     if time:
         return f"{text}T{time}"
     return text if days else "PT0S"
@@ -203,7 +209,8 @@ def _numpy_timedelta(value: Any) -> str:
 
 
 _FORMS: dict[str, Callable[[Any], Any]] = {
-    "datetime.datetime": _iso, "datetime.date": _iso, "datetime.time": _iso, "datetime.timedelta": _timedelta,
-    "uuid.UUID": str, "decimal.Decimal": _decimal, "pathlib.PurePath": str, "enum.Enum": lambda value: value.value,
+    "datetime.datetime": _iso, "datetime.date": _iso, "datetime.time": _iso,
+    "datetime.timedelta": _timedelta, "uuid.UUID": str, "decimal.Decimal": _decimal,
+    "pathlib.PurePath": str, "enum.Enum": lambda value: value.value,
     "builtins.set": _set, "builtins.frozenset": _set, "numpy.generic": _numpy,
 }

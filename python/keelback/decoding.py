@@ -57,7 +57,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _scanner(**hooks: Any) -> Callable[[str, int], tuple[Any, int]]:
-    return json.JSONDecoder(parse_constant=_suspect, **hooks).scan_once  # type: ignore[attr-defined]
+    decoder: Any = json.JSONDecoder(parse_constant=_suspect, **hooks)
+    return decoder.scan_once
 
 
 _scan = _scanner(parse_float=_finite)
@@ -121,9 +122,9 @@ def _may_overflow(data: bytes) -> bool:
 def _has_each_key_once(text: str, value: Any) -> bool:
     """Whether no object of a JSON text has a key twice; False: perhaps one has.
 
-    A key that came twice is in the value once, but the text has a ":" for each. Other ":" stand in
-    strings; a quote in front of one has a backslash there, so the text '":' is nearly always the end
-    of a key.
+    A key that came twice is in the value once, but the text has a ":" for each. Other ":" stand
+    in strings; a quote in front of one has a backslash there, so the text '":' is nearly always
+    the end of a key.
     """
     keys = 0
     todo = [value]
@@ -163,8 +164,8 @@ class _Wrong:
 
 def _judged(text: str) -> Any:
     """Says what is wrong. Raises JSONDecodeError, ArgumentError."""
-    value = json.loads(text, parse_constant=_judge_constant, parse_float=_judge_float, parse_int=_judge_int,
-                       object_pairs_hook=_judge_pairs)
+    value = json.loads(text, parse_constant=_judge_constant, parse_float=_judge_float,
+                       parse_int=_judge_int, object_pairs_hook=_judge_pairs)
     for path, wrong in _wrongs(value):
         raise ArgumentError(f"{place(path, 'arguments')} {wrong.why}") from None
     return value
@@ -176,7 +177,9 @@ def _judge_constant(name: str) -> _Wrong:
 
 def _judge_float(text: str) -> Any:
     value = float(text)
-    return value if math.isfinite(value) else _Wrong(f"is {text[:40]}, which is beyond a 64-bit float")
+    if math.isfinite(value):
+        return value
+    return _Wrong(f"is {text[:40]}, which is beyond a 64-bit float")
 
 
 def _judge_int(text: str) -> Any:

@@ -1,8 +1,8 @@
 """The element types that an array may have on its way, and what a buffer says of its own.
 
 An element type is written in NumPy's words (docs/protocol.md, Element types; src/base/dtype.h reads
-the same). The canonical form is NumPy's name where the byte order is the machine's ("float32"), else
-NumPy's `dtype.str` (">f4", "<M8[ns]", "|S5", "<U3").
+the same). The canonical form is NumPy's name where the byte order is the machine's ("float32"),
+else NumPy's `dtype.str` (">f4", "<M8[ns]", "|S5", "<U3").
 """
 
 import functools
@@ -23,17 +23,18 @@ for _size in (2, 4, 8, 16):
     _NAMES[f"float{8 * _size}"] = f"f{_size}"
 _NAME_OF = {code: name for name, code in _NAMES.items()}
 _TIME = r"(?:\[(?:[1-9][0-9]{0,8})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?"
-_CODE = re.compile(rf"([<>=|]?)(?:(b1|[iu][1248]|f2|f4|f8|f16|c8|c16|c32)|([Mm]8{_TIME})|([SU])([1-9][0-9]*))", re.ASCII)
+_NUMBER = "b1|[iu][1248]|f2|f4|f8|f16|c8|c16|c32"
+_CODE = re.compile(rf"([<>=|]?)(?:({_NUMBER})|([Mm]8{_TIME})|([SU])([1-9][0-9]*))", re.ASCII)
 _TIME_NAME = re.compile(rf"(datetime64|timedelta64)({_TIME})", re.ASCII)
 
-# Formats of the buffer protocol by kind; the size is the item's, since "l" has another one with "=".
-_KINDS = {"?": "b", "e": "f", "f": "f", "d": "f", "g": "f", "Zf": "c", "Zd": "c", "Zg": "c", "F": "c", "D": "c", "G": "c",
-          **dict.fromkeys("bhilqn", "i"), **dict.fromkeys("BHILQN", "u")}
+# Formats of the buffer protocol by kind. The size is the item's: that of "l" depends on "=".
+_KINDS = {"?": "b", **dict.fromkeys("efdg", "f"), **dict.fromkeys("bhilqn", "i"),
+          **dict.fromkeys("BHILQN", "u"), **dict.fromkeys(("Zf", "Zd", "Zg", "F", "D", "G"), "c")}
 _FORMAT = re.compile(r"([@=<>!]?)(?:([0-9]*)(s|w)|(u|c)|(Z?[a-zA-Z?]))", re.ASCII)
 
 # What memoryview.cast() takes, by canonical name.
-_CASTS = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
-          "uint64": "Q", "float32": "f", "float64": "d"}
+_CASTS = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
+          "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d"}
 
 
 class Dtype(NamedTuple):
@@ -72,8 +73,8 @@ def parse(text: str) -> Optional[Dtype]:
 
 
 def fault(name: str, dtype: str, shape: Shape, size: int) -> Optional[str]:
-    """Why `size` bytes are no such array, as a sentence; None: they are, or plain bytes. src/base/dtype.h says the
-    same."""
+    """Why `size` bytes are no such array, as a sentence; None: they are, or plain bytes.
+    src/base/dtype.h says the same."""
     if not dtype:
         return f'attachment "{name}" has a shape and no dtype' if shape else None
     known = parse(dtype)
@@ -95,7 +96,7 @@ def unknown(name: str, dtype: str) -> str:
 
 
 class NotCarried(TypeError):
-    """A buffer whose elements mean nothing to somebody else; the message is the end of a sentence."""
+    """A buffer whose elements mean nothing to others; the message is the end of a sentence."""
 
 
 def is_array(data: Any) -> bool:
@@ -116,7 +117,10 @@ def is_buffer(data: Any) -> bool:
 
 
 def described(data: Any) -> tuple[str, Shape]:
-    """The dtype and the shape that a buffer says of itself; none for plain bytes. Raises NotCarried."""
+    """The dtype and the shape that a buffer says of itself; none for plain bytes.
+
+    Raises NotCarried.
+    """
     if is_array(data):
         return _of_array(data).name, data.shape
     with memoryview(data) as view:
@@ -127,13 +131,19 @@ def described(data: Any) -> tuple[str, Shape]:
                 return "", ()
         known = _of_format(view.format, view.itemsize)
         if known is None:
-            raise NotCarried(f"is a buffer of format {view.format!r:.80}, which attachments do not carry")
+            raise NotCarried(_strange(view))
         return known.name, view.shape
+
+
+def _strange(view: memoryview) -> str:
+    return f"is a buffer of format {view.format!r:.80}, which attachments do not carry"
 
 
 def _is_plain(data: Any) -> bool:
     mmap = sys.modules.get("mmap")
-    return isinstance(data, (bytes, bytearray, memoryview)) or (mmap is not None and isinstance(data, mmap.mmap))
+    if mmap is not None and isinstance(data, mmap.mmap):
+        return True
+    return isinstance(data, (bytes, bytearray, memoryview))
 
 
 def _of_format(format: str, size: int) -> Optional[Dtype]:
@@ -156,7 +166,8 @@ def _of_array(data: Any) -> Dtype:
     if known is None or numpy.dtype(known.typestr) != data.dtype:
         raise NotCarried(f"is an array of dtype {data.dtype!s:.80}, which attachments do not carry")
     if isinstance(data, numpy.ma.MaskedArray) and numpy.ma.getmaskarray(data).any():
-        raise NotCarried("is a masked array, and attachments do not carry masks; filled() gives one without")
+        raise NotCarried("is a masked array, and attachments do not carry masks; filled() gives an "
+                         "array without one")
     return known
 
 
@@ -175,7 +186,7 @@ def raw(data: Any) -> memoryview:
         return memoryview(sys.modules["numpy"].ascontiguousarray(data).reshape(-1).view("u1"))
     view = memoryview(data)
     if _of_format(view.format, view.itemsize) is None:
-        raise NotCarried(f"is a buffer of format {view.format!r:.80}, which attachments do not carry")
+        raise NotCarried(_strange(view))
     try:
         return view.cast("B")
     except TypeError:

@@ -1,10 +1,10 @@
 """JSON in and out, at the speed of its C core.
 
-`json.loads` and `json.dumps` spend two thirds of a small call on Python code around a C scanner and a C
-encoder. Both are made once, here and in `decoding`, and called directly; whatever is unusual goes
-through slower functions. The meaning is the standard library's, with these choices made: UTF-8 text,
-compact separators, NaN and infinities refused (RFC 8259 has none, and a C++ or JavaScript caller could
-not read them), no object with the same key twice, and conversions for everyday types.
+`json.loads` and `json.dumps` spend two thirds of a small call on Python code around a C scanner and
+a C encoder. Both are made once, here and in `decoding`, and called directly; whatever is unusual
+goes through slower functions. The meaning is the standard library's, with these choices made: UTF-8
+text, compact separators, NaN and infinities refused (RFC 8259 has none, and a C++ or JavaScript
+caller could not read them), no object with the same key twice, conversions for everyday types.
 """
 
 import json
@@ -19,8 +19,8 @@ from keelback.conversions import ConversionFailed, NoConversion, converted
 from keelback.decoding import ArgumentError, decode
 from keelback.places import Path, place, type_name
 
-__all__ = ["ArgumentError", "ResultError", "decode", "encode", "encode_with", "encode_within", "explain", "place",
-           "too_large", "type_name"]
+__all__ = ["ArgumentError", "ResultError", "decode", "encode", "encode_with", "encode_within",
+           "explain", "place", "too_large", "type_name"]
 
 _NODES_MAX = 1_000_000  # visited while looking for what is wrong with a result
 _DEPTH_MAX = 10_000  # more than the encoder goes into, on any Python
@@ -41,14 +41,18 @@ class _KeysCollide(ValueError):
 
 
 def _stand_in(value: object) -> Any:
-    """The C encoder's question for a value that it cannot write. Raises NoConversion, ConversionFailed."""
+    """The C encoder's question for a value that it cannot write.
+
+    Raises NoConversion, ConversionFailed.
+    """
     return _with_text_keys(converted(value))
 
 
 def _make_encoder(guard: Optional[dict]) -> Callable[[Any, int], Iterable[str]]:
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # an interpreter without the C accelerator
-        plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_stand_in)
+        plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"),
+                                 default=_stand_in)
         return lambda value, _: plain.encode(value)
     return make(guard, _stand_in, _quote, None, ":", ",", False, False, False)
 
@@ -100,8 +104,8 @@ def _utf8(text: str) -> bytes:
 
 
 def encode_with(value: Any, begin: Callable[[], Callable[[Any], Any]]) -> bytes:
-    """encode(value), where a function says what stands for what JSON cannot write. `begin` makes it,
-    and again if all starts anew."""
+    """encode(value), where a function says what stands for what JSON cannot write. `begin` makes
+    it, and again if all starts anew."""
     stand_in = begin()
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"),
                                default=lambda each: _with_text_keys(stand_in(each)))
@@ -124,14 +128,16 @@ _odd_key = re.compile(r'[{,]"(?:-?[0-9][^"]*|true|false|null)":').search
 
 
 def _may_have_odd_keys(text: str, data: bytes) -> bool:
-    """False: every key in the JSON text was a string, because none is the text of a number, a truth value or null."""
-    may_be = data.translate(_FOLD).rfind(b',"0') >= 0 or '"true":' in text or '"false":' in text or '"null":' in text
+    """False: every key in the JSON text was a string, because none is the text of a number, a
+    truth value or null."""
+    may_be = (data.translate(_FOLD).rfind(b',"0') >= 0
+              or '"true":' in text or '"false":' in text or '"null":' in text)
     return may_be and _odd_key(text) is not None
 
 
 def _check_keys(value: Any) -> None:
-    """Raises _KeysCollide if two keys of a dict are one key in JSON: 1 and "1". Looks at what JSON has;
-    what stands for another value went through _with_text_keys()."""
+    """Raises _KeysCollide if two keys of a dict are one key in JSON: 1 and "1". Looks at what JSON
+    has; what stands for another value went through _with_text_keys()."""
     todo = [value] if isinstance(value, (dict, list, tuple)) else []
     for each in todo:  # which grows
         if isinstance(each, dict):
@@ -185,7 +191,7 @@ def _with_text_keys(value: Any) -> Any:
 
 
 def encode_within(value: Any, most: int) -> bytes:
-    """encode(value), at most `most` bytes of it. Raises ResultError, which names the type and the path."""
+    """encode(value), at most `most` bytes of it. Raises ResultError, which names type and path."""
     try:
         data = encode(value)
     except Exception as error:
@@ -199,13 +205,17 @@ def too_large(size: int, most: int) -> str:
     return f"the result is too large: {size} bytes; calls.payload_max is {most}"
 
 
-# Says of a value that JSON cannot write: True, it is carried otherwise; a text, what is wrong with it;
-# None, neither.
+# Says of a value that JSON cannot write: True, it is carried otherwise; a text, what is wrong with
+# it; None, neither.
 Carried = Callable[[Any], Union[bool, str, None]]
 
 
-def explain(value: Any, error: BaseException, carried: Optional[Carried] = None, name: str = "result") -> str:
-    """Why encode(value) failed: the first part that JSON cannot carry, with its path in `name`. Never raises."""
+def explain(value: Any, error: BaseException, carried: Optional[Carried] = None,
+            name: str = "result") -> str:
+    """Why encode(value) failed: the first part that JSON cannot carry, with its path in `name`.
+
+    Never raises.
+    """
     try:
         found = _find(value, carried, name)
     except Exception:  # the value's own methods may do anything
@@ -216,8 +226,8 @@ def explain(value: Any, error: BaseException, carried: Optional[Carried] = None,
 
 
 def _find(root: Any, carried: Optional[Carried], name: str) -> Optional[str]:
-    # Depth first. A value stays in `inside` until everything in it was seen, so that a cycle is told
-    # from a value used twice.
+    # Depth first. A value stays in `inside` until everything in it was seen, so that a cycle is
+    # told from a value used twice.
     inside: set[int] = set()
     todo: list[tuple[Any, Path, bool]] = [(root, None, False)]
     for _ in range(_NODES_MAX):
@@ -236,7 +246,8 @@ def _find(root: Any, carried: Optional[Carried], name: str) -> Optional[str]:
         if parts is not None:
             inside.add(id(value))
             todo.append((value, path, True))
-            todo.extend((inner, path if key is _SAME_PLACE else (path, key), False) for key, inner in reversed(parts))
+            todo.extend((inner, path if key is _SAME_PLACE else (path, key), False)
+                        for key, inner in reversed(parts))
     return None
 
 
@@ -262,8 +273,9 @@ def _parts(value: Any, carried: Optional[Carried]) -> Optional[list[tuple[Any, A
         try:
             int.__repr__(value)
         except ValueError:
-            raise _Fault(f"is an integer of more than {sys.get_int_max_str_digits()} digits, which Python does "
-                         "not write (sys.set_int_max_str_digits)") from None
+            most = sys.get_int_max_str_digits()
+            raise _Fault(f"is an integer of more than {most} digits, which Python does not write "
+                         "(sys.set_int_max_str_digits)") from None
         return None
     if value is None or isinstance(value, str):
         return None

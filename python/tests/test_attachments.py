@@ -59,6 +59,16 @@ APP = """
         return [grid.format, list(grid.shape), sum(sum(row) for row in grid.tolist()), grid.readonly]
 
     @keelback.function
+    def form(count: "int | None" = None, title="", image: keelback.Attachment = None, tags: list = (), note: str = ""):
+        return {"count": count, "title": title, "image": image and [image.filename, image.content_type, bytes(image).decode()],
+                "tags": tags, "note": note, "all": {name: type(each).__name__ for name, each in keelback.attachments().items()}}
+
+    @keelback.function(zero_copy=True)
+    def hold_all(data):
+        kept.append(data)
+        return [type(each).__name__ for each in data]
+
+    @keelback.function
     def single(grid):
         return [grid.format, list(grid.shape), grid[()]]
 
@@ -84,6 +94,9 @@ APP = """
             "misfit": lambda: keelback.Attachment(b"abc", dtype="float32", shape=(2,)),
             "late": lambda: changed(keelback.Attachment(b"abcd", name="n", dtype="float32"), dtype="object"),
             "hidden": lambda: [1, keelback.Attachment(memoryview(bytes(8)).cast("P"), dtype="int64")],
+            "said": lambda: keelback.Attachment(b"png", content_type="image/png", filename="c\\udcffat é.png"),
+            "mistyped": lambda: keelback.Attachment(b"png", content_type="png"),
+            "long": lambda: keelback.Attachment(b"png", filename="f" * 1025),
             "rows": lambda: [Row(bytes([i]) * 1000, i) for i in range(50)],
             "keys": lambda: {Colour.RED: [b"x", {7: b"y", "é\\ud800": 1}]},
             "collide": lambda: [b"x", {7: 1, "7": 2}],
@@ -179,9 +192,10 @@ APP = """
 """
 
 
-def attach(call, name=b"", data=b"", dtype=b"", shape=(), slab=0, offset=0, size=None):
-    fixed = struct.pack("<IBBHQQ", slab, len(dtype), len(shape), len(name), offset, len(data) if size is None else size)
-    return frame(wire.ATTACH, call, fixed + struct.pack(f"<{len(shape)}Q", *shape) + dtype + name + data)
+def attach(call, name=b"", data=b"", dtype=b"", shape=(), slab=0, offset=0, size=None, filename=b"", content_type=b""):
+    fixed = struct.pack("<IBBHQQHH", slab, len(dtype), len(shape), len(name), offset, len(data) if size is None else size,
+                        len(filename), len(content_type))
+    return frame(wire.ATTACH, call, fixed + struct.pack(f"<{len(shape)}Q", *shape) + dtype + name + filename + content_type + data)
 
 
 class Answer:
@@ -189,14 +203,18 @@ class Answer:
 
     def __init__(self, worker, call):
         self.attached, self.kept, self.freed, self.wanted = [], [], [], []
+        self.said = []  # file name and content type of each attachment
         while True:
             kind, flags, of, body = worker.receive()
             if kind == wire.ATTACHED:
-                slab, dtype_len, dims, name_len, offset, size = struct.unpack_from("<IBBHQQ", body)
-                at = 24 + 8 * dims
-                dtype, name = body[at : at + dtype_len].decode(), body[at + dtype_len : at + dtype_len + name_len].decode()
-                self.attached.append((name, dtype, list(struct.unpack_from(f"<{dims}Q", body, 24)),
-                                      body[at + dtype_len + name_len :] if not slab else (slab, offset, size)))
+                slab, dtype_len, dims, name_len, offset, size, filename_len, type_len = struct.unpack_from("<IBBHQQHH", body)
+                at, texts = 28 + 8 * dims, []
+                for length in (dtype_len, name_len, filename_len, type_len):
+                    texts.append(body[at : at + length].decode(errors="surrogateescape"))
+                    at += length
+                self.attached.append((texts[1], texts[0], list(struct.unpack_from(f"<{dims}Q", body, 28)),
+                                      body[at:] if not slab else (slab, offset, size)))
+                self.said.append((texts[2], texts[3]))
             elif kind in (wire.SLAB_KEPT, wire.SLAB_FREED):
                 (self.kept if kind == wire.SLAB_KEPT else self.freed).append(struct.unpack("<I", body)[0])
             elif kind == wire.SLAB_WANTED:
@@ -300,6 +318,30 @@ class Attachments(WithAttachments):
         one = self.call("single", None, dict(name=b"grid", data=struct.pack("d", 7.5), dtype=b"<f8", shape=())).reply
         self.assertEqual(["d", [], 7.5], one.value)
 
+    def test_a_forms_fields_are_converted_and_files_say_what_they_are(self):
+        text = lambda name, data: dict(name=name, data=data, content_type=b"text/plain")
+        image = dict(name=b"image", data=b"png", filename=b"c\xffat.png", content_type=b"image/png")
+        answer = self.call("form", {"note": "json"}, text(b"count", b"3"), text(b"title", "é".encode()), image,
+                           text(b"tags", b"a"), text(b"tags", b"b"), dict(name=b"odd", data=b"x", content_type=b"no type"))
+        self.assertEqual({"count": 3, "title": "é", "image": ["c\udcffat.png", "image/png", "png"], "tags": ["a", "b"], "note": "json",
+                          "all": {"count": "Attachment", "title": "Attachment", "image": "Attachment", "tags": "list", "odd": "Attachment"}},
+                         answer.reply.value, answer.reply)
+        for wrong, words in ((text(b"count", b"three"), "'three' is no int"), (dict(name=b"count", data=b"3"), "it is a file and no int"),
+                             (text(b"title", b"\xff"), "not utf-8")):
+            reply = self.call("form", None, wrong).reply
+            self.assertEqual((wire.KIND_BAD_REQUEST, "ValueError"), (reply.error_kind, reply.error["type"]))
+            self.assertIn(f'argument "{wrong["name"].decode()}": ', reply.error["message"])
+            self.assertIn(words, reply.error["message"])
+        twice = self.call("form", None, text(b"count", b"1"), text(b"count", b"2")).reply
+        self.assertIn("it is there 2 times", twice.error["message"])
+
+    def test_several_views_of_one_name_end_with_their_call(self):
+        self.slab(1)
+        self.slab(2)
+        two = [dict(name=b"data", slab=id, size=LARGE) for id in (1, 2)]
+        self.assertEqual(["memoryview", "memoryview"], self.call("hold_all", None, *two).reply.value)
+        self.assertEqual([], self.call("kinds", None, dict(name=b"other", data=b"x")).kept, "both slabs are free")
+
     def test_outside_of_a_call_there_are_none(self):
         with self.assertRaises(RuntimeError):
             keelback.attachments()
@@ -336,7 +378,7 @@ class Attachments(WithAttachments):
 
     def test_an_async_function_may_answer_with_them_too(self):
         answer = self.call("later", None, dict(name=b"a", data=b"in"))
-        self.assertEqual({"later": {"$attachment": "0"}, "got": ["in"]}, answer.reply.value)
+        self.assertEqual({"later": {"$attachment": "0"}, "got": ["in"]}, answer.reply.value, answer.reply)
         self.assertEqual([b"abc"], [each[3] for each in answer.attached])
 
     def test_what_cannot_be_sent_is_an_error_that_says_why_and_sends_nothing(self):
@@ -350,6 +392,13 @@ class Attachments(WithAttachments):
             self.assertEqual("keelback.ResultError", answer.reply.error["type"])
             self.assertIn(part, answer.reply.error["message"])
             self.assertEqual([], answer.attached)
+
+    def test_an_attachment_of_a_result_says_what_it_is(self):
+        answer = self.call("answer", ["said"])
+        self.assertEqual({"$attachment": "0"}, answer.reply.value)
+        self.assertEqual([("c\udcffat é.png", "image/png")], answer.said)
+        self.assertIn("'png' is no content type", self.call("answer", ["mistyped"]).reply.error["message"])
+        self.assertIn("a file name has at most 1024 bytes", self.call("answer", ["long"]).reply.error["message"])
 
     def test_bytes_of_addresses_are_no_array_under_another_name(self):
         answer = self.call("answer", ["hidden"])

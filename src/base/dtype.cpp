@@ -11,11 +11,11 @@ namespace {
 constexpr std::uint64_t kItemMax = 0x7FFFFFFF;  // as in NumPy
 
 constexpr std::pair<std::string_view, std::string_view> kNames[] = {
-    {"bool", "b1"},      {"int8", "i1"},       {"int16", "i2"},      {"int32", "i4"},
-    {"int64", "i8"},     {"uint8", "u1"},      {"uint16", "u2"},     {"uint32", "u4"},
-    {"uint64", "u8"},    {"float16", "f2"},    {"float32", "f4"},    {"float64", "f8"},
-    {"float128", "f16"}, {"complex64", "c8"},  {"complex128", "c16"}, {"complex256", "c32"}};
-constexpr std::string_view kUnits[] = {"Y", "M", "W",  "D",  "h",  "m", "s",
+    {"bool", "b1"},      {"int8", "i1"},      {"int16", "i2"},       {"int32", "i4"},
+    {"int64", "i8"},     {"uint8", "u1"},     {"uint16", "u2"},      {"uint32", "u4"},
+    {"uint64", "u8"},    {"float16", "f2"},   {"float32", "f4"},     {"float64", "f8"},
+    {"float128", "f16"}, {"complex64", "c8"}, {"complex128", "c16"}, {"complex256", "c32"}};
+constexpr std::string_view kUnits[] = {"Y",  "M",  "W",  "D",  "h",  "m", "s",
                                        "ms", "us", "ns", "ps", "fs", "as"};
 
 // "[ns]", "[25s]" or nothing.
@@ -23,8 +23,7 @@ bool is_unit(std::string_view text) {
   if (text.empty()) return true;
   if (!text.starts_with('[') || !text.ends_with(']')) return false;
   text = text.substr(1, text.size() - 2);
-  const std::size_t digits =
-      std::min(text.find_first_not_of("0123456789"), text.size());
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
   if (digits > 9 || text.starts_with('0')) return false;
   return std::ranges::find(kUnits, text.substr(digits)) != std::end(kUnits);
 }

@@ -228,7 +228,8 @@ Answer attach_echo(Running& running) {
     if (returned.json.size() > 1) returned.json += ',';
     const Json place = Json::object({{"$attachment", each.name}});
     returned.json += place.dump(-1, ' ', false, Json::error_handler_t::replace);
-    returned.attached.push_back({each.name, each.bytes, each.dtype, each.shape});
+    returned.attached.push_back(
+        {each.name, each.bytes, each.dtype, each.shape, each.filename, each.content_type});
   }
   returned.json += "]";
   return returned;
@@ -254,11 +255,8 @@ Answer attach_make(Running& running) {
     if (i > 0) returned.json += ',';
     returned.json += Json::object({{"$attachment", std::to_string(i)}}).dump();
     returned.attached.push_back(
-        {std::to_string(i),
-         std::string(static_cast<std::size_t>(std::max<std::int64_t>(*bytes, 0)),
-                     static_cast<char>('a' + i % 26)),
-         "",
-         {}});
+        {std::to_string(i), std::string(static_cast<std::size_t>(std::max<std::int64_t>(*bytes, 0)),
+                                        static_cast<char>('a' + i % 26))});
   }
   returned.json += "]";
   return returned;
