@@ -48,14 +48,21 @@ class Buffer {
 };
 
 struct Attachment {
-  // Unique in its call, at most 256 bytes; empty: its position, "0", "1", … A parameter of the
-  // function that has this name gets the attachment as its argument.
+  // At most 256 bytes; empty: its position, "0", "1", … A parameter of the function that has this
+  // name gets the attachment as its argument; if several of a call have it, a list of them. Unique
+  // in a result.
   std::string name;
   Buffer data;
-  // Of an array: the element type in NumPy's words ("float32"), at most 32 bytes, and the extents
-  // in C order, at most 16. Both empty: plain bytes.
+  // Of an array: the element type in NumPy's words ("float32", ">f4", "<M8[ns]"; all of them stand
+  // in docs/protocol.md), at most 32 bytes, and the extents in C order, at most 16. Extents that do
+  // not make the size of `data` are bad_request; none are one element. No type: plain bytes.
   std::string dtype;
   std::vector<std::uint64_t> shape;
+  // What the bytes are ("image/png"), at most 256 printable ASCII characters, and how the file that
+  // they come from is called, at most 1024 bytes. Both are passed on and mean nothing here, but for
+  // this: of text/* and without a file name it is text to the parameter, as a form's field is.
+  std::string content_type = {};
+  std::string filename = {};
 };
 
 using Attachments = std::vector<Attachment>;  // at most 64 of one call, and of one result

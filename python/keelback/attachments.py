@@ -7,104 +7,21 @@ writes there again.
 """
 
 import _socket
+import copy
 import mmap
 import os
 import struct
 import sys
-from typing import Any, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
-from keelback import calls, encoding, marks, streams, wire
+from keelback import calls, dtypes, encoding, fields, marks, streams, wire
+from keelback.attachment import Attachment, why_not
 from keelback.channel import Channel
+from keelback.conversions import converted, has_encoder
 from keelback.encoding import ResultError
 
 SLAB_FROM = 64 * 1024  # bytes; smaller ones travel in their frame
 COUNT_MAX = 64
-NAME_MAX = 256  # bytes
-DTYPE_MAX = 32  # bytes
-DIMS_MAX = 16
-
-# NumPy's names of element types for the formats of the buffer protocol.
-_DTYPES = {"?": "bool", "b": "int8", "B": "uint8", "e": "float16", "f": "float32", "d": "float64",
-           "Zf": "complex64", "Zd": "complex128"}
-for _format in "hHiIlLqQ":
-    _DTYPES[_format] = f"{'int' if _format.islower() else 'uint'}{8 * struct.calcsize(_format)}"
-_FORMATS = {name: format for format, name in _DTYPES.items() if len(format) == 1}
-_TYPESTR = {"bool": "b1", "complex64": "c8", "complex128": "c16"}
-
-
-class Attachment:
-    """Bytes with a name and, for an array, its element type and shape.
-
-    data   anything that has the buffer protocol: bytes, bytearray, memoryview, array.array, a NumPy array
-    name   by default its position among the call's or the result's: "0", "1", …
-    dtype  the element type in NumPy's words ("float32"); by default what the buffer says of itself
-    shape  the extents in C order; by default what the buffer says of itself
-
-    `memoryview(a.view())` and `numpy.asarray(a)` see the array without copying it.
-    """
-
-    __slots__ = ("data", "name", "dtype", "shape")
-
-    def __init__(self, data: Any, name: str = "", dtype: Optional[str] = None,
-                 shape: Optional[tuple[int, ...]] = None) -> None:
-        self.data = data
-        self.name = name
-        if dtype is None and shape is None and not isinstance(data, (bytes, bytearray)):
-            dtype, shape = _described(data)
-        self.dtype = dtype or ""
-        self.shape = tuple(shape or ())
-
-    def view(self) -> memoryview:
-        """The bytes as an array of its type and shape; as plain bytes where it has none, or one that a memoryview
-        does not know (complex numbers). Raises ValueError if type, shape and size contradict each other."""
-        plain = memoryview(self.data).cast("B")
-        format = _FORMATS.get(self.dtype)
-        if format is None:
-            return plain
-        try:
-            whole = self.shape and 0 not in self.shape
-            return plain.cast(format, self.shape) if whole else plain.cast(format)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"attachment {self.name!r} of {len(plain)} bytes is no {self.dtype} array of shape "
-                             f"{list(self.shape)}: {error}") from None
-
-    def argument(self) -> Any:
-        """What a parameter of its name gets: bytes (a memoryview without a copy), or a memoryview of the array."""
-        return self.view() if self.dtype else self.data
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        plain = memoryview(self.data).cast("B")
-        name = self.dtype or "uint8"
-        kind = _TYPESTR.get(name)
-        if kind is None:
-            base = name.rstrip("0123456789")
-            kind = {"int": "i", "uint": "u", "float": "f"}.get(base, "") + str(int(name[len(base):] or 0) // 8)
-        shape = self.shape or (len(plain) // int(kind.lstrip("biufc")),)
-        order = "|" if kind[1:] == "1" else "<" if sys.byteorder == "little" else ">"
-        return {"version": 3, "shape": shape, "typestr": order + kind, "data": plain}
-
-    def __len__(self) -> int:
-        return memoryview(self.data).nbytes
-
-    def __bytes__(self) -> bytes:
-        return bytes(self.data)
-
-    def __repr__(self) -> str:
-        array = f" {self.dtype}{list(self.shape)}" if self.dtype else ""
-        return f"<keelback.Attachment {self.name!r}, {len(self)} bytes{array}>"
-
-
-Attachment.__module__ = "keelback"
-
-
-def _described(data: Any) -> tuple[str, tuple[int, ...]]:
-    """The dtype and shape that a buffer says of itself; none for plain bytes."""
-    with memoryview(data) as view:
-        format = view.format.lstrip("@=<") if sys.byteorder == "little" else view.format.lstrip("@=>")
-        if format in ("B", "c") and view.ndim == 1 and isinstance(data, (memoryview, mmap.mmap)):
-            return "", ()
-        return _DTYPES.get(format, ""), view.shape if format in _DTYPES else ()
 
 
 class _Slab:
@@ -122,38 +39,81 @@ class _Slab:
         return sys.getrefcount(self.map) > self.references
 
 
+class _Entry(NamedTuple):
+    """One attachment of a call, and where its bytes are."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    content_type: str
+    filename: str
+    source: Any
+    at: int
+    size: int
+
+    def attachment(self, data: Any) -> Attachment:
+        made = Attachment(data, self.name, self.dtype, self.shape)
+        made.content_type = self.content_type  # whatever the client has written
+        made.filename = self.filename
+        return made
+
+    def copy(self) -> Attachment:
+        end = self.at + self.size
+        if not self.dtype:
+            return self.attachment(bytes(_buffer(self.source)[self.at : end]))
+        with memoryview(_buffer(self.source)) as whole, whole[self.at : end] as part:
+            return self.attachment(bytearray(part))  # an array is there to be written to
+
+
 class _Carried:
     """The attachments of the call that runs. Copies are made when somebody asks, and once."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[str, str, tuple[int, ...], Any, int, int]] = []
-        self._copies: Optional[dict[str, Attachment]] = None
-        self._views: Optional[dict[str, Attachment]] = None
+        self._entries: list[_Entry] = []
+        self._copies: Optional[dict[str, list[Attachment]]] = None
+        self._views: Optional[dict[str, list[Attachment]]] = None
         self._lent: list[memoryview] = []
+        self.wrong: Optional[str] = None  # the first that is no array
 
-    def add(self, name: str, dtype: str, shape: tuple[int, ...], source: Any, at: int, size: int) -> None:
-        self._entries.append((name or str(len(self._entries)), dtype, shape, source, at, size))
+    def add(self, name: str, dtype: str, shape: tuple[int, ...], content_type: str, filename: str,
+            source: Any, at: int, size: int) -> None:
+        name = name or str(len(self._entries))
+        self.wrong = self.wrong or dtypes.fault(name, dtype, shape, size)
+        self._entries.append(_Entry(name, dtype, shape, content_type, filename, source, at, size))
 
-    def all(self, zero_copy: bool) -> dict[str, Attachment]:
-        if zero_copy:
-            if self._views is None:
-                self._views = {entry[0]: self._view(*entry) for entry in self._entries}
-            return self._views
-        if self._copies is None:
-            self._copies = {entry[0]: _copy(*entry) for entry in self._entries}
-        return self._copies
+    def all(self, zero_copy: bool) -> dict[str, Union[Attachment, list[Attachment]]]:
+        """By name; several of one name are a list."""
+        return {name: each[0] if len(each) == 1 else each
+                for name, each in self.groups(zero_copy).items()}
 
-    def _view(self, name: str, dtype: str, shape: tuple[int, ...], source: Any, at: int, size: int) -> Attachment:
-        whole = memoryview(_buffer(source))
-        view = whole[at : at + size]
+    def groups(self, zero_copy: bool) -> dict[str, list[Attachment]]:
+        """All of each name, in the caller's order."""
+        made = self._views if zero_copy else self._copies
+        if made is None:
+            made = {}
+            for entry in self._entries:
+                each = self._view(entry) if zero_copy else entry.copy()
+                made.setdefault(entry.name, []).append(each)
+            if zero_copy:
+                self._views = made
+            else:
+                self._copies = made
+        return made
+
+    def _view(self, entry: _Entry) -> Attachment:
+        whole = memoryview(_buffer(entry.source))
+        view = whole[entry.at : entry.at + entry.size]
         whole.release()
         self._lent.append(view)
-        return Attachment(view, name, dtype, shape)
+        return entry.attachment(view)
 
-    def argument(self, attachment: Attachment) -> Any:
-        value = attachment.argument()
-        if isinstance(value, memoryview):
-            self._lent.append(value)
+    def argument(self, name: str, plan: fields.Plan, attachments: list[Attachment],
+                 zero_copy: bool) -> Any:
+        """Raises ArgumentError."""
+        value = fields.argument(name, plan, attachments, zero_copy)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, memoryview):
+                self._lent.append(each)
         return value
 
     def release(self) -> None:
@@ -166,18 +126,12 @@ class _Carried:
                 pass
         self._lent.clear()
         self._entries.clear()
+        self.wrong = None
 
 
 def _buffer(source: Any) -> Any:
     """What has the bytes. An entry names the slab and not its mapping: only who looks at it counts as looking."""
     return source.map if isinstance(source, _Slab) else source
-
-
-def _copy(name: str, dtype: str, shape: tuple[int, ...], source: Any, at: int, size: int) -> Attachment:
-    if not dtype:
-        return Attachment(bytes(_buffer(source)[at : at + size]), name, "", shape)
-    with memoryview(_buffer(source)) as whole, whole[at : at + size] as part:
-        return Attachment(bytearray(part), name, dtype, shape)  # an array is there to be written to
 
 
 class Slabs:
@@ -222,7 +176,8 @@ class Slabs:
 
     def attach(self, frame: bytes) -> None:
         """ATTACH: one attachment of the call that comes next. Raises ProtocolError."""
-        slab, dtype_len, dims, name_len, offset, size = wire.ATTACH_BODY.unpack_from(frame, wire.HEADER_SIZE)
+        fixed = wire.ATTACH_BODY.unpack_from(frame, wire.HEADER_SIZE)
+        slab, dtype_len, dims, name_len, offset, size, filename_len, type_len = fixed
         at = wire.HEADER_SIZE + wire.ATTACH_BODY.size
         shape = struct.unpack_from(f"<{dims}Q", frame, at)
         at += 8 * dims
@@ -230,10 +185,15 @@ class Slabs:
         at += dtype_len
         name = frame[at : at + name_len].decode(errors="replace")
         at += name_len
+        filename = frame[at : at + filename_len].decode(errors="surrogateescape")
+        at += filename_len
+        content_type = frame[at : at + type_len].decode(errors="replace")
+        at += type_len
+        said = (name, dtype, shape, content_type, filename)
         if not slab:
-            self._carried.add(name, dtype, shape, frame, at, size)
+            self._carried.add(*said, frame, at, size)
         elif slab in self._slabs and offset + size <= self._slabs[slab].size:
-            self._carried.add(name, dtype, shape, self._slabs[slab], offset, size)
+            self._carried.add(*said, self._slabs[slab], offset, size)
         else:
             raise wire.ProtocolError(f"an attachment in slab {slab}, which is not here")
 
@@ -242,20 +202,20 @@ class Slabs:
     def begin(self, function: Any, args: Any, kwargs: dict[str, Any]) -> None:
         """The call that ATTACH announced: its attachments become arguments where a parameter has their name.
 
-        Raises TypeError, also if the JSON has that argument too: neither may win.
+        Raises TypeError, also if the JSON has that argument too: neither may win; ArgumentError.
         """
+        if self._carried.wrong:
+            raise TypeError(self._carried.wrong)
         calls.here.attached = self._carried
         names = function.attachable
         if names:
-            for name, attachment in self._carried.all(function.zero_copy).items():
+            for name, attachments in self._carried.groups(function.zero_copy).items():
                 if name not in names:
                     continue
                 if name in kwargs:
                     raise TypeError(f"argument {name!r} is given twice: in the JSON and as an attachment")
-                try:
-                    kwargs[name] = self._carried.argument(attachment)
-                except ValueError as error:
-                    raise TypeError(str(error)) from None
+                kwargs[name] = self._carried.argument(name, function.plan(name), attachments,
+                                                      function.zero_copy)
 
     def end(self) -> bytes:
         """Frames for in front of the answer: which slabs user code still looks at, and which no more."""
@@ -280,16 +240,16 @@ class Slabs:
         """The result's JSON; its attachments are sent. Raises ResultError, and nothing is sent."""
         gathering = _Gathering()
         try:
-            body = encoding.encode_with(value, gathering.place)
+            body = encoding.encode_with(value, gathering.begin)
         except ResultError:
             raise
         except Exception as error:
-            raise ResultError(encoding.explain(value, error, _is_buffer)) from None
+            raise ResultError(encoding.explain(value, error, gathering.carried)) from None
         if len(body) > most:
             raise ResultError(encoding.too_large(len(body), most))
         allowed = self._words[marks.ATTACHED_MAX] or marks.ATTACHED_MAX_DEFAULT
         gathered = gathering.attachments
-        views = [_flat(attachment) for attachment in gathered]
+        views = [dtypes.raw(attachment.data) for attachment in gathered]
         size = sum(view.nbytes for view in views)
         if size > allowed:
             raise ResultError(f"the result's attachments are too large: {size} bytes; attachments.max is {allowed}")
@@ -309,9 +269,13 @@ class Slabs:
                     used.add(slab.id)
                     slab.map[: view.nbytes] = view
                 name, dtype = attachment.name.encode(), attachment.dtype.encode()
-                body = wire.ATTACH_BODY.pack(0 if slab is None else slab.id, len(dtype), len(attachment.shape),
-                                             len(name), 0, view.nbytes)
-                body += struct.pack(f"<{len(attachment.shape)}Q", *attachment.shape) + dtype + name
+                filename = attachment.filename.encode(errors="surrogateescape")
+                content_type = attachment.content_type.encode()
+                body = wire.ATTACH_BODY.pack(
+                    0 if slab is None else slab.id, len(dtype), len(attachment.shape), len(name), 0,
+                    view.nbytes, len(filename), len(content_type))
+                body += struct.pack(f"<{len(attachment.shape)}Q", *attachment.shape)
+                body += dtype + name + filename + content_type
                 if slab is None:
                     body += view
                 self._channel.send(wire.frame(wire.ATTACHED, call, body))
@@ -354,51 +318,61 @@ def _unmap(slab: _Slab) -> None:
         pass
 
 
-def _is_buffer(value: Any) -> bool:
-    if isinstance(value, (bytes, bytearray, memoryview, Attachment)):
-        return True
-    try:
-        with memoryview(value) as view:
-            return view.ndim > 0  # a NumPy scalar is a number that JSON cannot write, not a buffer
-    except TypeError:
-        return False
+def _is_attachment(value: Any) -> bool:
+    return isinstance(value, Attachment) or dtypes.is_buffer(value)
 
 
 class _Gathering:
     """The attachments of one result, in the order in which they are met."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> Callable[[Any], Any]:
+        """Forgets everything; gives what encode_with() asks."""
         self.attachments: list[Attachment] = []
-        self._places: dict[int, dict[str, str]] = {}
+        # By the value's id. The value is kept, so that no other one gets its id.
+        self._places: dict[int, tuple[Any, dict[str, str]]] = {}
+        return self._stand_in
 
-    def place(self, value: Any) -> dict[str, str]:
-        """What stands in the JSON for a buffer. Raises TypeError, ResultError."""
-        place = self._places.get(id(value))
-        if place is None:
-            if not _is_buffer(value):
-                raise TypeError(f"{encoding.type_name(value)} is not JSON")
-            attachment = value if isinstance(value, Attachment) else Attachment(value)
-            place = self._places[id(value)] = {"$attachment": self._add(attachment)}
-        return place
+    def _stand_in(self, value: Any) -> Any:
+        """What stands in the JSON for a value that JSON cannot write.
 
-    def _add(self, attachment: Attachment) -> str:
-        name = attachment.name or str(len(self.attachments))
+        Raises NoConversion, ConversionFailed, ResultError, NotCarried.
+        """
+        found = self._places.get(id(value))
+        if found is None:
+            if has_encoder(value) or not _is_attachment(value):
+                return converted(value)
+            given = value if isinstance(value, Attachment) else Attachment(value)
+            found = self._places[id(value)] = (value, {"$attachment": self._add(given)})
+        return found[1]
+
+    @staticmethod
+    def carried(value: Any) -> Union[bool, str, None]:
+        """What explain() asks."""
+        if has_encoder(value) or not _is_attachment(value):
+            return None
+        try:
+            if isinstance(value, Attachment):
+                dtypes.raw(value.data)
+            elif not isinstance(value, (bytes, bytearray)):
+                dtypes.described(value)
+        except dtypes.NotCarried as error:
+            return str(error)
+        return True
+
+    def _add(self, given: Attachment) -> str:
+        """Raises ResultError."""
+        name = given.name or str(len(self.attachments))
         if len(self.attachments) == COUNT_MAX:
             raise ResultError(f"a result has at most {COUNT_MAX} attachments")
         if any(name == known.name for known in self.attachments):
             raise ResultError(f"two attachments of the result are called {name!r}")
-        if (len(name.encode()) > NAME_MAX or len(attachment.dtype.encode()) > DTYPE_MAX
-                or len(attachment.shape) > DIMS_MAX):
-            raise ResultError(f"attachment {name[:40]!r}: a name has at most {NAME_MAX} bytes, a dtype {DTYPE_MAX}, a "
-                              f"shape {DIMS_MAX} extents")
-        self.attachments.append(Attachment(attachment.data, name, attachment.dtype, attachment.shape))
+        made = copy.copy(given)
+        made.name = name
+        wrong = why_not(made)
+        if wrong:
+            raise ResultError(f"the result's {wrong}")
+        self.attachments.append(made)
         return name
-
-
-def _flat(attachment: Attachment) -> memoryview:
-    """Its bytes in C order; copied only if they do not lie so."""
-    view = memoryview(attachment.data)
-    try:
-        return view.cast("B")
-    except TypeError:
-        return memoryview(view.tobytes())

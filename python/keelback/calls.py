@@ -84,8 +84,9 @@ def check_cancelled() -> None:
 
 
 def attachments(zero_copy: bool = False) -> "dict[str, Any]":
-    """What the call carries beside its arguments: keelback.Attachment by name, in the caller's order. Their data are
-    copies; with `zero_copy` views of shared memory, which end with the call."""
+    """What the call carries beside its arguments: keelback.Attachment by name, in the caller's order, or a list of
+    them where several have one name. Their data are copies; with `zero_copy` views of shared memory, which end with
+    the call."""
     if here.call is not _call() or here.attached is None:  # a stray task does not see a later call's
         return {}
     return here.attached.all(zero_copy)

@@ -1,23 +1,30 @@
 """JSON in and out, at the speed of its C core.
 
-`json.loads` and `json.dumps` spend two thirds of a small call on Python code around a C scanner and a C
-encoder. Both are made once here and called directly; whatever is unusual goes through the standard
-functions, so the meaning is theirs, with three choices made: UTF-8 text, compact separators, and NaN
-and infinities refused in results (RFC 8259 has none, and a C++ or JavaScript caller could not read them).
+`json.loads` and `json.dumps` spend two thirds of a small call on Python code around a C scanner and
+a C encoder. Both are made once, here and in `decoding`, and called directly; whatever is unusual
+goes through slower functions. The meaning is the standard library's, with these choices made: UTF-8
+text, compact separators, NaN and infinities refused (RFC 8259 has none, and a C++ or JavaScript
+caller could not read them), no object with the same key twice, conversions for everyday types.
 """
 
 import json
-import json.decoder
 import json.encoder
 import math
+import re
+import sys
 from collections.abc import Iterable
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
+
+from keelback.conversions import ConversionFailed, NoConversion, converted
+from keelback.decoding import ArgumentError, decode
+from keelback.places import Path, place, type_name
+
+__all__ = ["ArgumentError", "ResultError", "decode", "encode", "encode_with", "encode_within",
+           "explain", "place", "too_large", "type_name"]
 
 _NODES_MAX = 1_000_000  # visited while looking for what is wrong with a result
-_PATH_PARTS_MAX = 12
-_Path = Optional[tuple[Any, Any]]
+_DEPTH_MAX = 10_000  # more than the encoder goes into, on any Python
 
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _quote = json.encoder.encode_basestring
 _seen: dict = {}  # the encoder's guard against cycles; empty between calls
 
@@ -29,68 +36,162 @@ class ResultError(Exception):
 ResultError.__module__ = "keelback"
 
 
-def _refuse(value: object) -> Any:
-    raise TypeError(f"{type_name(value)} is not JSON")
+class _KeysCollide(ValueError):
+    """Two keys of a dict would be one key in JSON."""
 
 
-def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
+def _stand_in(value: object) -> Any:
+    """The C encoder's question for a value that it cannot write.
+
+    Raises NoConversion, ConversionFailed.
+    """
+    return _with_text_keys(converted(value))
+
+
+def _make_encoder(guard: Optional[dict]) -> Callable[[Any, int], Iterable[str]]:
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # an interpreter without the C accelerator
-        plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
+        plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"),
+                                 default=_stand_in)
         return lambda value, _: plain.encode(value)
-    return make(_seen, _refuse, _quote, None, ":", ",", False, False, False)
+    return make(guard, _stand_in, _quote, None, ":", ",", False, False, False)
 
 
-_encode = _make_encoder()
-_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_refuse).encode
-
-
-def decode(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8. Raises ValueError (JSONDecodeError, UnicodeDecodeError) or RecursionError."""
-    text = data.decode()
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:  # white space in front, or no JSON at all
-        return json.loads(text)
-    if end == len(text):
-        return value
-    return json.loads(text)  # white space behind, or rubbish
+_encode = _make_encoder(_seen)
+# For a small dict without a container in it: there is no cycle to guard against, which pays for the
+# look at the keys.
+_encode_flat = _make_encoder(None)
+_FLAT = frozenset((str, int, float, bool, type(None)))
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON in UTF-8. Raises TypeError, ValueError or RecursionError; explain() says what is wrong."""
-    if type(value) is str:
-        text = _quote(value)
-    else:
-        try:
-            text = "".join(_encode(value, 0))
-        except BaseException:
-            _seen.clear()
+    """Compact JSON in UTF-8.
+
+    Raises TypeError, ValueError, ConversionFailed or RecursionError; explain() says what is wrong.
+    """
+    kind = type(value)
+    if kind is str:
+        return _utf8(_quote(value))
+    if kind is dict and len(value) < 5:
+        for key, inner in value.items():
+            if type(key) is not str or type(inner) not in _FLAT:
+                break
+        else:
+            return _utf8("".join(_encode_flat(value, 0)))
+    elif kind in _FLAT:
+        return _utf8("".join(_encode_flat(value, 0)))
+    try:
+        text = "".join(_encode(value, 0))
+    except BaseException as error:
+        _seen.clear()
+        if not _is_about_keys(error):
             raise
+        return encode(_with_text_keys(value))
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        data = _utf8(text)
+    if "{" in text and _may_have_odd_keys(text, data):
+        _check_keys(value)
+    return data
+
+
+def _utf8(text: str) -> bytes:
     try:
         return text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: as an escape it survives
-        return _encode_ascii(value).encode()
+    except UnicodeEncodeError:  # a lone surrogate: the handler writes it as JSON's escape for it
+        return text.encode("utf-8", "backslashreplace")
 
 
-def encode_with(value: Any, default: Callable[[Any], Any]) -> bytes:
-    """encode(value), where `default` says what stands for what JSON cannot write. Called twice for some values."""
-    for ascii in (False, True):
-        text = json.JSONEncoder(ensure_ascii=ascii, allow_nan=False, separators=(",", ":"), default=default).encode(value)
-        try:
-            return text.encode()
-        except UnicodeEncodeError:  # a lone surrogate: as an escape it survives
-            continue
-    raise AssertionError("ASCII is UTF-8")
+def encode_with(value: Any, begin: Callable[[], Callable[[Any], Any]]) -> bytes:
+    """encode(value), where a function says what stands for what JSON cannot write. `begin` makes
+    it, and again if all starts anew."""
+    stand_in = begin()
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"),
+                               default=lambda each: _with_text_keys(stand_in(each)))
+    try:
+        text = encoder.encode(value)
+    except TypeError as error:
+        if not _is_about_keys(error):
+            raise
+        return encode_with(_with_text_keys(value), begin)
+    data = _utf8(text)
+    if _may_have_odd_keys(text, data):
+        _check_keys(value)
+    return data
 
 
-def type_name(value: object) -> str:
-    cls = type(value)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+# ---- keys
+
+_FOLD = bytes.maketrans(b"{-123456789", b",0000000000")
+_odd_key = re.compile(r'[{,]"(?:-?[0-9][^"]*|true|false|null)":').search
+
+
+def _may_have_odd_keys(text: str, data: bytes) -> bool:
+    """False: every key in the JSON text was a string, because none is the text of a number, a
+    truth value or null."""
+    may_be = (data.translate(_FOLD).rfind(b',"0') >= 0
+              or '"true":' in text or '"false":' in text or '"null":' in text)
+    return may_be and _odd_key(text) is not None
+
+
+def _check_keys(value: Any) -> None:
+    """Raises _KeysCollide if two keys of a dict are one key in JSON: 1 and "1". Looks at what JSON
+    has; what stands for another value went through _with_text_keys()."""
+    todo = [value] if isinstance(value, (dict, list, tuple)) else []
+    for each in todo:  # which grows
+        if isinstance(each, dict):
+            kinds = {issubclass(kind, str) for kind in set(map(type, each))}
+            if len(kinds) == 2 and len({_key_text(key) for key in each}) != len(each):
+                raise _KeysCollide
+            each = each.values()
+        for inner in each:
+            if isinstance(inner, (dict, list, tuple)):
+                todo.append(inner)
+
+
+def _is_about_keys(error: BaseException) -> bool:
+    return type(error) is TypeError and str(error).startswith("keys must be")
+
+
+def _key_text(key: Any) -> str:
+    """What stands for a key of a dict. Raises NoConversion, ConversionFailed, ValueError."""
+    if isinstance(key, str):
+        return key
+    if key is None or key is True or key is False:
+        return {None: "null", True: "true", False: "false"}[key]
+    if isinstance(key, int):
+        return int.__repr__(key)
+    if isinstance(key, float):
+        if not math.isfinite(key):
+            raise ValueError(f"the key {key!r}, which JSON cannot write")
+        return float.__repr__(key)
+    form = converted(key)
+    if form is None or isinstance(form, (str, int, float)):
+        return _key_text(form)
+    raise NoConversion("which is no key in JSON")
+
+
+def _with_text_keys(value: Any) -> Any:
+    """The same with a string for each key. Raises _KeysCollide and what _key_text() raises."""
+    if isinstance(value, dict):
+        result: dict[str, Any] = {}
+        for key, inner in value.items():
+            text = _key_text(key)
+            if text in result:
+                raise _KeysCollide
+            result[text] = _with_text_keys(inner)
+        return result
+    if isinstance(value, (list, tuple)):
+        return [_with_text_keys(inner) for inner in value]
+    return value
+
+
+# ---- limits and reasons
 
 
 def encode_within(value: Any, most: int) -> bytes:
-    """encode(value), at most `most` bytes of it. Raises ResultError, which names the type and the path."""
+    """encode(value), at most `most` bytes of it. Raises ResultError, which names type and path."""
     try:
         data = encode(value)
     except Exception as error:
@@ -104,14 +205,19 @@ def too_large(size: int, most: int) -> str:
     return f"the result is too large: {size} bytes; calls.payload_max is {most}"
 
 
-def explain(value: Any, error: BaseException, passes: Optional[Callable[[Any], bool]] = None,
+# Says of a value that JSON cannot write: True, it is carried otherwise; a text, what is wrong with
+# it; None, neither.
+Carried = Callable[[Any], Union[bool, str, None]]
+
+
+def explain(value: Any, error: BaseException, carried: Optional[Carried] = None,
             name: str = "result") -> str:
     """Why encode(value) failed: the first part that JSON cannot carry, with its path in `name`.
 
-    Parts that `passes` accepts are carried otherwise. Never raises.
+    Never raises.
     """
     try:
-        found = _find(value, passes, name)
+        found = _find(value, carried, name)
     except Exception:  # the value's own methods may do anything
         found = None
     if found is None and isinstance(error, RecursionError):
@@ -119,67 +225,91 @@ def explain(value: Any, error: BaseException, passes: Optional[Callable[[Any], b
     return found or f"the {name} cannot be written as JSON: {type_name(error)}: {error}"
 
 
-def _find(root: Any, passes: Optional[Callable[[Any], bool]], name: str) -> Optional[str]:
-    # Depth first. A container stays in `inside` until everything in it was seen, so that a cycle is told
-    # from a value used twice; a path is a chain (path of the container, key).
+def _find(root: Any, carried: Optional[Carried], name: str) -> Optional[str]:
+    # Depth first. A value stays in `inside` until everything in it was seen, so that a cycle is
+    # told from a value used twice.
     inside: set[int] = set()
-    todo: list[tuple[Any, _Path, bool]] = [(root, None, False)]
+    todo: list[tuple[Any, Path, bool]] = [(root, None, False)]
     for _ in range(_NODES_MAX):
-        if not todo:
+        if not todo or len(inside) > _DEPTH_MAX:
             return None
         value, path, leaving = todo.pop()
         if leaving:
             inside.discard(id(value))
             continue
-        wrong = _wrong(value, id(value) in inside)
-        if wrong and not (passes and passes(value)):
-            return f"{place(path, name)} {wrong}"
-        if isinstance(value, (dict, list, tuple)):
-            items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+        if id(value) in inside:
+            return f"{place(path, name)} contains itself (circular reference)"
+        try:
+            parts = _parts(value, carried)
+        except _Fault as fault:
+            return f"{place(path, name)} {fault}"
+        if parts is not None:
             inside.add(id(value))
             todo.append((value, path, True))
-            todo.extend((inner, (path, key), False) for key, inner in reversed(items))
+            todo.extend((inner, path if key is _SAME_PLACE else (path, key), False)
+                        for key, inner in reversed(parts))
     return None
 
 
-def _wrong(value: Any, is_inside_itself: bool) -> Optional[str]:
-    if is_inside_itself:
-        return "contains itself (circular reference)"
+class _Fault(Exception):
+    """What is wrong with a value, as the end of a sentence."""
+
+
+_SAME_PLACE = object()  # in the place of a key
+
+
+def _parts(value: Any, carried: Optional[Carried]) -> Optional[list[tuple[Any, Any]]]:
+    """What else is to be looked at, by key; None: nothing. Raises _Fault."""
     if isinstance(value, dict):
-        return _wrong_key(value)
+        _look_at_keys(value)
+        return list(value.items())
     if isinstance(value, (list, tuple)):
-        return None
+        return list(enumerate(value))
     if isinstance(value, float):
-        return None if math.isfinite(value) else f"is {value!r}, which JSON cannot write"
-    if value is None or isinstance(value, (str, int)):
+        if not math.isfinite(value):
+            raise _Fault(f"is {value!r}, which JSON cannot write")
         return None
-    hint = ""
+    if isinstance(value, int):
+        try:
+            int.__repr__(value)
+        except ValueError:
+            most = sys.get_int_max_str_digits()
+            raise _Fault(f"is an integer of more than {most} digits, which Python does not write "
+                         "(sys.set_int_max_str_digits)") from None
+        return None
+    if value is None or isinstance(value, str):
+        return None
+    verdict = carried(value) if carried else None
+    if isinstance(verdict, str):
+        raise _Fault(verdict)
+    if verdict:
+        return None
+    try:
+        return [(_SAME_PLACE, converted(value))]
+    except (NoConversion, ConversionFailed) as error:
+        raise _Fault(f"is of type {type_name(value)}, {error}{_hint(value)}") from None
+
+
+def _hint(value: Any) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
-        hint = "; decode it or send base64 text, or return it from a function that does not stream"
-    elif hasattr(value, "__next__") or hasattr(value, "__anext__"):
-        hint = "; a function that answers with an iterator needs @keelback.function(stream=True)"
-    elif hasattr(value, "__await__"):
-        hint = "; only an async function's answer is awaited"
-    return f"is of type {type_name(value)}, which JSON cannot write{hint}"
+        return "; decode it or send base64 text, or return it from a function that does not stream"
+    if hasattr(value, "__next__") or hasattr(value, "__anext__"):
+        return "; a function that answers with an iterator needs @keelback.function(stream=True)"
+    if hasattr(value, "__await__"):
+        return "; only an async function's answer is awaited"
+    return ""
 
 
-def _wrong_key(value: dict[Any, Any]) -> Optional[str]:
+def _look_at_keys(value: dict[Any, Any]) -> None:
+    """Raises _Fault."""
+    texts: dict[str, Any] = {}
     for key in value:
-        if key is not None and not isinstance(key, (str, int, float)):
-            return f"has a key of type {type_name(key)}; JSON's keys are strings"
-        if isinstance(key, float) and not math.isfinite(key):
-            return f"has the key {key!r}, which JSON cannot write"
-    return None
-
-
-def place(path: _Path, name: str) -> str:
-    """The path in the value that is called `name`: pairs of (path of the container, key)."""
-    parts: list[str] = []
-    while path is not None:
-        path, key = path
-        parts.append(f"[{key!r:.60}]")
-    parts.reverse()
-    if len(parts) > _PATH_PARTS_MAX:
-        half = _PATH_PARTS_MAX // 2
-        parts[half:-half] = ["…"]
-    return name + "".join(parts)
+        try:
+            text = _key_text(key)
+        except (NoConversion, ConversionFailed):
+            raise _Fault(f"has a key of type {type_name(key)}; JSON's keys are strings") from None
+        except ValueError as error:
+            raise _Fault(f"has {error}") from None
+        other = texts.setdefault(text, key)
+        if other is not key:
+            raise _Fault(f"has the keys {other!r:.60} and {key!r:.60}, which are one key in JSON")

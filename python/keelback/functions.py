@@ -4,6 +4,8 @@ import inspect
 import keyword
 from typing import Any, Callable, Optional, TypeVar, Union, overload
 
+from keelback import fields
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 NAME_MAX = 256  # bytes
@@ -29,7 +31,7 @@ class Function:
     caller's arguments costs less than a signature object and raises Python's own TypeError."""
 
     __slots__ = ("name", "target", "bind", "signature", "is_plain", "is_async", "is_stream", "idempotent", "timeout",
-                 "max_workers", "zero_copy", "interruptible", "attachable")
+                 "max_workers", "zero_copy", "interruptible", "attachable", "_plans")
 
     def __init__(self, name: str, target: Callable[..., Any], *, idempotent: bool = False,
                  timeout: Optional[float] = None, stream: Optional[bool] = None, max_workers: int = 0,
@@ -56,6 +58,15 @@ class Function:
         parameters = () if self.signature is None else self.signature.parameters.values()
         # Parameters that an attachment of their name may fill.
         self.attachable = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+        self._plans: dict[str, fields.Plan] = {}
+
+    def plan(self, name: str) -> fields.Plan:
+        """How attachments become the argument of a parameter; found out when the first one comes."""
+        plan = self._plans.get(name)
+        if plan is None:
+            assert self.signature is not None
+            plan = self._plans[name] = fields.plan_of(self.target, self.signature.parameters[name])
+        return plan
 
     def describe(self) -> dict[str, Any]:
         """Its entry in HELLO."""

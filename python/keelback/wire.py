@@ -68,8 +68,8 @@ SAVE_BODY = struct.Struct("<QI")
 SAVED_BODY = struct.Struct("<BBHI")  # answer format zero state_len
 SNAPSHOT_BODY = struct.Struct("<QIHBB")  # birth epoch id_len format zero
 SLAB_BODY = struct.Struct("<BIQ")
-# slab dtype_len dims name_len offset size
-ATTACH_BODY = struct.Struct("<IBBHQQ")
+# slab dtype_len dims name_len offset size filename_len content_type_len
+ATTACH_BODY = struct.Struct("<IBBHQQHH")
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
 PING_BODY = struct.Struct("<Q")

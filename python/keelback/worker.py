@@ -34,7 +34,7 @@ from keelback.attachments import Slabs
 from keelback.calls import Call, Cancelled
 from keelback.channel import Channel, SupervisorGone
 from keelback.coroutines import Runner, is_cancelled_error
-from keelback.encoding import ResultError, decode, encode, encode_within, explain, too_large
+from keelback.encoding import ArgumentError, ResultError, decode, encode, encode_within, explain, too_large
 from keelback.interrupts import ForksOfUserCode, Interrupts
 from keelback.leftovers import Leftovers
 from keelback.offspring import Offspring
@@ -286,6 +286,8 @@ class Worker:
     def _bad_request(self, call: int, error: Exception) -> bytes:
         if isinstance(error, UnicodeDecodeError):
             error = ValueError(f"the arguments are not UTF-8: {error}")
+        elif isinstance(error, ArgumentError):
+            error = ValueError(str(error))
         elif isinstance(error, ValueError):
             error = ValueError(f"the arguments are not JSON: {error}")
         elif isinstance(error, RecursionError):

@@ -26,11 +26,19 @@ from keelback import wire  # noqa: E402
 
 WAIT_S = 40.0 if os.environ.get("KEELBACK_TIMEOUTS") == "extended" else 10.0
 CONFORMANCE = os.path.join(ROOT, "tests", "apps", "conformance.py")
-PYTHON = sys.executable
+PYTHON = sys.executable  # what workers under test run on
 STARTED, ENDED, CANCEL, INTERRUPT, RESULT_MAX = range(5)
 DISPATCHED = 6
 _MARKS_SIZE = 128 * 1024
 _F_ADD_SEALS, _F_SEAL_SHRINK, _F_SEAL_GROW = 1033, 2, 4
+
+
+def python_with(module):
+    """An interpreter that has the module: $KEELBACK_TEST_PYTHON, this one, or the one that scripts/venv made; or None."""
+    for python in (os.environ.get("KEELBACK_TEST_PYTHON"), sys.executable, os.path.join(ROOT, ".venv", "bin", "python")):
+        if python and os.path.exists(python) and not subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode:
+            return python
+    return None
 
 
 def wait_until(condition, what, timeout=WAIT_S):
@@ -460,6 +468,13 @@ class SupervisorTest(unittest.TestCase):
         worker = ExecWorker(app, **options)
         self.addCleanup(worker.close)
         return worker
+
+    @classmethod
+    def use_python(cls, python):
+        """For setUpClass(): the workers of this class run on that interpreter."""
+        global PYTHON
+        cls.addClassCleanup(globals().__setitem__, "PYTHON", PYTHON)
+        PYTHON = python
 
     def worker(self, app):
         """A ready worker, forked by a zygote: the usual kind."""

@@ -228,7 +228,7 @@ class Exact(SupervisorTest):
     CHANGES = (  # (code, place and kind of what would come back changed)
         ("state['a'] = [True, (1,)]", "state['a'][1] is of type tuple and would come back as list"),
         ("state['a'] = {'b': {2: 'two'}}", "state['a']['b'] has the key 2 of type int"),
-        ("state[2] = 1; state['2'] = 1", "state has the key 2 of type int"),
+        ("state[2] = 1; state['2'] = 1", "state has the keys 2 and '2'"),
         ("state['a'] = {1.5: 1}", "state['a'] has the key 1.5 of type float"),
         ("state['a'] = {True: 1}", "state['a'] has the key True of type bool"),
         ("state['a'] = {None: 1}", "state['a'] has the key None of type NoneType"),

@@ -103,10 +103,9 @@ std::expected<CallArguments, std::string> CallOptions::read() const {
 
 void print_result(const Invocation& invocation, const std::string& result, Json document) {
   if (!invocation.json) return print(result + "\n");
-  Json parsed = Json::parse(result, nullptr, false);
-  if (parsed.is_discarded()) parsed = result;  // Python's NaN, for one, is no JSON
-  document["result"] = std::move(parsed);
-  print_json(document);
+  // The result goes in as it came: read and written again, a large integer would be a float.
+  const bool is_json = Json::accept(result);
+  print_json(document, "result", is_json ? result : to_text(result));
 }
 
 int report_ok(const Invocation& invocation, const CallOptions& options, const std::string& result,

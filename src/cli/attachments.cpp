@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "cli/arguments.h"
@@ -16,6 +17,8 @@
 namespace keelback::cli {
 namespace {
 
+constexpr std::string_view kOctetStream = "application/octet-stream";
+
 // The name as one of a file: nothing in it leads out of the directory, hides or is too long.
 std::string file_name(std::string_view name) {
   std::string out(name.substr(0, 200));
@@ -24,6 +27,16 @@ std::string file_name(std::string_view name) {
   }
   if (out.empty() || out[0] == '.') out.insert(0, "_");
   return out;
+}
+
+// The name, or with a number behind its stem if another attachment has it: none overwrites another.
+std::string free_name(const std::string& name, std::set<std::string>& taken) {
+  const std::filesystem::path path(name);
+  std::string free = name;
+  for (int i = 2; !taken.insert(free).second; ++i) {
+    free = fmt::format("{}-{}{}", path.stem().string(), i, path.extension().string());
+  }
+  return free;
 }
 
 }  // namespace
@@ -45,7 +58,10 @@ std::expected<Attachments, std::string> AttachmentOptions::read() const {
     }
     auto bytes = read_file(text.substr(at + 2));
     if (!bytes) return std::unexpected("--attach " + bytes.error());
-    all.push_back({text.substr(0, at), Buffer(std::move(*bytes)), "", {}});
+    Attachment& one = all.emplace_back();
+    one.name = text.substr(0, at);
+    one.data = Buffer(std::move(*bytes));
+    one.filename = std::filesystem::path(text.substr(at + 2)).filename().string();
   }
   return all;
 }
@@ -55,12 +71,19 @@ std::expected<Json, std::string> AttachmentOptions::write(const Attachments& att
   std::error_code error;
   if (!out.empty() && !attachments.empty()) std::filesystem::create_directories(out, error);
   if (error) return std::unexpected(fmt::format("--out {}: {}", out, error.message()));
+  std::set<std::string> taken;  // names of files that are written
   for (const Attachment& each : attachments) {
     Json entry = {{"name", each.name}, {"bytes", each.data.size()}};
-    if (!each.dtype.empty()) entry["dtype"] = each.dtype;
-    if (!each.shape.empty()) entry["shape"] = each.shape;
+    if (!each.content_type.empty()) entry["content_type"] = each.content_type;
+    if (!each.filename.empty()) entry["filename"] = each.filename;
+    if (!each.dtype.empty()) {
+      entry["dtype"] = each.dtype;
+      entry["shape"] = each.shape;
+    }
     if (!out.empty()) {
-      const std::string path = (std::filesystem::path(out) / file_name(each.name)).string();
+      const std::string name =
+          free_name(file_name(each.filename.empty() ? each.name : each.filename), taken);
+      const std::string path = (std::filesystem::path(out) / name).string();
       std::ofstream file(path, std::ios::binary | std::ios::trunc);
       file.write(each.data.data(), static_cast<std::streamsize>(each.data.size()));
       if (!file.flush()) return std::unexpected(fmt::format("{} cannot be written", path));
@@ -83,11 +106,15 @@ void put_form(HttpRequest& request, const std::string& payload, const Attachment
   const std::string boundary = server::fresh_boundary();
   request.headers.emplace_back("Content-Type", "multipart/form-data; boundary=" + boundary);
   request.headers.emplace_back("Keelback-Attachment", "form");
-  server::append_part_head(request.body, boundary, "arguments", false, "application/json", {});
+  server::append_part_head(request.body, boundary,
+                           {.name = "arguments", .content_type = "application/json"});
   request.body += payload;
   for (const Attachment& each : attachments) {
-    server::append_part_head(request.body, boundary, each.name, true, "application/octet-stream",
-                             {});
+    server::append_part_head(
+        request.body, boundary,
+        {.name = each.name,
+         .filename = each.filename,
+         .content_type = each.content_type.empty() ? kOctetStream : each.content_type});
     request.body += each.data.view();
   }
   server::append_multipart_end(request.body, boundary);
@@ -108,7 +135,10 @@ std::expected<CallReply, std::string> read_reply(HttpReply reply) {
     const server::Part& part = (*parts)[i];
     Attachment attachment{
         part.name, Buffer(std::as_bytes(std::span(part.data)), body), std::string(part.dtype), {}};
-    if (!server::read_shape(part.shape, attachment.shape)) {
+    // What the server writes where the function has said nothing.
+    if (part.content_type != kOctetStream) attachment.content_type = part.content_type;
+    if (part.filename && *part.filename != part.name) attachment.filename = *part.filename;
+    if (!server::read_shape(part.shape.value_or(""), attachment.shape)) {
       return std::unexpected("the answer has a shape that is none");
     }
     out.attachments.push_back(std::move(attachment));

@@ -131,7 +131,11 @@ int call(const Invocation& invocation, const Options& options) {
   if (!arguments) return fail(invocation, kExitUsage, "usage", arguments.error());
   auto client = connect(invocation, options);
   if (!client) return client.error();
-  const HttpRequest request = request_of(options, *arguments);
+  HttpRequest request = request_of(options, *arguments);
+  // A form has all of a result, and is read whatever the types in it are.
+  if (!options.call.stream) {
+    request.headers.emplace_back("Accept", "application/json, multipart/form-data");
+  }
   if (options.call.stream) return call_stream(invocation, *client, options, request);
 
   auto reply = client->request(request);

@@ -71,6 +71,16 @@ void print_json(const Json& json) {
   print(to_text(json, ::isatty(STDOUT_FILENO) != 0 ? 2 : -1) + "\n");
 }
 
+void print_json(const Json& object, std::string_view key, std::string_view value) {
+  const bool indented = ::isatty(STDOUT_FILENO) != 0;
+  std::string text = to_text(object, indented ? 2 : -1);
+  text.pop_back();  // the brace
+  text.resize(text.find_last_not_of("\n ") + 1);
+  print(fmt::format("{}{}{}\"{}\":{}{}{}}}\n", text, object.empty() ? "" : ",",
+                    indented ? "\n  " : "", key, indented ? " " : "", value,
+                    indented ? "\n" : ""));
+}
+
 std::string toned(Tone tone, std::string_view text, To to) {
   static constexpr std::array<std::string_view, 5> kCodes = {"", "\x1b[32m", "\x1b[33m", "\x1b[31m",
                                                              "\x1b[2m"};

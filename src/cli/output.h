@@ -19,6 +19,8 @@ using Json = nlohmann::ordered_json;
 std::string to_text(const Json& json, int indent = -1);
 // To stdout, indented if that is a terminal.
 void print_json(const Json& json);
+// The same for an object with one more member, whose value is JSON and is written as it is.
+void print_json(const Json& object, std::string_view key, std::string_view value);
 void print(std::string_view text);  // to stdout as it is
 
 enum class Tone : std::uint8_t { kPlain, kGood, kWarn, kBad, kFaint };

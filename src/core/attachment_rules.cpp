@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <set>
+#include <algorithm>
+#include <string_view>
+
+#include "base/dtype.h"
 
 namespace keelback::core {
 namespace {
@@ -12,6 +15,12 @@ constexpr std::size_t kCountMax = 64;
 constexpr std::size_t kArgumentNameMax = 256;
 constexpr std::size_t kDtypeMax = 32;
 constexpr std::size_t kDimsMax = 16;
+constexpr std::size_t kContentTypeMax = 256;
+constexpr std::size_t kFilenameMax = 1024;
+
+bool is_printable(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c >= 32 && c < 127; });
+}
 
 }  // namespace
 
@@ -26,8 +35,6 @@ std::string fault_of(const Attachments& attachments) {
     return fmt::format("A call carries at most {} attachments, not {}.", kCountMax,
                        attachments.size());
   }
-  // Names as the function sees them: no name stands for the position.
-  std::set<std::string> names;
   for (std::size_t i = 0; i < attachments.size(); ++i) {
     const Attachment& each = attachments[i];
     if (each.name.size() > kArgumentNameMax || each.dtype.size() > kDtypeMax ||
@@ -37,8 +44,17 @@ std::string fault_of(const Attachments& attachments) {
           "extents.",
           kArgumentNameMax, kDtypeMax, kDimsMax);
     }
-    const auto [name, fresh] = names.insert(each.name.empty() ? std::to_string(i) : each.name);
-    if (!fresh) return fmt::format("Two attachments are called \"{}\".", *name);
+    if (each.filename.size() > kFilenameMax || each.content_type.size() > kContentTypeMax ||
+        !is_printable(each.content_type)) {
+      return fmt::format(
+          "An attachment's file name has at most {} bytes, its content type {} printable "
+          "characters of ASCII.",
+          kFilenameMax, kContentTypeMax);
+    }
+    // Named as the function sees it: no name stands for the position.
+    const std::string name = each.name.empty() ? std::to_string(i) : each.name;
+    std::string wrong = array_fault(name, each.dtype, each.shape, each.data.size());
+    if (!wrong.empty()) return wrong;
   }
   return "";
 }

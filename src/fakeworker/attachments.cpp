@@ -31,6 +31,8 @@ bool Attachments::unmap(std::uint32_t slab) {
 bool Attachments::take(const wire::AttachmentMessage& message) {
   Carried carried{
       .name = message.name.empty() ? std::to_string(carried_.size()) : std::string(message.name),
+      .filename = std::string(message.filename),
+      .content_type = std::string(message.content_type),
       .dtype = std::string(message.dtype),
       .shape = message.shape,
       .bytes = std::string(message.inlined),

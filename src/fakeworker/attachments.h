@@ -17,6 +17,8 @@ namespace keelback::fakeworker {
 
 struct Carried {
   std::string name;
+  std::string filename;
+  std::string content_type;
   std::string dtype;
   std::vector<std::uint64_t> shape;
   std::string bytes;       // a copy

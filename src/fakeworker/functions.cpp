@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <expected>
 #include <optional>
+#include <set>
 
 namespace keelback::fakeworker {
 namespace {
@@ -234,7 +236,8 @@ Answer attach_echo(Running& running) {
     if (returned.json.size() > 1) returned.json += ',';
     const Json place = Json::object({{"$attachment", each.name}});
     returned.json += place.dump(-1, ' ', false, Json::error_handler_t::replace);
-    returned.attached.push_back({each.name, each.bytes, each.dtype, each.shape});
+    returned.attached.push_back(
+        {each.name, each.bytes, each.dtype, each.shape, each.filename, each.content_type});
   }
   returned.json += "]";
   return returned;
@@ -260,11 +263,8 @@ Answer attach_make(Running& running) {
     if (i > 0) returned.json += ',';
     returned.json += Json::object({{"$attachment", std::to_string(i)}}).dump();
     returned.attached.push_back(
-        {std::to_string(i),
-         std::string(static_cast<std::size_t>(std::max<std::int64_t>(*bytes, 0)),
-                     static_cast<char>('a' + i % 26)),
-         "",
-         {}});
+        {std::to_string(i), std::string(static_cast<std::size_t>(std::max<std::int64_t>(*bytes, 0)),
+                                        static_cast<char>('a' + i % 26))});
   }
   returned.json += "]";
   return returned;
@@ -342,6 +342,32 @@ Raised too_many(const Function& function, std::size_t given) {
 
 }  // namespace
 
+namespace {
+
+// As python/keelback/decoding.py: a key that is there twice is refused. The error is a sentence.
+std::expected<Json, std::string> parse_arguments(std::string_view payload) {
+  if (payload.empty()) return Json::object();
+  std::vector<std::set<std::string>> open;  // the keys of each object that has not ended
+  std::optional<std::string> twice;
+  Json value = Json::parse(
+      payload,
+      [&](int, Json::parse_event_t event, const Json& parsed) {
+        if (event == Json::parse_event_t::object_start) open.emplace_back();
+        if (event == Json::parse_event_t::object_end) open.pop_back();
+        if (event == Json::parse_event_t::key &&
+            !open.back().insert(parsed.get<std::string>()).second) {
+          twice = parsed.dump();
+        }
+        return true;
+      },
+      false);
+  if (value.is_discarded()) return std::unexpected("the arguments are not JSON");
+  if (twice) return std::unexpected("the arguments have the key " + *twice + " twice");
+  return value;
+}
+
+}  // namespace
+
 Raised keyboard_interrupt() {
   return {wire::ErrorKind::kCancelled, "KeyboardInterrupt", "the call was interrupted"};
 }
@@ -387,10 +413,11 @@ Json describe(const Function& function) {
 }
 
 std::variant<std::vector<Json>, Raised> bind(const Function& function, std::string_view payload) {
-  Json given = payload.empty() ? Json::object() : Json::parse(payload, nullptr, false);
-  if (given.is_discarded()) {
-    return Raised{wire::ErrorKind::kBadRequest, "ValueError", "the arguments are not JSON"};
+  auto parsed = parse_arguments(payload);
+  if (!parsed) {
+    return Raised{wire::ErrorKind::kBadRequest, "ValueError", std::move(parsed.error())};
   }
+  Json& given = *parsed;
   if (!given.is_object() && !given.is_array()) {
     return bad_request("arguments are a JSON object (keywords) or an array (positions)");
   }

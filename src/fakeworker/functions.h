@@ -22,13 +22,14 @@ namespace keelback::fakeworker {
 
 using Json = nlohmann::ordered_json;
 
-// What a call's user code came to.
-// Beside the JSON of a result.
+// What a call's user code came to. Beside the JSON of a result:
 struct Attached {
   std::string name;
   std::string bytes;
-  std::string dtype;
-  std::vector<std::uint64_t> shape;
+  std::string dtype = {};
+  std::vector<std::uint64_t> shape = {};
+  std::string filename = {};
+  std::string content_type = {};
 };
 struct Returned {
   std::string json;

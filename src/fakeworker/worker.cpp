@@ -425,7 +425,9 @@ std::optional<Raised> Worker::send_attached(std::uint64_t call,
                                     .bytes = each.bytes.size(),
                                     .shape = each.shape,
                                     .dtype = each.dtype,
-                                    .name = each.name};
+                                    .name = each.name,
+                                    .filename = each.filename,
+                                    .content_type = each.content_type};
     std::optional<Attachments::Room> room;
     if (each.bytes.size() >= wire::kSlabFrom) {
       room = attachments_.room(each.bytes.size(), used);

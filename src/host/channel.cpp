@@ -240,7 +240,8 @@ bool Channel::take_attached(const wire::Frame& frame) {
     bytes = message->inlined;
   }
   attached_.push_back({std::string(message->name), Buffer(std::move(bytes)),
-                       std::string(message->dtype), message->shape});
+                       std::string(message->dtype), message->shape,
+                       std::string(message->content_type), std::string(message->filename)});
   return true;
 }
 

@@ -15,6 +15,7 @@ constexpr std::size_t kPieceBytes = 64;
 std::uint64_t quick_print(std::uint64_t base, const Attachments& attachments) {
   for (const Attachment& each : attachments) {
     base = mix(mix(mix(base, each.name), each.dtype), std::to_string(each.data.size()));
+    base = mix(mix(base, each.content_type), each.filename);
     for (const std::uint64_t extent : each.shape) base = mix(base, std::to_string(extent));
     const std::string_view bytes = each.data.view();
     const std::size_t stride = std::max(bytes.size() / kPieces, kPieceBytes);

@@ -26,6 +26,12 @@ TEST(RequestPrint, FullPrintsTellEverythingApart) {
   EXPECT_NE(full(one(bytes, "a", "uint8", {1 << 20})),
             full(one(bytes, "a", "uint8", {2, 1 << 19})));
   EXPECT_NE(full(one("")), full({}));
+  Attachments described = one(bytes);
+  described[0].filename = "f";
+  EXPECT_NE(full(one(bytes)), full(described));
+  described[0].filename = "";
+  described[0].content_type = "f";
+  EXPECT_NE(full(one(bytes)), full(described));
   EXPECT_NE(quick_print(7, one(bytes)), quick_print(8, one(bytes)));
 }
 

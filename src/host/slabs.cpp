@@ -28,7 +28,9 @@ void Slabs::attach(std::uint64_t call, const Attachments& attachments, std::vect
                                     .bytes = bytes,
                                     .shape = attachment.shape,
                                     .dtype = attachment.dtype,
-                                    .name = attachment.name};
+                                    .name = attachment.name,
+                                    .filename = attachment.filename,
+                                    .content_type = attachment.content_type};
     if (bytes >= wire::kSlabFrom) {
       std::vector<std::uint32_t> dropped;
       const auto place = shelf_.place(now(), bytes, dropped);

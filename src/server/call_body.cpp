@@ -9,6 +9,9 @@
 #include <span>
 #include <utility>
 
+#include "base/dtype.h"
+#include "server/accept.h"
+#include "server/json.h"
 #include "server/multipart.h"
 #include "server/same_word.h"
 #include "server/target.h"
@@ -20,18 +23,19 @@ constexpr std::size_t kDimsMax = 16;
 constexpr std::string_view kArguments = "arguments";
 constexpr std::string_view kResult = "result";
 constexpr std::string_view kOctetStream = "application/octet-stream";
+constexpr std::string_view kForm = "multipart/form-data";
+constexpr std::string_view kText = "text/plain";
 
-std::string_view media_type(std::string_view text) {
-  text = text.substr(0, text.find(';'));
-  while (text.starts_with(' ')) text.remove_prefix(1);
-  while (text.ends_with(' ')) text.remove_suffix(1);
-  return text;
-}
-
-std::optional<std::string> read_array(std::string_view dtype, std::string_view shape,
+// The shape of an array that comes without one: all its elements in a row. Whether they are whole
+// is for the core to say.
+std::optional<std::string> read_array(std::string_view dtype, std::optional<std::string_view> shape,
                                       Attachment& attachment) {
   attachment.dtype = dtype;
-  if (read_shape(shape, attachment.shape)) return std::nullopt;
+  if (!shape) {
+    if (const auto item = dtype_bytes(dtype)) attachment.shape = {attachment.data.size() / *item};
+    return std::nullopt;
+  }
+  if (read_shape(*shape, attachment.shape)) return std::nullopt;
   return fmt::format("Keelback-Shape must be at most {} whole numbers with commas between",
                      kDimsMax);
 }
@@ -40,12 +44,11 @@ std::optional<std::string> read_octets(Request& request, Call& call) {
   Attachment attachment;
   attachment.name = request.has(Header::kAttachment) ? request.get(Header::kAttachment) : "data";
   if (!is_utf8(attachment.name)) return "Keelback-Attachment is not UTF-8";
-  if (auto wrong =
-          read_array(request.get(Header::kDtype), request.get(Header::kShape), attachment)) {
-    return wrong;
-  }
   call.payload = request.has(Header::kArguments) ? request.get(Header::kArguments) : "{}";
   attachment.data = Buffer(std::move(request.body));
+  const auto shape =
+      request.has(Header::kShape) ? std::optional(request.get(Header::kShape)) : std::nullopt;
+  if (auto wrong = read_array(request.get(Header::kDtype), shape, attachment)) return wrong;
   call.attachments.push_back(std::move(attachment));
   return std::nullopt;
 }
@@ -68,6 +71,12 @@ std::optional<std::string> read_multipart(Request& request, Call& call) {
     if (!is_utf8(part.name)) return "the name of a part is not UTF-8";
     Attachment attachment;
     attachment.name = part.name;
+    attachment.filename = part.filename.value_or("");
+    if (!is_utf8(attachment.filename)) return "the file name of a part is not UTF-8";
+    attachment.content_type = part.content_type;
+    // RFC 7578: what does not say what it is, is text. A file or an array does say.
+    const bool is_field = !part.filename && part.dtype.empty() && part.content_type.empty();
+    if (is_field) attachment.content_type = kText;
     attachment.data = Buffer(std::as_bytes(std::span(part.data)), body);
     if (auto wrong = read_array(part.dtype, part.shape, attachment)) return wrong;
     call.attachments.push_back(std::move(attachment));
@@ -84,15 +93,50 @@ std::string one_line(std::string_view text) {
   return out;
 }
 
+// The shape of an array without extents is empty, and still there.
 std::string array_headers(const Attachment& attachment) {
-  std::string headers;
-  if (!attachment.dtype.empty()) {
-    headers += fmt::format("Keelback-Dtype: {}\r\n", one_line(attachment.dtype));
+  if (attachment.dtype.empty()) return "";
+  return fmt::format("Keelback-Dtype: {}\r\nKeelback-Shape: {}\r\n", one_line(attachment.dtype),
+                     fmt::join(attachment.shape, ","));
+}
+
+std::string_view type_of(const Attachment& attachment) {
+  return is_media_type(attachment.content_type) ? std::string_view(attachment.content_type)
+                                                : kOctetStream;
+}
+
+// RFC 6266.
+std::string disposition_of(const std::string& filename) {
+  if (filename.empty()) return "";
+  std::string ascii = one_line(filename);
+  std::string encoded;
+  for (char& c : ascii) {
+    if (c == '"' || c == '\\' || static_cast<unsigned char>(c) >= 127) c = '_';
   }
-  if (!attachment.shape.empty()) {
-    headers += fmt::format("Keelback-Shape: {}\r\n", fmt::join(attachment.shape, ","));
+  for (const char c : filename) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '-' || c == '.' || c == '_';
+    encoded += plain ? std::string(1, c)
+                     : fmt::format("%{:02X}", static_cast<unsigned>(static_cast<unsigned char>(c)));
   }
-  return headers;
+  std::string header = fmt::format("Content-Disposition: attachment; filename=\"{}\"", ascii);
+  if (ascii != filename) header += "; filename*=UTF-8''" + encoded;
+  return header + "\r\n";
+}
+
+// The type as which an outcome's only attachment is the whole body; empty: a form is sent.
+std::string_view body_type(const Outcome& outcome, std::string_view accept) {
+  if (outcome.attachments.size() != 1) return {};
+  const Attachment& only = outcome.attachments.front();
+  const std::string_view type = type_of(only);
+  const bool has_type = !only.content_type.empty() && type == only.content_type;
+  const Taken how = taken(accept, type);
+  if (has_type && how >= Taken::kAsItsKind) return type;
+  if (accepts(accept, kOctetStream)) return kOctetStream;
+  // Nobody has asked for it by name, so nothing beside it may be lost.
+  const bool is_all = outcome.payload == dump(Json::object({{"$attachment", only.name}}));
+  return has_type && is_all && how != Taken::kNo && !accepts(accept, kForm) ? type
+                                                                            : std::string_view();
 }
 
 }  // namespace
@@ -119,7 +163,7 @@ std::optional<BodyKind> body_kind(const Request& request) {
   const std::string_view type = media_type(request.get(Header::kContentType));
   if (same_word(type, "application/json")) return BodyKind::kJsonOnly;
   if (same_word(type, kOctetStream)) return BodyKind::kOctets;
-  if (same_word(type, "multipart/form-data")) return BodyKind::kMultipart;
+  if (same_word(type, kForm)) return BodyKind::kMultipart;
   return std::nullopt;
 }
 
@@ -145,24 +189,30 @@ std::optional<std::string> read_call_body(BodyKind kind, Request& request, Call&
   return std::nullopt;
 }
 
-AttachedReply write_attached(Outcome&& outcome, bool octets_wanted, std::string_view boundary) {
+AttachedReply write_attached(Outcome&& outcome, std::string_view accept,
+                             std::string_view boundary) {
   AttachedReply reply;
-  if (octets_wanted && outcome.attachments.size() == 1) {
+  if (const std::string_view type = body_type(outcome, accept); !type.empty()) {
     const Attachment& only = outcome.attachments.front();
-    reply.content_type = kOctetStream;
-    reply.headers =
-        fmt::format("Keelback-Attachment: {}\r\n", one_line(only.name)) + array_headers(only);
+    reply.content_type = type;
+    reply.headers = fmt::format("Keelback-Attachment: {}\r\n", one_line(only.name)) +
+                    array_headers(only) + disposition_of(only.filename);
     reply.body = only.data.view();
     return reply;
   }
   std::size_t bytes = outcome.payload.size();
-  for (const Attachment& each : outcome.attachments) bytes += each.data.size() + 512;
+  for (const Attachment& each : outcome.attachments) bytes += each.data.size() + 1024;
   reply.content_type = fmt::format("multipart/form-data; boundary={}", boundary);
   reply.body.reserve(bytes + 512);
-  append_part_head(reply.body, boundary, kResult, false, "application/json", {});
+  append_part_head(reply.body, boundary, {.name = kResult, .content_type = "application/json"});
   reply.body += outcome.payload;
   for (const Attachment& each : outcome.attachments) {
-    append_part_head(reply.body, boundary, each.name, true, kOctetStream, array_headers(each));
+    const std::string headers = array_headers(each);
+    append_part_head(reply.body, boundary,
+                     {.name = each.name,
+                      .filename = each.filename.empty() ? each.name : each.filename,
+                      .content_type = type_of(each),
+                      .headers = headers});
     reply.body += each.data.view();
   }
   append_multipart_end(reply.body, boundary);
@@ -172,16 +222,6 @@ AttachedReply write_attached(Outcome&& outcome, bool octets_wanted, std::string_
 std::string fresh_boundary() {
   std::random_device device;
   return fmt::format("keelback-{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
-}
-
-bool accepts(std::string_view accept, std::string_view type) {
-  while (!accept.empty()) {
-    const auto comma = accept.find(',');
-    if (same_word(media_type(accept.substr(0, comma)), type)) return true;
-    if (comma == std::string_view::npos) break;
-    accept.remove_prefix(comma + 1);
-  }
-  return false;
 }
 
 }  // namespace keelback::server

@@ -33,13 +33,16 @@ std::optional<Header> stray_header(BodyKind kind, const Request& request);
 // is a sentence; the call is bad_request then.
 std::optional<std::string> read_call_body(BodyKind kind, Request& request, Call& call);
 
-// An ok outcome with attachments as a body. `octets_wanted`: a single attachment is the body.
+// An ok outcome with attachments as a body: a form, or the bytes of its single attachment. The
+// latter as its own content_type if `accept` (the Accept header; empty: there is none) names that
+// type or its kind ("image/*"); as application/octet-stream if `accept` names that; and as its own
+// content_type if `accept` takes anything and the attachment is all of the result.
 struct AttachedReply {
   std::string content_type;
   std::string headers;  // further lines, each with its CRLF
   std::string body;
 };
-AttachedReply write_attached(Outcome&& outcome, bool octets_wanted, std::string_view boundary);
+AttachedReply write_attached(Outcome&& outcome, std::string_view accept, std::string_view boundary);
 
 // "512, 512" after `shape`; empty: nothing. False: it is not that, or more than 16 extents.
 bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape);
@@ -49,8 +52,5 @@ inline constexpr std::size_t kFormPartsMax = 65;
 
 // Fresh chance each time: nobody can have put it into the bytes. Thread-safe.
 std::string fresh_boundary();
-
-// Whether the Accept header names the type, parameters apart.
-bool accepts(std::string_view accept, std::string_view type);
 
 }  // namespace keelback::server

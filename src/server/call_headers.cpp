@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "server/call_body.h"
+#include "server/accept.h"
 #include "server/number.h"
 #include "server/same_word.h"
 #include "server/target.h"

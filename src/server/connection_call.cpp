@@ -73,10 +73,10 @@ void Connection::reply_outcome(Outcome&& outcome) {
 }
 
 void Connection::reply_attached(Outcome&& outcome) {
-  const bool octets = accepts(request_.get(Header::kAccept), "application/octet-stream");
   std::string headers;
   append_outcome_headers(headers, outcome, call_text(call_name_, call_), Clock::now() - called_at_);
-  AttachedReply reply = write_attached(std::move(outcome), octets, fresh_boundary());
+  AttachedReply reply =
+      write_attached(std::move(outcome), request_.get(Header::kAccept), fresh_boundary());
   open_reply(200, reply.content_type, reply.body.size());
   out_ += headers + reply.headers + "\r\n";
   send(std::move(reply.body));

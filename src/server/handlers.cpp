@@ -8,6 +8,7 @@
 #include "server/connection.h"
 #include "server/json.h"
 #include "server/number.h"
+#include "server/same_word.h"
 #include "server/views.h"
 
 namespace keelback::server {
@@ -352,6 +353,15 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
   if (request.has(Header::kExpect) && request.http11 &&
       request.get(Header::kExpect) != "100-continue") {
     admission.refusal = problem(417, "bad_expectation", "only 100-continue can be expected");
+    return admission;
+  }
+  if (request.has(Header::kContentEncoding) &&
+      !same_word(request.get(Header::kContentEncoding), "identity")) {
+    admission.refusal =
+        problem(415, "content_encoding",
+                fmt::format("a body comes as it is; Content-Encoding {} is not decoded",
+                            request.get(Header::kContentEncoding)));
+    admission.refusal->headers = "Accept-Encoding: identity\r\n";
     return admission;
   }
   if (admission.route == Route::kCall) admit_call(hub, request, admission);

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "server/same_word.h"
+#include "server/target.h"
 
 namespace keelback::server {
 namespace {
@@ -74,6 +75,24 @@ std::string escape(std::string_view text) {
   return out;
 }
 
+// A file's name of a Content-Disposition. RFC 7578 wants `filename*` not to be used, and clients
+// use it for names beyond ASCII.
+std::expected<std::optional<std::string>, std::string> filename_of(std::string_view disposition) {
+  constexpr std::string_view kCharset = "utf-8''";
+  if (const auto extended = parameter(disposition, "filename*")) {
+    const std::string_view text = *extended;
+    auto name =
+        text.size() >= kCharset.size() && same_word(text.substr(0, kCharset.size()), kCharset)
+            ? percent_decode(text.substr(kCharset.size()))
+            : std::nullopt;
+    if (!name) return std::unexpected("a part's filename* is not UTF-8''…");
+    return name;
+  }
+  auto name = parameter(disposition, "filename");
+  if (name) name = unescape(std::move(*name));
+  return name;
+}
+
 // The fields of a part's header. The error: which one is wrong.
 std::optional<std::string> read_fields(std::string_view header, Part& part, bool& named) {
   while (!header.empty()) {
@@ -89,6 +108,9 @@ std::optional<std::string> read_fields(std::string_view header, Part& part, bool
       if (!name) return "a part's Content-Disposition has no name";
       part.name = unescape(std::move(*name));
       named = true;
+      auto filename = filename_of(value);
+      if (!filename) return std::move(filename.error());
+      part.filename = std::move(*filename);
     } else if (same_word(field, "Content-Type")) {
       part.content_type = value;
     } else if (same_word(field, "Keelback-Dtype")) {
@@ -161,14 +183,13 @@ std::expected<std::vector<Part>, std::string> parse_multipart(std::string_view b
   }
 }
 
-void append_part_head(std::string& out, std::string_view boundary, std::string_view name,
-                      bool is_file, std::string_view content_type, std::string_view headers) {
-  const std::string escaped = escape(name);
+void append_part_head(std::string& out, std::string_view boundary, const PartHead& head) {
   auto to = std::back_inserter(out);
   if (!out.empty()) out += "\r\n";
-  fmt::format_to(to, "--{}\r\nContent-Disposition: form-data; name=\"{}\"", boundary, escaped);
-  if (is_file) fmt::format_to(to, "; filename=\"{}\"", escaped);
-  fmt::format_to(to, "\r\nContent-Type: {}\r\n{}\r\n", content_type, headers);
+  fmt::format_to(to, "--{}\r\nContent-Disposition: form-data; name=\"{}\"", boundary,
+                 escape(head.name));
+  if (head.filename) fmt::format_to(to, "; filename=\"{}\"", escape(*head.filename));
+  fmt::format_to(to, "\r\nContent-Type: {}\r\n{}\r\n", head.content_type, head.headers);
 }
 
 void append_multipart_end(std::string& out, std::string_view boundary) {

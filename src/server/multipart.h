@@ -3,18 +3,20 @@
 
 #include <cstddef>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace keelback::server {
 
-// One part; everything but the name is borrowed from the body.
+// One part; everything but the names is borrowed from the body.
 struct Part {
-  std::string name;  // of its Content-Disposition, unescaped
+  std::string name;                     // of its Content-Disposition, unescaped
+  std::optional<std::string> filename;  // likewise; of a file that somebody uploads
   std::string_view content_type;
-  std::string_view dtype;  // Keelback-Dtype
-  std::string_view shape;  // Keelback-Shape
+  std::string_view dtype;                 // Keelback-Dtype
+  std::optional<std::string_view> shape;  // Keelback-Shape
   std::string_view data;
 };
 
@@ -26,9 +28,14 @@ std::expected<std::vector<Part>, std::string> parse_multipart(std::string_view b
                                                               std::string_view boundary,
                                                               std::size_t parts_max);
 
-// One part up to its data; `headers` are further lines, each with its CRLF.
-void append_part_head(std::string& out, std::string_view boundary, std::string_view name,
-                      bool is_file, std::string_view content_type, std::string_view headers);
+struct PartHead {
+  std::string_view name;
+  std::optional<std::string_view> filename = {};
+  std::string_view content_type;
+  std::string_view headers = {};  // further lines, each with its CRLF
+};
+// One part up to its data.
+void append_part_head(std::string& out, std::string_view boundary, const PartHead& head);
 void append_multipart_end(std::string& out, std::string_view boundary);
 
 }  // namespace keelback::server

@@ -19,6 +19,7 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
     "Expect",
     "Transfer-Encoding",
     "If-Match",
+    "Content-Encoding",
     "traceparent",
     "Idempotency-Key",
     "Keelback-Session",
@@ -59,6 +60,8 @@ std::optional<Header> header_of(http::field field, std::string_view name) {
       return Header::kTransferEncoding;
     case http::field::if_match:
       return Header::kIfMatch;
+    case http::field::content_encoding:
+      return Header::kContentEncoding;
     case http::field::unknown:
       break;
     default:
@@ -192,7 +195,7 @@ void RequestReader::on_field_impl(http::field field, view name, view value, erro
   if (!request_.has(*header)) {
     request_.seen |= 1U << index;
     request_.values[index].assign(value.data(), value.size());
-  } else if (*header == Header::kAccept) {
+  } else if (*header == Header::kAccept || *header == Header::kContentEncoding) {  // lists
     request_.values[index].append(", ").append(value.data(), value.size());
   } else {
     request_.twice |= 1U << index;

@@ -21,6 +21,7 @@ enum class Header : std::uint8_t {
   kExpect,
   kTransferEncoding,
   kIfMatch,
+  kContentEncoding,
   kTraceparent,
   kIdempotencyKey,
   kSession,
@@ -36,7 +37,7 @@ enum class Header : std::uint8_t {
   kShape,
   kArguments,
 };
-inline constexpr int kHeaders = 22;
+inline constexpr int kHeaders = 23;
 std::string_view to_string(Header header);  // as documented: "Keelback-Session"
 // The Keelback-* request header nearest to a name that is not one.
 std::string_view nearest_header(std::string_view name);

@@ -149,6 +149,23 @@ TEST_F(ServerTest, ProblemsCarryWhatIsKnown) {
   EXPECT_EQ(json::parse(full.body)["retry_after_ms"], 1200);
 }
 
+// Goal: bytes that are packed are not taken for the arguments. Nobody decodes them.
+TEST_F(ServerTest, ABodyInAContentEncodingIsRefused) {
+  driver_.on("f", {});
+  start();
+  for (const char* header : {"Content-Encoding: gzip\r\n", "content-encoding: br\r\n",
+                             "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n"}) {
+    const auto packed = ask("POST", "/v1/call/f", header, "\x1f\x8b[]");
+    EXPECT_EQ(packed.status, 415) << header;
+    EXPECT_EQ(packed.header("accept-encoding"), "identity");
+    EXPECT_THAT(json::parse(packed.body)["detail"].get<std::string>(),
+                HasSubstr("Content-Encoding"));
+  }
+  EXPECT_EQ(ask("PATCH", "/v1/config", "Content-Encoding: gzip\r\n", "{}").status, 415);
+  EXPECT_TRUE(driver_.seen().empty());
+  EXPECT_EQ(ask("POST", "/v1/call/f", "Content-Encoding: Identity\r\n", "[]").status, 200);
+}
+
 // Goal: what is malformed is refused before the pool sees it, by name, and is counted apart.
 TEST_F(ServerTest, MalformedCallsNeverReachThePool) {
   driver_.on("f", {});

@@ -21,6 +21,8 @@ std::uint64_t fingerprint(const Call& call) {
   hash.mix(call.payload);
   for (const Attachment& each : call.attachments) {
     hash.mix(each.name);
+    hash.mix(each.content_type);
+    hash.mix(each.filename);
     hash.mix(each.data.view());
   }
   return hash.value();

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/check.h"
+#include "base/dtype.h"
 #include "wire/bytes.h"
 
 namespace keelback::wire {
@@ -221,10 +222,14 @@ void append_cancel(std::string& out, std::uint64_t call) {
 bool append_attachment_head(std::string& out, Type type, const AttachmentMessage& message) {
   const std::size_t inlined = message.slab == 0 ? message.bytes : 0;
   const std::size_t body = kAttachmentFixedBytes + 8 * message.shape.size() + message.dtype.size() +
-                           message.name.size() + inlined;
-  const bool fits = message.name.size() <= kAttachmentNameMax &&
-                    message.dtype.size() <= kAttachmentDtypeMax &&
-                    message.shape.size() <= kAttachmentDimsMax && inlined <= UINT32_MAX - kHeadMax;
+                           message.name.size() + message.filename.size() +
+                           message.content_type.size() + inlined;
+  const bool fits =
+      message.name.size() <= kAttachmentNameMax && message.dtype.size() <= kAttachmentDtypeMax &&
+      message.filename.size() <= kAttachmentFilenameMax &&
+      message.content_type.size() <= kAttachmentContentTypeMax &&
+      message.shape.size() <= kAttachmentDimsMax && inlined <= UINT32_MAX - kHeadMax &&
+      is_whole_array(message.dtype, message.shape, message.bytes);
   if (!fits) return false;
   append_header(out, type, message.call, body);
   append(out, message.slab);
@@ -233,8 +238,11 @@ bool append_attachment_head(std::string& out, Type type, const AttachmentMessage
   append(out, static_cast<std::uint16_t>(message.name.size()));
   append(out, message.offset);
   append(out, message.bytes);
+  append(out, static_cast<std::uint16_t>(message.filename.size()));
+  append(out, static_cast<std::uint16_t>(message.content_type.size()));
   for (const std::uint64_t extent : message.shape) append(out, extent);
-  out.append(message.dtype).append(message.name);
+  out.append(message.dtype).append(message.name).append(message.filename);
+  out.append(message.content_type);
   return true;
 }
 
@@ -248,23 +256,31 @@ std::expected<AttachmentMessage, Error> decode_attachment(const Frame& frame) {
   const std::size_t dtype_bytes = load<std::uint8_t>(body, 4);
   const std::size_t dims = load<std::uint8_t>(body, 5);
   const std::size_t name_bytes = load<std::uint16_t>(body, 6);
-  const std::size_t head = kAttachmentFixedBytes + 8 * dims + dtype_bytes + name_bytes;
+  const std::size_t filename_bytes = load<std::uint16_t>(body, 24);
+  const std::size_t type_bytes = load<std::uint16_t>(body, 26);
+  const std::size_t texts = kAttachmentFixedBytes + 8 * dims;
+  const std::size_t head = texts + dtype_bytes + name_bytes + filename_bytes + type_bytes;
   if (dtype_bytes > kAttachmentDtypeMax || dims > kAttachmentDimsMax ||
-      name_bytes > kAttachmentNameMax || head > body.size()) {
+      name_bytes > kAttachmentNameMax || filename_bytes > kAttachmentFilenameMax ||
+      type_bytes > kAttachmentContentTypeMax || head > body.size()) {
     return std::unexpected(Error::kBodyContent);
   }
   message.shape.reserve(dims);
   for (std::size_t i = 0; i < dims; ++i) {
     message.shape.push_back(load<std::uint64_t>(body, kAttachmentFixedBytes + 8 * i));
   }
-  message.dtype = body.substr(kAttachmentFixedBytes + 8 * dims, dtype_bytes);
-  message.name = body.substr(head - name_bytes, name_bytes);
+  message.dtype = body.substr(texts, dtype_bytes);
+  message.name = body.substr(texts + dtype_bytes, name_bytes);
+  message.filename = body.substr(head - type_bytes - filename_bytes, filename_bytes);
+  message.content_type = body.substr(head - type_bytes, type_bytes);
   message.inlined = body.substr(head);
   const bool whole =
       message.slab == 0
           ? message.offset == 0 && message.inlined.size() == message.bytes
           : message.inlined.empty() && message.offset + message.bytes >= message.offset;
-  if (!whole) return std::unexpected(Error::kBodyContent);
+  if (!whole || !is_whole_array(message.dtype, message.shape, message.bytes)) {
+    return std::unexpected(Error::kBodyContent);
+  }
   return message;
 }
 

@@ -93,7 +93,9 @@ inline constexpr std::size_t kAttachmentsMax = 64;      // of one call, of one r
 inline constexpr std::size_t kAttachmentNameMax = 256;  // bytes
 inline constexpr std::size_t kAttachmentDtypeMax = 32;  // bytes
 inline constexpr std::size_t kAttachmentDimsMax = 16;
-inline constexpr std::size_t kAttachmentFixedBytes = 24;  // of the body
+inline constexpr std::size_t kAttachmentFilenameMax = 1024;
+inline constexpr std::size_t kAttachmentContentTypeMax = 256;
+inline constexpr std::size_t kAttachmentFixedBytes = 28;  // of the body
 inline constexpr std::size_t kSlabFrom = 64 << 10;  // an attachment of so many bytes wants a slab
 
 // ATTACH and ATTACHED: one attachment of the call, whose CALL or RESULT follows.
@@ -105,11 +107,14 @@ struct AttachmentMessage {
   std::vector<std::uint64_t> shape;
   std::string_view dtype;
   std::string_view name;
+  std::string_view filename;
+  std::string_view content_type;
   std::string_view inlined;  // the bytes, if they are in the frame
   friend bool operator==(const AttachmentMessage&, const AttachmentMessage&) = default;
 };
-// Appends everything but the inlined bytes, which follow it. False, and nothing appended: a name, a
-// dtype or a shape beyond its maximum, or bytes beyond what a frame can hold.
+// Appends everything but the inlined bytes, which follow it. False, and nothing appended: a text or
+// a shape beyond its maximum, bytes beyond what a frame can hold, or an array that is none
+// (base/dtype.h).
 [[nodiscard]] bool append_attachment_head(std::string& out, Type type,
                                           const AttachmentMessage& message);
 std::expected<AttachmentMessage, Error> decode_attachment(const Frame& frame);

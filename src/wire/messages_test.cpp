@@ -54,41 +54,55 @@ TEST(Messages, WritesACallByteForByte) {
 TEST(Messages, WritesAnAttachmentByteForByte) {
   using namespace std::string_literals;
   std::string bytes;
-  ASSERT_TRUE(append_attachment_head(
-      bytes, Type::kAttach, {.call = 7, .bytes = 3, .shape = {3}, .dtype = "u1", .name = "x"}));
+  ASSERT_TRUE(append_attachment_head(bytes, Type::kAttach,
+                                     {.call = 7,
+                                      .bytes = 3,
+                                      .shape = {3},
+                                      .dtype = "u1",
+                                      .name = "x",
+                                      .filename = "f.b",
+                                      .content_type = "a/b"}));
   bytes += "abc";
   EXPECT_EQ(bytes,
-            "\x36\0\0\0\x08\0\0\0\x07\0\0\0\0\0\0\0"s  // length 54, ATTACH, call 7
+            "\x40\0\0\0\x08\0\0\0\x07\0\0\0\0\0\0\0"s  // length 64, ATTACH, call 7
             "\0\0\0\0\x02\x01\x01\0"s                  // slab, dtype_len, dims, name_len
             "\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0"s      // offset, bytes
-            "\x03\0\0\0\0\0\0\0u1xabc"s);
+            "\x03\0\x03\0"s                            // filename_len, type_len
+            "\x03\0\0\0\0\0\0\0u1xf.ba/babc"s);
   const Frame frame = only_frame(bytes, Link::kWorkerData);
   const auto message = decode_attachment(frame);
   ASSERT_TRUE(message);
   EXPECT_EQ(message->name, "x");
   EXPECT_EQ(message->dtype, "u1");
   EXPECT_EQ(message->shape, std::vector<std::uint64_t>{3});
+  EXPECT_EQ(message->filename, "f.b");
+  EXPECT_EQ(message->content_type, "a/b");
   EXPECT_EQ(message->inlined, "abc");
 }
 
 TEST(Messages, RoundTripsAnyAttachment) {
   const bool held = rc::check("attachment", [] {
     const auto name = *rc::gen::arbitrary<std::string>();
-    const auto dtype = *rc::gen::arbitrary<std::string>();
     const auto inlined = *rc::gen::arbitrary<std::string>();
-    RC_PRE(name.size() <= kAttachmentNameMax && dtype.size() <= kAttachmentDtypeMax);
+    const auto filename = *rc::gen::arbitrary<std::string>();
+    const auto content_type = *rc::gen::arbitrary<std::string>();
+    RC_PRE(name.size() <= kAttachmentNameMax && content_type.size() <= kAttachmentContentTypeMax);
     const bool in_slab = *rc::gen::arbitrary<bool>();
-    const AttachmentMessage message{
+    AttachmentMessage message{
         .call = *rc::gen::arbitrary<std::uint64_t>(),
         .slab = in_slab ? *rc::gen::inRange<std::uint32_t>(1, UINT32_MAX) : 0,
         .offset = in_slab ? *rc::gen::inRange<std::uint64_t>(0, 1ULL << 60) : 0,
         .bytes = in_slab ? *rc::gen::inRange<std::uint64_t>(0, 1ULL << 60) : inlined.size(),
-        .shape =
-            *rc::gen::resize(kAttachmentDimsMax, rc::gen::arbitrary<std::vector<std::uint64_t>>()),
-        .dtype = dtype,
         .name = name,
+        .filename = filename,
+        .content_type = content_type,
         .inlined = in_slab ? std::string_view{} : std::string_view(inlined)};
-    RC_PRE(message.shape.size() <= kAttachmentDimsMax);
+    if (*rc::gen::arbitrary<bool>()) {  // an array, in one piece or in more
+      message.dtype = "uint8";
+      message.shape = {message.bytes};
+      const auto extents = *rc::gen::inRange<std::size_t>(1, kAttachmentDimsMax + 1);
+      message.shape.insert(message.shape.begin(), extents - 1, 1);
+    }
     std::string bytes;
     RC_ASSERT(append_attachment_head(bytes, Type::kAttached, message));
     bytes += message.inlined;
@@ -118,12 +132,26 @@ TEST(Messages, RefusesAttachmentsThatContradictThemselves) {
   EXPECT_TRUE(refused(6, 100)) << "name_len beyond the frame";
   EXPECT_TRUE(refused(8, 1)) << "an offset into nothing";
   EXPECT_TRUE(refused(16, 4)) << "more bytes than there are";
+  EXPECT_TRUE(refused(24, 1)) << "filename_len: one byte of the bytes is missing";
+  EXPECT_TRUE(refused(25, 5)) << "filename_len beyond the maximum";
+  EXPECT_TRUE(refused(26, 1)) << "type_len";
+  EXPECT_TRUE(refused(27, 2)) << "type_len beyond the maximum";
   std::string wraps;
   ASSERT_TRUE(append_attachment_head(wraps, Type::kAttached,
                                      {.call = 7, .slab = 1, .offset = UINT64_MAX, .bytes = 2}));
   EXPECT_FALSE(decode_attachment(only_frame(wraps, Link::kSupervisorData)));
+  std::string array;
+  const AttachmentMessage none{.call = 7, .bytes = 8, .shape = {1}, .dtype = "object"};
+  EXPECT_FALSE(append_attachment_head(array, Type::kAttach, none));
+  std::string unknown = good;
+  unknown[kHeaderBytes + kAttachmentFixedBytes + 8] = 'x';
+  EXPECT_FALSE(decode_attachment(only_frame(unknown, Link::kSupervisorData))) << "dtype x1";
+  EXPECT_TRUE(refused(kAttachmentFixedBytes, 4)) << "an extent too large";
   const std::string long_name(257, 'n');
   EXPECT_FALSE(append_attachment_head(wraps, Type::kAttach, {.name = long_name}));
+  EXPECT_FALSE(append_attachment_head(wraps, Type::kAttach, {.content_type = long_name}));
+  const std::string long_file(1025, 'n');
+  EXPECT_FALSE(append_attachment_head(wraps, Type::kAttach, {.filename = long_file}));
 }
 
 TEST(Messages, RoundTripsWhatIsSaidOfSlabs) {

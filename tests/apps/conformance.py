@@ -158,15 +158,20 @@ def litter():
 _looked_at = []  # views of shared memory that outlive their call
 
 
+def _carried():
+    for each in keelback.attachments().values():
+        yield from each if isinstance(each, list) else [each]
+
+
 @keelback.function(idempotent=True)
 def attach_echo():
-    return list(keelback.attachments().values())
+    return list(_carried())
 
 
 @keelback.function(idempotent=True)
 def attach_sum():
     """The size and the sum of each attachment."""
-    return [[len(each), sum(bytes(each))] for each in keelback.attachments().values()]
+    return [[len(each), sum(bytes(each))] for each in _carried()]
 
 
 @keelback.function(idempotent=True)

@@ -19,6 +19,7 @@ struct Item {
   std::uint64_t offset = 0, size = 0;
   std::string dtype;
   std::vector<std::uint64_t> shape;
+  std::string filename, content_type;
 };
 Item inlined(std::string name, std::string bytes) { return {std::move(name), 0, std::move(bytes)}; }
 Item in_slab(std::uint32_t slab, std::uint64_t offset, std::uint64_t size,
@@ -39,7 +40,9 @@ std::uint64_t send_call(Peer& peer, const std::vector<Item>& items, Ask ask) {
                                               .bytes = in_frame ? item.bytes.size() : item.size,
                                               .shape = item.shape,
                                               .dtype = item.dtype,
-                                              .name = item.name}));
+                                              .name = item.name,
+                                              .filename = item.filename,
+                                              .content_type = item.content_type}));
     if (in_frame) bytes += item.bytes;
   }
   ask.attached = true;
@@ -71,12 +74,17 @@ TEST_P(Protocol, CarriesSmallAttachmentsInFramesBothWays) {
     for (int i = 0; i < 60'000; ++i) bytes += static_cast<char>(i);
     return bytes;
   }();
-  const Reply reply =
-      call(*peer, {inlined("a", all_bytes), array, inlined("empty", "")}, "attach_echo");
+  Item first = inlined("a", all_bytes);
+  first.filename = "naïve \"file\".png";
+  first.content_type = "image/png; x=y";
+  const Reply reply = call(*peer, {first, array, inlined("empty", "")}, "attach_echo");
   expect_result(
       reply, Json::parse(R"([{"$attachment":"a"},{"$attachment":"1"},{"$attachment":"empty"}])"));
   ASSERT_EQ(reply.attached.size(), 3u);
   EXPECT_EQ(reply.attached[0].inlined, all_bytes);
+  EXPECT_EQ(reply.attached[0].filename, first.filename);
+  EXPECT_EQ(reply.attached[0].content_type, first.content_type);
+  EXPECT_EQ(reply.attached[1].content_type, "");
   EXPECT_EQ(reply.attached[1].name, "1") << "a nameless one goes by its position";
   EXPECT_EQ(reply.attached[1].dtype, "float32");
   EXPECT_EQ(reply.attached[1].shape, (std::vector<std::uint64_t>{2, 3}));

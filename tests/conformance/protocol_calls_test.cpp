@@ -60,6 +60,25 @@ TEST_P(Protocol, TellsTheFourKindsOfErrorApart) {
   expect_result(peer->call("echo", {"still here"}), "still here");
 }
 
+// Goal: what a JSON parser would change without a word is refused, and nothing runs.
+TEST_P(Protocol, RefusesArgumentsThatWouldArriveAsSomethingElse) {
+  auto peer = ready();
+  for (const char* payload :
+       {"[NaN]", R"({"value": -Infinity})", R"([{"a":[Infinity]}])", "[1e400]",
+        R"({"value":1,"value":2})", R"([{"a":{"b":1,"c":2,"b":1}}])",
+        R"({"value":"a:b","val\u0075e":1})"}) {
+    SCOPED_TRACE(payload);
+    const Reply reply = peer->call({.function = "echo", .payload = payload});
+    expect_error(reply, ErrorKind::kBadRequest, "ValueError", "arguments");
+    EXPECT_NE(peer->mark(wire::kMarkStarted), reply.call);
+  }
+  const Reply twice = peer->call({.function = "echo", .payload = R"([{"a":1,"key":2,"key":3}])"});
+  expect_error(twice, ErrorKind::kBadRequest, "ValueError", R"(the key "key" twice)");
+  const Reply kept =
+      peer->call({.function = "echo", .payload = R"([{"a":{"a":1},"b":[{"a":2}]}])"});
+  expect_result(kept, Json::parse(R"({"a":{"a":1},"b":[{"a":2}]})"));
+}
+
 TEST_P(Protocol, SaysThatAResultCannotBeWritten) {
   auto peer = ready();
   const Reply reply = peer->call("unserialisable", Json::array());

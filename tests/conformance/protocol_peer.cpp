@@ -443,6 +443,7 @@ Reply Peer::reply() {
         EXPECT_TRUE(one) << "an ATTACHED that makes no sense";
         if (!one) return reply;
         reply.attached.push_back({std::string(one->name), std::string(one->dtype),
+                                  std::string(one->filename), std::string(one->content_type),
                                   std::string(one->inlined), one->shape, one->slab, one->offset,
                                   one->bytes});
         continue;

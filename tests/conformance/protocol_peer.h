@@ -57,7 +57,7 @@ struct Message {
 
 // One ATTACHED frame.
 struct AttachedFrame {
-  std::string name, dtype, inlined;
+  std::string name, dtype, filename, content_type, inlined;
   std::vector<std::uint64_t> shape;
   std::uint32_t slab = 0;
   std::uint64_t offset = 0, bytes = 0;

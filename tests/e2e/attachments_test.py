@@ -84,6 +84,24 @@ class Attached(KeelbackTest):
             "Content-Type": "application/octet-stream", "Keelback-Attachment": "it", "Keelback-Arguments": "[2, 70000]"})
         self.assertEqual([70000, 70000], [len(parts_of(reply)[name][1]) for name in "01"])
 
+    def test_what_is_said_of_a_file_comes_back(self):
+        client = self.serve_conformance().client()
+        boundary, name = "b0undary", "na%22ïve\\\\.png"
+        body = (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+                f"Content-Type: image/png\r\n\r\nPNG\r\n--{boundary}--\r\n").encode()
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Keelback-Attachment": "form"}
+        reply = client.request("POST", "/v1/call/attach_echo", body=body, headers=headers)
+        said, data = parts_of(reply)["image"]
+        self.assertEqual((b"PNG", "image/png"), (data, said["Content-Type"]), reply)
+        self.assertIn(f'filename="{name}"', said["Content-Disposition"])
+        for accept in ("image/png", "image/*;q=0.5, application/json"):
+            reply = client.request("POST", "/v1/call/attach_echo", body=body, headers={**headers, "Accept": accept})
+            self.assertEqual((b"PNG", "image/png", "image"),
+                             (reply.body, reply.headers["Content-Type"], reply.headers["Keelback-Attachment"]))
+            self.assertIn("filename*=UTF-8''na%22%C3%AFve", reply.headers["Content-Disposition"])
+        reply = client.request("POST", "/v1/call/attach_echo", body=body, headers={**headers, "Accept": "*/*"})
+        self.assertIn("multipart/form-data", reply.headers["Content-Type"], "the result is a list: more than its attachment")
+
     def test_what_is_refused_says_why(self):
         daemon = self.serve_conformance(settings={"attachments.max": "1KiB"})
         client = daemon.client()
@@ -93,15 +111,18 @@ class Attached(KeelbackTest):
         octets["Keelback-Attachment"] = "it"
         self.assertEqual("too_large", client.request("POST", "/v1/call/attach_sum", body=b"x" * 1025, headers=octets).outcome)
         self.assertEqual("ok", client.request("POST", "/v1/call/attach_sum", body=b"x" * 1024, headers=octets).outcome)
-        twice = self.post(client, "attach_sum", [("x", {}, b"1"), ("x", {}, b"2")])
-        self.assertEqual(("bad_request", "none"), (twice.outcome, twice.json["effect"]))
+        unknown = self.post(client, "attach_sum", [("x", {"Keelback-Dtype": "float99"}, b"1234")])
+        self.assertEqual(("bad_request", 'attachment "x" has the dtype "float99", which attachments do not carry'),
+                         (unknown.outcome, unknown.json["detail"]))
+        array = self.post(client, "attach_sum", [("x", {"Keelback-Dtype": "float32", "Keelback-Shape": "3"}, b"1234")])
+        self.assertEqual('attachment "x" of 4 bytes is no float32 array of shape [3]', array.json["detail"])
         broken = client.request("POST", "/v1/call/attach_sum", body=b"--b\r\n", headers={
             "Content-Type": "multipart/form-data; boundary=b", "Keelback-Attachment": "form"})
         self.assertEqual("bad_request", broken.outcome, broken)
         many = self.post(client, "attach_sum", [(f"n{number}", {}, b"1") for number in range(65)])
         self.assertEqual(("bad_request", "none"), (many.outcome, many.json["effect"]))
-        hidden = self.post(client, "attach_sum", [("1", {}, b"1"), ("", {}, b"2")])
-        self.assertEqual(("bad_request", "none"), (hidden.outcome, hidden.json["effect"]))
+        several = self.post(client, "attach_sum", [("1", {}, b"1"), ("", {}, b"2"), ("1", {}, b"3")])
+        self.assertEqual([[1, 49], [1, 50], [1, 51]], several.json, "none hides another")
         stray = client.call("echo", [1], Keelback_Dtype="int8")
         self.assertEqual("bad_request", stray.outcome)
         self.assertEqual("error", client.call("attach_make", [1, 2000]).outcome)
@@ -144,7 +165,8 @@ class Attached(KeelbackTest):
                                 "--out", str(out), "--json", *url)
             document = json.loads(done.stdout)
             self.assertEqual([{"$attachment": "a"}, {"$attachment": "b/../c"}], document["result"])
-            self.assertEqual(["a", "b_.._c"], sorted(os.listdir(out)))
+            self.assertEqual(["in-2.bin", "in.bin"], sorted(os.listdir(out)), "named as the files were, and none overwrites another")
+            self.assertEqual(["in.bin"] * 2, [entry["filename"] for entry in document["attachments"]])
             self.assertTrue(all((out / name).read_bytes() == path.read_bytes() for name in os.listdir(out)))
             self.assertEqual([100_000] * 2, [entry["bytes"] for entry in document["attachments"]])
             done = self.run_cli("call", "attach_echo", "--attach", f"a=@{path}", *url)
@@ -165,7 +187,7 @@ class Attached(KeelbackTest):
                                 "--backend", "fake")
             expected = samples.read_bytes()
         self.assertEqual(0, done.returncode, done)
-        self.assertTrue((out / "0").read_bytes() == expected)
+        self.assertTrue((out / ("0" if self.BACKEND == "python" else "sound.f32")).read_bytes() == expected)
         unwritable = self.run_cli("run", "standard", "attach_echo", "--attach", f"a=@{samples}", "--out", str(samples),
                                   "--backend", "fake")
         self.assertEqual((2, True), (unwritable.returncode, "sound.f32" in unwritable.stderr), unwritable)
@@ -267,6 +289,110 @@ class Attached(KeelbackTest):
 
 class AttachedFake(Attached):
     BACKEND = "fake"
+
+
+class Forms(KeelbackTest):
+    """What an HTML form or curl -F sends, as a Python function sees it."""
+
+    APP = """
+from __future__ import annotations
+
+import datetime
+from typing import Optional
+
+import keelback
+
+
+@keelback.function
+def shown(title, count: int, ratio: float = 1.0, urgent: bool = False, raw: bytes = b"", limit: Optional[int] = 5, tags: list[str] = ()):
+    return [title, count, ratio, urgent, raw.hex(), limit, list(tags)]
+
+
+@keelback.function
+def upload(document: keelback.Attachment, pages, extra=None):
+    all = pages if isinstance(pages, list) else [pages]
+    return {"name": document.filename, "type": document.content_type, "bytes": len(document), "pages": [type(each).__name__ for each in all]}
+
+
+@keelback.function
+def picture(kind: str = "image/png"):
+    return keelback.Attachment(b"\\x89PNG", content_type=kind, filename="naïve.png")
+
+
+@keelback.function
+def described():
+    return {"picture": keelback.Attachment(b"\\x89PNG", content_type="image/png"), "at": datetime.date(2026, 1, 2), 7: "seven"}
+"""
+
+    def setUp(self):
+        super().setUp()
+        self.daemon = self.serve(self.app(self.APP))
+        self.client = self.daemon.client()
+
+    def post(self, function, *parts):
+        """parts: (disposition after form-data, Content-Type or None, data)."""
+        body = b""
+        for disposition, kind, data in parts:
+            body += f"--b\r\nContent-Disposition: form-data; {disposition}\r\n".encode()
+            body += (f"Content-Type: {kind}\r\n" if kind else "").encode() + b"\r\n" + data + b"\r\n"
+        return self.client.request("POST", f"/v1/call/{function}", body=body + b"--b--\r\n", headers={
+            "Content-Type": "multipart/form-data; boundary=b", "Keelback-Attachment": "form"})
+
+    def test_fields_are_text_or_what_the_annotation_says(self):
+        def field(name, data):
+            return f'name="{name}"', None, data.encode()
+
+        reply = self.post("shown", field("title", "Ünï"), field("count", "3"), field("ratio", "0.5"), field("urgent", "on"),
+                          field("raw", "é"), field("limit", ""), field("tags", "a"), field("tags", "b"))
+        self.assertEqual(["Ünï", 3, 0.5, True, "c3a9", None, ["a", "b"]], reply.json, reply)
+        reply = self.post("shown", ('name="arguments"', "application/json", b'{"count":4,"urgent":true}'), field("title", "7"),
+                          field("tags", "one"))
+        self.assertEqual(["7", 4, 1.0, True, "", 5, ["one"]], reply.json, "beside the JSON")
+        for wrong, words in ((field("count", "three"), "argument \"count\": 'three' is no int"), (field("ratio", "nan"), "'nan' is no float"),
+                             (field("urgent", "perhaps"), "'perhaps' is no bool"), (field("limit", "x"), "'x' is no int"),
+                             (('name="title"', None, b"\xff"), "not utf-8"),
+                             (('name="count"; filename="c.txt"', "text/plain", b"3"), "it is a file and no int")):
+            parts = {part[0].partition('"')[2].partition('"')[0]: part for part in (field("title", "t"), field("count", "1"), wrong)}
+            reply = self.post("shown", *parts.values())
+            self.assertEqual((400, "bad_request", "none"), (reply.status, reply.outcome, reply.json["effect"]), reply)
+            self.assertIn(words, reply.json["detail"])
+
+    def test_uploads_say_what_they_are_and_several_are_a_list(self):
+        document = ('name="document"; filename="a b.pdf"', "application/pdf", b"%PDF")
+        page = ('name="pages"; filename="1.png"', "image/png", b"\x89PNG")
+        reply = self.post("upload", document, page, page)
+        self.assertEqual({"name": "a b.pdf", "type": "application/pdf", "bytes": 4, "pages": ["bytes", "bytes"]}, reply.json, reply)
+        self.assertEqual(["bytes"], self.post("upload", document, page).json["pages"])
+        twice = self.post("upload", document, document, page)
+        self.assertIn('argument "document": it is there 2 times, and the parameter takes one', twice.json["detail"])
+
+    def test_a_result_with_a_content_type_is_sent_with_it(self):
+        for accept in ({}, {"Accept": "*/*"}, {"Accept": "image/png"}, {"Accept": "text/html, image/*;q=0.8"}):
+            reply = self.client.request("POST", "/v1/call/picture", body=b"[]", headers={"Content-Type": "application/json", **accept})
+            self.assertEqual((200, b"\x89PNG", "image/png", "ok"),
+                             (reply.status, reply.body, reply.headers["Content-Type"], reply.outcome), accept)
+            self.assertIn("filename*=UTF-8''na%C3%AFve.png", reply.headers["Content-Disposition"])
+        reply = self.client.request("POST", "/v1/call/picture", body=b"[]", headers={
+            "Content-Type": "application/json", "Accept": "application/octet-stream"})
+        self.assertEqual((b"\x89PNG", "application/octet-stream"), (reply.body, reply.headers["Content-Type"]))
+        self.assertEqual("error", self.client.call("picture", ["png"]).outcome, "no content type")
+        reply = self.client.call("described")
+        parts = parts_of(reply)
+        self.assertEqual({"picture": {"$attachment": "0"}, "at": "2026-01-02", "7": "seven"}, json.loads(parts["result"][1]))
+        self.assertEqual(("image/png", b"\x89PNG"), (parts["0"][0]["Content-Type"], parts["0"][1]))
+
+    def test_the_command_has_file_names_and_content_types(self):
+        picture, out = self.tmp / "cat.bin", self.tmp / "out"
+        picture.write_bytes(b"cat")
+        done = self.run_cli("call", "upload", "--attach", f"document=@{picture}", "--attach", f"pages=@{picture}", "--url",
+                            self.daemon.address)
+        self.assertEqual({"name": "cat.bin", "type": "application/octet-stream", "bytes": 3, "pages": ["bytes"]}, json.loads(done.stdout))
+        for run in (("call", "picture", "--url", self.daemon.address), ("run", str(self.tmp / "app.py"), "picture")):
+            document = json.loads(self.run_cli(*run, "--out", str(out), "--json").stdout)
+            self.assertEqual(({"$attachment": "0"}, "image/png", "naïve.png"), (
+                document["result"], document["attachments"][0]["content_type"], document["attachments"][0]["filename"]))
+            self.assertEqual(b"\x89PNG", (out / "naïve.png").read_bytes())
+            (out / "naïve.png").unlink()
 
 
 if __name__ == "__main__":

@@ -145,6 +145,8 @@ class Offline(CliTest):
         self.assertEqual("0\n1\n2\n", self.expect(OK, *run, "items", "[3]", "--stream")[0])
         document = self.expect_json(OK, *run, "echo", '["x"]')
         self.assertEqual(("ok", "done", "x", 1), tuple(document[key] for key in ("outcome", "effect", "result", "attempts")))
+        large = self.expect(OK, *run, "echo", '[{"n": 1180591620717411303424}]', "--json")[0]
+        self.assertIn('"result":{"n": 1180591620717411303424}}', large, "as it came: read again it would be a float")
         self.assertEqual("error", self.expect_json(OUTCOME, *run, "fail", '["x"]')["outcome"])
         self.assertIn("not JSON", self.expect(USAGE, *run, "echo", "{")[1])
         self.assertEqual('"from stdin"\n', self.expect(OK, *run, "echo", "-", input='["from stdin"]')[0])

@@ -23,12 +23,20 @@ void write_back(const std::vector<Part>& parts) {
   if (longest > 60) return;
   const std::string boundary(longest + 1, 'b');
   std::string body;
-  for (const Part& part : parts) append_part_head(body, boundary, part.name, true, "a/b", {});
+  for (const Part& part : parts) {
+    append_part_head(
+        body, boundary,
+        {.name = part.name, .filename = part.filename.value_or("f"), .content_type = "a/b"});
+  }
   if (parts.empty()) return;
   append_multipart_end(body, boundary);
   const auto again = parse_multipart(body, boundary, kPartsMax);
   CHECK(again && again->size() == parts.size());
-  for (const Part& part : *again) CHECK(part.data.empty() && part.content_type == "a/b");
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const Part& part = (*again)[i];
+    CHECK(part.data.empty() && part.content_type == "a/b");
+    CHECK(part.filename == parts[i].filename.value_or("f"));
+  }
 }
 
 }  // namespace
@@ -53,7 +61,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                 part.data.data() + part.data.size() <= body.data() + body.size()));
     CHECK(part.data.find("\r\n--" + boundary) == std::string_view::npos);
     std::vector<std::uint64_t> shape;
-    static_cast<void>(read_shape(part.shape, shape));
+    static_cast<void>(read_shape(part.shape.value_or(""), shape));
     CHECK(shape.size() <= 16);
   }
   write_back(*parts);
