@@ -77,8 +77,7 @@ void print_json(const Json& object, std::string_view key, std::string_view value
   text.pop_back();  // the brace
   text.resize(text.find_last_not_of("\n ") + 1);
   print(fmt::format("{}{}{}\"{}\":{}{}{}}}\n", text, object.empty() ? "" : ",",
-                    indented ? "\n  " : "", key, indented ? " " : "", value,
-                    indented ? "\n" : ""));
+                    indented ? "\n  " : "", key, indented ? " " : "", value, indented ? "\n" : ""));
 }
 
 std::string toned(Tone tone, std::string_view text, To to) {
