@@ -38,10 +38,6 @@ from keelback.worker import Worker, greeting
 _PACKET_MAX = 192 * 1024  # bytes; a seqpacket socket's default buffer takes a little more
 _FDS = 4  # data, control, marks, log
 
-# A pool's workers share the machine's cores, and a thread pool that BLAS or OpenMP starts does not survive a fork.
-_SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
-                    "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
 
 class Zygote:
     def __init__(self, app: str, expose: list[str]) -> None:
@@ -55,8 +51,6 @@ class Zygote:
 
     def start(self) -> None:
         """Imports and sets up the application. Ends the process with status 1 if that fails."""
-        for name in _SINGLE_THREADED:
-            os.environ.setdefault(name, "1")
         gc.disable()  # nothing is garbage yet, and a collection would only touch pages
         sys.argv[:] = [self._app]
         offspring.note_starts()

@@ -129,20 +129,6 @@ class Forking(SupervisorTest):
         self.assertEqual(3, len({number for number, _ in drawn}))
         self.assertEqual([["numpy", "torch"]] * 3, [seeded for _, seeded in drawn])
 
-    def test_numeric_libraries_are_told_to_be_single_threaded_unless_the_user_decided(self):
-        app = self.app("""
-            import os, keelback
-            seen = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-
-            @keelback.function
-            def environment():
-                return seen
-        """)
-        zygote = self.zygote(app, environment={"OMP_NUM_THREADS": "3"})
-        zygote.expect("ready")
-        self.assertEqual({"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-                         zygote.fork().wait_ready().call("environment").value)
-
     def test_the_collector_runs_in_workers_and_leaves_the_zygotes_objects_alone(self):
         zygote = self.zygote(self.app("""
             import gc, keelback

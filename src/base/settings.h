@@ -81,6 +81,7 @@ struct Settings {
   struct WorkersSection {
     std::string python = "python3";         // restart
     ZygoteMode zygote = ZygoteMode::kAuto;  // next generation
+    std::uint32_t blas_threads = 1;         // restart: 0 = leave the environment alone
     Duration start_timeout =
         60s;  // existing: a worker from fork to ready, imports included for exec
     std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never

@@ -314,6 +314,12 @@ const auto kRows = std::to_array<SettingRow>({
         "workers.zygote", kNextGeneration, kChoiceBounds, "",
         "Whether workers are forked from a process that has imported the application: auto falls "
         "back to exec where forking is unsafe, force does not, off always starts afresh."),
+    row<&S::workers, &S::WorkersSection::blas_threads>(
+        "workers.blas_threads", kRestart, {0, 1024}, "leave the environment alone",
+        "How many threads the numeric libraries of a worker may use: OMP_NUM_THREADS, "
+        "OPENBLAS_NUM_THREADS, MKL_NUM_THREADS and NUMEXPR_NUM_THREADS are set to it before the "
+        "application is imported, each unless it is set already. With more than 1 most of them "
+        "start threads at import, and workers cannot be forked."),
     row<&S::workers, &S::WorkersSection::start_timeout>(
         "workers.start_timeout", kExisting, between(kTick, 24h), "",
         "How long a worker may take from its start until it is ready."),

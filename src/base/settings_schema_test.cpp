@@ -94,6 +94,7 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"sessions.store_max", SettingScope::kExisting},
       {"workers.python", SettingScope::kRestart},
       {"workers.zygote", SettingScope::kNextGeneration},
+      {"workers.blas_threads", SettingScope::kRestart},
       {"workers.start_timeout", SettingScope::kExisting},
       {"workers.max_calls", SettingScope::kNextGeneration},
       {"workers.max_age", SettingScope::kNextGeneration},

@@ -66,6 +66,24 @@ std::vector<std::string> worker_environment(std::vector<std::string> own,
   return own;
 }
 
+void add_python_defaults(std::vector<std::string>& environment, std::uint32_t blas_threads,
+                         std::uint32_t hash_seed) {
+  const auto add = [&environment](std::string_view name, std::uint32_t value) {
+    const bool there = std::ranges::any_of(
+        environment, [name](const std::string& entry) { return name_of(entry) == name; });
+    if (!there) environment.push_back(fmt::format("{}={}", name, value));
+  };
+  // Most of these libraries start their threads when they are imported, and a process with threads
+  // is not safe to fork.
+  if (blas_threads > 0) {
+    for (const char* name :
+         {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"}) {
+      add(name, blas_threads);
+    }
+  }
+  add("PYTHONHASHSEED", hash_seed);
+}
+
 std::string owner_of_this_process() {
   const auto stat = os::read_stat(::getpid());
   return fmt::format("{}.{}.{}", ::getpid(), stat ? stat->start_time : 0, pid_namespace());

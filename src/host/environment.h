@@ -15,6 +15,12 @@ std::vector<std::string> worker_environment(std::vector<std::string> own,
                                             const std::string& python_directory,
                                             const std::string& owner);
 
+// Adds what the user has not set: how many threads numeric libraries may start (0: adds nothing),
+// and the seed of Python's hashes. Both must stand before the application is imported, and be the
+// same for all workers of a pool, forked or not: sets of texts then have one order in all of them.
+void add_python_defaults(std::vector<std::string>& environment, std::uint32_t blas_threads,
+                         std::uint32_t hash_seed);
+
 // "PID.START.NAMESPACE": pid and start time of this process, which name it for ever, in the pid
 // namespace where they mean that. Everything it starts carries it as KEELBACK_OWNER.
 std::string owner_of_this_process();

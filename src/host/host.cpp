@@ -88,6 +88,11 @@ std::expected<void, StartError> HostImpl::start() {
       config_.directory.empty() ? std::filesystem::current_path(error).string() : config_.directory;
   program.environment =
       worker_environment(own_environment(), config_.environment, python, owner_of_this_process());
+  if (program.backend == Backend::kPython) {
+    // 0 would mean: no seed.
+    const std::uint32_t hash_seed = std::max(1U, std::random_device()());
+    add_python_defaults(program.environment, settings_.workers.blas_threads, hash_seed);
+  }
   auto epoll = os::Epoll::create();
   if (!epoll) return std::unexpected(StartError{"no epoll: " + epoll.error().message()});
   epoll_ = std::move(*epoll);

@@ -105,6 +105,17 @@ TEST(Environment, PutsOursOverTheProgramsAndKeepsItsPythonPath) {
   EXPECT_EQ(entries.size(), 4U);
 }
 
+TEST(Environment, AddsWhatPythonNeedsUnlessTheUserHasSaidSo) {
+  std::vector<std::string> entries = {"OMP_NUM_THREADS=4", "PYTHONHASHSEED=9", "A=1"};
+  add_python_defaults(entries, 2, 77);
+  EXPECT_EQ(entries, (std::vector<std::string>{"OMP_NUM_THREADS=4", "PYTHONHASHSEED=9", "A=1",
+                                               "OPENBLAS_NUM_THREADS=2", "MKL_NUM_THREADS=2",
+                                               "NUMEXPR_NUM_THREADS=2"}));
+  std::vector<std::string> empty;
+  add_python_defaults(empty, 0, 77);
+  EXPECT_EQ(empty, std::vector<std::string>{"PYTHONHASHSEED=77"});
+}
+
 TEST(Environment, JustBeforeSortsBetweenAnIdAndAllSmallerOnes) {
   for (const std::string& id : {std::string("b"), std::string("ab"), std::string("a\0", 2)}) {
     EXPECT_LT(just_before(id), id) << id;
