@@ -1,31 +1,74 @@
-"""The end of a process: exit functions run where they were registered, and never in a fork's copy of them.
+"""The end of a process: exit functions run where they were registered, never in a fork's copy of them.
 
-What imports registered in the zygote (a temporary directory's removal, for one) is the zygote's to do; a worker does
-what was registered in the worker. A process that loses its supervisor ends at once, without any of it.
+What imports registered in the zygote (to remove a temporary directory, for one) the zygote does, after
+its last worker has ended. A worker does what was registered in the worker. There is one exception:
+exit functions of the standard library that only tidy up what their own process has made. A worker
+needs them whoever imported the module: they write out log records, and let executors finish. A process
+that loses its supervisor ends at once, without any of it.
 """
 
 import atexit
 import os
+import sys
+import threading
 import weakref
+from typing import Any
 
 from keelback import errors, logs
 
+# In the order in which Python's own imports register them; the last one runs first.
+_OF_EACH_PROCESS = (("logging", "shutdown"), ("multiprocessing.util", "_exit_function"))
+_EXECUTORS = "concurrent.futures"
+_EXECUTORS_S = 1.0  # how long their unfinished work may take
+
 
 def forget_inherited() -> None:
-    """In a forked worker: the exit functions and finalizers that exist now belong to the zygote."""
+    """In a forked worker, before any user code: what is registered now belongs to the zygote."""
     atexit._clear()
-    finalize = weakref.finalize
-    for info in list(finalize._registry.values()):  # type: ignore[attr-defined]
+    finalize: Any = weakref.finalize
+    for info in list(finalize._registry.values()):
         info.atexit = False
-    finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # so that the next one registers again
+    finalize._registered_with_atexit = False  # so that the next one registers again
+    for module, name in _OF_EACH_PROCESS:
+        function = getattr(sys.modules.get(module), name, None)
+        if function is not None:
+            atexit.register(function)
+    ends = _thread_ends()
+    ends[:] = [
+        end for end in ends if (getattr(end, "func", end).__module__ or "").startswith(_EXECUTORS)
+    ]
 
 
 def leave(status: int, run_exit_functions: bool) -> None:
-    """Ends this process; never returns. Threads are not waited for."""
+    """Ends this process; never returns. Only threads of executors are waited for, for a second."""
     if run_exit_functions:
+        _end_threads()
         try:
             atexit._run_exitfuncs()
         except BaseException as error:
             errors.log("an exit function failed", error)
     logs.flush()
     os._exit(status)
+
+
+def _thread_ends() -> list[Any]:
+    """What threading._register_atexit() was given: it runs before the functions of atexit."""
+    return getattr(threading, "_threading_atexits", [])
+
+
+def _end_threads() -> None:
+    ends = _thread_ends()
+    if not ends:
+        return
+    # Aside, because an executor's thread may never come back.
+    waiting = threading.Thread(target=_run, args=(list(reversed(ends)),), daemon=True)
+    waiting.start()
+    waiting.join(_EXECUTORS_S)
+
+
+def _run(ends: list[Any]) -> None:
+    for end in ends:
+        try:
+            end()
+        except BaseException as error:
+            errors.log("an exit function failed", error)

@@ -143,7 +143,7 @@ class Worker:
             self.channel.send(wire.frame(wire.START_FAILED, 0, body))
         except SupervisorGone:
             pass
-        self.leave(1)
+        exits.leave(1, run_exit_functions=True)  # an import that failed half-way has made things, too
 
     # ---- a call
 

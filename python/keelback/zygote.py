@@ -1,7 +1,9 @@
 """Imports the application once and forks workers of it, in milliseconds, when the supervisor orders one.
 
 Single-threaded, and it never reaps on its own: a zombie keeps its pid and group for the supervisor (docs/protocol.md,
-The zygote's order socket). It ends when that socket closes.
+The zygote's order socket). When that socket closes it forks no more, waits until its last worker has
+ended, and then runs what the import registered for exit: nothing that its end does can happen while a
+worker still needs it.
 """
 
 import array
@@ -13,7 +15,7 @@ import socket
 import sys
 import time
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, Optional
 
 from keelback import (
     commandline,
@@ -37,6 +39,7 @@ from keelback.worker import Worker, greeting
 
 _PACKET_MAX = 192 * 1024  # bytes; a seqpacket socket's default buffer takes a little more
 _FDS = 4  # data, control, marks, log
+_LOG = 3
 
 
 class Zygote:
@@ -48,6 +51,12 @@ class Zygote:
         self._recorder = Recorder()
         self._checker = Checker(self._recorder)
         self._hello = ""
+        self._workers: set[int] = set()  # pids that were not reaped
+        self._log = -1  # in a fork of ours: the new worker's log
+        self._fork_failure: Optional[BaseException] = None
+        # Before the application registers its own: the child's part runs first, so that nothing of
+        # the application's ever runs on what workers must not share.
+        os.register_at_fork(after_in_child=self._part_from_zygote)
 
     def start(self) -> None:
         """Imports and sets up the application. Ends the process with status 1 if that fails."""
@@ -79,7 +88,7 @@ class Zygote:
         while True:
             packet, fds = self._receive()
             if not packet:
-                exits.leave(0, run_exit_functions=True)
+                self._end()
             try:
                 order = json.loads(packet)
                 if order["op"] == "fork" and len(fds) == _FDS:
@@ -93,6 +102,15 @@ class Zygote:
             finally:
                 for fd in fds:
                     os.close(fd)
+
+    def _end(self) -> None:
+        """Nobody orders any more, and nobody reads the status of those that are left."""
+        for pid in self._workers:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass
+        exits.leave(0, run_exit_functions=True)
 
     def _receive(self) -> tuple[bytes, list[int]]:
         fds = array.array("i")
@@ -114,26 +132,40 @@ class Zygote:
             return
         logs.flush()
         gc.freeze()  # what exists now is never looked at by a worker's collector, so its pages stay shared
+        self._log = fds[_LOG]
         try:
             pid = os.fork()
         except OSError as error:
+            self._log = -1
             self._send({"op": "fork_failed", "worker": name, "errno": error.errno, "detail": str(error)})
             return
         if pid == 0:
             self._become_worker(name, fds)
+        self._log = -1
+        self._workers.add(pid)
         try:
             os.setpgid(pid, pid)  # both sides do it: whoever is first, the group is there before it is needed
         except OSError:
             pass
         self._send({"op": "forked", "worker": name, "pid": pid})
 
+    def _part_from_zygote(self) -> None:
+        """In the child of any fork: first of all, if the fork is ours."""
+        log, self._log = self._log, -1
+        if log < 0:
+            return
+        try:
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            exits.forget_inherited()
+        except BaseException as error:  # raised here, it would only be printed
+            self._fork_failure = error
+
     def _become_worker(self, name: str, fds: list[int]) -> None:
         """In the child. Never returns."""
         try:
             data, control, marks, log = fds
             lifeline.lead_group()
-            os.dup2(log, 1)
-            os.dup2(log, 2)
             self._orders.detach()
             for fd in (log, descriptors.ORDERS, *self._lifelines):
                 os.close(fd)
@@ -142,6 +174,8 @@ class Zygote:
             worker.prepare()
             hello = wire.frame(wire.CONNECT, 0, wire.U32.pack(wire.PROTOCOL_VERSION)) + greeting(self._hello)
             try:
+                if self._fork_failure is not None:
+                    raise self._fork_failure
                 worker.ready(hello, self._let_go_of_worker)
             except SupervisorGone:
                 worker.leave(1)
@@ -161,7 +195,6 @@ class Zygote:
         lifeline.arm(descriptors.LIFELINE)
         os.close(descriptors.LIFELINE)
         self._recorder.remove()
-        exits.forget_inherited()
         gc.enable()
         _reseed()
 
@@ -173,6 +206,7 @@ class Zygote:
                 os.waitpid(pid, 0)  # its other threads are still on their way out
         except ChildProcessError:
             pass  # not ours, or gone
+        self._workers.discard(pid)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:

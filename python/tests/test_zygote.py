@@ -6,7 +6,7 @@ import signal
 import time
 import unittest
 
-from supervisor import CONFORMANCE, ExecWorker, SupervisorTest, is_dead, proc_state, wait_until
+from supervisor import CONFORMANCE, SupervisorTest, is_dead, proc_state, wait_until
 
 from keelback import wire
 
@@ -200,58 +200,6 @@ class Clean(SupervisorTest):
         self.assertEqual(-signal.SIGTERM, worker.call("terminated").value)
         self.assertEqual([1, 2, 3], worker.call("squares").value)
 
-    def test_exit_functions_of_imports_run_in_the_zygote_only(self):
-        app = self.app(SIMPLE + """
-    import atexit, tempfile
-    atexit.register(lambda: print("exit function of", os.getpid(), flush=True))
-    folder = tempfile.TemporaryDirectory()
-    print(folder.name, flush=True)
-        """)
-        zygote = self.zygote(app)
-        zygote.expect("ready")
-        worker = zygote.fork().wait_ready()
-        self.assertEqual(worker.pid, worker.call("pid").value)
-        self.assertEqual(0, worker.shutdown())
-        self.assertEqual("", worker.log())
-        self.assertTrue(os.path.isdir(zygote.log().strip()), "the import's directory is not the worker's to remove")
-        zygote.orders.close()
-        self.assertEqual(0, zygote.process.wait(10))
-        self.assertIn(f"exit function of {zygote.pid}", zygote.log())
-        self.assertFalse(os.path.exists(zygote.log().split("\n")[0]))
-
-    def test_exit_functions_of_a_worker_run_in_that_worker(self):
-        app = self.app("""
-            import atexit, os, tempfile, weakref, keelback
-
-            class Thing:
-                pass
-
-            things = [Thing(), Thing()]
-            weakref.finalize(things[0], print, "the zygote's finalizer", flush=True)
-
-            @keelback.worker_setup
-            def register():
-                atexit.register(lambda: print("exit function of", os.getpid(), flush=True))
-                weakref.finalize(things[1], print, "the worker's finalizer", flush=True)
-
-            @keelback.function
-            def folder():
-                global kept
-                kept = tempfile.TemporaryDirectory()
-                return kept.name
-        """)
-        zygote = self.zygote(app)
-        zygote.expect("ready")
-        for worker in (zygote.fork().wait_ready(), self.exec_worker(app).wait_ready()):
-            folder = worker.call("folder").value
-            self.assertTrue(os.path.isdir(folder))
-            self.assertEqual(0, worker.shutdown())
-            self.assertFalse(os.path.exists(folder))
-            self.assertIn(f"exit function of {worker.pid}", worker.log())
-            self.assertIn("the worker's finalizer", worker.log())
-            self.assertEqual(isinstance(worker, ExecWorker), "the zygote's finalizer" in worker.log())
-        self.assertEqual("", zygote.log())
-
 
 class Safety(SupervisorTest):
     def refusal(self, source, **modules):
@@ -414,12 +362,12 @@ class Safety(SupervisorTest):
 
 
 class Ends(SupervisorTest):
-    def test_the_zygote_ends_with_its_order_socket_and_harms_no_worker(self):
+    def test_a_zygote_that_dies_harms_no_worker(self):
         zygote = self.zygote(CONFORMANCE)
         zygote.expect("ready")
         worker = zygote.fork().wait_ready()
-        zygote.orders.close()
-        self.assertEqual(0, zygote.process.wait(10))
+        zygote.process.kill()
+        zygote.process.wait(10)
         self.assertEqual(worker.pid, worker.call("pid").value)
 
     def test_the_zygote_ignores_sigterm_and_sigint(self):
