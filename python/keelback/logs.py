@@ -2,6 +2,7 @@
 
 import faulthandler
 import sys
+from typing import Any
 
 
 def prepare() -> None:
@@ -17,5 +18,17 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
+        except Exception:
+            pass
+
+
+def flush_handlers() -> None:
+    """Writes out the log records that handlers of `logging` keep, if the application uses it."""
+    logging: Any = sys.modules.get("logging")
+    for reference in list(getattr(logging, "_handlerList", ())):
+        handler = reference()
+        try:
+            if handler is not None:
+                handler.flush()
         except Exception:
             pass

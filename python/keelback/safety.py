@@ -1,67 +1,145 @@
-"""May this process fork workers? Asked before every fork; a fork copies one thread, and shares every connection."""
+"""May this process fork workers? Looked at once after the import, and asked before every fork.
+
+A fork copies one thread and all memory, and shares everything else. What imports left open is
+opened anew in each worker where that is possible (openings.py). The rest is a reason to start
+workers by exec: then each of them imports the application, and has its own of everything.
+"""
 
 import os
+import re
+import signal
 import socket
+import stat
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Collection
 from typing import Any, NamedTuple, Optional
 
-from keelback import origins
-from keelback.origins import Recorder
+from keelback import descriptors, openings, origins
+from keelback.census import Census
+from keelback.openings import Anew, Opening, Problem
+from keelback.origins import Origin, Recorder
 
 _ENDING_S = 0.05  # a thread that was joined leaves /proc a little later
-_NOTICE_FILES = 5
+_SHOWN = 3
+_SHARED_BY = re.compile(r"^multiprocessing\.|^mmap$")
 
 
 class Unsafe(NamedTuple):
-    what: str  # "thread", "socket" or "cuda"
+    what: str  # "thread", "child", "timer", or a Problem's kind
     module: str
     detail: str
 
 
 class Checker:
-    def __init__(self, recorder: Recorder) -> None:
+    """`app` is to blame for what nobody was seen to make."""
+
+    def __init__(self, recorder: Recorder, app: str) -> None:
         self._recorder = recorder
+        self._app = app
         # What was open before the application was imported is the supervisor's.
-        self._given: set[int] = set(_descriptors())
+        self._given = {
+            number: descriptors.identity(status)
+            for number, status in descriptors.open_now().items()
+        }
+        self._mapped = set(_shared_mappings())
+        self._open = -1  # how many descriptors there were at the last look
+        self._found: list[Unsafe] = []
+        self._files: list[Any] = []  # weak references to the application's file objects
+        self.anew = Anew()
 
-    def own(self, fd: int) -> None:
-        """A descriptor of the zygote itself."""
-        self._given.add(fd)
+    # ---- once
 
-    def disown(self, fds: list[int]) -> None:
-        """They are about to be closed: their numbers may come again."""
-        self._given.difference_update(fds)
+    def look(self, census: Census) -> None:
+        """After the import, before the first fork."""
+        for cache in census.caches:
+            _close(cache)
+        self._files = [weakref.ref(file) for file in census.files]
+        if origins.thread_count() == 1:
+            self._look((), ())
 
-    def unsafe(self) -> Optional[Unsafe]:
-        """Why a fork would break something; None: it is safe now."""
-        return self._threads() or self._open_descriptors() or _torch()
+    def _look(self, ours: Collection[int], workers: Collection[int]) -> None:
+        """Requires that no other thread runs."""
+        self._open = descriptors.count() - len(ours)
+        opened, logs, problems = self._opened(ours)
+        for opening in opened:
+            problem = openings.problem_of(opening)
+            if problem is not None:
+                problems.append(problem)
+        problems += openings.that_share(opened)
+        self._found = [self._blame(problem) for problem in problems]
+        self._found += self._children(workers)
+        self._found += (
+            self._memory({problem.opening.target for problem in problems}) + self._timers()
+        )
+        if self._found:
+            return
+        again = [opening for opening in opened if openings.is_opened_anew(opening)]
+        self.anew.plan(again, logs)
+        files = [file for file in (reference() for reference in self._files) if file is not None]
+        self._found = [
+            self._blame(problem) for problem in openings.flush(files, again) + self.anew.refused()
+        ]
 
-    def inherited(self) -> str:
-        """What imports left open and workers will inherit, in words; "" for nothing."""
-        files: list[str] = []
-        others: list[str] = []
-        for target in self._opened().values():
-            if target.startswith("/") and not target.startswith("/memfd:"):
-                files.append(target)
+    def _opened(self, ours: Collection[int]) -> tuple[list[Opening], list[Opening], list[Problem]]:
+        """What the application opened, its copies of the standard output, what it did to ours."""
+        opened, logs, problems = [], [], []
+        now = descriptors.open_now()
+        output = self._given.get(1)
+        for number, status in now.items():
+            identity = descriptors.identity(status)
+            if number in ours or self._given.get(number) == identity:
+                continue
+            opening = openings.read(number, status)
+            if opening is None:
+                continue
+            if number in (1, 2):
+                problems.append(
+                    Problem("output", opening, "workers write to a log of their own there")
+                )
+            elif stat.S_ISFIFO(status.st_mode) and identity == output:
+                logs.append(opening)
             else:
-                others.append("memfd" if target.startswith("/memfd:") else target)
-        if not files and not others:
-            return ""
-        parts = []
-        if files:
-            shown = ", ".join(sorted(files)[:_NOTICE_FILES])
-            parts.append(f"{len(files)} files ({shown}{', …' if len(files) > _NOTICE_FILES else ''})")
-        kinds = sorted({target.split(":[")[0] for target in others})
-        parts += [f"{sum(target.startswith(kind) for target in others)} {kind}" for kind in kinds]
-        return "open after the import, and inherited by the workers: " + "; ".join(parts)
+                opened.append(opening)
+        return opened, logs, problems
+
+    # ---- before every fork
+
+    def unsafe(self, ours: Collection[int] = (), workers: Collection[int] = ()) -> list[Unsafe]:
+        """Why a fork would break something; nothing: it is safe now.
+
+        `ours`: descriptors that will be closed again. `workers`: children that are no obstacle.
+        """
+        threads = self._threads()
+        if threads is None and descriptors.count() - len(ours) != self._open:
+            self._look(ours, workers)
+        return [reason for reason in (threads, *self._found, _torch()) if reason is not None]
+
+    # ---- the reasons
+
+    def _blame(self, problem: Problem) -> Unsafe:
+        opening = problem.opening
+        module, by = self._maker(self._recorder.opened(opening.number, opening.status))
+        what = _describe_socket(opening.number) if problem.kind == "socket" else opening.target
+        detail = f"descriptor {opening.number}, {what}, opened by {by}: {problem.why}"
+        return Unsafe(problem.kind, module, detail)
+
+    def _maker(self, origin: Optional[Origin]) -> tuple[str, str]:
+        """The module to name, and the same with its place; without an origin the application."""
+        return (
+            (origin.module, str(origin))
+            if origin is not None and origin.module
+            else (self._app, self._app)
+        )
 
     def _threads(self) -> Optional[Unsafe]:
         end = time.monotonic() + _ENDING_S
         while origins.thread_count() > 1:
-            alive = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+            alive = [
+                thread for thread in threading.enumerate() if thread is not threading.main_thread()
+            ]
             if alive:
                 return self._python_thread(alive)
             if time.monotonic() >= end:
@@ -71,42 +149,138 @@ class Checker:
 
     def _python_thread(self, alive: list[threading.Thread]) -> Unsafe:
         thread = alive[0]
-        origin = self._recorder.threads.get(thread)
-        module = origin.module if origin is not None else getattr(getattr(thread, "_target", None), "__module__", "?")
+        module, by = self._maker(self._recorder.threads.get(thread))
         more = f" and {len(alive) - 1} more" if len(alive) > 1 else ""
-        return Unsafe("thread", module, f"thread {thread.name!r}{more}, started by {origin or module}")
+        return Unsafe("thread", module, f"thread {thread.name!r}{more}, started by {by}")
 
     def _native_thread(self) -> Unsafe:
-        names = sorted({_comm(task) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()})
-        origin = self._recorder.native
-        detail = f"native threads ({', '.join(names[:8])})" + (f", started by {origin}" if origin is not None else "")
-        return Unsafe("thread", origin.module if origin is not None else "?", detail)
+        names = sorted(
+            {_comm(task) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()}
+        )
+        module, by = self._maker(self._recorder.native)
+        return Unsafe("thread", module, f"native threads ({', '.join(names[:8])}), started by {by}")
 
-    def _open_descriptors(self) -> Optional[Unsafe]:
-        for fd, target in self._opened().items():
-            if target.startswith("socket:"):
-                origin = self._recorder.sockets.get(fd)
-                module = origin.module if origin is not None else "?"
-                detail = f"descriptor {fd}, {_describe_socket(fd)}, opened by {origin or 'native code'}"
-                return Unsafe("socket", module, detail)
-            if target.startswith("/dev/nvidia"):
-                return Unsafe("cuda", "?", f"descriptor {fd} is {target}: the driver is in use")
-        return None
+    def _children(self, workers: Collection[int]) -> list[Unsafe]:
+        _forget_ended_children()
+        if not origins.has_children():
+            return []
+        pids = [pid for pid in origins.children() if pid not in workers]
+        if not pids and workers:
+            return []
+        pid = pids[0] if pids else 0
+        module, by = self._maker(self._recorder.children.get(pid))
+        name = f"process {pid} ({_comm(str(pid))})" if pid else "a process"
+        more = f" and {len(pids) - 1} more" if len(pids) > 1 else ""
+        return [
+            Unsafe("child", module, f"{name}{more}, started by {by}: no worker could wait for it")
+        ]
 
-    def _opened(self) -> dict[int, str]:
-        return _descriptors(self._given)
+    def _memory(self, told: Collection[str]) -> list[Unsafe]:
+        """Without the files that a descriptor has `told` of."""
+        found = []
+        for mapping in _shared_mappings():
+            if mapping not in self._mapped and mapping[1] not in told:
+                start, end = (int(part, 16) for part in mapping[0].split("-"))
+                holder = origins.module_with(_is_shared_memory)
+                module = holder.rsplit(".", 1)[0] if holder else self._app
+                what = f"{end - start} bytes of {mapping[1] or 'memory'}"
+                detail = f"{what}, mapped by {holder or module}: all workers would share it"
+                found.append(Unsafe("memory", module, detail))
+        return found
+
+    def _timers(self) -> list[Unsafe]:
+        clocks = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+        if any(signal.getitimer(clock)[0] > 0 for clock in clocks) or _kernel_timers():
+            return [
+                Unsafe(
+                    "timer",
+                    self._app,
+                    f"a timer that {self._app} has set: a fork does not copy timers",
+                )
+            ]
+        return []
 
 
-def _descriptors(but: Collection[int] = ()) -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) in but:
-            continue
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the listing's own descriptor
-            pass
+def price() -> int:
+    """Bytes of memory that a worker has for itself if it imports the application itself."""
+    with open("/proc/self/status") as file:
+        return next((int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon:")), 0)
+
+
+def in_words(reasons: list[Unsafe]) -> str:
+    """One detail of each kind and module, the first few of these."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for reason in reasons:
+        kinds.setdefault((reason.what, reason.module), []).append(reason.detail)
+    shown = [
+        details[0] + (f" (and {len(details) - 1} more)" if len(details) > 1 else "")
+        for details in kinds.values()
+    ]
+    return "; ".join(shown[:_SHOWN]) + (
+        f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    )
+
+
+def _close(cache: Any) -> None:
+    """diskcache opens its database again at the next use. A connection must not cross a fork."""
+    try:
+        cache.close()
+    except Exception:
+        pass  # then the connection is found, and is a reason
+
+
+def _kernel_timers() -> str:
+    """Those of timer_create(2)."""
+    try:
+        with open("/proc/self/timers") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _forget_ended_children() -> None:
+    """Programs that have ended, and that nobody waits for any more."""
+    clean_up = getattr(sys.modules.get("subprocess"), "_cleanup", None)
+    if clean_up is not None:
+        clean_up()
+
+
+def _shared_mappings() -> list[tuple[str, str]]:
+    """Address ranges and names of mappings that are shared by a fork, but not by two imports."""
+    found = []
+    with open("/proc/self/maps") as file:
+        for line in file:
+            span, access, _, _, _, *name = line.split(None, 5)
+            if access[3] != "s":
+                continue
+            path = name[0].rstrip("\n") if name else ""
+            if path.startswith(openings.SHARED_MEMORY) or (
+                access[1] == "-" and _is_read_only_file(span, path)
+            ):
+                continue
+            found.append((span, path))
     return found
+
+
+def _is_read_only_file(span: str, path: str) -> bool:
+    """A file that was opened for reading: its pages are the same in every process that maps it.
+
+    The C library maps such files at any time.
+    """
+    if not path.startswith("/") or path.startswith(
+        ("/memfd:", "/dev/", "/SYSV", "/anon_hugepage", "/[")
+    ):
+        return False
+    # The kernel names the ranges without leading zeros there. The link is writable if the file is.
+    link = "-".join(f"{int(part, 16):x}" for part in span.split("-"))
+    try:
+        return not os.lstat(f"/proc/self/map_files/{link}").st_mode & stat.S_IWUSR
+    except OSError:
+        return True
+
+
+def _is_shared_memory(value: Any) -> bool:
+    return bool(_SHARED_BY.search(type(value).__module__ or "")) or type(value).__name__ == "memmap"
 
 
 def _torch() -> Optional[Unsafe]:
@@ -116,15 +290,21 @@ def _torch() -> Optional[Unsafe]:
         initialized = cuda is not None and cuda.is_initialized()
     except Exception:
         return None
-    return Unsafe("cuda", "torch", "torch.cuda is initialised: a forked process cannot use it") if initialized else None
+    return (
+        Unsafe("cuda", "torch", "torch.cuda is initialised: a forked process cannot use it")
+        if initialized
+        else None
+    )
 
 
 def _comm(task: str) -> str:
-    try:
-        with open(f"/proc/self/task/{task}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return "ended"
+    for place in (f"/proc/self/task/{task}/comm", f"/proc/{task}/comm"):
+        try:
+            with open(place) as file:
+                return file.read().strip()
+        except OSError:
+            pass
+    return "ended"
 
 
 def _describe_socket(fd: int) -> str:
@@ -137,6 +317,7 @@ def _describe_socket(fd: int) -> str:
                     names.append(repr(ask()))
                 except OSError:
                     names.append("-")
-            return f"{getattr(family, 'name', family)} {getattr(kind, 'name', kind)} {names[0]} to {names[1]}"
+            types = f"{getattr(family, 'name', family)} {getattr(kind, 'name', kind)}"
+            return f"{types} {names[0]} to {names[1]}"
     except OSError as error:
         return f"a socket ({error})"

@@ -30,8 +30,10 @@ from keelback import (
     loading,
     logs,
     offspring,
+    safety,
     wire,
 )
+from keelback.census import Census
 from keelback.channel import SupervisorGone
 from keelback.origins import Recorder
 from keelback.safety import Checker
@@ -41,6 +43,8 @@ _PACKET_MAX = 192 * 1024  # bytes; a seqpacket socket's default buffer takes a l
 _FDS = 4  # data, control, marks, log
 _LOG = 3
 
+_NAMED = 5  # things of a kind in a notice
+
 
 class Zygote:
     def __init__(self, app: str, expose: list[str]) -> None:
@@ -49,7 +53,7 @@ class Zygote:
         self._orders = socket.socket(fileno=descriptors.ORDERS)
         self._lifelines = lifeline.arm(descriptors.LIFELINE)
         self._recorder = Recorder()
-        self._checker = Checker(self._recorder)
+        self._checker = Checker(self._recorder, loading.name_of(app))
         self._hello = ""
         self._workers: set[int] = set()  # pids that were not reaped
         self._log = -1  # in a fork of ours: the new worker's log
@@ -72,17 +76,37 @@ class Zygote:
             step = "setup"
             for hook in hooks.of("setup"):
                 _run_once(hook)
+                self._recorder.sample(getattr(hook, "__module__", self._app))
             _import_for_workers()
             took = time.monotonic() - began
         except BaseException as error:
             self._send({"op": "failed", "step": step, **errors.describe(error)})
             exits.leave(1, run_exit_functions=True)
         interrupts.ignore_in_zygote()  # whatever imports made of it
-        notice = self._checker.inherited()
-        if notice:
-            self._send({"op": "notice", "text": notice})
+        self._look_around()
         hello = {"pid": os.getpid(), **json.loads(self._hello)}
         self._send({"op": "ready", "hello": hello, "import_s": round(took, 6)})
+
+    def _look_around(self) -> None:
+        """Once, after the import: what the forks to come must do and must not share."""
+        self._recorder.remove()
+        logs.flush_handlers()
+        census = Census()
+        self._checker.look(census)
+        if self._checker.unsafe():
+            return  # the first order to fork is told why, and nothing of the following happens
+        files = [opening.target for opening in self._checker.anew.files]
+        temporary = [f"{path} (by {origin.module or self._app})"
+                     for path, origin in self._recorder.temporary if os.path.exists(path)]
+        for text, things in (
+            ("open after the import, each worker opens its own: {}", files),
+            ("temporary files made at import are the same for every forked worker: {}; "
+             "make them in @keelback.worker_setup if each needs its own (docs/start-modes.md)", temporary),
+        ):
+            if things:
+                more = ", …" if len(things) > _NAMED else ""
+                shown = ", ".join(sorted(things)[:_NAMED]) + more
+                self._send({"op": "notice", "text": text.format(f"{len(things)} ({shown})")})
 
     def serve(self) -> None:
         while True:
@@ -123,12 +147,11 @@ class Zygote:
         return packet, list(fds)
 
     def _fork(self, name: str, fds: list[int]) -> None:
-        for fd in fds:
-            self._checker.own(fd)
-        unsafe = self._checker.unsafe()
-        self._checker.disown(fds)
-        if unsafe is not None:
-            self._send({"op": "unsafe", "worker": name, **unsafe._asdict()})
+        unsafe = self._checker.unsafe(fds, self._workers)
+        if unsafe:
+            first = unsafe[0]
+            self._send({"op": "unsafe", "worker": name, "what": first.what, "module": first.module,
+                        "detail": safety.in_words(unsafe), "bytes": safety.price()})
             return
         logs.flush()
         gc.freeze()  # what exists now is never looked at by a worker's collector, so its pages stay shared
@@ -157,6 +180,7 @@ class Zygote:
         try:
             os.dup2(log, 1)
             os.dup2(log, 2)
+            self._checker.anew.open_all(log)
             exits.forget_inherited()
         except BaseException as error:  # raised here, it would only be printed
             self._fork_failure = error
@@ -194,7 +218,6 @@ class Zygote:
         """
         lifeline.arm(descriptors.LIFELINE)
         os.close(descriptors.LIFELINE)
-        self._recorder.remove()
         gc.enable()
         _reseed()
 

@@ -301,26 +301,6 @@ class Safety(SupervisorTest):
         wait_until(lambda: told(signal.SIGUSR2, 1), "the thread has ended")
         zygote.fork("0.3").wait_ready()
 
-    def test_files_pipes_and_epolls_are_reported_and_inherited(self):
-        path = self.app("some text\n", "data.txt")
-        zygote = self.zygote(self.app(f"""
-            import os, select, keelback
-            files = [open({path!r}) for _ in range(7)]
-            pipe = os.pipe()
-            epoll = select.epoll()
-            memory = os.memfd_create("scratch")
-
-            @keelback.function
-            def read(number):
-                os.write(pipe[1], b"x")
-                return [files[number].read(), os.read(pipe[0], 1).decode()]
-        """))
-        zygote.expect("ready")
-        (notice,) = zygote.notices
-        for words in ("7 files", "data.txt", "2 pipe", "1 memfd", "anon_inode:[eventpoll]" if "anon_inode:[" in notice else "1 anon_inode"):
-            self.assertIn(words, notice)
-        self.assertEqual(["some text\n", "x"], zygote.fork().wait_ready().call("read", [3]).value)
-
     def test_an_application_that_opens_nothing_gets_no_notice(self):
         zygote = self.zygote(CONFORMANCE)
         zygote.expect("ready")
