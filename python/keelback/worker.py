@@ -509,6 +509,7 @@ def main(arguments: list[str]) -> None:
         step = "setup"
         for hook in hooks.of("setup"):
             worker.run_hook(0, hook)
+        worker.interrupts.install()  # whatever imports made of the signals, as in a forked worker
         gc.freeze()  # imports are not garbage: the collector need not look at them again and again
         worker.ready(b"")
     except SupervisorGone:

@@ -30,6 +30,7 @@ from keelback import (
     loading,
     logs,
     offspring,
+    origins,
     safety,
     wire,
 )
@@ -37,6 +38,7 @@ from keelback.census import Census
 from keelback.channel import SupervisorGone
 from keelback.origins import Recorder
 from keelback.safety import Checker
+from keelback.seeds import Seeds
 from keelback.worker import Worker, greeting
 
 _PACKET_MAX = 192 * 1024  # bytes; a seqpacket socket's default buffer takes a little more
@@ -54,7 +56,9 @@ class Zygote:
         self._lifelines = lifeline.arm(descriptors.LIFELINE)
         self._recorder = Recorder()
         self._checker = Checker(self._recorder, loading.name_of(app))
+        self._seeds = Seeds(self._recorder)
         self._hello = ""
+        self._collects = True  # whether the application wants the garbage collector
         self._workers: set[int] = set()  # pids that were not reaped
         self._log = -1  # in a fork of ours: the new worker's log
         self._fork_failure: Optional[BaseException] = None
@@ -64,7 +68,6 @@ class Zygote:
 
     def start(self) -> None:
         """Imports and sets up the application. Ends the process with status 1 if that fails."""
-        gc.disable()  # nothing is garbage yet, and a collection would only touch pages
         sys.argv[:] = [self._app]
         offspring.note_starts()
         began = time.monotonic()
@@ -90,16 +93,22 @@ class Zygote:
     def _look_around(self) -> None:
         """Once, after the import: what the forks to come must do and must not share."""
         self._recorder.remove()
+        self._seeds.finish()
+        self._collects = gc.isenabled()
+        gc.disable()  # a collection would only touch pages that workers share
         logs.flush_handlers()
         census = Census()
         self._checker.look(census)
         if self._checker.unsafe():
             return  # the first order to fork is told why, and nothing of the following happens
         files = [opening.target for opening in self._checker.anew.files]
+        own = [_described(thing) for thing in self._seeds.unseeded(census.generators)]
         temporary = [f"{path} (by {origin.module or self._app})"
                      for path, origin in self._recorder.temporary if os.path.exists(path)]
         for text, things in (
             ("open after the import, each worker opens its own: {}", files),
+            ("random generators made at import draw the same numbers in every forked worker: {}; "
+             "make them in @keelback.worker_setup (docs/start-modes.md)", own),
             ("temporary files made at import are the same for every forked worker: {}; "
              "make them in @keelback.worker_setup if each needs its own (docs/start-modes.md)", temporary),
         ):
@@ -218,8 +227,9 @@ class Zygote:
         """
         lifeline.arm(descriptors.LIFELINE)
         os.close(descriptors.LIFELINE)
-        gc.enable()
-        _reseed()
+        if self._collects:
+            gc.enable()
+        self._seeds.in_worker()
 
     def _reap(self, pid: int) -> None:
         try:
@@ -279,14 +289,10 @@ def _packet(message: dict[str, Any]) -> bytes:
     return packet
 
 
-def _reseed() -> None:
-    """Workers must not draw the same numbers. `random` does it itself at a fork."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-    generator = getattr(sys.modules.get("torch"), "default_generator", None)
-    if generator is not None:
-        generator.seed()
+def _described(thing: Any) -> str:
+    kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    name = origins.module_with(lambda value: value is thing)
+    return f"{name}, a {kind}" if name else kind
 
 
 def main(arguments: list[str]) -> None:
