@@ -25,7 +25,17 @@ std::string describe(const Unsafe& why) {
   std::string text = fmt::format("not safe to fork: {}", why.what);
   if (!why.module.empty()) text += fmt::format(" from module {}", why.module);
   if (!why.detail.empty()) text += fmt::format(" ({})", why.detail);
+  text += ". Remedy: make it in a function marked @keelback.worker_setup (docs/start-modes.md)";
   return text;
+}
+
+// The same, and what it costs to start by exec.
+std::string describe_fallback(const Unsafe& why) {
+  constexpr std::uint64_t kMiB = 1 << 20;
+  return fmt::format(
+      "{}. Until then each worker imports the application itself: {} MiB of memory "
+      "each, which forked workers would share",
+      describe(why), (why.bytes + kMiB - 1) / kMiB);
 }
 
 }  // namespace
@@ -121,9 +131,10 @@ void Launcher::launch(WorkerId worker, WorkerEnds ends, OnLaunched done) {
 }
 
 bool Launcher::cancel(WorkerId worker) {
-  const auto found = std::ranges::find(waiting_, worker, &Waiting::worker);
-  if (found != waiting_.end()) {
-    waiting_.erase(found);
+  for (std::vector<Waiting>* starts : {&waiting_, &waiting_for_end_}) {
+    const auto found = std::ranges::find(*starts, worker, &Waiting::worker);
+    if (found == starts->end()) continue;
+    starts->erase(found);
     return true;
   }
   for (ZygoteClient* zygote : {zygote_.get(), next_zygote_.get()}) {
@@ -159,6 +170,10 @@ void Launcher::answer(OnLaunched& done, std::uint64_t zygote, ForkAnswer forked)
 }
 
 void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  if (exec_waits_for_ != 0) {
+    waiting_for_end_.push_back({worker, std::move(ends), std::move(done)});
+    return;
+  }
   auto null = os::open_null();
   auto log_copy = os::duplicate(ends.log.get());
   auto lifeline = os::duplicate(lifeline_read_.get());
@@ -190,6 +205,11 @@ void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
 void Launcher::reap(const Launched& process) {
   for (ZygoteClient* zygote : {zygote_.get(), next_zygote_.get()}) {
     if (zygote != nullptr && zygote->number() == process.zygote) zygote->reap(process.pid);
+  }
+  for (const auto& zygote : retired_) {
+    if (zygote->number() != process.zygote) continue;
+    zygote->reap(process.pid);
+    end_if_unused(*zygote);
   }
   if (guard_) guard_->reap(process.pid);
 }
@@ -246,6 +266,18 @@ void Launcher::zygote_ready(ZygoteClient& zygote, const std::string& hello, doub
 }
 
 void Launcher::zygote_ended(std::uint64_t number) {
+  const auto retired = std::ranges::find_if(
+      retired_, [&](const auto& zygote) { return zygote->number() == number; });
+  if (retired != retired_.end()) {
+    bury(std::move(*retired));
+    retired_.erase(retired);
+    if (exec_waits_for_ != number) return;
+    exec_waits_for_ = 0;
+    for (Waiting& start : std::exchange(waiting_for_end_, {})) {
+      exec(start.worker, std::move(start.ends), std::move(start.done));
+    }
+    return;
+  }
   if (next_zygote_ && next_zygote_->number() == number) {
     const StartFailure failure = next_zygote_->failure();
     bury(std::move(next_zygote_));
@@ -292,15 +324,31 @@ void Launcher::fall_back(const Unsafe& why) {
   if (fallen_back_) return;
   fallen_back_ = true;
   auto zygote = std::move(zygote_);
-  fallen_back_why_ = describe(why);
+  if (zygote && !zygote->has_workers()) exec_waits_for_ = zygote->number();
+  fallen_back_why_ = describe_fallback(why);
   set_path("fallback", fallen_back_why_);
   handlers_.notice(true, "workers are started by exec: " + path_.reason);
   handlers_.mode(true);
   if (zygote) zygote->cancel_forks(why);
-  bury(std::move(zygote));
+  retire(std::move(zygote));
   for (Waiting& start : std::exchange(waiting_, {})) {
     exec(start.worker, std::move(start.ends), std::move(start.done));
   }
+}
+
+void Launcher::retire(std::unique_ptr<ZygoteClient> zygote) {
+  if (!zygote) return;
+  retired_.push_back(std::move(zygote));
+  end_if_unused(*retired_.back());
+}
+
+void Launcher::end_if_unused(ZygoteClient& zygote) {
+  if (!zygote.has_workers()) zygote.end(end_limit());
+}
+
+// As long as a worker has for its exit functions.
+std::chrono::milliseconds Launcher::end_limit() const {
+  return std::chrono::ceil<std::chrono::milliseconds>(settings_.calls.grace);
 }
 
 void Launcher::guard_died() {
@@ -309,12 +357,16 @@ void Launcher::guard_died() {
   // Its children have new parents that reap at will, so their zombies may be gone at any time:
   // nothing of the old tree can be ordered any more.
   const StartFailure lost{"fork", "the guard died", ""};
-  for (auto* zygote : {&zygote_, &next_zygote_}) {
-    if (*zygote == nullptr) continue;
-    (*zygote)->kill();
-    (*zygote)->cancel_forks(lost);
-    bury(std::move(*zygote));
+  retired_.push_back(std::move(zygote_));
+  retired_.push_back(std::move(next_zygote_));
+  for (auto& zygote : std::exchange(retired_, {})) {
+    if (!zygote) continue;
+    zygote->kill();
+    zygote->cancel_forks(lost);
+    bury(std::move(zygote));
   }
+  exec_waits_for_ = 0;
+  for (Waiting& start : std::exchange(waiting_for_end_, {})) start.done(lost);
   if (reload_done_) {
     if (auto done = std::exchange(reload_done_, nullptr)) done("the guard died");
   }
@@ -372,7 +424,10 @@ void Launcher::launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done) {
                          if (settings_.workers.zygote == ZygoteMode::kForce) {
                            return done(StartFailure{"fork", describe(*unsafe), ""});
                          }
-                         bury(std::move(next_zygote_));  // the new code is served by exec
+                         // The new code is served by exec.
+                         next_unsafe_why_ = describe_fallback(*unsafe);
+                         exec_waits_for_ = number;
+                         retire(std::move(next_zygote_));
                          return done(ComeAgain{});
                        }
                        done(std::get<StartFailure>(std::move(forked)));
@@ -383,19 +438,19 @@ void Launcher::commit_reload() {
   if (!zygote_possible()) return;
   if (auto old = std::move(zygote_)) {
     old->cancel_forks(StartFailure{"fork", "new code was loaded meanwhile", ""});
-    old->kill();
-    bury(std::move(old));
+    retire(std::move(old));
   }
   zygote_ = std::move(next_zygote_);
   fallen_back_ = zygote_ == nullptr;
   zygote_started_ = handlers_.now();
   handlers_.mode(exec_mode());
-  fallen_back_why_ = fallen_back_ ? "the new code is not safe to fork" : "";
+  fallen_back_why_ = fallen_back_ ? next_unsafe_why_ : "";
   set_path(fallen_back_ ? "fallback" : "up", fallen_back_why_);
 }
 
 void Launcher::abort_reload() {
-  if (next_zygote_) bury(std::move(next_zygote_));
+  if (next_zygote_) next_zygote_->cancel_forks(StartFailure{"fork", "the reload has failed", ""});
+  retire(std::move(next_zygote_));
 }
 
 template <typename T>
@@ -408,8 +463,14 @@ void Launcher::stop(std::chrono::milliseconds limit) {
   restart_timer_.cancel();
   guard_timer_.cancel();
   import_timer_.cancel();
-  next_zygote_.reset();
-  zygote_.reset();
+  const Time until = handlers_.now() + end_limit();
+  auto ending = std::exchange(retired_, {});
+  ending.push_back(std::move(zygote_));
+  ending.push_back(std::move(next_zygote_));
+  std::erase(ending, nullptr);
+  for (const auto& zygote : ending) zygote->begin_to_end();
+  for (const auto& zygote : ending) zygote->finish_to_end(until);
+  ending.clear();
   if (guard_) guard_->stop(limit);
 }
 

@@ -79,7 +79,8 @@ class Launcher {
 
   const StartPath& path() const { return path_; }
   pid_t guard_pid() const { return guard_ ? guard_->pid() : 0; }
-  // Kills everything that was started; at most about `limit`.
+  // Once the loop has ended: zygotes get calls.grace for what their import registered for exit;
+  // then the guard kills everything that is left, in about `limit`.
   void stop(std::chrono::milliseconds limit);
 
  private:
@@ -101,6 +102,9 @@ class Launcher {
   void exec(WorkerId worker, WorkerEnds ends, OnLaunched done);
   void answer(OnLaunched& done, std::uint64_t zygote, ForkAnswer answer);
   void fall_back(const Unsafe& why);
+  void retire(std::unique_ptr<ZygoteClient> zygote);
+  void end_if_unused(ZygoteClient& zygote);
+  std::chrono::milliseconds end_limit() const;
   void fail_waiting(const StartFailure& failure);
   void guard_died();
   void bring_guard_back();
@@ -125,11 +129,19 @@ class Launcher {
   std::unique_ptr<GuardClient> guard_;
   std::unique_ptr<ZygoteClient> zygote_;
   std::unique_ptr<ZygoteClient> next_zygote_;  // of a reload
+  // They fork no more, and live until their last worker has ended: what their end does must not
+  // happen while a worker still uses it.
+  std::vector<std::unique_ptr<ZygoteClient>> retired_;
+  // Starts by exec that wait until the zygote which proved unsafe has ended: their own imports may
+  // need what it holds. Its number; 0: none.
+  std::uint64_t exec_waits_for_ = 0;
+  std::vector<Waiting> waiting_for_end_;
   std::move_only_function<void(std::string)> reload_done_;
   std::vector<Waiting> waiting_;  // for the zygote
   std::uint64_t zygotes_ = 0;
   bool fallen_back_ = false;
   std::string fallen_back_why_;
+  std::string next_unsafe_why_;  // why the new code of a reload cannot be forked
   bool stopped_ = false;
   std::uint32_t zygote_deaths_ = 0;  // in a row, each soon after its start
   std::uint32_t guard_deaths_ = 0;   // likewise

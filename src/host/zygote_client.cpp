@@ -14,7 +14,11 @@
 namespace keelback::host {
 namespace {
 
+using namespace std::chrono_literals;
 using Json = nlohmann::json;
+
+// How often the log of a zygote that ends is read once the loop has ended.
+constexpr auto kLogPause = 20ms;
 
 std::string text_of(const Json& object, const char* name) {
   const auto found = object.find(name);
@@ -37,7 +41,8 @@ ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, st
       guard_(guard),
       number_(number),
       interpreter_(spec.argv.front()),
-      handlers_(std::move(handlers)) {
+      handlers_(std::move(handlers)),
+      end_timer_(loop) {
   auto orders = os::make_seqpacket_pair();
   auto log = os::make_pipe();
   auto null = os::open_null();
@@ -70,8 +75,9 @@ ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, st
 }
 
 ZygoteClient::~ZygoteClient() {
-  if (pidfd_ && state_ != State::kDead) {
+  if (pidfd_ && !reaped_) {
     static_cast<void>(pidfd_.send_signal(SIGKILL));
+    static_cast<void>(os::kill_group(pid_));
     guard_.reap(pid_);  // if not yet dead it becomes a stranger, reaped when it is
   }
 }
@@ -106,7 +112,8 @@ void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
   fds.push_back(std::move(ends.control));
   fds.push_back(std::move(ends.marks));
   fds.push_back(std::move(ends.log));
-  if (!link_->send(fmt::format(R"({{"op":"fork","worker":"{}"}})", name), std::move(fds))) {
+  const std::string order = fmt::format(R"({{"op":"fork","worker":"{}"}})", name);
+  if (!link_ || !link_->send(order, std::move(fds))) {
     boost::asio::post(loop_, [this, name, alive = std::weak_ptr<int>(alive_)] {
       if (alive.expired()) return;
       auto node = forking_.extract(name);
@@ -116,7 +123,37 @@ void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
 }
 
 void ZygoteClient::reap(pid_t pid) {
+  if (workers_ > 0) --workers_;
   if (link_) static_cast<void>(link_->send(fmt::format(R"({{"op":"reap","pid":{}}})", pid)));
+}
+
+void ZygoteClient::end(std::chrono::milliseconds limit) {
+  if (state_ != State::kUp || limit == 0ms) return kill();
+  if (!link_) return;  // it has been told
+  // Perhaps we are in its handler.
+  boost::asio::post(loop_, [link = std::move(link_)] {});
+  end_timer_.expires_after(limit);
+  end_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) kill();
+  });
+}
+
+void ZygoteClient::begin_to_end() {
+  const auto stat = os::read_stat(pid_);
+  const bool stopped = stat && (stat->state == 'T' || stat->state == 't');
+  if (state_ != State::kUp || stopped) return kill();
+  link_.reset();
+}
+
+void ZygoteClient::finish_to_end(Time until) {
+  while (state_ == State::kUp) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - handlers_.now());
+    if (left <= 0ms) return kill();
+    const auto dead = pidfd_.wait_dead(std::min(left, kLogPause));
+    if (!dead) return kill();
+    if (*dead) return died();
+    read_log();  // it must not wait for room there
+  }
 }
 
 void ZygoteClient::kill() {
@@ -151,10 +188,12 @@ void ZygoteClient::packet(std::string_view text) {
     auto node = forking_.extract(text_of(object, "worker"));
     if (node.empty()) return;
     if (op == "forked") {
+      ++workers_;
       node.mapped().done(static_cast<pid_t>(number_of(object, "pid")));
     } else if (op == "unsafe") {
-      node.mapped().done(
-          Unsafe{text_of(object, "what"), text_of(object, "module"), text_of(object, "detail")});
+      node.mapped().done(Unsafe{text_of(object, "what"), text_of(object, "module"),
+                                text_of(object, "detail"),
+                                static_cast<std::uint64_t>(number_of(object, "bytes"))});
     } else {
       node.mapped().done(StartFailure{"fork", "fork failed: " + text_of(object, "detail"), ""});
     }
@@ -178,7 +217,10 @@ void ZygoteClient::died() {
   death_watch_->stop();
   read_log();
   const auto stat = os::read_stat(pid_);
+  // Programs that the import started and left. Workers have groups of their own.
+  static_cast<void>(os::kill_group(pid_));
   guard_.reap(pid_);
+  reaped_ = true;
   const bool was_up = state_ == State::kUp;
   StartFailure failure = failure_;
   if (failure.step.empty()) {

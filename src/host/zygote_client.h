@@ -4,6 +4,8 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,9 +23,10 @@ namespace keelback::host {
 
 // How the zygote tells that this application must not be forked.
 struct Unsafe {
-  std::string what;    // "thread", "socket", "cuda"
-  std::string module;  // to blame; empty: unknown
-  std::string detail;
+  std::string what;         // "thread", "socket", "pipe", …
+  std::string module;       // to blame
+  std::string detail;       // of the first reasons there are
+  std::uint64_t bytes = 0;  // of memory that forked workers would share
 };
 // Why a start failed, in the words of Death.
 struct StartFailure {
@@ -55,10 +58,19 @@ class ZygoteClient {
   // Requires: state() == kUp. The answer comes on the loop.
   void fork(WorkerId worker, WorkerEnds ends, OnForked done);
   void reap(pid_t pid);
-  // Answers every fork that is under way; for a client that is about to be destroyed.
+  // Answers every fork that is under way; for a client that is to end.
   void cancel_forks(const ForkAnswer& answer);
+  // Whether a worker that it has forked was not reaped yet.
+  bool has_workers() const { return workers_ > 0; }
   // How long it has owed an answer for that worker; 0: it owes none.
   Duration owes(WorkerId worker) const;
+  // It forks no more, runs what its import registered for exit, and ends; `ended` follows. It has
+  // `limit` for that, then it is killed. What it forks without our knowing it waits for.
+  void end(std::chrono::milliseconds limit);
+  // The same once the loop has ended, in two steps, so that several can end at once. The second
+  // one blocks until `until`.
+  void begin_to_end();
+  void finish_to_end(Time until);
   // SIGKILL; `ended` follows. Its workers live on under the guard.
   void kill();
 
@@ -85,6 +97,8 @@ class ZygoteClient {
   State state_ = State::kStarting;
   pid_t pid_ = 0;
   bool kill_wanted_ = false;
+  bool reaped_ = false;        // or about to be: pid_ means nothing any more
+  std::uint32_t workers_ = 0;  // forked for us and not reaped
   os::Pidfd pidfd_;
   os::Fd log_;
   LogLines lines_;
@@ -97,6 +111,7 @@ class ZygoteClient {
   std::unique_ptr<PacketLink> link_;
   std::unique_ptr<FdWatch> log_watch_;
   std::unique_ptr<FdWatch> death_watch_;
+  boost::asio::steady_timer end_timer_;
   std::shared_ptr<int> alive_ = std::make_shared<int>();  // shared with the guard's answer only
 };
 

@@ -284,13 +284,15 @@ class Daemon:
         reply = self.client().get("/v1/workers")
         if reply.status == 401:
             return {}  # a daemon with a token keeps its secrets
-        workers = sum(1 for worker in reply.json if worker["pid"])
+        pids = {worker["pid"] for worker in reply.json if worker["pid"]}
+        workers = len(pids)
         links = []
         for name in os.listdir(f"/proc/{self.pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
                 links.append(os.readlink(f"/proc/{self.pid}/fd/{name}"))
         marks = sum(link.startswith("/memfd:keelback-marks") for link in links) - workers
-        processes = links.count("anon_inode:[pidfd]") - workers - 2  # the guard and the zygote
+        zygotes = [pid for pid in descendants(self.pid) if pid not in pids and "keelback.zygote" in describe(pid)]
+        processes = links.count("anon_inode:[pidfd]") - workers - 1 - max(1, len(zygotes))  # the guard, and each zygote that has workers
         mapped = Path(f"/proc/{self.pid}/maps").read_text().count("/memfd:keelback-marks") - workers
         return {kind: n for kind, n in (("marks", marks), ("pidfds", processes), ("mappings", mapped)) if n > 0}
 
