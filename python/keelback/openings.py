@@ -21,7 +21,6 @@ _RANDOM_DEVICES = {(1, 8), (1, 9)}
 _NOT_AGAIN = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOFOLLOW | os.O_TMPFILE | os.O_ASYNC
 _SQLITE = b"SQLite format 3\0"
 _SQLITE_BESIDE = ("-wal", "-shm", "-journal")
-SHARED_MEMORY = "/memfd:keelback-shared"  # the pool's own: its workers share it in both modes
 
 
 class Opening(NamedTuple):
@@ -72,7 +71,7 @@ def read(number: int, status: os.stat_result) -> Optional[Opening]:
 def problem_of(opening: Opening) -> Optional[Problem]:
     """Why this descriptor, by itself, forbids a fork; None: a worker can open it anew."""
     mode, target = opening.status.st_mode, opening.target
-    if opening.flags & os.O_PATH or target.startswith(SHARED_MEMORY):
+    if opening.flags & os.O_PATH:
         return None
     found: tuple[str, str]
     if stat.S_ISSOCK(mode):
@@ -133,11 +132,6 @@ def _is_sqlite(opening: Opening) -> bool:
     )
 
 
-def is_opened_anew(opening: Opening) -> bool:
-    """Requires that it has no problem. The others may be shared: they have no offset and no state."""
-    return not opening.flags & os.O_PATH and not opening.target.startswith(SHARED_MEMORY)
-
-
 def that_share(openings: list[Opening]) -> list[Problem]:
     """Descriptors whose offset is that of another one: what one reads is missing to the other."""
     found = []
@@ -180,7 +174,9 @@ class Anew:
         self._logs: list[tuple[int, bool]] = []
 
     def plan(self, files: list[Opening], logs: list[Opening]) -> None:
-        """`logs` are copies of the standard output: a worker's are its own log."""
+        """Requires that they have no problem. `logs` are copies of the standard output."""
+        # What O_PATH has opened may be shared: it has no offset and no state.
+        files = [file for file in files if not file.flags & os.O_PATH]
         self.files = files
         self._plan = [
             (

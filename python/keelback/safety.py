@@ -24,6 +24,7 @@ from keelback.origins import Origin, Recorder
 
 _ENDING_S = 0.05  # a thread that was joined leaves /proc a little later
 _SHOWN = 3
+_POOLS_MEMORY = "/memfd:keelback-shared"  # workers share it in both modes (docs/protocol.md)
 _SHARED_BY = re.compile(r"^multiprocessing\.|^mmap$")
 
 
@@ -43,6 +44,12 @@ class Checker:
         self._given = {
             number: descriptors.identity(status)
             for number, status in descriptors.open_now().items()
+        }
+        # Device and inode of the memory that the supervisor gives to all workers of a pool.
+        self._pools = {
+            (status.st_dev, status.st_ino)
+            for number, status in descriptors.open_now().items()
+            if os.readlink(f"/proc/self/fd/{number}").startswith("/memfd:")
         }
         self._mapped = set(_shared_mappings())
         self._open = -1  # how many descriptors there were at the last look
@@ -76,12 +83,10 @@ class Checker:
         )
         if self._found:
             return
-        again = [opening for opening in opened if openings.is_opened_anew(opening)]
-        self.anew.plan(again, logs)
+        self.anew.plan(opened, logs)
         files = [file for file in (reference() for reference in self._files) if file is not None]
-        self._found = [
-            self._blame(problem) for problem in openings.flush(files, again) + self.anew.refused()
-        ]
+        problems = openings.flush(files, opened) + self.anew.refused()
+        self._found = [self._blame(problem) for problem in problems]
 
     def _opened(self, ours: Collection[int]) -> tuple[list[Opening], list[Opening], list[Problem]]:
         """What the application opened, its copies of the standard output, what it did to ours."""
@@ -93,7 +98,7 @@ class Checker:
             if number in ours or self._given.get(number) == identity:
                 continue
             opening = openings.read(number, status)
-            if opening is None:
+            if opening is None or self._is_pools(opening.target, status.st_dev, status.st_ino):
                 continue
             if number in (1, 2):
                 problems.append(
@@ -104,6 +109,10 @@ class Checker:
             else:
                 opened.append(opening)
         return opened, logs, problems
+
+    def _is_pools(self, name: str, device: int, inode: int) -> bool:
+        """Memory that the pool's workers share in both modes."""
+        return name.startswith(_POOLS_MEMORY) or (device, inode) in self._pools
 
     # ---- before every fork
 
@@ -179,13 +188,15 @@ class Checker:
         """Without the files that a descriptor has `told` of."""
         found = []
         for mapping in _shared_mappings():
-            if mapping not in self._mapped and mapping[1] not in told:
-                start, end = (int(part, 16) for part in mapping[0].split("-"))
-                holder = origins.module_with(_is_shared_memory)
-                module = holder.rsplit(".", 1)[0] if holder else self._app
-                what = f"{end - start} bytes of {mapping[1] or 'memory'}"
-                detail = f"{what}, mapped by {holder or module}: all workers would share it"
-                found.append(Unsafe("memory", module, detail))
+            if mapping in self._mapped or mapping.name in told:
+                continue
+            if self._is_pools(mapping.name, mapping.device, mapping.inode):
+                continue
+            holder = origins.module_with(_is_shared_memory)
+            module = holder.rsplit(".", 1)[0] if holder else self._app
+            what = f"{mapping.size} bytes of {mapping.name or 'memory'}"
+            detail = f"{what}, mapped by {holder or module}: all workers would share it"
+            found.append(Unsafe("memory", module, detail))
         return found
 
     def _timers(self) -> list[Unsafe]:
@@ -245,20 +256,30 @@ def _forget_ended_children() -> None:
         clean_up()
 
 
-def _shared_mappings() -> list[tuple[str, str]]:
-    """Address ranges and names of mappings that are shared by a fork, but not by two imports."""
+class _Mapping(NamedTuple):
+    span: str  # the addresses
+    name: str
+    device: int
+    inode: int
+
+    @property
+    def size(self) -> int:
+        start, end = (int(part, 16) for part in self.span.split("-"))
+        return end - start
+
+
+def _shared_mappings() -> list[_Mapping]:
+    """The mappings that a fork shares, but two imports do not."""
     found = []
     with open("/proc/self/maps") as file:
         for line in file:
-            span, access, _, _, _, *name = line.split(None, 5)
+            span, access, _, device, inode, *rest = line.split(None, 5)
             if access[3] != "s":
                 continue
-            path = name[0].rstrip("\n") if name else ""
-            if path.startswith(openings.SHARED_MEMORY) or (
-                access[1] == "-" and _is_read_only_file(span, path)
-            ):
-                continue
-            found.append((span, path))
+            name = rest[0].rstrip("\n") if rest else ""
+            if access[1] != "-" or not _is_read_only_file(span, name):
+                major, minor = (int(part, 16) for part in device.split(":"))
+                found.append(_Mapping(span, name, os.makedev(major, minor), int(inode)))
     return found
 
 

@@ -187,6 +187,20 @@ class OpenedAnew(SupervisorTest):
             self.assertEqual(["abc", letter + "bc", letter], worker.call("write", [letter]).value)
         self.assertEqual([letter + "bc" + letter for letter in "wxyz"], [worker.call("read").value for worker in workers])
 
+    def test_the_pools_own_shared_memory_is_shared(self):
+        workers = self.workers("""
+            import mmap, os, keelback
+            memory = os.memfd_create("keelback-shared")
+            os.ftruncate(memory, 4096)
+            shared = mmap.mmap(memory, 4096)
+
+            @keelback.function
+            def add():
+                shared[0] += 1
+                return shared[0]
+        """, count=2)
+        self.assertEqual([1, 2, 1], [worker.call("add").value for worker in workers])
+
     def test_it_is_said_once_what_is_opened_anew(self):
         path = self.app("some text\n", "data.txt")
         zygote = self.zygote(self.app(f"files = [open({path!r}) for _ in range(7)]\n" + textwrap.dedent(APP)))
