@@ -148,8 +148,11 @@ class Zygote:
     def _receive(self) -> tuple[bytes, list[int]]:
         fds = array.array("i")
         # socket.recv_fds() forgets its flags, and without this one every program that user code starts inherits them.
-        packet, ancillary, _, _ = self._orders.recvmsg(
-            _PACKET_MAX, socket.CMSG_LEN(_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+        try:
+            packet, ancillary, _, _ = self._orders.recvmsg(
+                _PACKET_MAX, socket.CMSG_LEN(_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # it was closed before all our answers were read
+            return b"", []
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
@@ -245,7 +248,7 @@ class Zygote:
         try:
             self._orders.send(_packet(message))
         except OSError:
-            exits.leave(1, run_exit_functions=True)
+            self._end()
 
 
 def _is_zombie(pid: int) -> bool:
