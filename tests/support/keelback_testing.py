@@ -45,14 +45,16 @@ def level(light, medium, heavy):
 
 
 def wait_until(condition, what, timeout=10.0):
-    """Polls `condition` until it is truthy and returns its value; fails with `what` after timeout seconds (stretched)."""
+    """Polls `condition` until it is truthy and returns its value; fails with `what` after timeout seconds (stretched). What can be said only
+    then, a log for one, is a function."""
     end = time.monotonic() + timeout * STRETCH
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout * STRETCH:.1f} s: {what}; last value: {value!r}")
+            text = what() if callable(what) else what
+            raise AssertionError(f"not within {timeout * STRETCH:.1f} s: {text}; last value: {value!r}")
         time.sleep(0.002)
 
 
@@ -232,7 +234,7 @@ class Daemon:
                 if self.process.poll() is not None:
                     raise AssertionError(f"serve exited {self.process.returncode}: {self.log_text()}")
             if wait == "ready":
-                wait_until(lambda: self.client().get("/readyz").status == 200, f"readyz says ready; log: {self.log_text()}", 60)
+                wait_until(lambda: self.client().get("/readyz").status == 200, lambda: f"readyz says ready; log: {self.log_text()}", 60)
         except BaseException:
             self.kill()
             raise
