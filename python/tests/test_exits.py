@@ -1,4 +1,4 @@
-"""The end of processes: what an import registered runs once per import, what a worker registered in that worker."""
+"""The end: what an import registered runs once per import, what a worker did in that worker."""
 
 import os
 import textwrap
@@ -28,7 +28,9 @@ class Exits(SupervisorTest):
         return zygote.log()
 
     def test_the_zygote_ends_after_its_last_worker_and_runs_what_the_import_registered(self):
-        zygote = self.zygote(self.app(_app("""
+        zygote = self.zygote(
+            self.app(
+                _app("""
             import atexit, tempfile, threading, weakref
 
             class Thing:
@@ -43,8 +45,11 @@ class Exits(SupervisorTest):
 
             @keelback.worker_setup
             def setup():
-                atexit.register(lambda: print("it is there:", os.path.isdir(folder.name), flush=True))
-        """)))
+                there = lambda: os.path.isdir(folder.name)
+                atexit.register(lambda: print("it is there:", there(), flush=True))
+        """)
+            )
+        )
         zygote.expect("ready")
         first, last = zygote.fork("0.1").wait_ready(), zygote.fork("1.1").wait_ready()
         folder = zygote.log().strip()
@@ -54,11 +59,15 @@ class Exits(SupervisorTest):
         last.send(frame(wire.SHUTDOWN))
         self.assertEqual(0, zygote.process.wait(10))
         self.assertEqual("it is there: True\n", last.log())
-        self.assertEqual([folder, f"thread {zygote.pid}", f"atexit {zygote.pid}", f"finalizer {zygote.pid}"], zygote.log().split("\n")[:-1])
+        self.assertEqual(
+            [folder, f"thread {zygote.pid}", f"atexit {zygote.pid}", f"finalizer {zygote.pid}"],
+            zygote.log().split("\n")[:-1],
+        )
         self.assertFalse(os.path.exists(folder))
 
     def test_a_worker_runs_what_was_registered_in_it_and_no_more(self):
-        app = self.app(_app("""
+        app = self.app(
+            _app("""
             import atexit, threading, weakref
             say = lambda what: print(what, flush=True)
             atexit.register(say, "import")
@@ -76,11 +85,17 @@ class Exits(SupervisorTest):
                 atexit.register(say, "call")
                 weakref.finalize(thing, say, "finalizer")
                 threading._register_atexit(say, "thread")
-        """))
+        """)
+        )
         zygote = self.zygote(app)
         zygote.expect("ready")
-        for worker, expected in ((zygote.fork().wait_ready(), ["thread", "finalizer", "call", "setup", "fork"]),
-                                 (self.exec_worker(app).wait_ready(), ["thread", "import's thread", "finalizer", "call", "setup", "import"])):
+        for worker, expected in (
+            (zygote.fork().wait_ready(), ["thread", "finalizer", "call", "setup", "fork"]),
+            (
+                self.exec_worker(app).wait_ready(),
+                ["thread", "import's thread", "finalizer", "call", "setup", "import"],
+            ),
+        ):
             worker.call("register")
             self.assertEqual(0, worker.shutdown())
             self.assertEqual(expected, worker.log().split("\n")[:-1])
@@ -88,10 +103,12 @@ class Exits(SupervisorTest):
 
     def test_what_the_standard_library_keeps_for_a_process_is_tidied_up_in_each(self):
         records = self.app("", "records.txt")
-        app = self.app(_app(f"""
+        app = self.app(
+            _app(f"""
             import concurrent.futures, logging, logging.handlers
             logger = logging.getLogger("app")
-            logger.addHandler(logging.handlers.MemoryHandler(1000, target=logging.FileHandler({records!r})))
+            file = logging.FileHandler({records!r})
+            logger.addHandler(logging.handlers.MemoryHandler(1000, target=file))
 
             @keelback.function
             def begin(path):
@@ -99,21 +116,26 @@ class Exits(SupervisorTest):
                 global pool
                 pool = concurrent.futures.ThreadPoolExecutor(1)
                 pool.submit(lambda: open(path, "w").close())
-        """))
+        """)
+        )
         zygote = self.zygote(app)
         zygote.expect("ready")
         pids = []
         for worker in (zygote.fork().wait_ready(), self.exec_worker(app).wait_ready()):
             worker.call("begin", [os.path.join(os.path.dirname(app), str(worker.pid))])
             self.assertEqual(0, worker.shutdown())
-            self.assertTrue(os.path.exists(os.path.join(os.path.dirname(app), str(worker.pid))), "the executor's work was done")
+            self.assertTrue(
+                os.path.exists(os.path.join(os.path.dirname(app), str(worker.pid))),
+                "the executor's work was done",
+            )
             pids.append(worker.pid)
         self.end(zygote)
         with open(records) as file:
             self.assertEqual([f"kept by {pid}" for pid in pids], file.read().split("\n")[:-1])
 
     def test_an_executor_that_never_ends_does_not_keep_the_others_from_running(self):
-        app = self.app(_app("""
+        app = self.app(
+            _app("""
             import atexit, concurrent.futures, threading
 
             @keelback.worker_setup
@@ -121,13 +143,16 @@ class Exits(SupervisorTest):
                 pool = concurrent.futures.ThreadPoolExecutor(1)
                 pool.submit(threading.Event().wait)
                 atexit.register(print, "the rest", flush=True)
-        """))
+        """)
+        )
         worker = self.worker(app)
         self.assertEqual(0, worker.shutdown())
         self.assertEqual("the rest\n", worker.log())
 
     def test_an_import_that_fails_ends_as_one_that_does_not(self):
-        source = "import atexit\natexit.register(print, 'tidied up', flush=True)\nraise OSError('no')\n"
+        source = (
+            "import atexit\natexit.register(print, 'tidied up', flush=True)\nraise OSError('no')\n"
+        )
         zygote = self.zygote(self.app(source))
         zygote.expect("failed")
         self.assertEqual(1, zygote.process.wait(10))
@@ -138,7 +163,11 @@ class Exits(SupervisorTest):
         self.assertIn("tidied up", worker.log())
 
     def test_a_lost_supervisor_is_no_orderly_end(self):
-        zygote = self.zygote(self.app(_app("import atexit\natexit.register(print, 'an exit function', flush=True)\n")))
+        zygote = self.zygote(
+            self.app(
+                _app("import atexit\natexit.register(print, 'an exit function', flush=True)\n")
+            )
+        )
         zygote.expect("ready")
         worker = zygote.fork().wait_ready()
         os.close(zygote.lifeline)

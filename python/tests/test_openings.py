@@ -1,4 +1,4 @@
-"""What an import left open: opened anew in each forked worker, or a reason not to fork that names who did it."""
+"""What an import left open: each forked worker opens it anew, or it is a reason not to fork."""
 
 import os
 import textwrap
@@ -19,14 +19,18 @@ class OpenedAnew(SupervisorTest):
     def workers(self, source, count=3, **texts):
         """Forked workers of the application, and at last one that was started by exec."""
         paths = {name: self.app(text, name + ".txt") for name, text in texts.items()}
-        app = self.app("".join(f"{name} = {path!r}\n" for name, path in paths.items()) + textwrap.dedent(source))
+        app = self.app(
+            "".join(f"{name} = {path!r}\n" for name, path in paths.items())
+            + textwrap.dedent(source)
+        )
         self.zygote_of_app = self.zygote(app)
         self.zygote_of_app.expect("ready")
         workers = [self.zygote_of_app.fork(f"{n}.1").wait_ready() for n in range(count)]
         return [*workers, self.exec_worker(app).wait_ready()]
 
     def test_a_file_has_an_offset_of_its_own_that_begins_where_the_import_left_it(self):
-        workers = self.workers("""
+        workers = self.workers(
+            """
             import os, keelback
             raw = os.open(BOOK, os.O_RDONLY)
             assert os.read(raw, 4) == b"one "
@@ -36,14 +40,19 @@ class OpenedAnew(SupervisorTest):
 
             @keelback.function
             def read(count):
-                return [os.read(raw, count).decode(), buffered.read(count), os.get_inheritable(raw), os.get_inheritable(buffered.fileno())]
-        """, BOOK="one two three four")
+                numbers = raw, buffered.fileno()
+                flags = map(os.get_inheritable, numbers)
+                return [os.read(raw, count).decode(), buffered.read(count), *flags]
+        """,
+            BOOK="one two three four",
+        )
         for text in ("two ", "thre", "e fo"):
             for worker in workers:
                 self.assertEqual([text, text, True, False], worker.call("read", [4]).value)
 
     def test_a_deleted_file_a_half_read_directory_and_an_archive_are_opened_anew(self):
-        workers = self.workers("""
+        workers = self.workers(
+            """
             import os, zipfile, keelback
             gone = open(GONE, "rb")
             os.unlink(GONE)
@@ -71,7 +80,9 @@ class OpenedAnew(SupervisorTest):
             @keelback.function
             def member(n):
                 return archive.read(str(n)).decode() == str(n) * 5000
-        """, GONE="abcdefgh")
+        """,
+            GONE="abcdefgh",
+        )
         for worker in workers[:-1]:  # the one started by exec has found the other file there
             self.assertEqual(["abcd", "efgh"], [worker.call("read").value for _ in range(2)])
             self.assertEqual(2000, worker.call("rest").value)
@@ -79,7 +90,8 @@ class OpenedAnew(SupervisorTest):
             self.assertTrue(all(worker.call("member", [n]).value for worker in workers))
 
     def test_what_waits_in_buffers_is_written_once_and_each_worker_appends_for_itself(self):
-        workers = self.workers("""
+        workers = self.workers(
+            """
             import logging, logging.handlers, os, keelback
             log = open(LOG, "a")
             log.write(f"import {os.getpid()}\\n")
@@ -93,7 +105,10 @@ class OpenedAnew(SupervisorTest):
                 log.write(f"call {os.getpid()}\\n")
                 log.flush()
                 logger.error("record of %d", os.getpid())
-        """, LOG="", RECORDS="")
+        """,
+            LOG="",
+            RECORDS="",
+        )
         pids = [self.zygote_of_app.pid, *(worker.pid for worker in workers)]
         for worker in workers:
             worker.call("write")
@@ -140,7 +155,8 @@ class OpenedAnew(SupervisorTest):
         self.assertEqual("", self.zygote_of_app.log())
 
     def test_a_hook_that_runs_in_the_fork_has_its_own_files_log_and_exit_functions(self):
-        workers = self.workers("""
+        workers = self.workers(
+            """
             import atexit, os, keelback
             file = open(BOOK)
             file.read(1)
@@ -159,14 +175,17 @@ class OpenedAnew(SupervisorTest):
             @keelback.function
             def read():
                 return found + [os.read(raw, 3).decode()]
-        """, BOOK="abcdef")
+        """,
+            BOOK="abcdef",
+        )
         for worker in workers[:-1]:
             self.assertEqual(["abc", "def"], worker.call("read").value)
             self.assertEqual(0, worker.shutdown())
             self.assertEqual("hook\nof the hook\n", worker.log())
 
     def test_mappings_that_are_the_same_in_every_process_are_no_obstacle(self):
-        workers = self.workers("""
+        workers = self.workers(
+            """
             import mmap, os, keelback
             with open(BOOK, "rb") as file:
                 shared = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -182,13 +201,19 @@ class OpenedAnew(SupervisorTest):
             @keelback.function
             def read():
                 return private[:3].decode() + anonymous[:1].decode()
-        """, BOOK="abcdef")
+        """,
+            BOOK="abcdef",
+        )
         for worker, letter in zip(workers, "wxyz"):
             self.assertEqual(["abc", letter + "bc", letter], worker.call("write", [letter]).value)
-        self.assertEqual([letter + "bc" + letter for letter in "wxyz"], [worker.call("read").value for worker in workers])
+        self.assertEqual(
+            [letter + "bc" + letter for letter in "wxyz"],
+            [worker.call("read").value for worker in workers],
+        )
 
     def test_the_pools_own_shared_memory_is_shared(self):
-        workers = self.workers("""
+        workers = self.workers(
+            """
             import mmap, os, keelback
             memory = os.memfd_create("keelback-shared")
             os.ftruncate(memory, 4096)
@@ -198,12 +223,16 @@ class OpenedAnew(SupervisorTest):
             def add():
                 shared[0] += 1
                 return shared[0]
-        """, count=2)
+        """,
+            count=2,
+        )
         self.assertEqual([1, 2, 1], [worker.call("add").value for worker in workers])
 
     def test_it_is_said_once_what_is_opened_anew(self):
         path = self.app("some text\n", "data.txt")
-        zygote = self.zygote(self.app(f"files = [open({path!r}) for _ in range(7)]\n" + textwrap.dedent(APP)))
+        zygote = self.zygote(
+            self.app(f"files = [open({path!r}) for _ in range(7)]\n" + textwrap.dedent(APP))
+        )
         zygote.expect("ready")
         zygote.fork("0.1").wait_ready()
         zygote.fork("1.1").wait_ready()
@@ -217,28 +246,96 @@ class Refused(SupervisorTest):
 
     CASES = {
         "a file that is written": ("f = open(HERE + '/w.txt', 'w')", "file", "w.txt"),
-        "a file that is read and written": ("open(HERE + '/w.txt', 'w').close()\nf = open(HERE + '/w.txt', 'r+b')", "file", "w.txt"),
-        "a file without a name": ("import tempfile\nf = tempfile.TemporaryFile()", "file", "for writing"),
-        "one offset for two": ("import os\nf = open(__file__)\ng = os.fdopen(os.dup(f.fileno()))", "file", "shares its offset with descriptor"),
-        "a lock by flock": ("import fcntl\nf = open(__file__)\nfcntl.flock(f, fcntl.LOCK_SH)", "lock", "locked"),
-        "a lock by fcntl": ("import fcntl\nf = open(HERE + '/l', 'a')\nfcntl.lockf(f, fcntl.LOCK_EX)", "lock", "locked"),
-        "a connection to SQLite": ("import sqlite3\nc = sqlite3.connect(HERE + '/a.db')\nc.execute('create table t (x)')", "database", "a.db"),
-        "SQLite, read only": ("import sqlite3\nc = sqlite3.connect(HERE + '/b.db')\nc.execute('create table t (x)')\nc.close()\n"
-                              "c = sqlite3.connect(f'file:{HERE}/b.db?mode=ro', uri=True)\nc.execute('select * from t').fetchall()", "database", "b.db"),
-        "SQLite with a log": ("import sqlite3\nc = sqlite3.connect(HERE + '/c.db')\nc.execute('pragma journal_mode=wal')\nc.execute('create table t (x)')",
-                              "database", "c.db"),
+        "a file that is read and written": (
+            "open(HERE + '/w.txt', 'w').close()\nf = open(HERE + '/w.txt', 'r+b')",
+            "file",
+            "w.txt",
+        ),
+        "a file without a name": (
+            "import tempfile\nf = tempfile.TemporaryFile()",
+            "file",
+            "for writing",
+        ),
+        "one offset for two": (
+            "import os\nf = open(__file__)\ng = os.fdopen(os.dup(f.fileno()))",
+            "file",
+            "shares its offset with descriptor",
+        ),
+        "a lock by flock": (
+            "import fcntl\nf = open(__file__)\nfcntl.flock(f, fcntl.LOCK_SH)",
+            "lock",
+            "locked",
+        ),
+        "a lock by fcntl": (
+            "import fcntl\nf = open(HERE + '/l', 'a')\nfcntl.lockf(f, fcntl.LOCK_EX)",
+            "lock",
+            "locked",
+        ),
+        "a connection to SQLite": (
+            "import sqlite3\nc = sqlite3.connect(HERE + '/a.db')\nc.execute('create table t (x)')",
+            "database",
+            "a.db",
+        ),
+        "SQLite, read only": (
+            "import sqlite3\nc = sqlite3.connect(HERE + '/b.db')\nc.execute('create table t (x)')\n"
+            "c.close()\nc = sqlite3.connect(f'file:{HERE}/b.db?mode=ro', uri=True)\n"
+            "c.execute('select * from t').fetchall()",
+            "database",
+            "b.db",
+        ),
+        "SQLite with a log": (
+            "import sqlite3\nc = sqlite3.connect(HERE + '/c.db')\n"
+            "c.execute('pragma journal_mode=wal')\nc.execute('create table t (x)')",
+            "database",
+            "c.db",
+        ),
         "a pipe": ("import os\np = os.pipe()", "pipe", "pipe:["),
-        "a named pipe": ("import os\nos.mkfifo(HERE + '/fifo')\np = os.open(HERE + '/fifo', os.O_RDONLY | os.O_NONBLOCK)", "pipe", "fifo"),
-        "a program": ("import subprocess\np = subprocess.Popen(['sleep', '1000'])", "child", "no worker could wait for it"),
-        "a program that talks": ("import subprocess\np = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)", "pipe", "pipe:["),
-        "a program that ended unseen": ("import subprocess, os\np = subprocess.Popen(['true'])\nos.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOWAIT)", "child", "process"),
-        "a process pool": ("from concurrent.futures import ProcessPoolExecutor\np = ProcessPoolExecutor(1)", "pipe", "pipe:["),
+        "a named pipe": (
+            "import os\nos.mkfifo(HERE + '/fifo')\n"
+            "p = os.open(HERE + '/fifo', os.O_RDONLY | os.O_NONBLOCK)",
+            "pipe",
+            "fifo",
+        ),
+        "a program": (
+            "import subprocess\np = subprocess.Popen(['sleep', '1000'])",
+            "child",
+            "no worker could wait for it",
+        ),
+        "a program that talks": (
+            "from subprocess import *\np = Popen(['cat'], stdin=PIPE, stdout=PIPE)",
+            "pipe",
+            "pipe:[",
+        ),
+        "a program that ended unseen": (
+            "import subprocess, os\np = subprocess.Popen(['true'])\n"
+            "os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOWAIT)",
+            "child",
+            "process",
+        ),
+        "a process pool": (
+            "from concurrent.futures import ProcessPoolExecutor\np = ProcessPoolExecutor(1)",
+            "pipe",
+            "pipe:[",
+        ),
         "a queue": ("import multiprocessing\nq = multiprocessing.Queue()", "pipe", "pipe:["),
         "a value": ("import multiprocessing\nv = multiprocessing.Value('i', 0)", "memory", "pym-"),
-        "a value without a lock": ("import multiprocessing\nv = multiprocessing.Value('i', 0, lock=False)", "memory", "pym-"),
-        "a lock between processes": ("import multiprocessing\nv = multiprocessing.Lock()", "memory", "mapped by culprit.v"),
+        "a value without a lock": (
+            "import multiprocessing\nv = multiprocessing.Value('i', 0, lock=False)",
+            "memory",
+            "pym-",
+        ),
+        "a lock between processes": (
+            "import multiprocessing\nv = multiprocessing.Lock()",
+            "memory",
+            "mapped by culprit.v",
+        ),
         "shared memory": ("import mmap\nm = mmap.mmap(-1, 4096)", "memory", "mapped by culprit.m"),
-        "a file that is mapped to be written": ("import mmap\nf = open(HERE + '/m', 'w+b')\nf.write(b'x')\nf.flush()\nm = mmap.mmap(f.fileno(), 1)\nf.close()", "file", "/m"),
+        "a file that is mapped to be written": (
+            "import mmap\nf = open(HERE + '/m', 'w+b')\nf.write(b'x')\nf.flush()\n"
+            "m = mmap.mmap(f.fileno(), 1)\nf.close()",
+            "file",
+            "/m",
+        ),
         "a file in memory": ("import os\nm = os.memfd_create('scratch')", "memory", "scratch"),
         "an event": ("import ctypes\nctypes.CDLL(None).eventfd(0, 0)", "event", "eventfd"),
         "a timer": ("import ctypes\nctypes.CDLL(None).timerfd_create(1, 0)", "event", "timerfd"),
@@ -246,12 +343,33 @@ class Refused(SupervisorTest):
         "an epoll": ("import select\ne = select.epoll()", "event", "eventpoll"),
         "a handle of a process": ("import os\np = os.pidfd_open(os.getpid())", "event", "pidfd"),
         "an event loop": ("import asyncio\nloop = asyncio.new_event_loop()", "event", "eventpoll"),
-        "an alarm": ("import signal\nsignal.signal(signal.SIGALRM, print)\nsignal.alarm(1000)", "timer", "timer"),
+        "an alarm": (
+            "import signal\nsignal.signal(signal.SIGALRM, print)\nsignal.alarm(1000)",
+            "timer",
+            "timer",
+        ),
         "a terminal": ("import pty\np = pty.openpty()", "device", "/dev/p"),
-        "a socket of native code": ("import ctypes\nctypes.CDLL(None).socket(1, 1, 0)", "socket", "AF_UNIX"),
-        "a file of this process": ("f = open('/proc/self/status')", "file", "describes this process"),
-        "a file that is gone": ("import subprocess\np = subprocess.Popen(['sleep', '1000'])\nf = open(f'/proc/{p.pid}/maps')\np.kill()\np.wait()", "file", "cannot be opened again"),
-        "another standard output": ("import os, sys\nf = open(HERE + '/out', 'a')\nos.dup2(f.fileno(), 1)", "output", "log of their own"),
+        "a socket of native code": (
+            "import ctypes\nctypes.CDLL(None).socket(1, 1, 0)",
+            "socket",
+            "AF_UNIX",
+        ),
+        "a file of this process": (
+            "f = open('/proc/self/status')",
+            "file",
+            "describes this process",
+        ),
+        "a file that is gone": (
+            "import subprocess\np = subprocess.Popen(['sleep', '1000'])\n"
+            "f = open(f'/proc/{p.pid}/maps')\np.kill()\np.wait()",
+            "file",
+            "cannot be opened again",
+        ),
+        "another standard output": (
+            "import os, sys\nf = open(HERE + '/out', 'a')\nos.dup2(f.fileno(), 1)",
+            "output",
+            "log of their own",
+        ),
     }
 
     def test_each_kind_is_refused_and_its_module_named(self):
@@ -259,7 +377,9 @@ class Refused(SupervisorTest):
             with self.subTest(name):
                 self._folder = None  # a directory of its own
                 self.app(f"import os\nHERE = os.path.dirname(__file__)\n{source}\n", "culprit.py")
-                zygote = ZygoteUnderTest(self.app("import culprit, colorsys\n" + textwrap.dedent(APP)))
+                zygote = ZygoteUnderTest(
+                    self.app("import culprit, colorsys\n" + textwrap.dedent(APP))
+                )
                 try:
                     zygote.expect("ready")
                     answer = zygote.refused()
@@ -272,10 +392,15 @@ class Refused(SupervisorTest):
                 if kind != "timer":
                     self.assertEqual("culprit", answer["module"], answer)
                 self.assertGreater(answer["bytes"], 1 << 20)
-                self.assertEqual([], zygote.notices, "nothing is opened anew by a worker that is not forked")
+                self.assertEqual(
+                    [], zygote.notices, "nothing is opened anew by a worker that is not forked"
+                )
 
     def test_what_was_closed_again_is_no_obstacle(self):
-        zygote = self.zygote(self.app(textwrap.dedent(APP) + textwrap.dedent("""
+        zygote = self.zygote(
+            self.app(
+                textwrap.dedent(APP)
+                + textwrap.dedent("""
             import mmap, os, signal, sqlite3, subprocess, tempfile
             open(os.devnull, "w").close()
             for fd in os.pipe():
@@ -292,13 +417,20 @@ class Refused(SupervisorTest):
             sqlite3.connect(":memory:").execute("create table t (x)")
             signal.alarm(1000)
             signal.alarm(0)
-        """)))
+        """)
+            )
+        )
         zygote.expect("ready")
         zygote.fork().wait_ready()
 
     def test_all_reasons_are_told_one_of_each_kind(self):
-        zygote = self.zygote(self.app("import os, select, socket\np = [os.pipe() for _ in range(5)]\ne = select.epoll()\ns = socket.socket()\n"
-                                      + textwrap.dedent(APP)))
+        zygote = self.zygote(
+            self.app(
+                "import os, select, socket\np = [os.pipe() for _ in range(5)]\n"
+                "e = select.epoll()\ns = socket.socket()\n"
+                + textwrap.dedent(APP)
+            )
+        )
         zygote.expect("ready")
         detail = zygote.refused()["detail"]
         for words in ("pipe:[", "(and 9 more)", "eventpoll", "AF_INET"):
@@ -306,7 +438,8 @@ class Refused(SupervisorTest):
 
     def test_a_cache_that_opens_its_database_again_is_closed_before_the_fork(self):
         # As diskcache does, which DSPy keeps its answers in.
-        self.app("""
+        self.app(
+            """
             import os, sqlite3
 
             class Cache:
@@ -322,9 +455,12 @@ class Refused(SupervisorTest):
                     if self.con is not None:
                         self.con.close()
                         self.con = None
-        """, "diskcache/core.py")
+        """,
+            "diskcache/core.py",
+        )
         self.app("from .core import Cache\n", "diskcache/__init__.py")
-        zygote = self.zygote(self.app("""
+        zygote = self.zygote(
+            self.app("""
             import os, diskcache, keelback
             cache = diskcache.Cache(os.path.dirname(__file__) + "/cache.db")
             cache.connection().execute("pragma journal_mode=wal")
@@ -337,7 +473,8 @@ class Refused(SupervisorTest):
             @keelback.function
             def sum():
                 return cache.connection().execute("select sum(x) from t").fetchone()[0]
-        """))
+        """)
+        )
         zygote.expect("ready")
         workers = [zygote.fork(f"{n}.1").wait_ready() for n in range(3)]
         for x, worker in enumerate(workers * 5):
