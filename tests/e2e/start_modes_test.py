@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "start_modes"))
 import reading  # noqa: E402, F401, I001
+import writing  # noqa: E402, F401
 from keelback_testing import ROOT, KeelbackTest, main  # noqa: E402
 from table import EXEC, FORK, GROUPS, Run  # noqa: E402
 
@@ -117,7 +118,18 @@ class Reading(_SameAnswers):
         self.compare()
 
 
+class Writing(_SameAnswers):
+    GROUP = "Writing"
+
+    def test_what_was_opened_to_be_written_and_what_is_left_at_the_end(self):
+        self.compare()
+
+
 class LongReading(Reading):
+    CALLS = 3000
+
+
+class LongWriting(Writing):
     CALLS = 3000
 
 
