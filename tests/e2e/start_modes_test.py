@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "start_modes"))
 import reading  # noqa: E402, F401, I001
+import sharing  # noqa: E402, F401
 import writing  # noqa: E402, F401
 from keelback_testing import ROOT, KeelbackTest, main  # noqa: E402
 from table import EXEC, FORK, GROUPS, Run  # noqa: E402
@@ -125,11 +126,22 @@ class Writing(_SameAnswers):
         self.compare()
 
 
+class Sharing(_SameAnswers):
+    GROUP = "Sharing"
+
+    def test_processes_threads_pipes_and_memory(self):
+        self.compare()
+
+
 class LongReading(Reading):
     CALLS = 3000
 
 
 class LongWriting(Writing):
+    CALLS = 3000
+
+
+class LongSharing(Sharing):
     CALLS = 3000
 
 
