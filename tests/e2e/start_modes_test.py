@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "start_modes"))
 import reading  # noqa: E402, F401, I001
+import settings  # noqa: E402, F401
 import sharing  # noqa: E402, F401
 import writing  # noqa: E402, F401
 from keelback_testing import ROOT, KeelbackTest, main  # noqa: E402
@@ -133,6 +134,20 @@ class Sharing(_SameAnswers):
         self.compare()
 
 
+class Settings(_SameAnswers):
+    GROUP = "Settings"
+
+    def test_what_the_import_set(self):
+        self.compare()
+
+
+class Numbers(_SameAnswers):
+    GROUP = "Numbers"
+
+    def test_random_numbers(self):
+        self.compare()
+
+
 class LongReading(Reading):
     CALLS = 3000
 
@@ -142,6 +157,14 @@ class LongWriting(Writing):
 
 
 class LongSharing(Sharing):
+    CALLS = 3000
+
+
+class LongSettings(Settings):
+    CALLS = 3000
+
+
+class LongNumbers(Numbers):
     CALLS = 3000
 
 
