@@ -40,7 +40,8 @@ TEST_P(HostFaultsTest, WhicheverSystemCallFailsNothingHangsAndNothingIsLeft) {
   config_.settings.pool.workers = 1;
   config_.settings.workers.zygote = GetParam();
   config_.settings.workers.start_timeout = 5s;
-  config_.sweep = false;  // hundreds of calls that matter to nobody
+  config_.settings.workers.kill_timeout = 2s;  // of a worker whose order to start was lost
+  config_.sweep = false;                       // hundreds of calls that matter to nobody
   write_app(kApp);
   config_.app = path();
   int lives = 0;

@@ -96,6 +96,7 @@ TEST_F(ZygoteTest, AZygoteThatIsStoppedIsNotWaitedFor) {
 // that worker may use what the zygote's end removes. Its workers die with a status all the time.
 TEST_F(ZygoteTest, AReloadLeavesTheOldZygoteAliveUntilItsLastWorkerHasEnded) {
   config_.settings.pool.workers = 1;
+  config_.settings.sessions.snapshot = SnapshotMode::kOff;  // its session holds the old worker
   Driver& host = start(noting_app());
   const auto in_session = [&] {
     return host.call({.function = "version", .payload = "[]", .session = "ann", .deadline = 20s});

@@ -72,8 +72,7 @@ Taken taken(std::string_view accept, std::string_view type) {
     if (how > best) {
       best = how;
       const auto semicolon = range.find(';');
-      wanted =
-          semicolon == std::string_view::npos || !is_refused(range.substr(semicolon + 1));
+      wanted = semicolon == std::string_view::npos || !is_refused(range.substr(semicolon + 1));
     }
     if (comma == std::string_view::npos) break;
     accept.remove_prefix(comma + 1);

@@ -25,7 +25,8 @@ TEST(Accept, KnowsWhatIsAMediaType) {
   for (const char* type : {"image/png", "text/plain; charset=utf-8", "application/vnd.x+json"}) {
     EXPECT_TRUE(is_media_type(type)) << type;
   }
-  for (const char* none : {"", "png", "image/", "/png", "image/*", "a b/c", "a/b\r\nX: y", "a/\xc3"}) {
+  for (const char* none :
+       {"", "png", "image/", "/png", "image/*", "a b/c", "a/b\r\nX: y", "a/\xc3"}) {
     EXPECT_FALSE(is_media_type(none)) << none;
   }
 }
