@@ -10,6 +10,7 @@ import math
 import sys
 from typing import Any, Callable, TypeVar
 
+from keelback import dtypes
 from keelback.functions import BadApplication
 from keelback.places import type_name
 
@@ -96,6 +97,8 @@ def _converter(cls: type) -> Callable[[Any], Any]:
         own = _FORMS.get(f"{base.__module__.partition('.')[0]}.{base.__qualname__}")
         if own is not None:
             return own
+    if cls.__module__.partition(".")[0] in ("pydantic", "pydantic_core"):
+        return _guarded(_pydantic)
     return _no_form
 
 
@@ -118,10 +121,37 @@ def _guarded(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _model_dump(value: Any) -> Any:
+    """pydantic's own JSON where it changes nothing. In fields of any type it makes null of NaN and
+    one key of 1 and "1"; it makes text of bytes, and fails for arrays. Then it is the plain dump,
+    whose parts are judged like those of any result."""
+    plain = value.model_dump()
     try:
-        return value.model_dump(mode="json")
-    except Exception:  # an array in it, for one, which is for attachments
-        return value.model_dump()
+        written = value.model_dump(mode="json")
+    except Exception:
+        return plain
+    return written if _is_kept_by_pydantic(plain) else plain
+
+
+def _is_kept_by_pydantic(root: Any) -> bool:
+    todo = [root]
+    for each in todo:  # which grows
+        if isinstance(each, dict):
+            if len({isinstance(key, str) for key in each}) > 1:
+                return False
+            todo.extend(each.values())
+        elif isinstance(each, (list, tuple, set, frozenset)):
+            todo.extend(each)
+        elif isinstance(each, float):
+            if not math.isfinite(each):
+                return False
+        elif dtypes.is_buffer(each):
+            return False
+    return True
+
+
+def _pydantic(value: Any) -> Any:
+    """A type of pydantic's own: an URL, a secret."""
+    return sys.modules["pydantic_core"].to_jsonable_python(value)
 
 
 def _dataclass(value: Any) -> Any:
@@ -213,4 +243,7 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
     "datetime.timedelta": _timedelta, "uuid.UUID": str, "decimal.Decimal": _decimal,
     "pathlib.PurePath": str, "enum.Enum": lambda value: value.value,
     "builtins.set": _set, "builtins.frozenset": _set, "numpy.generic": _numpy,
+    "collections.deque": list, "builtins.mappingproxy": dict,
+    **dict.fromkeys((f"ipaddress.IPv{version}{kind}" for version in "46"
+                     for kind in ("Address", "Network", "Interface")), str),
 }

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Callable, Optional, Union
 
+from keelback import dtypes
 from keelback.conversions import ConversionFailed, NoConversion, converted
 from keelback.decoding import ArgumentError, decode
 from keelback.places import Path, place, type_name
@@ -161,15 +162,26 @@ def _key_text(key: Any) -> str:
     if key is None or key is True or key is False:
         return {None: "null", True: "true", False: "false"}[key]
     if isinstance(key, int):
+        _check_digits(key)
         return int.__repr__(key)
     if isinstance(key, float):
         if not math.isfinite(key):
-            raise ValueError(f"the key {key!r}, which JSON cannot write")
+            raise ValueError(f"{key!r}, which JSON cannot write")
         return float.__repr__(key)
     form = converted(key)
     if form is None or isinstance(form, (str, int, float)):
         return _key_text(form)
     raise NoConversion("which is no key in JSON")
+
+
+def _check_digits(value: int) -> None:
+    """Raises ValueError if Python does not write such an integer."""
+    try:
+        int.__repr__(value)
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        raise ValueError(f"an integer of more than {most} digits, which Python does not write "
+                         "(sys.set_int_max_str_digits)") from None
 
 
 def _with_text_keys(value: Any) -> Any:
@@ -271,11 +283,9 @@ def _parts(value: Any, carried: Optional[Carried]) -> Optional[list[tuple[Any, A
         return None
     if isinstance(value, int):
         try:
-            int.__repr__(value)
-        except ValueError:
-            most = sys.get_int_max_str_digits()
-            raise _Fault(f"is an integer of more than {most} digits, which Python does not write "
-                         "(sys.set_int_max_str_digits)") from None
+            _check_digits(value)
+        except ValueError as error:
+            raise _Fault(f"is {error}") from None
         return None
     if value is None or isinstance(value, str):
         return None
@@ -293,6 +303,8 @@ def _parts(value: Any, carried: Optional[Carried]) -> Optional[list[tuple[Any, A
 def _hint(value: Any) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return "; decode it or send base64 text, or return it from a function that does not stream"
+    if dtypes.is_buffer(value):
+        return "; tolist() makes JSON of an array; a function that does not stream may return it"
     if hasattr(value, "__next__") or hasattr(value, "__anext__"):
         return "; a function that answers with an iterator needs @keelback.function(stream=True)"
     if hasattr(value, "__await__"):
@@ -309,7 +321,7 @@ def _look_at_keys(value: dict[Any, Any]) -> None:
         except (NoConversion, ConversionFailed):
             raise _Fault(f"has a key of type {type_name(key)}; JSON's keys are strings") from None
         except ValueError as error:
-            raise _Fault(f"has {error}") from None
+            raise _Fault(f"has a key that is {error}") from None
         other = texts.setdefault(text, key)
         if other is not key:
             raise _Fault(f"has the keys {other!r:.60} and {key!r:.60}, which are one key in JSON")

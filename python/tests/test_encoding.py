@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import ipaddress
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import types
 import unittest
 import uuid
 
@@ -25,6 +27,7 @@ from keelback.decoding import ArgumentError
 from keelback.encoding import ResultError, decode, encode, encode_within
 
 NUMPY = supervisor.python_with("numpy")
+PYDANTIC = supervisor.python_with("pydantic")
 
 
 class Decode(unittest.TestCase):
@@ -219,6 +222,7 @@ class Conversions(unittest.TestCase):
             (decimal.Decimal("1.10"), "1.10"), (decimal.Decimal("1E+3"), "1E+3"),
             (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"), (pathlib.Path("/x/y"), "/x/y"),
             (pathlib.PureWindowsPath("c:/x"), "c:\\x"), (Colour.RED, "red"), (Colour.PAIR, [1, 2]),
+            (collections.deque([1]), [1]), (types.MappingProxyType({"a": 1}), {"a": 1}), (ipaddress.ip_address("::1"), "::1"),
             ({3, 1, 2}, [1, 2, 3]), (frozenset("b"), ["b"]), (Row(1, Row("é")), {"a": 1, "more": {"a": "é", "more": None}}),
             (Model({"a": 1}, {"a": "json"}), {"a": "json"}), (Model({"at": datetime.date(2026, 1, 2)}), {"at": "2026-01-02"}),
             (Row({Colour.RED: {datetime.date(2026, 1, 2): uuid.UUID(int=0)}}),
@@ -240,6 +244,48 @@ class Conversions(unittest.TestCase):
         for value in (decimal.Decimal("NaN"), decimal.Decimal("-Infinity")):
             with self.assertRaisesRegex(ResultError, r"result\['x'\] is of type decimal.Decimal"):
                 encode_within({"x": value}, 100)
+
+    def test_what_a_model_would_change_is_not_changed(self):
+        for plain, written in (([math.nan], [None]), ({1: 1, "1": 2}, {"1": 2}), ([b"abc"], ["abc"])):
+            with self.assertRaises(ResultError, msg=plain):
+                encode_within(Model({"a": plain}, {"a": written}), 1000)
+        self.assertEqual(b'{"a":"own form"}', encode(Model({"a": datetime.date(2026, 1, 2)}, {"a": "own form"})))
+
+    @unittest.skipUnless(PYDANTIC, "no interpreter with pydantic")
+    def test_models_of_pydantic(self):
+        program = """
+            import datetime, decimal, json, math, typing, uuid
+            import pydantic
+            from keelback.encoding import ResultError, encode, encode_within
+            class Inner(pydantic.BaseModel):
+                when: datetime.datetime
+                price: decimal.Decimal
+                secret: pydantic.SecretStr
+                url: pydantic.HttpUrl
+            class Model(pydantic.BaseModel):
+                inner: Inner
+                any: typing.Any = None
+                short: datetime.date = datetime.date(2026, 1, 2)
+                @pydantic.field_serializer("short", when_used="json")
+                def as_text(self, value): return value.strftime("%d.%m.%Y")
+            inner = Inner(when="2026-01-02T00:00:00Z", price="1.10", secret="x", url="http://a.b/c")
+            written = {"when": "2026-01-02T00:00:00Z", "price": "1.10", "secret": "**********", "url": "http://a.b/c"}
+            assert json.loads(encode([Model(inner=inner, any={1: {2}})])) == [{"inner": written, "any": {"1": [2]}, "short": "02.01.2026"}]
+            assert json.loads(encode([inner.secret, inner.url])) == ["**********", "http://a.b/c"]
+            class Root(pydantic.RootModel): root: list[int]
+            assert encode(Root([1])) == b"[1]"
+            for any, place in (([1.0, math.nan], "result['any'][1] is nan"), ({1: 1, "1": 2}, "result['any'] has the keys 1 and '1'"),
+                               (b"abc", "result['any'] is of type bytes")):
+                try:
+                    print(encode_within(Model(inner=inner, any=any), 1000))
+                except ResultError as error:
+                    assert str(error).startswith(place), error
+                else:
+                    raise AssertionError(any)
+        """
+        done = subprocess.run([PYDANTIC, "-c", textwrap.dedent(program)], capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": os.path.join(supervisor.ROOT, "python")})
+        self.assertEqual((0, ""), (done.returncode, done.stderr[-2000:]))
 
     def test_a_cycle_through_conversions_is_an_error(self):
         row = Row(1)
@@ -365,9 +411,10 @@ class Refusals(unittest.TestCase):
     def test_name_numbers_that_json_has_not(self):
         for number in (math.nan, math.inf, -math.inf):
             self.refused({"mean": [1.0, number]}, "result['mean'][1]", repr(number))
-        self.refused({math.nan: 1}, "key nan")
+        self.refused({math.nan: 1}, "has a key that is nan")
         if hasattr(sys, "get_int_max_str_digits"):
-            self.refused({"n": [10**5000]}, "result['n'][0]", "4300 digits")
+            self.refused({"n": [10**5000]}, "result['n'][0] is an integer of more than 4300 digits")
+            self.refused({"n": {10**5000: 1}}, "result['n'] has a key that is an integer of more than 4300 digits")
 
     def test_name_keys_that_would_be_one_key(self):
         for value, words in (({1: "a", "1": "b"}, ("result has", "1", "'1'")), ({"1": "b", 1: "a"}, ("'1'",)),
