@@ -470,6 +470,12 @@ class NumPy(WithAttachments):
     def setUpClass(cls):
         cls.use_python(NUMPY)
 
+    def setUp(self):
+        # As workers.blas_threads sets it. With threads of its own NumPy could not be forked.
+        zygote = self.zygote(self.app(APP), environment={"OPENBLAS_NUM_THREADS": "1"})
+        zygote.expect("ready")
+        self.under_test = zygote.fork().wait_ready()
+
     GRID = dict(name=b"grid", dtype=b"float32", shape=(LARGE // 8, 2), slab=1, size=LARGE)
 
     def fill(self, shared):
