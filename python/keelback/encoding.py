@@ -72,15 +72,22 @@ def encode(value: Any) -> bytes:
     """
     kind = type(value)
     if kind is str:
-        return _utf8(_quote(value))
-    if kind is dict and len(value) < 5:
-        for key, inner in value.items():
-            if type(key) is not str or type(inner) not in _FLAT:
-                break
-        else:
-            return _utf8("".join(_encode_flat(value, 0)))
-    elif kind in _FLAT:
-        return _utf8("".join(_encode_flat(value, 0)))
+        text = _quote(value)
+    else:
+        if kind is dict and len(value) < 5:
+            for key, inner in value.items():
+                if type(key) is not str or type(inner) not in _FLAT:
+                    return _encode_deep(value)
+        elif kind not in _FLAT:
+            return _encode_deep(value)
+        text = "".join(_encode_flat(value, 0))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _escaped(text)
+
+
+def _encode_deep(value: Any) -> bytes:
     try:
         text = "".join(_encode(value, 0))
     except BaseException as error:
@@ -91,17 +98,15 @@ def encode(value: Any) -> bytes:
     try:
         data = text.encode()
     except UnicodeEncodeError:
-        data = _utf8(text)
+        data = _escaped(text)
     if "{" in text and _may_have_odd_keys(text, data):
         _check_keys(value)
     return data
 
 
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: the handler writes it as JSON's escape for it
-        return text.encode("utf-8", "backslashreplace")
+def _escaped(text: str) -> bytes:
+    """A JSON text with lone surrogates: the error handler writes each as JSON's escape for it."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def encode_with(value: Any, begin: Callable[[], Callable[[Any], Any]]) -> bytes:
@@ -116,7 +121,7 @@ def encode_with(value: Any, begin: Callable[[], Callable[[Any], Any]]) -> bytes:
         if not _is_about_keys(error):
             raise
         return encode_with(_with_text_keys(value), begin)
-    data = _utf8(text)
+    data = _escaped(text)
     if _may_have_odd_keys(text, data):
         _check_keys(value)
     return data
