@@ -341,9 +341,12 @@ add(
 )
 
 
+SAID = 200  # a log that grows too fast is cut
+
+
 def said_by_workers(run):
     said = [line for line in run.log.split("\n") if "said in call" in line]
-    assert len(said) == len(run.answers), (len(said), len(run.answers))
+    assert len(said) == SAID, len(said)
     assert not any("[zygote]" in line for line in said), (
         "each line came from the worker that wrote it"
     )
@@ -360,9 +363,9 @@ add(
 
     @keelback.function
     def say(n):
-        if n % 2:
+        if n < 200 and n % 2:
             print("said in call", n, file=out)
-        else:
+        elif n < 200:
             logging.error("said in call %d", n)
         return n * n
 """,
