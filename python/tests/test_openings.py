@@ -1,6 +1,7 @@
 """What an import left open: each forked worker opens it anew, or it is a reason not to fork."""
 
 import os
+import signal
 import textwrap
 import unittest
 
@@ -384,7 +385,7 @@ class Refused(SupervisorTest):
                     zygote.expect("ready")
                     answer = zygote.refused()
                 finally:
-                    zygote.process.kill()
+                    os.killpg(zygote.pid, signal.SIGKILL)  # and the programs that it started
                     zygote.close()
                 self.assertEqual(kind, answer["what"], answer)
                 self.assertIn(words, answer["detail"])
