@@ -176,6 +176,7 @@ struct SessionEnded {  // DELETE /v1/sessions/{id}
 struct QuarantineReleased {
   std::uint64_t fingerprint = 0;
 };
+// The slot's worker is replaced; one that starts, once it is ready.
 struct RecycleRequested {
   std::uint32_t slot = 0;
 };

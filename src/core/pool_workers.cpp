@@ -29,7 +29,7 @@ Death our_death(std::string detail) {
 bool Pool::Impl::start_wanted(const Slot& slot) const {
   if (!slot.wanted || slot.next || drained_ || drain_over_) return false;
   if (draining_ && queue_.waiting() == 0) return false;
-  return !slot.current || (slot.current->recycle && !draining_);
+  return !slot.current || (slot.current->recycle && slot.current->ready_once && !draining_);
 }
 
 void Pool::Impl::refill(Slot& slot, Duration pause) {
@@ -88,6 +88,7 @@ void Pool::Impl::on(const WorkerReady& event) {
     if (Worker* old = std::exchange(slot.current, worker)) drain_worker(*old);
   }
   arm(*worker);
+  if (worker->recycle) refill(slot, Duration{0});
   refresh_readiness();
   pump_starts();
   offer(*worker);
@@ -244,6 +245,7 @@ void Pool::Impl::end_drain(Worker& worker) {
 
 // ---- replacing
 
+// A worker that still starts is replaced once it is ready.
 void Pool::Impl::recycle(Worker& worker) {
   if (worker.recycle || worker.slot->current != &worker) return;
   worker.recycle = true;
@@ -288,7 +290,7 @@ void Pool::Impl::replace_interrupted(Worker& worker) {
 
 void Pool::Impl::on(const RecycleRequested& event) {
   Slot* slot = workers_.slot(event.slot);
-  if (slot && slot->current && slot->current->ready_once) recycle(*slot->current);
+  if (slot && slot->current) recycle(*slot->current);
 }
 
 void Pool::Impl::on(const ReloadRequested&) {

@@ -128,6 +128,18 @@ TEST(PoolWorkers, RecyclingReplacesFirst) {
   EXPECT_EQ(driver.pool.stats(driver.now).restarts, 0u);
 }
 
+// Goal: a recycle that is asked for while the worker starts is done once it is ready.
+TEST(PoolWorkers, RecyclesAStartingWorkerOnceItIsReady) {
+  ModelDriver driver(pool_of(1));
+  driver.handle(RecycleRequested{1});
+  EXPECT_EQ(driver.count("start w1.2"), 0u) << "two starts at once help nobody";
+  driver.ready(WorkerId{1, 1});
+  EXPECT_EQ(driver.count("start w1.2"), 1u);
+  driver.ready(WorkerId{1, 2});
+  EXPECT_EQ(driver.count("stop w1.1"), 1u);
+  EXPECT_EQ(driver.worker_of(driver.submit()), (WorkerId{1, 2}));
+}
+
 // Goal: the same by age.
 TEST(PoolWorkers, RecyclesByAge) {
   Settings settings = pool_of(1);
