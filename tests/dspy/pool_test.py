@@ -149,7 +149,7 @@ class Models(DspyTest):
             self.assertEqual(before, {worker["pid"] for worker in daemon.workers()})
             self.assertEqual(0, daemon.pool()["restarts"])
 
-    def test_a_hanging_model_costs_its_call_until_the_deadline_and_neither_worker_nor_session(self):
+    def test_a_hanging_model_costs_its_call_and_its_worker_and_no_session(self):
         with FakeLm(SCRIPT, api_key=KEY) as lm:
             daemon, client = self.configured(lm)
             home = self.ask(client, "ann").headers["Keelback-Worker"]
@@ -158,9 +158,11 @@ class Models(DspyTest):
             self.assertEqual(("timeout", "maybe"), (reply.outcome, reply.json["effect"]), reply)
             self.assertEqual(1, lm.report()["bitten"])
             wait_until(lambda: lm.report()["hanging"] == 0, "the interrupted call has let go of the server")
+            wait_until(lambda: home not in {f"{w['slot']}.{w['generation']}" for w in daemon.workers()}, "the interrupted worker is gone", 30)
             after = self.ask(client, "ann")
             self.assertEqual("Paris", self.ok(after)["outputs"]["answer"])
-            self.assertEqual((home, "1"), (after.headers["Keelback-Worker"], after.headers["Keelback-Epoch"]))
+            self.assertEqual("2", after.headers["Keelback-Epoch"], "the session has moved once")
+            self.assertEqual(0, daemon.pool()["sessions"]["lost"])
 
     def test_a_key_is_in_no_log_and_no_listing_of_the_daemon(self):
         with FakeLm(SCRIPT, api_key="another") as lm:
