@@ -90,10 +90,13 @@ struct Settings {
     Bytes memory_limit = {0};      // next generation: RLIMIT_DATA of a worker; 0 = none
     Duration drain_timeout = 30s;  // existing
     Duration kill_timeout = 10s;   // existing: how long a killed process may take to die
+    Duration health_every = 10s;   // existing: between two runs of the health functions; 0 = never
+    Duration health_timeout = 1s;  // existing: of processor time that a check could have had
     friend bool operator==(const WorkersSection&, const WorkersSection&) = default;
   } workers;
   struct BreakerSection {
-    std::uint32_t failures = 5;  // existing: within window; 0 = off
+    std::uint32_t failures = 5;  // existing: among the calls it looks at; 0 = off
+    double ratio = 0.5;          // existing: failures as a share of those calls
     Duration window = 10s;       // existing
     Duration open_for = 5s;      // existing
     friend bool operator==(const BreakerSection&, const BreakerSection&) = default;
@@ -105,7 +108,10 @@ struct Settings {
   } quarantine;
   struct ServerSection {
     std::vector<std::string> listen = {"127.0.0.1:8080"};                  // restart
+    std::string unix_mode = "0600";                                        // restart
     std::string token;                                                     // existing; a secret
+    std::vector<std::string> allowed_hosts;                                // existing
+    std::vector<std::string> trusted_proxies;                              // existing
     DisconnectPolicy cancel_on_disconnect = DisconnectPolicy::kStateless;  // existing
     Duration drain_timeout = 30s;                                          // existing
     friend bool operator==(const ServerSection&, const ServerSection&) = default;

@@ -138,6 +138,14 @@ std::expected<void, std::string> token_rule(std::string_view text) {
   return std::unexpected(std::string("may hold printable ASCII characters without blanks only"));
 }
 
+// Permissions of a file as chmod writes them.
+std::expected<void, std::string> mode_rule(std::string_view text) {
+  const bool octal =
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c < '8'; });
+  if (octal && text.starts_with('0')) return {};
+  return std::unexpected(std::string("must be four octal digits such as 0660"));
+}
+
 std::expected<void, std::string> path_rule(std::string_view text) {
   if (text.find('\0') == std::string_view::npos) return {};
   return std::unexpected(std::string("may not contain a NUL byte"));
@@ -344,14 +352,25 @@ const auto kRows = std::to_array<SettingRow>({
         "workers.kill_timeout", kExisting, between(1s, 1h), "",
         "How long a killed worker process may take to die before it is given up and its slot is "
         "filled again."),
+    row<&S::workers, &S::WorkersSection::health_every>(
+        "workers.health_every", kExisting, between(0s, 24h), "never",
+        "How often a worker that is free runs the application's `@keelback.health` functions."),
+    row<&S::workers, &S::WorkersSection::health_timeout>(
+        "workers.health_timeout", kExisting, between(kTick, 1h), "",
+        "How long the health functions of a worker may take. Time in which the worker got no "
+        "processor does not count."),
 
     row<&S::breaker, &S::BreakerSection::failures>(
         "breaker.failures", kExisting, {0, 1'000'000}, "off",
-        "A function's circuit opens after so many worker deaths and running timeouts within "
-        "breaker.window."),
-    row<&S::breaker, &S::BreakerSection::window>("breaker.window", kExisting, between(kTick, 24h),
-                                                 "",
-                                                 "The time in which breaker.failures are counted."),
+        "A function's circuit opens when at least so many of its latest calls ended by a worker's "
+        "death or a running timeout, and breaker.ratio is reached too."),
+    row<&S::breaker, &S::BreakerSection::ratio>(
+        "breaker.ratio", kExisting, {0, 1}, "breaker.failures alone decides",
+        "The share of a function's latest calls that must have failed before its circuit opens."),
+    row<&S::breaker, &S::BreakerSection::window>(
+        "breaker.window", kExisting, between(kTick, 24h), "",
+        "The latest calls of a function are those that ended in this time, but at least the last "
+        "20."),
     row<&S::breaker, &S::BreakerSection::open_for>(
         "breaker.open_for", kExisting, between(kTick, 24h), "",
         "How long an open circuit refuses calls before it lets one try."),
@@ -368,9 +387,20 @@ const auto kRows = std::to_array<SettingRow>({
         "server.listen", kRestart, {1, 64}, "",
         "Where the daemon listens: host:port (port 0 picks a free one) or unix:/path; other hosts "
         "than this one need server.token."),
+    row<&S::server, &S::ServerSection::unix_mode, mode_rule>(
+        "server.unix_mode", kRestart, {4, 4}, "",
+        "The permissions of unix sockets that the daemon makes, as chmod writes them."),
     row<&S::server, &S::ServerSection::token, token_rule>(
         "server.token", kExisting, {0, 4096}, "none is asked for",
         "The bearer token that HTTP requests must carry.", true),
+    row<&S::server, &S::ServerSection::allowed_hosts>(
+        "server.allowed_hosts", kExisting, {0, 64}, "",
+        "Further names that the Host header of a request without a token may have, such as "
+        "api.example.com."),
+    row<&S::server, &S::ServerSection::trusted_proxies>(
+        "server.trusted_proxies", kExisting, {0, 64}, "",
+        "Addresses of proxies, or `unix`, whose Forwarded and X-Forwarded-For headers name the "
+        "client in logs."),
     row<&S::server, &S::ServerSection::cancel_on_disconnect>(
         "server.cancel_on_disconnect", kExisting, kChoiceBounds, "",
         "Which running calls are cancelled when their client has gone: stateless ones, always, or "

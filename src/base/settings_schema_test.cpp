@@ -15,6 +15,7 @@ namespace {
 std::string other_value(const SettingRow& row, const Settings& settings) {
   const std::string now = row.get(settings);
   if (row.key == "sessions.store") return "sqlite:/var/lib/keelback.db";
+  if (row.key == "server.unix_mode") return "0660";
   switch (row.type) {
     case SettingType::kCount:
       return now == "7" ? "8" : "7";

@@ -180,6 +180,7 @@ deadline = "300ms"
 grace = "200ms"
 [settings.breaker]
 failures = 3
+ratio = 0.0
 open_for = "1h"
 [load]
 rate = 100

@@ -1,6 +1,7 @@
 #include "core/breaker.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace keelback::core {
 
@@ -23,31 +24,58 @@ void Breaker::settle(Time now, Result result, bool probe, const Limits& limits) 
   if (probe) probing_ = false;
   if (limits.failures == 0) {
     open_ = false;
-    failures_.clear();
-    return;
+    return forget();
   }
   if (result == Result::kNeutral) return;
-  if (result == Result::kSuccess) {
-    // A straggler from before the opening proves nothing about now; only the probe closes.
-    if (probe) {
-      open_ = false;
-      failures_.clear();
-    }
-    return;
-  }
+  const bool failed = result == Result::kFailure;
   if (probe) {
-    opened_at_ = now;
-    return;
+    open_ = failed;
+    if (failed) opened_at_ = now;
+    return forget();
   }
+  // A straggler from before the opening proves nothing about now; only the probe closes.
   if (open_) return;
-  while (!failures_.empty() && now - failures_.front() >= limits.window) failures_.pop_front();
-  failures_.push_back(now);
-  while (failures_.size() > limits.failures) failures_.pop_front();
-  if (failures_.size() == limits.failures) {
-    open_ = true;
-    opened_at_ = now;
-    failures_.clear();
+  count(now, failed, limits.window);
+  if (!failed) return;
+  const Tally latest = window_.ended >= kLast
+                           ? window_
+                           : Tally{remembered_, static_cast<unsigned>(std::popcount(last_))};
+  const double share = static_cast<double>(latest.failed) / static_cast<double>(latest.ended);
+  if (latest.failed < limits.failures || share < limits.ratio) return;
+  open_ = true;
+  opened_at_ = now;
+  forget();
+}
+
+void Breaker::count(Time now, bool failed, Duration window) {
+  if (now >= part_ends_) turn(now, window);
+  ++parts_[part_].ended;
+  ++window_.ended;
+  parts_[part_].failed += failed;
+  window_.failed += failed;
+  last_ = ((last_ << 1U) | static_cast<std::uint32_t>(failed)) & ((1U << kLast) - 1);
+  remembered_ = std::min(remembered_ + 1, kLast);
+}
+
+// The parts that are older than the window leave.
+void Breaker::turn(Time now, Duration window) {
+  const Duration width = std::max(window / kParts, Duration{1});
+  const auto passed = static_cast<std::uint64_t>((now - part_ends_) / width) + 1;
+  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(passed, kParts); ++i) {
+    part_ = (part_ + 1) % kParts;
+    window_.ended -= parts_[part_].ended;
+    window_.failed -= parts_[part_].failed;
+    parts_[part_] = {};
   }
+  part_ends_ = now + width;
+}
+
+void Breaker::forget() {
+  if (window_.ended == 0 && remembered_ == 0) return;
+  parts_ = {};
+  window_ = {};
+  last_ = 0;
+  remembered_ = 0;
 }
 
 }  // namespace keelback::core

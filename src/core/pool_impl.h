@@ -65,7 +65,8 @@ class Pool::Impl {
 
   // ---- pool.cpp: the frame
   Breaker::Limits breaker_limits() const {
-    return {settings_.breaker.failures, settings_.breaker.window, settings_.breaker.open_for};
+    const auto& breaker = settings_.breaker;
+    return {breaker.failures, breaker.ratio, breaker.window, breaker.open_for};
   }
   Quarantine::Limits quarantine_limits() const {
     return {settings_.quarantine.deaths, settings_.quarantine.ttl};
