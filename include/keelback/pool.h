@@ -180,8 +180,9 @@ class Pool {
   // Refuses new calls, finishes the accepted ones for at most `limit`, stops the workers; blocks
   // until that is done. The pool takes no calls any more.
   void drain(std::chrono::nanoseconds limit);
-  // Loads new code aside and then replaces the workers one after another; blocks until the new code
-  // is known to load. An error: the old code still serves.
+  // Loads new code aside and then replaces all workers; blocks until only the new code is given
+  // stateless calls and new sessions. Old workers serve the sessions that cannot move, for at most
+  // workers.drain_timeout. An error: the old code still serves.
   [[nodiscard]] std::expected<void, Error> reload();
   // Replaces the slot's worker: the new one first, then the old one finishes. False: no such slot.
   bool recycle(std::uint32_t slot);

@@ -47,11 +47,19 @@ void add_control(CLI::App& app, Invocation& invocation) {
                   "keelback reload");
   options->add_to(*reload);
   reload->callback([&invocation, options] {
-    invocation.run = [&invocation, options] {
+    invocation.run = [&invocation, options]() -> int {
       // As long as the application's import takes: the server's own limit ends it.
-      return order(invocation, *options,
-                   {.method = "POST", .target = "/v1/reload", .timeout = std::nullopt},
-                   "reloaded: workers are being replaced one after another");
+      const auto answer = ask(invocation, *options,
+                              {.method = "POST", .target = "/v1/reload", .timeout = std::nullopt});
+      if (!answer) return answer.error();
+      if (invocation.json) {
+        print_json(*answer);
+      } else {
+        const std::string leaving = leaving_text(object_in(*answer, "draining"));
+        print(fmt::format("reloaded: new calls meet the new code{}{}\n",
+                          leaving.empty() ? "" : "; ", leaving));
+      }
+      return kExitOk;
     };
   });
 

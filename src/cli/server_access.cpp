@@ -75,4 +75,13 @@ std::expected<Json, int> ask(const Invocation& invocation, const ServerOptions& 
   return json;
 }
 
+std::string leaving_text(const Json& leaving) {
+  const auto workers = count_in(leaving, "workers");
+  const auto sessions = count_in(leaving, "sessions");
+  if (workers == 0) return {};
+  return fmt::format("{} replaced worker{} {} session{}, for at most {}", workers,
+                     workers == 1 ? " still serves" : "s still serve", sessions,
+                     sessions == 1 ? "" : "s", human_seconds(number_in(leaving, "until_s")));
+}
+
 }  // namespace keelback::cli

@@ -29,4 +29,8 @@ std::expected<Json, int> ask(const Invocation& invocation, const ServerOptions& 
 int refused(const Invocation& invocation, const Client& client, const HttpReply& reply);
 int unreachable(const Invocation& invocation, const ClientError& error);
 
+// "2 replaced workers still serve 5 sessions, for at most 30 s", from the object that says so in
+// the answers to /v1/pool and /v1/reload; empty if there are none.
+std::string leaving_text(const Json& leaving);
+
 }  // namespace keelback::cli

@@ -58,6 +58,9 @@ void print_status(const Json& pool) {
   const Json queue = object_in(pool, "queue");
   const Json sessions = object_in(pool, "sessions");
   out += row("workers", workers.empty() ? "none" : workers);
+  if (const std::string leaving = leaving_text(object_in(pool, "leaving")); !leaving.empty()) {
+    out += row("", leaving);
+  }
   out += row("start", start_text(object_in(pool, "start")));
   out += row("queue", fmt::format("{} waiting, the oldest for {}", count_in(queue, "depth"),
                                   human_seconds(number_in(queue, "delay_ms") / 1000)));

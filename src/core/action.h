@@ -142,6 +142,11 @@ struct DropSnapshot {
 
 // The drain is over: nothing in flight, no worker left.
 struct Drained {};
+// A reload is over: only workers with the latest code are given stateless calls and new sessions.
+// error: it is not yet, for this reason; the pool goes on trying, and may say so again.
+struct Reloaded {
+  std::string error;
+};
 
 // Something an operator wants to read; never needed for correctness.
 struct Notice {
@@ -152,7 +157,7 @@ struct Notice {
 using Action =
     std::variant<Dispatch, Resolve, TellCaller, ReplayOutcome, ForgetOutcome, CancelCall,
                  InterruptCall, DumpWorker, KillWorker, StartWorker, StopWorker, AbandonWorker,
-                 EndSession, SaveSession, KeepSnapshot, DropSnapshot, Drained, Notice>;
+                 EndSession, SaveSession, KeepSnapshot, DropSnapshot, Drained, Reloaded, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::core

@@ -180,7 +180,8 @@ struct QuarantineReleased {
 struct RecycleRequested {
   std::uint32_t slot = 0;
 };
-// New code is loaded: replace every older worker, one after another, replacement first.
+// New code is loaded: replace every older worker, all at once, replacement first. Answered by
+// Reloaded.
 struct ReloadRequested {};
 // Refuse new calls, finish the accepted ones until `now + limit`, then stop every worker.
 struct DrainRequested {

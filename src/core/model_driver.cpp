@@ -72,6 +72,9 @@ struct Writer {
     return fmt::format("drop-snapshot {}{}{}", a.session, number, call);
   }
   std::string operator()(const Drained&) const { return "drained"; }
+  std::string operator()(const Reloaded& a) const {
+    return a.error.empty() ? "reloaded" : "not reloaded: " + a.error;
+  }
   std::string operator()(const Notice& a) const { return "notice " + a.text; }
 };
 

@@ -67,6 +67,12 @@ struct Stats {
     std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored
   } snapshots;
   bool draining = false;
+  // Workers that have been replaced and serve only the sessions that they hold.
+  struct {
+    std::uint32_t workers = 0;
+    std::uint64_t sessions = 0;
+    Duration until{0};  // then the last of them ends
+  } leaving;
 };
 
 struct WorkerView {

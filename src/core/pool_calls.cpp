@@ -233,7 +233,6 @@ void Pool::Impl::on(const WorkerReplied& event) {
   worker->choosing = false;
   if (replaced) replace_interrupted(*worker);
   leave_worker(*worker);
-  advance_reload();
 }
 
 // Late, and something of the call goes on in its worker: the caller hears of it when the worker is

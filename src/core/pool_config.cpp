@@ -102,6 +102,7 @@ void Pool::Impl::on(const DrainRequested& event) {
   if (!draining_) {
     draining_ = true;
     not_ready_ = false;
+    finish_reload();
     for (const auto& slot : workers_.slots()) {
       if (start_wanted(*slot)) continue;
       timers_.disarm(*slot);

@@ -190,7 +190,8 @@ class Pool::Impl {
   bool costs_worker(const Call& call, const WorkerReplied& event) const;
   void replace_interrupted(Worker& worker);
   void end_drain(Worker& worker);
-  void advance_reload();
+  void finish_reload();
+  bool serves_old_code() const;
   void drain_worker(Worker& worker);
   void maybe_stop(Worker& worker);
   void stop(Worker& worker);

@@ -72,6 +72,13 @@ Stats Pool::Impl::stats(Time now) const {
   stats.snapshots.kept = counters_.snapshots_kept;
   stats.snapshots.failed = counters_.snapshots_failed;
   stats.draining = draining_;
+  workers_.each([&](const Worker& worker) {
+    if (worker.state != WorkerState::kDraining || worker.killed || worker.sessions() == 0) return;
+    ++stats.leaving.workers;
+    stats.leaving.sessions += worker.sessions();
+    const Time until = worker.drain_since + settings_.workers.drain_timeout;
+    stats.leaving.until = std::max(stats.leaving.until, until - now);
+  });
   return stats;
 }
 

@@ -92,7 +92,7 @@ void Pool::Impl::on(const WorkerReady& event) {
   refresh_readiness();
   pump_starts();
   offer(*worker);
-  advance_reload();
+  finish_reload();
 }
 
 // ---- ending
@@ -114,6 +114,10 @@ void Pool::Impl::on(const WorkerExited& event) {
     start_failure_ = death;
     notice(Notice::Level::kError, fmt::format("Worker {}.{} did not start: {}.", worker->id.slot,
                                               worker->id.generation, describe(*death)));
+    if (reloaded_ != code_) {
+      emit(Reloaded{fmt::format("worker {}.{} did not start: {}", worker->id.slot,
+                                worker->id.generation, describe(*death))});
+    }
   }
   if (worker->ready_once && on_its_own) last_exit_ = death;
   if (current && (on_its_own || worker->cause == EndCause::kStartTimeout)) {
@@ -151,7 +155,7 @@ void Pool::Impl::remove(Worker& worker, Duration pause) {
   refill(slot, pause);
   pump_starts();
   refresh_readiness();
-  advance_reload();
+  finish_reload();
 }
 
 void Pool::Impl::kill(Worker& worker, EndCause cause) {
@@ -293,32 +297,36 @@ void Pool::Impl::on(const RecycleRequested& event) {
   if (slot && slot->current) recycle(*slot->current);
 }
 
+// A worker that still starts has the old code and serves nobody yet: it makes room at once.
 void Pool::Impl::on(const ReloadRequested&) {
   ++code_;
-  advance_reload();
+  std::vector<Worker*> old;
+  workers_.each([&](Worker& worker) {
+    const Slot& slot = *worker.slot;
+    if (slot.current == &worker || slot.next == &worker) old.push_back(&worker);
+  });
+  for (Worker* worker : old) {
+    if (worker->ready_once) {
+      recycle(*worker);
+    } else {
+      kill(*worker, EndCause::kDrained);
+    }
+  }
+  finish_reload();
 }
 
-// One after another: the next worker is replaced when the previous one is gone.
-void Pool::Impl::advance_reload() {
-  if (reloaded_ == code_ || draining_) return;
-  Worker* oldest = nullptr;
-  bool busy = false, left = false;
-  workers_.each([&](Worker& worker) {
-    if (worker.code == code_) return;
-    left = true;
-    const bool waits = worker.ready_once && !worker.recycle && !worker.killed &&
-                       worker.slot->current == &worker && worker.slot->wanted;
-    if (waits) {
-      if (!oldest) oldest = &worker;
-    } else {
-      busy = true;  // starting, being replaced, or on its way out
-    }
+bool Pool::Impl::serves_old_code() const {
+  bool found = false;
+  workers_.each([&](const Worker& worker) {
+    found |= worker.code != code_ && worker.state != WorkerState::kDraining && !worker.killed;
   });
-  if (!left) {
-    reloaded_ = code_;
-  } else if (!busy) {
-    recycle(*oldest);
-  }
+  return found;
+}
+
+void Pool::Impl::finish_reload() {
+  if (reloaded_ == code_ || (!draining_ && serves_old_code())) return;
+  reloaded_ = code_;
+  emit(Reloaded{draining_ ? "the pool shuts down" : ""});
 }
 
 void Pool::Impl::drain_worker(Worker& worker) {

@@ -196,25 +196,81 @@ TEST(PoolWorkers, WhatOutlivesTheDrainIsKilled) {
   EXPECT_EQ(driver.count("abandon w1.2"), 1u);
 }
 
-// Goal: a reload replaces every older worker, one after another, and never the new ones.
-TEST(PoolWorkers, AReloadRollsOneByOne) {
+// Goal: a reload replaces all older workers at once, and is over when the last of them has left the
+// calls that anybody may serve to the new ones.
+TEST(PoolWorkers, AReloadReplacesAllAtOnce) {
   ModelDriver driver(pool_of(3));
   driver.warm_up();
   driver.take();
   driver.handle(ReloadRequested{});
-  EXPECT_EQ(driver.take(), (Lines{"start w1.4"}));
+  EXPECT_EQ(driver.take(), (Lines{"start w1.4", "start w2.5", "start w3.6"}));
   driver.ready(WorkerId{1, 4});
   EXPECT_EQ(driver.take(), (Lines{"stop w1.1"}));
-  driver.exit(WorkerId{1, 1}, false, "exit");
-  EXPECT_EQ(driver.take(), (Lines{"start w2.5"}));
   driver.exit(WorkerId{2, 2});  // it crashes while its replacement starts
-  EXPECT_EQ(driver.count("start w3.6"), 1u);
   driver.ready(WorkerId{2, 5});
-  driver.ready(WorkerId{3, 6});
-  driver.exit(WorkerId{3, 3}, false, "exit");
+  EXPECT_EQ(driver.count("reloaded"), 0u) << "w3.3 still takes calls";
   driver.take();
+  driver.ready(WorkerId{3, 6});
+  EXPECT_EQ(driver.take(), (Lines{"stop w3.3", "reloaded"}));
+  driver.exit(WorkerId{3, 3}, false, "exit");
+  const std::size_t starts = driver.count("start ");
   driver.advance(1min);
-  EXPECT_TRUE(driver.take().empty());
+  EXPECT_EQ(driver.count("start "), starts);
+  EXPECT_EQ(driver.count("reloaded"), 1u);
+}
+
+// Goal: once a reload is over no stateless call and no new session meets old code, while each old
+// worker serves the session that it cannot give away.
+TEST(PoolWorkers, AfterAReloadOldWorkersServeTheirSessionsOnly) {
+  Settings settings = pool_of(2);
+  settings.sessions.snapshot = SnapshotMode::kOff;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.reply(driver.submit("f", "ann"));
+  driver.handle(ReloadRequested{});
+  driver.ready(WorkerId{1, 3});
+  driver.ready(WorkerId{2, 4});
+  EXPECT_EQ(driver.count("reloaded"), 1u);
+  const Stats stats = driver.pool.stats(driver.now);
+  EXPECT_EQ(stats.leaving.workers, 1u);
+  EXPECT_EQ(stats.leaving.sessions, 1u);
+  EXPECT_EQ(stats.leaving.until, settings.workers.drain_timeout);
+  const CallId hers = driver.submit("f", "ann");
+  EXPECT_LE(driver.worker_of(hers).generation, 2u);
+  for (int i = 0; i < 4; ++i) {
+    const CallId other = driver.submit("f", i % 2 == 0 ? "" : "s" + std::to_string(i));
+    if (driver.fate(other) == "running") {
+      EXPECT_GE(driver.worker_of(other).generation, 3u);
+    }
+  }
+}
+
+// Goal: a worker that still starts when the reload comes has the old code and never serves.
+TEST(PoolWorkers, AReloadEndsWhatStillStarts) {
+  ModelDriver driver(pool_of(2));
+  driver.announce({"f"});
+  driver.ready(WorkerId{1, 1});
+  driver.take();
+  driver.handle(ReloadRequested{});
+  EXPECT_EQ(driver.take(), (Lines{"start w1.3", "kill w2.2"}));
+  driver.exit(WorkerId{2, 2}, false);
+  driver.ready(WorkerId{1, 3});
+  EXPECT_EQ(driver.count("reloaded"), 1u);
+  EXPECT_EQ(driver.count("start w2.4"), 1u);
+}
+
+// Goal: a reload whose workers do not start says so, and the old ones serve on.
+TEST(PoolWorkers, AReloadWhoseWorkersDoNotStartSaysSo) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  driver.take();
+  driver.handle(ReloadRequested{});
+  driver.fail_start(WorkerId{1, 2});
+  EXPECT_EQ(driver.count("not reloaded: worker 1.2 did not start"), 1u);
+  EXPECT_EQ(driver.worker_of(driver.submit()), (WorkerId{1, 1}));
+  driver.advance(1min);
+  driver.ready(WorkerId{1, 3});
+  EXPECT_EQ(driver.count("reloaded"), 1u);
 }
 
 // Goal: pool.workers resizes a running pool both ways; growing back uses the same slots.

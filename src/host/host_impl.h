@@ -244,6 +244,7 @@ class HostImpl final : public Driver {
   void reading_ended(const WorkerPtr& worker, const std::string& violation);
   void close_worker(const WorkerPtr& worker);
   void probe_ended(const std::string& error);
+  void reload_ended(const std::string& error);
   void sample_memory();
   void shrink_slabs();
   void schedule_sampling();
@@ -289,6 +290,7 @@ class HostImpl final : public Driver {
   WorkerPtr probe_;
   std::string probe_hello_;
   std::move_only_function<void(std::string)> reload_done_;
+  bool reload_committed_ = false;  // the probe is over, and its answer waits for core::Reloaded
   bool stopping_ = false;
   Settings settings_;
   std::atomic<std::uint32_t> workers_gone_ = 0;  // 1: the destructor may go on

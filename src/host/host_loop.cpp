@@ -74,6 +74,9 @@ void HostImpl::perform_on_loop(core::Action& any) {
                    drained_ = true;
                    for (auto& done : std::exchange(on_drained_, {})) done();
                  },
+                 [&](core::Reloaded& action) {
+                   if (std::exchange(reload_committed_, false)) reload_ended(action.error);
+                 },
                  [&](core::Notice& action) { log(action.level, action.text); },
                  [&](auto&) { CHECK(false); },  // apply() keeps the others
              },

@@ -191,9 +191,10 @@ void HostImpl::process_said(const Ready& ready) {
   if (worker.probe) {
     launcher_->commit_reload();
     announce(probe_hello_);
-    feed(core::ReloadRequested{});
     kill_worker(ready.worker);
-    return probe_ended("");
+    probe_.reset();
+    reload_committed_ = true;
+    return feed(core::ReloadRequested{});
   }
   if (settings_.workers.max_rss.count > 0) {
     if (const auto memory = os::read_memory_use(worker.pid)) {
@@ -206,6 +207,19 @@ void HostImpl::process_said(const Ready& ready) {
 void HostImpl::probe_ended(const std::string& error) {
   probe_.reset();
   if (!error.empty()) launcher_->abort_reload();
+  reload_ended(error);
+}
+
+void HostImpl::reload_ended(const std::string& error) {
+  if (error.empty()) {
+    const auto leaving = info().stats.leaving;
+    std::string text = "Reloaded: new calls meet the new code.";
+    if (leaving.workers > 0) {
+      text += fmt::format(" Workers that serve sessions with the old code: {}; their sessions: {}.",
+                          leaving.workers, leaving.sessions);
+    }
+    log(core::Notice::Level::kInfo, text);
+  }
   if (auto done = std::exchange(reload_done_, nullptr)) done(error);
 }
 

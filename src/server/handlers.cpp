@@ -287,9 +287,10 @@ Response drain(Hub& hub) {
 
 void reload(Connection& connection) {
   connection.hub().driver.reload([held = connection.shared_from_this()](const std::string& error) {
-    held->reply(error.empty()
-                    ? Response{.body = R"({"reloaded":true})"}
-                    : problem(500, "reload_failed", "the old code still serves: " + error));
+    if (!error.empty()) {
+      return held->reply(problem(500, "reload_failed", "the old code still serves: " + error));
+    }
+    held->reply({.body = reloaded_json(held->hub().driver.info().stats)});
   });
 }
 

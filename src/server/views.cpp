@@ -5,7 +5,19 @@
 #include "server/json.h"
 
 namespace keelback::server {
-namespace {}  // namespace
+namespace {
+
+Json leaving_json(const core::Stats& stats) {
+  return {{"workers", stats.leaving.workers},
+          {"sessions", stats.leaving.sessions},
+          {"until_s", seconds(stats.leaving.until)}};
+}
+
+}  // namespace
+
+std::string reloaded_json(const core::Stats& stats) {
+  return dump({{"reloaded", true}, {"draining", leaving_json(stats)}});
+}
 
 std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
   const core::Stats& stats = info.stats;
@@ -23,6 +35,7 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
         {"busy", stats.workers.busy},
         {"suspect", stats.workers.suspect},
         {"draining", stats.workers.draining}}},
+      {"leaving", leaving_json(stats)},
       {"queue", {{"depth", stats.queue_depth}, {"delay_ms", milliseconds(stats.queue_delay)}}},
       {"calls", std::move(calls)},
       {"sessions",

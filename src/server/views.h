@@ -10,6 +10,8 @@
 
 namespace keelback::server {
 
+// What a reload answers once it is over.
+std::string reloaded_json(const core::Stats& stats);
 std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected);
 std::string workers_json(const std::vector<host::WorkerInfo>& workers);
 std::string sessions_json(const core::Pool::SessionPage& page);

@@ -158,8 +158,8 @@ void Simulation::reload(std::move_only_function<void(std::string)> done) {
       return;
     }
     announce();
+    waiting_for_reload_.push_back(std::move(done));
     handle(core::ReloadRequested{});
-    deliveries_.emplace_back([done = std::move(done)]() mutable { done(""); });
   });
 }
 
@@ -293,33 +293,41 @@ void Simulation::handle(const core::Event& event) {
 }
 
 void Simulation::perform(core::Action& action) {
-  std::visit(
-      Overloaded{
-          [this](core::Dispatch& a) { dispatch(a); }, [this](core::SaveSession& a) { save(a); },
-          [this](core::KeepSnapshot& a) { keep(a); }, [this](core::DropSnapshot& a) { drop(a); },
-          [this](core::Resolve& a) { resolve(a); }, [this](core::TellCaller& a) { tell(a); },
-          [this](core::ReplayOutcome& a) { replay(a); },
-          [this](core::ForgetOutcome& a) { retained_.erase(a.call.value); },
-          [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
-          [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
-          [this](core::DumpWorker& a) {
-            const auto it = calls_.find(a.call.value);
-            if (it != calls_.end()) it->second.dump = crew_.dump(now_, a.worker, a.call);
-          },
-          [this](core::KillWorker& a) { crew_.kill(now_, a.worker, /*ours=*/true); },
-          [this](core::StartWorker& a) { crew_.start(now_, a.worker); },
-          [this](core::StopWorker& a) { crew_.stop(now_, a.worker); },
-          [](core::AbandonWorker&) {},  // its exit, late as it is, still comes
-          [this](core::EndSession& a) { crew_.end_session(a.worker, a.session, a.birth); },
-          [this](core::Drained&) {
-            drained_ = true;
-            for (Hook& hook : std::exchange(waiting_for_drain_, {})) {
-              deliveries_.emplace_back(std::move(hook));
-            }
-          },
-          [](core::Notice&) {},  // observers read them
-      },
-      action);
+  std::visit(Overloaded{
+                 [this](core::Dispatch& a) { dispatch(a); },
+                 [this](core::SaveSession& a) { save(a); },
+                 [this](core::KeepSnapshot& a) { keep(a); },
+                 [this](core::DropSnapshot& a) { drop(a); },
+                 [this](core::Resolve& a) { resolve(a); },
+                 [this](core::TellCaller& a) { tell(a); },
+                 [this](core::ReplayOutcome& a) { replay(a); },
+                 [this](core::ForgetOutcome& a) { retained_.erase(a.call.value); },
+                 [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
+                 [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
+                 [this](core::DumpWorker& a) {
+                   const auto it = calls_.find(a.call.value);
+                   if (it != calls_.end()) it->second.dump = crew_.dump(now_, a.worker, a.call);
+                 },
+                 [this](core::KillWorker& a) { crew_.kill(now_, a.worker, /*ours=*/true); },
+                 [this](core::StartWorker& a) { crew_.start(now_, a.worker); },
+                 [this](core::StopWorker& a) { crew_.stop(now_, a.worker); },
+                 [](core::AbandonWorker&) {},  // its exit, late as it is, still comes
+                 [this](core::EndSession& a) { crew_.end_session(a.worker, a.session, a.birth); },
+                 [this](core::Drained&) {
+                   drained_ = true;
+                   for (Hook& hook : std::exchange(waiting_for_drain_, {})) {
+                     deliveries_.emplace_back(std::move(hook));
+                   }
+                 },
+                 [this](core::Reloaded& a) {
+                   for (auto& done : std::exchange(waiting_for_reload_, {})) {
+                     deliveries_.emplace_back(
+                         [done = std::move(done), error = a.error]() mutable { done(error); });
+                   }
+                 },
+                 [](core::Notice&) {},  // observers read them
+             },
+             action);
 }
 
 void Simulation::dispatch(core::Dispatch& dispatch) {

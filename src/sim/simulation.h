@@ -194,6 +194,7 @@ class Simulation {
   std::unordered_map<std::uint64_t, SessionState> parked_;  // by birth, said and not yet kept
   Time store_free_at_{};
   std::deque<Delivery> deliveries_;
+  std::vector<std::move_only_function<void(std::string)>> waiting_for_reload_;
   std::vector<Hook> waiting_for_drain_;
   std::function<void(Time, const core::Event&)> on_event_;
   std::function<void(Time, const core::Action&)> on_action_;

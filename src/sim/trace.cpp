@@ -123,6 +123,7 @@ struct ActionFields {
     f(a.call, std::string_view(a.session), a.birth, a.number);
   }
   void operator()(const core::Drained&) {}
+  void operator()(const core::Reloaded& a) { f(std::string_view(a.error)); }
   void operator()(const core::Notice& a) { f(a.level, std::string_view(a.text)); }
 };
 
