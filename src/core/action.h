@@ -140,6 +140,11 @@ struct DropSnapshot {
   std::uint64_t number = 0;
 };
 
+// Run the application's health functions in the idle worker. Answered by WorkerChecked.
+struct CheckWorker {
+  WorkerId worker;
+};
+
 // The drain is over: nothing in flight, no worker left.
 struct Drained {};
 // A reload is over: only workers with the latest code are given stateless calls and new sessions.
@@ -154,10 +159,10 @@ struct Notice {
   std::string text;
 };
 
-using Action =
-    std::variant<Dispatch, Resolve, TellCaller, ReplayOutcome, ForgetOutcome, CancelCall,
-                 InterruptCall, DumpWorker, KillWorker, StartWorker, StopWorker, AbandonWorker,
-                 EndSession, SaveSession, KeepSnapshot, DropSnapshot, Drained, Reloaded, Notice>;
+using Action = std::variant<Dispatch, Resolve, TellCaller, ReplayOutcome, ForgetOutcome, CancelCall,
+                            InterruptCall, DumpWorker, KillWorker, StartWorker, StopWorker,
+                            AbandonWorker, EndSession, SaveSession, KeepSnapshot, DropSnapshot,
+                            CheckWorker, Drained, Reloaded, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::core

@@ -59,6 +59,7 @@ struct FunctionSpec {
 // The application's functions, from the first hello or the zygote; a reload may change them.
 struct FunctionsAnnounced {
   std::vector<FunctionSpec> functions;
+  bool health = false;  // there are health functions
 };
 struct WorkerReady {
   WorkerId worker;
@@ -87,6 +88,16 @@ struct WorkerReplied {
   // it down, why.
   Snapshot snapshot = Snapshot::kNone;
   std::string_view snapshot_error;
+  // The function has asked for its worker's replacement; empty: it has not.
+  std::string_view retire_reason;
+};
+// The answer to CheckWorker, unless the worker exits first. A check that takes too long is answered
+// twice: at its limit (not healthy, not over), and when it has ended.
+struct WorkerChecked {
+  WorkerId worker;
+  bool healthy = true;
+  bool over = true;         // false: it still runs
+  std::string_view reason;  // what failed
 };
 // One item of a stream has come: its idle timeout starts again.
 struct StreamMoved {
@@ -190,10 +201,11 @@ struct DrainRequested {
 // Time has passed.
 struct Tick {};
 
-using Event = std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced,
-                           WorkerReady, WorkerReplied, StreamMoved, StreamGranted, WorkerExited,
-                           DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed,
-                           SessionsFound, ConfigChanged, SessionEnded, QuarantineReleased,
-                           RecycleRequested, ReloadRequested, DrainRequested, Tick>;
+using Event =
+    std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
+                 WorkerReplied, StreamMoved, StreamGranted, WorkerExited, WorkerChecked,
+                 DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed, SessionsFound,
+                 ConfigChanged, SessionEnded, QuarantineReleased, RecycleRequested, ReloadRequested,
+                 DrainRequested, Tick>;
 
 }  // namespace keelback::core

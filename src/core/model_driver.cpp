@@ -71,6 +71,7 @@ struct Writer {
     const std::string number = a.number != 0 ? fmt::format(" number={}", a.number) : "";
     return fmt::format("drop-snapshot {}{}{}", a.session, number, call);
   }
+  std::string operator()(const CheckWorker& a) const { return "check " + to_text(a.worker); }
   std::string operator()(const Drained&) const { return "drained"; }
   std::string operator()(const Reloaded& a) const {
     return a.error.empty() ? "reloaded" : "not reloaded: " + a.error;
@@ -159,7 +160,7 @@ CallId ModelDriver::submit(const CallSubmitted& event) {
 }
 
 void ModelDriver::announce(std::vector<FunctionSpec> functions) {
-  handle(FunctionsAnnounced{std::move(functions)});
+  handle(FunctionsAnnounced{std::move(functions), health});
 }
 
 void ModelDriver::announce(std::initializer_list<std::string_view> names) {
@@ -181,7 +182,8 @@ void ModelDriver::warm_up() {
   for (const WorkerId worker : with(false)) ready(worker);
 }
 
-void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, bool interrupted) {
+void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, bool interrupted,
+                        std::string_view retire_reason) {
   ModelCall& call = calls.at(id.value);
   const auto worker = call.worker;
   if (!worker) return wrongs.push_back(fmt::format("r{} is not running", id.value));
@@ -193,6 +195,7 @@ void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, boo
   if (ran && call.saves) event.snapshot = savable ? Snapshot::kTaken : Snapshot::kFailed;
   const bool broken_off = interrupted || kind == ReplyKind::kCancelled;
   call.interrupted = broken_off && call.saves && ran;
+  event.retire_reason = retire_reason;
   handle(event);
 }
 
@@ -231,6 +234,11 @@ void ModelDriver::exit(WorkerId worker, bool started, std::string cause) {
     calls.at(gone.call.value).started |= started;
   }
   bury(event);
+}
+
+void ModelDriver::checked(WorkerId worker, bool healthy, bool over) {
+  if (over) alive(worker).checking = false;
+  handle(WorkerChecked{worker, healthy, over, healthy ? "" : "the database is away"});
 }
 
 void ModelDriver::fail_start(WorkerId worker, std::string step) {
@@ -300,6 +308,7 @@ void ModelDriver::on(const Dispatch& action) {
   must(worker.ready && !worker.stopping && !worker.killed && !worker.abandoned, action,
        "not a ready worker");
   must(!worker.call, action, "not an idle worker");
+  must(worker.exiting || !worker.checking, action, "its health is being checked");
   ModelCall& call = calls.at(action.call.value);
   must(!call.resolved && !call.worker, action, "the call is over or runs elsewhere");
   must(action.attempt == ++call.dispatches, action, "attempts count up");
@@ -438,6 +447,11 @@ void ModelDriver::perform(const Action& action) {
     store.asked.push_back(
         {.save = true,
          .event = {.worker = save->worker, .session = save->session, .birth = save->birth}});
+  } else if (const auto* check = std::get_if<CheckWorker>(&action)) {
+    ModelWorker& worker = alive(check->worker);
+    must(worker.ready && !worker.call && !worker.killed && !worker.stopping, action,
+         "not an idle worker");
+    must(!std::exchange(worker.checking, true), action, "it is being checked");
   } else if (const auto* keep = std::get_if<KeepSnapshot>(&action)) {
     if (keep->call) calls.at(keep->call.value).interrupted = false;
     store.asked.push_back({.keeps = true,

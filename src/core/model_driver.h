@@ -53,6 +53,7 @@ struct ModelWorker {
   bool killed = false;
   bool abandoned = false;
   bool exiting = false;  // its exit is being handed in
+  bool checking = false;
   CallId call;
   Time dispatched;  // when it was given the call
 };
@@ -102,11 +103,13 @@ class ModelDriver {
   void warm_up();
   // savable: of a call whose answer is to bring its session's state.
   void reply(CallId call, ReplyKind kind = ReplyKind::kOk, bool clean = true, bool savable = true,
-             bool interrupted = false);
+             bool interrupted = false, std::string_view retire_reason = {});
   // The snapshot that the running call restores is not to be had, or (not gone) not in time.
   void fail_restore(CallId call, bool gone = true);
   // The worker, or the store, answers what it was asked first. works: as it should.
   void settle(bool works = true);
+  // The answer to the pool's question whether it is well.
+  void checked(WorkerId worker, bool healthy = true, bool over = true);
   // The worker dies of `cause`; started: its mark names the call it has.
   void exit(WorkerId worker, bool started = true, std::string cause = "signal");
   void fail_start(WorkerId worker, std::string step = "setup");
@@ -135,6 +138,7 @@ class ModelDriver {
   ModelStore store;
   Duration grace_max = std::chrono::hours(1);  // tests that know calls.grace set it
   bool drained = false;
+  bool health = false;  // what is announced from now on has health functions
 
  private:
   void perform(const Action& action);

@@ -105,6 +105,9 @@ void Pool::Impl::advance() {
       case TimerKind::kSlot:
         start(static_cast<Slot&>(*timer));
         break;
+      case TimerKind::kHealing:
+        advance_healing();
+        break;
       case TimerKind::kPool:
         drain_due();
         break;

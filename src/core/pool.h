@@ -66,6 +66,10 @@ struct Stats {
   struct {
     std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored
   } snapshots;
+  struct {
+    std::uint64_t failed = 0;   // checks
+    std::uint64_t retired = 0;  // workers that a function has given up
+  } health;
   bool draining = false;
   // Workers that have been replaced and serve only the sessions that they hold.
   struct {
@@ -83,6 +87,7 @@ struct WorkerView {
   Duration age{0};             // since its start
   CallId call;                 // running now
   std::string function;        // of that call
+  std::string sick;            // why it is to be replaced; empty: it is well
 };
 
 struct SessionView {

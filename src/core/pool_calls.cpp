@@ -60,6 +60,7 @@ void Pool::Impl::unpark(Function& function) {
 }
 
 void Pool::Impl::offer(Worker& worker) {
+  if (worker.check_wanted) want_check(worker);
   while (worker.free()) {
     Call* head = placement_.pick(worker, queue_.shared(), now_);
     if (!head) {
@@ -220,12 +221,17 @@ void Pool::Impl::on(const WorkerReplied& event) {
   if (!worker->killed) {
     const bool draining = worker->stopping || worker->state == WorkerState::kDraining;
     if (worker->state == WorkerState::kSuspect || worker->state == WorkerState::kBusy) {
-      workers_.set_state(*worker, WorkerState::kReady);
+      workers_.set_state(*worker, worker->at_rest());
     }
     const bool worn = worker->calls_max > 0 && worker->calls >= worker->calls_max;
     // Threads that a library starts lazily are no reason to give up the sessions here: only a call
     // that the ladder pressed may have left old work behind. A caller's leaving costs no worker.
     if (!draining && worn) recycle(*worker);
+    if (!draining && event.kind == ReplyKind::kError) check_after_error(*worker);
+    if (!draining && !event.retire_reason.empty()) {
+      ++counters_.retired;
+      note_sick(*worker, fmt::format("asks to be replaced: {}", event.retire_reason));
+    }
   }
   // Its session's next call takes its turn among all that wait, not the worker it is standing at.
   worker->choosing = true;

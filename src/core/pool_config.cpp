@@ -34,7 +34,9 @@ Call* Pool::Impl::find_waiting(CallId id) const {
 void Pool::Impl::on(const ConfigChanged& event) {
   // An expiry that could be observed until now is final, whatever the new values say.
   sweep(sessions_.attached() + 1);
+  const Duration health_every = settings_.workers.health_every;
   settings_ = event.settings;
+  if (settings_.workers.health_every != health_every) schedule_checks();
   queue_.set_limits(
       {settings_.pool.queue_max, settings_.sessions.queue_max, settings_.pool.queue_delay_max});
   sessions_.set_limits({settings_.sessions.idle_ttl, settings_.sessions.max_age});
@@ -70,6 +72,7 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
   const bool unchanged =
       functions_.announced() && std::equal(announced_.begin(), announced_.end(),
                                            event.functions.begin(), event.functions.end(), same);
+  if (std::exchange(has_health_, event.health) != event.health) schedule_checks();
   if (unchanged) return;
   announced_ = event.functions;
   const std::vector<CallId> calls = calls_in_order();
@@ -103,6 +106,8 @@ void Pool::Impl::on(const DrainRequested& event) {
     draining_ = true;
     not_ready_ = false;
     finish_reload();
+    timers_.disarm(heal_timer_);
+    let_all_serve();
     for (const auto& slot : workers_.slots()) {
       if (start_wanted(*slot)) continue;
       timers_.disarm(*slot);

@@ -177,6 +177,7 @@ class Pool::Impl {
   // ---- pool_workers.cpp: the life of workers
   void on(const StartModeChanged& event);
   void on(const WorkerReady& event);
+  void become_ready(Worker& worker);
   void on(const WorkerExited& event);
   void on(const RecycleRequested& event);
   void on(const ReloadRequested& event);
@@ -203,6 +204,22 @@ class Pool::Impl {
   Refusal not_ready() const;
   std::optional<Time> next_start() const;
 
+  // ---- pool_health.cpp: workers that live and are broken
+  void on(const WorkerChecked& event);
+  bool checks_health() const;
+  void want_check(Worker& worker);
+  void begin_check(Worker& worker);
+  void check_after_error(Worker& worker);
+  void schedule_check(Worker& worker);
+  void schedule_checks();
+  void note_sick(Worker& worker, std::string why);
+  void withhold(Worker& worker);
+  void let_serve(Worker& worker);
+  void let_all_serve();
+  void advance_healing();
+  void replacement_failed(Slot& slot, std::string_view why);
+  void replacement_serves(Slot& slot, const Worker& old);
+
   // ---- pool_config.cpp: operators
   void on(const ConfigChanged& event);
   void on(const FunctionsAnnounced& event);
@@ -226,6 +243,7 @@ class Pool::Impl {
 
   Timers timers_;
   Timer drain_timer_{TimerKind::kPool};
+  Timer heal_timer_{TimerKind::kHealing};  // the pause after a replacement that failed
   Counters counters_;
   Slab<Call> call_slab_;
   CarriedBytes carried_;
@@ -245,6 +263,10 @@ class Pool::Impl {
   SnapshotBook snapshots_;
   std::uint64_t reply_bytes_ = 0;  // of the reply that is being handled
 
+  bool has_health_ = false;          // the application has health functions
+  Slot* healing_ = nullptr;          // whose broken worker's replacement is being tried
+  std::uint32_t heal_failures_ = 0;  // replacements that failed, in a row
+  std::uint32_t heal_young_ = 0;  // broken workers that had been ready for a short time, in a row
   bool exec_ = false;
   std::uint32_t exec_concurrency_ = 1;
   std::deque<Slot*> start_queue_;

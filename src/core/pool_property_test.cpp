@@ -58,6 +58,7 @@ Settings small(std::uint32_t variant) {
   s.workers.max_age = variant % 11 == 0 ? Duration(900ms) : Duration(0);
   s.breaker.failures = variant % 2 == 0 ? 3 : 0;
   s.breaker.open_for = 500ms;
+  s.workers.health_every = variant % 8 == 0 ? Duration(0) : Duration(200ms);
   s.calls.idempotency_ttl = 1s;
   s.sessions.snapshot = static_cast<SnapshotMode>(variant / 2 % 3);
   return s;
@@ -70,6 +71,7 @@ class Player {
       : settings_(small(variant)), driver(settings_, seed) {
     driver.grace_max = 400ms;
     driver.store.answers_at_once = variant % 5 == 1;
+    driver.health = variant % 2 == 0;
     g_driver = &driver;
     std::signal(SIGABRT, show_log);
     if (variant % 6 == 0) driver.handle(StartModeChanged{true, 1 + variant % 2});
@@ -78,7 +80,7 @@ class Player {
   ~Player() { g_driver = nullptr; }
 
   void play(const Step& s) {
-    switch (s.what % 24) {
+    switch (s.what % 25) {
       case 0:
       case 1:
       case 2:
@@ -115,6 +117,8 @@ class Player {
       case 22:
         return s.a % 16 == 0 ? driver.handle(DrainRequested{Duration(s.b % 2'000'000'000)})
                              : late(s);
+      case 23:
+        return check(s);
       default:
         if (!driver.store.asked.empty()) return driver.settle(s.b % 8 != 0);
         return driver.advance(Duration(s.a % 2000));
@@ -180,7 +184,8 @@ class Player {
       return driver.fail_restore(call, s.b / 12 % 2 == 0);
     }
     const auto kind = s.b % 4 == 0 ? static_cast<ReplyKind>(s.b / 4 % 5) : ReplyKind::kOk;
-    driver.reply(call, kind, s.b / 20 % 8 != 0, s.b / 160 % 8 != 0, s.b / 1280 % 4 == 0);
+    driver.reply(call, kind, s.b / 20 % 8 != 0, s.b / 160 % 8 != 0, s.b / 1280 % 4 == 0,
+                 s.b / 5120 % 16 == 0 ? "it has had enough" : "");
     // A store has a moment of its own; it is not asked much later than others are.
     while (driver.store.asked.size() > s.b % 3) driver.settle(s.b / 7 % 8 != 0);
   }
@@ -189,6 +194,16 @@ class Player {
     if (starting.empty()) return;
     const WorkerId worker = starting[s.a % starting.size()];
     s.b % 8 == 0 ? driver.fail_start(worker) : driver.ready(worker);
+  }
+  // Most checks end at once; some are late first.
+  void check(const Step& s) {
+    std::vector<WorkerId> asked;
+    for (const WorkerId worker : driver.living()) {
+      const ModelWorker& w = driver.workers.at(worker);
+      if (w.checking && !w.killed) asked.push_back(worker);
+    }
+    if (asked.empty()) return driver.advance(Duration(s.a % 2000));
+    driver.checked(asked[s.a % asked.size()], s.b % 3 == 0, s.b / 3 % 4 != 0);
   }
   void die(const Step& s) {
     const auto calls = running();
@@ -288,7 +303,7 @@ TEST(PoolProperty, LongRunsReachEverything) {
       Step step{static_cast<std::uint8_t>(prng.next()), 0, 0};
       step.a = static_cast<std::uint32_t>(prng.below(1'000'000));
       step.b = static_cast<std::uint32_t>(prng.below(1'000'000));
-      if (step.what % 24 == 22) step.a |= 1;  // no early drain
+      if (step.what % 25 == 22) step.a |= 1;  // no early drain
       player.play(step);
     }
     player.finish();

@@ -152,7 +152,7 @@ void Pool::Impl::on(const RestoreFailed& event) {
   resolve(call, std::move(ending));
   if (!worker->killed &&
       (worker->state == WorkerState::kSuspect || worker->state == WorkerState::kBusy)) {
-    workers_.set_state(*worker, WorkerState::kReady);
+    workers_.set_state(*worker, worker->at_rest());
   }
   worker->choosing = true;
   if (!event.gone || session->detached) {
@@ -227,7 +227,7 @@ bool Pool::Impl::may_save() const {
 // What a draining worker holds goes elsewhere, as far as it is saved or can be.
 void Pool::Impl::evacuate(Worker& worker) {
   if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed ||
-      worker.running || !worker.home) {
+      worker.running || worker.checking || !worker.home) {
     return;
   }
   const bool may_ask = may_save();

@@ -26,13 +26,25 @@ Stats Pool::Impl::stats(Time now) const {
   stats.workers.busy = workers_.count(WorkerState::kBusy);
   stats.workers.suspect = workers_.count(WorkerState::kSuspect);
   stats.workers.draining = workers_.count(WorkerState::kDraining);
-  const std::uint32_t serving = stats.workers.ready + stats.workers.busy;
+  std::uint32_t sick = 0;
+  const Worker* sickest = nullptr;
+  workers_.each([&](const Worker& worker) {
+    if (!worker.sick || worker.slot->current != &worker || !worker.ready_once) return;
+    ++sick;
+    if (!sickest) sickest = &worker;
+  });
+  const std::uint32_t up = stats.workers.ready + stats.workers.busy;
+  const std::uint32_t serving = up - std::min(sick, up);
   const std::uint32_t needed = std::min(settings_.pool.min_ready, settings_.pool.workers);
   if (draining_) {
     stats.reasons.push_back("the pool is shutting down");
   } else if (serving < needed) {
     stats.reasons.push_back(fmt::format("{} of {} workers serve; pool.min_ready asks for {}",
                                         serving, settings_.pool.workers, needed));
+    if (sickest) {
+      stats.reasons.push_back(
+          fmt::format("worker {}.{} {}", sickest->id.slot, sickest->id.generation, *sickest->sick));
+    }
     if (start_failure_) {
       std::string reason = "the last start ended with " + describe(*start_failure_);
       if (!start_failure_->stderr_tail.empty()) {
@@ -42,6 +54,10 @@ Stats Pool::Impl::stats(Time now) const {
     } else if (last_exit_) {
       stats.reasons.push_back("the last worker to end by itself ended with " +
                               describe(*last_exit_));
+    }
+    if (heal_timer_.armed()) {
+      stats.reasons.push_back("the next replacement of a broken worker is in " +
+                              describe(std::max(heal_timer_.due - now, Duration{0})));
     }
     if (const auto next = next_start()) {
       stats.reasons.push_back("the next start is in " +
@@ -71,6 +87,8 @@ Stats Pool::Impl::stats(Time now) const {
   stats.abandoned = counters_.abandoned;
   stats.snapshots.kept = counters_.snapshots_kept;
   stats.snapshots.failed = counters_.snapshots_failed;
+  stats.health.failed = counters_.health_failures;
+  stats.health.retired = counters_.retired;
   stats.draining = draining_;
   workers_.each([&](const Worker& worker) {
     if (worker.state != WorkerState::kDraining || worker.killed || worker.sessions() == 0) return;
@@ -95,6 +113,7 @@ std::vector<WorkerView> Pool::Impl::workers(Time now) const {
       view.call = worker.running->id;
       view.function = worker.running->function->spec.name;
     }
+    view.sick = worker.sick.value_or("");
     views.push_back(std::move(view));
   });
   std::sort(views.begin(), views.end(),

@@ -29,7 +29,8 @@ Death our_death(std::string detail) {
 bool Pool::Impl::start_wanted(const Slot& slot) const {
   if (!slot.wanted || slot.next || drained_ || drain_over_) return false;
   if (draining_ && queue_.waiting() == 0) return false;
-  return !slot.current || (slot.current->recycle && slot.current->ready_once && !draining_);
+  return !slot.current || (slot.current->ready_once && !draining_ &&
+                           (slot.current->recycle || slot.current->healing));
 }
 
 void Pool::Impl::refill(Slot& slot, Duration pause) {
@@ -77,21 +78,35 @@ void Pool::Impl::on(const StartModeChanged& event) {
 void Pool::Impl::on(const WorkerReady& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker || worker->ready_once || worker->killed || worker->stopping) return;
-  Slot& slot = *worker->slot;
-  worker->ready_once = true;
-  worker->ready_at = now_;
-  workers_.set_state(*worker, WorkerState::kReady);
+  if (worker->checking) return;
+  const Slot& slot = *worker->slot;
+  if (slot.next == worker && slot.current && slot.current->sick && checks_health()) {
+    worker->checking = true;  // it takes over if it is better
+    return emit(CheckWorker{worker->id});
+  }
+  become_ready(*worker);
+  offer(*worker);
+}
+
+void Pool::Impl::become_ready(Worker& worker) {
+  Slot& slot = *worker.slot;
+  worker.ready_once = true;
+  worker.ready_at = now_;
+  workers_.set_state(worker, WorkerState::kReady);
   slot.start_failed = false;
   start_failure_.reset();
-  if (slot.next == worker) {
+  if (slot.next == &worker) {
     slot.next = nullptr;
-    if (Worker* old = std::exchange(slot.current, worker)) drain_worker(*old);
+    if (Worker* old = std::exchange(slot.current, &worker)) {
+      drain_worker(*old);
+      replacement_serves(slot, *old);
+    }
   }
-  arm(*worker);
-  if (worker->recycle) refill(slot, Duration{0});
+  schedule_check(worker);
+  if (worker.recycle) refill(slot, Duration{0});
   refresh_readiness();
   pump_starts();
-  offer(*worker);
+  advance_healing();
   finish_reload();
 }
 
@@ -118,6 +133,11 @@ void Pool::Impl::on(const WorkerExited& event) {
       emit(Reloaded{fmt::format("worker {}.{} did not start: {}", worker->id.slot,
                                 worker->id.generation, describe(*death))});
     }
+  }
+  const bool failed = on_its_own || worker->cause == EndCause::kStartTimeout;
+  if (!worker->ready_once && failed && slot.next == worker && slot.current &&
+      slot.current->healing) {
+    replacement_failed(slot, describe(*death));
   }
   if (worker->ready_once && on_its_own) last_exit_ = death;
   if (current && (on_its_own || worker->cause == EndCause::kStartTimeout)) {
@@ -155,6 +175,7 @@ void Pool::Impl::remove(Worker& worker, Duration pause) {
   refill(slot, pause);
   pump_starts();
   refresh_readiness();
+  advance_healing();
   finish_reload();
 }
 
@@ -227,9 +248,12 @@ void Pool::Impl::arm(Worker& worker) {
   if (worker.state == WorkerState::kDraining) {
     return timers_.arm(worker, worker.drain_since + settings_.workers.drain_timeout);
   }
-  if (worker.age_max > Duration{0} && !worker.recycle) {
-    return timers_.arm(worker, worker.started + worker.age_max);
+  std::optional<Time> due;
+  if (worker.age_max > Duration{0} && !worker.recycle) due = worker.started + worker.age_max;
+  if (checks_health() && !worker.check_wanted && !worker.checking) {
+    due = due ? std::min(*due, worker.check_at) : worker.check_at;
   }
+  if (due) return timers_.arm(worker, *due);
   timers_.disarm(worker);
 }
 
@@ -237,8 +261,10 @@ void Pool::Impl::worker_due(Worker& worker) {
   if (worker.killed) return abandon(worker);
   if (worker.stopping) return kill(worker, EndCause::kDrained);
   if (worker.state == WorkerState::kStarting) return kill(worker, EndCause::kStartTimeout);
-  if (worker.state != WorkerState::kDraining) return recycle(worker);
-  end_drain(worker);
+  if (worker.state == WorkerState::kDraining) return end_drain(worker);
+  if (worker.age_max > Duration{0} && now_ >= worker.started + worker.age_max) recycle(worker);
+  if (checks_health() && now_ >= worker.check_at) want_check(worker);
+  arm(worker);
 }
 
 // The drain has taken its time: what is left ends.
@@ -334,6 +360,7 @@ void Pool::Impl::drain_worker(Worker& worker) {
   placement_.withdraw(worker);
   workers_.set_state(worker, WorkerState::kDraining);
   worker.drain_since = now_;
+  worker.withheld = worker.check_wanted = worker.healing = false;
   arm(worker);
   evacuate(worker);
   maybe_stop(worker);

@@ -8,6 +8,8 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/id.h"
@@ -45,20 +47,31 @@ struct Worker : Timer {
   std::uint32_t saves = 0;       // sessions whose state it was asked for, until that is stored
   std::uint32_t code = 0;        // the reload it was started after
   bool ready_once = false;
-  bool recycle = false;    // a replacement is wanted, then it drains
-  bool stopping = false;   // StopWorker was sent
-  bool killed = false;     // KillWorker was sent
-  bool blameless = false;  // the laboratory ends it: no request is to blame
-  bool choosing = false;   // a call has just ended: what comes next is for offer() to say
+  bool recycle = false;             // a replacement is wanted, then it drains
+  bool stopping = false;            // StopWorker was sent
+  bool killed = false;              // KillWorker was sent
+  bool blameless = false;           // the laboratory ends it: no request is to blame
+  bool checking = false;            // its health functions run
+  bool check_wanted = false;        // they are to run when it is free
+  bool withheld = false;            // it takes no calls until a replacement has been tried
+  bool healing = false;             // that replacement is being tried
+  std::optional<std::string> sick;  // why it is to be replaced: "fails its health check: …"
+  Time check_at;                    // the next regular check
+  Time error_check_at;              // the earliest one after an error
+  bool choosing = false;            // a call has just ended: what comes next is for offer() to say
   EndCause cause = EndCause::kNone;
 
   boost::intrusive::set_member_hook<> idle_hook;
   boost::intrusive::set_member_hook<> load_hook;
 
+  // Its state when it runs no call: busy if it takes none yet.
+  WorkerState at_rest() const {
+    return checking || withheld ? WorkerState::kBusy : WorkerState::kReady;
+  }
   std::size_t sessions() const { return home ? home->sessions() : 0; }
   // It can take a call of a session bound to it now.
   bool free() const {
-    return !running && !choosing && !stopping && !killed && saves == 0 &&
+    return !running && !choosing && !checking && !withheld && !stopping && !killed && saves == 0 &&
            (state == WorkerState::kReady || (state == WorkerState::kDraining && ready_once));
   }
 };

@@ -296,6 +296,10 @@ void Simulation::perform(core::Action& action) {
   std::visit(Overloaded{
                  [this](core::Dispatch& a) { dispatch(a); },
                  [this](core::SaveSession& a) { save(a); },
+                 [this](core::CheckWorker& a) {
+                   at(now_ + model().overhead,
+                      [this, a] { handle(core::WorkerChecked{.worker = a.worker}); });
+                 },
                  [this](core::KeepSnapshot& a) { keep(a); },
                  [this](core::DropSnapshot& a) { drop(a); },
                  [this](core::Resolve& a) { resolve(a); },

@@ -65,6 +65,7 @@ struct EventFields {
   void operator()(const core::WorkerReplied& e) {
     f(e.worker, e.call, e.kind, e.clean, e.interrupted, e.result_bytes, e.snapshot);
   }
+  void operator()(const core::WorkerChecked& e) { f(e.worker, e.healthy, e.over, e.reason); }
   void operator()(const core::SessionSaved& e) { f(e.worker, e.session, e.birth, e.taken); }
   void operator()(const core::SnapshotSettled& e) {
     f(e.worker, e.call, std::string_view(e.session), e.birth, e.number, e.kept, e.failed);
@@ -122,6 +123,7 @@ struct ActionFields {
   void operator()(const core::DropSnapshot& a) {
     f(a.call, std::string_view(a.session), a.birth, a.number);
   }
+  void operator()(const core::CheckWorker& a) { f(a.worker); }
   void operator()(const core::Drained&) {}
   void operator()(const core::Reloaded& a) { f(std::string_view(a.error)); }
   void operator()(const core::Notice& a) { f(a.level, std::string_view(a.text)); }
