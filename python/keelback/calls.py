@@ -39,6 +39,7 @@ class _Here:
     words: Sequence[int] = (0,) * 8
     call: Any = None
     attached: Any = None  # what the call carries; None: nothing
+    retire: Any = None  # tells the supervisor why this worker is given up
 
 
 here = _Here()
@@ -90,6 +91,17 @@ def attachments(zero_copy: bool = False) -> "dict[str, Any]":
     if here.call is not _call() or here.attached is None:  # a stray task does not see a later call's
         return {}
     return here.attached.all(zero_copy)
+
+
+def retire(reason: str) -> None:
+    """Gives this worker up: it ends this call and takes no other, and a new worker replaces it. Its sessions move
+    where they can be saved. `reason` is in the log, in `keelback workers`, and in `GET /v1/workers`. Any thread of
+    the call. Raises RuntimeError outside of a call."""
+    if not isinstance(reason, str) or not reason.strip():
+        raise ValueError(f"keelback.retire(reason) says in words why, not {reason!r}")
+    call = _call()
+    if here.retire is not None:
+        here.retire(call.id, reason)
 
 
 def attempt() -> int:

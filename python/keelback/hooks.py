@@ -10,6 +10,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _hooks: dict[str, list[Callable[..., Any]]] = {
     "setup": [], "worker_setup": [], "session_open": [], "session_end": [], "snapshot": [], "restore": [],
+    "health": [],
 }
 
 
@@ -86,6 +87,19 @@ def restore(hook: F) -> F:
     call's error, and the session's next call restores it again.
     """
     return _register_only("restore", hook)
+
+
+def health(hook: F) -> F:
+    """Tells whether this worker is well: called without arguments every `workers.health_every` between
+    calls, and after a call whose function raised, at most once a second.
+
+    If it raises, returns False, or takes longer than `workers.health_timeout`, the worker takes no
+    more calls, and a new one is started. The new one takes over if its own health functions pass;
+    if not, the old one serves on and the pool is not ready.
+    """
+    if not _takes(hook, 0):
+        raise TypeError(f"@keelback.health decorates a function without arguments, not {hook!r}")
+    return _register("health", hook)
 
 
 def of(kind: str) -> list[Callable[..., Any]]:

@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import Optional
 
-from keelback import functions
+from keelback import functions, hooks
 from keelback.functions import BadApplication
 
 HELLO_MAX = 160 * 1024  # bytes; the order socket's packets are at most 192 KiB
@@ -30,7 +30,8 @@ def load(app: str, expose: list[str]) -> ModuleType:
 def hello(app: str) -> str:
     """The HELLO object of the loaded application as JSON, without the pid. Raises BadApplication if it is too large."""
     described = [function.describe() for function in functions.table().values()]
-    about = {"runtime": f"python {platform.python_version()}", "app": name_of(app), "functions": described}
+    about = {"runtime": f"python {platform.python_version()}", "app": name_of(app), "functions": described,
+             "health": bool(hooks.of("health"))}
     for doc_max in (functions.DOC_MAX, 200, 0):  # long texts go first; everything has to fit into one packet
         for function in described:
             function["doc"] = function["doc"][:doc_max]

@@ -82,6 +82,7 @@ class Worker:
         self.interrupts.install()
         self.marks.register_dump()
         _here.words = self.words
+        _here.retire = self._retire
         os.environ["KEELBACK_WORKER"] = self.name
         offspring.forget_starts()
         forks = ForksOfUserCode()
@@ -415,6 +416,34 @@ class Worker:
         head = wire.SNAPSHOT_BODY.pack(birth, epoch, len(id), kind, 0)
         self.channel.send(wire.frame(wire.SNAPSHOT, 0, b"".join((head, id, state))))
 
+    # ---- health
+
+    def _retire(self, call: int, reason: str) -> None:
+        errors.log(f"this worker is given up: {reason}")
+        words = reason.encode(errors="replace")[:wire.REASON_MAX]
+        self.channel.send(wire.frame(wire.RETIRE, call, words))
+
+    def _check(self) -> None:
+        """Runs the health functions, until one fails, and answers."""
+        _here.call = None
+        _current.set(None)
+        failure = b""
+        for hook in hooks.of("health"):
+            try:
+                healthy = self._new_context().run(self.run_hook, 0, hook)
+            except (SupervisorGone, wire.ProtocolError):
+                raise
+            except BaseException as error:
+                errors.log(f"the health function {hook.__qualname__} failed", error)
+                failure = f"{hook.__qualname__} raises {errors.type_of(error)}: {errors.message_of(error)}".encode(errors="replace")
+            else:
+                if healthy is False:
+                    failure = f"{hook.__qualname__} returns False".encode(errors="replace")
+            if failure:
+                break
+        body = bytes((not failure,)) + failure[:wire.REASON_MAX]
+        self.channel.send(wire.frame(wire.CHECKED, 0, body))
+
     # ---- everything but a call
 
     def _other(self, frame: bytes) -> None:
@@ -438,6 +467,8 @@ class Worker:
             self._given = (call, frame[wire.HEADER_SIZE], frame[wire.HEADER_SIZE + 1 :])
         elif kind == wire.SAVE and len(frame) >= wire.HEADER_SIZE + wire.SAVE_BODY.size:
             self._save(frame[wire.HEADER_SIZE :])
+        elif kind == wire.CHECK and len(frame) == wire.HEADER_SIZE:
+            self._check()
         elif kind == wire.SHUTDOWN:
             raise Shutdown
         elif kind == wire.ATTACH and len(frame) >= wire.HEADER_SIZE + wire.ATTACH_BODY.size:
@@ -455,6 +486,7 @@ class Worker:
         os.dup2(nowhere, self._control_fd, inheritable=False)
         os.close(nowhere)
         _here.words = (0,) * 8
+        _here.retire = None
         self.words.release()  # the loop fails at its next mark, and live() below ends the process
 
     def live(self) -> None:

@@ -49,6 +49,7 @@ bool setting(std::string_view key, std::string_view value, Script& script) {
   if (key == "import_ms") return number(value, script.import_ms);
   if (key == "setup_ms") return number(value, script.setup_ms);
   if (key == "slow_ms") return number(value, script.slow_ms);
+  if (key == "unhealthy_after") return number(value, script.unhealthy_after.emplace());
   if (key == "unclean_every") return number(value, script.unclean_every);
   if (key == "crash_after_calls") return number(value, script.crash_after_calls.emplace());
   if (key == "garbage_after") return number(value, script.garbage_after.emplace());

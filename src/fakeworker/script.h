@@ -15,6 +15,7 @@
 //   duplicate_reply       every answer twice
 //   zombie_reply          before every answer, a RESULT of the call before it
 //   unclean_every=N       every Nth answer says UNCLEAN
+//   unhealthy_after=N     has a health function, which fails once N calls were answered
 //   ignore_shutdown       SHUTDOWN does nothing
 //   term_immune           stays when its sockets close: only SIGKILL ends it
 #pragma once
@@ -45,6 +46,7 @@ struct Script {
   std::optional<std::uint32_t> garbage_after;
   std::optional<std::uint32_t> half_frame_after;
   std::uint32_t unclean_every = 0;  // 0: never
+  std::optional<std::uint32_t> unhealthy_after;
   bool bad_version = false;
   bool duplicate_reply = false;
   bool zombie_reply = false;

@@ -87,7 +87,8 @@ void Worker::send_hello() {
   const Json hello = {{"runtime", "fake 1"},
                       {"pid", ::getpid()},
                       {"app", app_.empty() ? "standard" : app_},
-                      {"functions", std::move(functions)}};
+                      {"functions", std::move(functions)},
+                      {"health", script_.unhealthy_after.has_value()}};
   const std::string body = hello.dump(-1, ' ', false, Json::error_handler_t::replace);
   std::string head;
   wire::append_payload_head(head, wire::Type::kHello, 0, body.size());
@@ -189,6 +190,12 @@ void Worker::handle(const Received& received) {
       const auto message = wire::decode_restore(received.frame());
       if (!message) supervisor_gone();
       return restore(received.header.call, *message);
+    }
+    case wire::Type::kCheck: {
+      std::string answer;
+      const bool healthy = !script_.unhealthy_after || replies_ < *script_.unhealthy_after;
+      wire::append_checked(answer, {healthy, healthy ? "" : "enough calls were answered"});
+      return send(answer);
     }
     case wire::Type::kShutdown:
       if (!script_.ignore_shutdown) ::_exit(0);

@@ -278,6 +278,10 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       if (answer) flush();  // what the socket does not take, the reader sends when it does
       continue;
     }
+    if (type == wire::Type::kRetire) {
+      retire_reason_ = decoder_.take_body();
+      continue;
+    }
     WorkerMessage message{
         type, (*frame)->unclean(), (*frame)->interrupted(), (*frame)->call(), {}, {}, {}, {}, {},
         0};
@@ -285,6 +289,14 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       if (!take_error(**frame, message)) return false;
     } else if (message.type == wire::Type::kSaved || message.type == wire::Type::kSnapshot) {
       if (!take_state(**frame, message)) return false;
+    } else if (message.type == wire::Type::kChecked) {
+      const auto checked = wire::decode_checked(**frame);
+      if (!checked) {
+        violation_ = wire::to_string(checked.error());
+        return false;
+      }
+      message.healthy = checked->healthy;
+      message.body = checked->reason;
     } else if (message.type == wire::Type::kConnect) {
       const auto version = wire::decode_connect(**frame);
       if (!version || *version != wire::kVersion) {
@@ -297,6 +309,7 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
     // What came as SAVED has by now the type of its answer.
     const bool answers = message.type == wire::Type::kResult ||
                          message.type == wire::Type::kError || message.type == wire::Type::kEnd;
+    if (answers && !retire_reason_.empty()) message.retire_reason.swap(retire_reason_);
     if (answers && !complete(message)) {
       violation_ = "attachments of another call";
       return false;

@@ -54,6 +54,8 @@ struct WorkerMessage {
   std::unique_ptr<WorkerState> state;
   Attachments attachments;             // of RESULT
   std::uint64_t attachment_bytes = 0;  // of RESULT; over the limit, they are not kept
+  bool healthy = true;                 // of CHECKED
+  std::string retire_reason;  // what a RETIRE before the answer said; empty: there was none
 };
 
 class Channel {
@@ -136,6 +138,7 @@ class Channel {
 
   wire::Decoder decoder_;                 // the reading owner's
   std::unique_ptr<std::byte[]> scratch_;  // the reading owner's: one packet
+  std::string retire_reason_;             // until the call's answer comes
   std::string violation_;
   Duration timeout_ = Duration::max();  // the reading owner's: of a blocking receive
   Attachments attached_;                // the reading owner's: of the result that is to come

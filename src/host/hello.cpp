@@ -56,6 +56,11 @@ std::optional<std::vector<core::FunctionSpec>> functions_of_hello(std::string_vi
   return functions;
 }
 
+bool has_health(std::string_view json) {
+  const Json hello = parse(json);
+  return hello.is_object() && member(hello, "health", false);
+}
+
 PythonError python_error_of(std::string_view json) {
   const Json object = parse(json);
   if (!object.is_object()) return {.message = std::string(json.substr(0, 4096))};

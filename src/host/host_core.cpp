@@ -310,6 +310,8 @@ void HostImpl::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& mes
       }
     } else if (message.type == wire::Type::kSnapshot) {
       if (!take_snapshot(worker, message, self, effects)) violation = "a SNAPSHOT nobody asked for";
+    } else if (message.type == wire::Type::kChecked) {
+      if (!take_checked(*worker, message, self, effects)) violation = "a CHECKED nobody asked for";
     } else if (self != nullptr || !take_start(worker, message, effects)) {
       violation = fmt::format("{} at the wrong time", wire::to_string(message.type));
     }
@@ -366,7 +368,8 @@ bool HostImpl::take_answer(WorkerProcess& worker, WorkerMessage& message, CallRe
   step(
       core::WorkerReplied{
           worker.id, call, kind, !message.unclean, message.interrupted, held_bytes, snapshot,
-          message.state ? std::string_view{message.state->bytes} : std::string_view{}},
+          message.state ? std::string_view{message.state->bytes} : std::string_view{},
+          message.retire_reason},
       self, effects);
   if (snapshot == core::Snapshot::kTaken) {
     static_cast<void>(worker.take_parked(call, 0));  // nobody wanted it
@@ -433,7 +436,7 @@ void HostImpl::announce(const std::string& hello_json) {
     const os::MutexLock lock(mutex_);
     application_ = {true, hello_json};
   }
-  feed(core::FunctionsAnnounced{std::move(*functions)});
+  feed(core::FunctionsAnnounced{std::move(*functions), has_health(hello_json)});
 }
 
 }  // namespace keelback::host

@@ -204,6 +204,8 @@ class HostImpl final : public Driver {
   std::shared_ptr<store::Store> make_store();
   void take_found_sessions() EXCLUDES(mutex_);
   void save_session(const core::SaveSession& action, Effects& effects) REQUIRES(mutex_);
+  void read_between_calls(const WorkerPtr& worker, Effects& effects) REQUIRES(mutex_);
+  void end_reading_between_calls(WorkerProcess& worker, CallRecord* self) REQUIRES(mutex_);
   void keep_snapshot(const core::KeepSnapshot& action) REQUIRES(mutex_);
   void drop_snapshot(const core::DropSnapshot& action) REQUIRES(mutex_);
   void restore(const core::Dispatch& action, const WorkerPtr& worker, const CallRecord& record,
@@ -225,6 +227,13 @@ class HostImpl final : public Driver {
   void flush_as_loop(const WorkerPtr& worker);
   void climb(const core::Action& rung, WorkerId id, CallId call);
   void log(core::Notice::Level level, const std::string& text);
+
+  // ---- host_health.cpp
+  void check_health(WorkerId id);  // the loop thread, like the next two
+  void watch_check(const WorkerPtr& worker, Duration wait);
+  void check_due(const WorkerPtr& worker);
+  bool take_checked(WorkerProcess& worker, const WorkerMessage& message, CallRecord* self,
+                    Effects& effects) REQUIRES(mutex_);
 
   // ---- host_workers.cpp: the loop thread; the life of worker processes
   void start_worker(WorkerId id, bool probe);

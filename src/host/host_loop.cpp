@@ -70,6 +70,7 @@ void HostImpl::perform_on_loop(core::Action& any) {
                  [&](core::CancelCall& action) { climb(any, action.worker, action.call); },
                  [&](core::InterruptCall& action) { climb(any, action.worker, action.call); },
                  [&](core::DumpWorker& action) { climb(any, action.worker, action.call); },
+                 [&](core::CheckWorker& action) { check_health(action.worker); },
                  [&](core::Drained&) {
                    drained_ = true;
                    for (auto& done : std::exchange(on_drained_, {})) done();

@@ -90,8 +90,14 @@ void HostImpl::save_session(const core::SaveSession& action, Effects& effects) {
   CHECK(wire::append_save(frame, {action.birth, action.epoch, action.session}));
   worker->channel.push(std::move(frame));
   effects.flush.push_back(worker);
-  if (worker->saves++ > 0) return;
-  if (worker->reader != Reader::kNobody) return;  // it is dead, and about to be read to its end
+  ++worker->saves;
+  read_between_calls(worker, effects);
+}
+
+// The loop reads what an idle worker has to say.
+void HostImpl::read_between_calls(const WorkerPtr& worker, Effects& effects) {
+  // Somebody reads already; of one that is dead, to its end.
+  if (worker->reader != Reader::kNobody) return;
   worker->reader = Reader::kLoop;
   effects.arm.push_back(worker);
 }
@@ -226,6 +232,10 @@ void HostImpl::give_up_restore(WorkerProcess& worker, CallId call, bool gone) {
 
 // ---- what the workers say
 
+void HostImpl::end_reading_between_calls(WorkerProcess& worker, CallRecord* self) {
+  if (worker.saves == 0 && !worker.checking) release_reading(worker, self);
+}
+
 bool HostImpl::take_snapshot(const WorkerPtr& worker, WorkerMessage& message, CallRecord* self,
                              Effects& effects) {
   if (worker->saves == 0) return false;
@@ -233,7 +243,8 @@ bool HostImpl::take_snapshot(const WorkerPtr& worker, WorkerMessage& message, Ca
   const bool taken = state.format != wire::StateFormat::kNone;
   if (taken)
     worker->parked.push_back({CallId{}, state.birth, state.format, std::move(state.bytes)});
-  if (--worker->saves == 0) release_reading(*worker, self);
+  --worker->saves;
+  end_reading_between_calls(*worker, self);
   step(core::SessionSaved{worker->id, state.session, state.birth, taken,
                           taken ? std::string_view{} : std::string_view{state.bytes}},
        self, effects);

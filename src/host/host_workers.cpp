@@ -483,6 +483,7 @@ void HostImpl::close_worker(const WorkerPtr& worker) {
     worker->log_watch.reset();
     worker->death_watch.reset();
     worker->control.reset();
+    worker->check_timer.reset();
     worker->log.reset();
     worker->pidfd.reset();
   });

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -74,6 +75,7 @@ struct WorkerProcess {
   bool drained = false;       // its socket has been read to the end
   bool stop_wanted = false;   // SHUTDOWN was sent
   std::uint32_t saves = 0;    // SAVEs not yet answered; only while it runs nothing
+  bool checking = false;      // CHECK not yet answered; only while it runs nothing
   std::vector<ParkedState> parked;
   std::unique_ptr<UnsentCall> unsent;  // of `running`
   // The state that came with the call's answer or, without a call, for the session of that birth.
@@ -98,6 +100,11 @@ struct WorkerProcess {
   std::optional<Death> death;            // once it has been described
   std::uint64_t own_bytes_at_ready = 0;  // private memory, for workers.max_rss
   bool recycle_asked = false;
+  // Of the health check that runs: when it was asked for, and how long the worker had waited for a
+  // processor until then.
+  Time check_began;
+  Duration check_waited{0};
+  std::unique_ptr<boost::asio::steady_timer> check_timer;
   os::Fd log;
   LogLines lines;
   std::unique_ptr<FdWatch> log_watch;

@@ -69,6 +69,9 @@ struct MemoryUse {
 Result<MemoryUse> read_memory_use(pid_t pid);
 // From statm: cheap; counts shared pages as resident too.
 Result<std::uint64_t> read_resident_bytes(pid_t pid);
+// How long the process's main thread has been ready to run and had no processor, since its start:
+// from schedstat.
+Result<std::chrono::nanoseconds> read_processor_wait(pid_t pid);
 
 // What counts against RLIMIT_DATA, from status: VmData.
 Result<std::uint64_t> read_data_bytes(pid_t pid);

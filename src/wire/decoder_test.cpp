@@ -193,18 +193,18 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
   const auto belongs = [](Link link) -> std::vector<int> {
     switch (link) {
       case Link::kWorkerData:
-        return {1, 2, 3, 4, 5, 6, 7, 8};
+        return {1, 2, 3, 4, 5, 6, 7, 8, 9};
       case Link::kWorkerControl:
         return {48, 50};
       case Link::kSupervisorData:
-        return {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31};
+        return {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 32, 33};
       case Link::kSupervisorControl:
         return {49};
     }
     return {};
   };
-  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  16, 17, 18, 19, 20,
-                                  21, 22, 23, 24, 25, 28, 29, 30, 31, 48, 49, 50};
+  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  9,  16, 17, 18, 19, 20,
+                                  21, 22, 23, 24, 25, 28, 29, 30, 31, 32, 33, 48, 49, 50};
   for (const Link link :
        {Link::kWorkerData, Link::kWorkerControl, Link::kSupervisorData, Link::kSupervisorControl}) {
     const std::vector<int> here = belongs(link);
@@ -244,6 +244,9 @@ TEST(Decoder, KnowsHowLongEachBodyMayBe) {
       {Type::kSave, Link::kWorkerData, 12, 12 + 65535},
       {Type::kSlab, Link::kWorkerData, 13, 13},
       {Type::kAttach, Link::kWorkerData, 28, kLimit - 16},
+      {Type::kCheck, Link::kWorkerData, 0, 0},
+      {Type::kChecked, Link::kSupervisorData, 1, kLimit - 16},
+      {Type::kRetire, Link::kSupervisorData, 1, kLimit - 16},
       {Type::kSlabWanted, Link::kSupervisorData, 8, 8},
       {Type::kAttached, Link::kSupervisorData, 28, kLimit - 16},
       {Type::kSlabKept, Link::kSupervisorData, 4, 4},

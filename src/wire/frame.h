@@ -25,6 +25,7 @@ enum class Type : std::uint8_t {
   kSave = 6,
   kSlab = 7,
   kAttach = 8,
+  kCheck = 9,
   kConnect = 16,
   kHello = 17,
   kReady = 18,
@@ -39,6 +40,8 @@ enum class Type : std::uint8_t {
   kAttached = 29,
   kSlabKept = 30,
   kSlabFreed = 31,
+  kChecked = 32,
+  kRetire = 33,
   kPing = 48,
   kPong = 49,
   kCancel = 50,
@@ -57,9 +60,9 @@ constexpr std::uint8_t reply_flags(bool unclean, bool interrupted) {
 
 // What a receiver is, and on which of its two sockets: it accepts only what the other end may send.
 enum class Link : std::uint8_t {
-  kWorkerData,         // in a worker: CALL … ATTACH
+  kWorkerData,         // in a worker: CALL … CHECK
   kWorkerControl,      // in a worker: PING, CANCEL
-  kSupervisorData,     // in the supervisor: CONNECT … SLAB_FREED
+  kSupervisorData,     // in the supervisor: CONNECT … RETIRE
   kSupervisorControl,  // in the supervisor: PONG
 };
 

@@ -195,6 +195,20 @@ std::expected<SnapshotMessage, Error> decode_snapshot(const Frame& frame) {
                          .state = body.substr(kSnapshotFixedBytes + session_bytes)};
 }
 
+void append_check(std::string& out) { append_header(out, Type::kCheck, 0, 0); }
+
+void append_checked(std::string& out, const CheckedMessage& message) {
+  append_header(out, Type::kChecked, 0, 1 + message.reason.size());
+  append(out, static_cast<std::uint8_t>(message.healthy ? 1 : 0));
+  out.append(message.reason);
+}
+std::expected<CheckedMessage, Error> decode_checked(const Frame& frame) {
+  if (frame.body.empty()) return std::unexpected(Error::kBodySize);
+  const auto healthy = load<std::uint8_t>(frame.body, 0);
+  if (healthy > 1) return std::unexpected(Error::kBodyContent);
+  return CheckedMessage{.healthy = healthy == 1, .reason = frame.body.substr(1)};
+}
+
 void append_shutdown(std::string& out) { append_header(out, Type::kShutdown, 0, 0); }
 
 void append_credit(std::string& out, std::uint64_t call, std::uint32_t items) {

@@ -168,6 +168,16 @@ struct SnapshotMessage {
 void append_snapshot(std::string& out, const SnapshotMessage& message);
 std::expected<SnapshotMessage, Error> decode_snapshot(const Frame& frame);
 
+void append_check(std::string& out);
+// The answer to CHECK.
+struct CheckedMessage {
+  bool healthy = true;
+  std::string_view reason;  // what failed
+  friend bool operator==(const CheckedMessage&, const CheckedMessage&) = default;
+};
+void append_checked(std::string& out, const CheckedMessage& message);
+std::expected<CheckedMessage, Error> decode_checked(const Frame& frame);
+
 void append_connect(std::string& out, std::uint32_t version);
 std::expected<std::uint32_t, Error> decode_connect(const Frame& frame);
 void append_ready(std::string& out);

@@ -136,6 +136,23 @@ TEST(FakeWorkerScript, IsUncleanEverySoOften) {
   for (int i = 1; i <= 6; ++i) EXPECT_EQ(peer->call("echo", {i}).unclean, i % 3 == 0) << i;
 }
 
+TEST(FakeWorkerScript, IsIllAfterSoManyCalls) {
+  auto peer = ready("unhealthy_after=1");
+  const auto check = [&] {
+    std::string bytes;
+    wire::append_check(bytes);
+    peer->send(bytes);
+    return peer->next().value();
+  };
+  const auto before = check();
+  ASSERT_EQ(before.type(), wire::Type::kChecked);
+  EXPECT_EQ(before.body.at(0), 1);
+  expect_result(peer->call("echo", {1}), 1);
+  const auto after = check();
+  EXPECT_EQ(after.body.at(0), 0);
+  EXPECT_GT(after.body.size(), 1u);
+}
+
 TEST(FakeWorkerScript, StaysWhenItIsAskedToLeave) {
   auto peer = ready("ignore_shutdown");
   std::string bytes;
