@@ -86,6 +86,11 @@ void print_status(const Json& pool) {
                                 "{} processes abandoned",
                                 count_in(pool, "restarts"), count_in(pool, "retries"),
                                 count_in(pool, "quarantined"), count_in(pool, "abandoned")));
+  const Json health = object_in(pool, "health");
+  if (count_in(health, "failed") + count_in(health, "retired") > 0) {
+    out += row("health", fmt::format("{} checks failed, {} workers given up by a function",
+                                     count_in(health, "failed"), count_in(health, "retired")));
+  }
   print(out);
 }
 

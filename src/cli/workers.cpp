@@ -21,7 +21,14 @@ void print_workers(const Json& workers) {
                human_bytes(count_in(worker, "rss_bytes")),
                human_seconds(number_in(worker, "age_s")), text_in(worker, "function")});
   }
-  print(table.empty() ? "no worker\n" : table.text());
+  std::string text = table.empty() ? "no worker\n" : table.text();
+  for (const Json& worker : workers) {
+    const std::string sick = text_in(worker, "sick");
+    if (sick.empty()) continue;
+    text += fmt::format("worker {}.{} {}\n", count_in(worker, "slot"),
+                        count_in(worker, "generation"), toned(Tone::kBad, sick));
+  }
+  print(text);
 }
 
 }  // namespace

@@ -96,6 +96,10 @@ void add_workers(Scrape& scrape, const core::Stats& stats) {
                                                           {"suspect", stats.workers.suspect},
                                                           {"draining", stats.workers.draining}};
   for (const auto& [state, count] : states) scrape.value(count, {{"state", state}});
+  scrape.counter("keelback_health_failures_total", "Health checks that failed.",
+                 static_cast<double>(stats.health.failed));
+  scrape.counter("keelback_workers_retired_total", "Workers that a function has given up.",
+                 static_cast<double>(stats.health.retired));
   scrape.counter("keelback_worker_restarts_total", "Workers started to replace one that died.",
                  static_cast<double>(stats.restarts));
   scrape.counter("keelback_workers_abandoned_total", "Processes that would not die.",

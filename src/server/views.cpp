@@ -57,6 +57,7 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
         {"up", info.store.up},
         {"error", info.store.error}}},
       {"attachments", {{"carried_bytes", stats.attachment_bytes}, {"slab_bytes", info.slab_bytes}}},
+      {"health", {{"failed", stats.health.failed}, {"retired", stats.health.retired}}},
       {"restarts", stats.restarts},
       {"retries", stats.retries},
       {"quarantined", stats.quarantined},
@@ -84,6 +85,7 @@ std::string workers_json(const std::vector<host::WorkerInfo>& workers) {
                  {"age_s", seconds(worker.age)},
                  {"log_dropped_lines", worker.log_dropped_lines}};
     if (!worker.function.empty()) item["function"] = worker.function;
+    if (!worker.sick.empty()) item["sick"] = worker.sick;
     list.push_back(std::move(item));
   }
   return dump(list);
