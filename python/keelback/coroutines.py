@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Optional
 
-from keelback import contexts, errors, marks
+from keelback import contexts, errors, marks, standard
 from keelback.interrupts import Interrupts
 
 
@@ -23,8 +23,7 @@ class Runner:
     @property
     def loop(self) -> Any:
         if self._loop is None:
-            import asyncio
-
+            asyncio = standard.load("asyncio")
             # In an empty context: a loop keeps the one that it is made in.
             self._loop = Context().run(asyncio.new_event_loop)
         return self._loop

@@ -6,12 +6,14 @@ import json
 import os
 import platform
 import sys
+from importlib.machinery import SOURCE_SUFFIXES
 from types import ModuleType
-from typing import Optional
 
-from keelback import functions, hooks
+from keelback import errors, functions, hooks, standard
 from keelback.functions import BadApplication
 
+FILE_VARIABLE = "KEELBACK_APP_FILE"  # names the application's file to keelback.application
+_STAND_IN = "keelback.application"
 HELLO_MAX = 160 * 1024  # bytes; the order socket's packets are at most 192 KiB
 
 
@@ -50,28 +52,37 @@ def _is_path(app: str) -> bool:
     return app.endswith(".py") or os.sep in app
 
 
-def _load_file(app: str) -> ModuleType:
-    path = os.path.abspath(app)
-    if not os.path.exists(path):
-        raise BadApplication(f"there is no file {app}")
-    if os.path.isdir(path):
-        raise BadApplication(f"{app} is a directory; give a Python file, or the name of a package")
-    _put_first(os.path.dirname(path))
-    name = os.path.splitext(os.path.basename(path))[0]
-    # Under its own name, so that other modules which import it get this one; unless the name is taken.
-    if not name.isidentifier() or name in sys.modules or _is_standard(name):
-        name = "keelback_app"
+def load_as(name: str, path: str) -> ModuleType:
+    """Executes the file as the module `name`."""
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadApplication(f"{app} is not a Python file")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
+def _load_file(app: str) -> ModuleType:
+    path = _absolute(app)
+    if not os.path.exists(path):
+        raise BadApplication(f"there is no file {app}")
+    if os.path.isdir(path):
+        raise BadApplication(f"{app} is a directory; give a Python file, or the name of a package")
+    if not path.endswith(tuple(SOURCE_SUFFIXES)):
+        raise BadApplication(f"{app} is not a Python file")
+    folder, file = os.path.split(path)
+    _put_first(folder, file)
+    name = os.path.splitext(file)[0]
+    # Under its own name, so that other modules, and processes that it starts, get this one when
+    # they import it. It need not be an identifier, but a dot would ask for a package.
+    if "." in name or name in sys.modules or standard.is_module(name):
+        name = _STAND_IN
+        os.environ[FILE_VARIABLE] = path
+    return load_as(name, path)
+
+
 def _load_module(app: str) -> ModuleType:
-    _put_first(os.getcwd())
+    _put_first(_absolute(""))
     try:
         return importlib.import_module(app)
     except ModuleNotFoundError as error:
@@ -82,15 +93,19 @@ def _load_module(app: str) -> ModuleType:
         raise
 
 
-def _put_first(folder: str) -> None:
-    # `python -m` puts the working directory first; a file's own folder takes its place, as in `python file.py`.
-    if sys.path and sys.path[0] in ("", os.getcwd()):
-        del sys.path[0]
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise BadApplication(f"the working directory is gone, and {path or 'the application'} is looked for there") from None
+
+
+def _put_first(folder: str, app: str = "") -> None:
+    """The folder of the application, whose file is `app`, is the first to be looked into."""
     sys.path.insert(0, folder)
-
-
-def _is_standard(name: str) -> bool:
-    names: Optional[frozenset] = getattr(sys, "stdlib_module_names", None)  # since 3.10
-    if names is not None:
-        return name in names
-    return name in sys.builtin_module_names
+    hidden = standard.hidden(folder)
+    if any(file.startswith("keelback") for file in hidden):  # programs of the application look there, too
+        sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    hidden = [file for file in hidden if file != app]
+    if hidden:
+        errors.log(f"not imported, because a module of that name is loaded already: {', '.join(hidden)} in {folder}")

@@ -12,7 +12,7 @@ import os
 import stat
 from typing import Any, NamedTuple, Optional
 
-from keelback import descriptors
+from keelback import descriptors, standard
 
 # Major and minor numbers: /dev/null, zero, full, random, urandom. They have no state of their own.
 _PLAIN_DEVICES = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)}
@@ -245,9 +245,7 @@ def flush(file_objects: list[Any], openings: list[Opening]) -> list[Problem]:
 def _flush_libc() -> None:
     """A C library may have opened the file."""
     try:
-        import ctypes
-
-        ctypes.CDLL(None).fflush(None)
+        standard.load("ctypes").CDLL(None).fflush(None)
     except (ImportError, OSError, AttributeError):
         pass
 

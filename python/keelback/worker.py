@@ -1,7 +1,7 @@
 """A worker: takes calls from its socket, one at a time, and answers each exactly once.
 
 `Worker.serve` is the hot path; docs/protocol.md is what it speaks. Started by exec as
-`python -m keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
+`python …/start.py keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
 """
 
 import functools
@@ -549,7 +549,3 @@ def main(arguments: list[str]) -> None:
     except BaseException as error:
         worker.start_failed(step, error)
     worker.live()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

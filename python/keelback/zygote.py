@@ -32,6 +32,7 @@ from keelback import (
     offspring,
     origins,
     safety,
+    standard,
     wire,
 )
 from keelback.census import Census
@@ -262,8 +263,7 @@ def _is_zombie(pid: int) -> bool:
 def _run_once(hook: Any) -> None:
     answer = hook()
     if hasattr(answer, "__await__"):
-        import asyncio
-
+        asyncio = standard.load("asyncio")
         # A loop of its own, closed at once: its descriptors must not be shared by workers.
         loop = asyncio.new_event_loop()
         try:
@@ -280,7 +280,7 @@ async def _context_after(awaitable: Any) -> Context:
 def _import_for_workers() -> None:
     """What a worker would import after its fork."""
     if any(function.is_async for function in functions.table().values()):
-        import asyncio  # noqa: F401
+        standard.load("asyncio")
 
 
 def _packet(message: dict[str, Any]) -> bytes:
@@ -307,7 +307,3 @@ def main(arguments: list[str]) -> None:
     zygote = Zygote(options["--app"], commandline.names(options["--expose"]))
     zygote.start()
     zygote.serve()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

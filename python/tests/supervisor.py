@@ -20,6 +20,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+START = os.path.join(ROOT, "python", "keelback", "start.py")
 sys.path.insert(0, os.path.join(ROOT, "python"))
 
 from keelback import wire  # noqa: E402
@@ -322,7 +323,7 @@ class WorkerUnderTest:
             return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
 
 
-def _spawn(program, descriptors, log, environment=None):
+def _spawn(program, descriptors, log, environment=None, cwd=None):
     """Starts a program with the descriptors {number in the child: ours} and stdin from /dev/null."""
     # Every source moves above the targets first, so no dup2 overwrites a source that is still needed.
     moved = {}
@@ -339,19 +340,20 @@ def _spawn(program, descriptors, log, environment=None):
 
     env = {**os.environ, "PYTHONPATH": os.path.join(ROOT, "python"), "PYTHONDONTWRITEBYTECODE": "1"}
     env.update(environment or {})
+    env = {name: value for name, value in env.items() if value is not None}
     return subprocess.Popen([PYTHON, *program], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                            close_fds=False, preexec_fn=place)
+                            cwd=cwd, close_fds=False, preexec_fn=place)
 
 
 class ZygoteUnderTest:
-    def __init__(self, app, expose="", environment=None):
+    def __init__(self, app, expose="", environment=None, cwd=None):
         self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lifeline, self.lifeline = os.pipe()
         self.log_fd, log = os.pipe()
         os.set_blocking(self.log_fd, False)
         self._log = b""
-        program = ["-m", "keelback.zygote", "--app", app] + (["--expose", expose] if expose else [])
-        self.process = _spawn(program, {3: theirs.fileno(), 6: lifeline}, log, environment)
+        program = [START, "keelback.zygote", "--app", app] + (["--expose", expose] if expose else [])
+        self.process = _spawn(program, {3: theirs.fileno(), 6: lifeline}, log, environment, cwd)
         self.pid = self.process.pid
         theirs.close()
         os.close(lifeline)
@@ -429,12 +431,12 @@ class ZygoteUnderTest:
 
 
 class ExecWorker(WorkerUnderTest):
-    def __init__(self, app, expose="", name="0.1", environment=None):
+    def __init__(self, app, expose="", name="0.1", environment=None, cwd=None):
         links = Links()
         lifeline, self.lifeline = os.pipe()
         data, control, marks, log = links.theirs()
-        program = ["-m", "keelback.worker", "--app", app, "--worker", name] + (["--expose", expose] if expose else [])
-        self.process = _spawn(program, {3: data, 4: control, 5: marks, 6: lifeline}, log, environment)
+        program = [START, "keelback.worker", "--app", app, "--worker", name] + (["--expose", expose] if expose else [])
+        self.process = _spawn(program, {3: data, 4: control, 5: marks, 6: lifeline}, log, environment, cwd)
         links.give_away()
         os.close(lifeline)
         super().__init__(links, self.process.pid, lambda pid: self.process.wait(WAIT_S))
@@ -461,6 +463,7 @@ class SupervisorTest(unittest.TestCase):
 
     def zygote(self, app, **options):
         zygote = ZygoteUnderTest(app, **options)
+        self.__dict__.setdefault("zygotes", []).append(zygote)
         self.addCleanup(zygote.close)
         return zygote
 
@@ -476,8 +479,13 @@ class SupervisorTest(unittest.TestCase):
         cls.addClassCleanup(globals().__setitem__, "PYTHON", PYTHON)
         PYTHON = python
 
-    def worker(self, app):
+    def worker(self, app, **options):
         """A ready worker, forked by a zygote: the usual kind."""
-        zygote = self.zygote(app)
+        zygote = self.zygote(app, **options)
         zygote.expect("ready")
         return zygote.fork().wait_ready()
+
+    def both(self, app, **options):
+        """A ready worker of each way to start one."""
+        yield self.worker(app, **options)
+        yield self.exec_worker(app, **options).wait_ready()

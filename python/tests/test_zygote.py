@@ -492,7 +492,7 @@ class Loading(SupervisorTest):
                                           "    return [neighbour_of_app.NAME, __name__]\n" if name != "json.py" else
                                           "import neighbour_of_app, keelback\n@keelback.function\ndef f():\n"
                                           "    return [neighbour_of_app.NAME, __name__]\n", name))
-            self.assertEqual(["neighbour", "app" if name == "app.py" else "keelback_app"], worker.call("f").value)
+            self.assertEqual(["neighbour", "keelback.application" if name == "json.py" else name[:-3]], worker.call("f").value)
             os.unlink(os.path.join(self._folder, name))
 
 

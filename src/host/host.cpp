@@ -83,6 +83,7 @@ std::expected<void, StartError> HostImpl::start() {
   if (program.backend == Backend::kPython && python.empty()) {
     return std::unexpected(StartError{"the Python package keelback is not installed"});
   }
+  program.start = python + "/keelback/start.py";
   std::error_code error;
   program.directory =
       config_.directory.empty() ? std::filesystem::current_path(error).string() : config_.directory;

@@ -94,7 +94,7 @@ void Launcher::set_path(std::string state, std::string reason) {
 
 SpawnSpec Launcher::zygote_spec() const {
   SpawnSpec spec;
-  spec.argv = {settings_.workers.python, "-m", "keelback.zygote", "--app", program_.app};
+  spec.argv = {settings_.workers.python, program_.start, "keelback.zygote", "--app", program_.app};
   if (!program_.expose.empty()) {
     spec.argv.push_back("--expose");
     spec.argv.push_back(fmt::format("{}", fmt::join(program_.expose, ",")));

@@ -38,6 +38,7 @@ class Launcher {
     std::vector<std::string> expose;
     std::vector<std::string> environment;  // all of it
     std::string directory;
+    std::string start;        // path of keelback/start.py, for Backend::kPython
     std::string guard;        // path of keelback-guard
     std::string fake_worker;  // path of keelback-fakeworker, for Backend::kFake
   };

@@ -28,6 +28,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
+constexpr char kStart[] = KEELBACK_SOURCE_DIR "/python/keelback/start.py";
 constexpr std::size_t kOrderMax = 256 << 10;  // no packet of a zygote is longer
 
 std::chrono::seconds patience() { return 20s * test::stretch(); }
@@ -176,13 +177,13 @@ void Peer::spawn(Program program, const std::string& app) {
   if (program == Program::kZygote) {
     Pair orders = socket_pair();
     orders_fd_ = std::move(orders.ours);
-    child_ = spawn_with({KEELBACK_PYTHON, "-m", "keelback.zygote", "--app", app},
+    child_ = spawn_with({KEELBACK_PYTHON, kStart, "keelback.zygote", "--app", app},
                         {-1, out, out, orders.theirs.get(), -1, -1, lifeline.ours.get()});
     orders.theirs.reset();
     fork_from_zygote({data.theirs.get(), control.theirs.get(), memory.get(), out});
   } else {
     std::vector<std::string> argv = {KEELBACK_FAKEWORKER};
-    if (program == Program::kPython) argv = {KEELBACK_PYTHON, "-m", "keelback.worker"};
+    if (program == Program::kPython) argv = {KEELBACK_PYTHON, kStart, "keelback.worker"};
     argv.insert(argv.end(), {"--app", app, "--worker", "3.7"});
     child_ = pid_ = spawn_with(argv, {-1, out, out, data.theirs.get(), control.theirs.get(),
                                       memory.get(), lifeline.ours.get()});

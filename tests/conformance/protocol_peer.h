@@ -42,8 +42,8 @@ class Fd {
 
 enum class Program : std::uint8_t {
   kFake,    // keelback-fakeworker
-  kPython,  // python3 -m keelback.worker
-  kZygote,  // forked by python3 -m keelback.zygote
+  kPython,  // keelback.worker, executed
+  kZygote,  // forked by keelback.zygote
 };
 std::string name_of(Program program);
 

@@ -13,6 +13,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+START = ROOT / "python" / "keelback" / "start.py"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 sys.path.insert(0, str(ROOT / "python"))
 from fake_lm import FakeLm  # noqa: E402
@@ -121,7 +122,7 @@ class Zygote:
         if shared is not None:
             fds[7] = shared
             environment["KEELBACK_SHARED_FD"] = "7"
-        self.process = subprocess.Popen([sys.executable, "-m", "keelback.zygote", "--app", "keelback.apps.dspy"], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([sys.executable, START, "keelback.zygote", "--app", "keelback.apps.dspy"], stdin=subprocess.DEVNULL,
                                         env={**os.environ, "PYTHONPATH": str(ROOT / "python"), **environment}, close_fds=False,
                                         preexec_fn=numbered(fds))
         far.close()
