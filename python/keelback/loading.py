@@ -9,7 +9,7 @@ import sys
 from importlib.machinery import SOURCE_SUFFIXES
 from types import ModuleType
 
-from keelback import errors, functions, hooks, standard
+from keelback import errors, functions, hooks, sources, standard
 from keelback.functions import BadApplication
 
 FILE_VARIABLE = "KEELBACK_APP_FILE"  # names the application's file to keelback.application
@@ -54,11 +54,12 @@ def _is_path(app: str) -> bool:
 
 def load_as(name: str, path: str) -> ModuleType:
     """Executes the file as the module `name`."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    loader = sources.Loader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 
@@ -102,6 +103,7 @@ def _absolute(path: str) -> str:
 
 def _put_first(folder: str, app: str = "") -> None:
     """The folder of the application, whose file is `app`, is the first to be looked into."""
+    sources.watch()
     sys.path.insert(0, folder)
     hidden = standard.hidden(folder)
     if any(file.startswith("keelback") for file in hidden):  # programs of the application look there, too

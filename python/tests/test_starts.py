@@ -1,7 +1,10 @@
-"""An application starts whatever files lie about."""
+"""An application starts whatever files lie about, and serves what its files hold."""
 
 import os
+import py_compile
 import shutil
+import subprocess
+import sys
 import unittest
 
 from supervisor import SupervisorTest, wire
@@ -91,6 +94,66 @@ class Names(SupervisorTest):
 
     def zygotes_log(self):
         return "".join(zygote.log() for zygote in self.zygotes)
+
+
+class Bytecode(SupervisorTest):
+    """Python takes cached bytecode for valid if size and time are the same. Here they always are."""
+
+    ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": None}
+
+    def write(self, name, source):
+        path = self.app(source, name)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        return path
+
+    def test_what_the_files_hold_is_served(self):
+        app = ""
+        for version in range(10, 14):
+            self.write("package/__init__.py", f"V = {version}\n")
+            self.write("package/inner.py", f"V = {version}\n")
+            self.write("beside.py", f"V = {version}\n")
+            app = self.write("app.py", "import beside, package, package.inner, keelback\n@keelback.function\n"
+                             f"def f(): return [{version}, beside.V, package.V, package.inner.V]\n")
+            for worker in self.both(app, environment=self.ENVIRONMENT):
+                self.assertEqual([version] * 4, worker.call("f").value)
+        folder = os.path.dirname(app)
+        self.assertTrue(os.path.isdir(os.path.join(folder, "__pycache__")), "the bytecode is cached")
+        self.write("beside.py", "V = 99\n")
+        plain = subprocess.run([sys.executable, "-c", "import beside; print(beside.V)"], cwd=folder, capture_output=True, text=True)
+        self.assertEqual("99\n", plain.stdout, "and what is cached does not mislead Python itself")
+
+    def test_bytecode_that_python_cached_itself_is_not_believed(self):
+        app = self.write("app.py", "import keelback\n@keelback.function\ndef f(): return 1\n")
+        py_compile.compile(app, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+        self.write("app.py", "import keelback\n@keelback.function\ndef f(): return 2\n")
+        for worker in self.both(app, environment=self.ENVIRONMENT):
+            self.assertEqual(2, worker.call("f").value)
+
+    def test_cached_bytecode_is_used_as_long_as_it_is_true(self):
+        app = self.write("app.py", "import beside, keelback\n@keelback.function\ndef f(): return beside.V\n")
+        self.write("beside.py", "V = 1\n")
+        next(self.both(app, environment=self.ENVIRONMENT))
+        cached = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.dirname(app)) for name in names if name.endswith(".pyc")]
+        before = {path: os.stat(path).st_mtime_ns for path in cached}
+        self.assertEqual(2, len(before))
+        for worker in self.both(app, environment=self.ENVIRONMENT):
+            self.assertEqual(1, worker.call("f").value)
+        self.assertEqual(before, {path: os.stat(path).st_mtime_ns for path in cached})
+
+    def test_a_tree_that_was_copied_names_its_own_files_in_tracebacks(self):
+        app = self.write("one/app.py", "import keelback\n@keelback.function\ndef f(): raise ValueError\n")
+        next(self.both(app, environment=self.ENVIRONMENT))
+        other = os.path.join(os.path.dirname(os.path.dirname(app)), "two")
+        shutil.copytree(os.path.dirname(app), other)
+        for worker in self.both(os.path.join(other, "app.py"), environment=self.ENVIRONMENT):
+            self.assertIn(os.path.join(other, "app.py"), worker.call("f").error["traceback"])
+
+    def test_installed_modules_keep_their_cache(self):
+        installed = os.path.dirname(self.write("site-packages/installed.py", "V = 1\n"))
+        app = self.write("app.py", "import installed, keelback\n@keelback.function\ndef f(): return type(installed.__loader__).__module__\n")
+        path = os.pathsep.join([os.path.dirname(os.path.dirname(os.path.abspath(__file__))), installed])
+        for worker in self.both(app, environment={**self.ENVIRONMENT, "PYTHONPATH": path}):
+            self.assertNotIn("keelback", worker.call("f").value)
 
 
 class OtherProcesses(SupervisorTest):

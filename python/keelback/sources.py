@@ -1,0 +1,86 @@
+"""A module is what its file holds, not what cached bytecode says that it held.
+
+Python takes cached bytecode for valid if the source has the size and the time, in whole seconds,
+that it had. Two edits within a second, or a deployment that gives all files one time, make it serve
+old code. So the sources of the application, and all others that are neither of the standard library
+nor installed, are cached with a hash of the source (PEP 552), which any Python understands.
+"""
+
+import importlib.util
+import marshal
+import os
+import sys
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from types import CodeType
+from typing import Any, Optional
+
+# The flags of bytecode with a hash that is checked, and no time.
+_HEAD = importlib.util.MAGIC_NUMBER + b"\3\0\0\0"
+_HASH_SIZE = 8
+_INSTALLED = ("site-packages", "dist-packages")
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def watch() -> None:
+    """From now on the sources of the application are imported as they are."""
+    sys.path_hooks.insert(0, _finder)
+    sys.path_importer_cache.clear()
+
+
+def is_users(path: str) -> bool:
+    """True for a file or folder that is neither installed, nor the standard library's, nor ours."""
+    folder = os.path.join(os.path.abspath(path), "")
+    if folder.startswith((_OURS, _LIBRARY)):
+        return False
+    return not any(part in _INSTALLED for part in folder.split(os.sep))
+
+
+class Loader(SourceFileLoader):
+    def get_code(self, fullname: str) -> Optional[CodeType]:
+        path = self.get_filename(fullname)
+        source = self.get_data(path)
+        head = _HEAD + importlib.util.source_hash(source)
+        cache = self._cache_of(path)
+        code = self._cached(cache, head, path)
+        if code is None:
+            code = self.source_to_code(source, path)
+            if cache and not sys.dont_write_bytecode:
+                self.set_data(cache, head + marshal.dumps(code))
+        return code
+
+    def _cache_of(self, path: str) -> str:
+        try:
+            return importlib.util.cache_from_source(path)
+        except NotImplementedError:  # this Python keeps none
+            return ""
+
+    def _cached(self, cache: str, head: bytes, path: str) -> Optional[CodeType]:
+        try:
+            data = self.get_data(cache)
+            code = marshal.loads(data[len(head) :]) if data.startswith(head) else None
+        except (OSError, EOFError, ValueError, TypeError):
+            return None
+        # A tree that was moved: the places in tracebacks are the old ones.
+        return code if isinstance(code, CodeType) and code.co_filename == path else None
+
+
+def _finder(folder: str) -> Any:
+    if not is_users(folder):
+        raise ImportError("another finder's")
+    return _make(folder)
+
+
+_make = FileFinder.path_hook(
+    (ExtensionFileLoader, EXTENSION_SUFFIXES),
+    (Loader, SOURCE_SUFFIXES),
+    (SourcelessFileLoader, BYTECODE_SUFFIXES),
+)
