@@ -9,7 +9,7 @@ import sys
 from importlib.machinery import SOURCE_SUFFIXES
 from types import ModuleType
 
-from keelback import errors, functions, hooks, sources, standard
+from keelback import errors, functions, hints, hooks, sources, standard
 from keelback.functions import BadApplication
 
 FILE_VARIABLE = "KEELBACK_APP_FILE"  # names the application's file to keelback.application
@@ -66,7 +66,7 @@ def load_as(name: str, path: str) -> ModuleType:
 def _load_file(app: str) -> ModuleType:
     path = _absolute(app)
     if not os.path.exists(path):
-        raise BadApplication(f"there is no file {app}")
+        raise BadApplication(hints.no_file(app))
     if os.path.isdir(path):
         raise BadApplication(f"{app} is a directory; give a Python file, or the name of a package")
     if not path.endswith(tuple(SOURCE_SUFFIXES)):
@@ -79,18 +79,24 @@ def _load_file(app: str) -> ModuleType:
     if "." in name or name in sys.modules or standard.is_module(name):
         name = _STAND_IN
         os.environ[FILE_VARIABLE] = path
-    return load_as(name, path)
+    try:
+        return load_as(name, path)
+    except ImportError as error:
+        hint = hints.of_package(path, error)
+        if hint:
+            raise BadApplication(f"{error}; {hint}") from error
+        raise
 
 
 def _load_module(app: str) -> ModuleType:
-    _put_first(_absolute(""))
+    folder = _absolute("")
+    _put_first(folder)
     try:
         return importlib.import_module(app)
     except ModuleNotFoundError as error:
         # Only if it is the application itself that is missing, not something it imports.
         if error.name is not None and (app == error.name or app.startswith(error.name + ".")):
-            raise BadApplication(
-                f"there is no module {error.name!r}; looked in {', '.join(path or '.' for path in sys.path)}") from None
+            raise BadApplication(hints.no_module(app, error.name, folder)) from None
         raise
 
 

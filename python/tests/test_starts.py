@@ -1,4 +1,4 @@
-"""An application starts whatever files lie about, and serves what its files hold."""
+"""An application starts whatever files lie about, serves what its files hold, and says what to give instead."""
 
 import os
 import py_compile
@@ -194,6 +194,36 @@ class OtherProcesses(SupervisorTest):
                     self.assertEqual([1, 4, 9, 4], worker.call("executor", ["forkserver"]).value, worker.log())
                     self.assertEqual(0, worker.shutdown())
             os.unlink(os.path.join(self._folder, name))
+
+
+class Hints(SupervisorTest):
+    def failure(self, app, **options):
+        failed = self.zygote(app, **options).expect("failed")
+        executed = self.exec_worker(app, **options)
+        self.assertEqual(failed["message"], executed.start_failure()["message"])
+        return failed["message"]
+
+    def test_a_file_of_a_package_is_to_be_given_by_its_modules_name(self):
+        self.app("", "src/pack/__init__.py")
+        self.app("", "src/pack/inner/__init__.py")
+        self.app("V = 1\n", "src/pack/inner/other.py")
+        for source in ("from . import other\n", "import pack.inner.other\n"):
+            app = self.app(source + "import keelback\n@keelback.function\ndef f(): pass\n", "src/pack/inner/app.py")
+            message = self.failure(app)
+            self.assertIn("keelback serve pack.inner.app", message)
+            self.assertIn(f"started in {self._folder}/src or with that directory in PYTHONPATH", message)
+
+    def test_a_file_that_is_not_there(self):
+        self.app("", "src/service.py")
+        message = self.failure("service.py", cwd=self._folder)
+        self.assertEqual(f"there is no file service.py in {self._folder}; perhaps it is src/service.py", message)
+        self.assertTrue(self.failure("src/service", cwd=self._folder).endswith("perhaps it is src/service.py"))
+        self.assertEqual("there is no file /nowhere/app.py", self.failure("/nowhere/app.py"))
+
+    def test_a_module_that_is_not_there(self):
+        self.app("", "src/pack/__init__.py")
+        self.assertTrue(self.failure("pack.app", cwd=self._folder).endswith(
+            "There is one in src: start in that directory, or put it into PYTHONPATH"))
 
 
 if __name__ == "__main__":
