@@ -373,9 +373,9 @@ class Dump(LadderTest):
         for function in ("sleeps", "swallows"):
             call = self.start(function, [60] if function == "sleeps" else None)
             self.w.cancel(call)
-            text = self.w.dump(lambda text, name=function: f"in {name}" in text and text.endswith("in _run_module_as_main\n"))
+            text = self.w.dump(lambda text, name=function: f"in {name}" in text and text.endswith("in <module>\n"))
             # Once, whichever thread the kernel chose for the signal: one that has not begun has no current Python thread.
-            self.assertEqual(1, text.count("in _run_module_as_main"), text)
+            self.assertEqual(1, text.count("in <module>"), text)
             self.assertEqual(function == "swallows", "in swallows" in text)
             self.assertNotEqual("in sleeps" in text, "in swallows" in text, text)
             self.w.interrupt(call)
@@ -383,7 +383,7 @@ class Dump(LadderTest):
             self.assertEqual(text, self.w.dump_text(), "it can be read until the next call")
         self.serves()
         self.assertEqual("", self.w.dump_text())
-        self.w.dump(lambda text: text.endswith("in _run_module_as_main\n"))  # idle: whoever asked was too late
+        self.w.dump(lambda text: text.endswith("in <module>\n"))  # idle: whoever asked was too late
         self.serves()
         self.assertEqual("", self.w.dump_text())
 
