@@ -4,10 +4,9 @@ A frame may span packets and a packet may hold frames, so the packets are read a
 common case, one frame in one packet, is not copied: the worker's loop takes it straight from the socket.
 """
 
-import os
 from collections import deque
 
-from keelback import wire
+from keelback import native, wire
 
 
 class SupervisorGone(Exception):
@@ -27,11 +26,11 @@ class Channel:
             return  # an empty packet would read as the end of the socket
         try:
             if len(data) <= wire.PACKET_MAX:
-                os.write(self.fd, data)
+                native.write(self.fd, data)
                 return
             with memoryview(data) as view:
                 for at in range(0, len(data), wire.PACKET_MAX):
-                    os.write(self.fd, view[at : at + wire.PACKET_MAX])
+                    native.write(self.fd, view[at : at + wire.PACKET_MAX])
         except (BrokenPipeError, ConnectionResetError):
             raise SupervisorGone from None
 
@@ -43,7 +42,7 @@ class Channel:
 
     def read(self) -> bytes:
         try:
-            packet = os.read(self.fd, wire.PACKET_MAX)
+            packet = native.read(self.fd, wire.PACKET_MAX)
         except ConnectionResetError:
             packet = b""
         if not packet:

@@ -3,12 +3,10 @@
 It cannot answer while a C call holds the GIL, and that is what a missing answer tells the supervisor.
 """
 
-import _thread
-import os
 import signal
 from typing import Callable
 
-from keelback import wire
+from keelback import native, wire
 from keelback.marks import Marks
 
 _SYNCHRONOUS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
@@ -16,16 +14,16 @@ _SYNCHRONOUS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, sig
 
 def start(fd: int, marks: Marks, on_cancel: Callable[[int], None]) -> None:
     """Starts the thread. `on_cancel(call)` is called on it. Not a threading.Thread: user code does not see it."""
-    _thread.start_new_thread(_serve, (fd, marks, on_cancel))
+    native.start_new_thread(_serve, (fd, marks, on_cancel))
 
 
 def _serve(fd: int, marks: Marks, on_cancel: Callable[[int], None]) -> None:
     # Signals are the main thread's: only there do they end a system call that user code waits in.
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals().difference(_SYNCHRONOUS))
+    native.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals().difference(_SYNCHRONOUS))
     data = b""
     while True:
         try:
-            packet = os.read(fd, wire.PACKET_MAX)
+            packet = native.read(fd, wire.PACKET_MAX)
         except OSError:
             return
         if not packet:
@@ -41,7 +39,7 @@ def _serve(fd: int, marks: Marks, on_cancel: Callable[[int], None]) -> None:
             if kind == wire.PING and len(body) == wire.PING_BODY.size:
                 (token,) = wire.PING_BODY.unpack(body)
                 try:
-                    os.write(fd, wire.frame(wire.PONG, call, wire.PONG_BODY.pack(token, marks.running())))
+                    native.write(fd, wire.frame(wire.PONG, call, wire.PONG_BODY.pack(token, marks.running())))
                 except OSError:
                     return
             elif kind == wire.CANCEL:

@@ -3,13 +3,11 @@
 Handlers, not SIG_IGN: an ignored signal would stay ignored in every program that user code starts.
 """
 
-import _signal  # type: ignore[import-not-found]
-import _thread
 import signal
 from types import FrameType
 from typing import Any, Optional
 
-from keelback import marks
+from keelback import marks, native
 
 
 class Interrupts:
@@ -26,10 +24,10 @@ class Interrupts:
 
     def install(self) -> None:
         # What the module signal wraps around these (enumerations) costs a fresh fork .1 ms: it copies each page it touches.
-        _signal.signal(signal.SIGINT, self._on_interrupt)
-        _signal.signal(signal.SIGTERM, nothing)
-        _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
-        _signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        native.signal(signal.SIGINT, self._on_interrupt)
+        native.signal(signal.SIGTERM, nothing)
+        native.signal(signal.SIGCHLD, native.SIG_DFL)
+        native.pthread_sigmask(signal.SIG_SETMASK, ())
 
     # Between these an interrupt waits: half a frame must not be left on the socket, nor a frame be lost.
     def mask(self) -> None:
@@ -61,10 +59,10 @@ def nothing(signum: int, frame: Optional[FrameType]) -> None:
 
 
 def ignore_in_zygote() -> None:
-    signal.signal(signal.SIGINT, nothing)
-    signal.signal(signal.SIGTERM, nothing)
+    native.signal(signal.SIGINT, nothing)
+    native.signal(signal.SIGTERM, nothing)
     # A zombie must stand until the supervisor has read its status.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    native.signal(signal.SIGCHLD, native.SIG_DFL)
 
 
 class ForksOfUserCode:
@@ -79,12 +77,12 @@ class ForksOfUserCode:
         self._masks: dict[int, Any] = {}
 
     def before(self) -> None:
-        self._masks[_thread.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self._OURS)
+        self._masks[native.get_ident()] = native.pthread_sigmask(signal.SIG_BLOCK, self._OURS)
 
     def in_parent(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(_thread.get_ident(), ()))
+        native.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(native.get_ident(), ()))
 
     def in_child(self) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        native.signal(signal.SIGINT, signal.default_int_handler)
+        native.signal(signal.SIGTERM, native.SIG_DFL)
         self.in_parent()

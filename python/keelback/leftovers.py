@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Optional
 
 _SETTLE_S = 0.02  # a pool thread that has delivered its result is on its way back to the queue
+_WAIT, _GET = threading.Condition.wait.__code__, queue.Queue.get.__code__
 
 
 class Leftovers:
@@ -46,7 +47,7 @@ def _still_busy(suspects: list[threading.Thread]) -> list[threading.Thread]:
         busy = [thread for thread in busy if thread.is_alive() and not _is_idle(thread)]
         if not busy or time.monotonic() >= end:
             return busy
-        time.sleep(0.0005)
+        time.sleep(0.0005)  # not the native one: a green thread, too, is to have its turn
 
 
 def _is_idle(thread: threading.Thread) -> bool:
@@ -59,5 +60,4 @@ def _is_idle(thread: threading.Thread) -> bool:
         waiting = getattr(executor, "_threads_queues", {}).get(thread)
         return frame.f_locals.get("work_item") is None and (waiting is None or waiting.qsize() == 0)
     caller = frame.f_back
-    return (frame.f_code is threading.Condition.wait.__code__
-            and caller is not None and caller.f_code is queue.Queue.get.__code__)
+    return frame.f_code is _WAIT and caller is not None and caller.f_code is _GET

@@ -8,6 +8,8 @@ import fcntl
 import os
 import signal
 
+from keelback import native
+
 
 def lead_group() -> None:
     """Makes this process the leader of its own process group, if it is not."""
@@ -28,7 +30,7 @@ def arm(fd: int) -> list[int]:
         fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
         armed.append(own)
     try:
-        if os.read(armed[0], 1) == b"":
+        if native.read(armed[0], 1) == b"":
             os._exit(1)  # it closed before we listened
     except BlockingIOError:
         pass

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple, Optional
 
-from keelback import calls
+from keelback import calls, native
 
 _NOTED_MAX = 256  # starts that are remembered: only those of the last ticks can matter
 _TIME_MAX_S = 0.25  # for finding them and for their deaths
@@ -98,7 +98,7 @@ class Offspring:
         for process in stopped.values():
             _send(process, signal.SIGKILL)
         while time.monotonic() < over and any(map(_is_alive, stopped.values())):
-            time.sleep(0.0005)
+            native.sleep(0.0005)
         return [f"{process.name} ({process.pid})" for process in stopped.values()]
 
     def _started(self, call: int, since: int) -> Iterator[_Process]:

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Collection
 from typing import Any, NamedTuple, Optional
 
-from keelback import descriptors, openings, origins
+from keelback import descriptors, native, openings, origins
 from keelback.census import Census
 from keelback.openings import Anew, Opening, Problem
 from keelback.origins import Origin, Recorder
@@ -153,7 +153,7 @@ class Checker:
                 return self._python_thread(alive)
             if time.monotonic() >= end:
                 return self._native_thread()
-            time.sleep(0.001)
+            native.sleep(0.001)
         return None
 
     def _python_thread(self, alive: list[threading.Thread]) -> Unsafe:

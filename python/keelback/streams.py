@@ -4,11 +4,10 @@ An item leaves when the supervisor has given credit for it; without credit the g
 than the one item that waits. A caller that does not take a stream gets a list of the items.
 """
 
-import select
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
-from keelback import errors, marks, wire
+from keelback import errors, marks, native, wire
 from keelback.calls import Cancelled
 from keelback.channel import Channel
 from keelback.encoding import ResultError, encode_within, too_large
@@ -28,7 +27,7 @@ class ItemSink:
         self._interrupts = interrupts
         self._result_max = result_max
         self._credit = wire.CREDIT_AT_START
-        self._poll: Optional[select.poll] = None
+        self._poll: Any = None
 
     def put(self, item: Any) -> None:
         """Blocks without credit. Raises Cancelled, ResultError; may raise the call's KeyboardInterrupt."""
@@ -66,8 +65,8 @@ class ItemSink:
 
     def _wait(self) -> None:
         if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self._channel.fd, select.POLLIN)
+            self._poll = native.poll()
+            self._poll.register(self._channel.fd, native.POLLIN)
         self._poll.poll()  # an interrupt here loses nothing
         self._interrupts.mask()
         try:

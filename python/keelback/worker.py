@@ -25,6 +25,7 @@ from keelback import (
     loading,
     logs,
     marks,
+    native,
     offspring,
     snapshots,
     streams,
@@ -115,7 +116,7 @@ class Worker:
     def serve(self) -> None:
         """Answers calls until it is told to leave or the supervisor is gone."""
         fd, pending = self.channel.fd, self.channel.pending
-        read, write, unpack, run = os.read, os.write, wire.CALL_HEADER.unpack_from, self._run
+        read, write, unpack, run = native.read, native.write, wire.CALL_HEADER.unpack_from, self._run
         try:
             while True:
                 frame = pending.popleft() if pending else read(fd, wire.PACKET_MAX)

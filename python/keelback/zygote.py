@@ -29,6 +29,7 @@ from keelback import (
     lifeline,
     loading,
     logs,
+    native,
     offspring,
     origins,
     safety,
@@ -141,7 +142,7 @@ class Zygote:
         """Nobody orders any more, and nobody reads the status of those that are left."""
         for pid in self._workers:
             try:
-                os.waitpid(pid, 0)
+                native.waitpid(pid, 0)
             except ChildProcessError:
                 pass
         exits.leave(0, run_exit_functions=True)
@@ -170,7 +171,7 @@ class Zygote:
         gc.freeze()  # what exists now is never looked at by a worker's collector, so its pages stay shared
         self._log = fds[_LOG]
         try:
-            pid = os.fork()
+            pid = native.fork()
         except OSError as error:
             self._log = -1
             self._send({"op": "fork_failed", "worker": name, "errno": error.errno, "detail": str(error)})
@@ -237,10 +238,10 @@ class Zygote:
 
     def _reap(self, pid: int) -> None:
         try:
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+            if native.waitpid(pid, os.WNOHANG)[0] == 0:
                 if not _is_zombie(pid):
                     raise ValueError(f"{pid} is alive")
-                os.waitpid(pid, 0)  # its other threads are still on their way out
+                native.waitpid(pid, 0)  # its other threads are still on their way out
         except ChildProcessError:
             pass  # not ours, or gone
         self._workers.discard(pid)

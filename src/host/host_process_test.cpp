@@ -337,14 +337,14 @@ TEST_F(HostTest, WorkersInheritNoDescriptorButTheirOwn) {
 TEST_F(HostTest, AForkThatFailsIsTriedAgainAndNamed) {
   config_.settings.pool.workers = 1;
   Driver& host = start(
-      "import os\n"
-      "fork, left = os.fork, [2]\n"
+      "from keelback import native\n"
+      "fork, left = native.fork, [2]\n"
       "def failing():\n"
       "    if left[0]:\n"
       "        left[0] -= 1\n"
       "        raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
       "    return fork()\n"
-      "os.fork = failing\n" +
+      "native.fork = failing\n" +
       std::string(kApp));
   const Outcome first = call("twice", "[2]");
   EXPECT_EQ(first.kind, OutcomeKind::kNotReady) << to_string(first.kind);
