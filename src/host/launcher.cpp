@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <filesystem>
 #include <utility>
 
 namespace keelback::host {
@@ -92,7 +93,7 @@ void Launcher::set_path(std::string state, std::string reason) {
 
 // ---- programs
 
-SpawnSpec Launcher::zygote_spec() const {
+SpawnSpec Launcher::zygote_spec() {
   SpawnSpec spec;
   spec.argv = {settings_.workers.python, program_.start, "keelback.zygote", "--app", program_.app};
   if (!program_.expose.empty()) {
@@ -101,11 +102,30 @@ SpawnSpec Launcher::zygote_spec() const {
   }
   spec.environment = program_.environment;
   spec.environment.push_back(fmt::format("KEELBACK_SHARED_FD={}", kSharedNumber));
-  spec.directory = program_.directory;
+  spec.directory = directory();
   return spec;
 }
 
-SpawnSpec Launcher::worker_spec(WorkerId worker) const {
+// An application with an absolute path starts without its working directory. Then it starts where
+// its file is: where releases are replaced as a whole, that is the directory's successor.
+std::string Launcher::directory() {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const bool was_gone = directory_gone_;
+  directory_gone_ = !fs::is_directory(program_.directory, error);
+  const fs::path app(program_.app);
+  // An application that is looked for in a directory that is gone is gone, too: the start says so.
+  if (!directory_gone_ || !app.is_absolute()) return program_.directory;
+  const fs::path other = fs::is_directory(app.parent_path(), error) ? app.parent_path() : "/";
+  if (!was_gone) {
+    handlers_.notice(true,
+                     fmt::format("the working directory {} is gone; new processes start in {}",
+                                 program_.directory, other.string()));
+  }
+  return other.string();
+}
+
+SpawnSpec Launcher::worker_spec(WorkerId worker) {
   SpawnSpec spec = zygote_spec();
   if (program_.backend == Backend::kFake) {
     spec.argv = {program_.fake_worker, "--app", program_.app};
@@ -193,13 +213,12 @@ void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   fds.push_back(std::move(*lifeline));
   fds.push_back(std::move(*shared));
   SpawnSpec spec = worker_spec(worker);
-  const std::string program = spec.argv.front();
-  guard_->spawn(
-      spec, std::move(fds), [program, done = std::move(done)](os::Result<pid_t> pid) mutable {
-        if (pid) return done(Launched{*pid, 0});
-        done(StartFailure{"fork", fmt::format("cannot run {}: {}", program, pid.error().message()),
-                          ""});
-      });
+  guard_->spawn(spec, std::move(fds),
+                [program = spec.argv.front(), directory = spec.directory,
+                 done = std::move(done)](os::Result<pid_t> pid) mutable {
+                  if (pid) return done(Launched{*pid, 0});
+                  done(StartFailure{"fork", why_not_run(program, directory, pid.error()), ""});
+                });
 }
 
 void Launcher::reap(const Launched& process) {

@@ -92,8 +92,10 @@ class Launcher {
   };
   bool exec_mode() const { return !zygote_possible() || fallen_back_; }
   bool zygote_possible() const;
-  SpawnSpec zygote_spec() const;
-  SpawnSpec worker_spec(WorkerId worker) const;
+  SpawnSpec zygote_spec();
+  SpawnSpec worker_spec(WorkerId worker);
+  // Where programs start: where we were started, or, when that is gone, where they still can.
+  std::string directory();
   std::unique_ptr<ZygoteClient> make_zygote(bool aside);
   void start_zygote();
   void zygote_ready(ZygoteClient& zygote, const std::string& hello, double import_s);
@@ -144,6 +146,7 @@ class Launcher {
   std::string fallen_back_why_;
   std::string next_unsafe_why_;  // why the new code of a reload cannot be forked
   bool stopped_ = false;
+  bool directory_gone_ = false;      // the log says so
   std::uint32_t zygote_deaths_ = 0;  // in a row, each soon after its start
   std::uint32_t guard_deaths_ = 0;   // likewise
   Time guard_started_{};

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include <boost/asio/post.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -35,12 +36,23 @@ std::string step_of_zygote(const std::string& step) { return step == "setup" ? "
 
 }  // namespace
 
+std::string why_not_run(const std::string& program, const std::string& directory,
+                        const std::error_code& error) {
+  std::error_code at_directory;
+  if (!directory.empty() && !std::filesystem::is_directory(directory, at_directory)) {
+    return fmt::format("the working directory {} is gone: {} cannot be started there", directory,
+                       program);
+  }
+  return fmt::format("cannot run {}: {}", program, error.message());
+}
+
 ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, std::uint64_t number,
                            SpawnSpec spec, os::Fd lifeline, os::Fd shared, Handlers handlers)
     : loop_(loop),
       guard_(guard),
       number_(number),
       interpreter_(spec.argv.front()),
+      directory_(spec.directory),
       handlers_(std::move(handlers)),
       end_timer_(loop) {
   auto orders = os::make_seqpacket_pair();
@@ -86,9 +98,7 @@ void ZygoteClient::spawned(os::Result<pid_t> pid) {
   if (!pid) {
     boost::asio::post(loop_, [this, alive = std::weak_ptr<int>(alive_), error = pid.error()] {
       if (alive.expired()) return;
-      fail({"fork",
-            fmt::format("the zygote could not be started as {}: {}", interpreter_, error.message()),
-            ""});
+      fail({"fork", why_not_run(interpreter_, directory_, error), ""});
     });
     return;
   }

@@ -34,6 +34,10 @@ struct StartFailure {
   std::string detail;
   std::string stderr_tail;  // with the traceback, if there is one
 };
+// Why the guard could not start a program.
+std::string why_not_run(const std::string& program, const std::string& directory,
+                        const std::error_code& error);
+
 using ForkAnswer = std::variant<pid_t, Unsafe, StartFailure>;
 
 class ZygoteClient {
@@ -93,6 +97,7 @@ class ZygoteClient {
   GuardClient& guard_;
   const std::uint64_t number_;
   const std::string interpreter_;
+  const std::string directory_;
   Handlers handlers_;
   State state_ = State::kStarting;
   pid_t pid_ = 0;

@@ -203,7 +203,7 @@ class Daemon:
     """`keelback serve` on a free loopback port, in its own process, with everything it starts marked by test_id."""
 
     def __init__(self, app, *, workers=2, settings=None, backend="python", python=None, env=None, args=(), wait="ready", test_id=None, tmp=None,
-                 listen="127.0.0.1:0", expose=None):
+                 listen="127.0.0.1:0", expose=None, cwd=ROOT):
         self.test_id, self.backend = test_id or uuid.uuid4().hex, (settings or {}).get("pool.backend", backend)
         command = [str(KEELBACK), "serve", str(app), "--workers", str(workers), "--listen", listen]
         if expose:
@@ -216,13 +216,14 @@ class Daemon:
             command += ["--set", f"{key}={value}"]
         command += list(args)
         environment = {**os.environ, "KEELBACK_TEST_ID": self.test_id, **(env or {})}
+        environment = {name: value for name, value in environment.items() if value is not None}
         for name in ("KEELBACK_BACKEND", "KEELBACK_LEVEL", "KEELBACK_TIMEOUTS"):
             environment.pop(name, None)
         if tmp:
             environment["TMPDIR"] = str(tmp)
         self.log = []
         self.started_at = time.monotonic()
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        self.process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, text=True, errors="replace")
         self.start_time = proc_stat(self.process.pid)[19]
         self.addresses = []
