@@ -9,6 +9,10 @@ from keelback import contexts, errors, marks, standard
 from keelback.interrupts import Interrupts
 
 
+_ENDING_S = 1.0  # how long tasks have to end with their worker
+_SHOWN = 8
+
+
 class Runner:
     """Runs coroutines to their end on the main thread; only cancel() is for another thread."""
 
@@ -19,6 +23,7 @@ class Runner:
         self._running: Optional[tuple[int, Any]] = None
         self._cancel_sent = 0
         self._adopted: set[Any] = set()
+        self._for_good: set[Any] = set()
 
     @property
     def loop(self) -> Any:
@@ -60,13 +65,67 @@ class Runner:
         if running is not None and running[0] == call:
             self._loop.call_soon_threadsafe(self._cancel, call)
 
-    def adopt_tasks(self) -> None:
-        """The tasks that exist now may stay, and no later call is blamed for them."""
+    def adopt_tasks(self, for_good: bool = False) -> None:
+        """The tasks that exist now may stay, and no later call is blamed for them.
+
+        `for_good`: they serve the worker as long as it lives.
+        """
         self._adopted = set(self._all_tasks())
+        if for_good:
+            self._for_good = self._adopted
+
+    def goes_on(self) -> bool:
+        """True if the loop has something to do, or to wait for, beside coroutines of ours. After tasks were adopted."""
+        loop = self._loop
+        if self._adopted:
+            return True
+        if loop is None or loop.is_closed():
+            return False
+        try:
+            # A loop of asyncio has one descriptor of its own.
+            if loop._ready or len(loop._selector.get_map()) > 1:
+                return True
+            return bool(loop._scheduled) and not all(timer.cancelled() for timer in loop._scheduled)
+        except (AttributeError, TypeError):  # a loop that does not tell
+            return True
+
+    def run_until_readable(self, fd: int) -> None:
+        loop = self._loop
+        loop.add_reader(fd, loop.stop)
+        try:
+            while True:
+                try:
+                    loop.run_forever()
+                    return
+                except BaseException as error:  # a SystemExit of a task, for one
+                    errors.log("a task that runs between calls failed", error)
+        finally:
+            loop.remove_reader(fd)
+
+    def end(self) -> None:
+        """Before the worker ends: cancels what is left, as asyncio.run() does, and gives it a moment.
+
+        What calls have left is named: nobody does that work any more.
+        """
+        tasks = [task for task in self._all_tasks() if not task.done()]
+        if not tasks:
+            return
+        lost = [repr(task.get_name()) for task in tasks if task not in self._for_good]
+        if lost:
+            more = ", …" if len(lost) > _SHOWN else ""
+            errors.log(f"tasks that calls left are cancelled with their worker: {', '.join(lost[:_SHOWN])}{more}")
+        for task in tasks:
+            task.cancel()
+        try:
+            asyncio = sys.modules["asyncio"]
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=_ENDING_S))
+        except BaseException as error:
+            errors.log("a task failed while its worker ended", error)
 
     def tasks_left(self) -> list[Any]:
-        """Tasks that are there and were not adopted, after those that only have to end had their turn."""
-        left = self._new_tasks()
+        """Tasks that are there and were not adopted, after those that only have to end had their turn. Adopts them."""
+        now = self._all_tasks()
+        left = [task for task in now if task not in self._adopted]
         for _ in range(3):
             if not left:
                 break
@@ -74,7 +133,9 @@ class Runner:
                 self._loop.run_until_complete(_nothing())
             except BaseException as error:  # a SystemExit of such a task, for one
                 errors.log("a task that a call left behind failed", error)
-            left = self._new_tasks()
+            now = self._all_tasks()
+            left = [task for task in now if task not in self._adopted]
+        self._adopted = set(now)
         return left
 
     def _cancel(self, call: int) -> None:
@@ -82,9 +143,6 @@ class Runner:
         if running is not None and running[0] == call and self._cancel_sent != call:
             self._cancel_sent = call
             running[1].cancel()
-
-    def _new_tasks(self) -> list[Any]:
-        return [task for task in self._all_tasks() if task not in self._adopted]
 
     def _all_tasks(self) -> list[Any]:
         if self._loop is None:

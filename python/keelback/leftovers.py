@@ -35,7 +35,6 @@ class Leftovers:
         left = [f"thread {thread.name!r}" for thread in _still_busy(suspects)]
         left += [f"task {task.get_name()!r}" for task in runner.tasks_left()]
         self.threads = dict(self.active)
-        runner.adopt_tasks()
         return left
 
 

@@ -51,6 +51,9 @@ _STARTED, _ENDED, _CANCEL, _INTERRUPT, _RESULT_MAX = (
     marks.STARTED, marks.ENDED, marks.CANCEL, marks.INTERRUPT, marks.RESULT_MAX)
 _RESULT_MAX_DEFAULT, _DUMPED = marks.RESULT_MAX_DEFAULT, marks.DUMPED
 _SAVES = wire.CALL_SAVES_SESSION
+# Stands among the frames that wait for their turn while the loop has something to do between calls:
+# a worker whose loop has nothing to do pays nothing for it.
+_LOOPS_TURN = wire.frame(0, 0)
 
 
 class Shutdown(Exception):
@@ -77,6 +80,7 @@ class Worker:
         self._new_context = contexts.maker()
         self._given: Any = None  # the last RESTORE: call, format, state
         self._forked = False
+        self._loop_has_turn = False  # _LOOPS_TURN waits
 
     def prepare(self) -> None:
         """Everything that needs no application."""
@@ -103,7 +107,7 @@ class Worker:
             greeting = b""
             for hook in hooks_of_worker:
                 self.run_hook(0, hook)
-            self.runner.adopt_tasks()
+            self.runner.adopt_tasks(for_good=True)
         self._functions = {name.encode(): function for name, function in functions.table().items()}
         self._leftovers = Leftovers()
         self._new_context = contexts.maker()
@@ -134,6 +138,7 @@ class Worker:
             self.leave(1)
         except Shutdown:
             self.end_all_sessions()
+            self.runner.end()
             exits.leave(0, run_exit_functions=True)
 
     def leave(self, status: int) -> None:
@@ -246,11 +251,16 @@ class Worker:
 
     def _call_with_attachments(self, frame: bytes) -> None:
         """ATTACH frames and the CALL that they announce come in a row."""
+        turn = self._loop_has_turn
+        if turn:
+            self.channel.pending.remove(_LOOPS_TURN)
         while frame[4] == wire.ATTACH:
             self.slabs.attach(frame)
             frame = self.channel.receive()
         if frame[4] != wire.CALL:
             raise wire.ProtocolError(f"a frame of type {frame[4]} in place of the call that has attachments")
+        if turn:
+            self.channel.pending.append(_LOOPS_TURN)
         reply = self._run(frame, wire.CALL_HEADER.unpack_from(frame))
         notes = self.slabs.end()
         self.channel.send(notes + reply if notes else reply)
@@ -309,6 +319,7 @@ class Worker:
         if left:
             errors.log(f"{function.name} left work behind: {', '.join(left[:8])}")
             flags |= wire.UNCLEAN
+        self._give_loop_its_turn()
         return flags
 
     def _end_offspring(self, call: int, function: functions.Function) -> None:
@@ -371,7 +382,11 @@ class Worker:
     def run_hook(self, call: int, hook: Callable[..., Any], *args: Any) -> Any:
         answer = hook(*args)
         if hasattr(answer, "__await__"):
-            return self.runner.run(call, answer, adopts=True)
+            try:
+                return self.runner.run(call, answer, adopts=True)
+            finally:
+                self.runner.adopt_tasks()
+                self._give_loop_its_turn()
         return answer
 
     def _context_of(self, session: Session) -> Context:
@@ -449,6 +464,9 @@ class Worker:
 
     def _other(self, frame: bytes) -> None:
         """A frame that is no CALL, or a packet that is not one frame. Raises Shutdown, SupervisorGone."""
+        if frame is _LOOPS_TURN:
+            self._run_loop_between_calls()
+            return
         if not frame:
             raise SupervisorGone
         if len(frame) < wire.HEADER_SIZE or wire.HEADER.unpack_from(frame)[0] != len(frame):
@@ -478,6 +496,21 @@ class Worker:
             self.slabs.take(frame)
         elif kind != wire.CREDIT:  # credit for a stream that is over
             raise wire.ProtocolError(f"a frame of type {kind} and {len(frame)} bytes has no meaning here")
+
+    def _give_loop_its_turn(self) -> None:
+        """After a coroutine of the application has run."""
+        if not self._loop_has_turn and self.runner.goes_on():
+            self._loop_has_turn = True
+            self.channel.pending.append(_LOOPS_TURN)
+
+    def _run_loop_between_calls(self) -> None:
+        """Waits for the next packet with the loop running, in place of reading it."""
+        self._loop_has_turn = False
+        if not self.channel.pending:
+            self.runner.run_until_readable(self.channel.fd)
+            self.channel.accept(self.channel.read())
+        self.runner.adopt_tasks()
+        self._give_loop_its_turn()
 
     def _after_users_fork(self) -> None:
         """A child that user code forked is no worker: it must not write marks, read calls or answer them."""
