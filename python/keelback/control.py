@@ -39,7 +39,8 @@ def _serve(fd: int, marks: Marks, on_cancel: Callable[[int], None]) -> None:
             if kind == wire.PING and len(body) == wire.PING_BODY.size:
                 (token,) = wire.PING_BODY.unpack(body)
                 try:
-                    native.write(fd, wire.frame(wire.PONG, call, wire.PONG_BODY.pack(token, marks.running())))
+                    answer = wire.PONG_BODY.pack(token, marks.running())
+                    native.write(fd, wire.frame(wire.PONG, call, answer))
                 except OSError:
                     return
             elif kind == wire.CANCEL:

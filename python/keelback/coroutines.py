@@ -8,7 +8,6 @@ from typing import Any, Optional
 from keelback import contexts, errors, marks, standard
 from keelback.interrupts import Interrupts
 
-
 _ENDING_S = 1.0  # how long tasks have to end with their worker
 _SHOWN = 8
 
@@ -75,7 +74,7 @@ class Runner:
             self._for_good = self._adopted
 
     def goes_on(self) -> bool:
-        """True if the loop has something to do, or to wait for, beside coroutines of ours. After tasks were adopted."""
+        """True if the loop has something to do, or to wait for. Call it after tasks were adopted."""
         loop = self._loop
         if self._adopted:
             return True
@@ -113,7 +112,8 @@ class Runner:
         lost = [repr(task.get_name()) for task in tasks if task not in self._for_good]
         if lost:
             more = ", …" if len(lost) > _SHOWN else ""
-            errors.log(f"tasks that calls left are cancelled with their worker: {', '.join(lost[:_SHOWN])}{more}")
+            shown = ", ".join(lost[:_SHOWN]) + more
+            errors.log(f"tasks that calls left are cancelled with their worker: {shown}")
         for task in tasks:
             task.cancel()
         try:
@@ -123,7 +123,7 @@ class Runner:
             errors.log("a task failed while its worker ended", error)
 
     def tasks_left(self) -> list[Any]:
-        """Tasks that are there and were not adopted, after those that only have to end had their turn. Adopts them."""
+        """Tasks that were not adopted, after those that only have to end had their turn. Adopts them."""
         now = self._all_tasks()
         left = [task for task in now if task not in self._adopted]
         for _ in range(3):

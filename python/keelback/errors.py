@@ -1,12 +1,16 @@
 """Exceptions as data: {type, message, traceback}, with the frames of this package left out."""
 
+import errno
 import json
 import os
 import sys
 import traceback
 from typing import Any, Optional
 
+from keelback import sources
+
 TEXT_MAX = 32 * 1024  # characters of a message or a traceback; the middle of a longer one is cut
+_CHAIN_MAX = 8  # exceptions that led to one another
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _APPS = os.path.join(_OURS, "apps") + os.sep
 
@@ -19,6 +23,47 @@ def is_ours(filename: str) -> bool:
 
 def describe(error: BaseException) -> dict[str, str]:
     return {"type": type_of(error), "message": cut(message_of(error)), "traceback": cut(traceback_of(error))}
+
+
+def describe_start(error: BaseException) -> dict[str, str]:
+    """Of a start that failed. Its message, which is all that a line of a log has, names the place."""
+    described = describe(error)
+    message, place = described["message"], place_of(error)
+    if isinstance(error, SyntaxError) and error.msg:
+        message = error.msg  # without the name of the file, which the place has
+    if place:
+        message += f", at {place}"
+    if _is_port_taken(error):
+        message += (
+            ". Each worker imports the application, and only one process can have a port: open it in "
+            "@keelback.worker_setup under a number of the worker's own "
+            '(int(os.environ["KEELBACK_WORKER"].partition(".")[0])), or in a program of its own '
+            "(docs/start-modes.md)")
+    return {**described, "message": cut(message)}
+
+
+def place_of(error: BaseException) -> str:
+    """FILE:LINE of the application's code that led to the error, or else of an installed module's."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    own = installed = ""
+    at = error.__traceback__
+    while at is not None:
+        file = at.tb_frame.f_code.co_filename
+        if not file.startswith("<") and not is_ours(file):
+            place = f"{file}:{at.tb_lineno}"
+            own = place if sources.is_users(file) else own
+            installed = place if sources.is_installed(file) else installed
+        at = at.tb_next
+    return own or installed
+
+
+def _is_port_taken(error: Optional[BaseException]) -> bool:
+    for _ in range(_CHAIN_MAX):
+        if error is None or (isinstance(error, OSError) and error.errno == errno.EADDRINUSE):
+            break
+        error = error.__cause__ or error.__context__
+    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
 
 
 def type_of(error: BaseException) -> str:

@@ -17,12 +17,20 @@ def no_file(app: str) -> str:
 
 
 def no_module(app: str, missing: str, folder: str) -> str:
-    text = f"there is no module {missing!r}; looked in {', '.join(path or '.' for path in sys.path)}"
+    text = (
+        f"there is no module {missing!r}; looked in {', '.join(path or '.' for path in sys.path)}"
+    )
     names = app.split(".")
-    places = [os.path.dirname(found) for name in (names[0], f"{names[0]}.py") for found in _below(folder, name)]
+    places = [
+        os.path.dirname(found)
+        for name in (names[0], f"{names[0]}.py")
+        for found in _below(folder, name)
+    ]
     if not places:
         return text
-    return f"{text}. There is one in {places[0]}: start in that directory, or put it into PYTHONPATH"
+    return (
+        f"{text}. There is one in {places[0]}: start in that directory, or put it into PYTHONPATH"
+    )
 
 
 def of_package(path: str, error: ImportError) -> str:
@@ -34,13 +42,17 @@ def of_package(path: str, error: ImportError) -> str:
     own = is_package and missing == name.partition(".")[0]
     if not relative and not own:
         return ""
-    return (f"{os.path.basename(path)} belongs to a package, so give the name of its module: "
-            f"keelback serve {name}, started in {top} or with that directory in PYTHONPATH")
+    return (
+        f"{os.path.basename(path)} belongs to a package, so give the name of its module: "
+        f"keelback serve {name}, started in {top} or with that directory in PYTHONPATH"
+    )
 
 
 def _as_module(path: str) -> tuple[str, str]:
-    """The directory that the package lies in, and the module's name. Without any __init__.py the package is
-    the file's folder."""
+    """The directory that the package lies in, and the module's name.
+
+    Without any __init__.py the package is the file's folder.
+    """
     folder, file = os.path.split(path)
     stem = os.path.splitext(file)[0]
     names = [] if stem == "__init__" else [stem]
@@ -58,7 +70,9 @@ def _below(folder: str, name: str) -> Iterator[str]:
     """SUBFOLDER/name, where it exists."""
     try:
         with os.scandir(folder) as entries:
-            folders = sorted(entry.name for entry, _ in zip(entries, range(_FOLDERS_MAX)) if entry.is_dir())
+            folders = sorted(
+                entry.name for entry, _ in zip(entries, range(_FOLDERS_MAX)) if entry.is_dir()
+            )
     except OSError:
         return
     for below in folders:

@@ -104,7 +104,9 @@ def _absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
-        raise BadApplication(f"the working directory is gone, and {path or 'the application'} is looked for there") from None
+        wanted = path or "the application"
+        raise BadApplication(
+            f"the working directory is gone, and {wanted} is looked for there") from None
 
 
 def _put_first(folder: str, app: str = "") -> None:
@@ -112,8 +114,11 @@ def _put_first(folder: str, app: str = "") -> None:
     sources.watch()
     sys.path.insert(0, folder)
     hidden = standard.hidden(folder)
-    if any(file.startswith("keelback") for file in hidden):  # programs of the application look there, too
+    if any(file.startswith("keelback") for file in hidden):
+        # Programs that the application starts look there, too.
         sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     hidden = [file for file in hidden if file != app]
     if hidden:
-        errors.log(f"not imported, because a module of that name is loaded already: {', '.join(hidden)} in {folder}")
+        names = ", ".join(hidden)
+        errors.log(
+            f"not imported, because a module of that name is loaded already: {names} in {folder}")

@@ -5,14 +5,14 @@ to other green threads of the same thread. The runtime has a thread of its own t
 user code does, so what starts that thread, and what the runtime waits with, are these.
 """
 
+from _signal import SIG_DFL, signal  # type: ignore[import-not-found]
 from _thread import get_ident, start_new_thread
 from os import fork, read, waitpid, write
 from select import POLLIN, poll
 from signal import pthread_sigmask
 from time import sleep
 
-from _signal import SIG_DFL, signal  # type: ignore[import-not-found]
-
 __all__ = [
-    "POLLIN", "SIG_DFL", "fork", "get_ident", "poll", "pthread_sigmask", "read", "signal", "sleep", "start_new_thread", "waitpid", "write",
+    "POLLIN", "SIG_DFL", "fork", "get_ident", "poll", "pthread_sigmask", "read", "signal", "sleep",
+    "start_new_thread", "waitpid", "write",
 ]

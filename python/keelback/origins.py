@@ -244,4 +244,5 @@ def has_children() -> bool:
 
 def _is_transparent(name: str) -> bool:
     return any(name == part or name.startswith(part + ".") for part in _TRANSPARENT) or (
-        name.startswith("keelback.") and not name.startswith(("keelback.apps", "keelback.application")))
+        name.startswith("keelback.")
+        and not name.startswith(("keelback.apps", "keelback.application")))

@@ -41,7 +41,12 @@ def is_users(path: str) -> bool:
     folder = os.path.join(os.path.abspath(path), "")
     if folder.startswith((_OURS, _LIBRARY)):
         return False
-    return not any(part in _INSTALLED for part in folder.split(os.sep))
+    return not is_installed(path)
+
+
+def is_installed(path: str) -> bool:
+    """True for a file or folder of a package that an installer has put where it is."""
+    return any(part in _INSTALLED for part in path.split(os.sep))
 
 
 class Loader(SourceFileLoader):

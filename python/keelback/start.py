@@ -1,13 +1,13 @@
-"""The program that the supervisor starts: `PYTHON …/keelback/start.py keelback.worker OPTIONS`, or keelback.zygote.
+"""The program that the supervisor starts: `start.py keelback.worker OPTIONS`, or keelback.zygote.
 
 It is started by its path: `python -m` looks into the working directory before it looks anywhere
-else, and a file `json.py` there would take the place of the module json. The whole runtime, and what
-it needs, is imported before a directory of the application can be looked into (docs/start-modes.md).
+else, and a file `json.py` there would take the place of the module json. The whole runtime, and
+what it needs, is imported before a directory of the application can be looked into
+(docs/start-modes.md).
 """
 
 import os
 import sys
-
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -44,7 +44,7 @@ def _standard() -> "list[str]":
 
 
 def _in_users_process() -> None:
-    """User code has started this process with multiprocessing, which has set its path as ours is."""
+    """User code has started this process with multiprocessing, which has given it our path."""
     users, sys.path[:] = sys.path[:], [_ROOT, *_standard()]
     import keelback  # noqa: F401
 

@@ -1,7 +1,7 @@
 """A worker: takes calls from its socket, one at a time, and answers each exactly once.
 
 `Worker.serve` is the hot path; docs/protocol.md is what it speaks. Started by exec as
-`python …/start.py keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
+`start.py keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
 """
 
 import functools
@@ -120,7 +120,8 @@ class Worker:
     def serve(self) -> None:
         """Answers calls until it is told to leave or the supervisor is gone."""
         fd, pending = self.channel.fd, self.channel.pending
-        read, write, unpack, run = native.read, native.write, wire.CALL_HEADER.unpack_from, self._run
+        read, write = native.read, native.write
+        unpack, run = wire.CALL_HEADER.unpack_from, self._run
         try:
             while True:
                 frame = pending.popleft() if pending else read(fd, wire.PACKET_MAX)
@@ -145,7 +146,7 @@ class Worker:
         exits.leave(status, run_exit_functions=False)
 
     def start_failed(self, step: str, error: BaseException) -> None:
-        body = errors.as_json({"step": step, **errors.describe(error)})
+        body = errors.as_json({"step": step, **errors.describe_start(error)})
         try:
             self.channel.send(wire.frame(wire.START_FAILED, 0, body))
         except SupervisorGone:

@@ -85,7 +85,7 @@ class Zygote:
             _import_for_workers()
             took = time.monotonic() - began
         except BaseException as error:
-            self._send({"op": "failed", "step": step, **errors.describe(error)})
+            self._send({"op": "failed", "step": step, **errors.describe_start(error)})
             exits.leave(1, run_exit_functions=True)
         interrupts.ignore_in_zygote()  # whatever imports made of it
         self._look_around()

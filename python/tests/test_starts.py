@@ -3,6 +3,7 @@
 import os
 import py_compile
 import shutil
+import socket
 import subprocess
 import sys
 import unittest
@@ -224,6 +225,41 @@ class Hints(SupervisorTest):
         self.app("", "src/pack/__init__.py")
         self.assertTrue(self.failure("pack.app", cwd=self._folder).endswith(
             "There is one in src: start in that directory, or put it into PYTHONPATH"))
+
+
+class Places(SupervisorTest):
+    """The message of a start that failed, which is all that a log line has, names the application's own line."""
+
+    def message(self, app, **options):
+        failed = self.zygote(app, **options).expect("failed")
+        executed = self.exec_worker(app, **options).start_failure()
+        self.assertEqual(failed["message"], executed["message"])
+        return failed["message"]
+
+    def test_a_port_that_is_taken(self):
+        installed = os.path.dirname(self.app(
+            "import socketserver\ndef listen(port):\n    return socketserver.TCPServer(('127.0.0.1', port), None)\n", "site-packages/metrics.py"))
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            app = self.app(f"import keelback, beside\n@keelback.function\ndef f(): pass\nbeside.start({port})\n")
+            beside = self.app("import metrics\ndef start(port):\n    metrics.listen(port)\n", "beside.py")
+            path = os.pathsep.join([os.path.dirname(os.path.dirname(os.path.abspath(__file__))), installed])
+            message = self.message(app, environment={"PYTHONPATH": path})
+        self.assertIn(f"Address already in use, at {beside}:3. Each worker imports the application", message)
+        self.assertIn("open it in @keelback.worker_setup", message)
+        self.assertIn("KEELBACK_WORKER", message)
+
+    def test_an_error_of_an_installed_module_names_the_line_that_called_it(self):
+        app = self.app("import json, keelback\n\njson.loads('{')\n")
+        self.assertTrue(self.message(app).endswith(f", at {app}:3"))
+
+    def test_an_error_of_syntax(self):
+        self.app("x = 1\ny = = 2\n", "beside.py")
+        self.assertTrue(self.message(self.app("import beside\n")).endswith(f"invalid syntax, at {self._folder}/beside.py:2"))
+
+    def test_a_decorator_that_refuses(self):
+        app = self.app("import keelback\n\nkeelback.function(timeout=-1)(len)\n")
+        self.assertTrue(self.message(app).endswith(f", at {app}:3"))
 
 
 if __name__ == "__main__":

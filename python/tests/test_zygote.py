@@ -100,15 +100,16 @@ class Forking(SupervisorTest):
         self.assertEqual(mine.pid, mine.call("pid").value)
 
     def test_a_worker_setup_that_fails_says_so(self):
-        zygote = self.zygote(self.app(SIMPLE + """
+        app = self.app(SIMPLE + """
     @keelback.worker_setup
     def connect():
         raise ConnectionError("no database")
-        """))
+        """)
+        zygote = self.zygote(app)
         zygote.expect("ready")
         worker = zygote.fork()
         failure = worker.start_failure()
-        self.assertEqual(("setup", "ConnectionError", "no database"), (failure["step"], failure["type"], failure["message"]))
+        self.assertEqual(("setup", "ConnectionError", f"no database, at {app}:10"), (failure["step"], failure["type"], failure["message"]))
         self.assertIn("in connect", failure["traceback"])
         self.assertEqual(1, worker.wait())
 
@@ -420,7 +421,7 @@ class Ends(SupervisorTest):
 class BadApplications(SupervisorTest):
     CASES = (
         ("missing.py", None, "keelback.BadApplication", ["there is no file", "missing.py"], 0),
-        ("syntax.py", "x = 1\ndef f(:\n", "SyntaxError", ["syntax.py", "line 2"], 2),
+        ("syntax.py", "x = 1\ndef f(:\n", "SyntaxError", ["syntax.py:2"], 2),
         ("import_error.py", "import not_there_at_all\n", "ModuleNotFoundError", ["not_there_at_all"], 1),
         ("raises.py", "def g():\n    raise RuntimeError('no licence')\ng()\n", "RuntimeError", ["no licence"], 2),
         ("exits.py", "import sys\nsys.exit('gone')\n", "SystemExit", ["gone"], 2),
@@ -444,6 +445,7 @@ class BadApplications(SupervisorTest):
                     self.assertIn(word, report["message"], name)
                 if line:
                     self.assertIn(f'{name}", line {line}', report["traceback"])
+                    self.assertTrue(report["message"].endswith(f", at {app}:{line}"), report["message"])
                 self.assertNotIn("keelback/", report["traceback"], name)
 
     def test_a_report_is_cut_to_fit_its_packet(self):
@@ -462,7 +464,7 @@ class BadApplications(SupervisorTest):
     def test_a_setup_that_fails_is_named_as_such(self):
         app = self.app(SIMPLE + "\n    @keelback.setup\n    def load():\n        raise OSError('no model file')\n")
         failed = self.zygote(app).expect("failed")
-        self.assertEqual(("setup", "OSError", "no model file"), (failed["step"], failed["type"], failed["message"]))
+        self.assertEqual(("setup", "OSError", f"no model file, at {app}:10"), (failed["step"], failed["type"], failed["message"]))
         worker = self.exec_worker(app)
         self.assertEqual("setup", worker.start_failure()["step"])
         self.assertEqual(1, worker.wait())
