@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "host/environment.h"
 #include "host/fingerprint.h"
@@ -10,6 +11,7 @@
 #include "host/log_lines.h"
 #include "host/loop_io.h"
 #include "host/oom_witness.h"
+#include "host/restart_pace.h"
 #include "host/started_mark.h"
 
 namespace keelback::host {
@@ -32,6 +34,41 @@ TEST(StartedMark, WhatCannotBeTrueMeansMaybe) {
   EXPECT_TRUE(may_have_started(kCall, 60, {71, 71})) << "a call that it never had";
   EXPECT_TRUE(may_have_started(kCall, 60, {~0ULL, ~0ULL}));
   EXPECT_FALSE(may_have_started(CallId{}, 60, {~0ULL, 3})) << "it had no call";
+}
+
+// Goal: deaths that have nothing to do with each other never add up to a pause, and the time that
+// was spent waiting and importing does not count against the zygote.
+TEST(RestartPace, DeathsNowAndThenCostNoPause) {
+  RestartPace pace;
+  Time now = at(0s);
+  Duration waited{0};
+  for (int death = 0; death < 100; ++death) {
+    const Duration pause = pace.after_death(now);
+    waited += pause;
+    // In turn two soon after one another, and one after a while: every 6 s on average.
+    now += std::max(pause, std::array<Duration, 3>{1s, 5s, 12s}[death % 3]);
+  }
+  EXPECT_EQ(waited, 0s);
+}
+
+TEST(RestartPace, OneThatDiesAtEachStartIsPacedAndForgivenAfterACalmTime) {
+  RestartPace pace;
+  Time now = at(0s);
+  int starts = 0;
+  Duration longest{0};
+  while (now < at(300s)) {
+    const Duration pause = pace.after_death(now);
+    longest = std::max(longest, pause);
+    now += pause + 1ms;
+    ++starts;
+  }
+  const int free = 300 / 5 + 5, paced = 300 / 10 + 8;
+  EXPECT_LE(starts, free + paced);
+  EXPECT_EQ(longest, RestartPace::kPauseMax);
+  now += 60s;
+  for (int death = 0; death < 5; ++death) EXPECT_EQ(pace.after_death(now), 0s) << death;
+  EXPECT_EQ(pace.after_death(now), RestartPace::kPauseMin);
+  EXPECT_EQ(pace.after_failure(now), 2 * RestartPace::kPauseMin) << "no start, nothing is free";
 }
 
 TEST(LogLines, JoinsPiecesAndCutsWhatIsTooLong) {

@@ -13,12 +13,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A zygote or guard that dies again and again is brought back after 0, 100, 200, … ms, at most this
-// much.
-constexpr Duration kRestartPauseMax = 10s;
-// One that lived this long begins anew with no pause.
-constexpr Duration kGoodLife = 10s;
-
 constexpr int kSharedNumber = 7;
 constexpr std::size_t kSharedBytes = 64 * 1024;
 
@@ -75,7 +69,6 @@ os::Result<void> Launcher::start_guard() {
   auto guard = GuardClient::start(loop_, program_.guard, [this] { guard_died(); });
   if (!guard) return std::unexpected(guard.error());
   guard_ = std::move(*guard);
-  guard_started_ = handlers_.now();
   return {};
 }
 
@@ -259,7 +252,6 @@ std::unique_ptr<ZygoteClient> Launcher::make_zygote(bool aside) {
 
 void Launcher::start_zygote() {
   if (stopped_ || !guard_) return;
-  zygote_started_ = handlers_.now();
   zygote_ = make_zygote(/*aside=*/false);
   set_path("starting", "");
   import_timer_.expires_after(settings_.workers.start_timeout);
@@ -322,14 +314,8 @@ void Launcher::zygote_ended(std::uint64_t number) {
   }
 }
 
-Duration Launcher::restart_pause(Duration lived, std::uint32_t& deaths) {
-  deaths = lived > kGoodLife ? 0 : std::min(deaths + 1, 16U);
-  if (deaths <= 1) return 0ms;
-  return std::min<Duration>(kRestartPauseMax, 50ms * (1U << deaths));
-}
-
 void Launcher::restart_later() {
-  restart_timer_.expires_after(restart_pause(handlers_.now() - zygote_started_, zygote_deaths_));
+  restart_timer_.expires_after(zygote_pace_.after_death(handlers_.now()));
   restart_timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error && !zygote_ && !exec_mode()) start_zygote();
   });
@@ -393,7 +379,7 @@ void Launcher::guard_died() {
   // The clients buried above still refer to it.
   boost::asio::post(loop_, [old = std::move(old)] {});
   set_path("down", "the guard died; it is being brought back");
-  guard_timer_.expires_after(restart_pause(handlers_.now() - guard_started_, guard_deaths_));
+  guard_timer_.expires_after(guard_pace_.after_death(handlers_.now()));
   guard_timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error) bring_guard_back();
   });
@@ -406,7 +392,7 @@ void Launcher::bring_guard_back() {
     handlers_.notice(true, why);
     set_path("down", why);
     fail_waiting({"fork", why, ""});
-    guard_timer_.expires_after(restart_pause(0ms, guard_deaths_));
+    guard_timer_.expires_after(guard_pace_.after_failure(handlers_.now()));
     guard_timer_.async_wait([this](const boost::system::error_code& error) {
       if (!error) bring_guard_back();
     });
@@ -461,7 +447,6 @@ void Launcher::commit_reload() {
   }
   zygote_ = std::move(next_zygote_);
   fallen_back_ = zygote_ == nullptr;
-  zygote_started_ = handlers_.now();
   handlers_.mode(exec_mode());
   fallen_back_why_ = fallen_back_ ? next_unsafe_why_ : "";
   set_path(fallen_back_ ? "fallback" : "up", fallen_back_why_);

@@ -15,6 +15,7 @@
 #include "base/settings.h"
 #include "host/driver.h"
 #include "host/guard_client.h"
+#include "host/restart_pace.h"
 #include "host/worker_process.h"
 #include "host/zygote_client.h"
 
@@ -111,9 +112,6 @@ class Launcher {
   void fail_waiting(const StartFailure& failure);
   void guard_died();
   void bring_guard_back();
-  // How long to wait before what has died comes back; `deaths`: in a row, each soon after its
-  // start.
-  static Duration restart_pause(Duration lived, std::uint32_t& deaths);
   os::Result<void> start_guard();
   void set_path(std::string state, std::string reason);
   template <typename T>
@@ -147,10 +145,7 @@ class Launcher {
   std::string next_unsafe_why_;  // why the new code of a reload cannot be forked
   bool stopped_ = false;
   bool directory_gone_ = false;      // the log says so
-  std::uint32_t zygote_deaths_ = 0;  // in a row, each soon after its start
-  std::uint32_t guard_deaths_ = 0;   // likewise
-  Time guard_started_{};
-  Time zygote_started_{};
+  RestartPace zygote_pace_, guard_pace_;
   boost::asio::steady_timer restart_timer_;
   boost::asio::steady_timer guard_timer_;
   boost::asio::steady_timer import_timer_;
