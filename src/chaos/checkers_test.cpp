@@ -420,6 +420,38 @@ TEST(ChaosLosses, WantOfCapacityLastsAsLongAsTheBacklogAndNoLonger) {
   EXPECT_EQ(explain(made.input()).unexplained, 1U) << "nothing waited: why did this one?";
 }
 
+TEST(ChaosLosses, ATableOfSessionsStaysFullUntilSomeExpireAndNoLonger) {
+  MadeUp made;
+  made.scenario.settings.sessions.max = 40;
+  made.scenario.faults.push_back({.id = "f", .fault_class = "client.session_flood"});
+  made.history.faults.push_back({.id = "f",
+                                 .fault_class = "client.session_flood",
+                                 .fired = 1100ms,
+                                 .targets = {},
+                                 .pids = {},
+                                 .bit = true,
+                                 .bite = 1150ms,
+                                 .proof = "28 sessions were opened",
+                                 .undone = false});
+  for (Sample& sample : made.history.samples) {
+    if (sample.at >= 1120ms && sample.at < 2500ms) sample.sessions = 40;
+  }
+  CallEvent& refused = MadeUp::failed(made.step(2400ms, 0), kSessionLimit, Effect::kNone);
+  refused.worker = {};
+  EXPECT_EQ(explain(made.input()).unexplained, 0U);
+  refused.sent = refused.planned = 2900ms;
+  refused.done = 2901ms;
+  EXPECT_EQ(explain(made.input()).unexplained, 1U) << "there was room again";
+  refused.kind = kTimeout;
+  refused.sent = refused.planned = 2400ms;
+  EXPECT_EQ(explain(made.input()).unexplained, 1U) << "a full table delays nobody";
+  refused.kind = kSessionLimit;
+  made.history.samples.clear();
+  made.kill(1500ms);
+  made.history.faults.erase(made.history.faults.begin());
+  EXPECT_EQ(explain(made.input()).unexplained, 1U) << "a kill opens no sessions";
+}
+
 TEST(ChaosLosses, ASessionIsToldLateButOnce) {
   MadeUp made;
   made.step(500ms, 1);

@@ -93,6 +93,16 @@ Duration backlog_gone(const CheckInput& input, Duration from, Duration end) {
   return end;
 }
 
+// When the table of sessions had room again; the end of the run if never.
+Duration room_back(const CheckInput& input, Duration from, Duration end) {
+  for (const Sample& sample : input.history.samples) {
+    if (sample.at >= from && sample.sessions < input.scenario.settings.sessions.max) {
+      return sample.at;
+    }
+  }
+  return end;
+}
+
 std::vector<Fault> faults_of(const CheckInput& input) {
   std::vector<Fault> out;
   for (const FaultEvent& event : input.history.faults) {
@@ -111,7 +121,7 @@ std::vector<Fault> faults_of(const CheckInput& input) {
 std::uint64_t bound_of(const Fault& fault, const CheckInput& input, const Homes& homes) {
   std::uint64_t bound = 0;
   for (const CallEvent& call : input.history.calls) {
-    if (call.done < fault.window.from || call.sent > fault.window.to) continue;
+    if (call.done < fault.window.from || call.sent > fault.window.end_for(call.kind)) continue;
     const bool pool = fault.kind->reach == Reach::kPool || fault.kind->reach == Reach::kCapacity;
     bound += pool || through_target(fault, call, homes);
   }
@@ -132,6 +142,7 @@ bool for_want_of_capacity(OutcomeKind kind) {
 
 Duration Window::end_for(OutcomeKind kind) const {
   if (kind == OutcomeKind::kCircuitOpen) return breaker_to;
+  if (kind == OutcomeKind::kSessionLimit) return full_to;
   return for_want_of_capacity(kind) ? backlog_to : to;
 }
 
@@ -155,6 +166,8 @@ Window window_of(const FaultEvent& fault, const CheckInput& input) {
   out.backlog_to =
       std::max(out.to, backlog_gone(input, last, end) + settings.calls.grace + kSettle);
   out.breaker_to = out.to + settings.breaker.open_for + kSettle;
+  // Sessions that a fault has opened stay until they expire, long after its last call.
+  out.full_to = std::max(out.to, room_back(input, last, end) + kSettle);
   return out;
 }
 

@@ -43,11 +43,12 @@ struct Losses {
 };
 
 // The stretch of time in which a fault may explain losses; longer for those that its consequences
-// cost: a queue that had filled meanwhile, a breaker that had opened.
+// cost: a queue that had filled meanwhile, a breaker that had opened, a full table of sessions.
 struct Window {
   Duration from{0}, to{0};
   Duration backlog_to{0};  // timeout, overloaded, not_ready, session_busy
   Duration breaker_to{0};  // circuit_open
+  Duration full_to{0};     // session_limit
 
   Duration end_for(OutcomeKind kind) const;
 };
