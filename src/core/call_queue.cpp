@@ -18,7 +18,7 @@ constexpr Duration kNoWorker = 1s;        // nothing serves at the moment
 
 Duration CallQueue::delay(Time now, Priority priority, std::uint32_t workers_up) const {
   const Call* first = shared_.first_of(priority);
-  const Duration waited = first ? now - first->head_since : Duration{0};
+  const Duration waited = first ? now - std::max(first->head_since, served_since_) : Duration{0};
   return std::max(waited, shared_.work_before(priority) / std::max(workers_up, 1U));
 }
 

@@ -99,10 +99,13 @@ class CallQueue {
     return lane.waiting.size() >= std::min(limits_.lane_max, std::max(room, 1U));
   }
   // How long a newcomer would wait with so many workers up (> 0): as long as the first of its
-  // priority has waited already, or as the work before it takes, if that is more.
+  // priority has waited already, or as the work before it takes, if that is more. Waiting while
+  // nobody served says nothing of it.
   Duration delay(Time now, Priority priority, std::uint32_t workers_up) const;
   // Low priority is shed at half of delay_max, high at twice of it.
   bool too_slow(Duration delay, Priority priority) const;
+  // Nobody served until now.
+  void serves_again(Time now) { served_since_ = now; }
   // It would most likely be dead when its turn comes.
   static bool hopeless(Duration delay, Duration limit) { return delay / 4 > limit / 5; }
   // When a refused caller should come back: what waits, over how fast it goes.
@@ -148,6 +151,7 @@ class CallQueue {
                                                        &Call::wait_hook>>
       waiting_;  // oldest first
   std::uint64_t stamps_ = 0;
+  Time served_since_{};
   double service_ns_ = 0;  // exponentially weighted mean, 1/16 a sample; 0: nothing seen yet
 };
 

@@ -99,6 +99,29 @@ TEST(PoolCalls, ShedsOnQueueDelay) {
   static_cast<void>(own);
 }
 
+// Goal: how long calls have waited for a pool without workers says nothing of how long newcomers
+// wait once there is one; what they wait from then on does.
+TEST(PoolCalls, AnOutageThatIsOverShedsNobody) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  driver.exit(driver.living()[0]);
+  CallSubmitted request = driver.request();
+  request.deadline = 5s;
+  const auto ask = [&] { return driver.submit(request); };
+  const CallId first = ask(), second = ask(), third = ask();
+  driver.advance(4500ms);
+  driver.ready(driver.living()[0]);
+  EXPECT_EQ(driver.fate(first), "running");
+  EXPECT_EQ(driver.fate(ask()), "waiting") << "those before it take no time";
+  driver.reply(first);
+  EXPECT_EQ(driver.fate(second), "running");
+  EXPECT_EQ(driver.fate(third), "waiting");
+  request.deadline = 300ms;
+  EXPECT_EQ(driver.fate(ask()), "waiting");
+  driver.advance(299ms);
+  EXPECT_EQ(driver.fate(ask()), "overloaded") << "with a worker, too, the first has waited so long";
+}
+
 // Goal: high priority overtakes; within a session the order stays, and its head inherits.
 TEST(PoolCalls, PriorityOrdersHeads) {
   ModelDriver driver(pool_of(1));

@@ -92,6 +92,9 @@ void Pool::Impl::become_ready(Worker& worker) {
   Slot& slot = *worker.slot;
   worker.ready_once = true;
   worker.ready_at = now_;
+  if (workers_.count(WorkerState::kReady) + workers_.count(WorkerState::kBusy) == 0) {
+    queue_.serves_again(now_);
+  }
   workers_.set_state(worker, WorkerState::kReady);
   slot.start_failed = false;
   start_failure_.reset();
