@@ -62,6 +62,7 @@ class AppRun {
                          {"payload", plan_.payload},
                          {"expose", plan_.expose},
                          {"settings", {{"workers.python", plan_.python}}}});
+    if (pools_.empty()) first_call_ms_ = up.value("first_ran_ms", 0.0);
     const Json alone = window(workers, 1, 0.7);
     const Json busy = window(workers, 2 * workers + 2, 1);
     const Json memory = ask({{"op", "memory"}});
@@ -200,6 +201,12 @@ class AppRun {
                                 {"carried", carried(one, objective_)}});
       document["pools"].push_back(std::move(row));
     }
+    if (!pools_.empty()) {
+      const double later = pools_.front().unloaded_p50_ms;
+      document["first_call"] = {{"first_ms", first_call_ms_}, {"later_ms", later}};
+      if (const auto sentence = about_first_call(plan_.function, first_call_ms_, later))
+        document["first_call"]["sentence"] = *sentence;
+    }
     if (const auto advice = advise(pools_, plan_.rate, objective_)) {
       document["advice"] = {{"workers", advice->workers},
                             {"per_second", advice->rate},
@@ -225,7 +232,8 @@ class AppRun {
   double objective_ = 0;
   std::vector<PoolCapacity> pools_;
   std::map<std::string, Json> doubts_;
-  Json best_;  // the last step that was carried
+  double first_call_ms_ = 0;  // in the first pool
+  Json best_;                 // the last step that was carried
   std::uint32_t best_workers_ = 0;
   double steps_ = 1, done_ = 0;
   Clock::time_point began_ = Clock::now();

@@ -11,6 +11,9 @@
 namespace keelback::bench {
 namespace {
 
+constexpr double kSlowFirstMs = 100;  // less, nobody notices
+constexpr double kTimesLater = 5;
+
 std::string rate_text(double rate) {
   return rate >= 100 ? fmt::format("{:.0f}", rate) : fmt::format("{:.3g}", rate);
 }
@@ -83,6 +86,16 @@ std::optional<Advice> advise(std::span<const PoolCapacity> pools, double wanted,
   if (chosen.worker_kb > 0)
     advice.sentences.push_back(fmt::format("Each worker adds {:.0f} MB.", chosen.worker_kb / 1024));
   return advice;
+}
+
+std::optional<std::string> about_first_call(const std::string& function, double first_ms,
+                                            double later_ms) {
+  if (first_ms < kSlowFirstMs || first_ms < kTimesLater * later_ms) return std::nullopt;
+  return fmt::format(
+      "The first call of {} in a new worker takes {:.0f} ms, later ones {:.3g} ms: each new worker "
+      "makes its first caller wait. Load in @keelback.setup what all workers can share, or in "
+      "@keelback.worker_setup what each needs of its own.",
+      function, first_ms, later_ms);
 }
 
 }  // namespace keelback::bench

@@ -48,4 +48,9 @@ struct Advice {
 std::optional<Advice> advise(std::span<const PoolCapacity> pools, double wanted,
                              double objective_ms);
 
+// What to do about a function whose first call in a new worker takes much longer than the later
+// ones; nullopt: it does not.
+std::optional<std::string> about_first_call(const std::string& function, double first_ms,
+                                            double later_ms);
+
 }  // namespace keelback::bench

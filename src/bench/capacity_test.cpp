@@ -46,6 +46,15 @@ TEST(Capacity, AdvisesTheFewestWorkersThatSuffice) {
   EXPECT_THAT(advice.sentences.back(), HasSubstr("Set pool.workers = 2 and pool.queue_max = 10"));
 }
 
+TEST(Capacity, ASlowFirstCallIsToldWhereToLoad) {
+  const auto told = about_first_call("predict", 1500, 0.2);
+  ASSERT_TRUE(told);
+  EXPECT_NE(told->find("The first call of predict in a new worker takes 1500 ms"), told->npos);
+  EXPECT_NE(told->find("@keelback.setup"), told->npos);
+  EXPECT_FALSE(about_first_call("predict", 40, 0.2)) << "nobody notices";
+  EXPECT_FALSE(about_first_call("train", 1500, 1400)) << "each call takes that long";
+}
+
 TEST(Capacity, SaysWhenNothingSuffices) {
   const std::vector pools{pool(1, 0), pool(2, 100)};
   const auto advice = advise(pools, 500, 25);

@@ -138,6 +138,7 @@ Json PoolUnderTest::start(const Json& order) {
           {"import_ms", 1e3 * path.import_s},
           {"first_ready_ms", ms(first_ready - began)},
           {"first_call_ms", ms(first_call - began)},
+          {"first_ran_ms", ms(outcome.ran)},
           {"all_ready_ms", ms(all_ready - began)}};
 }
 

@@ -44,6 +44,10 @@ Summary summarize(const Json& document) {
   return {"CAPACITY", sentence, Tone::kGood};
 }
 
+std::string first_call_text(const Json& document) {
+  return document.contains("first_call") ? document["first_call"].value("sentence", "") : "";
+}
+
 std::string text(const Json& document) {
   const Summary summary = summarize(document);
   std::string out = fmt::format("{}: {}\n\n", summary.verdict, summary.sentence);
@@ -59,6 +63,7 @@ std::string text(const Json& document) {
     for (const auto& sentence : document["advice"]["sentences"])
       out += sentence.get<std::string>() + "\n";
   }
+  if (const auto first = first_call_text(document); !first.empty()) out += first + "\n";
   return out + fmt::format("\n{:.0f} s, seed {}\n", document.value("took_s", 0.0),
                            document.value("seed", 0));
 }
@@ -135,6 +140,7 @@ std::string html(const Json& document) {
                           document["advice"].value("workers", 0),
                           document["advice"].value("queue_max", 0)));
   }
+  if (const auto first = first_call_text(document); !first.empty()) page.paragraph(first);
   report::Table table{.head = {"workers", "calls/s within the objective", "calls/s kept busy",
                                "alone p50, ms", "alone p99, ms", "MB a worker"},
                       .rows = {}};

@@ -27,6 +27,7 @@ constexpr int kGrowthMin = 5, kGrowthMax = 16;  // calls in each of three stretc
 constexpr Duration kWholeLimit = 20s;
 constexpr Duration kInterruptible = 4ms;  // shorter calls end before their deadline can matter
 constexpr std::size_t kShown = 160;
+constexpr int kLooks = 2;  // after the first, before a lock counts as held for ever
 
 // What a worker holds besides its code.
 struct Holding {
@@ -67,6 +68,7 @@ class Tryer {
       if (each.called || each.stops.empty()) deadline(each);
     }
     static_cast<void>(whole());
+    firsts();
     return std::move(made_);
   }
 
@@ -116,6 +118,25 @@ class Tryer {
   }
   Reply call(AppFunction& function, const std::string& session) {
     return call(function, session, scenario_.load.deadline);
+  }
+
+  // ---- what does a worker's first call of it cost?
+
+  void firsts() {
+    for (AppFunction& each : made_.functions) {
+      std::vector<WorkerRef> seen;
+      std::vector<Duration> took;
+      for (const CallEvent& call : made_.calls) {
+        if (call.function != each.name || call.worker.generation == 0) continue;
+        if (std::ranges::find(seen, call.worker) != seen.end()) continue;
+        seen.push_back(call.worker);
+        if (call.ok()) took.push_back(call.ran);
+      }
+      each.first_calls = took.size();
+      if (took.empty()) continue;
+      std::ranges::sort(took);
+      each.first = took[took.size() / 2];
+    }
   }
 
   // What the source says of handlers that catch everything; the trial shows whether it matters.
@@ -285,10 +306,42 @@ class Tryer {
       function.stops = "it always answered before a deadline could matter";
       return;
     }
-    const Reply reply =
-        call(function, session(function), std::max(Duration{2ms}, function.usual / 4));
+    const std::string name = session(function);
+    const std::set<std::string> before = held_locks(name);
+    const Reply reply = call(function, name, std::max(Duration{2ms}, function.usual / 4));
     note_lateness(function, reply);
+    if (function.stops == "stops") still_held(function, name, before);
     if (function.stops.empty()) function.stops = "it answered before its deadline";
+  }
+
+  // An interrupt comes at any line: also between taking a lock and giving it back. Whoever needs
+  // the lock next, in that worker, waits for ever.
+  void still_held(AppFunction& function, const std::string& name,
+                  const std::set<std::string>& before) {
+    std::set<std::string> held = held_locks(name);
+    for (int look = 0; look < kLooks && !held.empty(); ++look) {
+      world_.wait_until(world_.now() + 20ms, false);
+      const std::set<std::string> again = held_locks(name);  // a thread of its own may come and go
+      std::erase_if(
+          held, [&](const auto& lock) { return before.contains(lock) || !again.contains(lock); });
+    }
+    if (held.empty()) return;
+    for (const std::string& lock : held)
+      function.held += (function.held.empty() ? "" : ", ") + lock;
+    world_.recycle(made_.calls.back().worker.slot);  // the run begins with sound workers
+  }
+
+  // The locks in the application's modules that are held in the worker of this session.
+  std::set<std::string> held_locks(const std::string& name) {
+    AppFunction locks{.name = std::string(kOurs) + "locks", .payload = "[]"};
+    const Reply reply = call(locks, name);
+    const Json found = Json::parse(reply.outcome.payload, nullptr, false);
+    std::set<std::string> out;
+    if (!reply.ok() || !found.is_array()) return out;
+    for (const Json& each : found) {
+      if (each.is_string()) out.insert(each.get<std::string>());
+    }
+    return out;
   }
 
   // After a timeout its worker lives on, or had to be killed.

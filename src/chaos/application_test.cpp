@@ -146,6 +146,40 @@ TEST(ApplicationAdvice, AHandlerThatSwallowsEverythingIsShownByFileAndLine) {
   EXPECT_THAT(advice[0], HasSubstr("app.py:16: `except:` catches everything"));
 }
 
+// Goal: a lock that stays held is named, and accuses only where the worker goes on serving with it.
+TEST(ApplicationAdvice, ALockThatStaysHeldIsNamed) {
+  Judged run;
+  AppFunction book = function("book");
+  book.held = "bank.ledger_lock";
+  run.history.functions = {book};
+  EXPECT_EQ(check("I28", run.input()).status, Status::kHolds) << "its worker is replaced";
+  EXPECT_THAT(application_advice(run.input()).at(0),
+              HasSubstr("`book` leaves bank.ledger_lock held when it is interrupted"));
+  run.scenario.settings.calls.after_interrupt = AfterInterrupt::kKeep;
+  EXPECT_EQ(check("I28", run.input()).status, Status::kBroken);
+  EXPECT_THAT(check("I28", run.input()).witness, HasSubstr("bank.ledger_lock"));
+  EXPECT_THAT(application_advice(run.input()).at(0), HasSubstr("calls.after_interrupt is keep"));
+}
+
+TEST(ApplicationAdvice, ASlowFirstCallIsToldWhereToLoad) {
+  Judged run;
+  AppFunction predict = function("predict");
+  predict.first_calls = 4;
+  predict.first = 1500ms;
+  run.history.functions = {predict};
+  ASSERT_THAT(application_advice(run.input()), SizeIs(1));
+  EXPECT_THAT(application_advice(run.input())[0],
+              HasSubstr("The first call of `predict` in a new worker takes 1500 ms"));
+  EXPECT_THAT(application_advice(run.input())[0], HasSubstr("@keelback.setup"));
+  predict.usual = 1400ms;
+  run.history.functions = {predict};
+  EXPECT_THAT(application_advice(run.input()), IsEmpty()) << "each call takes that long";
+  predict.usual = 1ms;
+  predict.first = 40ms;
+  run.history.functions = {predict};
+  EXPECT_THAT(application_advice(run.input()), IsEmpty()) << "nobody notices";
+}
+
 TEST(ApplicationAdvice, ALeakIsGivenInMebibytesACall) {
   Judged run;
   AppFunction leaky = function("remember");

@@ -10,6 +10,8 @@ namespace {
 
 constexpr double kBytesMax = 128 << 10;  // a call; less is not told from a cache that fills
 constexpr double kPiecesMax = 0.5;       // descriptors or threads a call
+constexpr Duration kSlowFirst = std::chrono::milliseconds(100);  // less, nobody notices
+constexpr int kTimesUsual = 5;
 constexpr const char* kNoApp = "no function of an application was tried";
 
 std::string size(double bytes) {
@@ -36,6 +38,32 @@ std::string growth(const AppFunction& function) {
 }
 
 std::string seconds_text(double value) { return fmt::format("{:.1f} s", value); }
+
+// The later calls wait for nothing like it: something is made in the first.
+bool begins_slowly(const AppFunction& function) {
+  return function.called && function.first_calls > 0 && function.first >= kSlowFirst &&
+         function.first >= kTimesUsual * function.usual;
+}
+
+// A worker that was interrupted serves on, and whoever needs the lock waits in it.
+bool holds_on(const AppFunction& function, const Settings& settings) {
+  return !function.held.empty() && settings.calls.after_interrupt == AfterInterrupt::kKeep;
+}
+
+std::string about_lock(const AppFunction& function, const Settings& settings) {
+  std::string out = fmt::format(
+      "`{}` leaves {} held when it is interrupted: the interrupt came between taking the lock and "
+      "giving it back. ",
+      function.name, function.held);
+  out += settings.calls.after_interrupt == AfterInterrupt::kKeep
+             ? "calls.after_interrupt is keep, so the worker serves on, and every later call there "
+               "that needs the lock waits until its deadline. "
+             : "Its worker is replaced after an interrupt, so no stateless call meets the lock; "
+               "calls of sessions that still live there do. ";
+  return out +
+         "Take the lock with `with`, for as short a time as possible and never around slow work, "
+         "or leave calls.after_interrupt at replace.";
+}
 
 std::string about_stopping(const AppFunction& function, const Scenario& scenario) {
   std::string out = fmt::format(
@@ -75,6 +103,10 @@ CheckResult check_stopping(const CheckInput& input) {
   Tally tally("I28");
   for (const AppFunction& function : input.history.functions) {
     if (function.stops == "stops") tally.saw();
+    if (holds_on(function, input.scenario.settings)) {
+      tally.broken(
+          fmt::format("{} ended at an interrupt and left {} held", function.name, function.held));
+    }
     if (function.stops != "killed") continue;
     tally.saw();
     tally.broken(fmt::format("{} ran on after its deadline, and its worker had to be killed",
@@ -130,6 +162,17 @@ std::vector<std::string> application_advice(const CheckInput& input) {
                       "name next. Keep "
                       "it in keelback.session().state, or remove it in @keelback.on_session_end.",
                       function.name, function.isolation_witness));
+    }
+    if (!function.held.empty()) out.push_back(about_lock(function, input.scenario.settings));
+    if (begins_slowly(function)) {
+      out.push_back(fmt::format(
+          "The first call of `{}` in a new worker takes {:.0f} ms; later ones take {:.1f} ms. So "
+          "each "
+          "worker that is started, or replaces a dead one, makes its first caller wait. Load in "
+          "@keelback.setup what all workers can share, or in @keelback.worker_setup what each "
+          "needs "
+          "of its own: both run before a worker takes calls.",
+          function.name, milliseconds(function.first), milliseconds(function.usual)));
     }
     if (function.stops == "killed") out.push_back(about_stopping(function, input.scenario));
     if (grows(function)) {

@@ -19,8 +19,9 @@ KEELBACK_JSON(FaultEvent, id, round, fault_class, fired, targets, pids, placebo,
 KEELBACK_JSON(Census, when, known, descriptors, threads, processes, files)
 KEELBACK_JSON(Note, at, text)
 KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session, idempotent, tried,
-              usual, isolation, isolation_witness, stops, stops_witness, source_witness,
-              growth_calls, bytes_per_call, descriptors_per_call, threads_per_call)
+              usual, first, first_calls, isolation, isolation_witness, stops, stops_witness,
+              source_witness, held, growth_calls, bytes_per_call, descriptors_per_call,
+              threads_per_call)
 KEELBACK_JSON(MachineSample, at, memory_total, memory_available, disk_total, disk_available, load)
 KEELBACK_JSON(MachineFacts, cpu, kernel, version, cpus)
 KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,

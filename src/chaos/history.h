@@ -122,12 +122,15 @@ struct AppFunction {
   bool in_session = false;  // it answers in one
   bool idempotent = false;
   std::uint64_t tried = 0;
-  Duration usual{0};      // median of its ok answers
+  Duration usual{0};  // median of its ok answers
+  Duration first{0};  // median of the first answers of workers that had not served it
+  std::uint64_t first_calls = 0;
   std::string isolation;  // "holds", "shared", "outlives", or why that is not known
   std::string isolation_witness;
   std::string stops;  // at its deadline: "stops", "killed", or why that is not known
   std::string stops_witness;
   std::string source_witness;      // "app.py:12: except:", where it swallows everything
+  std::string held;                // "app.lock": locks that stayed held after an interrupt
   std::uint64_t growth_calls = 0;  // so many calls were measured; 0: none
   double bytes_per_call = 0;       // its worker's private memory
   double descriptors_per_call = 0, threads_per_call = 0;

@@ -89,6 +89,22 @@ TEST(Trial, AHandlerThatSwallowsEverythingIsShownWithItsLine) {
   EXPECT_EQ(tried.function("hello").stops, "it always answered before a deadline could matter");
 }
 
+TEST(Trial, ALockThatAnInterruptLeavesHeldIsNamed) {
+  const Tried tried = try_application("tests/apps/broken/keeps_lock.py");
+  EXPECT_EQ(tried.function("book").stops, "stops");
+  EXPECT_EQ(tried.function("book").held, "keeps_lock.ledger_lock");
+  EXPECT_EQ(tried.function("tidy").stops, "stops") << "its workers are sound again";
+  EXPECT_EQ(tried.function("tidy").held, "");
+}
+
+TEST(Trial, AFirstCallThatLoadsIsToldFromTheLaterOnes) {
+  const Tried tried = try_application("tests/apps/broken/slow_first_call.py");
+  const AppFunction& predict = tried.function("predict");
+  EXPECT_GE(predict.first_calls, 2U) << "of each worker";
+  EXPECT_GE(predict.first, 400ms);
+  EXPECT_LT(predict.usual, predict.first);
+}
+
 TEST(Trial, ALeakIsMeasuredForTheFunctionThatHasIt) {
   const Tried tried = try_application("tests/apps/broken/leaks.py");
   EXPECT_NEAR(tried.function("remember").bytes_per_call / (1 << 20), 1.0, 0.1);

@@ -83,6 +83,15 @@ class Commands(Bench):
         failed, _ = self.bench((USAGE,), "app", str(HELLO), "no_such_function", "--workers", "1", "--profile", "quick")
         self.assertIn("no_such_function", failed["error"]["message"])
 
+    def test_a_slow_first_call_is_told_from_the_later_ones(self):
+        app = ROOT / "tests" / "apps" / "broken" / "slow_first_call.py"
+        arguments = ("--workers", "1", "--profile", "quick", "--p99", "1000")
+        slow, _ = self.bench((OK, VOID), "app", str(app), "predict", *arguments)
+        self.assertGreaterEqual(slow["first_call"]["first_ms"], 400)
+        self.assertIn("@keelback.setup", slow["first_call"]["sentence"])
+        quick, _ = self.bench((OK, VOID), "app", str(app), "ready", *arguments, "--payload", "[]")
+        self.assertNotIn("sentence", quick["first_call"])
+
     def test_a_row_against_a_peer_says_what_it_needs_to_be_believed(self):
         document, _ = self.bench((OK,), "peers", "--only", "attachment", "--blocks", "2", "--python", sys.executable)
         rows = {row["id"]: row for row in document["rows"]}

@@ -193,10 +193,10 @@ ok = {ok}
 class BrokenApplications(ChaosTest):
     """Applications that really are broken are found out, in words that their authors understand."""
 
-    def advice(self, code, app, env=None):
+    def advice(self, code, app, env=None, settings=None):
         out = self.tmp / "out"
         report = self.report(code, "run", self.quick("worker-kill"), "--app", str(BROKEN / app), "--backend", "python", "--level",
-                             "light", "--out", str(out), env=env or {})
+                             "light", "--out", str(out), *(f"--set={key}={value}" for key, value in (settings or {}).items()), env=env or {})
         advice = "\n".join(report["advice"])
         page = (out / "report.html").read_text()
         self.assertIn("What to mend", page)
@@ -216,6 +216,20 @@ class BrokenApplications(ChaosTest):
         self.assertIn("`work` cannot be stopped", advice)
         self.assertRegex(advice, r"swallows\.py:\d+: `except:` catches everything")
         self.assertIn("I28", {each["id"] for each in report["invariants"] if each["status"] == "broken"})
+
+    def test_a_first_call_that_loads(self):
+        report, advice = self.advice((PASS, LIVENESS, BUDGET), "slow_first_call.py")
+        self.assertRegex(advice, r"The first call of `predict` in a new worker takes \d+ ms")
+        self.assertIn("@keelback.setup", advice)
+        self.assertNotIn("`ready`", advice)
+
+    def test_a_lock_that_an_interrupt_leaves_held(self):
+        """Workers that serve on after an interrupt wait for it in vain, and the report names it."""
+        report, advice = self.advice((LIVENESS, SAFETY, INVALID), "keeps_lock.py", settings={"calls.after_interrupt": "keep"})
+        self.assertIn("`book` leaves keeps_lock.ledger_lock held when it is interrupted", advice)
+        self.assertNotIn("`tidy` leaves", advice)
+        broken = {each["id"]: each["witness"] for each in report["invariants"] if each["status"] == "broken"}
+        self.assertIn("keeps_lock.ledger_lock", broken["I28"])
 
     def test_a_worker_that_a_stray_signal_ends(self):
         report = self.report(SAFETY, "run", self.quick("term-is-ignored"), "--app", str(BROKEN / "leaves_on_term.py"), "--backend", "python",

@@ -22,7 +22,7 @@ import sys
 import textwrap
 import threading
 import time
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 import keelback
 from keelback import calls, functions, loading
@@ -290,6 +290,42 @@ def _about():
     found = {name: _swallows(inspect.unwrap(each.target)) for name, each in functions.table().items()
              if not name.startswith("chaos_")}
     return {name: where for name, where in found.items() if where}
+
+
+@_offer("locks")
+def _locks():
+    """The locks that are held now, of those in the application's modules and in the objects that stand there."""
+    return sorted(_held_in(sys.modules))
+
+
+def _held_in(modules: Any) -> Iterator[str]:
+    for name, module in list(modules.items()):
+        if not _is_the_applications(module):
+            continue
+        for word, value in list(vars(module).items()):
+            if _is_held(value):
+                yield f"{name}.{word}"
+            elif type(value).__module__ == name or isinstance(value, (threading.Condition, threading.Semaphore)):
+                yield from (f"{name}.{word}.{part}" for part, each in _parts(value) if _is_held(each))
+            if inspect.isclass(value) and value.__module__ == name:
+                yield from (f"{name}.{word}.{part}" for part, each in _parts(value) if _is_held(each))
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    return list(getattr(value, "__dict__", {}).items())
+
+
+def _is_held(value: Any) -> bool:
+    """A plain lock; one that its own thread may take again is in nobody's way here."""
+    return isinstance(value, type(threading.Lock())) and value.locked()
+
+
+def _is_the_applications(module: Any) -> bool:
+    """Neither the standard library nor Keelback; what is installed counts."""
+    name, path = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+    if not path or not isinstance(path, str) or name.split(".")[0] == "keelback":
+        return False
+    return "site-packages" in path or not path.startswith(os.path.dirname(os.__file__))
 
 
 def _swallows(target: Any) -> Optional[str]:
