@@ -236,7 +236,8 @@ class HostImpl final : public Driver {
                     Effects& effects) REQUIRES(mutex_);
 
   // ---- host_workers.cpp: the loop thread; the life of worker processes
-  void start_worker(WorkerId id, bool probe);
+  void start_worker(WorkerId id, bool probe, bool again = false);
+  void start_again(const WorkerPtr& worker, bool again);
   void process_said(Hello& hello);
   void process_said(const Ready& ready);
   void launched(const WorkerPtr& worker, LaunchAnswer answer);

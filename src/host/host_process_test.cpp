@@ -82,6 +82,25 @@ TEST_F(HostTest, AKilledZygoteHarmsNoWorkerAndComesBack) {
   EXPECT_TRUE(eventually([&] { return ready() == 2; }));
 }
 
+// Goal: starts that a zygote owed when it died are no failed starts: the next zygote makes them,
+// and calls wait instead of hearing that no worker can start.
+TEST_F(HostTest, StartsThatADeadZygoteOwedAreMadeByTheNext) {
+  start();
+  ASSERT_TRUE(eventually([&] { return ready() == 2; }));
+  const auto zygote = static_cast<pid_t>(host_->info().start.zygote_pid);
+  ASSERT_GT(zygote, 0);
+  ASSERT_EQ(::kill(zygote, SIGSTOP), 0);
+  for (const pid_t pid : pids()) ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return host_->info().stats.workers.starting == 2; }));
+  std::promise<Outcome> promise;
+  host_->submit({.function = "twice", .payload = "[4]"},
+                [&](Outcome&& outcome) { promise.set_value(std::move(outcome)); });
+  ASSERT_EQ(::kill(zygote, SIGKILL), 0);
+  const Outcome outcome = promise.get_future().get();
+  EXPECT_EQ(outcome.kind, OutcomeKind::kOk) << outcome.message;
+  EXPECT_TRUE(eventually([&] { return ready() == 2; }));
+}
+
 // Goal: a zygote that hangs is replaced once a start has waited for it in vain: it cannot keep the
 // pool from ever having a worker again.
 TEST_F(HostTest, AZygoteThatHangsIsReplaced) {

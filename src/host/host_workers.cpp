@@ -53,7 +53,7 @@ std::string step_name(Step said, bool forked) {
 
 // ---- start
 
-void HostImpl::start_worker(WorkerId id, bool probe) {
+void HostImpl::start_worker(WorkerId id, bool probe, bool again) {
   std::uint32_t frame_bytes_max = 0;
   {
     const os::MutexLock lock(mutex_);
@@ -76,6 +76,7 @@ void HostImpl::start_worker(WorkerId id, bool probe) {
   if (config_.interpose) made->ends.data = config_.interpose(id, std::move(made->ends.data));
   const WorkerPtr worker = made->worker;
   worker->probe = probe;
+  worker->again = again;
   worker->log_watch = std::make_unique<FdWatch>(
       loop_, worker->log.get(), [this, worker = worker.get()] { read_log(*worker); });
   worker->control = std::make_unique<PacketLink>(
@@ -104,13 +105,23 @@ void HostImpl::launched(const WorkerPtr& worker, LaunchAnswer answer) {
   if (const auto* process = std::get_if<Launched>(&answer))
     return process_started(worker, *process);
   if (std::holds_alternative<ComeAgain>(answer) && !worker->kill_wanted) {
-    close_worker(worker);
-    return start_worker(worker->id, worker->probe);
+    return start_again(worker, worker->again);
   }
   if (const auto* failure = std::get_if<StartFailure>(&answer)) {
+    // The next zygote forks it. Once: an application may kill its zygote at each fork.
+    if (failure->bereft && !worker->kill_wanted && !worker->probe && !worker->again) {
+      return start_again(worker, /*again=*/true);
+    }
     return never_started(worker, *failure);
   }
   never_started(worker, {"fork", "it was to be killed before it was started", ""});
+}
+
+// With new ends, under the same id. The end of the old ones is nobody's death.
+void HostImpl::start_again(const WorkerPtr& worker, bool again) {
+  worker->finished = true;
+  close_worker(worker);
+  start_worker(worker->id, worker->probe, again);
 }
 
 void HostImpl::never_started(const WorkerPtr& worker, const StartFailure& failure) {

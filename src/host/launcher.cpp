@@ -361,7 +361,9 @@ void Launcher::guard_died() {
   handlers_.notice(true, "the guard died; a new one takes over and the workers are replaced");
   // Its children have new parents that reap at will, so their zombies may be gone at any time:
   // nothing of the old tree can be ordered any more.
-  const StartFailure lost{"fork", "the guard died", ""};
+  const StartFailure lost{"fork", "the guard died", "", /*bereft=*/true};
+  // Starts that come again find no guard, and wait. The zygotes' clients still refer to it.
+  auto old = std::move(guard_);
   retired_.push_back(std::move(zygote_));
   retired_.push_back(std::move(next_zygote_));
   for (auto& zygote : std::exchange(retired_, {})) {
@@ -375,8 +377,6 @@ void Launcher::guard_died() {
   if (reload_done_) {
     if (auto done = std::exchange(reload_done_, nullptr)) done("the guard died");
   }
-  auto old = std::move(guard_);
-  // The clients buried above still refer to it.
   boost::asio::post(loop_, [old = std::move(old)] {});
   set_path("down", "the guard died; it is being brought back");
   guard_timer_.expires_after(guard_pace_.after_death(handlers_.now()));

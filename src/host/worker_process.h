@@ -86,6 +86,7 @@ struct WorkerProcess {
 
   // ---- loop thread
   bool probe = false;        // of a reload: the core does not know it
+  bool again = false;        // its second try: the first zygote died before it had forked it
   std::uint64_t zygote = 0;  // which one forked it; 0: the guard spawned it
   os::Pidfd pidfd;
   bool ready_said = false;   // READY has come

@@ -248,7 +248,7 @@ void ZygoteClient::died() {
   failure.stderr_tail = printed ? tail : tail + failure.stderr_tail;
   if (was_up) {
     state_ = State::kDead;
-    cancel_forks(StartFailure{"fork", "the zygote died", ""});
+    cancel_forks(StartFailure{"fork", "the zygote died", "", /*bereft=*/true});
     handlers_.ended();
   } else {
     fail(std::move(failure));

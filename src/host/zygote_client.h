@@ -33,6 +33,7 @@ struct StartFailure {
   std::string step;  // "fork", "connect", "hello", "setup"
   std::string detail;
   std::string stderr_tail;  // with the traceback, if there is one
+  bool bereft = false;      // who was to fork it is gone: another may
 };
 // Why the guard could not start a program.
 std::string why_not_run(const std::string& program, const std::string& directory,
