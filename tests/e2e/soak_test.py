@@ -236,7 +236,9 @@ class Load:
         if outcome == "worker_died":
             explained = bool(faults) or (late and death.get("cause") == "killed")  # a drain does not wait for those
             if death.get("cause") == "signal":
-                explained = death["signal"] in faults
+                # With the guard a worker's group loses its last parent: the kernel hangs up on one that is stopped.
+                hung_up = death["signal"] == signal.SIGHUP and signal.SIGSTOP in faults and "guard" in faults
+                explained = death["signal"] in faults or hung_up
         elif outcome == "timeout":
             explained = late or signal.SIGSTOP in faults
         elif outcome == "overloaded":  # 200 ms in all, when waiting alone would take most of them
