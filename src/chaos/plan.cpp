@@ -241,7 +241,7 @@ class Planner {
                           "stop", "generator_exit", "surrogate", "huge", "recursion"});
     }
     if (name == "call.results") {
-      each_kind("return", {"object", "nan", "cyclic", "deep", "keys", "complex", "set"});
+      each_kind("return", {"object", "nan", "cyclic", "deep", "keys", "complex", "module"});
     }
     if (name == "mem.leak") {
       same("keep", fmt::format("[{}]", bytes_of(fault, "size")));

@@ -195,7 +195,7 @@ def _deep():
 
 _RETURNED = {
     "object": object, "nan": lambda: float("nan"), "cyclic": _cyclic, "deep": _deep,
-    "keys": lambda: {(1, 2): 3}, "complex": lambda: 1j, "set": lambda: {1},
+    "keys": lambda: {(1, 2): 3}, "complex": lambda: 1j, "module": lambda: sys,
 }
 
 
