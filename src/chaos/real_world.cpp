@@ -633,7 +633,9 @@ class RealWorld final : public World {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator("/dev/shm", error)) {
       const std::string name = entry.path().filename().string();
-      if (name.starts_with("keelback")) out.files.push_back(entry.path().string());
+      if (!name.starts_with("keelback") || is_of_another_laboratory(entry.path().string()))
+        continue;
+      out.files.push_back(entry.path().string());
     }
     std::ranges::sort(out.files);
     return out;

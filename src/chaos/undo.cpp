@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -55,6 +56,15 @@ const char* word_of_path(Undo::Kind kind) {
 }
 
 }  // namespace
+
+bool is_of_another_laboratory(std::string_view path) {
+  if (!path.starts_with(kShared)) return false;
+  const std::string_view owner = path.substr(kShared.size());
+  pid_t pid = 0;
+  const auto [end, error] = std::from_chars(owner.data(), owner.data() + owner.size(), pid);
+  if (error != std::errc() || end == owner.data() + owner.size() || *end != '-') return false;
+  return pid > 0 && pid != ::getpid() && os::read_stat(pid).has_value();
+}
 
 std::string to_line(const Undo& undo) {
   char buffer[256];

@@ -32,6 +32,8 @@ struct Undo {
 inline constexpr std::string_view kAside = ".aside";
 // Where leaked shared memory lies; nothing else is removed with what is in it.
 inline constexpr std::string_view kShared = "/dev/shm/keelback-chaos-";
+// Such a place of a laboratory that lives and is not this one: it is nobody's residue.
+bool is_of_another_laboratory(std::string_view path);
 
 std::string to_line(const Undo& undo);
 std::optional<Undo> parse_undo(std::string_view line);

@@ -328,6 +328,22 @@ TEST(CleanUp, LeavesARunThatGoesOnAlone) {
   EXPECT_TRUE(victim.stopped());
 }
 
+// Goal: two laboratories on one machine do not accuse each other of what they leave; one that is
+// gone, or this one, is accused.
+TEST(Residue, WhatAnotherLivingLaboratoryHoldsIsNobodysResidue) {
+  const auto place = [](pid_t pid) {
+    return std::string(kShared) + std::to_string(pid) + "-19c5801b2fb66652";
+  };
+  EXPECT_TRUE(is_of_another_laboratory(place(::getppid())));
+  EXPECT_FALSE(is_of_another_laboratory(place(::getpid())));
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(gone, nullptr, 0), gone);
+  EXPECT_FALSE(is_of_another_laboratory(place(gone)));
+  EXPECT_FALSE(is_of_another_laboratory("/dev/shm/keelback-1"));
+  EXPECT_FALSE(is_of_another_laboratory(std::string(kShared) + "mine"));
+}
+
 TEST(UndoLine, ReadsBackWhatItWrote) {
   const Undo all[] = {
       {.id = 3, .lease_ms = 9, .kind = Undo::Kind::kContinue, .pid = 7, .start_time = 8},
