@@ -22,8 +22,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 START = os.path.join(ROOT, "python", "keelback", "start.py")
 sys.path.insert(0, os.path.join(ROOT, "python"))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
+import environment  # noqa: E402
 from keelback import wire  # noqa: E402
+
+environment.settle()
 
 WAIT_S = 40.0 if os.environ.get("KEELBACK_TIMEOUTS") == "extended" else 10.0
 CONFORMANCE = os.path.join(ROOT, "tests", "apps", "conformance.py")

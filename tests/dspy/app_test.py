@@ -14,9 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 sys.path.insert(0, str(ROOT / "python"))
 
+import environment  # noqa: E402
 import keelback.apps.dspy as app  # noqa: E402
 from fake_lm import FakeLm  # noqa: E402
 from keelback.apps.dspy import definitions, models, programs, shared  # noqa: E402
+
+environment.settle()
 
 KEY = "sk-do-not-tell-4711"
 

@@ -13,8 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 sys.path.insert(0, str(ROOT / "python"))
+import environment  # noqa: E402
 from fake_lm import FakeLm  # noqa: E402
 from keelback.apps.scripted_lm import DELAY_MS_MAX, GARBAGE, RULES_MAX, Script, ScriptError  # noqa: E402
+
+environment.settle()
 
 SYSTEM = """Your input fields are:
 1. `question` (str): 

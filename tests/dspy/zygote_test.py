@@ -16,8 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 START = ROOT / "python" / "keelback" / "start.py"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 sys.path.insert(0, str(ROOT / "python"))
+import environment  # noqa: E402
 from fake_lm import FakeLm  # noqa: E402
 from keelback import marks, wire  # noqa: E402
+
+environment.settle()
 
 MARKS_SIZE = 128 * 1024
 SHARED_SIZE = 64 * 1024

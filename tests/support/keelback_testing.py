@@ -21,6 +21,10 @@ import unittest
 import uuid
 from pathlib import Path
 
+import environment
+
+environment.settle()
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("KEELBACK_BUILD_DIR", ROOT / "build" / "release"))
 KEELBACK = BUILD / "keelback"
