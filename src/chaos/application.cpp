@@ -12,6 +12,7 @@
 #include "chaos/json.h"
 #include "chaos/plan.h"
 #include "chaos/recorder.h"
+#include "host/install.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -48,6 +49,39 @@ std::optional<Holding> holding_of(pid_t pid) {
 
 std::string shown(const std::string& text) {
   return text.size() <= kShown ? text : text.substr(0, kShown) + "…";
+}
+
+// The path as faulthandler writes it: in ASCII, every other character as its escape. A byte that is
+// no UTF-8 is a lone surrogate to Python.
+std::string in_a_dump(std::string_view path) {
+  std::string out;
+  for (std::size_t at = 0; at < path.size();) {
+    const auto lead = static_cast<unsigned char>(path[at]);
+    std::size_t more = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    char32_t code = lead < 0x80 ? lead : lead & (0x3F >> more);
+    bool whole = lead < 0x80 || more > 0;
+    for (std::size_t i = 1; whole && i <= more; ++i) {
+      const auto next = static_cast<unsigned char>(at + i < path.size() ? path[at + i] : 0);
+      whole = (next & 0xC0) == 0x80;
+      code = code << 6 | (next & 0x3F);
+    }
+    if (!whole) {
+      code = 0xDC00 + lead;
+      more = 0;
+    }
+    at += more + 1;
+    const auto number = static_cast<std::uint32_t>(code);
+    if (number >= ' ' && number < 0x7F) {
+      out += static_cast<char>(number);
+    } else if (number <= 0xFF) {
+      out += fmt::format("\\x{:02x}", number);
+    } else if (number <= 0xFFFF) {
+      out += fmt::format("\\u{:04x}", number);
+    } else {
+      out += fmt::format("\\U{:08x}", number);
+    }
+  }
+  return out;
 }
 
 class Tryer {
@@ -357,7 +391,8 @@ class Tryer {
       }
       if (state == core::WorkerState::kDead) {
         function.stops = "killed";
-        function.stops_witness = last_frame(reply.outcome.dump);
+        function.stops_witness =
+            last_frame(reply.outcome.dump, host::find_python_directory() + "/keelback");
         return;
       }
       world_.wait_until(world_.now() + 2ms, false);
@@ -373,21 +408,6 @@ class Tryer {
     return core::WorkerState::kDead;
   }
 
-  // Of a faulthandler dump, the frame nearest to the work that is not the laboratory's or ours.
-  static std::string last_frame(const std::string& dump) {
-    std::size_t at = 0;
-    while (at < dump.size()) {
-      const std::size_t end = std::min(dump.find('\n', at), dump.size());
-      const std::string line = dump.substr(at, end - at);
-      at = end + 1;
-      const std::size_t file = line.find("File \"");
-      if (file == line.npos || line.find("/keelback/") != line.npos) continue;
-      if (line.find("/lib/python") != line.npos) continue;
-      return line.substr(file);
-    }
-    return "";
-  }
-
   World& world_;
   const Scenario& scenario_;
   const std::function<bool()>& interrupted_;
@@ -396,6 +416,21 @@ class Tryer {
 };
 
 }  // namespace
+
+std::string last_frame(std::string_view dump, std::string_view package) {
+  constexpr std::string_view kFile = "File \"";
+  const std::string ours = in_a_dump(package) + "/";
+  while (!dump.empty()) {
+    const std::size_t end = std::min(dump.find('\n'), dump.size());
+    const std::string_view line = dump.substr(0, end);
+    dump.remove_prefix(std::min(end + 1, dump.size()));
+    const std::size_t at = line.find(kFile);
+    if (at == line.npos || line.substr(at + kFile.size()).starts_with(ours)) continue;
+    if (line.find("/lib/python3.") != line.npos) continue;
+    return std::string(line.substr(at));
+  }
+  return "";
+}
 
 std::vector<AppFunction> choose_functions(std::string_view hello_json,
                                           const std::vector<LoadCall>& wanted) {

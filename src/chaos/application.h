@@ -30,6 +30,11 @@ struct Trial {
 Trial try_functions(World& world, const Scenario& scenario, std::vector<AppFunction> functions,
                     const std::function<bool()>& interrupted);
 
+// Of a dump as Python's faulthandler writes it, the frame nearest to the work that is neither ours,
+// which is what lies in `package` (the directory of the Python package keelback), nor of an
+// installed library: `File "…", line …`. Empty: there is none.
+std::string last_frame(std::string_view dump, std::string_view package);
+
 // How they take part in the load: together at most half of the calls, and no more than two fifths
 // of the workers' time, so that the baseline is one.
 std::vector<LoadCall> load_of(const std::vector<AppFunction>& functions, const Scenario& scenario);

@@ -219,5 +219,20 @@ TEST(ApplicationNotTested, ListsEachQuestionThatHasNoAnswer) {
   EXPECT_THAT(application_not_tested(run.input()), SizeIs(3));
 }
 
+// Goal: our files are known by where the package is. An application may lie below a directory of
+// our name, as in every clone of this repository, and below one that is no ASCII.
+TEST(LastFrame, IsOfTheApplicationWhereverThatLies) {
+  const std::string dump =
+      "Current thread 0x1 (most recent call first):\n"
+      "  File \"/home/keel back \\xe9/\\u20ac\\U0001f40d/keelback/python/keelback/worker.py\", "
+      "line 7 in run\n"
+      "  File \"/usr/lib/python3.11/threading.py\", line 9 in wait\n"
+      "  File \"/home/keel back \\xe9/\\u20ac\\U0001f40d/keelback/app.py\", line 12 in work\n";
+  EXPECT_EQ(last_frame(dump, "/home/keel back é/€🐍/keelback/python/keelback"),
+            "File \"/home/keel back \\xe9/\\u20ac\\U0001f40d/keelback/app.py\", line 12 in work");
+  EXPECT_EQ(last_frame("  File \"/o\\udcff/keelback/a.py\", line 1 in f", "/o\xff/keelback"), "");
+  EXPECT_EQ(last_frame("", "/keelback"), "");
+}
+
 }  // namespace
 }  // namespace keelback::chaos
