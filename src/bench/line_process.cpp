@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
@@ -13,17 +14,21 @@ namespace keelback::bench {
 
 std::expected<LineProcess, std::string> LineProcess::start(const std::vector<std::string>& argv,
                                                            Stderr where) {
-  auto orders = os::make_pipe();
+  // Orders go through a socket: writing to it when the process is gone is an error and no SIGPIPE.
+  int ends[2];
   auto answers = os::make_pipe();
-  if (!orders || !answers) return std::unexpected("no pipes are to be had");
+  if (!answers || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return std::unexpected("no pipes are to be had");
+  os::Fd ours(ends[0]);
+  const os::Fd theirs(ends[1]);
   const os::Fd nowhere(where == Stderr::kNowhere ? ::open("/dev/null", O_WRONLY | O_CLOEXEC) : -1);
-  const std::array<int, 3> fds{orders->read.get(), answers->write.get(),
+  const std::array<int, 3> fds{theirs.get(), answers->write.get(),
                                nowhere ? nowhere.get() : STDERR_FILENO};
   const auto pid = os::spawn(argv, fds);
   if (!pid) return std::unexpected(fmt::format("{} cannot be started", argv[0]));
   LineProcess process;
   process.pid_ = *pid;
-  process.to_ = std::move(orders->write);
+  process.to_ = std::move(ours);
   process.from_ = std::move(answers->read);
   return process;
 }
@@ -54,7 +59,7 @@ void LineProcess::end() {
 std::expected<nlohmann::json, std::string> LineProcess::ask(const nlohmann::json& order) {
   const std::string text = order.dump() + "\n";
   for (std::size_t at = 0; at < text.size();) {
-    const ssize_t n = ::write(to_.get(), text.data() + at, text.size() - at);
+    const ssize_t n = ::send(to_.get(), text.data() + at, text.size() - at, MSG_NOSIGNAL);
     if (n <= 0) return std::unexpected("the process is gone");
     at += static_cast<std::size_t>(n);
   }
