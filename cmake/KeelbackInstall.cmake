@@ -25,6 +25,10 @@ if(TARGET keelback_store)
   target_link_libraries(keelback_archive INTERFACE SQLite::SQLite3)
 endif()
 
+# A program finds our programs by the path that it was linked with (src/host/install.h).
+target_link_options(keelback_archive INTERFACE
+  "$<INSTALL_INTERFACE:LINKER:-rpath,$<INSTALL_PREFIX>/${CMAKE_INSTALL_LIBEXECDIR}/keelback>")
+
 set(keelback_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/keelback)
 install(TARGETS keelback_archive EXPORT keelbackTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT keelbackTargets NAMESPACE keelback:: DESTINATION ${keelback_cmake_dir})

@@ -1,4 +1,5 @@
-// Where our own programs and Python files are.
+// Where our own programs and Python files are. No path of the build tree or of an installed prefix
+// is compiled in: both may be moved, and an installed tree must not lean on the build tree.
 #pragma once
 
 #include <string>
@@ -7,12 +8,13 @@
 namespace keelback::host {
 
 // A program of ours ("keelback-guard"), or a library that is loaded by its path: in
-// $KEELBACK_LIBEXEC_DIR, beside the running executable, in
-// ../libexec/keelback from there, or where it was built or installed. Empty: nowhere.
+// $KEELBACK_LIBEXEC_DIR; else in a directory that this code's program was linked with (-rpath,
+// which our CMake package and keelback.pc add); else beside the running executable, as in the build
+// tree; else where an installed command has it, ../libexec/keelback from there. Empty: nowhere.
 std::string find_program(std::string_view name);
-// The directory that holds the Python package "keelback": $KEELBACK_PYTHON_DIR,
-// ../share/keelback/python from the running executable, or where it was built from or installed.
-// Empty: nowhere.
+// The directory that holds the Python package "keelback": $KEELBACK_PYTHON_DIR; else that of the
+// prefix whose programs find_program() finds by -rpath; else keelback-python beside the running
+// executable, as in the build tree, or ../share/keelback/python from there. Empty: nowhere.
 std::string find_python_directory();
 
 }  // namespace keelback::host

@@ -1,45 +1,84 @@
 #!/usr/bin/env bash
-# Installs this build into an empty prefix and builds a program against it, once with find_package and
-# once with pkg-config; both must run Python and the simulator with what was installed.
+# Installs this build into an empty prefix, moves the prefix, and builds a program against it, once with
+# find_package and once with pkg-config. Both must run Python and the simulator with what was installed.
+# While that happens nobody can see the checkout or the build tree: an installed tree stands alone.
 #   package_test.sh BUILD_DIR CXX
 set -euo pipefail
-build=$1 cxx=$2
-here=$(cd "$(dirname "$0")" && pwd)
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-prefix=$scratch/prefix
 
-cmake --install "$build" --prefix "$prefix" >"$scratch/install.log" || { cat "$scratch/install.log"; exit 1; }
+if [ "$1" != --installed ]; then
+  build=$(cd "$1" && pwd) cxx=$2
+  here=$(cd "$(dirname "$0")" && pwd)
+  source=$(cd "$here/../.." && pwd)
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/install.log" || { cat "$scratch/install.log"; exit 1; }
+  mv "$scratch/prefix" "$scratch/moved prefix"
+  cp -r "$here/consumer" "$0" "$scratch"
+  case "$scratch/" in "$source"/* | "$build"/*) echo "TMPDIR is in the tree that is to be hidden" >&2; exit 1 ;; esac
+  cd "$scratch"
+  # shellcheck disable=SC2016
+  hide='mount -t tmpfs none "$1" && { [ ! -d "$2" ] || mount -t tmpfs none "$2"; } && [ -z "$(ls -A "$1")" ] && shift 2 && exec "$@"'
+  if [ "$(id -u)" = 0 ]; then apart=(unshare --mount); else apart=(unshare --user --map-root-user --mount); fi
+  if "${apart[@]}" sh -c "$hide" sh "$source" "$build" true 2>hide.log; then
+    apart+=(sh -c "$hide" sh "$source" "$build")
+  else
+    echo "skipped: the trees cannot be hidden from the program here ($(tail -n 1 hide.log)); what it uses is still looked at"
+    apart=(env)
+  fi
+  # Nothing that a machine exports may help the program.
+  "${apart[@]}" env -u KEELBACK_LIBEXEC_DIR -u KEELBACK_PYTHON_DIR -u PYTHONPATH \
+    bash "$scratch/package_test.sh" --installed "$scratch/moved prefix" "$cxx" "$scratch"
+  exit
+fi
+
+prefix=$2 cxx=$3 scratch=$4
 cat >"$scratch/app.py" <<'PY'
+import os
 import keelback
+
+PREFIX = os.environ["PREFIX"] + os.sep
+
+def ancestors():
+    pid = os.getppid()
+    while pid > 1:
+        yield pid
+        with open(f"/proc/{pid}/stat") as stat:
+            pid = int(stat.read().rsplit(")", 1)[1].split()[1])
 
 @keelback.function
 def echo(value):
-    assert keelback.__file__.startswith("@PREFIX@"), keelback.__file__
+    assert keelback.__file__.startswith(PREFIX), keelback.__file__
+    programs = [os.readlink(f"/proc/{pid}/exe") for pid in ancestors() if os.access(f"/proc/{pid}/exe", os.R_OK)]
+    guards = [program for program in programs if os.path.basename(program) == "keelback-guard"]
+    assert guards and guards[0].startswith(PREFIX), programs
     return value
 PY
-sed -i "s|@PREFIX@|$prefix|" "$scratch/app.py"
 
-check() { # check PROGRAM: runs it on both backends, with the installed files only
+check() { # check PROGRAM: runs it on each backend, with the installed files only
   local program=$1 backend
   for backend in python sim; do
     echo "$program on $backend"
-    [ "$(env KEELBACK_LIBEXEC_DIR="$libexec" KEELBACK_PYTHON_DIR="$python" "$program" "$scratch/app.py" "$backend")" = '"installed"' ]
+    [ "$(PREFIX=$prefix "$program" "$scratch/app.py" "$backend")" = '"installed"' ]
   done
 }
 
-cmake -S "$here/consumer" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$cxx" >"$scratch/configure.log" 2>&1 ||
-  { cat "$scratch/configure.log"; exit 1; }
-cmake --build "$scratch/cmake" >"$scratch/build.log" 2>&1 || { cat "$scratch/build.log"; exit 1; }
-{ read -r libexec; read -r python; } <"$scratch/cmake/where"
+cmake -G Ninja -S "$scratch/consumer" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$cxx" \
+  -DCMAKE_INSTALL_PREFIX="$scratch/elsewhere" >"$scratch/configure.log" 2>&1 || { cat "$scratch/configure.log"; exit 1; }
+cmake --build "$scratch/cmake" --target install >"$scratch/build.log" 2>&1 || { cat "$scratch/build.log"; exit 1; }
 check "$scratch/cmake/consumer"
+check "$scratch/elsewhere/bin/consumer"
 
+# It may move again. What pkg-config says of a path with a space is of no use to a shell.
+mv "$prefix" "$scratch/moved-again"
+prefix=$scratch/moved-again
 export PKG_CONFIG_PATH
 PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name keelback.pc)")
 # shellcheck disable=SC2046
-"$cxx" "$here/consumer/main.cpp" -o "$scratch/by-pkg-config" $(pkg-config --cflags --libs keelback)
-libexec=$(pkg-config --variable=libexecdir keelback) python=$(pkg-config --variable=pythondir keelback)
+"$cxx" "$scratch/consumer/main.cpp" -o "$scratch/by-pkg-config" $(pkg-config --cflags --libs keelback)
 check "$scratch/by-pkg-config"
+
+# The command finds what was installed with it.
+[ "$(PREFIX=$prefix "$prefix/bin/keelback" run "$scratch/app.py" echo '["installed"]')" = '"installed"' ]
 
 # Each header stands alone.
 for header in "$prefix"/include/keelback/*.h; do
