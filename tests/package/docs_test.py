@@ -1,0 +1,181 @@
+"""What README.md and docs/ show is compiled and run, as it stands there.
+
+    docs_test.py BUILD_DIR CXX
+
+- C++: every block is compiled against an installed prefix; a whole program runs, with a copy of examples/ beside it.
+- Python: every block is executed as a module.
+- Shell: a block of lines with a prompt, `$ `, in README.md is typed in, and what it shows must come (a line … stands for any). The blocks of
+  docs/install.md are typed in, in their order, beside the files that the page shows (`# app.py` in the first line); /opt/keelback is another directory
+  there. Every other shell block is at least shell.
+- TOML: every block is read.
+"""
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import tomllib
+import unittest
+import uuid
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from keelback_testing import ROOT, STRETCH, marked, proc_stat, wait_until  # noqa: E402
+
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMED = re.compile(r"(?:#|//) (\S+\.(?:py|cpp|txt|toml))\n")
+BUILD, CXX = Path(sys.argv[1]).resolve(), sys.argv[2]
+
+
+def blocks(page, language):
+    """[(place, text)] of a page's blocks in a language."""
+    text = page.read_text()
+    return [(f"{page.name}:{text.count(chr(10), 0, found.start()) + 1}", re.sub(rf"^{found[1]}", "", found[3], flags=re.MULTILINE))
+            for found in BLOCK.finditer(text) if found[2] == language]
+
+
+def all_blocks(language):
+    return [block for page in PAGES for block in blocks(page, language)]
+
+
+def typed(text):
+    """[(command, shown lines)] of a block with prompts."""
+    steps = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            steps.append((line[2:], []))
+        elif steps:
+            steps[-1][1].append(line)
+    return steps
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Documents(unittest.TestCase):
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.tmp = Path(tempfile.mkdtemp(prefix="keelback-docs-"))
+        cls.addClassCleanup(shutil.rmtree, cls.tmp, ignore_errors=True)
+        cls.prefix = cls.tmp / "prefix"
+        done = subprocess.run(["cmake", "--install", str(BUILD), "--prefix", str(cls.prefix)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def setUp(self):
+        self.here = self.tmp / self.id().rsplit(".", 1)[1]
+        self.here.mkdir()
+        self.test_id = uuid.uuid4().hex
+        self.addCleanup(self._end_all)
+
+    def _end_all(self):
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            for pid in marked(self.test_id):
+                if signum == signal.SIGKILL or "keelback" in Path(f"/proc/{pid}/comm").read_text():
+                    os.kill(pid, signum)
+            try:
+                wait_until(lambda: not marked(self.test_id), "what the blocks started has ended", 10)
+            except AssertionError:
+                continue
+            return
+
+    def run_here(self, command, place, **environment):
+        done = subprocess.run(command, cwd=self.here, env={**os.environ, "KEELBACK_TEST_ID": self.test_id, **environment}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120 * STRETCH)
+        self.assertEqual(0, done.returncode, f"{place}: {command}\n{done.stdout}")
+        return done.stdout
+
+    def test_cpp_blocks_compile_and_programs_run(self):
+        (self.here / "examples").symlink_to(ROOT / "examples")
+        (self.here / "app.py").write_text(next(text for _, text in blocks(ROOT / "docs" / "install.md", "python")))
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "keelback"], check=True, capture_output=True, text=True,
+                               env={**os.environ, "PKG_CONFIG_PATH": str(next(self.prefix.rglob("keelback.pc")).parent)}).stdout.split()
+        found = all_blocks("cpp")
+        self.assertGreaterEqual(len(found), 2)
+        for number, (place, text) in enumerate(found):
+            with self.subTest(place):
+                program = "int main(" in text
+                source = self.here / f"block{number}.cpp"
+                source.write_text(text if program else f"#include <keelback/keelback.h>\n{text}")
+                if not program:
+                    self.run_here([CXX, "-fsyntax-only", source.name, *flags], place)
+                    continue
+                self.run_here([CXX, "-Wall", "-Wextra", "-Werror", source.name, "-o", f"block{number}", *flags], place)
+                self.run_here([f"./block{number}"], place)
+
+    def test_python_blocks_run(self):
+        (self.here / "table.txt").write_text("one 1\ntwo 2\n")
+        found = all_blocks("python")
+        self.assertGreaterEqual(len(found), 5)
+        for number, (place, text) in enumerate(found):
+            with self.subTest(place):
+                (self.here / f"block{number}.py").write_text(text)
+                self.run_here([sys.executable, f"block{number}.py"], place, PYTHONPATH=str(self.prefix / "share/keelback/python"))
+
+    def test_toml_blocks_are_read(self):
+        for place, text in all_blocks("toml"):
+            with self.subTest(place):
+                tomllib.loads(text)
+
+    def test_shell_blocks_are_shell(self):
+        for place, text in all_blocks("sh"):
+            with self.subTest(place):
+                commands = [command for command, _ in typed(text)] or [text]
+                self.run_here(["bash", "-n", "-c", "\n".join(commands)], place)
+                for script in re.findall(r"\bscripts/\w+", text):
+                    self.assertTrue(os.access(ROOT / script, os.X_OK), f"{place}: {script}")
+
+    def test_the_readme_types_what_works(self):
+        (self.here / "examples").symlink_to(ROOT / "examples")
+        (self.here / "build").mkdir()
+        (self.here / "build" / "release").symlink_to(BUILD)
+        port = free_port()
+        steps = [(place, *step) for place, text in blocks(ROOT / "README.md", "sh") for step in typed(text)]
+        self.assertGreaterEqual(len(steps), 5)
+        for place, command, shown in steps:
+            with self.subTest(command):
+                command = command.replace(":8080", f":{port}")
+                # What goes into the background must not hold the pipe that is read here; the next step asks when it serves.
+                background = command.endswith("&")
+                if background:
+                    command = command.removesuffix("&") + ">serve.log 2>&1 &"
+                told = self.run_here(["bash", "-c", command], place, KEELBACK_URL=f"127.0.0.1:{port}")
+                if background:
+                    ready = ["curl", "-sf", f"http://127.0.0.1:{port}/readyz"]
+                    wait_until(lambda ready=ready: subprocess.run(ready, capture_output=True).returncode == 0,
+                               lambda: (self.here / "serve.log").read_text(), 60)
+                self.assertTrue(self._shows(told.splitlines(), shown), f"{place}: {command}\nshown: {shown}\ntold: {told}")
+
+    def test_the_page_on_installing_works(self):
+        page = ROOT / "docs" / "install.md"
+        for language in ("python", "cpp", "cmake"):
+            for _, text in blocks(page, language):
+                (self.here / NAMED.match(text)[1]).write_text(text)
+        steps = blocks(page, "sh")
+        self.assertIn("scripts/build", steps[0][1])
+        told = ""
+        for place, text in steps:
+            text = text.replace("/opt/keelback", str(self.prefix))
+            if "scripts/build" in text:  # this tree is built; installing it is a step of its own
+                text = "\n".join(line for line in text.splitlines() if "scripts/build" not in line).replace("build/release", f"'{BUILD}'")
+            told += self.run_here(["bash", "-ec", text], place)
+        self.assertEqual(2, told.count('"Hello, Ada!"'), told)
+
+    @staticmethod
+    def _shows(told, shown):
+        """Whether the shown lines come at the beginning of what was told, … standing for any."""
+        told = told[:len(shown)]
+        return len(told) == len(shown) and all(line == "…" or line == came for line, came in zip(shown, told, strict=True))
+
+
+if __name__ == "__main__":
+    sys.argv[1:3] = []
+    unittest.main(verbosity=2)
