@@ -43,11 +43,14 @@ function(keelback_library name)
   endif()
 endfunction()
 
-# keelback_discover(TARGET [FILTER gtest-filter] TIMEOUT s LABELS ... ENVIRONMENT ...): every TEST of a
-# GoogleTest program as a ctest. The properties are set by a script of ours that ctest runs behind the
+# Tests run side by side, more of them than there are processors, because most of them wait. One that holds the machine
+# against a bound is ALONE. What may take longest begins first.
+
+# keelback_discover(TARGET [FILTER gtest-filter] [ALONE regex] TIMEOUT s LABELS ... ENVIRONMENT ...): every TEST of a
+# GoogleTest program as a ctest; those that match ALONE run by themselves. The properties are set by a script of ours that ctest runs behind the
 # discovered list: gtest_discover_tests() flattens lists, so two labels would swallow the timeout.
 function(keelback_discover target)
-  cmake_parse_arguments(ARG "" "FILTER;TIMEOUT" "LABELS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(ARG "" "FILTER;ALONE;TIMEOUT" "LABELS;ENVIRONMENT" ${ARGN})
   get_property(count TARGET ${target} PROPERTY KEELBACK_DISCOVERIES)
   math(EXPR count "0${count} + 1")
   set_property(TARGET ${target} PROPERTY KEELBACK_DISCOVERIES ${count})
@@ -64,7 +67,11 @@ if("$ENV{KEELBACK_TIMEOUTS}" STREQUAL "extended")
   math(EXPR timeout "4 * @ARG_TIMEOUT@")
 endif()
 foreach(test IN LISTS @list@)
-  set_tests_properties("${test}" PROPERTIES LABELS "@ARG_LABELS@" TIMEOUT "${timeout}" ENVIRONMENT "@ARG_ENVIRONMENT@")
+  set_tests_properties("${test}" PROPERTIES LABELS "@ARG_LABELS@" TIMEOUT "${timeout}" COST "@ARG_TIMEOUT@"
+    ENVIRONMENT "@ARG_ENVIRONMENT@")
+  if(NOT "@ARG_ALONE@" STREQUAL "" AND test MATCHES "@ARG_ALONE@")
+    set_tests_properties("${test}" PROPERTIES RUN_SERIAL TRUE)
+  endif()
 endforeach()
 ]])
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${script})
@@ -73,10 +80,13 @@ endforeach()
   endif()
 endfunction()
 
-# keelback_command_test(NAME COMMAND ... TIMEOUT s LABELS ... [PROPERTIES ...]): a program as a ctest. Like the tests
+# keelback_command_test(NAME [ALONE] COMMAND ... TIMEOUT s LABELS ... [PROPERTIES ...]): a program as a ctest. Like the tests
 # above it is made when ctest runs, so that KEELBACK_TIMEOUTS=extended stretches its timeout too.
 function(keelback_command_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "COMMAND;LABELS;PROPERTIES" ${ARGN})
+  cmake_parse_arguments(ARG "ALONE" "TIMEOUT" "COMMAND;LABELS;PROPERTIES" ${ARGN})
+  if(ARG_ALONE)
+    list(APPEND ARG_PROPERTIES RUN_SERIAL TRUE)
+  endif()
   set(command)
   foreach(word ${ARG_COMMAND})
     string(APPEND command " [==[${word}]==]")
@@ -93,17 +103,17 @@ if("$ENV{KEELBACK_TIMEOUTS}" STREQUAL "extended")
   math(EXPR timeout "4 * @ARG_TIMEOUT@")
 endif()
 add_test([==[@name@]==]@command@)
-set_tests_properties([==[@name@]==] PROPERTIES LABELS "@ARG_LABELS@" TIMEOUT "${timeout}"@properties@)
+set_tests_properties([==[@name@]==] PROPERTIES LABELS "@ARG_LABELS@" TIMEOUT "${timeout}" COST "@ARG_TIMEOUT@"@properties@)
 ]])
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${script})
 endfunction()
 
-# keelback_test(NAME SOURCES ... DEPS ... LABELS ...): one GoogleTest program; every TEST is a ctest with LABELS.
+# keelback_test(NAME SOURCES ... DEPS ... LABELS ... [ALONE regex]): one GoogleTest program; every TEST is a ctest with LABELS.
 function(keelback_test name)
   if(NOT KEELBACK_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;EXTERNAL;LABELS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(ARG "" "ALONE;TIMEOUT" "SOURCES;DEPS;EXTERNAL;LABELS;ENVIRONMENT" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
@@ -114,5 +124,5 @@ function(keelback_test name)
   endforeach()
   # What is tested is optimised; the tests compile in two thirds of the time without.
   target_compile_options(${name} PRIVATE -O0)
-  keelback_discover(${name} TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABELS} ENVIRONMENT ${ARG_ENVIRONMENT})
+  keelback_discover(${name} ALONE "${ARG_ALONE}" TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABELS} ENVIRONMENT ${ARG_ENVIRONMENT})
 endfunction()

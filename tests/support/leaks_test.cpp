@@ -72,6 +72,21 @@ TEST(Leaks, FindsANameInSharedMemory) {
   ::unlink(path.c_str());
 }
 
+// Goal: tests that run side by side do not see each other's, and what a dead process left is found.
+TEST(Leaks, TheNameOfALivingProcessIsItsOwnAffair) {
+  const Leaks leaks;
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  const std::string theirs = "/dev/shm/keelback-leak-" + std::to_string(::getppid()) + "-a";
+  const std::string of_the_dead = "/dev/shm/keelback-leak-" + std::to_string(child) + "-a";
+  std::ofstream(theirs) << "x";
+  std::ofstream(of_the_dead) << "x";
+  EXPECT_THAT(leaks.found(kSoon), ElementsAre(of_the_dead));
+  ::unlink(theirs.c_str());
+  ::unlink(of_the_dead.c_str());
+}
+
 TEST(Leaks, FindsAChildAlsoOneThatNobodyWaitsFor) {
   const Leaks leaks;
   const pid_t child = ::fork();
