@@ -15,13 +15,27 @@ namespace {
 
 // Other Pythons, other words in messages, settings of the user's own pool, a service manager that
 // waits.
-constexpr std::array<std::string_view, 21> kDropped = {
-    "PYTHON",           "PYENV_",          "VIRTUAL_ENV",    "CONDA_",
-    "LC_",              "LANGUAGE",        "NOTIFY_SOCKET",  "LISTEN_",
-    "KEELBACK_TOKEN",   "KEELBACK_URL",    "KEELBACK_PYTHON_DIR", "KEELBACK_WORKER",
-    "KEELBACK_ATTACHMENTS_", "KEELBACK_BREAKER_", "KEELBACK_CALLS_", "KEELBACK_LOG_",
-    "KEELBACK_POOL_",   "KEELBACK_QUARANTINE_", "KEELBACK_SERVER_",
-    "KEELBACK_SESSIONS_", "KEELBACK_WORKERS_"};
+constexpr std::array<std::string_view, 21> kDropped = {"PYTHON",
+                                                       "PYENV_",
+                                                       "VIRTUAL_ENV",
+                                                       "CONDA_",
+                                                       "LC_",
+                                                       "LANGUAGE",
+                                                       "NOTIFY_SOCKET",
+                                                       "LISTEN_",
+                                                       "KEELBACK_TOKEN",
+                                                       "KEELBACK_URL",
+                                                       "KEELBACK_PYTHON_DIR",
+                                                       "KEELBACK_WORKER",
+                                                       "KEELBACK_ATTACHMENTS_",
+                                                       "KEELBACK_BREAKER_",
+                                                       "KEELBACK_CALLS_",
+                                                       "KEELBACK_LOG_",
+                                                       "KEELBACK_POOL_",
+                                                       "KEELBACK_QUARANTINE_",
+                                                       "KEELBACK_SERVER_",
+                                                       "KEELBACK_SESSIONS_",
+                                                       "KEELBACK_WORKERS_"};
 
 bool settle() {
   std::vector<std::string> dropped;
@@ -36,7 +50,8 @@ bool settle() {
   for (const std::string& name : dropped) ::unsetenv(name.c_str());
   ::setenv("LANG", "C.UTF-8", 1);
   const std::string python = std::filesystem::path(KEELBACK_TEST_PYTHON).parent_path();
-  ::setenv("PATH", (python + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").c_str(), 1);
+  ::setenv("PATH",
+           (python + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").c_str(), 1);
   return true;
 }
 
