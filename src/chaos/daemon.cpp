@@ -241,6 +241,7 @@ class Daemon {
                                      program,
                                      "serve",
                                      python ? "keelback.apps.chaos_probe" : "standard",
+                                     "--wait-for-app",
                                      "--listen",
                                      "unix:" + socket()};
     const auto set = [&](std::string_view key, const std::string& value) {

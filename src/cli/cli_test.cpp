@@ -2,6 +2,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spdlog/details/log_msg.h>
@@ -14,6 +15,7 @@
 #include "cli/command.h"
 #include "cli/config_docs.h"
 #include "cli/doctor.h"
+#include "cli/first_load.h"
 #include "cli/logging.h"
 #include "cli/output.h"
 #include "cli/probe.h"
@@ -74,6 +76,7 @@ class CommandLine : public testing::Test {
   CommandLine() {
     app_.require_subcommand(1);
     add_call(app_, invocation_);
+    add_serve(app_, invocation_);
     add_status(app_, invocation_);
     add_sessions(app_, invocation_);
     add_config(app_, invocation_);
@@ -103,6 +106,39 @@ TEST_F(CommandLine, SuggestsTheNearestCommandAndOption) {
   EXPECT_THAT(complaint({"call", "f", "--deadlin=5s"}), HasSubstr("did you mean --deadline?"));
   EXPECT_THAT(complaint({"status", "now"}), HasSubstr("`keelback status` has no argument 'now'"));
   EXPECT_THAT(complaint({"xyzzy"}), Not(HasSubstr("did you mean")));
+}
+
+// Goal: whoever knows --port from other servers is told what to write here.
+TEST_F(CommandLine, KnowsWhatPortMeans) {
+  const auto hint = [](std::string_view port) {
+    return HasSubstr(fmt::format("'--port'; write --listen 127.0.0.1:{}", port));
+  };
+  EXPECT_THAT(complaint({"serve", "app.py", "--port", "8123"}), hint("8123"));
+  EXPECT_THAT(complaint({"serve", "--port=8123", "app.py"}), hint("8123"));
+  EXPECT_THAT(complaint({"serve", "--port", "8123", "app.py"}), hint("8123"));
+  EXPECT_THAT(complaint({"serve", "app.py", "--port"}), hint("8080"));
+  EXPECT_THAT(complaint({"serve", "app.py", "-p", "8123"}),
+              HasSubstr("'-p'; write --listen 127.0.0.1:8123"));
+  EXPECT_THAT(complaint({"status", "--port", "1"}), Not(HasSubstr("--listen")));
+}
+
+// Goal: what a failed first load says has the reason, the last words, and what to do.
+TEST(FirstLoad, SaysWhyAndWhatToDo) {
+  const Death death{.cause = "start_failed",
+                    .step = "hello",
+                    .detail = "ModuleNotFoundError: No module named 'numpy' (/srv/app.py, line 3)",
+                    .stderr_tail = "Traceback\n  File \"/srv/app.py\", line 3\n"};
+  EXPECT_EQ(load_failure_text("app.py", death),
+            "app.py cannot be loaded: a failed start (at hello): ModuleNotFoundError: No module "
+            "named 'numpy' (/srv/app.py, line 3)\n"
+            "Its last words:\n"
+            "    Traceback\n"
+            "      File \"/srv/app.py\", line 3\n"
+            "Hint: install the module for the interpreter of workers.python, or put its directory "
+            "into PYTHONPATH.\n"
+            "With --wait-for-app the daemon keeps trying instead.");
+  EXPECT_THAT(load_failure_text("app.py", {.cause = "start_failed", .detail = "odd"}),
+              Not(HasSubstr("Hint")));
 }
 
 TEST_F(CommandLine, SaysWhatIsMissing) {

@@ -50,6 +50,21 @@ std::vector<std::string> names_near(CLI::App& command, bool options) {
   return names;
 }
 
+// Many servers have --port; ours listens at addresses. Empty: it was not asked for.
+std::string explain_port(const CLI::App& command, const std::vector<std::string>& extra) {
+  if (path_of(command) != "keelback serve") return {};
+  for (std::size_t i = 0; i < extra.size(); ++i) {
+    const std::string_view word = extra[i];
+    const std::string_view name = word.substr(0, word.find('='));
+    if (name != "--port" && name != "-p") continue;
+    std::string_view port = i + 1 < extra.size() ? std::string_view(extra[i + 1]) : "";
+    if (name.size() < word.size()) port = word.substr(name.size() + 1);
+    const bool number = !port.empty() && port.find_first_not_of("0123456789") == port.npos;
+    return fmt::format("; write --listen 127.0.0.1:{}", number ? port : "8080");
+  }
+  return {};
+}
+
 // What is wrong, for people; empty: the parser's own words say it best.
 std::string explain_extra(CLI::App& app) {
   const std::vector<std::string> extra = app.remaining(true);
@@ -63,8 +78,9 @@ std::string explain_extra(CLI::App& app) {
   const std::vector<std::string> names = names_near(command, is_option);
   const std::vector<std::string_view> views(names.begin(), names.end());
   const char* const kind = is_option ? "option" : views.empty() ? "argument" : "command";
+  const std::string port = explain_port(command, extra);
   return fmt::format("`{}` has no {} '{}'{}", path_of(command), kind, word,
-                     did_you_mean(word, views));
+                     port.empty() ? did_you_mean(word, views) : port);
 }
 
 // The laboratory's exit code 2 is a verdict.

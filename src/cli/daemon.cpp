@@ -9,13 +9,18 @@
 #include <utility>
 
 #include "base/settings_text.h"
+#include "cli/command.h"
+#include "cli/first_load.h"
 #include "cli/logging.h"
+#include "server/systemd.h"
 
 namespace keelback::cli {
 namespace {
 
 // How long replies may still take to reach their clients when everything else has ended.
 constexpr Duration kLastReplies = 5s;
+// How often a pool that starts is asked whether it is ready.
+constexpr Duration kLoadLook = 20ms;
 
 std::string name_of(int signal) {
   switch (signal) {
@@ -31,7 +36,7 @@ std::string name_of(int signal) {
 }  // namespace
 
 Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
-               std::shared_ptr<spdlog::logger> logger)
+               std::shared_ptr<spdlog::logger> logger, Options options)
     : logger_(std::move(logger)),
       driver_(std::move(driver)),
       config_(std::move(store),
@@ -39,11 +44,13 @@ Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
                 apply(*logger_, settings.log);
                 driver_->configure(settings);
               }),
-      signals_(std::make_unique<boost::asio::signal_set>(driver_->loop())) {
-  server::Options options;
-  options.service_manager = true;
-  options.on_drain = [this] { drain("POST /v1/drain"); };
-  server_ = std::make_unique<server::Server>(*driver_, config_, std::move(options));
+      signals_(std::make_unique<boost::asio::signal_set>(driver_->loop())),
+      load_timer_(std::make_unique<boost::asio::steady_timer>(driver_->loop())),
+      options_(std::move(options)) {
+  server::Options server_options;
+  server_options.service_manager = true;
+  server_options.on_drain = [this] { drain("POST /v1/drain"); };
+  server_ = std::make_unique<server::Server>(*driver_, config_, std::move(server_options));
 }
 
 Daemon::~Daemon() {
@@ -51,6 +58,7 @@ Daemon::~Daemon() {
   std::promise<void> quiet;
   boost::asio::post(driver_->loop(), [&] {
     signals_.reset();
+    load_timer_.reset();
     done_ = true;
     quiet.set_value();
   });
@@ -66,6 +74,7 @@ std::expected<std::vector<std::string>, std::string> Daemon::listen() {
   await_signal();  // nobody else touches the set yet
   const auto endpoints = server_->listen();
   if (!endpoints) return std::unexpected(endpoints.error());
+  boost::asio::post(driver_->loop(), [this] { look_at_first_load(); });
   std::vector<std::string> addresses;
   for (const server::Endpoint& endpoint : *endpoints) {
     addresses.push_back(endpoint.path.empty() ? "http://" + endpoint.text : endpoint.text);
@@ -74,6 +83,27 @@ std::expected<std::vector<std::string>, std::string> Daemon::listen() {
 }
 
 int Daemon::serve() { return finished_.get_future().get(); }
+
+// On the loop, until the pool has been ready once or cannot be.
+void Daemon::look_at_first_load() {
+  if (draining_ || killing_ || done_) return;
+  const core::Stats stats = driver_->info().stats;
+  if (stats.ready) {
+    server::notify("READY=1");
+    return;
+  }
+  if (stats.load_failure && !options_.wait_for_app) return give_up(*stats.load_failure);
+  load_timer_->expires_after(kLoadLook);
+  load_timer_->async_wait([this](const boost::system::error_code& error) {
+    if (!error) look_at_first_load();
+  });
+}
+
+void Daemon::give_up(const Death& death) {
+  start_error_ = load_failure_text(options_.app, death);
+  killing_ = true;
+  server_->stop(Duration(0), [this] { finish(kExitStart); });
+}
 
 void Daemon::await_signal() {
   signals_->async_wait([this](const boost::system::error_code& error, int signal) {

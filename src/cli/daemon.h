@@ -7,6 +7,7 @@
 #include <spdlog/logger.h>
 
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <future>
 #include <memory>
@@ -23,8 +24,12 @@ namespace keelback::cli {
 class Daemon {
  public:
   // Takes what is needed and starts nothing yet.
+  struct Options {
+    std::string app;            // as it was given, for messages
+    bool wait_for_app = false;  // a first load that fails is tried again, for ever
+  };
   Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
-         std::shared_ptr<spdlog::logger> logger);
+         std::shared_ptr<spdlog::logger> logger, Options options);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -32,12 +37,16 @@ class Daemon {
   // Opens the doors. The addresses as people and --json see them: "http://127.0.0.1:8080",
   // "unix:/run/k.sock". The error is one sentence.
   [[nodiscard]] std::expected<std::vector<std::string>, std::string> listen();
-  // Serves until it has drained (SIGTERM, SIGINT, POST /v1/drain: 0) or was told a second time
-  // (128 + the signal).
+  // Serves until it has drained (SIGTERM, SIGINT, POST /v1/drain: 0), was told a second time
+  // (128 + the signal), or the application cannot be loaded at first (kExitStart, and
+  // start_error() says why).
   int serve();
+  const std::string& start_error() const { return start_error_; }
 
  private:
   void await_signal();
+  void look_at_first_load();
+  void give_up(const Death& death);
   void on_signal(int signal);
   void reload_file();
   void drain(const std::string& why);
@@ -48,8 +57,11 @@ class Daemon {
   std::unique_ptr<host::Driver> driver_;
   server::StoreConfig config_;
   std::unique_ptr<server::Server> server_;
-  std::unique_ptr<boost::asio::signal_set> signals_;  // on the driver's loop; gone before it
+  std::unique_ptr<boost::asio::signal_set> signals_;       // on the driver's loop; gone before it
+  std::unique_ptr<boost::asio::steady_timer> load_timer_;  // likewise
+  const Options options_;
   std::promise<int> finished_;
+  std::string start_error_;  // written before finished_ is set
   // On the loop only.
   bool draining_ = false;
   bool killing_ = false;

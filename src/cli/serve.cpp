@@ -21,6 +21,7 @@ struct ServeOptions {
   std::string app;
   std::vector<std::string> expose;
   std::vector<std::string> listen;
+  bool wait_for_app = false;
   ConfigOptions config;
 };
 
@@ -55,11 +56,15 @@ int serve(const Invocation& invocation, const ServeOptions& options) {
   if (!driver) {
     fail(invocation, kExitStart, "start", driver.error());
   } else {
-    Daemon daemon(std::move(*driver), std::move(*store), logger);
+    Daemon daemon(std::move(*driver), std::move(*store), logger,
+                  {.app = options.app, .wait_for_app = options.wait_for_app});
     const auto addresses = daemon.listen();
     if (addresses) {
       announce(invocation, *addresses);
       exit_code = daemon.serve();
+      if (!daemon.start_error().empty()) {
+        fail(invocation, kExitStart, "start", daemon.start_error());
+      }
     } else {
       fail(invocation, kExitStart, "start", addresses.error());
     }
@@ -88,6 +93,8 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       ->allow_extra_args(false);
   options->config.add_setting_option(*command, "--backend", "pool.backend",
                                      "python, fake or sim (pool.backend)");
+  command->add_flag("--wait-for-app", options->wait_for_app,
+                    "Keep trying if the application cannot be loaded at first (default: exit 4)");
   options->config.add_to(*command);
   command->callback([&invocation, options] {
     invocation.run = [&invocation, options] { return serve(invocation, *options); };

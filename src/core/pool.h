@@ -45,6 +45,11 @@ std::string_view to_string(WorkerState state);
 struct Stats {
   bool ready = false;
   std::vector<std::string> reasons;  // why not ready; empty when ready
+  // Ready, but not whole: why slots stay empty. Empty when no start has failed since the last good
+  // one.
+  std::string failing;
+  // The first load has failed: every worker's start did, and none has ever been ready. Null: no.
+  std::shared_ptr<const Death> load_failure;
   struct {
     std::uint32_t starting = 0, ready = 0, busy = 0, suspect = 0, draining = 0;
   } workers;

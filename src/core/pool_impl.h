@@ -203,6 +203,7 @@ class Pool::Impl {
   void refresh_readiness();
   Refusal not_ready() const;
   std::optional<Time> next_start() const;
+  std::string describe_start_failure() const;
 
   // ---- pool_health.cpp: workers that live and are broken
   void on(const WorkerChecked& event);
@@ -275,6 +276,7 @@ class Pool::Impl {
   DeathPtr start_failure_;      // of the last start, while none has succeeded since
   DeathPtr last_exit_;          // of the last ready worker that ended without our doing
   bool not_ready_ = false;
+  bool loaded_ = false;  // a worker has been ready, or new code was proved to load
   bool draining_ = false;
   bool drain_over_ = false;  // its limit has passed
   bool drained_ = false;

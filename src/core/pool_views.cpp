@@ -19,6 +19,15 @@ std::optional<Time> Pool::Impl::next_start() const {
   return next;
 }
 
+// Requires: start_failure_.
+std::string Pool::Impl::describe_start_failure() const {
+  std::string text = "the last start ended with " + describe(*start_failure_);
+  if (!start_failure_->stderr_tail.empty()) {
+    text += "; its last words: " + start_failure_->stderr_tail;
+  }
+  return text;
+}
+
 Stats Pool::Impl::stats(Time now) const {
   Stats stats;
   stats.workers.starting = workers_.count(WorkerState::kStarting);
@@ -46,11 +55,7 @@ Stats Pool::Impl::stats(Time now) const {
           fmt::format("worker {}.{} {}", sickest->id.slot, sickest->id.generation, *sickest->sick));
     }
     if (start_failure_) {
-      std::string reason = "the last start ended with " + describe(*start_failure_);
-      if (!start_failure_->stderr_tail.empty()) {
-        reason += "; its last words: " + start_failure_->stderr_tail;
-      }
-      stats.reasons.push_back(std::move(reason));
+      stats.reasons.push_back(describe_start_failure());
     } else if (last_exit_) {
       stats.reasons.push_back("the last worker to end by itself ended with " +
                               describe(*last_exit_));
@@ -65,6 +70,11 @@ Stats Pool::Impl::stats(Time now) const {
     }
   }
   stats.ready = stats.reasons.empty();
+  if (stats.ready && start_failure_ && serving < settings_.pool.workers) {
+    stats.failing = fmt::format("{} of {} workers serve; {}", serving, settings_.pool.workers,
+                                describe_start_failure());
+  }
+  if (not_ready_ && !loaded_) stats.load_failure = start_failure_;
   stats.queue_depth = queue_.waiting();
   stats.queue_delay = queue_.oldest(now);
   stats.accepted = counters_.accepted;

@@ -98,6 +98,7 @@ void Pool::Impl::become_ready(Worker& worker) {
   workers_.set_state(worker, WorkerState::kReady);
   slot.start_failed = false;
   start_failure_.reset();
+  loaded_ = true;
   if (slot.next == &worker) {
     slot.next = nullptr;
     if (Worker* old = std::exchange(slot.current, &worker)) {
@@ -329,6 +330,7 @@ void Pool::Impl::on(const RecycleRequested& event) {
 // A worker that still starts has the old code and serves nobody yet: it makes room at once.
 void Pool::Impl::on(const ReloadRequested&) {
   ++code_;
+  loaded_ = true;
   std::vector<Worker*> old;
   workers_.each([&](Worker& worker) {
     const Slot& slot = *worker.slot;

@@ -77,6 +77,54 @@ TEST(PoolWorkers, AFailedReplacementRefusesNobody) {
   EXPECT_EQ(driver.count("start w1.3"), 1u) << "it is tried again";
 }
 
+// Goal: the first load has failed once every worker's start did, and only if none was ever ready.
+TEST(PoolWorkers, AFirstLoadThatFailsIsToldFromALaterOne) {
+  ModelDriver driver(pool_of(2));
+  EXPECT_EQ(driver.pool.stats(driver.now).load_failure, nullptr) << "they start";
+  driver.fail_start(WorkerId{1, 1});
+  EXPECT_EQ(driver.pool.stats(driver.now).load_failure, nullptr) << "the other may yet come up";
+  driver.fail_start(WorkerId{2, 1});
+  const auto failure = driver.pool.stats(driver.now).load_failure;
+  ASSERT_NE(failure, nullptr);
+  EXPECT_EQ(failure->cause, "start_failed");
+  for (int turn = 0; turn < 100 && driver.with(false).empty(); ++turn) driver.advance(100ms);
+  for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+  EXPECT_EQ(driver.pool.stats(driver.now).load_failure, nullptr);
+  for (int death = 0; death < 20; ++death) {
+    for (const WorkerId worker : driver.with(true)) driver.exit(worker);
+    for (const WorkerId worker : driver.with(false)) driver.fail_start(worker);
+    EXPECT_EQ(driver.pool.stats(driver.now).load_failure, nullptr) << "it has been loaded once";
+    driver.advance(30s);
+  }
+}
+
+// Goal: new code that was proved to load ends the first load, whatever the old starts come to.
+TEST(PoolWorkers, AReloadEndsTheFirstLoad) {
+  ModelDriver driver(pool_of(1));
+  driver.fail_start(WorkerId{1, 1});
+  ASSERT_NE(driver.pool.stats(driver.now).load_failure, nullptr);
+  driver.handle(ReloadRequested{});
+  EXPECT_EQ(driver.pool.stats(driver.now).load_failure, nullptr);
+}
+
+// Goal: a pool that serves, and in which some workers cannot start, says why.
+TEST(PoolWorkers, AReadyPoolSaysWhyItIsNotWhole) {
+  ModelDriver driver(pool_of(2));
+  EXPECT_EQ(driver.pool.stats(driver.now).failing, "");
+  driver.ready(WorkerId{1, 1});
+  EXPECT_EQ(driver.pool.stats(driver.now).failing, "") << "the other one starts";
+  driver.fail_start(WorkerId{2, 1}, "hello");
+  Stats stats = driver.pool.stats(driver.now);
+  EXPECT_TRUE(stats.ready);
+  EXPECT_NE(stats.failing.find("1 of 2 workers serve; the last start ended with a failed start "
+                               "(at hello)"),
+            std::string::npos)
+      << stats.failing;
+  for (int turn = 0; turn < 100 && driver.with(false).empty(); ++turn) driver.advance(100ms);
+  driver.ready(WorkerId{2, 2});
+  EXPECT_EQ(driver.pool.stats(driver.now).failing, "");
+}
+
 // Goal: a crash-looping application costs ever fewer starts, and the pool stays up.
 TEST(PoolWorkers, ACrashLoopBacksOff) {
   ModelDriver driver(pool_of(1));

@@ -9,6 +9,8 @@
 #include "core/outcome_of.h"
 #include "host/hello.h"
 #include "host/host_impl.h"
+#include "host/install.h"
+#include "host/traceback.h"
 
 namespace keelback::host {
 namespace {
@@ -392,7 +394,8 @@ bool HostImpl::take_start(const WorkerPtr& worker, WorkerMessage& message, Effec
     // On the loop thread (only callers come with a record), which owns these.
     const PythonError error = python_error_of(message.body);
     worker->start_step = step_of(message.body);
-    worker->start_error = error.type + ": " + error.message;
+    worker->start_error =
+        with_place(error.type + ": " + error.message, error.traceback, find_python_directory());
     worker->traceback = error.traceback;
     // It exits by itself; one that does not is ended by its start timeout.
   } else {

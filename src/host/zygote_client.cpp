@@ -9,7 +9,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "host/install.h"
 #include "host/log_lines.h"
+#include "host/traceback.h"
 #include "os/socket.h"
 
 namespace keelback::host {
@@ -189,9 +191,11 @@ void ZygoteClient::packet(std::string_view text) {
         import_s != object.end() && import_s->is_number() ? import_s->get<double>() : 0);
   } else if (op == "failed") {
     // The process exits by itself; what it printed is read before its death is reported.
-    failure_ = {step_of_zygote(text_of(object, "step")),
-                fmt::format("{}: {}", text_of(object, "type"), text_of(object, "message")),
-                text_of(object, "traceback")};
+    std::string traceback = text_of(object, "traceback");
+    std::string detail =
+        with_place(fmt::format("{}: {}", text_of(object, "type"), text_of(object, "message")),
+                   traceback, find_python_directory());
+    failure_ = {step_of_zygote(text_of(object, "step")), std::move(detail), std::move(traceback)};
   } else if (op == "notice") {
     handlers_.notice(text_of(object, "text"));
   } else if (op == "forked" || op == "unsafe" || op == "fork_failed") {

@@ -146,6 +146,7 @@ Response get_health(Hub& hub, Route route, bool authorised) {
   if (authorised) {  // a reason may quote what a worker printed
     json["reasons"] = stats.reasons;
     if (draining && stats.reasons.empty()) json["reasons"].push_back("draining");
+    if (!stats.failing.empty()) json["degraded"].push_back(stats.failing);
     // Calls are served all the same, so this is no reason to send them elsewhere.
     if (!info.store.up) {
       json["degraded"].push_back(fmt::format("snapshots of sessions cannot be stored in {}: {}",

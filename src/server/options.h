@@ -29,7 +29,8 @@ struct Options {
   Duration linger = 2s;                       // after a refusal: let the client read it
   Duration tick = 200ms;                      // how exactly the above are kept
 
-  // LISTEN_FDS instead of server.listen, READY=1 and STOPPING=1 to NOTIFY_SOCKET.
+  // LISTEN_FDS instead of server.listen, STOPPING=1 to NOTIFY_SOCKET. Who owns the server says
+  // READY=1: a server that listens is not yet a pool that serves.
   bool service_manager = false;
   // POST /v1/drain. Empty: the driver is drained, and the server goes on answering.
   std::function<void()> on_drain;

@@ -74,7 +74,6 @@ std::expected<std::vector<Endpoint>, std::string> Server::listen() {
     hub->names = std::move(names);
     hub->start(std::move(ready));
   });
-  if (hub_->options.service_manager) notify("READY=1");
   return endpoints;
 }
 

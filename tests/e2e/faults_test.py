@@ -204,7 +204,7 @@ class WorkerFaults(FaultTest):
         if BACKEND not in (None, "python"):
             self.skipTest("fake workers have no zygote")
         app = self.app("import os, sys\nos.register_at_fork(after_in_child=lambda: os._exit(7))\n" + ONE)
-        daemon = self.serve(app, workers=2, wait="listening", settings={"workers.zygote": "force"})
+        daemon = self.serve(app, workers=2, wait="listening", args=["--wait-for-app"], settings={"workers.zygote": "force"})
         client = daemon.client()
         refused = client.call("one")
         self.assertEqual((503, "not_ready", "none"), (refused.status, refused.outcome, refused.json["effect"]), refused)

@@ -319,7 +319,7 @@ class Cleanliness(KeelbackTest):
                                     ("import_error.py", "import not_there_at_all\n", ["ModuleNotFoundError", "not_there_at_all"]),
                                     ("raises.py", "raise RuntimeError('no licence')\n", ["RuntimeError", "no licence"])):
             path = self.app(source, name) if source else self.tmp / name
-            daemon = self.serve(path, workers=1, wait="listening")
+            daemon = self.serve(path, workers=1, wait="listening", args=["--wait-for-app"])
             reason = wait_until(lambda d=daemon: (r := d.client().get("/readyz")).status == 503 and any(w in r.body.decode() for w in words[:1]) and r,
                                 f"{name}: readyz names {words[0]}; log {daemon.log_text()}")
             for word in words:
