@@ -38,7 +38,7 @@ need_build() {
 }
 need_tests() {
   need_build
-  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl
+  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl nginx-light
 }
 
 # build PRESET [TARGET...]: configures once, then builds.

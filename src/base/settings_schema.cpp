@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/nearest.h"
+#include "base/net_names.h"
 #include "base/settings_text.h"
 
 namespace keelback {
@@ -121,11 +122,12 @@ std::expected<void, std::string> store_rule(std::string_view text) {
   return std::unexpected(std::string("must be memory or sqlite:PATH"));
 }
 
-std::expected<void, std::string> listen_rule(std::string_view text) {
+template <std::expected<void, std::string> (*check)(std::string_view)>
+std::expected<void, std::string> each_rule(std::string_view text) {
   const auto list = parse_list(text);
   CHECK(list.has_value());  // canonical text comes from a list
-  for (const std::string& address : *list) {
-    if (auto ok = check_listen(address); !ok) return ok;
+  for (const std::string& element : *list) {
+    if (auto ok = check(element); !ok) return ok;
   }
   return {};
 }
@@ -383,7 +385,7 @@ const auto kRows = std::to_array<SettingRow>({
                                                     between(kTick, kDecade), "",
                                                     "How long such a request stays refused."),
 
-    row<&S::server, &S::ServerSection::listen, listen_rule>(
+    row<&S::server, &S::ServerSection::listen, each_rule<check_listen>>(
         "server.listen", kRestart, {1, 64}, "",
         "Where the daemon listens: host:port (port 0 picks a free one) or unix:/path; other hosts "
         "than this one need server.token."),
@@ -393,13 +395,14 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::server, &S::ServerSection::token, token_rule>(
         "server.token", kExisting, {0, 4096}, "none is asked for",
         "The bearer token that HTTP requests must carry.", true),
-    row<&S::server, &S::ServerSection::allowed_hosts>(
+    row<&S::server, &S::ServerSection::allowed_hosts, each_rule<check_host_pattern>>(
         "server.allowed_hosts", kExisting, {0, 64}, "",
         "Further names that the Host header of a request without a token may have, such as "
-        "api.example.com."),
-    row<&S::server, &S::ServerSection::trusted_proxies>(
+        "api.example.com, api.example.com:8443 or *.example.com."),
+    row<&S::server, &S::ServerSection::trusted_proxies, each_rule<check_proxy>>(
         "server.trusted_proxies", kExisting, {0, 64}, "",
-        "Addresses of proxies, or `unix`, whose Forwarded and X-Forwarded-For headers name the "
+        "Addresses of proxies (192.0.2.1, 10.0.0.0/8, ::1), or `unix`, whose Forwarded and "
+        "X-Forwarded-For headers name the "
         "client in logs."),
     row<&S::server, &S::ServerSection::cancel_on_disconnect>(
         "server.cancel_on_disconnect", kExisting, kChoiceBounds, "",

@@ -16,6 +16,8 @@ std::string other_value(const SettingRow& row, const Settings& settings) {
   const std::string now = row.get(settings);
   if (row.key == "sessions.store") return "sqlite:/var/lib/keelback.db";
   if (row.key == "server.unix_mode") return "0660";
+  if (row.key == "server.allowed_hosts") return "api.example.com,*.example.org";
+  if (row.key == "server.trusted_proxies") return "10.0.0.0/8,unix";
   switch (row.type) {
     case SettingType::kCount:
       return now == "7" ? "8" : "7";

@@ -50,6 +50,9 @@ Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
   server::Options server_options;
   server_options.service_manager = true;
   server_options.on_drain = [this] { drain("POST /v1/drain"); };
+  server_options.log = [this](LogLevel level, const std::string& text) {
+    logger_->log(level == LogLevel::kWarn ? spdlog::level::warn : spdlog::level::info, "{}", text);
+  };
   server_ = std::make_unique<server::Server>(*driver_, config_, std::move(server_options));
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/net_names.h"
 #include "server/same_word.h"
 
 namespace keelback::server {
@@ -48,6 +49,16 @@ std::optional<std::string_view> bearer(std::string_view authorization) {
   return authorization;
 }
 
+bool is_own_name(std::string_view host, const OwnNames& names) {
+  const auto name = host_name(host);
+  if (!name) return false;
+  return is_loopback_name(*name) ||
+         std::ranges::any_of(names.listen,
+                             [&](const auto& own) { return same_word(own, *name); }) ||
+         std::ranges::any_of(names.allowed,
+                             [&](const auto& pattern) { return host_matches(pattern, host); });
+}
+
 }  // namespace
 
 bool equal_in_constant_time(std::string_view given, std::string_view secret) {
@@ -85,8 +96,8 @@ bool is_loopback_name(std::string_view host) {
   return same_word(host, "localhost") || host == "::1" || is_loopback_v4(host);
 }
 
-Access check_access(const Request& request, Door door, std::string_view token,
-                    const std::vector<std::string>& names, bool open) {
+Access check_access(const Request& request, Door door, std::string_view token, OwnNames names,
+                    bool open) {
   const std::string_view host = request.get(Header::kHost);
   if (request.http11 && !request.has(Header::kHost)) {
     return {false, problem(400, "bad_host", "an HTTP/1.1 request has a Host header")};
@@ -103,15 +114,10 @@ Access check_access(const Request& request, Door door, std::string_view token,
                              "is set")};
     }
     if (door.unix_socket || !request.has(Header::kHost)) return {true, std::nullopt};
-    const auto name = host_name(host);
-    const bool ours =
-        name && (is_loopback_name(*name) || std::ranges::any_of(names, [&](const auto& own) {
-                   return same_word(own, *name);
-                 }));
-    if (ours) return {true, std::nullopt};
+    if (is_own_name(host, names)) return {true, std::nullopt};
     return {false, problem(403, "foreign_host",
                            "the Host header names neither this machine's loopback nor an address "
-                           "of server.listen")};
+                           "of server.listen; server.allowed_hosts allows further names")};
   }
   const auto given = bearer(request.get(Header::kAuthorization));
   if (given && equal_in_constant_time(*given, token)) return {true, std::nullopt};

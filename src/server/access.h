@@ -15,7 +15,8 @@ namespace keelback::server {
 // What is known about the socket that a request came in on.
 struct Door {
   bool loopback = false;  // TCP, reachable from this machine only
-  bool trusted = false;   // a Unix socket that we made, 0600: the file system has checked already
+  bool trusted = false;   // a Unix socket that we made, with server.unix_mode: the file system has
+                          // checked already
   bool unix_socket = false;
 };
 
@@ -30,8 +31,13 @@ struct Access {
   bool authorised = false;          // may read everything
   std::optional<Response> refusal;  // set: answer this and nothing else
 };
-// names: what else we are called (the hosts of server.listen). open: a route that needs no token.
-Access check_access(const Request& request, Door door, std::string_view token,
-                    const std::vector<std::string>& names, bool open);
+// What we are called, besides this machine's loopback names.
+struct OwnNames {
+  const std::vector<std::string>& listen;   // the hosts of server.listen
+  const std::vector<std::string>& allowed;  // server.allowed_hosts
+};
+// open: a route that needs no token.
+Access check_access(const Request& request, Door door, std::string_view token, OwnNames names,
+                    bool open);
 
 }  // namespace keelback::server

@@ -13,8 +13,10 @@ Request request_with(std::initializer_list<std::pair<Header, const char*>> heade
   }
   return request;
 }
-int refusal(const Request& request, Door door, std::string_view token, bool open = false) {
-  const Access access = check_access(request, door, token, {"svc.internal"}, open);
+int refusal(const Request& request, Door door, std::string_view token, bool open = false,
+            const std::vector<std::string>& allowed = {}) {
+  const std::vector<std::string> listen = {"svc.internal"};
+  const Access access = check_access(request, door, token, {listen, allowed}, open);
   return access.refusal ? access.refusal->status : 0;
 }
 constexpr Door kLoopback{.loopback = true};
@@ -34,6 +36,30 @@ TEST(Access, WithoutATokenTheHostMustBeOurs) {
     EXPECT_EQ(refusal(request_with({{Header::kHost, host}}), kLoopback, ""), 403) << host;
   }
   EXPECT_EQ(refusal(request_with({}), kLoopback, ""), 400) << "HTTP/1.1 without Host";
+}
+
+// Goal: server.allowed_hosts lets its names in, and not one more; a foreign page stays outside.
+TEST(Access, FurtherNamesAreThoseOfTheSetting) {
+  const std::vector<std::string> allowed = {"api.example.com", "app.example.com:8443",
+                                            "*.test.org"};
+  const auto answer = [&](const char* host, const char* origin = nullptr) {
+    Request request = request_with({{Header::kHost, host}});
+    if (origin != nullptr)
+      request = request_with({{Header::kHost, host}, {Header::kOrigin, origin}});
+    return refusal(request, kLoopback, "", false, allowed);
+  };
+  for (const char* host : {"api.example.com", "API.EXAMPLE.COM", "api.example.com:8080",
+                           "app.example.com:8443", "a.test.org", "b.a.test.org:1", "localhost"}) {
+    EXPECT_EQ(answer(host), 0) << host;
+  }
+  for (const char* host :
+       {"example.com", "xapi.example.com", "api.example.com.evil.org", "test.org",
+        "app.example.com", "app.example.com:80", "eviltest.org", "evil.org"}) {
+    EXPECT_EQ(answer(host), 403) << host;
+  }
+  EXPECT_EQ(answer("api.example.com", "https://api.example.com"), 0);
+  EXPECT_EQ(answer("api.example.com", "https://evil.org"), 403);
+  EXPECT_EQ(answer("api.example.com", "https://app.example.com:8443"), 403);
 }
 
 // Goal: pages of other origins are refused everywhere, also where a token or a file mode guards.

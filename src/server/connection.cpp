@@ -33,8 +33,12 @@ void give_back(std::string& text) {
 
 }  // namespace
 
-Connection::Connection(std::shared_ptr<Hub> hub, Socket socket, Door door)
-    : hub_(std::move(hub)), socket_(std::move(socket)), door_(door), in_(kReadLeast) {}
+Connection::Connection(std::shared_ptr<Hub> hub, Socket socket, Door door, std::string peer)
+    : hub_(std::move(hub)),
+      socket_(std::move(socket)),
+      door_(door),
+      peer_(std::move(peer)),
+      in_(kReadLeast) {}
 
 Connection::~Connection() = default;
 
@@ -86,6 +90,8 @@ bool Connection::begin_request() {
 
 void Connection::on_header() {
   admission_ = admit(*hub_, request_, door_);
+  if (admission_.refusal && !admission_.authorised)
+    log_refusal(*this, *admission_.refusal, request_);
   const bool waits = request_.has(Header::kExpect) && request_.http11;
   if (admission_.refusal) {
     if (request_.has_body) {

@@ -25,7 +25,7 @@ namespace keelback::server {
 // Shared by the hub's list, the handlers waiting in the loop and the callbacks of its call.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(std::shared_ptr<Hub> hub, Socket socket, Door door);
+  Connection(std::shared_ptr<Hub> hub, Socket socket, Door door, std::string peer);
   ~Connection();
 
   void start();
@@ -36,7 +36,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Answers the request that runs. Ignored if the connection has closed meanwhile.
   void reply(Response response);
 
-  Hub& hub() { return *hub_; }
+  Hub& hub() const { return *hub_; }
+  std::string_view peer() const { return peer_; }
   bool is_idle() const { return state_ == State::kIdle && begin_ == end_; }
   Clock::time_point deadline() const { return deadline_; }
   std::size_t index() const { return index_; }  // in the hub's list
@@ -92,6 +93,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::shared_ptr<Hub> hub_;
   Socket socket_;
   const Door door_;
+  const std::string peer_;  // its address, or "unix"
   State state_ = State::kIdle;
   Clock::time_point deadline_ = Clock::time_point::max();
   std::size_t index_ = 0;

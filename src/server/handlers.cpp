@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "server/client_name.h"
 #include "server/connection.h"
 #include "server/json.h"
 #include "server/number.h"
@@ -20,6 +21,19 @@ constexpr std::uint64_t kConfigBody = 1 << 20;
 constexpr std::size_t kPageDefault = 100;
 constexpr std::size_t kPageMax = 1000;
 constexpr std::string_view kCallPrefix = "/v1/call/";
+
+constexpr std::size_t kLoggedTarget = 200;  // bytes of it that are logged
+
+std::string client_of(const Connection& connection, const Request& request) {
+  return client_name(request, connection.peer(),
+                     connection.hub().config.settings().server.trusted_proxies);
+}
+
+// What operators order, as opposed to what clients do all the time.
+bool is_order(Route route, const Request& request) {
+  return (route == Route::kConfig && request.method == "PATCH") || route == Route::kReload ||
+         route == Route::kDrain || route == Route::kRecycle || route == Route::kRelease;
+}
 
 bool is_open(Route route) { return route == Route::kLivez || route == Route::kReadyz; }
 
@@ -342,7 +356,9 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
   admission.body_max = kSmallBody;
   match(request, admission);
   const bool open = admission.route && is_open(*admission.route);
-  Access access = check_access(request, door, hub.config.settings().server.token, hub.names, open);
+  const Settings::ServerSection& server = hub.config.settings().server;
+  Access access =
+      check_access(request, door, server.token, {hub.names, server.allowed_hosts}, open);
   admission.authorised = access.authorised;
   // Who may not ask learns nothing, not even which routes there are.
   if (access.refusal) admission.refusal = std::move(access.refusal);
@@ -374,8 +390,19 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
   return admission;
 }
 
+void log_refusal(Connection& connection, const Response& refusal, const Request& request) {
+  connection.hub().log_refusal(fmt::format("{} {} of {} is refused with {}.", request.method,
+                                           request.target.substr(0, kLoggedTarget),
+                                           client_of(connection, request), refusal.status));
+}
+
 void run(Connection& connection, Admission& admission, Request& request) {
   Hub& hub = connection.hub();
+  if (!admission.answer && is_order(*admission.route, request)) {
+    hub.log_order(fmt::format("{} {} of {}.", request.method,
+                              request.target.substr(0, kLoggedTarget),
+                              client_of(connection, request)));
+  }
   if (admission.answer) {
     connection.reply(std::move(*admission.answer));
   } else if (admission.route == Route::kReload) {

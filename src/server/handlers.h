@@ -31,6 +31,9 @@ struct Admission {
 
 Admission admit(Hub& hub, const Request& request, const Door& door);
 
+// A stranger was refused: who, and what was asked.
+void log_refusal(Connection& connection, const Response& refusal, const Request& request);
+
 // Everything but calls. The reply comes now or, for a reload, later.
 void run(Connection& connection, Admission& admission, Request& request);
 

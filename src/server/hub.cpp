@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "server/connection.h"
+#include "server/peer.h"
 #include "server/reply.h"
 
 namespace keelback::server {
@@ -19,6 +20,7 @@ namespace {
 
 constexpr int kAcceptBatch = 64;  // then the loop gets a turn
 constexpr auto kAcceptPause = 100ms;
+constexpr std::uint32_t kRefusalsASecond = 20;  // that are logged
 
 // Best effort: the client may see a reset instead if its request is still on the way.
 void refuse_connection(int fd, std::string_view date) {
@@ -70,10 +72,13 @@ void Hub::wait_for_clients(Acceptor& acceptor) {
 
 void Hub::accept_some(Acceptor& acceptor) {
   for (int i = 0; i < kAcceptBatch; ++i) {
-    const int fd = ::accept4(acceptor.descriptor.native_handle(), nullptr, nullptr,
-                             SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    const int fd =
+        ::accept4(acceptor.descriptor.native_handle(), reinterpret_cast<sockaddr*>(&peer), &length,
+                  SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      admit(fd, acceptor.listener.door());
+      admit(fd, acceptor.listener.door(), peer_name(peer));
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -87,7 +92,7 @@ void Hub::accept_some(Acceptor& acceptor) {
   wait_for_clients(acceptor);
 }
 
-void Hub::admit(int fd, const Door& door) {
+void Hub::admit(int fd, const Door& door, std::string peer) {
   if (connections_.size() >= options.connections_max && !evict_idle()) {
     count_rejected();
     refuse_connection(fd, date());
@@ -107,7 +112,8 @@ void Hub::admit(int fd, const Door& door) {
     ::close(fd);
     return;
   }
-  auto connection = std::make_shared<Connection>(shared_from_this(), std::move(socket), door);
+  auto connection =
+      std::make_shared<Connection>(shared_from_this(), std::move(socket), door, std::move(peer));
   connections_.push_back(connection);
   connection->set_index(connections_.size() - 1);
   connection->start();
@@ -137,6 +143,27 @@ void Hub::remove(Connection& connection) {
   const std::shared_ptr<Connection> keep = std::move(connections_.back());
   connections_.pop_back();
   if (stopping_ && connections_.empty()) finish_stop();
+}
+
+void Hub::log_refusal(const std::string& text) {
+  if (!options.log) return;
+  const auto now = Clock::now();
+  if (now >= refusals_since_ + 1s) {
+    refusals_since_ = now;
+    refusals_ = 0;
+    if (const auto unlogged = std::exchange(refusals_unlogged_, 0); unlogged > 0) {
+      options.log(LogLevel::kWarn, fmt::format("{} more requests were refused.", unlogged));
+    }
+  }
+  if (++refusals_ > kRefusalsASecond) {
+    ++refusals_unlogged_;
+    return;
+  }
+  options.log(LogLevel::kWarn, text);
+}
+
+void Hub::log_order(const std::string& text) {
+  if (options.log) options.log(LogLevel::kInfo, text);
 }
 
 std::string_view Hub::date() {

@@ -46,6 +46,10 @@ class Hub : public std::enable_shared_from_this<Hub> {
   void stop_now();  // everything, at once
 
   void remove(Connection& connection);
+  // What somebody may want to know later, with the client's name: refusals of strangers (warn; of a
+  // flood a few a second, and how many more there were), and what operators order.
+  void log_refusal(const std::string& text);
+  void log_order(const std::string& text);
   std::string_view date();  // for the Date header; renewed every second
   bool draining() const { return draining_; }
   bool stopping() const { return stopping_; }
@@ -71,7 +75,7 @@ class Hub : public std::enable_shared_from_this<Hub> {
   };
   void wait_for_clients(Acceptor& acceptor);
   void accept_some(Acceptor& acceptor);
-  void admit(int fd, const Door& door);
+  void admit(int fd, const Door& door, std::string peer);
   bool evict_idle();
   void arm_timer();
   void on_timer();
@@ -86,6 +90,9 @@ class Hub : public std::enable_shared_from_this<Hub> {
   bool stopping_ = false;
   Clock::time_point stop_at_{};
   std::vector<std::move_only_function<void()>> stopped_;
+  Clock::time_point refusals_since_{};
+  std::uint32_t refusals_ = 0;  // in the second that began then
+  std::uint64_t refusals_unlogged_ = 0;
   std::time_t date_second_ = 0;
   std::string date_;
 };

@@ -105,6 +105,18 @@ std::expected<void, std::string> clear_path(std::string_view spec, const sockadd
   return {};
 }
 
+// The umask has taken permissions of the new file away: here they come. Through a descriptor, so
+// that a file which somebody put there meanwhile is left alone. 0, or errno.
+int add_permissions(const std::string& path, const struct stat& made, mode_t mode) {
+  const ScopedFd file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (file.get() < 0) return errno;
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0) return errno;
+  if (status.st_dev != made.st_dev || status.st_ino != made.st_ino) return EEXIST;
+  const std::string name = fmt::format("/proc/self/fd/{}", file.get());
+  return ::chmod(name.c_str(), mode) == 0 ? 0 : errno;
+}
+
 // Held while a path is looked at and taken, so that two starters cannot both take it.
 int lock_directory(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -173,12 +185,15 @@ bool Listener::describe() {
   return true;
 }
 
-std::expected<Listener, std::string> Listener::open(std::string_view spec) {
-  if (spec.starts_with(kUnix)) return open_unix(spec, std::string(spec.substr(kUnix.size())));
+std::expected<Listener, std::string> Listener::open(std::string_view spec, mode_t unix_mode) {
+  if (spec.starts_with(kUnix)) {
+    return open_unix(spec, std::string(spec.substr(kUnix.size())), unix_mode);
+  }
   return open_tcp(spec);
 }
 
-std::expected<Listener, std::string> Listener::open_unix(std::string_view spec, std::string path) {
+std::expected<Listener, std::string> Listener::open_unix(std::string_view spec, std::string path,
+                                                         mode_t mode) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path ||
@@ -199,7 +214,7 @@ std::expected<Listener, std::string> Listener::open_unix(std::string_view spec, 
   if (fd.get() < 0) return failed(errno);
   // On the socket before bind: the file is never there with other permissions (the umask can only
   // take more away), and the process-wide umask is left alone.
-  if (::fchmod(fd.get(), 0600) != 0) return failed(errno);
+  if (::fchmod(fd.get(), mode) != 0) return failed(errno);
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return failed(errno);
   }
@@ -211,6 +226,9 @@ std::expected<Listener, std::string> Listener::open_unix(std::string_view spec, 
   listener.owns_file_ = true;
   listener.device_ = status.st_dev;
   listener.inode_ = status.st_ino;
+  if ((status.st_mode & 07777) != mode) {
+    if (const int error = add_permissions(path, status, mode); error != 0) return failed(error);
+  }
   if (::listen(listener.fd_, kBacklog) != 0) return failed(errno);
   listener.endpoint_.text = fmt::format("unix:{}", path);
   listener.door_ = {.loopback = false, .trusted = true, .unix_socket = true};

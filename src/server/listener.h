@@ -28,7 +28,8 @@ class Listener {
   ~Listener();
 
   // "host:port", "[v6]:port" or "unix:/path". The error is one sentence with the name of the spec.
-  static std::expected<Listener, std::string> open(std::string_view spec);
+  // unix_mode: the permissions of a socket's file. It never has others that allow more.
+  static std::expected<Listener, std::string> open(std::string_view spec, mode_t unix_mode = 0600);
   // A listening socket that a service manager made; its file, if any, is not ours to remove.
   static std::expected<Listener, std::string> adopt(int fd);
 
@@ -38,7 +39,8 @@ class Listener {
 
  private:
   Listener() = default;
-  static std::expected<Listener, std::string> open_unix(std::string_view spec, std::string path);
+  static std::expected<Listener, std::string> open_unix(std::string_view spec, std::string path,
+                                                        mode_t mode);
   static std::expected<Listener, std::string> open_tcp(std::string_view spec);
   bool describe();  // fills endpoint_ and door_ from the socket itself
 

@@ -81,6 +81,21 @@ TEST_F(ListenerTest, UnixSocketIsPrivateAndIsRemoved) {
   EXPECT_TRUE(std::filesystem::exists(path()));
 }
 
+// Goal: the socket has the permissions that were asked for, whatever the umask takes away.
+TEST_F(ListenerTest, UnixSocketHasItsModeUnderEveryUmask) {
+  for (const mode_t umask : {0000U, 0022U, 0077U, 0777U}) {
+    for (const mode_t mode : {0600U, 0660U, 0666U}) {
+      const mode_t before = ::umask(umask);
+      const auto listener = Listener::open(spec(), mode);
+      ::umask(before);
+      ASSERT_TRUE(listener) << listener.error();
+      struct stat status{};
+      ASSERT_EQ(::stat(path().c_str(), &status), 0);
+      EXPECT_EQ(status.st_mode & 07777, mode) << "umask " << umask;
+    }
+  }
+}
+
 // Goal: only a socket that nobody listens on is taken over.
 TEST_F(ListenerTest, TakesOverOnlyWhatIsStale) {
   std::ofstream(path()) << "a file";

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/settings.h"
 #include "base/time.h"
 
 namespace keelback::server {
@@ -32,6 +33,8 @@ struct Options {
   // LISTEN_FDS instead of server.listen, STOPPING=1 to NOTIFY_SOCKET. Who owns the server says
   // READY=1: a server that listens is not yet a pool that serves.
   bool service_manager = false;
+  // What is worth a line in the log. Empty: nothing is logged.
+  std::function<void(LogLevel level, const std::string& text)> log;
   // POST /v1/drain. Empty: the driver is drained, and the server goes on answering.
   std::function<void()> on_drain;
 };

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <optional>
 
+#include "base/net_names.h"
+
 namespace keelback::server {
 namespace {
 
@@ -87,6 +89,19 @@ bool is_loopback(const sockaddr_storage& address) {
   if (address.ss_family != AF_INET6) return false;
   const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
   return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
+}
+
+std::string peer_name(const sockaddr_storage& address) {
+  NetAddress name;
+  if (address.ss_family == AF_INET) {
+    name.bytes[10] = name.bytes[11] = 0xFF;
+    std::memcpy(name.bytes.data() + 12, &reinterpret_cast<const sockaddr_in&>(address).sin_addr, 4);
+  } else if (address.ss_family == AF_INET6) {
+    std::memcpy(name.bytes.data(), &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr, 16);
+  } else {
+    return "unix";
+  }
+  return format_address(name);
 }
 
 Peer peer_of(int fd) {

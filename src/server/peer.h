@@ -4,6 +4,8 @@
 
 #include <sys/socket.h>
 
+#include <string>
+
 namespace keelback::server {
 
 enum class Peer {
@@ -16,6 +18,9 @@ enum class Peer {
 // machine: the kernel is asked for the socket at the other end (sock_diag), whose inode is 0 once
 // its last descriptor is closed. A few microseconds; never blocks.
 Peer peer_of(int fd);
+
+// "192.0.2.1", "2001:db8::1"; "unix" for a Unix socket.
+std::string peer_name(const sockaddr_storage& address);
 
 // 127.0.0.0/8 and ::1, also as IPv4 in IPv6.
 bool is_loopback(const sockaddr_storage& address);

@@ -20,6 +20,8 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
     "Transfer-Encoding",
     "If-Match",
     "Content-Encoding",
+    "Forwarded",
+    "X-Forwarded-For",
     "traceparent",
     "Idempotency-Key",
     "Keelback-Session",
@@ -39,6 +41,12 @@ constexpr std::string_view kPrefix = "keelback-";
 
 bool is_ours(std::string_view name) {
   return name.size() >= kPrefix.size() && same_word(name.substr(0, kPrefix.size()), kPrefix);
+}
+
+// One that comes twice is one longer list.
+bool is_list(Header header) {
+  return header == Header::kAccept || header == Header::kContentEncoding ||
+         header == Header::kForwarded || header == Header::kForwardedFor;
 }
 
 // nullopt: not one that we look at.
@@ -62,12 +70,14 @@ std::optional<Header> header_of(http::field field, std::string_view name) {
       return Header::kIfMatch;
     case http::field::content_encoding:
       return Header::kContentEncoding;
+    case http::field::forwarded:
+      return Header::kForwarded;
     case http::field::unknown:
       break;
     default:
       return std::nullopt;
   }
-  constexpr auto kFirst = static_cast<std::size_t>(Header::kTraceparent);
+  constexpr auto kFirst = static_cast<std::size_t>(Header::kForwardedFor);
   for (std::size_t i = kFirst; i < kNames.size(); ++i) {
     if (kNames[i].size() == name.size() && same_word(kNames[i], name))
       return static_cast<Header>(i);
@@ -195,7 +205,7 @@ void RequestReader::on_field_impl(http::field field, view name, view value, erro
   if (!request_.has(*header)) {
     request_.seen |= 1U << index;
     request_.values[index].assign(value.data(), value.size());
-  } else if (*header == Header::kAccept || *header == Header::kContentEncoding) {  // lists
+  } else if (is_list(*header)) {
     request_.values[index].append(", ").append(value.data(), value.size());
   } else {
     request_.twice |= 1U << index;

@@ -22,6 +22,8 @@ enum class Header : std::uint8_t {
   kTransferEncoding,
   kIfMatch,
   kContentEncoding,
+  kForwarded,
+  kForwardedFor,  // X-Forwarded-For
   kTraceparent,
   kIdempotencyKey,
   kSession,
@@ -37,7 +39,7 @@ enum class Header : std::uint8_t {
   kShape,
   kArguments,
 };
-inline constexpr int kHeaders = 23;
+inline constexpr int kHeaders = 25;
 std::string_view to_string(Header header);  // as documented: "Keelback-Session"
 // The Keelback-* request header nearest to a name that is not one.
 std::string_view nearest_header(std::string_view name);

@@ -130,6 +130,18 @@ TEST(RequestReader, RefusesWhatIsAmbiguous) {
       << "body_max itself";
 }
 
+// Goal: each proxy may append a header line of its own; together they are one list, in order.
+TEST(RequestReader, ListsOfProxiesAreJoined) {
+  const Result result = read(
+      "GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=a\r\n"
+      "x-forwarded-for: 192.0.2.2, 192.0.2.3\r\nforwarded: for=b\r\n\r\n",
+      1);
+  EXPECT_EQ(result.request.get(Header::kForwardedFor), "192.0.2.1, 192.0.2.2, 192.0.2.3");
+  EXPECT_EQ(result.request.get(Header::kForwarded), "for=a, for=b");
+  EXPECT_EQ(result.request.repeated(), std::nullopt);
+  EXPECT_FALSE(result.request.has_ours());
+}
+
 // Goal: a misspelt header of ours is found, and so is one that came twice.
 TEST(RequestReader, NoticesUnknownAndRepeatedHeaders) {
   const Result result = read(

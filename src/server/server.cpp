@@ -13,7 +13,8 @@ namespace keelback::server {
 namespace {
 
 std::expected<std::vector<Listener>, std::string> open_all(const std::vector<std::string>& specs,
-                                                           const std::vector<int>& inherited) {
+                                                           const std::vector<int>& inherited,
+                                                           mode_t unix_mode) {
   std::vector<Listener> listeners;
   std::string error;
   for (const int fd : inherited) {
@@ -23,12 +24,19 @@ std::expected<std::vector<Listener>, std::string> open_all(const std::vector<std
   }
   if (!inherited.empty()) return listeners;
   for (const std::string& spec : specs) {
-    auto listener = Listener::open(spec);
+    auto listener = Listener::open(spec, unix_mode);
     if (!listener) return std::unexpected(std::move(listener.error()));
     listeners.push_back(std::move(*listener));
   }
   if (listeners.empty()) return std::unexpected("server.listen names no address");
   return listeners;
+}
+
+// "0660": the schema has checked it.
+mode_t mode_of(const std::string& text) {
+  mode_t mode = 0;
+  for (const char digit : text) mode = mode * 8 + static_cast<mode_t>(digit - '0');
+  return mode;
 }
 
 // The host part of what the operator wrote: a name by which clients may call us.
@@ -52,7 +60,7 @@ std::expected<std::vector<Endpoint>, std::string> Server::listen() {
   const auto& specs = hub_->options.listen.empty() ? settings.server.listen : hub_->options.listen;
   const std::vector<int> inherited =
       hub_->options.service_manager ? inherited_listeners() : std::vector<int>();
-  auto listeners = open_all(specs, inherited);
+  auto listeners = open_all(specs, inherited, mode_of(settings.server.unix_mode));
   if (!listeners) return std::unexpected(std::move(listeners.error()));
   std::vector<Endpoint> endpoints;
   std::vector<std::string> names;

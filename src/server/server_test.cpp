@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "support/server_fixture.h"
@@ -416,6 +417,35 @@ TEST_F(ServerTest, DrainFinishesWhatRunsAndStopClosesTheDoors) {
   EXPECT_TRUE(running.at_end());
   ASSERT_EQ(done.wait_for(10s), std::future_status::ready);
   EXPECT_FALSE(connect().connected());
+}
+
+// Goal: the log names who was refused and who gave an order, and takes a proxy's word only if it is
+// trusted.
+TEST_F(ServerTest, TheLogNamesTheClient) {
+  std::mutex mutex;
+  std::vector<std::string> said;
+  server::Options options = quick();
+  options.log = [&](LogLevel level, const std::string& text) {
+    const std::lock_guard lock(mutex);
+    said.push_back(std::string(level == LogLevel::kWarn ? "warn " : "info ") + text);
+  };
+  config_.value.server.trusted_proxies = {"10.0.0.0/8"};
+  start(options);
+  const std::string list = "X-Forwarded-For: 6.6.6.6, 192.0.2.1\r\n";
+  EXPECT_EQ(ask("POST", "/v1/drain", list).status, 202);
+  EXPECT_EQ(ask("GET", "/v1/pool", "Origin: http://evil.example\r\n").status, 403);
+  EXPECT_EQ(ask("GET", "/v1/pool").status, 200);
+  stop();
+  EXPECT_THAT(said, ::testing::ElementsAre("info POST /v1/drain of 127.0.0.1.",
+                                           "warn GET /v1/pool of 127.0.0.1 is refused with 403."));
+  said.clear();
+  config_.value.server.trusted_proxies = {"127.0.0.1"};
+  start(options);
+  EXPECT_EQ(ask("POST", "/v1/drain", list).status, 202);
+  for (int i = 0; i < 50; ++i) ask("GET", "/v1/pool", "Origin: http://evil.example\r\n");
+  stop();
+  ASSERT_FALSE(said.empty());
+  EXPECT_EQ(said[0], "info POST /v1/drain of 192.0.2.1.");
 }
 
 // Goal: whoever is told twice to stop obeys the less patient one, and both hear of the end.
