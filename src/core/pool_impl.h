@@ -276,7 +276,7 @@ class Pool::Impl {
   DeathPtr start_failure_;      // of the last start, while none has succeeded since
   DeathPtr last_exit_;          // of the last ready worker that ended without our doing
   bool not_ready_ = false;
-  bool loaded_ = false;  // a worker has been ready, or new code was proved to load
+  bool loaded_ = false;  // a worker has been ready
   bool draining_ = false;
   bool drain_over_ = false;  // its limit has passed
   bool drained_ = false;

@@ -74,7 +74,7 @@ Stats Pool::Impl::stats(Time now) const {
     stats.failing = fmt::format("{} of {} workers serve; {}", serving, settings_.pool.workers,
                                 describe_start_failure());
   }
-  if (not_ready_ && !loaded_) stats.load_failure = start_failure_;
+  if (not_ready_ && !loaded_ && code_ == 0) stats.load_failure = start_failure_;
   stats.queue_depth = queue_.waiting();
   stats.queue_delay = queue_.oldest(now);
   stats.accepted = counters_.accepted;

@@ -330,7 +330,6 @@ void Pool::Impl::on(const RecycleRequested& event) {
 // A worker that still starts has the old code and serves nobody yet: it makes room at once.
 void Pool::Impl::on(const ReloadRequested&) {
   ++code_;
-  loaded_ = true;
   std::vector<Worker*> old;
   workers_.each([&](Worker& worker) {
     const Slot& slot = *worker.slot;
