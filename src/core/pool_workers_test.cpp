@@ -83,7 +83,7 @@ TEST(PoolWorkers, AFirstLoadThatFailsIsToldFromALaterOne) {
   EXPECT_EQ(driver.pool.stats(driver.now).load_failure, nullptr) << "they start";
   driver.fail_start(WorkerId{1, 1});
   EXPECT_EQ(driver.pool.stats(driver.now).load_failure, nullptr) << "the other may yet come up";
-  driver.fail_start(WorkerId{2, 1});
+  driver.fail_start(WorkerId{2, 2});
   const auto failure = driver.pool.stats(driver.now).load_failure;
   ASSERT_NE(failure, nullptr);
   EXPECT_EQ(failure->cause, "start_failed");
@@ -113,7 +113,7 @@ TEST(PoolWorkers, AReadyPoolSaysWhyItIsNotWhole) {
   EXPECT_EQ(driver.pool.stats(driver.now).failing, "");
   driver.ready(WorkerId{1, 1});
   EXPECT_EQ(driver.pool.stats(driver.now).failing, "") << "the other one starts";
-  driver.fail_start(WorkerId{2, 1}, "hello");
+  driver.fail_start(WorkerId{2, 2}, "hello");
   Stats stats = driver.pool.stats(driver.now);
   EXPECT_TRUE(stats.ready);
   EXPECT_NE(stats.failing.find("1 of 2 workers serve; the last start ended with a failed start "
@@ -121,7 +121,7 @@ TEST(PoolWorkers, AReadyPoolSaysWhyItIsNotWhole) {
             std::string::npos)
       << stats.failing;
   for (int turn = 0; turn < 100 && driver.with(false).empty(); ++turn) driver.advance(100ms);
-  driver.ready(WorkerId{2, 2});
+  driver.ready(WorkerId{2, 3});
   EXPECT_EQ(driver.pool.stats(driver.now).failing, "");
 }
 
