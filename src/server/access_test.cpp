@@ -91,7 +91,8 @@ TEST(Access, ATokenIsNeededWhereOneIsSet) {
       EXPECT_EQ(refusal(with(bad), door, "secret"), 401) << bad;
     }
     EXPECT_EQ(refusal(with("Bearer no"), door, "secret", true), 0) << "an open route";
-    EXPECT_FALSE(check_access(with("Bearer no"), door, "secret", {}, true).authorised);
+    const std::vector<std::string> none;
+    EXPECT_FALSE(check_access(with("Bearer no"), door, "secret", {none, none}, true).authorised);
   }
   EXPECT_EQ(refusal(with(""), kOurSocket, "secret"), 0) << "the file system has asked already";
   EXPECT_EQ(refusal(with(""), kPublic, ""), 403) << "the token was taken away at run time";

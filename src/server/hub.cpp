@@ -147,19 +147,21 @@ void Hub::remove(Connection& connection) {
 
 void Hub::log_refusal(const std::string& text) {
   if (!options.log) return;
-  const auto now = Clock::now();
-  if (now >= refusals_since_ + 1s) {
-    refusals_since_ = now;
-    refusals_ = 0;
-    if (const auto unlogged = std::exchange(refusals_unlogged_, 0); unlogged > 0) {
-      options.log(LogLevel::kWarn, fmt::format("{} more requests were refused.", unlogged));
-    }
-  }
+  report_refusals(Clock::now());
   if (++refusals_ > kRefusalsASecond) {
     ++refusals_unlogged_;
     return;
   }
   options.log(LogLevel::kWarn, text);
+}
+
+void Hub::report_refusals(Clock::time_point now) {
+  if (now < refusals_since_ + 1s) return;
+  refusals_since_ = now;
+  refusals_ = 0;
+  const auto unlogged = std::exchange(refusals_unlogged_, 0);
+  if (unlogged == 0) return;
+  options.log(LogLevel::kWarn, fmt::format("{} more requests were refused.", unlogged));
 }
 
 void Hub::log_order(const std::string& text) {
@@ -207,7 +209,8 @@ void Hub::on_timer() {
   if (stopping_ && now >= stop_at_) {
     while (!connections_.empty()) connections_.back()->close();
   }
-  if (!connections_.empty() || paused) arm_timer();
+  report_refusals(now);
+  if (!connections_.empty() || paused || refusals_unlogged_ > 0) arm_timer();
 }
 
 void Hub::drain() { draining_ = true; }

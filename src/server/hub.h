@@ -77,6 +77,7 @@ class Hub : public std::enable_shared_from_this<Hub> {
   void accept_some(Acceptor& acceptor);
   void admit(int fd, const Door& door, std::string peer);
   bool evict_idle();
+  void report_refusals(Clock::time_point now);
   void arm_timer();
   void on_timer();
   void finish_stop();
