@@ -3,15 +3,47 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
+#include <string>
+
+#include "base/fault_lines.h"
 
 namespace keelback {
 namespace {
 std::atomic<std::uint64_t> g_unexpected{0};
 std::atomic<bool> g_fatal{false};
+std::atomic<bool> g_json{false};
+
+// What the preprocessor made of a condition holds quotes and backslashes, and no control character.
+std::string quoted(const char* text) {
+  std::string out;
+  for (; *text != '\0'; ++text) {
+    if (*text == '"' || *text == '\\') out += '\\';
+    out += *text;
+  }
+  return out;
+}
+
+void say(const char* level, const char* what, const char* condition, const char* file, int line) {
+  if (!g_json.load(std::memory_order_relaxed)) {
+    std::fprintf(stderr, "keelback: %s: %s at %s:%d\n", what, condition, file, line);
+    return;
+  }
+  char time[32] = "";
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  if (::gmtime_r(&now, &parts) != nullptr) {
+    std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S.000Z", &parts);
+  }
+  std::fprintf(stderr, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"%s: %s at %s:%d\"}\n", time,
+               level, what, quoted(condition).c_str(), quoted(file).c_str(), line);
+}
 }  // namespace
 
+void write_faults_as_json(bool json) { g_json.store(json, std::memory_order_relaxed); }
+
 void check_failed(const char* condition, const char* file, int line) {
-  std::fprintf(stderr, "keelback: CHECK failed: %s at %s:%d\n", condition, file, line);
+  say("critical", "CHECK failed", condition, file, line);
   std::abort();
 }
 
@@ -20,7 +52,7 @@ void set_unexpected_fatal(bool fatal) { g_fatal.store(fatal, std::memory_order_r
 
 bool unexpected(const char* condition, const char* file, int line) {
   g_unexpected.fetch_add(1, std::memory_order_relaxed);
-  std::fprintf(stderr, "keelback: unexpected: %s at %s:%d\n", condition, file, line);
+  say("error", "unexpected", condition, file, line);
   if (g_fatal.load(std::memory_order_relaxed)) std::abort();
   return true;
 }

@@ -4,8 +4,11 @@
 #include <unistd.h>
 
 #include <CLI/App.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
 
 #include "base/settings_text.h"
@@ -135,6 +138,22 @@ void ConfigOptions::add_to(CLI::App& command) {
       .add_option("--set", assignments,
                   "A setting, as KEY=VALUE; above the file and the environment; may be repeated")
       ->allow_extra_args(false);
+}
+
+bool ConfigOptions::wants_json_log() const {
+  for (const std::string& assignment : assignments) {
+    if (assignment.starts_with("log.format=")) return assignment == "log.format=json";
+  }
+  if (const char* format = std::getenv("KEELBACK_LOG_FORMAT")) {
+    return std::string_view(format) == "json";
+  }
+  const auto text = file.empty() ? std::unexpected(std::string()) : read_file(file);
+  if (!text) return false;
+  std::string dense;  // without blanks: [log] … format="json", or log.format="json"
+  std::ranges::copy_if(*text, std::back_inserter(dense),
+                       [](char c) { return c != ' ' && c != '\t'; });
+  return dense.find("format=\"json\"") != std::string::npos ||
+         dense.find("format='json'") != std::string::npos;
 }
 
 void ConfigOptions::add_setting_option(CLI::App& command, const char* option, const char* key,

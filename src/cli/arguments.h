@@ -60,6 +60,9 @@ struct ConfigOptions {
   void add_setting_option(CLI::App& command, const char* option, const char* key,
                           const char* description);
   std::expected<api::ConfigStore, std::vector<std::string>> load() const;
+  // Whether log.format = json seems to be meant, of a configuration that cannot be loaded: what is
+  // wrong with it is then said in JSON.
+  bool wants_json_log() const;
 };
 
 }  // namespace keelback::cli

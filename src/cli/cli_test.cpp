@@ -312,6 +312,38 @@ TEST(Logging, WritesOneJsonObjectALine) {
 
 // ---- the doctor
 
+// Goal: nothing that a worker or a client writes rules the terminal, or looks like another line.
+TEST(Logging, EscapesWhatIsNotPlainText) {
+  const std::string_view said(
+      "[0.1] red \x1b[31m cr \r nul \0 bell \a del \x7f c1 \xc2\x9b bad \xff half \xc3 "
+      "long \xc0\x80 rtl \xe2\x80\xae ls \xe2\x80\xa8 tab \t umlaut \xc3\xa4 \xf0\x9f\x98\x80\n"
+      "2026-01-01T00:00:00.000Z error forged",
+      146);
+  const spdlog::details::log_msg message("keelback", spdlog::level::info,
+                                         {said.data(), said.size()});
+  const std::string line = text_log_line(message);
+  EXPECT_THAT(line,
+              HasSubstr(" info [0.1] red \\x1b[31m cr \\x0d nul \\x00 bell \\x07 del \\x7f c1 "
+                        "\\u009b bad \\xff half \\xc3 long \\xc0\\x80 rtl \\u202e ls \\u2028 tab "
+                        "\t umlaut \xc3\xa4 \xf0\x9f\x98\x80\n    2026-01-01T"))
+      << line;
+}
+
+// Goal: what goes wrong before there is a log is JSON where the log would be.
+TEST_F(CommandLine, ComplainsInTheLogsFormat) {
+  const auto is_json_line = [](const std::string& text) {
+    return text.ends_with("\n") && text.find('\n') == text.size() - 1 && Json::accept(text);
+  };
+  EXPECT_TRUE(is_json_line(complaint({"serve", "app.py", "--bogus", "--set", "log.format=json"})));
+  EXPECT_FALSE(is_json_line(complaint({"serve", "app.py", "--bogus"})));
+  for (const char* wrong : {"pool.workers=x", "no.such=1"}) {
+    const std::string text =
+        complaint({"serve", "app.py", "--set", wrong, "--set", "log.format=json"});
+    EXPECT_TRUE(is_json_line(text)) << text;
+    EXPECT_THAT(text, HasSubstr("\"level\":\"error\""));
+  }
+}
+
 TEST(Doctor, ReadsKernelReleases) {
   EXPECT_TRUE(kernel_at_least("5.10", 5, 10));
   EXPECT_TRUE(kernel_at_least("5.10.0-1-amd64", 5, 10));

@@ -27,6 +27,7 @@ extern const char* const kExitCodesHelp;  // for --help footers
 
 struct Invocation {
   bool json = false;         // --json: one JSON document on stdout, whatever happens
+  bool json_log = false;     // log.format = json: what fail() says on stderr is a line of the log
   std::function<int()> run;  // set by the chosen command; returns the exit code
 };
 

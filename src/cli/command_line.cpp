@@ -5,6 +5,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <string>
@@ -88,6 +89,19 @@ ExitCode usage_code(const std::string& path) {
   return path.starts_with("keelback chaos") ? kExitLabUsage : kExitUsage;
 }
 
+// Whoever reads the daemon's stderr as JSON reads its complaints so, too.
+bool wants_json_log(int argc, const char* const* argv) {
+  const char* const format = std::getenv("KEELBACK_LOG_FORMAT");
+  bool json = format != nullptr && std::strcmp(format, "json") == 0;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    const auto at = word.find("log.format=");
+    if (at == 0 || (at == 6 && word.starts_with("--set=")))
+      json = word.substr(at) == "log.format=json";
+  }
+  return json;
+}
+
 int usage_error(CLI::App& app, const Invocation& invocation, const CLI::ParseError& error) {
   CLI::App& command = deepest(app);
   std::string text = explain_extra(app);
@@ -121,6 +135,7 @@ int run_command_line(CLI::App& app, Invocation& invocation, int argc, const char
     invocation.json = invocation.json || std::any_of(argv + 1, argv + argc, [](const char* word) {
                         return std::strcmp(word, "--json") == 0;
                       });
+    invocation.json_log = path_of(deepest(app)) == "keelback serve" && wants_json_log(argc, argv);
     return usage_error(app, invocation, error);
   }
   return invocation.run();

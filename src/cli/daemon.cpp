@@ -53,6 +53,7 @@ Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
   server_options.log = [this](LogLevel level, const std::string& text) {
     logger_->log(level == LogLevel::kWarn ? spdlog::level::warn : spdlog::level::info, "{}", text);
   };
+  server_options.log_lost = lost_log_lines;
   server_ = std::make_unique<server::Server>(*driver_, config_, std::move(server_options));
 }
 

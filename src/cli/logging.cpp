@@ -5,20 +5,25 @@
 #include <spdlog/async.h>
 #include <spdlog/async_logger.h>
 #include <spdlog/formatter.h>
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <future>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <thread>
+#include <utility>
+
+#include "base/fault_lines.h"
+#include "cli/printable.h"
 
 namespace keelback::cli {
 namespace {
 
-constexpr std::size_t kQueueMax = 8192;  // lines
+constexpr std::size_t kQueueMax = 8192;       // lines
+constexpr std::string_view kMargin = "    ";  // of what follows a line end in a message
 
 std::string time_text(spdlog::log_clock::time_point time) {
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch());
@@ -54,6 +59,47 @@ class JsonFormatter final : public spdlog::formatter {
   }
 };
 
+class TextFormatter final : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& out) override {
+    const std::string line = text_log_line(message) + "\n";
+    out.append(line.data(), line.data() + line.size());
+  }
+  std::unique_ptr<spdlog::formatter> clone() const override {
+    return std::make_unique<TextFormatter>();
+  }
+};
+
+// Writes to stderr. Says before the next line how many lines the queue had no room for.
+class MarkingSink final : public spdlog::sinks::sink {
+ public:
+  // `pool`: whose only thread calls log(); it outlives that thread.
+  explicit MarkingSink(spdlog::details::thread_pool* pool) : pool_(pool) {}
+  void log(const spdlog::details::log_msg& message) override {
+    const std::uint64_t lost = pool_->overrun_counter();
+    if (lost != marked_) {
+      const std::string text = fmt::format("Nobody read the log in time: {} lines are not in it.",
+                                           lost - std::exchange(marked_, lost));
+      inner_.log(spdlog::details::log_msg(message.time, {}, message.logger_name,
+                                          spdlog::level::warn, text));
+    }
+    inner_.log(message);
+  }
+  void flush() override { inner_.flush(); }
+  void set_pattern(const std::string& pattern) override { inner_.set_pattern(pattern); }
+  void set_formatter(std::unique_ptr<spdlog::formatter> formatter) override {
+    inner_.set_formatter(std::move(formatter));
+  }
+
+ private:
+  spdlog::details::thread_pool* const pool_;
+  std::uint64_t marked_ = 0;
+  spdlog::sinks::stderr_sink_mt inner_;
+};
+
+// Lines that could not be written: a full disk, a closed pipe.
+std::atomic<std::uint64_t> g_unwritten{0};
+
 // Warnings, and the bare lines of workers.
 class RunFormatter final : public spdlog::formatter {
  public:
@@ -64,7 +110,7 @@ class RunFormatter final : public spdlog::formatter {
     if (!worker.empty()) {
       line = text.substr(worker.size() + 3);
     } else if (message.level >= spdlog::level::warn) {
-      line = fmt::format("keelback: {}", text);
+      line = fmt::format("keelback: {}", printable(text, kMargin));
     } else {
       return;
     }
@@ -96,12 +142,31 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
 
 std::shared_ptr<spdlog::logger> make_async() {
   spdlog::init_thread_pool(kQueueMax, 1);
-  return std::make_shared<spdlog::async_logger>(
-      "keelback", std::make_shared<spdlog::sinks::stderr_sink_mt>(), spdlog::thread_pool(),
+  auto logger = std::make_shared<spdlog::async_logger>(
+      "keelback", std::make_shared<MarkingSink>(spdlog::thread_pool().get()), spdlog::thread_pool(),
       spdlog::async_overflow_policy::overrun_oldest);
+  // It would complain on stderr, in a form of its own.
+  logger->set_error_handler([](const std::string&) { ++g_unwritten; });
+  return logger;
 }
 
 }  // namespace
+
+std::uint64_t lost_log_lines() {
+  const auto pool = spdlog::thread_pool();
+  return g_unwritten + (pool ? pool->overrun_counter() : 0);
+}
+
+std::string text_log_line(const spdlog::details::log_msg& message) {
+  const auto name = spdlog::level::to_string_view(message.level);
+  return fmt::format("{} {} {}", time_text(message.time),
+                     std::string_view(name.data(), name.size()),
+                     printable(text_of(message), kMargin));
+}
+
+std::string json_log_line(spdlog::level::level_enum level, std::string_view text) {
+  return json_log_line(spdlog::details::log_msg("keelback", level, {text.data(), text.size()}));
+}
 
 std::string json_log_line(const spdlog::details::log_msg& message) {
   std::string_view text = text_of(message);
@@ -123,11 +188,12 @@ std::shared_ptr<spdlog::logger> make_logger(const Settings::LogSection& settings
 
 void apply(spdlog::logger& logger, const Settings::LogSection& settings) {
   logger.set_level(spdlog_level(settings.level));
-  if (settings.format == LogFormat::kJson) {
+  const bool json = settings.format == LogFormat::kJson;
+  write_faults_as_json(json);
+  if (json) {
     logger.set_formatter(std::make_unique<JsonFormatter>());
   } else {
-    logger.set_formatter(std::make_unique<spdlog::pattern_formatter>(
-        "%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc));
+    logger.set_formatter(std::make_unique<TextFormatter>());
   }
 }
 

@@ -3,7 +3,10 @@
 
 #include <spdlog/logger.h>
 
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "base/settings.h"
 
@@ -21,7 +24,12 @@ bool finish_logging(std::shared_ptr<spdlog::logger> logger);
 std::shared_ptr<spdlog::logger> make_run_logger(const Settings::LogSection& settings,
                                                 bool level_is_default);
 
-// One line as log.format = json writes it; exposed for its test.
+// Lines that stderr did not take, or not in time.
+std::uint64_t lost_log_lines();
+
+// One line as log.format = json and = text write it, without its line end.
 std::string json_log_line(const spdlog::details::log_msg& message);
+std::string json_log_line(spdlog::level::level_enum level, std::string_view text);
+std::string text_log_line(const spdlog::details::log_msg& message);
 
 }  // namespace keelback::cli

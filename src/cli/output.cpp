@@ -8,6 +8,9 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "cli/logging.h"
+#include "cli/printable.h"
+
 namespace keelback::cli {
 namespace {
 
@@ -26,20 +29,6 @@ std::size_t width(std::string_view text) {
 
 bool is_number(std::string_view text) {
   return text.empty() || text == "-" || (text[0] >= '0' && text[0] <= '9');
-}
-
-// What a terminal would obey rather than show; line ends stay.
-std::string without_controls(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 32 && c != '\n' && c != '\t') || byte == 127) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out;
 }
 
 std::string death_sentence(const Json& death) {
@@ -155,8 +144,13 @@ int fail(const Invocation& invocation, ExitCode code, std::string_view kind,
 int fail(const Invocation& invocation, ExitCode code, std::string_view kind,
          const std::vector<std::string>& messages) {
   for (const std::string& message : messages) {
-    const std::string text = fmt::format("{} {}\n", toned(Tone::kBad, "keelback:", To::kStderr),
-                                         without_controls(message));
+    if (invocation.json_log) {
+      const std::string line = json_log_line(spdlog::level::err, message) + "\n";
+      std::fwrite(line.data(), 1, line.size(), stderr);
+      continue;
+    }
+    const std::string text =
+        fmt::format("{} {}\n", toned(Tone::kBad, "keelback:", To::kStderr), printable(message));
     std::fwrite(text.data(), 1, text.size(), stderr);
   }
   if (invocation.json) {
@@ -182,7 +176,7 @@ std::string problem_block(std::string_view function, const Json& problem) {
   const auto block = [&](std::string_view title, const std::string& text) {
     if (text.empty()) return;
     if (!title.empty()) out += fmt::format("  {}:\n", title);
-    out += indented(without_controls(text), title.empty() ? "  " : "    ");
+    out += indented(printable(text), title.empty() ? "  " : "    ");
   };
   const Json python = object_in(problem, "python");
   const std::string detail = text_in(problem, "detail");

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "api/driver_factory.h"
+#include "base/fault_lines.h"
 #include "base/settings_text.h"
 #include "cli/arguments.h"
 #include "cli/daemon.h"
@@ -28,18 +29,23 @@ struct ServeOptions {
 void announce(const Invocation& invocation, const std::vector<std::string>& addresses) {
   // At once and whole, not through the log: tools wait for these lines.
   for (const std::string& address : addresses) {
-    const std::string line = fmt::format("keelback: listening on {}\n", address);
+    const std::string text = fmt::format("listening on {}", address);
+    const std::string line = invocation.json_log ? json_log_line(spdlog::level::info, text) + "\n"
+                                                 : fmt::format("keelback: {}\n", text);
     std::fwrite(line.data(), 1, line.size(), stderr);
   }
   if (invocation.json) print_json({{"listening", addresses}, {"pid", ::getpid()}});
 }
 
-int serve(const Invocation& invocation, const ServeOptions& options) {
+int serve(Invocation& invocation, const ServeOptions& options) {
   ConfigOptions config = options.config;
   if (!options.listen.empty()) {
     config.flags.push_back({"server.listen", format_list(options.listen), "--listen"});
   }
   auto store = config.load();
+  invocation.json_log =
+      store ? store->settings().log.format == LogFormat::kJson : config.wants_json_log();
+  write_faults_as_json(invocation.json_log);
   if (!store) return fail(invocation, kExitUsage, "config", store.error());
   // Workers inherit our environment; the application has no business with these.
   for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN"}) ::unsetenv(name);

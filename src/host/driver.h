@@ -58,6 +58,9 @@ struct PoolInfo {
   StartPath start;
   store::Status store;           // of session snapshots
   std::uint64_t slab_bytes = 0;  // shared memory of all workers, for attachments
+  // Lines, and pieces of long lines, that workers and zygotes wrote and the log did not take.
+  std::uint64_t log_dropped_workers = 0;
+  std::uint64_t log_dropped_zygotes = 0;
 };
 
 class Driver {

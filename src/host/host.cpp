@@ -12,6 +12,7 @@
 #include "host/environment.h"
 #include "host/host_impl.h"
 #include "host/install.h"
+#include "host/log_lines.h"
 #include "wire/frame.h"
 
 extern char** environ;
@@ -109,6 +110,10 @@ std::expected<void, StartError> HostImpl::start() {
     path_ = path;
   };
   handlers.log_line = [this](const std::string& line) { logger_->info("[zygote] {}", line); };
+  handlers.log_dropped = [this](std::uint64_t lines) {
+    log_dropped_zygotes_ += lines;
+    logger_->warn("{}", dropped_text("The zygote", lines));
+  };
   handlers.notice = [this](bool warn, const std::string& text) {
     log(warn ? core::Notice::Level::kWarn : core::Notice::Level::kInfo, text);
   };
@@ -191,7 +196,8 @@ void HostImpl::end_remaining_calls() {
 PoolInfo HostImpl::info() {
   const store::Status store = store_->status();
   const os::MutexLock lock(mutex_);
-  return {pool_.stats(now()), path_, store, slab_budget_.used()};
+  return {pool_.stats(now()),  path_, store, slab_budget_.used(), log_dropped_workers_,
+          log_dropped_zygotes_};
 }
 
 std::vector<WorkerInfo> HostImpl::workers() {

@@ -247,6 +247,8 @@ class HostImpl final : public Driver {
   bool refuse_limit(WorkerProcess& worker);
   void kill_worker(const WorkerPtr& worker);
   void read_log(WorkerProcess& worker);
+  void mark_dropped(WorkerProcess& worker);
+  void mark_dropped_lines();
   void process_dead(const WorkerPtr& worker);
   void finish_death(const WorkerPtr& worker);
   Death describe_death(WorkerProcess& worker);
@@ -286,6 +288,8 @@ class HostImpl final : public Driver {
   SuspectPrints suspects_ GUARDED_BY(mutex_);
 
   std::atomic<std::uint64_t> last_call_ = 0;
+  std::atomic<std::uint64_t> log_dropped_workers_ = 0;
+  std::atomic<std::uint64_t> log_dropped_zygotes_ = 0;
   os::Epoll epoll_;  // of worker sockets; see arm()
 
   // ---- loop thread

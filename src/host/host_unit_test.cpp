@@ -111,11 +111,59 @@ TEST(LogLines, JoinsPiecesAndCutsWhatIsTooLong) {
   out.clear();
   lines.feed(at(1s), std::string(LogLines::kLineBytes + 1, 'x') + "\n", out);
   ASSERT_EQ(out.size(), 2U);
-  EXPECT_EQ(out[0].size(), LogLines::kLineBytes);
+  EXPECT_EQ(out[0].size(), LogLines::kLineBytes + LogLines::kGoesOn.size());
   EXPECT_EQ(out[1], "x");
 }
 
 // Goal: a flood costs memory and log lines up to a limit, and is counted; the last words are kept.
+// Goal: a long line comes in marked pieces that end between characters, and one that just fits is
+// one line, in whatever portions it is read.
+TEST(LogLines, PiecesOfALongLineAreMarkedAndWhole) {
+  LogLines lines;
+  std::vector<std::string> out;
+  const std::string fits(LogLines::kLineBytes, 'x');
+  lines.feed(at(0s), fits, out);
+  lines.feed(at(0s), "\nnext\n", out);
+  EXPECT_EQ(out, (std::vector<std::string>{fits, "next"}));
+  out.clear();
+  std::string umlauts = "x";  // so that a character lies across the end of a piece
+  while (umlauts.size() < 2 * LogLines::kLineBytes) umlauts += "\xc3\xa4";
+  for (const char byte : umlauts + "\n") lines.feed(at(0s), std::string_view(&byte, 1), out);
+  ASSERT_EQ(out.size(), 3U);
+  std::string whole;
+  for (const std::string& piece : out) {
+    const bool last = &piece == &out.back();
+    EXPECT_EQ(piece.ends_with(LogLines::kGoesOn), !last);
+    whole += last ? piece : piece.substr(0, piece.size() - LogLines::kGoesOn.size());
+    const auto first = static_cast<unsigned char>(piece[0]);
+    EXPECT_TRUE(first == 'x' || first == 0xC3) << "it begins with a whole character";
+  }
+  EXPECT_EQ(whole, umlauts);
+}
+
+// Goal: bytes that are no UTF-8 are cut somewhere, and nothing is lost or waited for.
+TEST(LogLines, WhatIsNoTextIsCutToo) {
+  LogLines lines;
+  std::vector<std::string> out;
+  lines.feed(at(0s), std::string(3 * LogLines::kLineBytes, '\x80'), out);
+  lines.finish(at(0s), out);
+  std::size_t bytes = 0;
+  for (const std::string& piece : out) bytes += piece.size();
+  EXPECT_EQ(bytes, 3 * LogLines::kLineBytes + (out.size() - 1) * LogLines::kGoesOn.size());
+}
+
+// Goal: what was dropped is told once.
+TEST(LogLines, TellsOfDroppedLinesOnce) {
+  LogLines lines;
+  std::vector<std::string> out;
+  EXPECT_EQ(lines.take_unreported(), 0U);
+  for (int i = 0; i < 1000; ++i) lines.feed(at(0s), "a line\n", out);
+  EXPECT_EQ(lines.take_unreported(), 1000 - LogLines::kBurst);
+  EXPECT_EQ(lines.take_unreported(), 0U);
+  lines.feed(at(0s), "one more\n", out);
+  EXPECT_EQ(lines.take_unreported(), 1U);
+}
+
 TEST(LogLines, AFloodIsBoundedCountedAndItsEndKept) {
   LogLines lines;
   std::vector<std::string> out;

@@ -246,8 +246,26 @@ void HostImpl::read_log(WorkerProcess& worker) {
     worker.lines.finish(now(), lines);
     worker.log_watch->stop();
   }
-  worker.log_dropped_lines = worker.lines.dropped();
   for (const std::string& line : lines) logger_->info("[{}] {}", to_string(worker.id), line);
+  const std::uint64_t before = worker.log_dropped_lines.exchange(worker.lines.dropped());
+  log_dropped_workers_ += worker.lines.dropped() - before;
+}
+
+void HostImpl::mark_dropped(WorkerProcess& worker) {
+  const std::uint64_t lines = worker.lines.take_unreported();
+  if (lines == 0) return;
+  logger_->warn("{}", dropped_text("Worker " + to_string(worker.id), lines));
+}
+
+// Once a second, so that a flood which never ends leaves marks, and not a flood of them.
+void HostImpl::mark_dropped_lines() {
+  std::vector<WorkerPtr> all;
+  {
+    const os::MutexLock lock(mutex_);
+    for (const auto& [id, worker] : workers_) all.push_back(worker);
+  }
+  for (const WorkerPtr& worker : all) mark_dropped(*worker);
+  launcher_->mark_dropped_lines();
 }
 
 // ---- death
@@ -472,12 +490,14 @@ void HostImpl::schedule_sampling() {
     oom_witness_.look(os::oom_kills());
     sample_memory();
     shrink_slabs();
+    mark_dropped_lines();
     schedule_sampling();
   });
 }
 
 // What belongs to the loop goes now; the channel stays as long as somebody holds the worker.
 void HostImpl::close_worker(const WorkerPtr& worker) {
+  mark_dropped(*worker);
   epoll_.remove(worker->channel.fd());
   worker->channel.drop_slabs();
   {

@@ -244,10 +244,18 @@ std::unique_ptr<ZygoteClient> Launcher::make_zygote(bool aside) {
   handlers.ended = [this, number] { zygote_ended(number); };
   handlers.notice = [this](const std::string& text) { handlers_.notice(false, text); };
   handlers.log_line = [this](const std::string& line) { handlers_.log_line(line); };
+  handlers.log_dropped = [this](std::uint64_t lines) { handlers_.log_dropped(lines); };
   handlers.now = handlers_.now;
   return std::make_unique<ZygoteClient>(
       loop_, *guard_, number, zygote_spec(), lifeline ? std::move(*lifeline) : os::Fd(),
       shared ? std::move(*shared) : os::Fd(), std::move(handlers));
+}
+
+void Launcher::mark_dropped_lines() {
+  for (ZygoteClient* zygote : {zygote_.get(), next_zygote_.get()}) {
+    if (zygote != nullptr) zygote->mark_dropped();
+  }
+  for (const auto& zygote : retired_) zygote->mark_dropped();
 }
 
 void Launcher::start_zygote() {

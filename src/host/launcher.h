@@ -48,6 +48,7 @@ class Launcher {
     std::move_only_function<void(bool exec)> mode;                       // StartModeChanged
     std::move_only_function<void(const StartPath&)> path;                // it has changed
     std::move_only_function<void(const std::string& line)> log_line;     // the zygote printed
+    std::move_only_function<void(std::uint64_t lines)> log_dropped;      // of the zygote's
     std::move_only_function<void(bool warn, const std::string& text)> notice;
     // The guard was killed and there is a new one: workers of the old are no longer guarded.
     std::move_only_function<void()> guard_lost;
@@ -78,6 +79,9 @@ class Launcher {
   void launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done);
   void commit_reload();
   void abort_reload();
+
+  // Tells log_dropped how many lines of zygotes the log did not take since it was last told.
+  void mark_dropped_lines();
 
   const StartPath& path() const { return path_; }
   pid_t guard_pid() const { return guard_ ? guard_->pid() : 0; }

@@ -1,24 +1,52 @@
 #include "host/log_lines.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 namespace keelback::host {
+namespace {
+
+// How many bytes at the end are the beginning of a character of UTF-8 that is not whole.
+std::size_t begun_character(std::string_view text) {
+  for (std::size_t back = 1; back <= 3 && back <= text.size(); ++back) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if ((byte & 0xC0) == 0x80) continue;
+    const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    return length > back ? back : 0;
+  }
+  return 0;
+}
+
+}  // namespace
 
 void LogLines::feed(Time now, std::string_view bytes, std::vector<std::string>& out) {
   while (!bytes.empty()) {
-    const std::size_t end = bytes.find('\n');
-    const std::size_t room = kLineBytes - partial_.size();
-    const std::size_t taken = std::min(std::min(end, bytes.size()), room);
-    partial_.append(bytes.substr(0, taken));
-    bytes.remove_prefix(taken);
-    const bool newline = !bytes.empty() && bytes.front() == '\n';
-    if (newline) bytes.remove_prefix(1);
-    if (newline || partial_.size() == kLineBytes) {
+    if (bytes.front() == '\n') {
       take(now, partial_, out);
       partial_.clear();
+      bytes.remove_prefix(1);
+      continue;
     }
+    if (partial_.size() == kLineBytes) cut(now, out);  // and more of it follows
+    const std::size_t room = kLineBytes - partial_.size();
+    const std::size_t taken = std::min({bytes.find('\n'), bytes.size(), room});
+    partial_.append(bytes.substr(0, taken));
+    bytes.remove_prefix(taken);
   }
 }
+
+// The first piece of what is there goes; the beginning of a character stays for the next one.
+void LogLines::cut(Time now, std::vector<std::string>& out) {
+  const std::size_t kept = begun_character(partial_);
+  std::string piece = partial_.substr(0, partial_.size() - kept);
+  piece += kGoesOn;
+  take(now, piece, out);
+  partial_.erase(0, partial_.size() - kept);
+}
+
+std::uint64_t LogLines::take_unreported() { return dropped_ - std::exchange(reported_, dropped_); }
 
 void LogLines::finish(Time now, std::vector<std::string>& out) {
   if (!partial_.empty()) take(now, partial_, out);
@@ -41,6 +69,11 @@ void LogLines::take(Time now, std::string_view line, std::vector<std::string>& o
   }
   allowance_ -= 1;
   out.emplace_back(line);
+}
+
+std::string dropped_text(std::string_view who, std::uint64_t lines) {
+  return fmt::format("{} wrote more than {} lines a second: {} are not in this log.", who,
+                     LogLines::kLinesPerSecond, lines);
 }
 
 std::string LogLines::tail() const {

@@ -21,6 +21,8 @@ class LogLines {
   static constexpr std::size_t kTailLines = 64;
   static constexpr std::size_t kTailBytes = 8 << 10;
   static constexpr std::size_t kLineBytes = 4 << 10;  // a longer line is cut into several
+  // Behind each piece of a long line but the last. No character of UTF-8 is cut in two.
+  static constexpr std::string_view kGoesOn = " [the line goes on]";
   static constexpr std::uint32_t kLinesPerSecond = 100;
   static constexpr std::uint32_t kBurst = 200;
 
@@ -31,10 +33,14 @@ class LogLines {
 
   // The last lines, in order, each ending in a newline; at most kTailLines and kTailBytes.
   std::string tail() const;
-  // Lines that were not logged because there were too many; the tail has them.
+  // Lines, and pieces of long ones, that were not logged because there were too many; the tail has
+  // the last of them.
   std::uint64_t dropped() const { return dropped_; }
+  // How many of them since it was last asked: for a mark in the log.
+  std::uint64_t take_unreported();
 
  private:
+  void cut(Time now, std::vector<std::string>& out);
   void take(Time now, std::string_view line, std::vector<std::string>& out);
 
   std::string partial_;
@@ -43,6 +49,10 @@ class LogLines {
   double allowance_ = kBurst;
   Time last_{};
   std::uint64_t dropped_ = 0;
+  std::uint64_t reported_ = 0;
 };
+
+// The mark that lines leave which the log did not take.
+std::string dropped_text(std::string_view who, std::uint64_t lines);
 
 }  // namespace keelback::host

@@ -227,9 +227,16 @@ void ZygoteClient::read_log() {
   for (const std::string& line : lines) handlers_.log_line(line);
 }
 
+void ZygoteClient::mark_dropped() {
+  if (const std::uint64_t lines = lines_.take_unreported(); lines > 0) {
+    handlers_.log_dropped(lines);
+  }
+}
+
 void ZygoteClient::died() {
   death_watch_->stop();
   read_log();
+  mark_dropped();
   const auto stat = os::read_stat(pid_);
   // Programs that the import started and left. Workers have groups of their own.
   static_cast<void>(os::kill_group(pid_));

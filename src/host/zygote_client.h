@@ -51,6 +51,7 @@ class ZygoteClient {
     std::move_only_function<void()> ended;
     std::move_only_function<void(const std::string& text)> notice;
     std::move_only_function<void(const std::string& line)> log_line;
+    std::move_only_function<void(std::uint64_t lines)> log_dropped;  // see mark_dropped()
     std::function<Time()> now;
   };
   using OnForked = std::move_only_function<void(ForkAnswer)>;
@@ -62,6 +63,8 @@ class ZygoteClient {
 
   // Requires: state() == kUp. The answer comes on the loop.
   void fork(WorkerId worker, WorkerEnds ends, OnForked done);
+  // Says how many of its lines the log did not take since it was last asked.
+  void mark_dropped();
   void reap(pid_t pid);
   // Answers every fork that is under way; for a client that is to end.
   void cancel_forks(const ForkAnswer& answer);

@@ -245,7 +245,8 @@ Response get_quarantine(Hub& hub) {
 
 Response get_metrics(Hub& hub) {
   const host::PoolInfo info = hub.driver.info();
-  const ServerCounts counts{hub.http_rejected.load(std::memory_order_relaxed), hub.connections()};
+  const ServerCounts counts{hub.http_rejected.load(std::memory_order_relaxed), hub.connections(),
+                            hub.options.log_lost ? hub.options.log_lost() : 0};
   return {.content_type = kMetricsType, .body = metrics_text(info, counts, hub.durations)};
 }
 

@@ -140,6 +140,17 @@ void add_snapshots(Scrape& scrape, const core::Stats& stats, const store::Status
                store.up ? 1 : 0);
 }
 
+void add_log(Scrape& scrape, const host::PoolInfo& info, const ServerCounts& server) {
+  scrape.open(
+      "keelback_log_dropped_lines_total",
+      "Lines that are not in the log: workers or zygotes wrote too many, or nobody read the "
+      "log of the daemon.",
+      MetricType::Counter);
+  scrape.value(static_cast<double>(info.log_dropped_workers), {{"from", "workers"}});
+  scrape.value(static_cast<double>(info.log_dropped_zygotes), {{"from", "zygotes"}});
+  scrape.value(static_cast<double>(server.log_lost), {{"from", "daemon"}});
+}
+
 void add_durations(Scrape& scrape, const CallDurations& durations) {
   scrape.open("keelback_call_seconds", "Durations of calls over HTTP, by function and stage.",
               MetricType::Histogram);
@@ -215,6 +226,7 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
   add_workers(scrape, stats);
   add_sessions(scrape, stats);
   add_snapshots(scrape, stats, info.store);
+  add_log(scrape, info, server);
   scrape.gauge("keelback_attachment_carried_bytes", "Attachments of unfinished calls.",
                static_cast<double>(stats.attachment_bytes));
   scrape.gauge("keelback_attachment_slab_bytes", "Shared memory of all workers, for attachments.",

@@ -42,6 +42,7 @@ class CallDurations {
 struct ServerCounts {
   std::uint64_t http_rejected = 0;
   std::uint64_t connections = 0;
+  std::uint64_t log_lost = 0;  // lines that stderr did not take
 };
 std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                          const CallDurations& durations);

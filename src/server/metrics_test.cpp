@@ -38,8 +38,9 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   stats.queue_delay = 250ms;
   stats.sessions.expired = 4;
   stats.attachment_bytes = 70'000;
-  const std::string text = metrics_text({.stats = stats, .slab_bytes = 65536},
-                                        {.http_rejected = 9, .connections = 2}, {});
+  const std::string text = metrics_text(
+      {.stats = stats, .slab_bytes = 65536, .log_dropped_workers = 11, .log_dropped_zygotes = 12},
+      {.http_rejected = 9, .connections = 2, .log_lost = 13}, {});
   const auto values = scrape(text);
   double sum = values.at("keelback_calls_in_flight");
   for (int i = 0; i < kOutcomeKinds; ++i) {
@@ -53,6 +54,9 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   EXPECT_EQ(values.at("keelback_sessions_total{event=\"expired\"}"), 4);
   EXPECT_EQ(values.at("keelback_http_rejected_total"), 9);
   EXPECT_EQ(values.at("keelback_ready"), 1);
+  EXPECT_EQ(values.at("keelback_log_dropped_lines_total{from=\"workers\"}"), 11);
+  EXPECT_EQ(values.at("keelback_log_dropped_lines_total{from=\"zygotes\"}"), 12);
+  EXPECT_EQ(values.at("keelback_log_dropped_lines_total{from=\"daemon\"}"), 13);
   EXPECT_EQ(values.at("keelback_attachment_carried_bytes"), 70'000);
   EXPECT_EQ(values.at("keelback_attachment_slab_bytes"), 65536);
   EXPECT_GT(values.at("keelback_process_resident_memory_bytes"), 1e6);

@@ -35,6 +35,8 @@ struct Options {
   bool service_manager = false;
   // What is worth a line in the log. Empty: nothing is logged.
   std::function<void(LogLevel level, const std::string& text)> log;
+  // Lines that the log has lost because nobody took them. Empty: none.
+  std::function<std::uint64_t()> log_lost;
   // POST /v1/drain. Empty: the driver is drained, and the server goes on answering.
   std::function<void()> on_drain;
 };

@@ -250,7 +250,7 @@ class Daemon:
             self.log.append(line.rstrip("\n"))
             marker = "listening on "
             if marker in line:
-                address = line.split(marker, 1)[1].split()[0]
+                address = line.split(marker, 1)[1].split('"')[0].split()[0]
                 self.addresses.append(address[7:] if address.startswith("http://") else address)
 
     def log_text(self):
