@@ -55,7 +55,8 @@ TEST_F(PoolHealth, AsksWhenTheWorkerIsFree) {
   EXPECT_EQ(driver.count("check "), 4u);
 }
 
-// Goal: a worker that is being checked takes no call; what came meanwhile goes to another, or waits.
+// Goal: a worker that is being checked takes no call; what came meanwhile goes to another, or
+// waits.
 TEST_F(OneWorker, NoCallMeetsACheck) {
   driver.advance(10s);
   const CallId call = driver.submit();

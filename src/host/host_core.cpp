@@ -10,7 +10,6 @@
 #include "host/hello.h"
 #include "host/host_impl.h"
 #include "host/install.h"
-#include "host/traceback.h"
 
 namespace keelback::host {
 namespace {
@@ -394,8 +393,7 @@ bool HostImpl::take_start(const WorkerPtr& worker, WorkerMessage& message, Effec
     // On the loop thread (only callers come with a record), which owns these.
     const PythonError error = python_error_of(message.body);
     worker->start_step = step_of(message.body);
-    worker->start_error =
-        with_place(error.type + ": " + error.message, error.traceback, find_python_directory());
+    worker->start_error = error.type + ": " + error.message;
     worker->traceback = error.traceback;
     // It exits by itself; one that does not is ended by its start timeout.
   } else {

@@ -58,8 +58,7 @@ void HostImpl::check_due(const WorkerPtr& worker) {
   const Duration limit = settings_.workers.health_timeout;
   const Duration took = now() - worker->check_began;
   const Duration without_processor = processor_wait(*worker) - worker->check_waited;
-  const Duration left =
-      std::min(limit - (took - without_processor), limit * kLimitsAtMost - took);
+  const Duration left = std::min(limit - (took - without_processor), limit * kLimitsAtMost - took);
   if (left > Duration{0}) {
     return watch_check(worker, std::max<Duration>(left, std::chrono::milliseconds(1)));
   }

@@ -13,7 +13,6 @@
 #include "host/oom_witness.h"
 #include "host/restart_pace.h"
 #include "host/started_mark.h"
-#include "host/traceback.h"
 
 namespace keelback::host {
 namespace {
@@ -70,33 +69,6 @@ TEST(RestartPace, OneThatDiesAtEachStartIsPacedAndForgivenAfterACalmTime) {
   for (int death = 0; death < 5; ++death) EXPECT_EQ(pace.after_death(now), 0s) << death;
   EXPECT_EQ(pace.after_death(now), RestartPace::kPauseMin);
   EXPECT_EQ(pace.after_failure(now), 2 * RestartPace::kPauseMin) << "no start, nothing is free";
-}
-
-// Goal: a failed import is placed in the user's own file, whatever frames lie above and below.
-TEST(PlaceOfError, IsTheLastLineOfTheUsersOwnCode) {
-  const std::string text =
-      "Traceback (most recent call last):\n"
-      "  File \"/opt/keelback/python/keelback/loading.py\", line 60, in _load_file\n"
-      "    spec.loader.exec_module(module)\n"
-      "  File \"<frozen importlib._bootstrap>\", line 228, in _call_with_frames_removed\n"
-      "  File \"/srv/app.py\", line 2, in <module>\n"
-      "    import metrics\n"
-      "  File \"/srv/metrics.py\", line 7, in <module>\n"
-      "    start_http_server(9100)\n"
-      "  File \"/venv/lib/python3.11/site-packages/prometheus_client/exposition.py\", line 1\n"
-      "  File \"/usr/lib/python3.11/socketserver.py\", line 456, in __init__\n"
-      "OSError: [Errno 98] Address already in use\n";
-  EXPECT_EQ(place_of_error(text, "/opt/keelback/python"), "/srv/metrics.py, line 7");
-  EXPECT_EQ(with_place("OSError: in use", text, "/opt/keelback/python"),
-            "OSError: in use (/srv/metrics.py, line 7)");
-  EXPECT_EQ(with_place("SyntaxError: bad (app.py, line 1)", text, ""),
-            "SyntaxError: bad (app.py, line 1)")
-      << "it has a place already";
-  EXPECT_EQ(place_of_error("  File \"/srv/a \"b\".py\", line 12", ""), "/srv/a \"b\".py, line 12");
-  EXPECT_EQ(place_of_error("no traceback\n  File \"x", ""), "");
-  EXPECT_EQ(place_of_error("  File \"/opt/keelback/python/keelback/x.py\", line 1\n",
-                           "/opt/keelback/python"),
-            "");
 }
 
 TEST(LogLines, JoinsPiecesAndCutsWhatIsTooLong) {

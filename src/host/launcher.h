@@ -148,7 +148,7 @@ class Launcher {
   std::string fallen_back_why_;
   std::string next_unsafe_why_;  // why the new code of a reload cannot be forked
   bool stopped_ = false;
-  bool directory_gone_ = false;      // the log says so
+  bool directory_gone_ = false;  // the log says so
   RestartPace zygote_pace_, guard_pace_;
   boost::asio::steady_timer restart_timer_;
   boost::asio::steady_timer guard_timer_;

@@ -11,7 +11,6 @@
 
 #include "host/install.h"
 #include "host/log_lines.h"
-#include "host/traceback.h"
 #include "os/socket.h"
 
 namespace keelback::host {
@@ -192,9 +191,7 @@ void ZygoteClient::packet(std::string_view text) {
   } else if (op == "failed") {
     // The process exits by itself; what it printed is read before its death is reported.
     std::string traceback = text_of(object, "traceback");
-    std::string detail =
-        with_place(fmt::format("{}: {}", text_of(object, "type"), text_of(object, "message")),
-                   traceback, find_python_directory());
+    std::string detail = fmt::format("{}: {}", text_of(object, "type"), text_of(object, "message"));
     failure_ = {step_of_zygote(text_of(object, "step")), std::move(detail), std::move(traceback)};
   } else if (op == "notice") {
     handlers_.notice(text_of(object, "text"));

@@ -38,9 +38,9 @@ def one():
 REASONS = (  # name, source, what is said
     ("missing.py", None, ["missing.py"]),
     ("syntax.py", "def f(:\n", ["SyntaxError", "syntax.py", "line 1"]),
-    ("import_error.py", "\nimport not_there_at_all\n", ["ModuleNotFoundError", "not_there_at_all", "import_error.py, line 2", "Hint: install the module"]),
-    ("raises.py", "def load():\n    raise RuntimeError('no licence')\n\nload()\n", ["RuntimeError", "no licence", "raises.py, line 2"]),
-    ("setup.py", FAILING_SETUP, ["ConnectionError", "no database", "setup.py, line 6"]),
+    ("import_error.py", "\nimport not_there_at_all\n", ["ModuleNotFoundError", "not_there_at_all", "import_error.py:2", "Hint: install the module"]),
+    ("raises.py", "def load():\n    raise RuntimeError('no licence')\n\nload()\n", ["RuntimeError", "no licence", "raises.py:2"]),
+    ("setup.py", FAILING_SETUP, ["ConnectionError", "no database", "setup.py:6"]),
     ("dies.py", "import os, sys\nprint('last words', file=sys.stderr)\nos._exit(3)\n", ["exit code 3", "last words"]),
 )
 
@@ -84,8 +84,8 @@ class FirstLoad(KeelbackTest):
         daemon = self.serve(app, args=["--wait-for-app"], wait="listening")
         reason = wait_until(lambda: (r := daemon.client().get("/readyz")).status == 503 and "not_there_at_all" in r.body.decode() and r,
                             lambda: f"readyz says why; log {daemon.log_text()}")
-        self.assertIn("app.py, line 1)", " ".join(reason.json["reasons"]))
-        wait_until(lambda: "did not start" in daemon.log_text() and "app.py, line 1)" in daemon.log_text(), "the log says why, and where")
+        self.assertIn("app.py:1", " ".join(reason.json["reasons"]))
+        wait_until(lambda: "did not start" in daemon.log_text() and "app.py:1" in daemon.log_text(), "the log says why, and where")
         app.write_text(GOOD)
         wait_until(lambda: daemon.client().get("/readyz").status == 200, lambda: f"it is ready; log {daemon.log_text()}", 60)
         self.assertEqual(1, daemon.client().call("one").json)
@@ -107,7 +107,7 @@ class FirstLoad(KeelbackTest):
                            lambda: f"one worker serves, and readyz says why the other does not; log {daemon.log_text()}", 60)
         self.assertIn("1 of 2 workers serve", ready.json["degraded"][0])
         self.assertIn("Address already in use", ready.json["degraded"][0])
-        self.assertIn("app.py, line 3)", ready.json["degraded"][0])
+        self.assertIn("app.py:3", ready.json["degraded"][0])
         self.assertEqual(1, daemon.client().call("one").json)
 
     def test_ready_is_said_when_the_pool_is_ready_and_not_before(self):
