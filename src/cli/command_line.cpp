@@ -51,6 +51,10 @@ std::vector<std::string> names_near(CLI::App& command, bool options) {
   return names;
 }
 
+bool is_digits(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+}
+
 // Many servers have --port; ours listens at addresses. Empty: it was not asked for.
 std::string explain_port(const CLI::App& command, const std::vector<std::string>& extra) {
   if (path_of(command) != "keelback serve") return {};
@@ -60,8 +64,12 @@ std::string explain_port(const CLI::App& command, const std::vector<std::string>
     if (name != "--port" && name != "-p") continue;
     std::string_view port = i + 1 < extra.size() ? std::string_view(extra[i + 1]) : "";
     if (name.size() < word.size()) port = word.substr(name.size() + 1);
-    const bool number = !port.empty() && port.find_first_not_of("0123456789") == port.npos;
-    return fmt::format("; write --listen 127.0.0.1:{}", number ? port : "8080");
+    if (is_digits(port)) return fmt::format("; write --listen 127.0.0.1:{}", port);
+    // Of `serve --port 8123 app.py` the parser has taken the number for the application.
+    const CLI::Option* const app = command.get_option_no_throw("APP");
+    const std::string taken =
+        app == nullptr || app->results().empty() ? "" : app->results().front();
+    return fmt::format("; write --listen 127.0.0.1:{}", is_digits(taken) ? taken : "8080");
   }
   return {};
 }
