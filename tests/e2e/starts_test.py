@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -139,6 +140,40 @@ class NewCode(_Starts):
                     self.assertEqual(200, daemon.client().request("POST", "/v1/reload").status)
                     wait_until(lambda d=daemon, v=version: self.answer(d)[:2] == [v, v], "the new code is served, and nothing else")
                 self.assertTrue((home / "__pycache__").is_dir())
+                daemon.stop()
+
+
+PORT = """
+import os, socket
+import keelback
+
+server = socket.create_server(("127.0.0.1", int(os.environ["TEST_PORT"])))
+
+@keelback.function
+def port() -> int:
+    return server.getsockname()[1]
+"""
+
+
+class Ports(_Starts):
+    def test_a_port_opened_at_import_is_named_with_its_line(self):
+        app = self.app(PORT)
+        for mode in MODES:
+            with self.subTest(mode=mode), socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+                free.close()
+                daemon = self.serve(app, workers=2, env={"TEST_PORT": str(port)}, settings={"workers.zygote": mode})
+                self.assertEqual(port, daemon.client().call("port").json, "one worker has it, and serves")
+                words = f", at {app}:5. Each worker imports the application"
+                wait_until(lambda d=daemon, w=words: w in d.log_text(), lambda d=daemon: f"the log names the line: {d.log_text()}")
+
+                def told(daemon=daemon, words=words):
+                    health = daemon.client().get("/readyz")
+                    degraded = "".join(health.json.get("degraded", []))
+                    return health.status == 200 and words in degraded and "1 of 2 workers serve" in degraded
+
+                wait_until(told, "/readyz says why the other worker does not start")
                 daemon.stop()
 
 
