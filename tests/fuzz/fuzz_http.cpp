@@ -63,11 +63,12 @@ void use(const server::Request& request) {
     CHECK(!headers->call.expect_epoch || headers->call.expect_epoch->epoch > 0);
   }
   if (!request.unknown.empty()) CHECK(!server::nearest_header(request.unknown).empty());
+  const std::vector<std::string> none;
   for (const bool loopback : {true, false}) {
     const server::Door door{.loopback = loopback};
-    CHECK(!server::check_access(request, door, "a secret that is in no corpus", {}, false)
+    CHECK(!server::check_access(request, door, "a secret that is in no corpus", {none, none}, false)
                .authorised);
-    CHECK(loopback || server::check_access(request, door, "", {}, false).refusal);
+    CHECK(loopback || server::check_access(request, door, "", {none, none}, false).refusal);
   }
 }
 
