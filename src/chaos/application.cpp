@@ -362,7 +362,16 @@ class Tryer {
     if (held.empty()) return;
     for (const std::string& lock : held)
       function.held += (function.held.empty() ? "" : ", ") + lock;
-    world_.recycle(made_.calls.back().worker.slot);  // the run begins with sound workers
+    replace(made_.calls.back().worker);  // what is tried next, and the run, get sound workers
+  }
+
+  void replace(const WorkerRef& worker) {
+    world_.recycle(worker.slot);
+    const Duration until = world_.now() + scenario_.settings.workers.start_timeout;
+    while (world_.now() < until && !interrupted_()) {
+      if (state_of(worker) == core::WorkerState::kDead) return;
+      world_.wait_until(world_.now() + 2ms, false);
+    }
   }
 
   // The locks in the application's modules that are held in the worker of this session.
