@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/wording.h"
 #include "host/host_impl.h"
@@ -11,13 +12,16 @@
 namespace keelback::host {
 namespace {
 
-// Time without a processor does not count, but a check that has not ended after so many times its
-// limit is late whatever the reason.
-constexpr int kLimitsAtMost = 10;
+// How soon a check that seems late is looked at again.
+constexpr Duration kLookAgain = std::chrono::milliseconds(10);
 
-Duration processor_wait(const WorkerProcess& worker) {
-  const auto waited = os::read_processor_wait(worker.pid);
-  return waited ? Duration(*waited) : Duration{0};
+os::ProcessorUse processor_use(const WorkerProcess& worker) {
+  return os::read_processor_use(worker.pid).value_or(os::ProcessorUse{});
+}
+
+bool is_runnable(const WorkerProcess& worker) {
+  const auto stat = os::read_stat(worker.pid);
+  return stat && stat->state == 'R';
 }
 
 }  // namespace
@@ -37,7 +41,8 @@ void HostImpl::check_health(WorkerId id) {
     read_between_calls(worker, effects);
   }
   worker->check_began = now();
-  worker->check_waited = processor_wait(*worker);
+  worker->check_use = processor_use(*worker);
+  worker->check_seen.reset();
   perform(effects);
   watch_check(worker, settings_.workers.health_timeout);
 }
@@ -56,11 +61,18 @@ void HostImpl::check_due(const WorkerPtr& worker) {
     if (!worker->checking || worker->finished) return;
   }
   const Duration limit = settings_.workers.health_timeout;
+  const os::ProcessorUse use = processor_use(*worker);
   const Duration took = now() - worker->check_began;
-  const Duration without_processor = processor_wait(*worker) - worker->check_waited;
-  const Duration left = std::min(limit - (took - without_processor), limit * kLimitsAtMost - took);
+  const Duration left = limit - (took - (use.waited - worker->check_use.waited));
   if (left > Duration{0}) {
+    worker->check_seen.reset();
     return watch_check(worker, std::max<Duration>(left, std::chrono::milliseconds(1)));
+  }
+  // The kernel counts a wait for a processor when it is over, and the answer may be in the socket.
+  const bool waits = worker->check_seen == use && is_runnable(*worker);
+  if (waits || !worker->check_seen) {
+    worker->check_seen = use;
+    return watch_check(worker, kLookAgain);
   }
   const std::string reason = "it takes longer than " + core::describe(limit);
   feed(core::WorkerChecked{worker->id, /*healthy=*/false, /*over=*/false, reason});

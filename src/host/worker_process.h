@@ -101,10 +101,11 @@ struct WorkerProcess {
   std::optional<Death> death;            // once it has been described
   std::uint64_t own_bytes_at_ready = 0;  // private memory, for workers.max_rss
   bool recycle_asked = false;
-  // Of the health check that runs: when it was asked for, and how long the worker had waited for a
-  // processor until then.
+  // Of the health check that runs: when it was asked for, and what the worker had had of the
+  // processors by then, and by the last look at a check that seems late.
   Time check_began;
-  Duration check_waited{0};
+  os::ProcessorUse check_use;
+  std::optional<os::ProcessorUse> check_seen;
   std::unique_ptr<boost::asio::steady_timer> check_timer;
   os::Fd log;
   LogLines lines;

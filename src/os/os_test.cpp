@@ -91,6 +91,9 @@ TEST(Process, SeesOwnMemoryChildrenAndEnvironment) {
   EXPECT_GE(memory->own, written.size());
   EXPECT_GE(memory->resident, memory->own);
   EXPECT_GT(read_resident_bytes(::getpid()).value_or(0), 100'000U);
+  const auto use = read_processor_use(::getpid());
+  ASSERT_TRUE(use);
+  EXPECT_GT(use->ran.count(), 0);
   EXPECT_EQ(environment_has(::getpid(), std::string("HOME=") + ::getenv("HOME")), true);
   EXPECT_FALSE(environment_has(::getpid(), "HOME"));
 }

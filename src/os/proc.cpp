@@ -131,14 +131,15 @@ Result<std::uint64_t> read_resident_bytes(pid_t pid) {
   return *pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-Result<std::chrono::nanoseconds> read_processor_wait(pid_t pid) {
+Result<ProcessorUse> read_processor_use(pid_t pid) {
   auto text = read_file(path_of(pid, "schedstat"));
   if (!text) return std::unexpected(text.error());
   const std::size_t blank = text->find(' ');
   if (blank == std::string::npos) return failure(EPROTO);
+  const auto ran = number<std::uint64_t>(std::string_view(*text).substr(0, blank));
   const auto waited = number<std::uint64_t>(std::string_view(*text).substr(blank + 1));
-  if (!waited) return failure(EPROTO);
-  return std::chrono::nanoseconds(*waited);
+  if (!ran || !waited) return failure(EPROTO);
+  return ProcessorUse{std::chrono::nanoseconds(*ran), std::chrono::nanoseconds(*waited)};
 }
 
 Result<std::uint64_t> read_data_bytes(pid_t pid) {

@@ -69,9 +69,13 @@ struct MemoryUse {
 Result<MemoryUse> read_memory_use(pid_t pid);
 // From statm: cheap; counts shared pages as resident too.
 Result<std::uint64_t> read_resident_bytes(pid_t pid);
-// How long the process's main thread has been ready to run and had no processor, since its start:
-// from schedstat.
-Result<std::chrono::nanoseconds> read_processor_wait(pid_t pid);
+// Of the process's main thread since its start, from schedstat. A wait counts when it is over.
+struct ProcessorUse {
+  std::chrono::nanoseconds ran{0};
+  std::chrono::nanoseconds waited{0};  // it was ready to run and had no processor
+  friend bool operator==(const ProcessorUse&, const ProcessorUse&) = default;
+};
+Result<ProcessorUse> read_processor_use(pid_t pid);
 
 // What counts against RLIMIT_DATA, from status: VmData.
 Result<std::uint64_t> read_data_bytes(pid_t pid);
