@@ -18,6 +18,7 @@
 
 #include "chaos/lab.h"
 #include "chaos/report.h"
+#include "chaos/undo.h"
 #include "host/environment.h"
 #include "os/fd.h"
 #include "os/process.h"
@@ -119,7 +120,7 @@ TEST_F(RealMutants, AThreadThatStaysIsI11) {
 }
 
 TEST_F(RealMutants, SharedMemoryThatStaysIsI11) {
-  const std::string path = "/dev/shm/keelback-mutant-" + std::to_string(::getpid());
+  const std::string path = std::string(kShared) + std::to_string(::getpid()) + "-mutant";
   expect_killed_by("I11", [&] { std::ofstream(path) << "left"; });
   fs::remove(path);
 }
