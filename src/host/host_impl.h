@@ -248,6 +248,7 @@ class HostImpl final : public Driver {
   void kill_worker(const WorkerPtr& worker);
   void read_log(WorkerProcess& worker);
   void mark_dropped(WorkerProcess& worker);
+  void log_lines(const WorkerProcess& worker, const std::vector<std::string>& lines);
   void mark_dropped_lines();
   void process_dead(const WorkerPtr& worker);
   void finish_death(const WorkerPtr& worker);

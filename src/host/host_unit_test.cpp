@@ -87,7 +87,6 @@ TEST(LogLines, JoinsPiecesAndCutsWhatIsTooLong) {
   EXPECT_EQ(out[1], "x");
 }
 
-// Goal: a flood costs memory and log lines up to a limit, and is counted; the last words are kept.
 // Goal: a long line comes in marked pieces that end between characters, and one that just fits is
 // one line, in whatever portions it is read.
 TEST(LogLines, PiecesOfALongLineAreMarkedAndWhole) {
@@ -124,16 +123,23 @@ TEST(LogLines, WhatIsNoTextIsCutToo) {
   EXPECT_EQ(bytes, 3 * LogLines::kLineBytes + (out.size() - 1) * LogLines::kGoesOn.size());
 }
 
-// Goal: what was dropped is told once.
-TEST(LogLines, TellsOfDroppedLinesOnce) {
+// Goal: what was dropped is told once, and the log has the last lines of a flood, in order.
+TEST(LogLines, TellsOfDroppedLinesOnceAndKeepsTheLast) {
   LogLines lines;
   std::vector<std::string> out;
-  EXPECT_EQ(lines.take_unreported(), 0U);
-  for (int i = 0; i < 1000; ++i) lines.feed(at(0s), "a line\n", out);
-  EXPECT_EQ(lines.take_unreported(), 1000 - LogLines::kBurst);
-  EXPECT_EQ(lines.take_unreported(), 0U);
-  lines.feed(at(0s), "one more\n", out);
-  EXPECT_EQ(lines.take_unreported(), 1U);
+  EXPECT_EQ(lines.take_flood().dropped, 0U);
+  for (int i = 0; i < 1000; ++i) lines.feed(at(0s), "line " + std::to_string(i) + "\n", out);
+  lines.feed(at(1s), "after the flood\n", out);
+  EXPECT_EQ(out.size(), LogLines::kBurst) << "it does not overtake what is held";
+  const LogLines::Flood flood = lines.take_flood();
+  EXPECT_EQ(flood.dropped, 1001 - LogLines::kBurst - LogLines::kHeld);
+  ASSERT_EQ(flood.held.size(), LogLines::kHeld);
+  EXPECT_EQ(flood.held.front(), "line 991");
+  EXPECT_EQ(flood.held.back(), "after the flood");
+  EXPECT_EQ(lines.take_flood().dropped, 0U);
+  EXPECT_TRUE(lines.take_flood().held.empty());
+  lines.feed(at(1s), "as usual\n", out);
+  EXPECT_EQ(out.back(), "as usual");
 }
 
 TEST(LogLines, AFloodIsBoundedCountedAndItsEndKept) {
@@ -141,10 +147,11 @@ TEST(LogLines, AFloodIsBoundedCountedAndItsEndKept) {
   std::vector<std::string> out;
   for (int i = 0; i < 10'000; ++i) lines.feed(at(0s), "line " + std::to_string(i) + "\n", out);
   EXPECT_EQ(out.size(), LogLines::kBurst);
-  EXPECT_EQ(lines.dropped(), 10'000 - LogLines::kBurst);
+  EXPECT_EQ(lines.dropped(), 10'000 - LogLines::kBurst - LogLines::kHeld);
   EXPECT_LE(lines.tail().size(), LogLines::kTailBytes);
   EXPECT_TRUE(lines.tail().ends_with("line 9999\n"));
   EXPECT_EQ(std::ranges::count(lines.tail(), '\n'), LogLines::kTailLines);
+  static_cast<void>(lines.take_flood());
   out.clear();
   for (int i = 0; i < 1000; ++i) lines.feed(at(1s), "later\n", out);
   EXPECT_EQ(out.size(), LogLines::kLinesPerSecond);

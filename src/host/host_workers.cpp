@@ -246,15 +246,21 @@ void HostImpl::read_log(WorkerProcess& worker) {
     worker.lines.finish(now(), lines);
     worker.log_watch->stop();
   }
-  for (const std::string& line : lines) logger_->info("[{}] {}", to_string(worker.id), line);
+  log_lines(worker, lines);
   const std::uint64_t before = worker.log_dropped_lines.exchange(worker.lines.dropped());
   log_dropped_workers_ += worker.lines.dropped() - before;
 }
 
 void HostImpl::mark_dropped(WorkerProcess& worker) {
-  const std::uint64_t lines = worker.lines.take_unreported();
-  if (lines == 0) return;
-  logger_->warn("{}", dropped_text("Worker " + to_string(worker.id), lines));
+  const LogLines::Flood flood = worker.lines.take_flood();
+  if (flood.dropped > 0) {
+    logger_->warn("{}", dropped_text("Worker " + to_string(worker.id), flood.dropped));
+  }
+  log_lines(worker, flood.held);
+}
+
+void HostImpl::log_lines(const WorkerProcess& worker, const std::vector<std::string>& lines) {
+  for (const std::string& line : lines) logger_->info("[{}] {}", to_string(worker.id), line);
 }
 
 // Once a second, so that a flood which never ends leaves marks, and not a flood of them.

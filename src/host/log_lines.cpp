@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace keelback::host {
@@ -46,7 +47,12 @@ void LogLines::cut(Time now, std::vector<std::string>& out) {
   partial_.erase(0, partial_.size() - kept);
 }
 
-std::uint64_t LogLines::take_unreported() { return dropped_ - std::exchange(reported_, dropped_); }
+LogLines::Flood LogLines::take_flood() {
+  Flood flood{dropped_ - std::exchange(reported_, dropped_), {}};
+  flood.held.assign(std::make_move_iterator(held_.begin()), std::make_move_iterator(held_.end()));
+  held_.clear();
+  return flood;
+}
 
 void LogLines::finish(Time now, std::vector<std::string>& out) {
   if (!partial_.empty()) take(now, partial_, out);
@@ -63,7 +69,11 @@ void LogLines::take(Time now, std::string_view line, std::vector<std::string>& o
   const std::chrono::duration<double> since = now - last_;
   last_ = now;
   allowance_ = std::min<double>(kBurst, allowance_ + since.count() * kLinesPerSecond);
-  if (allowance_ < 1) {
+  // Nothing overtakes what is held.
+  if (allowance_ < 1 || !held_.empty()) {
+    held_.emplace_back(line);
+    if (held_.size() <= kHeld) return;
+    held_.pop_front();
     ++dropped_;
     return;
   }

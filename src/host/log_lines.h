@@ -25,6 +25,9 @@ class LogLines {
   static constexpr std::string_view kGoesOn = " [the line goes on]";
   static constexpr std::uint32_t kLinesPerSecond = 100;
   static constexpr std::uint32_t kBurst = 200;
+  // Of lines that are too many the last ones are held: they come with the mark, so that the log has
+  // what was said at the end of a flood.
+  static constexpr std::size_t kHeld = 10;
 
   // Appends to `out` the complete lines that may be logged at `now`; counts the others.
   void feed(Time now, std::string_view bytes, std::vector<std::string>& out);
@@ -33,11 +36,14 @@ class LogLines {
 
   // The last lines, in order, each ending in a newline; at most kTailLines and kTailBytes.
   std::string tail() const;
-  // Lines, and pieces of long ones, that were not logged because there were too many; the tail has
-  // the last of them.
+  // Lines, and pieces of long ones, that were not logged because there were too many.
   std::uint64_t dropped() const { return dropped_; }
-  // How many of them since it was last asked: for a mark in the log.
-  std::uint64_t take_unreported();
+  // For a mark in the log: what has become of lines that were too many since it was last asked.
+  struct Flood {
+    std::uint64_t dropped = 0;
+    std::vector<std::string> held;  // to be logged behind the mark
+  };
+  Flood take_flood();
 
  private:
   void cut(Time now, std::vector<std::string>& out);
@@ -48,6 +54,7 @@ class LogLines {
   std::size_t tail_bytes_ = 0;
   double allowance_ = kBurst;
   Time last_{};
+  std::deque<std::string> held_;
   std::uint64_t dropped_ = 0;
   std::uint64_t reported_ = 0;
 };

@@ -225,9 +225,9 @@ void ZygoteClient::read_log() {
 }
 
 void ZygoteClient::mark_dropped() {
-  if (const std::uint64_t lines = lines_.take_unreported(); lines > 0) {
-    handlers_.log_dropped(lines);
-  }
+  const LogLines::Flood flood = lines_.take_flood();
+  if (flood.dropped > 0) handlers_.log_dropped(flood.dropped);
+  for (const std::string& line : flood.held) handlers_.log_line(line);
 }
 
 void ZygoteClient::died() {
