@@ -451,6 +451,11 @@ class ExecWorker(WorkerUnderTest):
             os.close(self.lifeline)
 
 
+def has_shared_memory():
+    """Whether multiprocessing works here: its locks and values are files in /dev/shm."""
+    return os.access("/dev/shm", os.W_OK)
+
+
 class SupervisorTest(unittest.TestCase):
     """Applications are written to a directory of the test; what it starts ends with it."""
 

@@ -5,7 +5,7 @@ import signal
 import textwrap
 import unittest
 
-from supervisor import SupervisorTest, ZygoteUnderTest
+from supervisor import SupervisorTest, ZygoteUnderTest, has_shared_memory
 
 APP = """
     import os, keelback
@@ -388,6 +388,9 @@ class Refused(SupervisorTest):
             with self.subTest(name):
                 if name == "a terminal" and not has_terminals():
                     self.skipTest("this machine has no pseudo terminals (no /dev/pts)")
+                processes = "multiprocessing" in source or "ProcessPool" in source
+                if processes and not has_shared_memory():
+                    self.skipTest("/dev/shm takes no files of ours")
                 self._folder = None  # a directory of its own
                 self.app(f"import os\nHERE = os.path.dirname(__file__)\n{source}\n", "culprit.py")
                 zygote = ZygoteUnderTest(

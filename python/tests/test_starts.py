@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from supervisor import SupervisorTest, wire
+from supervisor import SupervisorTest, has_shared_memory, wire
 
 # All of them, but those that Python's own start imports before any of our code runs.
 STANDARD = sorted(
@@ -187,6 +187,7 @@ class OtherProcesses(SupervisorTest):
                 return answers
     """
 
+    @unittest.skipUnless(has_shared_memory(), "/dev/shm takes no files of ours")
     def test_a_spawned_process_finds_the_applications_functions(self):
         for name in ("my-service.py", "app.py", "my.service.py", "json.py", "keelback.py", "2 fast.py"):
             for worker in self.both(self.app(self.SOURCE, name)):

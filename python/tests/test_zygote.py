@@ -6,7 +6,7 @@ import signal
 import time
 import unittest
 
-from supervisor import CONFORMANCE, SupervisorTest, is_dead, proc_state, wait_until
+from supervisor import CONFORMANCE, SupervisorTest, has_shared_memory, is_dead, proc_state, wait_until
 
 from keelback import wire
 
@@ -198,6 +198,7 @@ class Clean(SupervisorTest):
         """))
         self.assertEqual([[0, 1, 2], True, False, "0.1"], worker.call("child").value)
 
+    @unittest.skipUnless(has_shared_memory(), "/dev/shm takes no files of ours")
     def test_multiprocessing_works_in_a_worker(self):
         worker = self.worker(self.app("""
             import multiprocessing, time, keelback

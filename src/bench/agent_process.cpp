@@ -1,5 +1,7 @@
 #include "bench/agent_process.h"
 
+#include <stdlib.h>
+
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -67,6 +69,36 @@ std::expected<SystemCalls, std::string> system_calls_per_call(LineProcess& agent
   return result;
 }
 
+namespace {
+
+// LD_PRELOAD takes no path with a blank or a colon: such a library gets a link with another name,
+// for as long as this lives.
+class PreloadablePath {
+ public:
+  explicit PreloadablePath(const std::string& library) : path_(library) {
+    if (library.find_first_of(" :") == std::string::npos) return;
+    std::string name = std::filesystem::temp_directory_path() / "keelback-preload-XXXXXX";
+    if (::mkdtemp(name.data()) == nullptr) return;
+    directory_ = name;
+    path_ = name + "/library.so";
+    std::error_code ignored;
+    std::filesystem::create_symlink(library, path_, ignored);
+  }
+  ~PreloadablePath() {
+    std::error_code ignored;
+    if (!directory_.empty()) std::filesystem::remove_all(directory_, ignored);
+  }
+  PreloadablePath(const PreloadablePath&) = delete;
+  PreloadablePath& operator=(const PreloadablePath&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  std::string directory_;
+};
+
+}  // namespace
+
 std::expected<double, std::string> allocations_per_call(const std::string& program,
                                                         const nlohmann::json& start,
                                                         const std::string& function,
@@ -75,7 +107,8 @@ std::expected<double, std::string> allocations_per_call(const std::string& progr
   if (!kSanitizer.empty()) return std::unexpected("a sanitizer has a malloc of its own");
   const std::string library = host::find_program("libkeelback-allocations.so");
   if (library.empty()) return std::unexpected("libkeelback-allocations.so was not found");
-  auto greeted = greet(program, "LD_PRELOAD=" + library);
+  const PreloadablePath preloadable(library);
+  auto greeted = greet(program, "LD_PRELOAD=" + preloadable.path());
   if (!greeted) return std::unexpected(greeted.error());
   if (auto up = greeted->process.ask(start); !up) return std::unexpected(up.error());
   const auto answer = greeted->process.ask(

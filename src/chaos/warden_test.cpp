@@ -210,6 +210,7 @@ TEST(Warden, AnotherProcessOfTheSameNumberIsLeftAlone) {
 
 // Goal: what functions left in shared memory goes with its directory, and nothing else ever does.
 TEST(Warden, RemovesADirectoryOfTheLaboratoryAndNoOther) {
+  if (::access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "/dev/shm takes no files of ours";
   const std::string shared = std::string(kShared) + std::to_string(::getpid());
   fs::create_directory(shared);
   std::ofstream(shared + "/1") << "left";

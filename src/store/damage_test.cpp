@@ -20,6 +20,7 @@
 
 #include "base/prng.h"
 #include "store/sqlite_store.h"
+#include "store/test_directory.h"
 
 namespace keelback::store {
 namespace {
@@ -103,10 +104,7 @@ Fetched get(Store& store, const std::string& session, const Acked& acked) {
 
 class DamageTest : public testing::Test {
  protected:
-  DamageTest() {
-    char name[] = "/dev/shm/kb-damage-XXXXXX";
-    directory_ = ::mkdtemp(name);
-  }
+  DamageTest() { directory_ = make_test_directory(); }
   ~DamageTest() override { fs::remove_all(directory_); }
 
   std::string path() const { return directory_ + "/sessions.db"; }
@@ -210,8 +208,7 @@ class DamageTest : public testing::Test {
 // one checkpoint.
 const std::vector<Moment>& moments() {
   static const std::vector<Moment> made = [] {
-    char name[] = "/dev/shm/kb-damage-XXXXXX";
-    const std::string directory = ::mkdtemp(name);
+    const std::string directory = make_test_directory();
     const std::string path = directory + "/sessions.db";
     auto store = SqliteStore::open({.path = path, .bytes_max = 64 << 20, .notice = nullptr});
     EXPECT_TRUE(store);

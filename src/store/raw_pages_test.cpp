@@ -11,6 +11,7 @@
 
 #include "base/prng.h"
 #include "store/sqlite.h"
+#include "store/test_directory.h"
 
 namespace keelback::store {
 namespace {
@@ -18,8 +19,7 @@ namespace {
 class RawPagesTest : public testing::Test {
  protected:
   RawPagesTest() {
-    char name[] = "/dev/shm/kb-pages-XXXXXX";
-    directory_ = ::mkdtemp(name);
+    directory_ = make_test_directory();
     path_ = directory_ + "/x.db";
   }
   ~RawPagesTest() override { std::filesystem::remove_all(directory_); }

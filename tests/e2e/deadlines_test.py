@@ -32,7 +32,7 @@ class Programs(KeelbackTest):
                 helper = daemon.client().call("helper").json
                 program = self.started_by(daemon, function)
                 what = f"{function} with workers.zygote={zygote}"
-                wait_until(lambda p=program: not alive(p), f"the program of {what} has ended", 5)
+                wait_until(lambda p=program: not alive(p), f"the program of {what} has ended", 30)
                 self.assertTrue(alive(helper), f"{what}: an earlier call's program is none of its business")
             self.assertEqual("ok", daemon.client().call("helper").outcome)
             wait_until(lambda d=daemon: "popen was stopped; what it had started is killed: sleep (" in d.log_text(),
@@ -43,7 +43,7 @@ class Programs(KeelbackTest):
         daemon = self.daemon("auto")
         before = daemon.workers()[0]
         program = self.started_by(daemon, "system")
-        wait_until(lambda: not alive(program), "the program has ended", 5)
+        wait_until(lambda: not alive(program), "the program has ended", 30)
         daemon.wait_replaced(before)
         daemon.stop()
 

@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "store/sqlite_store.h"
+#include "store/test_directory.h"
 
 namespace {
 
@@ -52,10 +53,8 @@ void write_file(const std::string& path, const std::string& bytes) {
 
 struct Place {
   Place() {
-    char name[] = "/dev/shm/fuzz-store-XXXXXX";
-    const char* made = ::mkdtemp(name);
-    CHECK(made != nullptr);
-    directory = made;
+    directory = store::make_test_directory();
+    CHECK(!directory.empty());
     path = directory + "/store.db";
     {
       auto store = SqliteStore::open({.path = path, .bytes_max = 1 << 20, .notice = nullptr});
