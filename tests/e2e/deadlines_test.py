@@ -9,7 +9,7 @@ PROGRAMS = ROOT / "tests" / "apps" / "programs.py"
 
 
 class Programs(KeelbackTest):
-    SETTINGS = {"calls.grace": "1s"}
+    SETTINGS = {"calls.grace": "4s"}  # 1.2 s from the interrupt to the kill, which would take the helper with it
 
     def daemon(self, zygote):
         settings = {**self.SETTINGS, "workers.zygote": zygote}
