@@ -114,9 +114,15 @@ void Pool::Impl::end_waiting(Call& call, Ending&& ending) {
 
 // ---- running
 
+// It takes no other call. One that drains is shown as that all the time.
+void Pool::Impl::occupy(Worker& worker) {
+  placement_.set_busy(worker);
+  if (worker.state == WorkerState::kReady) workers_.set_state(worker, WorkerState::kBusy);
+}
+
 void Pool::Impl::dispatch(Worker& worker, Call& call) {
   CHECK(worker.free() && !worker.running);
-  placement_.set_busy(worker);
+  occupy(worker);
   unqueue(call);
   if (call.session) {
     queue_.remove(*call.session->lane, call);
@@ -135,7 +141,6 @@ void Pool::Impl::dispatch(Worker& worker, Call& call) {
   ++call.function->running;
   worker.running = &call;
   ++worker.calls;
-  if (worker.state == WorkerState::kReady) workers_.set_state(worker, WorkerState::kBusy);
   Dispatch action;
   take_session(worker, call, action.session);
   timers_.arm(call, running_due(call));

@@ -40,8 +40,7 @@ void Pool::Impl::want_check(Worker& worker) {
 }
 
 void Pool::Impl::begin_check(Worker& worker) {
-  placement_.set_busy(worker);
-  if (worker.state == WorkerState::kReady) workers_.set_state(worker, WorkerState::kBusy);
+  occupy(worker);
   worker.check_wanted = false;
   worker.checking = true;
   emit(CheckWorker{worker.id});
@@ -111,8 +110,7 @@ void Pool::Impl::note_sick(Worker& worker, std::string why) {
 
 void Pool::Impl::withhold(Worker& worker) {
   worker.withheld = true;
-  placement_.set_busy(worker);
-  if (worker.state == WorkerState::kReady) workers_.set_state(worker, WorkerState::kBusy);
+  occupy(worker);
 }
 
 // It takes calls if nothing is in the way.

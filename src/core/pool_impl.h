@@ -113,6 +113,7 @@ class Pool::Impl {
   void on(const StreamGranted& event);
   void place(Call& head);  // to a worker, to a queue, or into its function's bulkhead
   void unqueue(Call& head);
+  void occupy(Worker& worker);
   void dispatch(Worker& worker, Call& call);
   void take_session(Worker& worker, Call& call, std::optional<SessionTicket>& ticket);
   void offer(Worker& worker);  // a worker may be free: give it work or make it idle

@@ -128,7 +128,8 @@ void Pool::Impl::on(const WorkerExited& event) {
   const bool on_its_own = !worker->stopping && !worker->killed;
   auto death = std::make_shared<const Death>(event.death);
   Duration pause{0};
-  if (!worker->ready_once && (on_its_own || worker->cause == EndCause::kStartTimeout)) {
+  const bool failed = on_its_own || worker->cause == EndCause::kStartTimeout;
+  if (!worker->ready_once && failed) {
     slot.start_failed = true;
     start_failure_ = death;
     notice(Notice::Level::kError, fmt::format("Worker {}.{} did not start: {}.", worker->id.slot,
@@ -137,14 +138,12 @@ void Pool::Impl::on(const WorkerExited& event) {
       emit(Reloaded{fmt::format("worker {}.{} did not start: {}", worker->id.slot,
                                 worker->id.generation, describe(*death))});
     }
-  }
-  const bool failed = on_its_own || worker->cause == EndCause::kStartTimeout;
-  if (!worker->ready_once && failed && slot.next == worker && slot.current &&
-      slot.current->healing) {
-    replacement_failed(slot, describe(*death));
+    if (slot.next == worker && slot.current && slot.current->healing) {
+      replacement_failed(slot, describe(*death));
+    }
   }
   if (worker->ready_once && on_its_own) last_exit_ = death;
-  if (current && (on_its_own || worker->cause == EndCause::kStartTimeout)) {
+  if (current && failed) {
     slot.died = true;
     pause = crash_loop_.after_exit(
         now_, {worker->ready_once, worker->ready_once ? now_ - worker->ready_at : Duration{0}},
