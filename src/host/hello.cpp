@@ -35,12 +35,13 @@ std::optional<Duration> timeout_of(const Json& object) {
 
 }  // namespace
 
-std::optional<std::vector<core::FunctionSpec>> functions_of_hello(std::string_view json) {
+std::optional<core::FunctionsAnnounced> application_of_hello(std::string_view json) {
   const Json hello = parse(json);
   if (!hello.is_object()) return std::nullopt;
   const auto list = hello.find("functions");
   if (list == hello.end() || !list->is_array() || list->size() > kFunctionsMax) return std::nullopt;
-  std::vector<core::FunctionSpec> functions;
+  core::FunctionsAnnounced application;
+  application.health = member(hello, "health", false);
   for (const Json& item : *list) {
     if (!item.is_object()) return std::nullopt;
     core::FunctionSpec spec;
@@ -51,14 +52,9 @@ std::optional<std::vector<core::FunctionSpec>> functions_of_hello(std::string_vi
     spec.timeout = timeout_of(item);
     spec.max_workers = member<std::uint32_t>(item, "max_workers", 0);
     spec.interruptible = member(item, "interruptible", false);
-    functions.push_back(std::move(spec));
+    application.functions.push_back(std::move(spec));
   }
-  return functions;
-}
-
-bool has_health(std::string_view json) {
-  const Json hello = parse(json);
-  return hello.is_object() && member(hello, "health", false);
+  return application;
 }
 
 PythonError python_error_of(std::string_view json) {

@@ -5,18 +5,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "core/event.h"
 #include "keelback/outcome.h"
 
 namespace keelback::host {
 
-// The functions of a HELLO object; nullopt: it is not one.
-std::optional<std::vector<core::FunctionSpec>> functions_of_hello(std::string_view json);
-
-// Whether the application of a HELLO object has health functions.
-bool has_health(std::string_view json);
+// What a HELLO object says of its application; nullopt: it is not one.
+std::optional<core::FunctionsAnnounced> application_of_hello(std::string_view json);
 
 // {type, message, traceback} of ERROR and START_FAILED; what is missing stays empty.
 PythonError python_error_of(std::string_view json);

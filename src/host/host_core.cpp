@@ -9,7 +9,6 @@
 #include "core/outcome_of.h"
 #include "host/hello.h"
 #include "host/host_impl.h"
-#include "host/install.h"
 
 namespace keelback::host {
 namespace {
@@ -431,13 +430,13 @@ void HostImpl::perform(Effects& effects) {
 }
 
 void HostImpl::announce(const std::string& hello_json) {
-  auto functions = functions_of_hello(hello_json);
-  if (!functions) return log(core::Notice::Level::kError, "a HELLO that says nothing");
+  const auto application = application_of_hello(hello_json);
+  if (!application) return log(core::Notice::Level::kError, "a HELLO that says nothing");
   {
     const os::MutexLock lock(mutex_);
     application_ = {true, hello_json};
   }
-  feed(core::FunctionsAnnounced{std::move(*functions), has_health(hello_json)});
+  feed(*application);
 }
 
 }  // namespace keelback::host

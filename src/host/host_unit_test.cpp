@@ -158,10 +158,12 @@ TEST(LogLines, AFloodIsBoundedCountedAndItsEndKept) {
 }
 
 TEST(Hello, NamesTheFunctionsAndRefusesWhatIsNone) {
-  const auto functions = functions_of_hello(
+  const auto application = application_of_hello(
       R"({"functions":[{"name":"f","timeout":1.5,"idempotent":true,"max_workers":2,"new":1},
           {"name":"g","stream":true,"timeout":null,"interruptible":true}]})");
-  ASSERT_TRUE(functions);
+  ASSERT_TRUE(application);
+  EXPECT_FALSE(application->health);
+  const auto* functions = &application->functions;
   ASSERT_EQ(functions->size(), 2U);
   EXPECT_EQ((*functions)[0].name, "f");
   EXPECT_TRUE((*functions)[0].idempotent);
@@ -173,9 +175,13 @@ TEST(Hello, NamesTheFunctionsAndRefusesWhatIsNone) {
   EXPECT_TRUE((*functions)[1].interruptible);
   for (const char* bad : {"", "[]", "{}", R"({"functions":3})", R"({"functions":[{}]})",
                           R"({"functions":[3]})", "\xff"}) {
-    EXPECT_FALSE(functions_of_hello(bad)) << bad;
+    EXPECT_FALSE(application_of_hello(bad)) << bad;
   }
-  EXPECT_FALSE((*functions_of_hello(R"({"functions":[{"name":"f","timeout":1e300}]})"))[0].timeout);
+  const auto long_lived =
+      application_of_hello(R"({"functions":[{"name":"f","timeout":1e300}],"health":true})");
+  ASSERT_TRUE(long_lived);
+  EXPECT_FALSE(long_lived->functions[0].timeout);
+  EXPECT_TRUE(long_lived->health);
 }
 
 TEST(Hello, AnErrorThatIsNoJsonIsShownAsItIs) {

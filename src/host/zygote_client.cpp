@@ -9,7 +9,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "host/install.h"
 #include "host/log_lines.h"
 #include "os/socket.h"
 
@@ -190,9 +189,9 @@ void ZygoteClient::packet(std::string_view text) {
         import_s != object.end() && import_s->is_number() ? import_s->get<double>() : 0);
   } else if (op == "failed") {
     // The process exits by itself; what it printed is read before its death is reported.
-    std::string traceback = text_of(object, "traceback");
-    std::string detail = fmt::format("{}: {}", text_of(object, "type"), text_of(object, "message"));
-    failure_ = {step_of_zygote(text_of(object, "step")), std::move(detail), std::move(traceback)};
+    failure_ = {step_of_zygote(text_of(object, "step")),
+                fmt::format("{}: {}", text_of(object, "type"), text_of(object, "message")),
+                text_of(object, "traceback")};
   } else if (op == "notice") {
     handlers_.notice(text_of(object, "text"));
   } else if (op == "forked" || op == "unsafe" || op == "fork_failed") {
