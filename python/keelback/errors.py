@@ -11,14 +11,13 @@ from keelback import sources
 
 TEXT_MAX = 32 * 1024  # characters of a message or a traceback; the middle of a longer one is cut
 _CHAIN_MAX = 8  # exceptions that led to one another
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_APPS = os.path.join(_OURS, "apps") + os.sep
+_APPS = os.path.join(sources.OURS, "apps") + os.sep
 
 
 def is_ours(filename: str) -> bool:
     """True for the code of this package, its shipped applications excepted."""
     return filename.startswith(("<frozen importlib", "<frozen runpy")) or (
-        filename.startswith(_OURS) and not filename.startswith(_APPS))
+        filename.startswith(sources.OURS) and not filename.startswith(_APPS))
 
 
 def describe(error: BaseException) -> dict[str, str]:

@@ -26,7 +26,7 @@ from typing import Any, Optional
 _HEAD = importlib.util.MAGIC_NUMBER + b"\3\0\0\0"
 _HASH_SIZE = 8
 _INSTALLED = ("site-packages", "dist-packages")
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
@@ -36,17 +36,28 @@ def watch() -> None:
     sys.path_importer_cache.clear()
 
 
+def is_ours(path: str) -> bool:
+    """True for a file or folder of this package, its shipped applications included."""
+    return _as_folder(path).startswith(OURS)
+
+
+def is_standard(path: str) -> bool:
+    """True for a file or folder of the standard library."""
+    return _as_folder(path).startswith(_LIBRARY) and not is_installed(path)
+
+
 def is_users(path: str) -> bool:
     """True for a file or folder that is neither installed, nor the standard library's, nor ours."""
-    folder = os.path.join(os.path.abspath(path), "")
-    if folder.startswith((_OURS, _LIBRARY)):
-        return False
-    return not is_installed(path)
+    return not (is_ours(path) or is_standard(path) or is_installed(path))
 
 
 def is_installed(path: str) -> bool:
     """True for a file or folder of a package that an installer has put where it is."""
     return any(part in _INSTALLED for part in path.split(os.sep))
+
+
+def _as_folder(path: str) -> str:
+    return os.path.join(os.path.abspath(path), "")
 
 
 class Loader(SourceFileLoader):

@@ -25,7 +25,7 @@ import time
 from typing import Any, Iterator, Optional
 
 import keelback
-from keelback import calls, functions, loading
+from keelback import calls, functions, loading, sources
 
 _LEDGER = os.environ.get("KEELBACK_CHAOS_LEDGER", "")
 _CONTROL = os.environ.get("KEELBACK_CHAOS_CONTROL", "")
@@ -322,10 +322,8 @@ def _is_held(value: Any) -> bool:
 
 def _is_the_applications(module: Any) -> bool:
     """Neither the standard library nor Keelback; what is installed counts."""
-    name, path = getattr(module, "__name__", ""), getattr(module, "__file__", None)
-    if not path or not isinstance(path, str) or name.split(".")[0] == "keelback":
-        return False
-    return "site-packages" in path or not path.startswith(os.path.dirname(os.__file__))
+    path = getattr(module, "__file__", None)
+    return isinstance(path, str) and not sources.is_ours(path) and not sources.is_standard(path)
 
 
 def _swallows(target: Any) -> Optional[str]:
