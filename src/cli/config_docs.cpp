@@ -13,11 +13,18 @@ namespace {
 
 constexpr std::string_view kHead = R"(# Configuration
 
-Made by `keelback config docs` from the table in `src/base/settings_schema.cpp`; a test fails if the two differ.
+`keelback config docs` makes this page from the table in `src/base/settings_schema.cpp`. A test
+compares the two.
 
-Settings come from five layers, the later above the earlier: built-in **default**, **file** (`--config FILE`, TOML), **environment**
-(`KEELBACK_POOL_WORKERS` for `pool.workers`), **flags** (`--set pool.workers=4` and options such as `--workers`), **runtime**
-(`keelback config set`, `PATCH /v1/config`). `keelback config get` shows every value, the layer it comes from, and where in it.
+Settings come from five layers. A later layer wins over an earlier one:
+
+1. **default**: built in.
+2. **file**: `--config FILE`, in TOML.
+3. **environment**: `KEELBACK_POOL_WORKERS` for `pool.workers`.
+4. **flags**: `--set pool.workers=4`, and options such as `--workers`.
+5. **runtime**: `keelback config set` and `PATCH /v1/config`.
+
+`keelback config get` shows every value, the layer that it comes from, and the place in that layer.
 
 ```toml
 [pool]
@@ -31,22 +38,28 @@ mode = "strict_queue"
 listen = ["127.0.0.1:8080", "unix:/run/keelback.sock"]
 ```
 
-- Durations are written `250us`, `200ms`, `5s`, `2m`, `1h`, `1d`; sizes `64KiB`, `1MiB`, `10MB`; 0 needs no unit. Lists are TOML arrays in the
-  file and separated by commas elsewhere.
-- An unknown key, a value out of its bounds or settings that contradict each other are errors that name file, line and column; nothing is served then.
-  `keelback config check --config FILE` says so without starting anything.
-- **Scope** says what a change applies to. *existing*: at once to what exists. *new calls*: to calls and sessions that come after it. *next generation*: to
-  workers started after it. *restart*: not while the program runs; everything else is *live*.
-- A change at run time is all or nothing. `PATCH /v1/config` takes flat keys (`{"sessions.idle_ttl": "200ms"}`; `null` takes a key out of the runtime layer)
-  and `If-Match` with the `ETag` of an earlier reply. SIGHUP reads the file again, and only the file; restart keys in it that have changed are named in the log and wait.
-- Secrets are never shown, only whether they are set. A file that holds one should be readable by its owner only.
+- Durations are written `250us`, `200ms`, `5s`, `2m`, `1h`, `1d`; sizes `64KiB`, `1MiB`, `10MB`. 0
+  needs no unit. Lists are TOML arrays in the file; elsewhere commas separate their items.
+- Three things are errors: an unknown key, a value out of its bounds, and settings that contradict
+  each other. The error names file, line and column, and the program does not start.
+  `keelback config check --config FILE` finds them without starting anything.
+- **Scope** says to what a change applies. *existing*: to everything, at once. *new calls*: to calls
+  and sessions that come after it. *next generation*: to workers that start after it. *restart*: it
+  cannot change while the program runs. All scopes but *restart* are *live*.
+- A change at run time is made as a whole or not at all. `PATCH /v1/config` takes flat keys
+  (`{"sessions.idle_ttl": "200ms"}`); `null` removes a key from the runtime layer. Send `If-Match`
+  with the `ETag` of an earlier reply to change nothing if somebody else has changed it meanwhile.
+- SIGHUP reads the file again, and no other layer. The log names changed keys that need a restart;
+  they wait for it.
+- A secret is never shown; you only see whether it is set. Let only its owner read a file with a
+  secret.
 )";
 
 constexpr std::string_view kRules = R"(
 ## What must fit together
 
-`pool.min_ready` is at most `pool.workers`. `calls.deadline` is at most `calls.deadline_max`. An address in `server.listen` that other machines can reach needs
-`server.token`.
+`pool.min_ready` is at most `pool.workers`. `calls.deadline` is at most `calls.deadline_max`. If an
+address in `server.listen` can be reached from other machines, `server.token` must be set.
 )";
 
 std::string type_text(const SettingRow& row) {
