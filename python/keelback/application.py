@@ -1,4 +1,4 @@
-"""Stands for an application whose file has a name that no module can have, or that is taken.
+"""Replaces an application whose file name cannot be a module's name, or is the name of another module.
 
 In a worker the application has this name and takes this place. In a process that it starts with
 multiprocessing, this module loads the application's file when one of its functions is looked up.

@@ -1,4 +1,4 @@
-"""keelback.Attachment: bytes that go beside the JSON, and what is known of them."""
+"""keelback.Attachment: bytes that travel beside the JSON, with their name, type and shape."""
 
 import re
 from typing import Any, Optional
@@ -17,7 +17,7 @@ _CHARSET = re.compile(r'; *charset *= *"?([^"; ]+)', re.IGNORECASE)
 
 
 class Attachment:
-    """Bytes with a name and what is known of them.
+    """Bytes with a name and, if they are known, a type, a shape and a file name.
 
     data          anything that has the buffer protocol: bytes, bytearray, memoryview, array.array,
                   a NumPy array
@@ -134,7 +134,7 @@ Attachment.__module__ = "keelback"
 
 
 def why_not(attachment: Attachment) -> Optional[str]:
-    """Why it cannot be sent, as a sentence; None: it can. Its fields may be anything by now."""
+    """Why it cannot be sent, as a sentence; None: it can. User code may have put anything into its fields."""
     texts = ((attachment.name, "name", NAME_MAX), (attachment.dtype, "dtype", DTYPE_MAX),
              (attachment.content_type, "content type", CONTENT_TYPE_MAX),
              (attachment.filename, "file name", FILENAME_MAX))

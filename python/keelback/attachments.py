@@ -1,9 +1,9 @@
-"""Bytes that travel beside the JSON: what a call carries, and what a function answers with.
+"""Bytes that travel beside the JSON, of a call and of its result.
 
-From 64 KiB on they lie in slabs, shared memory that the supervisor owns (docs/protocol.md, Attachments). A
-function gets a copy, which is its own for ever; with `zero_copy=True` a view, which is good until its call is
-over. What user code still looks at then costs its slab: the worker keeps the memory for the view and nobody
-writes there again.
+From 64 KiB on they lie in slabs: shared memory that the supervisor owns (docs/protocol.md, Attachments). A
+function gets a copy, which it may keep. With `zero_copy=True` it gets a view, which is valid until its call
+ends. If user code still holds a view after that, the worker keeps the slab for it, and no process writes
+there again.
 """
 
 import _socket
@@ -66,7 +66,7 @@ class _Entry(NamedTuple):
 
 
 class _Carried:
-    """The attachments of the call that runs. Copies are made when somebody asks, and once."""
+    """The attachments of the call that runs. A copy is made when user code asks for it, and only once."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
@@ -117,7 +117,7 @@ class _Carried:
         return value
 
     def release(self) -> None:
-        """The call is over: views that nobody has taken further end here."""
+        """The call is over: views that user code does not hold end here."""
         self._copies = self._views = None
         for view in reversed(self._lent):
             try:
@@ -130,7 +130,7 @@ class _Carried:
 
 
 def _buffer(source: Any) -> Any:
-    """What has the bytes. An entry names the slab and not its mapping: only who looks at it counts as looking."""
+    """The object that has the bytes. An entry stores the slab and not its mapping, which would count as a view."""
     return source.map if isinstance(source, _Slab) else source
 
 
@@ -218,7 +218,7 @@ class Slabs:
                                                       function.zero_copy)
 
     def end(self) -> bytes:
-        """Frames for in front of the answer: which slabs user code still looks at, and which no more."""
+        """Frames to send before the answer: the slabs that user code still holds, and those that it has let go."""
         calls.here.attached = None
         frames = b""
         if self._kept:
@@ -281,7 +281,7 @@ class Slabs:
                 self._channel.send(wire.frame(wire.ATTACHED, call, body))
 
     def _slab_for(self, call: int, size: int, used: set[int]) -> Optional[_Slab]:
-        """The smallest slab that holds it and that nobody looks at; a new one; None: the supervisor has none."""
+        """The smallest free slab that it fits into, or a new one. None: the supervisor has none."""
         best = None
         for slab in self._slabs.values():
             if slab.size >= size and slab.id not in used and not slab.is_seen():
@@ -336,7 +336,7 @@ class _Gathering:
         return self._stand_in
 
     def _stand_in(self, value: Any) -> Any:
-        """What stands in the JSON for a value that JSON cannot write.
+        """The JSON that replaces a value that JSON cannot write.
 
         Raises NoConversion, ConversionFailed, ResultError, NotCarried.
         """

@@ -1,4 +1,4 @@
-"""What user code may ask about the call that it is part of.
+"""What user code may ask about its own call.
 
 The call is known in its context (so an asyncio task knows its own call) and, because a worker runs one
 call at a time, in every thread that the call started.
@@ -74,7 +74,7 @@ def deadline() -> Optional[float]:
 
 
 def cancelled() -> bool:
-    """True when this call should stop: its caller has gone or its deadline is over. Costs a load; any thread."""
+    """True when this call should stop: its caller has gone or its deadline is over. Very cheap; any thread."""
     return here.words[marks.CANCEL] == _call().id
 
 

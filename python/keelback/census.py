@@ -1,4 +1,4 @@
-"""What an import has made of the kinds that need care at a fork: one look at all objects."""
+"""Looks at all objects once, for those that an import has made and that need care at a fork."""
 
 import gc
 import io
@@ -47,7 +47,7 @@ def _generators() -> list[type]:
 
 
 def _modules_own() -> set[int]:
-    """Generators behind the functions of `random` and `numpy.random`, and one that sees a fork itself."""
+    """The generators of `random` and `numpy.random` themselves, and one that notices a fork by itself."""
     tempfile: Any = sys.modules.get("tempfile")
     names = getattr(tempfile, "_name_sequence", None)
     own = [

@@ -1,4 +1,4 @@
-"""The data socket as whole frames: reassembly of what came in pieces, packets of at most 64 KiB out.
+"""Reads and writes whole frames on the data socket: joins frames that come in pieces, sends packets of at most 64 KiB.
 
 A frame may span packets and a packet may hold frames, so the packets are read as one byte stream. The
 common case, one frame in one packet, is not copied: the worker's loop takes it straight from the socket.

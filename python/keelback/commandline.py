@@ -1,4 +1,4 @@
-"""The command lines of a worker and a zygote. They are written by the supervisor, not by people."""
+"""The command lines of a worker and a zygote. The supervisor writes them, not people."""
 
 import sys
 

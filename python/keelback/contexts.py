@@ -1,4 +1,4 @@
-"""Context variables: each call runs in its own copy of what imports and setup hooks have left.
+"""Context variables: each call runs in its own copy of the context that imports and setup hooks have left.
 
 The main thread's own context is the ground that is copied. User code runs in it while the process
 starts and never later, so a call finds what the start has left and nothing of another call.

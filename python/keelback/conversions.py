@@ -1,9 +1,9 @@
-"""What stands in a result for what JSON does not have: dates, decimals, models, NumPy scalars.
+"""Makes JSON of values that JSON does not have: dates, decimals, models, NumPy scalars.
 
-JSON's usual form: ISO 8601 for times, the text of a UUID, Decimal or path, an array for a set, an
-object for a dataclass or a pydantic model, a number for a NumPy scalar. `@keelback.encoder(Type)`
-says it for further types. The C encoder asks only for a value that it cannot write, so other
-results pay nothing.
+The forms are the usual ones: ISO 8601 for times, the text of a UUID, Decimal or path, an array for a
+set, an object for a dataclass or a pydantic model, a number for a NumPy scalar.
+`@keelback.encoder(Type)` adds further types. The C encoder asks only for a value that it cannot
+write, so that other results pay nothing.
 """
 
 import math
@@ -24,11 +24,11 @@ _cache: dict[type, Callable[[Any], Any]] = {}  # by the exact type of a value
 
 
 class NoConversion(TypeError):
-    """Nothing stands for the value; the message says why, as the end of a sentence."""
+    """There is no JSON for the value; the message says why, as the end of a sentence."""
 
 
 class ConversionFailed(Exception):
-    """The code that says what stands for a value failed; the message is the end of a sentence."""
+    """The code that converts the value failed; the message is the end of a sentence."""
 
 
 def encoder(type: type) -> Callable[[F], F]:
@@ -68,7 +68,7 @@ def _origin(function: Any) -> str:
 
 
 def converted(value: Any) -> Any:
-    """What stands for the value. Raises NoConversion, ConversionFailed."""
+    """The JSON value that replaces it. Raises NoConversion, ConversionFailed."""
     cls = type(value)
     convert = _cache.get(cls)
     if convert is None:
@@ -80,7 +80,7 @@ def converted(value: Any) -> Any:
 
 
 def has_encoder(value: Any) -> bool:
-    """Whether the application has said what stands for it."""
+    """Whether the application converts it."""
     return bool(_users) and any(base in _users for base in type(value).__mro__)
 
 

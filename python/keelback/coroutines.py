@@ -33,7 +33,7 @@ class Runner:
         return self._loop
 
     def run(self, call: int, coroutine: Coroutine[Any, Any, Any], adopts: bool = False) -> Any:
-        """The coroutine's result. A cancelled call is cancelled once, however often it is told.
+        """The coroutine's result. A call is cancelled once, even if several cancels come.
 
         `adopts`: context variables that the coroutine sets are set in the caller's context too.
         """
@@ -65,7 +65,7 @@ class Runner:
             self._loop.call_soon_threadsafe(self._cancel, call)
 
     def adopt_tasks(self, for_good: bool = False) -> None:
-        """The tasks that exist now may stay, and no later call is blamed for them.
+        """Lets the tasks that exist now stay; no later call is blamed for them.
 
         `for_good`: they serve the worker as long as it lives.
         """

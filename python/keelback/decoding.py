@@ -35,7 +35,7 @@ class ArgumentError(ValueError):
 
 
 class _Suspect(ValueError):
-    """Something that is perhaps to be refused. The text is read again to say what and where."""
+    """The text may have to be refused. It is read again to find out what is wrong, and where."""
 
 
 def _suspect(_: object) -> Any:
@@ -155,7 +155,7 @@ def _carefully(text: str) -> Any:
 
 
 class _Wrong:
-    """What stands in the value for what is refused."""
+    """Marks in the value a part that is refused."""
 
     def __init__(self, why: str, inside: Any = None) -> None:
         self.why = why

@@ -1,4 +1,4 @@
-"""The descriptors that a process is born with; their numbers are the protocol's (docs/protocol.md)."""
+"""The descriptors that a process starts with. docs/protocol.md gives them their numbers."""
 
 import os
 
@@ -11,7 +11,7 @@ SHARED_VARIABLE = "KEELBACK_SHARED_FD"  # names a memfd that an application's wo
 
 
 def claim(*fds: int) -> None:
-    """No program that user code starts inherits them."""
+    """Programs that user code starts do not inherit them."""
     shared = os.environ.get(SHARED_VARIABLE, "")
     for fd in (*fds, *([int(shared)] if shared.isdigit() else [])):
         try:

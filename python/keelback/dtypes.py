@@ -1,4 +1,4 @@
-"""The element types that an array may have on its way, and what a buffer says of its own.
+"""The element types of arrays that are sent, and the type of a buffer.
 
 An element type is written in NumPy's words (docs/protocol.md, Element types; src/base/dtype.h reads
 the same). The canonical form is NumPy's name where the byte order is the machine's ("float32"),

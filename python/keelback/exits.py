@@ -1,10 +1,10 @@
-"""The end of a process: exit functions run where they were registered, never in a fork's copy of them.
+"""The end of a process. An exit function runs in the process that registered it, not in its forks.
 
-What imports registered in the zygote (to remove a temporary directory, for one) the zygote does, after
-its last worker has ended. A worker does what was registered in the worker. There is one exception:
-exit functions of the standard library that only tidy up what their own process has made. A worker
-needs them whoever imported the module: they write out log records, and let executors finish. A process
-that loses its supervisor ends at once, without any of it.
+The zygote runs the exit functions that imports have registered (for example, to remove a temporary
+directory) after its last worker has ended. A worker runs the ones that were registered in the worker.
+There is one exception: exit functions of the standard library that only tidy up what their own process
+has made. They write out log records and let executors finish, so a worker runs them too, even if the
+zygote has imported the module. A process that loses its supervisor ends at once and runs none.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""What to give instead, when the application is not where it is said to be."""
+"""Suggestions for an application that is not at the place that was given."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What the application wants to be told: decorators, and the functions they collected.
+"""Hooks: functions of the application that run at certain moments, and the decorators that collect them.
 
 A hook may be an async function. Hooks of one kind run in the order in which they were registered.
 """

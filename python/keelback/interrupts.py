@@ -1,4 +1,5 @@
-"""Signals in a worker. SIGINT stops a sync function's user code and nothing else; SIGTERM is the supervisor's to obey.
+"""Signals in a worker. SIGINT stops the user code of a sync function and nothing else. SIGTERM is ignored: only
+the supervisor obeys it.
 
 Handlers, not SIG_IGN: an ignored signal would stay ignored in every program that user code starts.
 """

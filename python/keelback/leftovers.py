@@ -1,9 +1,9 @@
-"""Does a call leave work behind? Threads and tasks that go on would be old work inside the next call.
+"""Finds threads and tasks that a call leaves behind. They would do old work during the next call.
 
 A call that ended by itself may leave daemon threads (services: telemetry, progress bars) and pool threads that
 wait for work; they are adopted. It may not leave other threads or asyncio tasks. After a call that was told to
-stop nothing new may run at all, whatever it calls itself. What is left behind makes the reply UNCLEAN, once:
-if the supervisor keeps the worker all the same, the next call is not blamed for it.
+stop, no new thread or task of any kind may run. If something is left behind, the reply is UNCLEAN, once: if the
+supervisor keeps the worker all the same, the next call is not blamed for it.
 """
 
 import queue

@@ -1,8 +1,8 @@
-"""Processes that a stopped call has started and left are ended with it.
+"""Ends the processes that a stopped call has started.
 
-Linux says of a process when it began, in ticks of 10 ms. A call may share its first tick with the
-call before it, so Python's own ways to start a process also note the call that uses them. What is
-noted decides; the ticks decide about processes that something else has started, such as os.system.
+Linux knows when a process began, in ticks of 10 ms. A call may share its first tick with the call
+before it. So Python's own functions that start a process also note their call. This note decides. For
+processes that other code has started, such as os.system, the ticks decide.
 
 Nothing is reaped here: user code may wait for its children, dead or alive.
 """

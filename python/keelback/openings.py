@@ -1,9 +1,9 @@
-"""What imports left open: what a forked worker can open anew for itself, and what forbids a fork.
+"""Files that imports have left open: which ones a forked worker can open again, and which forbid a fork.
 
-A fork shares an open file's offset between all processes. A worker started by exec has opened its
-own. So a forked worker opens each file anew, through /proc/self/fd, under the number that the
-application knows: Python's file objects and a library's pointers stay valid. What cannot be
-opened anew, or is more than a file and an offset, makes the application unsafe to fork.
+After a fork all processes share the offset of an open file. A worker started by exec has its own. So
+a forked worker opens each file again, through /proc/self/fd, under the number that the application
+knows: Python's file objects and the pointers of a library stay valid. If a descriptor cannot be
+opened again, or is more than a file and an offset, the application is unsafe to fork.
 """
 
 import fcntl

@@ -1,8 +1,8 @@
-"""May this process fork workers? Looked at once after the import, and asked before every fork.
+"""Decides whether this process may fork workers: once after the import, and before every fork.
 
-A fork copies one thread and all memory, and shares everything else. What imports left open is
-opened anew in each worker where that is possible (openings.py). The rest is a reason to start
-workers by exec: then each of them imports the application, and has its own of everything.
+A fork copies one thread and all memory, and shares everything else. Each worker opens again what
+imports have left open, where that is possible (openings.py). Anything else is a reason to start
+workers by exec: then each worker imports the application and shares nothing.
 """
 
 import os

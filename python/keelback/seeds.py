@@ -1,11 +1,11 @@
-"""Random numbers in forked workers: they differ from worker to worker, unless there is a seed.
+"""Random numbers in forked workers: they differ from worker to worker, unless the import sets a seed.
 
-Workers that are forked would all draw what the zygote would have drawn next. So the global
-generators are seeded anew in each worker, unless the import gave them a seed: then each worker
-starts from the state that the import left, as it does when it is started by exec.
+Without this all forked workers would draw the same numbers, those that the zygote would have drawn
+next. So each worker seeds the global generators again. If the import has set a seed, each worker starts
+from the state that the import left, like a worker that is started by exec.
 
-Whether a seed was given cannot be read from a generator's state, since drawing changes it as well.
-So the functions that seed are watched while the application is imported.
+The state of a generator does not show whether a seed was set, because drawing changes it too. So the
+functions that set a seed are watched while the application is imported.
 """
 
 import random

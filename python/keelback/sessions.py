@@ -1,4 +1,4 @@
-"""Sessions as a worker holds them: state that stays in this process until the supervisor ends it."""
+"""The sessions of a worker: their state stays in this process until the supervisor ends them."""
 
 from typing import Any, Optional
 

@@ -1,9 +1,9 @@
 """A session's state, written down so that another worker can make it again.
 
 Without hooks the state is JSON. `@keelback.snapshot` may return JSON or bytes, `@keelback.restore`
-gets what it returned. What JSON would change, in value or type, is refused: a session without a
-snapshot is lost loudly, one that came back changed would be wrong silently. No pickle: a store of
-snapshots must not be a way to run code.
+gets what it returned. A state that JSON would change, in value or type, is refused. The caller hears
+of a session that was lost; nobody would notice one that came back with other values. No pickle: a
+store of snapshots must not be a way to run code.
 """
 
 import marshal

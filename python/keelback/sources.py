@@ -1,9 +1,9 @@
-"""A module is what its file holds, not what cached bytecode says that it held.
+"""Whose a file is; and imports that never use old cached bytecode.
 
-Python takes cached bytecode for valid if the source has the size and the time, in whole seconds,
-that it had. Two edits within a second, or a deployment that gives all files one time, make it serve
-old code. So the sources of the application, and all others that are neither of the standard library
-nor installed, are cached with a hash of the source (PEP 552), which any Python understands.
+Python uses cached bytecode if the source still has the same size and time, in whole seconds. After
+two edits within a second, or a deployment that gives all files one time, it runs old code. So the
+sources of the application, and all others that are neither of the standard library nor installed, are
+cached with a hash of the source (PEP 552), which every Python understands.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ _LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
 def watch() -> None:
-    """From now on the sources of the application are imported as they are."""
+    """From now on imports of the application use its current sources."""
     sys.path_hooks.insert(0, _finder)
     sys.path_importer_cache.clear()
 

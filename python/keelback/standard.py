@@ -1,7 +1,7 @@
-"""Modules of the standard library stay what they are, whatever lies beside the application.
+"""Files beside the application never replace modules of the standard library.
 
-The runtime and all that it needs is imported before the application's directory can be looked into
-(start.py). What it needs later is imported from the standard library alone.
+The runtime, and all that it needs, is imported before Python looks into the application's directory
+(start.py). Modules that it needs later are imported from the standard library only.
 """
 
 import importlib

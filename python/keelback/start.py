@@ -1,9 +1,8 @@
 """The program that the supervisor starts: `start.py keelback.worker OPTIONS`, or keelback.zygote.
 
-It is started by its path: `python -m` looks into the working directory before it looks anywhere
-else, and a file `json.py` there would take the place of the module json. The whole runtime, and
-what it needs, is imported before a directory of the application can be looked into
-(docs/start-modes.md).
+It is started by its path, because `python -m` looks into the working directory first, and a file
+`json.py` there would replace the module json. The whole runtime, and what it needs, is imported before
+Python looks into a directory of the application (docs/start-modes.md).
 """
 
 import os

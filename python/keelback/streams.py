@@ -1,7 +1,7 @@
 """Functions that answer with items: generators and other iterators, asynchronous ones too.
 
-An item leaves when the supervisor has given credit for it; without credit the generator is not asked for more
-than the one item that waits. A caller that does not take a stream gets a list of the items.
+The supervisor gives credit for items, and an item is sent when there is credit for it. Without credit one item
+waits, and the generator is asked for no more. A caller that does not take a stream gets a list of the items.
 """
 
 from collections.abc import Iterator

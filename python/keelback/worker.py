@@ -1,6 +1,6 @@
 """A worker: takes calls from its socket, one at a time, and answers each exactly once.
 
-`Worker.serve` is the hot path; docs/protocol.md is what it speaks. Started by exec as
+`Worker.serve` is the hot path; docs/protocol.md describes its messages. Started by exec as
 `start.py keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
 """
 

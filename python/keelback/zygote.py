@@ -1,9 +1,9 @@
 """Imports the application once and forks workers of it, in milliseconds, when the supervisor orders one.
 
-Single-threaded, and it never reaps on its own: a zombie keeps its pid and group for the supervisor (docs/protocol.md,
-The zygote's order socket). When that socket closes it forks no more, waits until its last worker has
-ended, and then runs what the import registered for exit: nothing that its end does can happen while a
-worker still needs it.
+The zygote has one thread. It reaps only on order: a zombie keeps its pid and group for the supervisor
+(docs/protocol.md, The zygote's order socket). When that socket closes, the zygote forks no more and waits until
+its last worker has ended. Then it runs the exit functions that the import has registered, so that they cannot
+remove something that a worker still needs.
 """
 
 import array
