@@ -11,84 +11,33 @@
 """
 import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import tomllib
 import unittest
-import uuid
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from keelback_testing import ROOT, STRETCH, marked, proc_stat, wait_until  # noqa: E402
+from pages import NAMED, ROOT, STRETCH, PageTest, blocks, installed, shows, typed, wait_until
 
-BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMED = re.compile(r"(?:#|//) (\S+\.(?:py|cpp|txt|toml))\n")
+# Pages that are done from the top to the bottom, by a test of their own.
+TUTORIALS = [ROOT / "docs" / name for name in ("clients.md",)]
 BUILD, CXX = Path(sys.argv[1]).resolve(), sys.argv[2]
 
 
-def blocks(page, language):
-    """[(place, text)] of a page's blocks in a language."""
-    text = page.read_text()
-    return [(f"{page.name}:{text.count(chr(10), 0, found.start()) + 1}", re.sub(rf"^{found[1]}", "", found[3], flags=re.MULTILINE))
-            for found in BLOCK.finditer(text) if found[2] == language]
-
-
 def all_blocks(language):
-    return [block for page in PAGES for block in blocks(page, language)]
+    return [block for page in PAGES if page not in TUTORIALS for block in blocks(page, language)]
 
 
-def typed(text):
-    """[(command, shown lines)] of a block with prompts."""
-    steps = []
-    for line in text.splitlines():
-        if line.startswith("$ "):
-            steps.append((line[2:], []))
-        elif steps:
-            steps[-1][1].append(line)
-    return steps
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Documents(unittest.TestCase):
-    maxDiff = None
-
-    @classmethod
-    def setUpClass(cls):
-        cls.tmp = Path(tempfile.mkdtemp(prefix="keelback-docs-"))
-        cls.addClassCleanup(shutil.rmtree, cls.tmp, ignore_errors=True)
-        cls.prefix = cls.tmp / "prefix"
-        done = subprocess.run(["cmake", "--install", str(BUILD), "--prefix", str(cls.prefix)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-
+class Documents(PageTest):
     def setUp(self):
-        self.here = self.tmp / self.id().rsplit(".", 1)[1]
-        self.here.mkdir()
-        self.test_id = uuid.uuid4().hex
-        self.addCleanup(self._end_all)
-
-    def _end_all(self):
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            for pid in marked(self.test_id):
-                if signum == signal.SIGKILL or "keelback" in Path(f"/proc/{pid}/comm").read_text():
-                    os.kill(pid, signum)
-            try:
-                wait_until(lambda: not marked(self.test_id), "what the blocks started has ended", 10)
-            except AssertionError:
-                continue
-            return
+        super().setUp()
+        self.prefix = self.here / "prefix"
+        if "shell" not in self.id() and "toml" not in self.id():
+            installed(BUILD, self.prefix)
 
     def run_here(self, command, place, **environment):
-        done = subprocess.run(command, cwd=self.here, env={**os.environ, "KEELBACK_TEST_ID": self.test_id, **environment}, stdin=subprocess.DEVNULL,
+        done = subprocess.run(command, cwd=self.here, env={**self.environment, **environment}, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120 * STRETCH)
         self.assertEqual(0, done.returncode, f"{place}: {command}\n{done.stdout}")
         return done.stdout
@@ -137,22 +86,21 @@ class Documents(unittest.TestCase):
         (self.here / "examples").symlink_to(ROOT / "examples")
         (self.here / "build").mkdir()
         (self.here / "build" / "release").symlink_to(BUILD)
-        port = free_port()
         steps = [(place, *step) for place, text in blocks(ROOT / "README.md", "sh") for step in typed(text)]
         self.assertGreaterEqual(len(steps), 5)
         for place, command, shown in steps:
             with self.subTest(command):
-                command = command.replace(":8080", f":{port}")
+                command = command.replace(":8080", f":{self.port}")
                 # What goes into the background must not hold the pipe that is read here; the next step asks when it serves.
                 background = command.endswith("&")
                 if background:
                     command = command.removesuffix("&") + ">serve.log 2>&1 &"
-                told = self.run_here(["bash", "-c", command], place, KEELBACK_URL=f"127.0.0.1:{port}")
+                told = self.run_here(["bash", "-c", command], place)
                 if background:
-                    ready = ["curl", "-sf", f"http://127.0.0.1:{port}/readyz"]
+                    ready = ["curl", "-sf", f"http://127.0.0.1:{self.port}/readyz"]
                     wait_until(lambda ready=ready: subprocess.run(ready, capture_output=True).returncode == 0,
                                lambda: (self.here / "serve.log").read_text(), 60)
-                self.assertTrue(self._shows(told.splitlines(), shown), f"{place}: {command}\nshown: {shown}\ntold: {told}")
+                self.assertTrue(shows(told.splitlines(), shown), f"{place}: {command}\nshown: {shown}\ntold: {told}")
 
     def test_the_page_on_installing_works(self):
         page = ROOT / "docs" / "install.md"
@@ -168,12 +116,6 @@ class Documents(unittest.TestCase):
                 text = "\n".join(line for line in text.splitlines() if "scripts/build" not in line).replace("build/release", f"'{BUILD}'")
             told += self.run_here(["bash", "-ec", text], place)
         self.assertEqual(2, told.count('"Hello, Ada!"'), told)
-
-    @staticmethod
-    def _shows(told, shown):
-        """Whether the shown lines come at the beginning of what was told, … standing for any."""
-        told = told[:len(shown)]
-        return len(told) == len(shown) and all(line == "…" or line == came for line, came in zip(shown, told, strict=True))
 
 
 if __name__ == "__main__":
