@@ -1,10 +1,11 @@
 """Reads the pages of docs/, and does what a page says: writes the files that it shows and types its commands, from the top to the bottom.
 
-A block whose first line is a comment with a file name (`# app.py`, `// main.cpp`) is that file. A line `$ command` of a block `sh` is typed in, and what
-stands below it must come; a line … stands for any line. A command that ends in & serves: the next step comes when the daemon is ready. The port 8080 of
-the pages is another one here, in files and in commands, because tests run side by side.
+A block whose first line is a comment with a file name (`# app.py`, `// main.cpp`) is that file. A line `$ command` of a block `sh` is typed into one
+shell, and what stands below it must come; … stands for anything in its line. A command that ends in & serves: the next step comes when the daemon is
+ready. The port 8080 of the pages is another one here, in files and in commands, because tests run side by side.
 """
 import contextlib
+import http.client
 import os
 import re
 import shutil
@@ -13,12 +14,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 import uuid
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from keelback_testing import ROOT, STRETCH, marked, wait_until  # noqa: E402, F401
+from keelback_testing import ROOT, STRETCH, Client, marked, wait_until  # noqa: E402, F401
 
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"(?:#|//|<!--) (\S+\.(?:py|cpp|txt|toml|go|mjs|exs|sh))(?: -->)?\n")
@@ -60,9 +62,12 @@ def typed(text):
 
 
 def shows(told, shown):
-    """Whether the shown lines come at the beginning of what was told, … standing for any."""
+    """Whether the shown lines come at the beginning of what was told. … stands for anything in its line, and columns may be wider or narrower."""
+    def matches(line, came):
+        return re.fullmatch(".*".join(re.escape(" ".join(part.split())) for part in line.split("…")), " ".join(came.split()))
+
     told = told[:len(shown)]
-    return len(told) == len(shown) and all(line == "…" or line == came for line, came in zip(shown, told, strict=True))
+    return len(told) == len(shown) and all(map(matches, shown, told))
 
 
 def free_port():
@@ -117,17 +122,42 @@ class PageTest(unittest.TestCase):
                 for command, shown in typed(text):
                     self.type(place, command, shown)
 
+    def wait_until_nobody_serves(self):
+        """A daemon that drains lets go of its port when it ends; a reader types more slowly."""
+        def refused():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) != 0
+
+        wait_until(refused, "the daemon before this one has ended", 30)
+
+    def all_serve(self):
+        """Every worker of the daemon is ready: a reader types more slowly than they start."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            pool = Client(f"127.0.0.1:{self.port}").get("/v1/pool").json
+            return pool["ready"] and pool["workers"]["starting"] == 0
+        return False
+
     def type(self, place, command, shown):
+        """Types a command into the test's one shell, and compares."""
+        if not hasattr(self, "shell"):
+            self.shell = subprocess.Popen(["bash"], cwd=self.here, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                          stderr=subprocess.STDOUT, text=True)
+            self.addCleanup(self.shell.communicate)
         text = command.replace(":8080", f":{self.port}")
-        serves = text.endswith("&")
+        if serves := text.endswith("&"):
+            self.wait_until_nobody_serves()
+            text = text.removesuffix("&") + ">>serve.log 2>&1 & disown"
+        end = f"end of the command, {self.test_id}"
+        limit = threading.Timer(240 * STRETCH, self.shell.kill)
+        limit.start()
+        self.shell.stdin.write(f"{{ {text}\n}} </dev/null\necho; echo '{end}'\n")
+        self.shell.stdin.flush()
+        told = []
+        while (line := self.shell.stdout.readline()) != f"{end}\n":
+            self.assertTrue(line, f"{place}: {command}: the shell has ended\ntold: {told}")
+            told.append(line.rstrip("\n").replace(f":{self.port}", ":8080"))
+        limit.cancel()
         if serves:
-            text = text.removesuffix("&") + ">serve.log 2>&1 &"
-        # A command may fail, as the page shows; what it says tells.
-        told = subprocess.run(["bash", "-c", text], cwd=self.here, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=240 * STRETCH).stdout
-        if serves:
-            ready = ["curl", "-sf", f"http://127.0.0.1:{self.port}/readyz"]
-            wait_until(lambda: subprocess.run(ready, capture_output=True).returncode == 0,
-                       lambda: f"{place}: ready; {(self.here / 'serve.log').read_text()}", 60)
-        told = told.replace(f":{self.port}", ":8080")
+            wait_until(self.all_serve, lambda: f"{place}: every worker is ready; {(self.here / 'serve.log').read_text()}", 60)
+        told = "\n".join(told).rstrip("\n")
         self.assertTrue(shows(told.splitlines(), shown), f"{place}: {command}\nshown: {shown}\ntold: {told}")

@@ -1,0 +1,25 @@
+"""docs/tutorial.md is done word by word in an empty directory: its files are written, its commands are typed, and what it shows must come.
+
+    tutorial_test.py BUILD_DIR
+"""
+import sys
+import unittest
+from pathlib import Path
+
+from pages import ROOT, PageTest, every_block, installed
+
+PAGE = ROOT / "docs" / "tutorial.md"
+
+
+class Tutorial(PageTest):
+    def test_a_reader_reaches_the_end(self):
+        installed(BUILD, self.here / ".installed")
+        self.path_begins_with(self.here / ".installed" / "bin")
+        self.do(every_block(PAGE))
+        self.wait_until_nobody_serves()
+
+
+if __name__ == "__main__":
+    BUILD = Path(sys.argv[1]).resolve()
+    sys.argv[1:] = []
+    unittest.main(verbosity=2)
