@@ -8,6 +8,9 @@
   docs/install.md are typed in, in their order, beside the files that the page shows (`# app.py` in the first line); /opt/keelback is another directory
   there. Every other shell block is at least shell.
 - TOML: every block is read.
+- The picture of README.md is made anew, from another run.
+
+docs/clients.md and docs/tutorial.md have tests of their own.
 """
 import os
 import re
@@ -16,6 +19,7 @@ import sys
 import tomllib
 import unittest
 from pathlib import Path
+from xml.etree import ElementTree
 
 from pages import NAMED, ROOT, STRETCH, PageTest, blocks, installed, typed
 
@@ -33,7 +37,7 @@ class Documents(PageTest):
     def setUp(self):
         super().setUp()
         self.prefix = self.here / "prefix"
-        if "shell" not in self.id() and "toml" not in self.id():
+        if not any(word in self.id() for word in ("shell", "toml", "picture")):
             installed(BUILD, self.prefix)
 
     def run_here(self, command, place, **environment):
@@ -84,13 +88,22 @@ class Documents(PageTest):
 
     def test_the_readme_types_what_works(self):
         (self.here / "examples").symlink_to(ROOT / "examples")
-        (self.here / "build").mkdir()
-        (self.here / "build" / "release").symlink_to(BUILD)
+        self.path_begins_with(BUILD)
         steps = [(place, *step) for place, text in blocks(ROOT / "README.md", "sh") for step in typed(text)]
         self.assertGreaterEqual(len(steps), 5)
         for place, command, shown in steps:
             with self.subTest(command):
                 self.type(place, command, shown)
+
+    def test_the_picture_can_be_made_anew(self):
+        picture = self.here / "picture.svg"
+        self.run_here([sys.executable, ROOT / "tools" / "picture.py", "--keelback", BUILD / "keelback", "--out", picture], "tools/picture.py")
+        for path in (picture, *(ROOT / "docs" / "pictures").glob("*.svg")):
+            words = " ".join(ElementTree.parse(path).getroot().itertext())
+            # As many bars as it says, and one of them is red.
+            calls, ok = map(int, re.search(r"(\d+) calls: (\d+) ok; 1 worker_died", words).groups())
+            self.assertEqual((ok, 1), (words.count(": ok,"), words.count(": worker_died,")), path)
+            self.assertGreater(calls, ok)
 
     def test_the_page_on_installing_works(self):
         page = ROOT / "docs" / "install.md"
