@@ -29,14 +29,26 @@ endif()
 target_link_options(keelback_archive INTERFACE
   "$<INSTALL_INTERFACE:LINKER:-rpath,$<INSTALL_PREFIX>/${CMAKE_INSTALL_LIBEXECDIR}/keelback>")
 
+# Two components. `product` is Keelback; `lab` is what `keelback chaos` and `keelback bench` start.
+# What measures us against others (keelback-peers, lab/python/peers) is in neither.
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME product)
 set(keelback_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/keelback)
 install(TARGETS keelback_archive EXPORT keelbackTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT keelbackTargets NAMESPACE keelback:: DESTINATION ${keelback_cmake_dir})
 install(DIRECTORY include/keelback DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY python/keelback DESTINATION ${CMAKE_INSTALL_DATADIR}/keelback/python
   PATTERN __pycache__ EXCLUDE PATTERN "*.pyc" EXCLUDE)
-install(TARGETS keelback-guard keelback-fakeworker keelback-warden RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/keelback)
-install(TARGETS keelback-allocations LIBRARY DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/keelback)
+install(TARGETS keelback-guard keelback-fakeworker
+  RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/keelback)
+if(TARGET keelback-lab)
+  install(TARGETS keelback-lab keelback-warden
+    RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/keelback COMPONENT lab)
+  install(TARGETS keelback-allocations
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/keelback COMPONENT lab)
+  # Beside the package keelback, as in the source tree (lab/load/application.h).
+  install(DIRECTORY lab/python/apps DESTINATION ${CMAKE_INSTALL_DATADIR}/keelback/lab/python
+    COMPONENT lab PATTERN __pycache__ EXCLUDE PATTERN "*.pyc" EXCLUDE)
+endif()
 if(TARGET keelback)
   install(TARGETS keelback RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

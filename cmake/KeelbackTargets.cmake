@@ -23,7 +23,7 @@ endif()
 
 # The programs of the fast tier's tests that CI compiles with sanitizers. Compiling is most of its time, so what is
 # statistics (bench) and words (cli) is left to `scripts/test sanitizers`.
-set(KEELBACK_UNSANITIZED bench_test cli_test)
+set(KEELBACK_UNSANITIZED bench_test cli_test lab_cli_test)
 if(KEELBACK_TESTS)
   add_custom_target(fast_tests)
 endif()

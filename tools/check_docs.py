@@ -25,7 +25,7 @@ DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md",
              *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 COLUMNS = 100
 QUOTED = re.compile(r"`([^`\n]+)`")
-A_PATH = re.compile(r"(?:src|include|python|tests|tools|scripts|examples|docs|cmake|scenarios)/[\w./-]*\w\.(?:h|cpp|py|md|txt|sh|toml|cmake)")
+A_PATH = re.compile(r"(?:src|lab|include|python|tests|tools|scripts|examples|docs|cmake|scenarios)/[\w./-]*\w\.(?:h|cpp|py|md|txt|sh|toml|cmake)")
 A_SUITE = re.compile(r"([A-Z]\w+)\.([\w*]+)")
 A_CLASS = re.compile(r"e2e (\w+)(?:\.(\w+))?")
 GTEST = re.compile(r"^TEST(?:_P|_F)?\((\w+),\s*(\w+)\)", re.MULTILINE)
@@ -35,7 +35,7 @@ RAPIDCHECK = re.compile(r"^RC_GTEST_PROP\((\w+),\s*(\w+)", re.MULTILINE)
 def tests_there():
     """{"Suite.Test"} of the GoogleTest programs, {"Class", "Class.test"} of the Python ones."""
     cpp, python = set(), set()
-    for path in [*(ROOT / "src").rglob("*_test.cpp"), *(ROOT / "tests").rglob("*.cpp")]:
+    for path in [*(ROOT / "src").rglob("*_test.cpp"), *(ROOT / "lab").rglob("*_test.cpp"), *(ROOT / "tests").rglob("*.cpp")]:
         text = path.read_text()
         for pattern in (GTEST, RAPIDCHECK):
             cpp.update(f"{suite}.{name}" for suite, name in pattern.findall(text))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# folder -> folders of ours it may include (besides itself). "keelback" is include/keelback.
+# folder of src/ -> folders of ours it may include (besides itself). "keelback" is include/keelback.
 LAYERS = {
     "base": {"keelback"},
     "wire": {"base", "keelback"},
@@ -21,11 +21,15 @@ LAYERS = {
     "store": {"os", "base", "keelback"},
     "api": {"host", "sim", "store", "core", "base", "keelback"},
     "server": {"api", "host", "store", "core", "base", "keelback"},
+    "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "server", "keelback"},
+}
+# The same for the folders of lab/. Nothing of src/ includes them. "cli" is src/cli and lab/cli.
+LAB = {
     "load": {"host", "core", "base", "keelback"},
     "report": {"base", "keelback"},
     "chaos": {"load", "report", "api", "store", "sim", "host", "core", "wire", "os", "base", "keelback"},
     "bench": {"load", "report", "api", "sim", "host", "core", "wire", "os", "base", "keelback"},
-    "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "server", "load", "report", "chaos", "bench", "keelback"},
+    "cli": {"base", "os", "host", "api", "load", "report", "chaos", "bench", "keelback"},
 }
 # Folders that touch nothing: no clock, thread, lock, I/O, environment, randomness of their own.
 PURE = {"base", "wire", "core", "sim", "report"}
@@ -47,15 +51,17 @@ def violations(root: Path):
             match = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
             if match and not match.group(1).startswith("keelback/"):
                 found.append(f"{path.relative_to(root)}:{number}: public headers include nothing of src/: {line.strip()}")
-    for folder, allowed in LAYERS.items():
-        for path in sorted((root / "src" / folder).rglob("*")):
+    ours = {*LAYERS, *LAB, "keelback"}
+    rows = [("src", *row) for row in LAYERS.items()] + [("lab", *row) for row in LAB.items()]
+    for tree, folder, allowed in rows:
+        for path in sorted((root / tree / folder).rglob("*")):
             if path.suffix not in {".h", ".cpp"}:
                 continue
             test = path.name.endswith(("_test.cpp", "_bench.cpp"))
             for number, line in enumerate(path.read_text().splitlines(), 1):
                 where = f"{path.relative_to(root)}:{number}"
                 match = INCLUDE.match(line)
-                if match and (match.group(1) in LAYERS or match.group(1) == "keelback"):
+                if match and match.group(1) in ours:
                     if match.group(1) != folder and match.group(1) not in allowed:
                         found.append(f"{where}: {folder}/ may not include {match.group(1)}/")
                 if folder in PURE and not test and (folder, path.name) not in IMPURE_ALLOWED:
@@ -73,8 +79,13 @@ def self_test():
         bad = root / "src" / "core" / "bad.cpp"
         bad.write_text('#include "host/loop.h"\n#include <thread>\nauto t = std::chrono::steady_clock::now();\n')
         (root / "include" / "keelback" / "bad.h").write_text('#include "core/pool.h"\n')
-        assert len(violations(root)) == 4, violations(root)
+        (root / "lab" / "load").mkdir(parents=True)
+        (root / "lab" / "load" / "bad.h").write_text('#include "chaos/lab.h"\n')
+        assert len(violations(root)) == 5, violations(root)
+        bad.write_text('#include "chaos/lab.h"\n')
+        assert any("core/ may not include chaos/" in each for each in violations(root))
         bad.write_text('#include "base/id.h"\n')
+        (root / "lab" / "load" / "bad.h").write_text('#include "host/host.h"\n')
         (root / "include" / "keelback" / "bad.h").write_text("#include <string>\n")
         assert not violations(root)
 

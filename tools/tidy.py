@@ -87,7 +87,7 @@ class Fingerprints:
     def _included(self, path):
         if path not in self._below:
             self._texts[path] = path.read_bytes()
-            places = (path.parent, ROOT / "src", ROOT / "include", ROOT / "tests")
+            places = (path.parent, ROOT / "src", ROOT / "lab", ROOT / "include", ROOT / "tests")
             candidates = ([place / name.decode() for place in places] for name in INCLUDE.findall(self._texts[path]))
             found = (next((path for path in paths if path.is_file()), None) for paths in candidates)
             self._below[path] = [path.resolve() for path in found if path]

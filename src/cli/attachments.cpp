@@ -10,7 +10,7 @@
 #include <set>
 #include <utility>
 
-#include "cli/arguments.h"
+#include "cli/read_file.h"
 #include "server/call_body.h"
 #include "server/multipart.h"
 

@@ -19,9 +19,9 @@ enum ExitCode : int {
   kExitUsage = 2,        // the command line or the configuration is wrong; nothing was done
   kExitUnreachable = 3,  // there is no server, or it did not answer
   kExitStart = 4,        // the application or the daemon could not start
-  // Of `keelback chaos` alone, whose 0 to 7 are verdicts:
+  // Of `keelback chaos`, whose 0 to 7 are verdicts:
   kExitLabUsage = 64,   // the command line or the scenario is wrong; nothing was done
-  kExitLabFailed = 70,  // the laboratory itself failed
+  kExitLabFailed = 70,  // the laboratory itself failed, or is not installed (of `bench`, too)
 };
 extern const char* const kExitCodesHelp;  // for --help footers
 
@@ -35,8 +35,6 @@ struct Invocation {
 CLI::App* add_command(CLI::App& parent, Invocation& invocation, const char* name,
                       const char* description, const std::string& example);
 
-void add_bench(CLI::App& app, Invocation& invocation);  // the performance laboratory
-void add_chaos(CLI::App& app, Invocation& invocation);  // the chaos laboratory
 void add_serve(CLI::App& app, Invocation& invocation);
 void add_run(CLI::App& app, Invocation& invocation);
 void add_call(CLI::App& app, Invocation& invocation);

@@ -5,8 +5,9 @@
 #include <memory>
 
 #include "base/settings_schema.h"
-#include "cli/arguments.h"
 #include "cli/config_docs.h"
+#include "cli/config_options.h"
+#include "cli/output.h"
 #include "cli/server_access.h"
 
 namespace keelback::cli {

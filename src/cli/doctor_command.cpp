@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <memory>
 
-#include "cli/arguments.h"
+#include "cli/config_options.h"
 #include "cli/doctor.h"
+#include "cli/output.h"
 
 namespace keelback::cli {
 namespace {

@@ -4,9 +4,15 @@
 #include <CLI/Formatter.hpp>
 
 #include "cli/command.h"
+#include "cli/pass_on.h"
 
 int main(int argc, char** argv) {
   using namespace keelback::cli;
+  constexpr const char* kRemedy =
+      "install the component lab (cmake --install DIR --component lab, docs/install.md)";
+  const PassedOn laboratories[] = {{{"chaos"}, kChaosDescription, "keelback-lab", kRemedy},
+                                   {{"bench"}, kBenchDescription, "keelback-lab", kRemedy}};
+  if (const auto code = pass_on(laboratories, argc, argv)) return *code;
   CLI::App app("Keelback runs Python for programs that are not Python.", "keelback");
   Invocation invocation;
   app.set_version_flag("--version", "keelback " KEELBACK_VERSION);
@@ -22,8 +28,7 @@ int main(int argc, char** argv) {
   add_control(app, invocation);
   add_quarantine(app, invocation);
   add_doctor(app, invocation);
-  add_chaos(app, invocation);
-  add_bench(app, invocation);
+  for (const PassedOn& laboratory : laboratories) add_passed_on(app, laboratory);
   add_version(app, invocation);
   return run_command_line(app, invocation, argc, argv);
 }

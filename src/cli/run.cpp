@@ -9,6 +9,7 @@
 
 #include "api/driver_factory.h"
 #include "cli/arguments.h"
+#include "cli/config_options.h"
 #include "cli/logging.h"
 #include "server/reply.h"
 

@@ -11,9 +11,10 @@
 #include "api/driver_factory.h"
 #include "base/fault_lines.h"
 #include "base/settings_text.h"
-#include "cli/arguments.h"
+#include "cli/config_options.h"
 #include "cli/daemon.h"
 #include "cli/logging.h"
+#include "cli/output.h"
 
 namespace keelback::cli {
 namespace {

@@ -1,5 +1,6 @@
-// What the chaos laboratory asks of a worker, the same as of keelback.apps.chaos_probe: a line in
-// an append-only ledger whenever a function begins, and obedience, at the start, to a control file.
+// What the chaos laboratory asks of a worker, the same as of lab/python/apps/chaos_probe.py: a line
+// in an append-only ledger whenever a function begins, and obedience, at the start, to a control
+// file.
 //
 // KEELBACK_CHAOS_LEDGER   lines "E CALL SLOT.GENERATION BIRTH EPOCH SESSION" and "O FAULT WORKER"
 // KEELBACK_CHAOS_CONTROL  lines "FAULT fail|exit N|sleep MS|hang|stay"

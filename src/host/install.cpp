@@ -4,9 +4,11 @@
 #include <link.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <system_error>
 #include <vector>
 
@@ -58,18 +60,29 @@ std::string given(const fs::path& path) {
   return fs::exists(path, error) ? fs::absolute(path, error).string() : "";
 }
 
+// Where a program that lies in `own` has another one.
+std::vector<fs::path> beside(const fs::path& own, std::string_view name) {
+  return {own / name, own / KEELBACK_LIBEXEC_FROM_BIN / name,
+          own / KEELBACK_BIN_FROM_LIBEXEC / name};
+}
+
 }  // namespace
 
 std::string find_program(std::string_view name) {
   if (const char* directory = std::getenv("KEELBACK_LIBEXEC_DIR")) {
-    return given(fs::path(directory) / name);
+    const std::string there = given(fs::path(directory) / name);
+    return there.empty() ? given(fs::path(directory) / KEELBACK_BIN_FROM_LIBEXEC / name) : there;
   }
   std::vector<fs::path> candidates;
   for (const fs::path& directory : link_directories()) candidates.push_back(directory / name);
-  const fs::path own = own_directory();
-  candidates.push_back(own / name);
-  candidates.push_back(own / KEELBACK_LIBEXEC_FROM_BIN / name);
+  std::ranges::copy(beside(own_directory(), name), std::back_inserter(candidates));
   return first_that_exists(candidates);
+}
+
+std::string find_program_of(const std::string& program, std::string_view name) {
+  std::error_code error;
+  const fs::path path = fs::canonical(program, error);
+  return error ? "" : first_that_exists(beside(path.parent_path(), name));
 }
 
 std::string find_python_directory() {
@@ -84,6 +97,7 @@ std::string find_python_directory() {
   const fs::path own = own_directory();
   candidates.push_back(own / "keelback-python");
   candidates.push_back(own / KEELBACK_PYTHON_FROM_BIN);
+  candidates.push_back(own / KEELBACK_PYTHON_FROM_LIBEXEC);
   return first_that_exists(candidates);
 }
 

@@ -1,4 +1,4 @@
-"""What src/bench/attachments_bench.cpp calls."""
+"""What lab/bench/attachments_bench.cpp calls."""
 
 import base64
 

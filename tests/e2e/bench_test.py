@@ -71,7 +71,7 @@ class Commands(Bench):
     def test_the_capacity_question_is_answered_in_words(self):
         out = self.tmp / "out"
         # A function that waits 2 ms: one worker cannot carry 10000 a second, whatever the machine.
-        arguments = ("app", "keelback.apps.bench", "sleep_ms", "--payload", "[2]", "--workers", "1,2", "--profile", "quick", "--p99", "200", "--out", str(out))
+        arguments = ("app", str(ROOT / "lab" / "python" / "apps" / "bench_probe.py"), "sleep_ms", "--payload", "[2]", "--workers", "1,2", "--profile", "quick", "--p99", "200", "--out", str(out))
         document, _ = self.bench((OK, VOID), *arguments)
         one, two = document["pools"]
         self.assertLess(one["most_per_second"], 500)

@@ -13,6 +13,8 @@ if [ "$1" != --installed ]; then
   trap 'rm -rf "$scratch"' EXIT
   cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/install.log" || { cat "$scratch/install.log"; exit 1; }
   mv "$scratch/prefix" "$scratch/moved prefix"
+  cmake --install "$build" --prefix "$scratch/product" --component product >"$scratch/install.log" ||
+    { cat "$scratch/install.log"; exit 1; }
   cp -r "$here/consumer" "$0" "$scratch"
   case "$scratch/" in "$source"/* | "$build"/*) echo "TMPDIR is in the tree that is to be hidden" >&2; exit 1 ;; esac
   cd "$scratch"
@@ -79,6 +81,26 @@ check "$scratch/by-pkg-config"
 
 # The command finds what was installed with it.
 [ "$(PREFIX=$prefix "$prefix/bin/keelback" run "$scratch/app.py" echo '["installed"]')" = '"installed"' ]
+
+# So do the laboratories, which measure and test what was installed with them.
+PREFIX=$prefix "$prefix/bin/keelback" chaos run worker-kill --app "$scratch/app.py" --backend python --level light \
+  --call 'echo=["installed"]' --out "$scratch/chaos" >"$scratch/chaos.log" || { cat "$scratch/chaos.log"; exit 1; }
+"$prefix/bin/keelback" bench run http --profile quick --blocks 2 --json >"$scratch/bench.json"
+case $(tr -d ' ' <"$scratch/bench.json") in *"\"program\":\"$prefix/bin/keelback\""*) ;; *) cat "$scratch/bench.json"; exit 1 ;; esac
+# What measures us beside others is not there; nor is a laboratory in the component product, which says what to do.
+refused() { # refused REMEDY COMMAND...: it ends with 70 and names the remedy
+  local status=0 remedy=$1 && shift
+  "$@" 2>"$scratch/refused.log" || status=$?
+  [ "$status" = 70 ] && grep -q "$remedy" "$scratch/refused.log" || { echo "$* ended with $status"; cat "$scratch/refused.log"; exit 1; }
+}
+refused "build Keelback" "$prefix/bin/keelback" bench peers
+[ -z "$(find "$prefix" -name '*peer*')" ]
+product=$scratch/product
+refused "component lab" "$product/bin/keelback" chaos list
+refused "component lab" "$product/bin/keelback" bench list
+"$product/bin/keelback" --help | grep -q 'The chaos laboratory'
+[ -z "$(find "$product" -path '*lab/*' -o -name 'keelback-lab' -o -name 'keelback-warden' -o -name '*chaos*')" ]
+[ "$(PREFIX=$product "$product/bin/keelback" run "$scratch/app.py" echo '["installed"]')" = '"installed"' ]
 
 # Each header stands alone.
 for header in "$prefix"/include/keelback/*.h; do

@@ -1,0 +1,28 @@
+// The commands of `keelback bench`, and what they share.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "bench/run.h"
+#include "cli/command.h"
+#include "cli/pass_on.h"
+
+namespace keelback::cli {
+
+void add_bench(CLI::App& app, Invocation& invocation);
+// `bench` without its commands.
+CLI::App& add_bench_group(CLI::App& app);
+// `bench peers`, in its own program.
+void add_bench_peers(CLI::App& group, Invocation& invocation);
+extern const PassedOn kBenchPeers;
+
+void add_bench_out(CLI::App& command, std::string& out);
+// One line on a terminal that is drawn over; silent elsewhere.
+bench::Progress bench_progress();
+void end_bench_progress();
+// Files where they are wanted, the document or its text on stdout.
+int deliver(const Invocation& invocation, const std::string& out, const nlohmann::json& document,
+            int code);
+
+}  // namespace keelback::cli
