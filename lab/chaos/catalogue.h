@@ -1,10 +1,13 @@
 // Every fault that the laboratory can inject: what it does, on which backends, with which
-// parameters, what proves that it bit, what undoes it, and which outcomes it may cost. A class that
-// cannot be injected with proof is not in here; not_tested() names what is missing and why.
+// parameters, what proves that it bit, what undoes it, and which outcomes it may cost. The files of
+// faults/ are the table. A class that cannot be injected with proof is not in there; not_tested()
+// names what is missing and why.
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <expected>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,23 +16,6 @@
 #include "keelback/outcome.h"
 
 namespace keelback::chaos {
-
-// How a class is injected.
-enum class Means : std::uint8_t {
-  kSignal,       // to a worker, by pidfd
-  kThrottle,     // SIGSTOP and SIGCONT in turn
-  kZygote,       // a signal to the zygote
-  kLimit,        // a soft resource limit of a living worker
-  kChannel,      // an order to the interposer between a worker and the pool
-  kStarts,       // orders in the control file that a starting worker reads
-  kCalls,        // calls of the laboratory's own that misbehave in the worker
-  kClients,      // callers that misbehave
-  kInterpreter,  // the interpreter is taken away
-  kDaemon,       // a daemon of the laboratory's own is killed
-  kOperator,     // an operator's order, given at a bad moment
-  kStarve,       // a worker's processor is taken by others
-  kStore,        // the disk under the session store: writes fail, or take their time
-};
 
 // What a fault reaches: a call is explained by it only if the call's path leads through that.
 enum class Reach : std::uint8_t {
@@ -48,19 +34,38 @@ struct Parameter {
   std::string_view doc;
 };
 
+class CallPlan;       // call_plan.h
+class Fault;          // fault.h
+struct FaultContext;  // fault.h
+struct WorldOptions;  // world.h
+
+inline constexpr std::string_view kNothingToUndo = "none needed";
+
+// A class of faults: a row that a file of faults/ offers.
 struct FaultClass {
   std::string_view name;
-  std::string_view what;   // one sentence
-  std::string_view proof;  // the evidence that counts as a bite
-  std::string_view undo;   // "none needed", or who does what
-  Means means = Means::kSignal;
+  std::string_view what;                   // one sentence
+  std::string_view proof;                  // the evidence that counts as a bite
+  std::string_view undo = kNothingToUndo;  // or who does what
   Reach reach = Reach::kTarget;
-  bool lasts = false;     // until it is undone: it needs a `for`
-  bool harmless = false;  // its target must live on: whatever else is told of it is SAFETY
-  bool replaced = false;  // its undoing is that the laboratory has the worker replaced
+  bool lasts = false;            // until it is undone: it needs a `for`
+  bool harmless = false;         // its target must live on: whatever else is told of it is SAFETY
+  bool replaced = false;         // its undoing is that the laboratory has the worker replaced
+  bool poisons = false;          // its calls are one request that kills workers
+  bool callers_only = false;     // only callers misbehave: no worker is lost for it
+  bool hits_starts = false;      // needs a worker that starts
+  bool renews_zygote = false;    // another zygote may be there afterwards
+  bool by_operator = false;      // an order after which workers are replaced
+  bool needs_store = false;      // needs a session store on disk
+  bool feeds_on_others = false;  // bites only where another fault makes calls fail
   bool sim = false, fake = false, python = false;
   std::vector<Parameter> parameters;
   std::vector<OutcomeKind> expected;  // what calls on its path may end as, besides ok
+
+  std::function<void(CallPlan&)> plan;  // the calls that it makes itself; empty: it makes none
+  // Sets up what must stand before the pool does; does nothing the second time.
+  std::expected<void, std::string> (*prepare)(WorldOptions& options) = nullptr;
+  std::unique_ptr<Fault> (*make)(FaultContext context) = nullptr;
 
   bool on(Backend backend) const {
     return backend == Backend::kSim ? sim : backend == Backend::kFake ? fake : python;
@@ -68,6 +73,7 @@ struct FaultClass {
   const Parameter* parameter(std::string_view parameter_name) const;
 };
 
+// Of all files of faults/, in the order of their names.
 const std::vector<FaultClass>& catalogue();
 const FaultClass* find_fault_class(std::string_view name);  // null: there is none
 

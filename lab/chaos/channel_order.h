@@ -2,9 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "base/time.h"
 
@@ -26,7 +24,6 @@ enum class Misdeed : std::uint8_t {
   kHalfGreet,   // … half a CONNECT, then silence
   kNoGreeting,  // … no CONNECT, and silence
 };
-std::optional<Misdeed> misdeed_from(std::string_view word);
 
 struct ChannelOrder {
   std::string fault;  // counted under this name

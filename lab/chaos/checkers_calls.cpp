@@ -140,7 +140,8 @@ CheckResult check_poison(const CheckInput& input) {
   const std::uint32_t deaths = input.scenario.settings.quarantine.deaths;
   if (deaths == 0) return tally.not_applicable("quarantine.deaths is 0");
   for (const FaultSpec& fault : input.scenario.faults) {
-    if (fault.fault_class != "call.poison") continue;
+    const FaultClass* kind = find_fault_class(fault.fault_class);
+    if (kind == nullptr || !kind->poisons) continue;
     struct Death {
       Duration known{0}, started{0};
     };

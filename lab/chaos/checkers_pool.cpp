@@ -112,7 +112,9 @@ CheckResult check_restarts(const CheckInput& input) {
   std::map<std::uint32_t, std::uint64_t> generations;  // by second
   std::uint64_t ordered = workers;                     // by operators and faults that kill
   for (const FaultEvent& fault : input.history.faults) {
-    ordered += fault.fault_class.starts_with("pool.") ? 2ULL * workers : fault.targets.size();
+    const FaultClass* kind = find_fault_class(fault.fault_class);
+    const bool all = kind != nullptr && kind->by_operator;
+    ordered += all ? 2ULL * workers : fault.targets.size();
   }
   std::set<std::uint32_t> seen;
   for (const WorkerEvent& event : input.history.workers) {

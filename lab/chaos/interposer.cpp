@@ -22,21 +22,6 @@ constexpr std::size_t kQueuedBytesMax = 1 << 20;  // then its sender waits, as i
 constexpr std::uint64_t kNobodysCall = std::uint64_t{1} << 62;
 constexpr auto kLongSleep = 1s;
 
-constexpr std::pair<std::string_view, Misdeed> kWords[] = {{"garbage", Misdeed::kGarbage},
-                                                           {"header", Misdeed::kHeader},
-                                                           {"half_stall", Misdeed::kHalfStall},
-                                                           {"half_close", Misdeed::kHalfClose},
-                                                           {"close", Misdeed::kClose},
-                                                           {"duplicate", Misdeed::kDuplicate},
-                                                           {"stale", Misdeed::kStale},
-                                                           {"unknown", Misdeed::kUnknown},
-                                                           {"late", Misdeed::kLate},
-                                                           {"drip", Misdeed::kDrip},
-                                                           {"drop", Misdeed::kDrop},
-                                                           {"version", Misdeed::kVersion},
-                                                           {"half_greeting", Misdeed::kHalfGreet},
-                                                           {"no_greeting", Misdeed::kNoGreeting}};
-
 Time now_of_the_machine() { return Time{std::chrono::steady_clock::now().time_since_epoch()}; }
 
 Type type_of(const std::string& frame) { return static_cast<Type>(frame[4]); }
@@ -54,11 +39,6 @@ std::uint32_t length_of(const std::string& bytes) {
 }
 
 }  // namespace
-
-std::optional<Misdeed> misdeed_from(std::string_view word) {
-  const auto found = std::ranges::find(kWords, word, [](const auto& each) { return each.first; });
-  return found == std::end(kWords) ? std::nullopt : std::optional(found->second);
-}
 
 std::expected<std::unique_ptr<Interposer>, std::string> Interposer::start() {
   auto waker = os::make_pipe();
@@ -114,9 +94,14 @@ bool Interposer::order(WorkerId worker, const ChannelOrder& order) {
   return false;
 }
 
-void Interposer::order_starts(std::vector<ChannelOrder> orders) {
+void Interposer::order_start(const ChannelOrder& order) {
   const std::lock_guard lock(mutex_);
-  for_starts_ = std::move(orders);
+  for_starts_.push_back(order);
+}
+
+void Interposer::lift_start(const std::string& fault) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(for_starts_, [&](const ChannelOrder& each) { return each.fault == fault; });
 }
 
 void Interposer::lift(const std::string& fault) {

@@ -34,8 +34,10 @@ class Interposer {
 
   // For a living worker; false: there is no such worker.
   bool order(WorkerId worker, const ChannelOrder& order);
-  // For those that start from now on; empty: none.
-  void order_starts(std::vector<ChannelOrder> orders);
+  // For those that start from now on.
+  void order_start(const ChannelOrder& order);
+  // Takes back what starting workers are told of that fault; those that have started stay as told.
+  void lift_start(const std::string& fault);
   // Takes the fault's orders back. What was held back for it is let go.
   void lift(const std::string& fault);
   // How many answers (or greetings) the fault has hit.

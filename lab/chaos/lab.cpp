@@ -58,12 +58,6 @@ struct Stage {
   Trial trial;
 };
 
-bool has_class(const Scenario& scenario, std::string_view prefix) {
-  return std::ranges::any_of(scenario.faults, [&](const FaultSpec& fault) {
-    return fault.fault_class.starts_with(prefix);
-  });
-}
-
 std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
                                        const RunRequest& request) {
   if (stage.directory.path().empty()) {
@@ -73,9 +67,15 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
                    .app = request.app,
                    .directory = stage.directory.path(),
                    .seed = request.seed,
-                   .interpose = has_class(scenario, "channel."),
-                   .spoil_disk = has_class(scenario, "disk."),
-                   .own_interpreter = has_class(scenario, "spawn.exec_fail")};
+                   .prepare = {},
+                   .means = {},
+                   .interpreter = {},
+                   .environment = {},
+                   .interpose = {}};
+  for (const FaultSpec& fault : scenario.faults) {
+    const FaultClass* kind = find_fault_class(fault.fault_class);
+    if (kind != nullptr && kind->prepare != nullptr) stage.options.prepare.push_back(kind->prepare);
+  }
   stage.options.settings.pool.backend = request.backend;
   auto world = make_world(stage.options);
   if (!world) return std::unexpected(world.error());

@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 // Beyond the kill ladder: how long a fault's consequences may take to reach a caller.
 constexpr Duration kSettle = 250ms;
 
-struct Fault {
+struct Cause {
   const FaultEvent* event = nullptr;
   const FaultClass* kind = nullptr;
   std::set<OutcomeKind> expected;
@@ -27,7 +27,7 @@ WorkerId id(const WorkerRef& worker) { return {worker.slot, worker.generation}; 
 // Every worker that ever served a call of the session.
 using Homes = std::map<std::string, std::set<WorkerId>>;
 
-bool through_target(const Fault& fault, const CallEvent& call, const Homes& homes) {
+bool through_target(const Cause& fault, const CallEvent& call, const Homes& homes) {
   if (fault.targets.contains(id(call.worker))) return true;
   if (call.session.empty()) return false;
   const auto found = homes.find(call.session);
@@ -38,13 +38,13 @@ bool through_target(const Fault& fault, const CallEvent& call, const Homes& home
 
 // A session is told of its loss, or that it has expired, at its next call, however late that comes;
 // but once.
-bool is_late_word(const Fault& fault, const CallEvent& call, const Phases& phases) {
+bool is_late_word(const Cause& fault, const CallEvent& call, const Phases& phases) {
   const bool a_sessions_end =
       call.kind == OutcomeKind::kSessionLost || call.kind == OutcomeKind::kSessionExpired;
   return a_sessions_end && (call.sent > fault.window.to || call.planned >= phases.recovery);
 }
 
-std::optional<Explanation> explains(const Fault& fault, const CallEvent& call, const Homes& homes,
+std::optional<Explanation> explains(const Cause& fault, const CallEvent& call, const Homes& homes,
                                     const Phases& phases) {
   if (!fault.expected.contains(call.kind) || fault.event->placebo) return std::nullopt;
   const bool after_begin = call.done >= fault.window.from;
@@ -103,12 +103,12 @@ Duration room_back(const CheckInput& input, Duration from, Duration end) {
   return end;
 }
 
-std::vector<Fault> faults_of(const CheckInput& input) {
-  std::vector<Fault> out;
+std::vector<Cause> faults_of(const CheckInput& input) {
+  std::vector<Cause> out;
   for (const FaultEvent& event : input.history.faults) {
     const FaultClass* kind = find_fault_class(event.fault_class);
     if (kind == nullptr) continue;
-    Fault fault{.event = &event, .kind = kind, .window = window_of(event, input)};
+    Cause fault{.event = &event, .kind = kind, .window = window_of(event, input)};
     const FaultSpec* spec = input.scenario.fault(event.id);
     const auto& expected = spec != nullptr && spec->expected ? *spec->expected : kind->expected;
     fault.expected.insert(expected.begin(), expected.end());
@@ -118,7 +118,7 @@ std::vector<Fault> faults_of(const CheckInput& input) {
   return out;
 }
 
-std::uint64_t bound_of(const Fault& fault, const CheckInput& input, const Homes& homes) {
+std::uint64_t bound_of(const Cause& fault, const CheckInput& input, const Homes& homes) {
   std::uint64_t bound = 0;
   for (const CallEvent& call : input.history.calls) {
     if (call.done < fault.window.from || call.sent > fault.window.end_for(call.kind)) continue;
@@ -155,7 +155,7 @@ Window window_of(const FaultEvent& fault, const CheckInput& input) {
     const Duration planned = fault.fired + (spec != nullptr ? spec->lasts : 0ns);
     last = std::max(last, fault.undone ? fault.undo : planned);
   }
-  const bool takes_workers = kind != nullptr && kind->means != Means::kClients;
+  const bool takes_workers = kind != nullptr && !kind->callers_only;
   if (takes_workers) {
     last = std::max(
         last, capacity_back(input.history, fault.fired, input.scenario.settings.pool.workers, end));
@@ -179,16 +179,16 @@ Losses explain(const CheckInput& input) {
       homes[call.session].insert(id(call.worker));
     }
   }
-  std::vector<Fault> faults = faults_of(input);
-  for (const Fault& fault : faults) {
+  std::vector<Cause> faults = faults_of(input);
+  for (const Cause& fault : faults) {
     out.by_fault[fault.event->id].bound += bound_of(fault, input, homes);
   }
   for (const CallEvent& call : input.history.calls) {
     const bool ours = call.origin == "load" || call.origin == "probe" || call.origin == "verify";
     if (!ours || call.call == 0 || call.ok()) continue;
     Loss loss{.call = call.index};
-    Fault* by = nullptr;
-    for (Fault& fault : faults) {
+    Cause* by = nullptr;
+    for (Cause& fault : faults) {
       if (!call.finished()) break;  // lost without a word is never explained
       const auto how = explains(fault, call, homes, input.plan.phases);
       if (!how || *how >= loss.how) continue;

@@ -23,7 +23,8 @@ using namespace std::chrono_literals;
 // A world that does everything as another one does. Defects override one thing.
 class Wrapped : public World {
  public:
-  explicit Wrapped(std::unique_ptr<World> inner) : inner_(std::move(inner)) {}
+  explicit Wrapped(std::unique_ptr<World> inner)
+      : World(inner->options()), inner_(std::move(inner)) {}
   Duration now() override { return inner_->now(); }
   void wait_until(Duration when, bool or_ended) override { inner_->wait_until(when, or_ended); }
   std::uint64_t submit(Call call, std::uint64_t index) override {
@@ -47,42 +48,8 @@ class Wrapped : public World {
     return inner_->stop(worker, at_most);
   }
   Evidence resume(const host::WorkerInfo& worker) override { return inner_->resume(worker); }
-  Evidence signal_zygote(int signal, bool harmless) override {
-    return inner_->signal_zygote(signal, harmless);
-  }
-  Evidence spoil_disk(const DiskFault& fault) override { return inner_->spoil_disk(fault); }
-  Evidence mend_disk(const std::string& fault) override { return inner_->mend_disk(fault); }
-  Evidence stop_zygote(Duration at_most) override { return inner_->stop_zygote(at_most); }
-  Evidence resume_zygote() override { return inner_->resume_zygote(); }
-  Evidence limit(const host::WorkerInfo& worker, const std::string& what,
-                 std::uint64_t room) override {
-    return inner_->limit(worker, what, room);
-  }
-  Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) override {
-    return inner_->unlimit(worker, what);
-  }
-  Evidence starve(const host::WorkerInfo& worker, std::uint32_t competitors,
-                  Duration at_most) override {
-    return inner_->starve(worker, competitors, at_most);
-  }
-  Evidence feed(const host::WorkerInfo& worker) override { return inner_->feed(worker); }
-  Evidence lend_shared(Duration at_most) override { return inner_->lend_shared(at_most); }
-  Evidence take_back_shared() override { return inner_->take_back_shared(); }
-  Evidence hide_interpreter(Duration at_most) override { return inner_->hide_interpreter(at_most); }
-  Evidence restore_interpreter() override { return inner_->restore_interpreter(); }
-  void try_daemon(const std::string& fault, std::uint32_t pester) override {
-    inner_->try_daemon(fault, pester);
-  }
-  std::optional<Evidence> daemon_seen(const std::string& fault, bool wait) override {
-    return inner_->daemon_seen(fault, wait);
-  }
-  Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) override {
-    return inner_->misbehave(worker, order);
-  }
-  Evidence behave(const std::string& fault) override { return inner_->behave(fault); }
-  Evidence order_starts(const std::vector<StartOrder>& orders) override {
-    return inner_->order_starts(orders);
-  }
+  Evidence order_start(const StartOrder& order) override { return inner_->order_start(order); }
+  Evidence lift_start(const std::string& fault) override { return inner_->lift_start(fault); }
   std::uint64_t obeyed(const std::string& fault) override { return inner_->obeyed(fault); }
   std::vector<EffectEvent> effects() override { return inner_->effects(); }
   bool effects_known() const override { return inner_->effects_known(); }
@@ -523,10 +490,7 @@ TEST(ChaosHost, ARunEndsBeforeItsHostHasNothingLeft) {
 class NeverAgain : public Wrapped {
  public:
   using Wrapped::Wrapped;
-  Evidence order_starts(const std::vector<StartOrder>& orders) override {
-    if (orders.empty()) return "it is undone, one would think";
-    return Wrapped::order_starts(orders);
-  }
+  Evidence lift_start(const std::string&) override { return "it is undone, one would think"; }
 };
 
 // Goal: a pool that no worker comes back to is LIVENESS (exit 2), not a loss that nobody explains:

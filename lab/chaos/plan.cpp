@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/settings_text.h"
+#include "chaos/call_plan.h"
 #include "chaos/catalogue.h"
 #include "chaos/json.h"
 #include "load/plan.h"
@@ -17,21 +18,7 @@ KEELBACK_JSON(Phases, baseline, faults, recovery, end)
 namespace {
 
 using namespace std::chrono_literals;
-constexpr std::size_t kFiringCallsMax = 50'000;
 constexpr Duration kTriggerAllowance = 2s;  // for an event that a trigger waits for
-
-std::uint64_t count_of(const FaultSpec& fault, std::string_view name) {
-  return parse_count(parameter_value(fault, name)).value_or(0);
-}
-double number_of(const FaultSpec& fault, std::string_view name) {
-  return parse_number(parameter_value(fault, name)).value_or(0);
-}
-Duration duration_of(const FaultSpec& fault, std::string_view name) {
-  return parse_duration(parameter_value(fault, name)).value_or(Duration{0});
-}
-std::uint64_t bytes_of(const FaultSpec& fault, std::string_view name) {
-  return parse_bytes(parameter_value(fault, name)).value_or(Bytes{}).count;
-}
 
 class Planner {
  public:
@@ -190,121 +177,18 @@ class Planner {
     const FaultClass& known = *find_fault_class(fault.fault_class);
     Firing made{.fault = fault.id, .round = round, .pick = prng_.next()};
     made.at = fault.trigger.at + fault.every * round;
-    calls_of(fault, known.name, made.calls);
+    if (known.plan) {
+      CallPlan own(scenario_, fault,
+                   [this](std::string_view function, std::string payload, Duration at,
+                          std::string session_id) {
+                     return call(function, std::move(payload), at, std::move(session_id));
+                   });
+      known.plan(own);
+      made.calls = std::move(own.calls);
+    }
     std::ranges::stable_sort(made.calls, {}, &PlannedCall::at);
     if (fault.placebo) made.calls.clear();
     plan_.firings.push_back(std::move(made));
-  }
-
-  // Evenly over the fault's time.
-  void spread(const FaultSpec& fault, double rate, std::vector<PlannedCall>& out,
-              const std::function<PlannedCall(Duration)>& make) {
-    const double seconds = std::chrono::duration<double>(fault.lasts).count();
-    const auto n =
-        std::min(static_cast<std::size_t>(std::max(1.0, rate * seconds)), kFiringCallsMax);
-    for (std::size_t i = 0; i < n; ++i) {
-      out.push_back(
-          make(fault.lasts * static_cast<std::int64_t>(i) / static_cast<std::int64_t>(n)));
-    }
-  }
-
-  void repeat(std::uint64_t n, std::vector<PlannedCall>& out,
-              const std::function<PlannedCall(std::uint64_t)>& make) {
-    for (std::uint64_t i = 0; i < std::min<std::uint64_t>(n, kFiringCallsMax); ++i) {
-      out.push_back(make(i));
-    }
-  }
-
-  void calls_of(const FaultSpec& fault, std::string_view name, std::vector<PlannedCall>& out) {
-    const auto ms = [&](std::string_view parameter) {
-      return fmt::format(
-          "[{}]",
-          std::chrono::ceil<std::chrono::milliseconds>(duration_of(fault, parameter)).count());
-    };
-    const std::uint64_t n = count_of(fault, "calls");
-    const auto same = [&](std::string_view function, std::string payload) {
-      repeat(n, out, [&](std::uint64_t) { return call(function, payload, 0s); });
-    };
-    if (name == "call.crash") same("crash", fmt::format("[{}]", count_of(fault, "signal")));
-    if (name == "call.exit") same("exit", fmt::format("[{}]", count_of(fault, "code")));
-    if (name == "call.raise") same("fail", "[\"chaos\"]");
-    if (name == "call.hold") same("hold", ms("hold"));
-    if (name == "call.spin") same("spin", ms("spin"));
-    if (name == "call.unserialisable") same("unserialisable", "[]");
-    const auto each_kind = [&](std::string_view function,
-                               std::initializer_list<const char*> kinds) {
-      for (const char* kind : kinds)
-        out.push_back(call(function, fmt::format("[\"{}\"]", kind), 0s));
-    };
-    if (name == "call.exceptions") {
-      each_kind("raise", {"plain", "custom", "mute", "base", "group", "memory", "interrupt", "exit",
-                          "stop", "generator_exit", "surrogate", "huge", "recursion"});
-    }
-    if (name == "call.results") {
-      each_kind("return", {"object", "nan", "cyclic", "deep", "keys", "complex", "module"});
-    }
-    if (name == "mem.leak") {
-      same("keep", fmt::format("[{}]", bytes_of(fault, "size")));
-    }
-    if (name == "fd.leak") same("keep_files", fmt::format("[{}]", count_of(fault, "files")));
-    if (name == "thread.leak")
-      same("keep_threads", fmt::format("[{}]", count_of(fault, "threads")));
-    if (name == "shm.leak") same("keep_shared", fmt::format("[{}]", bytes_of(fault, "size")));
-    if (name == "cpu.starve") same("spin", ms("spin"));
-    if (name.ends_with(".leak") || name == "cpu.starve") place_after_bite(out);
-    if (name == "call.huge") {
-      same("blob", fmt::format("[{}]", scenario_.settings.calls.payload_max.count + 1));
-    }
-    if (name == "call.poison") {
-      const std::string poison = fmt::format("[{}]", 11);
-      repeat(count_of(fault, "tries"), out, [&](std::uint64_t i) {
-        return call("crash", poison, 150ms * static_cast<std::int64_t>(i));
-      });
-    }
-    if (name == "call.slow") {
-      spread(fault, scenario_.load.rate * number_of(fault, "share"), out,
-             [&](Duration at) { return call("sleep", ms("takes"), at); });
-    }
-    if (name == "client.burst") {
-      spread(fault, scenario_.load.rate * std::max(0.0, number_of(fault, "factor") - 1), out,
-             [&](Duration at) { return call("echo", "", at); });
-    }
-    if (name == "client.hot_session") {
-      spread(fault, scenario_.load.rate * number_of(fault, "share"), out,
-             [&](Duration at) { return call("chain", "", at, fmt::format("hot-{}", fault.id)); });
-    }
-    if (name == "client.herd") {
-      repeat(count_of(fault, "clients"), out, [&](std::uint64_t) { return call("echo", "", 0s); });
-    }
-    if (name == "client.session_flood") {
-      repeat(count_of(fault, "sessions"), out, [&](std::uint64_t i) {
-        return call("chain", "", 1ms * static_cast<std::int64_t>(i),
-                    fmt::format("flood-{}-{}", fault.id, i));
-      });
-    }
-    if (name == "client.malformed") same("echo-malformed", "{\"no\": json");
-    if (name == "client.unknown_function") same("no-such-function", "[]");
-    if (name == "client.vanish") {
-      same("sleep", ms("takes"));
-      for (PlannedCall& each : out) each.leave_after = 10ms;
-    }
-    if (name == "client.tiny_deadline") {
-      same("sleep", "[20]");
-      for (PlannedCall& each : out) each.deadline = duration_of(fault, "deadline");
-    }
-    if (name == "mem.rlimit") {
-      same("alloc", fmt::format("[{}]", bytes_of(fault, "size")));
-      place_after_bite(out);
-    }
-    if (name == "fd.exhaust") {
-      same("open", fmt::format("[{}]", count_of(fault, "files")));
-      place_after_bite(out);
-    }
-  }
-
-  // Calls that must meet a limit come when it is in place.
-  void place_after_bite(std::vector<PlannedCall>& out) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i].at = 5ms * static_cast<std::int64_t>(i + 1);
   }
 
   void verify() {

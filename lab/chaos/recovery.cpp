@@ -74,12 +74,12 @@ class LadderMaker {
       out.rungs.back().second = typed();
       add("respawn", respawn(), fault_.bite);
     }
-    if (kind->means != Means::kClients) add("capacity", capacity(healed), healed);
+    if (!kind->callers_only) add("capacity", capacity(healed), healed);
     add("service",
         service_back(input_, losses_, baseline_, {.from = healed, .to = input_.plan.phases.end}),
         healed);
     add("drained", drained(healed), healed);
-    if (kind->means != Means::kClients) add("clean", clean(healed), healed);
+    if (!kind->callers_only) add("clean", clean(healed), healed);
     return out;
   }
 

@@ -120,7 +120,7 @@ class Checker {
       error(where + ".target", fmt::format("the pool has {} workers", workers));
     }
     const auto& sessions = scenario_.settings.sessions;
-    if (known.means == Means::kStore &&
+    if (known.needs_store &&
         (!sessions.store.starts_with("sqlite:") || sessions.snapshot == SnapshotMode::kOff)) {
       error(where + ".class",
             "there is nothing to write: it needs sessions.store = \"sqlite:NAME\" and "

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 
 class SimWorld final : public World {
  public:
-  explicit SimWorld(const WorldOptions& options) : sim_(simulation(options)) {
+  explicit SimWorld(const WorldOptions& options) : World(options), sim_(simulation(options)) {
     sim_.observe([this](Time, const core::Event& event) { hear(event); },
                  [this](Time, const core::Action& action) { note(action); });
   }
@@ -90,46 +90,17 @@ class SimWorld final : public World {
                        worker.worker.generation);
   }
   Evidence resume(const host::WorkerInfo&) override { return "the model resumes by itself"; }
-  Evidence signal_zygote(int, bool) override { return no_processes(); }
-  Evidence stop_zygote(Duration) override { return no_processes(); }
-  Evidence resume_zygote() override { return no_processes(); }
-  Evidence limit(const host::WorkerInfo&, const std::string&, std::uint64_t) override {
-    return no_processes();
-  }
-  Evidence unlimit(const host::WorkerInfo&, const std::string&) override { return no_processes(); }
 
-  Evidence starve(const host::WorkerInfo&, std::uint32_t, Duration) override {
-    return no_processes();
+  Evidence order_start(const StartOrder& order) override {
+    const Evidence done = apply(order);
+    if (done) orders_.push_back(order);
+    return done;
   }
-  Evidence feed(const host::WorkerInfo&) override { return no_processes(); }
-  Evidence lend_shared(Duration) override { return no_processes(); }
-  Evidence take_back_shared() override { return no_processes(); }
-  Evidence hide_interpreter(Duration) override { return no_processes(); }
-  Evidence restore_interpreter() override { return no_processes(); }
-  void try_daemon(const std::string&, std::uint32_t) override {}
-  std::optional<Evidence> daemon_seen(const std::string&, bool) override { return no_processes(); }
-  Evidence spoil_disk(const DiskFault&) override { return no_processes(); }
-  Evidence mend_disk(const std::string&) override { return no_processes(); }
-  Evidence misbehave(const host::WorkerInfo&, const ChannelOrder&) override {
-    return no_processes();
-  }
-  Evidence behave(const std::string&) override { return no_processes(); }
-
-  Evidence order_starts(const std::vector<StartOrder>& orders) override {
+  Evidence lift_start(const std::string& fault) override {
+    std::erase_if(orders_, [&](const StartOrder& each) { return each.fault == fault; });
     sim_.model().start_failure = 0;
     sim_.model().start = usual_start_;
-    orders_ = orders;
-    for (const StartOrder& order : orders) {
-      if (order.words == "fail") {
-        sim_.model().start_failure = 1;
-      } else if (order.words.starts_with("sleep ")) {
-        const auto ms = parse_count(order.words.substr(6)).value_or(0);
-        sim_.model().start.low += std::chrono::milliseconds(ms);
-        sim_.model().start.high += std::chrono::milliseconds(ms);
-      } else {
-        return std::unexpected("the simulator cannot: " + order.words);
-      }
-    }
+    for (const StartOrder& order : orders_) static_cast<void>(apply(order));
     return "the model's starts have changed";
   }
   std::uint64_t obeyed(const std::string& fault) override { return obeyed_[fault]; }
@@ -150,7 +121,18 @@ class SimWorld final : public World {
     made.seed = options.seed;
     return made;
   }
-  static Evidence no_processes() { return std::unexpected("the simulator has no processes"); }
+  Evidence apply(const StartOrder& order) {
+    if (order.words == "fail") {
+      sim_.model().start_failure = 1;
+    } else if (order.words.starts_with("sleep ")) {
+      const auto ms = parse_count(order.words.substr(6)).value_or(0);
+      sim_.model().start.low += std::chrono::milliseconds(ms);
+      sim_.model().start.high += std::chrono::milliseconds(ms);
+    } else {
+      return std::unexpected("the simulator cannot: " + order.words);
+    }
+    return "the model's starts have changed";
+  }
 
   bool lives(const host::WorkerInfo& worker) {
     return std::ranges::any_of(workers(), [&](const host::WorkerInfo& each) {

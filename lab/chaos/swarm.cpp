@@ -27,8 +27,7 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
   // Each class is in with a chance of one half: what is left out matters as much as what is in.
   std::vector<const FaultClass*> in, all;
   for (const FaultClass& each : catalogue()) {
-    // A retry storm bites only where another fault makes calls fail.
-    if (!each.on(backend) || each.name == "client.retry_storm") continue;
+    if (!each.on(backend) || each.feeds_on_others) continue;
     all.push_back(&each);
     if (prng.chance(0.5)) in.push_back(&each);
   }
@@ -50,13 +49,12 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
     const std::uint64_t at = prng.below(1500);
     out += fmt::format("[[fault]]\nid = \"f{}\"\nclass = \"{}\"\nat = \"{}ms\"\n", i + 1,
                        chosen.name, at);
-    const bool aims = chosen.means == Means::kSignal || chosen.means == Means::kThrottle ||
-                      chosen.means == Means::kLimit || chosen.means == Means::kStarve;
+    const bool aims = chosen.reach == Reach::kTarget;
     if (aims) out += fmt::format("target = \"{}\"\n", kTargets[prng.below(std::size(kTargets))]);
-    stores = stores || chosen.means == Means::kStore;
+    stores = stores || chosen.needs_store;
     if (chosen.lasts) out += fmt::format("for = \"{}ms\"\n", 100 + prng.below(900));
     // What hits starting workers needs one that starts.
-    if (chosen.means == Means::kStarts) {
+    if (chosen.hits_starts) {
       out += fmt::format("[[fault]]\nid = \"k{}\"\nclass = \"proc.kill\"\nat = \"{}ms\"\n", i + 1,
                          at + 20);
     }

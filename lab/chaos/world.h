@@ -14,14 +14,15 @@
 #include <vector>
 
 #include "base/settings.h"
-#include "chaos/bad_disk.h"
-#include "chaos/channel_order.h"
+#include "chaos/evidence.h"
 #include "chaos/history.h"
-#include "chaos/holdings.h"
-#include "chaos/processors.h"
+#include "chaos/means.h"
 #include "host/driver.h"
+#include "os/fd.h"
 
 namespace keelback::chaos {
+
+class Processes;  // processes.h
 
 struct Ended {
   std::uint64_t index = 0;  // as given to submit()
@@ -32,11 +33,27 @@ struct Ended {
 // Orders to workers that start while they stand: the control file's lines.
 struct StartOrder {
   std::string fault;  // its id: workers write it into the ledger when they obey
-  std::string words;  // "fail", "exit 1", "sleep 300", "hang", "wire version"
+  std::string words;  // "fail", "exit 1", "sleep 300", "hang", "stay"
+};
+
+struct WorldOptions {
+  Settings settings;      // pool.backend chooses
+  std::string app;        // the user's; empty: the laboratory's functions alone
+  std::string directory;  // the run's own, for the ledger and the control file
+  std::uint64_t seed = 1;
+  // What the scenario's faults set up before the pool starts: FaultClass::prepare.
+  std::vector<std::expected<void, std::string> (*)(WorldOptions&)> prepare;
+
+  // ---- set by those
+  Means means;
+  std::string interpreter;                                       // instead of workers.python
+  std::vector<std::pair<std::string, std::string>> environment;  // of workers
+  std::function<os::Fd(WorkerId worker, os::Fd theirs)> interpose;
 };
 
 class World {
  public:
+  explicit World(WorldOptions options) : options_(std::move(options)) {}
   virtual ~World() = default;
 
   virtual Duration now() = 0;  // from the start of the run
@@ -57,52 +74,21 @@ class World {
   // Drains and takes the pool down; false: it did not end within `limit`.
   virtual bool shut_down(Duration limit) = 0;
 
-  // ---- injecting; each returns the raw evidence or why there is none
-  using Evidence = std::expected<std::string, std::string>;
+  // ---- faults' ways in; what else a fault needs it brings itself
   // A signal to each of these workers at once: they must die of it, or (`harmless`) take it and
   // live on.
   virtual Evidence send_signal(const std::vector<host::WorkerInfo>& workers, int signal,
                                bool harmless) = 0;
-  // Undo is SIGCONT.
-  virtual Evidence stop(const host::WorkerInfo& worker, Duration at_most) = 0;
+  virtual Evidence stop(const host::WorkerInfo& worker, Duration at_most) = 0;  // SIGSTOP
   virtual Evidence resume(const host::WorkerInfo& worker) = 0;
-  virtual Evidence signal_zygote(int signal, bool harmless) = 0;
-  virtual Evidence stop_zygote(Duration at_most) = 0;
-  virtual Evidence resume_zygote() = 0;
-  // Soft limit of a living worker: "as" bytes above what it has, "nofile" descriptors above.
-  virtual Evidence limit(const host::WorkerInfo& worker, const std::string& what,
-                         std::uint64_t room) = 0;
-  virtual Evidence unlimit(const host::WorkerInfo& worker, const std::string& what) = 0;
-  // The worker gets one processor, and shares it with so many who never rest.
-  virtual Evidence starve(const host::WorkerInfo& worker, std::uint32_t competitors,
-                          Duration at_most) = 0;
-  virtual Evidence feed(const host::WorkerInfo& worker) = 0;
-  // A place where functions may leave shared memory behind; taken back, nothing is left of it.
-  virtual Evidence lend_shared(Duration at_most) = 0;
-  virtual Evidence take_back_shared() = 0;
-  // What the kernel says of a worker; nullopt: it is gone, or there is no kernel.
-  virtual std::optional<Holdings> holdings(const host::WorkerInfo&) { return std::nullopt; }
-  virtual std::optional<ProcessorTime> processor_time(const host::WorkerInfo&) {
-    return std::nullopt;
-  }
-  // What starting workers are told from now on; all orders in force, none: all is well.
-  virtual Evidence order_starts(const std::vector<StartOrder>& orders) = 0;
-  // The interpreter that workers and zygotes are started with is not there any more.
-  virtual Evidence hide_interpreter(Duration at_most) = 0;
-  virtual Evidence restore_interpreter() = 0;
-  // A daemon of our own with the same application, started beside the pool to be killed, or to be
-  // pestered by so many bad clients. Takes seconds, on a thread of its own; the result once it is
-  // there, waited for if asked.
-  virtual void try_daemon(const std::string& fault, std::uint32_t pester) = 0;
-  virtual std::optional<Evidence> daemon_seen(const std::string& fault, bool wait) = 0;
-  // From now on the session store's writes go wrong, or come late.
-  virtual Evidence spoil_disk(const DiskFault& fault) = 0;
-  virtual Evidence mend_disk(const std::string& fault) = 0;
-  // From now on the answers of this worker go wrong on their way.
-  virtual Evidence misbehave(const host::WorkerInfo& worker, const ChannelOrder& order) = 0;
-  virtual Evidence behave(const std::string& fault) = 0;
-  // How often workers wrote that they obeyed the fault's order, and answers and writes it has hit.
+  // What workers are told that start from now on, until it is taken back.
+  virtual Evidence order_start(const StartOrder& order) = 0;
+  virtual Evidence lift_start(const std::string& fault) = 0;
+  // How often starting workers have obeyed the fault's order.
   virtual std::uint64_t obeyed(const std::string& fault) = 0;
+  // Null: there are none, this is the simulator.
+  virtual Processes* processes() { return nullptr; }
+  const WorldOptions& options() const { return options_; }
 
   // ---- the ledgers
   virtual std::vector<EffectEvent> effects() = 0;  // all that were written, at the end
@@ -114,17 +100,11 @@ class World {
   virtual std::uint64_t trace_hash() const { return 0; }
   // The function that offers a word of the laboratory.
   virtual std::string function_of(const std::string& word) const = 0;
+
+ protected:
+  WorldOptions options_;  // with the means that faults have added
 };
 
-struct WorldOptions {
-  Settings settings;  // pool.backend chooses
-  std::string app;
-  std::string directory;  // the run's own, for the ledger and the control file
-  std::uint64_t seed = 1;
-  bool interpose = false;        // somebody stands between workers and the pool
-  bool spoil_disk = false;       // … and between the session store and the kernel
-  bool own_interpreter = false;  // workers.python is a script of the run, which can be taken away
-};
 [[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_world(
     const WorldOptions& options);
 std::unique_ptr<World> make_sim_world(const WorldOptions& options);

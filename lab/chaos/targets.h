@@ -1,0 +1,16 @@
+// Whom a fault hits: the workers that its target names, as they are now.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "chaos/recorder.h"
+#include "chaos/scenario.h"
+
+namespace keelback::chaos {
+
+// `pick` decides where the target leaves a choice. Empty: there is no such worker.
+std::vector<host::WorkerInfo> choose_targets(const Target& target, std::uint64_t pick,
+                                             Recorder& recorder);
+
+}  // namespace keelback::chaos
