@@ -192,15 +192,17 @@ class Tryer {
 
   // ---- does a session see what another one left?
 
+  // The first session of a function in a process.
+  struct First {
+    WorkerRef worker;
+    std::string session;
+    std::vector<std::string> replies;
+  };
+
   // A process that has not served the function begins its first session as every other such process
   // does, or the function is not one that can be judged. Then the second session in a process must
   // begin in the same way as the first.
   void isolation(AppFunction& function) {
-    struct First {
-      WorkerRef worker;
-      std::string session;
-      std::vector<std::string> replies;
-    };
     std::vector<First> firsts;
     const std::uint32_t workers = scenario_.settings.pool.workers;
     if (workers < 2) function.isolation = "one worker alone cannot be compared";
@@ -239,11 +241,12 @@ class Tryer {
           first->session, describe(worker), shown(first->replies[0]), shown(replies[0]));
     }
     if (!function.isolation.empty()) return;
-    if (!compared) {
-      function.isolation = "no two sessions came to one worker";
-      return;
-    }
-    function.isolation = "holds";
+    function.isolation = compared ? "holds" : "no two sessions came to one worker";
+    if (compared) remembering(function, firsts);
+  }
+
+  // Does a session find what an ended one of its name left?
+  void remembering(AppFunction& function, const std::vector<First>& firsts) {
     for (const First& first : firsts) {
       if (!world_.end_session(first.session)) continue;
       const Reply again = call(function, first.session);

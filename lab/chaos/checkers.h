@@ -14,6 +14,7 @@
 #include "chaos/history.h"
 #include "chaos/plan.h"
 #include "chaos/scenario.h"
+#include "chaos/verdict.h"
 
 namespace keelback::chaos {
 
@@ -33,38 +34,6 @@ struct CheckInput {
   const Scenario& scenario;
   const Plan& plan;
 };
-
-// Runs the invariant of this id; one that judge.cpp decides elsewhere (I13, I22) is `unknown` here.
-CheckResult check(std::string_view id, const CheckInput& input);
-
-// ---- by theme; check() knows them all
-CheckResult check_one_outcome(const CheckInput& input);    // I1
-CheckResult check_effects(const CheckInput& input);        // I2
-CheckResult check_honest_effect(const CheckInput& input);  // I3
-CheckResult check_session_order(const CheckInput& input);  // I5
-CheckResult check_loss_told(const CheckInput& input);      // I6
-CheckResult check_affinity(const CheckInput& input);       // I7
-CheckResult check_cross_talk(const CheckInput& input);     // I8
-CheckResult check_corruption(const CheckInput& input);     // I9
-CheckResult check_orphans(const CheckInput& input);        // I10
-CheckResult check_residue(const CheckInput& input);        // I11
-CheckResult check_capacity(const CheckInput& input);       // I12
-CheckResult check_bounds(const CheckInput& input);         // I14
-CheckResult check_restarts(const CheckInput& input);       // I15
-CheckResult check_control(const CheckInput& input);        // I16
-CheckResult check_poison(const CheckInput& input);         // I17
-CheckResult check_telemetry(const CheckInput& input);      // I19
-CheckResult check_shutdown(const CheckInput& input);       // I20
-CheckResult check_typed(const CheckInput& input);          // I23
-CheckResult check_determinism(const CheckInput& input);    // I26
-CheckResult check_isolation(const CheckInput& input);      // I27
-CheckResult check_stopping(const CheckInput& input);       // I28
-CheckResult check_growth(const CheckInput& input);         // I29
-CheckResult check_start(const CheckInput& input);          // I30
-
-// Of the application, in its author's words; and what of it this run says nothing about.
-std::vector<std::string> application_advice(const CheckInput& input);
-std::vector<NotTested> application_not_tested(const CheckInput& input);
 
 // Counts cases while a checker looks at them, and keeps the first that is broken.
 class Tally {
@@ -97,6 +66,28 @@ class Tally {
  private:
   CheckResult result_;
 };
+
+// A rule that every run must keep. The files of invariants/ offer them as rows of one table.
+struct Invariant {
+  std::string_view name;        // "one-outcome": what scenarios call it
+  std::string_view alias = {};  // "I1": what reports, and scenarios that are older, call it
+  std::string_view sentence = {};
+  Verdict verdict = Verdict::kSafety;  // of a run that breaks it
+  // Said to the author of an application that breaks it.
+  std::string (*advice)(const CheckInput& input) = nullptr;
+  // Null: the judge decides it, who has weighed the whole run.
+  CheckResult (*check)(const CheckInput& input, Tally tally) = nullptr;
+
+  std::string_view id() const { return alias.empty() ? name : alias; }  // of its CheckResult
+};
+const std::vector<Invariant>& invariants();
+const Invariant* find_invariant(std::string_view name_or_alias);  // null: there is none
+// Runs it. One that the judge decides is `unknown` here.
+CheckResult check(std::string_view name_or_alias, const CheckInput& input);
+
+// Of the application, in its author's words; and what of it this run says nothing about.
+std::vector<std::string> application_advice(const CheckInput& input);
+std::vector<NotTested> application_not_tested(const CheckInput& input);
 
 std::string describe(const CallEvent& call);  // "call 17 (chain, session s3, from load)"
 std::string describe(const WorkerRef& worker);

@@ -110,23 +110,21 @@ class Judge {
     }
   }
 
-  CheckResult guarded(const std::string& id) const {
+  CheckResult guarded(const Invariant& rule) const {
     try {
-      return check(id, input_);
+      return check(rule.id(), input_);
     } catch (const std::exception& error) {
-      return {.id = id, .status = Status::kUnknown, .witness = error.what()};
+      return {.id = std::string(rule.id()), .status = Status::kUnknown, .witness = error.what()};
     }
   }
 
   void invariants() {
     for (const std::string& id : input_.scenario.checks) {
-      if (id == "I13" || id == "I22") continue;  // liveness() and unexplained() decide them
-      CheckResult result = guarded(id);
+      const Invariant* rule = find_invariant(id);
+      if (rule != nullptr && rule->check == nullptr) continue;  // liveness() and unexplained()
+      CheckResult result = rule == nullptr ? check(id, input_) : guarded(*rule);
       if (result.status == Status::kBroken) {
-        const Verdict verdict = id == "I12" || id == "I28" || id == "I30" ? Verdict::kLiveness
-                                : id == "I16"                             ? Verdict::kBudget
-                                                                          : Verdict::kSafety;
-        say(verdict, fmt::format("{} is broken: {}", id, result.witness));
+        say(rule->verdict, fmt::format("{} is broken: {}", id, result.witness));
       } else if (result.status == Status::kUnknown) {
         say(Verdict::kInconclusive, fmt::format("{} could not be decided: {}", id, result.witness));
       } else if (result.status == Status::kVacuous) {
@@ -198,65 +196,37 @@ class Judge {
     }
   }
 
+  void verification() {
+    for (const CallEvent& call : input_.history.calls) {
+      if (call.origin != "verify") continue;
+      ++out_.verify_offered;
+      out_.verified += call.ok() && call.mine && call.intact;
+    }
+  }
+
   // I13: the service is back, in time; if not, what brings it back.
   void liveness() {
-    const History& history = input_.history;
-    std::uint64_t verified = 0, offered = 0;
-    for (const CallEvent& call : history.calls) {
-      if (call.origin != "verify") continue;
-      ++offered;
-      verified += call.ok() && call.mine && call.intact;
-    }
-    out_.verified = verified;
-    out_.verify_offered = offered;
+    verification();
     const Duration healed = last_heal(input_);
     const Stretch until_end{.from = healed, .to = input_.plan.phases.end};
     if (const auto back = service_back(input_, out_.losses, out_.baseline, until_end)) {
       out_.service = *back - healed;
     }
-    if (history.facts.stopped || out_.baseline.offered == 0) return;
+    if (input_.history.facts.stopped || out_.baseline.offered == 0) return;
     if (out_.after.offered == 0) {
       say(Verdict::kInvalid, "the recovery has no calls: nothing says that the service is back");
       return;
     }
-    const bool whole = offered == 0 || verified == offered;
-    const double wanted = out_.baseline.success() - input_.scenario.after.margin;
-    const bool promised = out_.after.offered == 0 || out_.after.success() >= wanted;
-    const bool quick = out_.after.p99 <= latency_bound(input_.scenario, out_.baseline);
     CheckResult result{.id = "I13", .status = Status::kHolds, .looked_at = out_.after.offered};
-    if (!whole) {
-      out_.latch = Latch::kDamaged;
-      result.witness =
-          fmt::format("after everything {} of {} verification calls were ok", verified, offered);
-    } else if (!out_.service && healed + hold_of(input_.scenario) > input_.plan.phases.end) {
+    const bool whole = out_.verified == out_.verify_offered;
+    if (whole && !out_.service && healed + hold_of(input_.scenario) > input_.plan.phases.end) {
       say(Verdict::kInvalid,
           fmt::format(
               "the last fault bit or was undone at {:.0f} ms, and the run ended at {:.0f} ms: "
               "no time was left to judge the recovery; give recovery.for more",
               milliseconds(healed), milliseconds(input_.plan.phases.end)));
       result.status = Status::kVacuous;
-    } else if (!out_.service) {
-      out_.latch = latch();
-      result.witness = latch_words(out_.latch);
-    } else if (*out_.service > input_.scenario.after.within) {
-      out_.latch = Latch::kSlow;
-      result.witness = fmt::format(
-          "the service needed {:.0f} ms to come back; {:.0f} ms are "
-          "promised",
-          milliseconds(*out_.service), milliseconds(input_.scenario.after.within));
-    } else if (!promised) {
-      out_.latch = Latch::kSlow;
-      result.witness = fmt::format("after the faults {} ok, {} in the baseline",
-                                   percent(out_.after.success()), percent(out_.baseline.success()));
-    } else if (!quick) {
-      out_.latch = Latch::kSlow;
-      result.witness = fmt::format(
-          "after the faults p99 is {:.1f} ms; {:.1f} ms in the baseline, "
-          "{:.1f} ms allowed",
-          milliseconds(out_.after.p99), milliseconds(out_.baseline.p99),
-          milliseconds(latency_bound(input_.scenario, out_.baseline)));
-    }
-    if (!result.witness.empty()) {
+    } else if (result.witness = not_back(whole); !result.witness.empty()) {
       result.status = Status::kBroken;
       result.broken = 1;
       if (uses("I13")) {
@@ -266,6 +236,34 @@ class Judge {
     }
     if (uses("I13")) out_.invariants.push_back(std::move(result));
     deadlines();
+  }
+
+  // What of the service is not back, and sets the latch; empty: all is.
+  std::string not_back(bool whole) {
+    if (!whole) {
+      out_.latch = Latch::kDamaged;
+      return fmt::format("after everything {} of {} verification calls were ok", out_.verified,
+                         out_.verify_offered);
+    }
+    if (!out_.service) {
+      out_.latch = latch();
+      return latch_words(out_.latch);
+    }
+    const Duration bound = latency_bound(input_.scenario, out_.baseline);
+    std::string why;
+    if (*out_.service > input_.scenario.after.within) {
+      why = fmt::format("the service needed {:.0f} ms to come back; {:.0f} ms are promised",
+                        milliseconds(*out_.service), milliseconds(input_.scenario.after.within));
+    } else if (out_.after.success() < out_.baseline.success() - input_.scenario.after.margin) {
+      why = fmt::format("after the faults {} ok, {} in the baseline", percent(out_.after.success()),
+                        percent(out_.baseline.success()));
+    } else if (out_.after.p99 > bound) {
+      why = fmt::format(
+          "after the faults p99 is {:.1f} ms; {:.1f} ms in the baseline, {:.1f} ms allowed",
+          milliseconds(out_.after.p99), milliseconds(out_.baseline.p99), milliseconds(bound));
+    }
+    if (!why.empty()) out_.latch = Latch::kSlow;
+    return why;
   }
 
   // The conductor's test of a service that was not back in time: the same load went on, then it was
@@ -328,35 +326,10 @@ class Judge {
 
   // The author of an application does not know our invariants.
   void advise() {
-    const auto broken = [&](std::string_view id) {
-      return std::ranges::any_of(out_.invariants, [&](const CheckResult& result) {
-        return result.id == id && result.status == Status::kBroken;
-      });
-    };
-    if (broken("I8")) {
-      out_.advice.push_back(
-          "A call got an answer that belongs to another one: look for state that "
-          "is kept in a global and shared by sessions.");
-    }
-    if (broken("I5")) {
-      out_.advice.push_back(
-          "A session's state went back or forward by itself: keep it in "
-          "keelback.session().state, not in a global or a file.");
-    }
-    if (broken("I11")) {
-      out_.advice.push_back(
-          "Something was not given back: close files, sockets and shared memory "
-          "that functions open.");
-    }
-    if (broken("I12")) {
-      std::string why;
-      for (const std::string& each : input_.history.facts.not_ready) why += "; " + each;
-      out_.advice.push_back(fmt::format(
-          "Workers that ended were not replaced{}. pool.log in the run's directory says why each "
-          "start failed. A worker that is killed cleans nothing up: what @keelback.worker_setup "
-          "finds of it (a lock file, a port, a directory) must not keep its replacement from "
-          "starting.",
-          why));
+    for (const CheckResult& result : out_.invariants) {
+      const Invariant* rule = find_invariant(result.id);
+      if (result.status != Status::kBroken || rule == nullptr || rule->advice == nullptr) continue;
+      out_.advice.push_back(rule->advice(input_));
     }
     const Sample* first =
         input_.history.samples.empty() ? nullptr : &input_.history.samples.front();

@@ -12,21 +12,10 @@
 #include "chaos/losses.h"
 #include "chaos/metrics.h"
 #include "chaos/recovery.h"
+#include "chaos/verdict.h"
 
 namespace keelback::chaos {
 
-enum class Verdict : std::uint8_t {
-  kPass,
-  kSafety,        // an invariant is broken
-  kLiveness,      // it did not come back, or too late
-  kBudget,        // success during the faults is below the scenario's budget
-  kInvalid,       // a fault did not bite, or the baseline is none: nothing was tested
-  kAborted,       // a stop condition ended the run
-  kResidue,       // a fault is still in place
-  kInconclusive,  // a checker could not decide
-  kSkipped,       // this backend cannot inject the scenario's faults
-};
-std::string_view to_string(Verdict verdict);  // "PASS", "SAFETY", …
 // 0 PASS, 1 SAFETY, 2 LIVENESS, 3 BUDGET, 4 INVALID, 5 ABORTED, 6 RESIDUE, 7 INCONCLUSIVE,
 // 77 SKIPPED. Also 64: wrong usage, 70: the laboratory itself failed.
 int exit_code(Verdict verdict);

@@ -65,11 +65,37 @@ Json invariants_json(const Judgement& judgement) {
   for (const CheckResult& result : judgement.invariants) {
     Json each = {
         {"id", result.id}, {"status", to_string(result.status)}, {"looked_at", result.looked_at}};
+    if (const Invariant* known = find_invariant(result.id)) each["name"] = known->name;
     if (result.status != Status::kHolds) each["witness"] = result.witness;
     if (result.broken > 0) each["broken"] = result.broken;
     out.push_back(std::move(each));
   }
   return out;
+}
+
+Json functions_json(const History& history) {
+  Json functions = Json::array();
+  for (const AppFunction& each : history.functions) {
+    functions.push_back({{"name", each.name},
+                         {"called", each.called},
+                         {"why_not", each.why_not},
+                         {"usual_ms", milliseconds(each.usual)},
+                         {"isolation", each.isolation},
+                         {"stops", each.stops},
+                         {"bytes_per_call", each.bytes_per_call},
+                         {"descriptors_per_call", each.descriptors_per_call},
+                         {"threads_per_call", each.threads_per_call}});
+  }
+  return functions;
+}
+
+Json residue_json(const History& history) {
+  Json residue = Json::array();
+  for (const FaultEvent& fault : history.faults) {
+    const FaultClass* kind = find_fault_class(fault.fault_class);
+    if (kind != nullptr && kind->lasts && fault.bit && !fault.undone) residue.push_back(fault.id);
+  }
+  return residue;
 }
 
 Json losses_json(const RunResult& result) {
@@ -159,26 +185,9 @@ std::string report_json(const RunResult& result) {
   for (const Reason& reason : judgement.reasons) {
     reasons.push_back({{"verdict", to_string(reason.verdict)}, {"text", reason.text}});
   }
-  Json functions = Json::array();
-  for (const AppFunction& each : result.history.functions) {
-    functions.push_back({{"name", each.name},
-                         {"called", each.called},
-                         {"why_not", each.why_not},
-                         {"usual_ms", milliseconds(each.usual)},
-                         {"isolation", each.isolation},
-                         {"stops", each.stops},
-                         {"bytes_per_call", each.bytes_per_call},
-                         {"descriptors_per_call", each.descriptors_per_call},
-                         {"threads_per_call", each.threads_per_call}});
-  }
   Json untested = Json::array();
   for (const NotTested& each : judgement.not_tested) {
     untested.push_back({{"what", each.what}, {"why", each.why}});
-  }
-  Json residue = Json::array();
-  for (const FaultEvent& fault : result.history.faults) {
-    const FaultClass* kind = find_fault_class(fault.fault_class);
-    if (kind != nullptr && kind->lasts && fault.bit && !fault.undone) residue.push_back(fault.id);
   }
   const Json json = {
       {"schema", 1},
@@ -212,14 +221,14 @@ std::string report_json(const RunResult& result) {
        {{"primary", judgement.losses.primary}, {"secondary", judgement.losses.secondary}}},
       {"unexplained", judgement.losses.unexplained},
       {"unexplained_calls", losses_json(result)},
-      {"app_functions", functions},
+      {"app_functions", functions_json(result.history)},
       {"start",
        {{"mode", result.history.facts.start_mode},
         {"reason", result.history.facts.start_reason},
         {"import_s", result.history.facts.import_s}}},
       {"machine", machine_json(result.history)},
       {"thresholds", {{"loosened", result.scenario.loosened}, {"reason", result.scenario.reason}}},
-      {"residue", residue},
+      {"residue", residue_json(result.history)},
       {"not_tested", untested},
       {"repro", repro(result)}};
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";

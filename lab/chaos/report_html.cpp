@@ -455,12 +455,9 @@ class Html {
                   "Checked on the recorded history; `keelback chaos judge` checks it again.");
     report::Table table{.head = {"", "invariant", "status", "looked at", "witness"}, .rows = {}};
     for (const CheckResult& result : judgement_.invariants) {
-      std::string sentence;
-      for (const Invariant& known : chaos::invariants()) {
-        if (known.id == result.id) sentence = known.sentence;
-      }
+      const Invariant* known = find_invariant(result.id);
       table.rows.push_back({result.id,
-                            sentence,
+                            known == nullptr ? "" : std::string(known->sentence),
                             {std::string(to_string(result.status)), tone_of(result.status)},
                             count(result.looked_at),
                             result.witness});

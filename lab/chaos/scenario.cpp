@@ -10,6 +10,7 @@
 #include "base/settings_schema.h"
 #include "base/settings_text.h"
 #include "chaos/catalogue.h"
+#include "chaos/checkers.h"
 #include "chaos/toml_reader.h"
 
 namespace keelback::chaos {
@@ -470,10 +471,16 @@ class Builder {
     std::vector<std::string> use;
     if (!in.texts("use", use)) return;
     std::vector<std::string_view> known;
-    for (const Invariant& each : invariants()) known.push_back(each.id);
-    for (const std::string& id : use) {
-      if (std::ranges::find(known, id) == known.end()) {
-        in.error("use", fmt::format("there is no invariant '{}'{}", id, did_you_mean(id, known)));
+    for (const Invariant& each : invariants()) {
+      known.push_back(each.name);
+      known.push_back(each.id());
+    }
+    for (std::string& word : use) {
+      if (const Invariant* rule = find_invariant(word)) {
+        word = rule->id();
+      } else {
+        in.error("use",
+                 fmt::format("there is no invariant '{}'{}", word, did_you_mean(word, known)));
       }
     }
     made_.checks = std::move(use);
@@ -482,7 +489,7 @@ class Builder {
 
   void finish() {
     if (!chosen_) {
-      for (const Invariant& each : invariants()) made_.checks.emplace_back(each.id);
+      for (const Invariant& each : invariants()) made_.checks.emplace_back(each.id());
     }
     for (const Backend backend : {Backend::kSim, Backend::kFake, Backend::kPython}) {
       const bool everywhere = std::ranges::all_of(made_.faults, [&](const FaultSpec& spec) {

@@ -137,7 +137,7 @@ struct Scenario {
   std::vector<std::string> loosened;
   std::string reason;
   std::vector<OutcomeKind> never;   // outcomes that no call may have
-  std::vector<std::string> checks;  // invariant ids
+  std::vector<std::string> checks;  // Invariant::id
   std::optional<double> stop_ok;    // abort when the share of ok of the last `stop_for` is below
   Duration stop_for = std::chrono::seconds(3);
   HostGuard host;
@@ -187,12 +187,5 @@ std::optional<std::string> library_text(std::string_view name);
 
 // "proc.kill" -> what the parameter is at this level, unless the scenario says otherwise.
 std::string parameter_value(const FaultSpec& fault, std::string_view name);
-
-// Every invariant that a scenario may name, with its sentence.
-struct Invariant {
-  std::string_view id;
-  std::string_view sentence;
-};
-const std::vector<Invariant>& invariants();
 
 }  // namespace keelback::chaos

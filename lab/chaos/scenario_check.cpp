@@ -196,35 +196,4 @@ class Checker {
 
 std::vector<Finding> check_scenario(const Scenario& scenario) { return Checker(scenario).run(); }
 
-const std::vector<Invariant>& invariants() {
-  static const std::vector<Invariant> all = {
-      {"I1", "every call has exactly one outcome, and the pool's sums say so"},
-      {"I2", "a call that may not run twice ran at most once; one that ended ok ran"},
-      {"I3", "effect none means it never ran, done means it did"},
-      {"I5", "a session's calls took effect one after another, in real-time order"},
-      {"I6", "a session that lost its state was told so before it was served again"},
-      {"I7", "a session stays on one worker within an epoch, and epochs only grow"},
-      {"I8", "no reply belonged to another call"},
-      {"I9", "no reply was corrupted"},
-      {"I10", "no process is left over"},
-      {"I11", "no descriptor, thread, shared memory or file is left over"},
-      {"I12", "every slot answers again"},
-      {"I13", "service is back at the run's own baseline"},
-      {"I14", "queues stay within their bounds, and refusals are quick"},
-      {"I15", "replacements back off: no start storm"},
-      {"I16", "sessions on untouched workers keep their service"},
-      {"I17", "a poisonous request is quarantined after at most quarantine.deaths workers"},
-      {"I19", "the pool's numbers equal the ledgers, and ready is never a lie"},
-      {"I20", "shutdown ends in time"},
-      {"I22", "every lost call is explained by a fault"},
-      {"I23", "every failure says what it is"},
-      {"I26", "the same plan gives the same history, event for event (on the simulator)"},
-      {"I27", "sessions of the application do not see each other's state"},
-      {"I28", "the application's functions end when their time is over"},
-      {"I29", "the application's functions keep nothing from call to call"},
-      {"I30", "the application's import takes no longer than after.within"},
-  };
-  return all;
-}
-
 }  // namespace keelback::chaos

@@ -6,6 +6,10 @@
 #include "chaos/checkers.h"
 
 namespace keelback::chaos {
+
+namespace invariants_in {
+std::vector<Invariant> application();
+}
 namespace {
 
 constexpr double kBytesMax = 128 << 10;  // a call; less is not told from a cache that fills
@@ -88,102 +92,125 @@ std::string about_stopping(const AppFunction& function, const Scenario& scenario
 
 }  // namespace
 
-CheckResult check_isolation(const CheckInput& input) {
-  Tally tally("I27");
-  for (const AppFunction& function : input.history.functions) {
-    if (function.isolation == "holds") tally.saw();
-    if (function.isolation != "shared" && function.isolation != "outlives") continue;
-    tally.saw();
-    tally.broken(fmt::format("{}: {}", function.name, function.isolation_witness));
+const Invariant kIsolation = {
+    .name = "separate-sessions",
+    .alias = "I27",
+    .sentence = "sessions of the application do not see each other's state",
+    .check = [](const CheckInput& input, Tally tally) -> CheckResult {
+      for (const AppFunction& function : input.history.functions) {
+        if (function.isolation == "holds") tally.saw();
+        if (function.isolation != "shared" && function.isolation != "outlives") continue;
+        tally.saw();
+        tally.broken(fmt::format("{}: {}", function.name, function.isolation_witness));
+      }
+      return tally.done(input.history.functions.empty() ? kNoApp : "no function could be compared");
+    }};
+
+const Invariant kStopping = {
+    .name = "functions-end",
+    .alias = "I28",
+    .sentence = "the application's functions end when their time is over",
+    .verdict = Verdict::kLiveness,
+    .check = [](const CheckInput& input, Tally tally) -> CheckResult {
+      for (const AppFunction& function : input.history.functions) {
+        if (function.stops == "stops") tally.saw();
+        if (holds_on(function, input.scenario.settings)) {
+          tally.broken(fmt::format("{} ended at an interrupt and left {} held", function.name,
+                                   function.held));
+        }
+        if (function.stops != "killed") continue;
+        tally.saw();
+        tally.broken(fmt::format("{} ran on after its deadline, and its worker had to be killed",
+                                 function.name));
+      }
+      return tally.done(input.history.functions.empty() ? kNoApp
+                                                        : "no function ran until its deadline");
+    }};
+
+const Invariant kGrowth = {
+    .name = "nothing-kept",
+    .alias = "I29",
+    .sentence = "the application's functions keep nothing from call to call",
+    .check = [](const CheckInput& input, Tally tally) -> CheckResult {
+      for (const AppFunction& function : input.history.functions) {
+        if (function.growth_calls == 0) continue;
+        tally.saw();
+        if (grows(function)) {
+          tally.broken(fmt::format("{} keeps {} a call", function.name, growth(function)));
+        }
+      }
+      return tally.done(input.history.functions.empty() ? kNoApp : "no function could be measured");
+    }};
+
+const Invariant kStart = {
+    .name = "quick-import",
+    .alias = "I30",
+    .sentence = "the application's import takes no longer than after.within",
+    .verdict = Verdict::kLiveness,
+    .check = [](const CheckInput& input, Tally tally) -> CheckResult {
+      const RunFacts& facts = input.history.facts;
+      if (input.plan.app.empty() || facts.import_s <= 0) return tally.not_applicable(kNoApp);
+      tally.saw();
+      const double promised = std::chrono::duration<double>(input.scenario.after.within).count();
+      if (facts.import_s > promised) {
+        tally.broken(fmt::format("the application's import takes {}; after.within promises {}",
+                                 seconds_text(facts.import_s), seconds_text(promised)));
+      }
+      return tally.done("");
+    }};
+
+namespace {
+
+void advise_on(const AppFunction& function, const Scenario& scenario,
+               std::vector<std::string>& out) {
+  if (function.isolation == "shared") {
+    out.push_back(fmt::format(
+        "`{}` lets sessions see each other's state: {}. It keeps state in the process (a global, "
+        "a "
+        "class attribute, a module's cache), which all sessions of a worker share and which is "
+        "gone when the worker is. Keep it in keelback.session().state: that belongs to one "
+        "session.",
+        function.name, function.isolation_witness));
   }
-  return tally.done(input.history.functions.empty() ? kNoApp : "no function could be compared");
+  if (function.isolation == "outlives") {
+    out.push_back(
+        fmt::format("`{}` remembers sessions that have ended: {}. What is kept in a global under "
+                    "the session's "
+                    "id is never given back, and comes back to whoever opens a session of that "
+                    "name next. Keep "
+                    "it in keelback.session().state, or remove it in @keelback.on_session_end.",
+                    function.name, function.isolation_witness));
+  }
+  if (!function.held.empty()) out.push_back(about_lock(function, scenario.settings));
+  if (begins_slowly(function)) {
+    out.push_back(fmt::format(
+        "The first call of `{}` in a new worker takes {:.0f} ms; later ones take {:.1f} ms. So "
+        "each "
+        "worker that is started, or replaces a dead one, makes its first caller wait. Load in "
+        "@keelback.setup what all workers can share, or in @keelback.worker_setup what each "
+        "needs "
+        "of its own: both run before a worker takes calls.",
+        function.name, milliseconds(function.first), milliseconds(function.usual)));
+  }
+  if (function.stops == "killed") out.push_back(about_stopping(function, scenario));
+  if (grows(function)) {
+    out.push_back(
+        fmt::format("`{}` keeps {} a call: measured over {} calls of it alone, in one worker. "
+                    "Look for lists, "
+                    "dicts and caches that only grow, and for files and threads that are not "
+                    "closed. Until it "
+                    "is mended, workers.max_rss or workers.max_calls recycles workers in time.",
+                    function.name, growth(function), function.growth_calls));
+  }
 }
 
-CheckResult check_stopping(const CheckInput& input) {
-  Tally tally("I28");
-  for (const AppFunction& function : input.history.functions) {
-    if (function.stops == "stops") tally.saw();
-    if (holds_on(function, input.scenario.settings)) {
-      tally.broken(
-          fmt::format("{} ended at an interrupt and left {} held", function.name, function.held));
-    }
-    if (function.stops != "killed") continue;
-    tally.saw();
-    tally.broken(fmt::format("{} ran on after its deadline, and its worker had to be killed",
-                             function.name));
-  }
-  return tally.done(input.history.functions.empty() ? kNoApp
-                                                    : "no function ran until its deadline");
-}
-
-CheckResult check_growth(const CheckInput& input) {
-  Tally tally("I29");
-  for (const AppFunction& function : input.history.functions) {
-    if (function.growth_calls == 0) continue;
-    tally.saw();
-    if (grows(function)) {
-      tally.broken(fmt::format("{} keeps {} a call", function.name, growth(function)));
-    }
-  }
-  return tally.done(input.history.functions.empty() ? kNoApp : "no function could be measured");
-}
-
-CheckResult check_start(const CheckInput& input) {
-  Tally tally("I30");
-  const RunFacts& facts = input.history.facts;
-  if (input.plan.app.empty() || facts.import_s <= 0) return tally.not_applicable(kNoApp);
-  tally.saw();
-  const double promised = std::chrono::duration<double>(input.scenario.after.within).count();
-  if (facts.import_s > promised) {
-    tally.broken(fmt::format("the application's import takes {}; after.within promises {}",
-                             seconds_text(facts.import_s), seconds_text(promised)));
-  }
-  return tally.done("");
-}
+}  // namespace
 
 std::vector<std::string> application_advice(const CheckInput& input) {
   std::vector<std::string> out;
   const RunFacts& facts = input.history.facts;
   for (const AppFunction& function : input.history.functions) {
-    if (function.isolation == "shared") {
-      out.push_back(fmt::format(
-          "`{}` lets sessions see each other's state: {}. It keeps state in the process (a global, "
-          "a "
-          "class attribute, a module's cache), which all sessions of a worker share and which is "
-          "gone when the worker is. Keep it in keelback.session().state: that belongs to one "
-          "session.",
-          function.name, function.isolation_witness));
-    }
-    if (function.isolation == "outlives") {
-      out.push_back(
-          fmt::format("`{}` remembers sessions that have ended: {}. What is kept in a global under "
-                      "the session's "
-                      "id is never given back, and comes back to whoever opens a session of that "
-                      "name next. Keep "
-                      "it in keelback.session().state, or remove it in @keelback.on_session_end.",
-                      function.name, function.isolation_witness));
-    }
-    if (!function.held.empty()) out.push_back(about_lock(function, input.scenario.settings));
-    if (begins_slowly(function)) {
-      out.push_back(fmt::format(
-          "The first call of `{}` in a new worker takes {:.0f} ms; later ones take {:.1f} ms. So "
-          "each "
-          "worker that is started, or replaces a dead one, makes its first caller wait. Load in "
-          "@keelback.setup what all workers can share, or in @keelback.worker_setup what each "
-          "needs "
-          "of its own: both run before a worker takes calls.",
-          function.name, milliseconds(function.first), milliseconds(function.usual)));
-    }
-    if (function.stops == "killed") out.push_back(about_stopping(function, input.scenario));
-    if (grows(function)) {
-      out.push_back(
-          fmt::format("`{}` keeps {} a call: measured over {} calls of it alone, in one worker. "
-                      "Look for lists, "
-                      "dicts and caches that only grow, and for files and threads that are not "
-                      "closed. Until it "
-                      "is mended, workers.max_rss or workers.max_calls recycles workers in time.",
-                      function.name, growth(function), function.growth_calls));
-    }
+    advise_on(function, input.scenario, out);
   }
   const double promised = std::chrono::duration<double>(input.scenario.after.within).count();
   if (!input.plan.app.empty() && facts.import_s > promised) {
@@ -228,6 +255,10 @@ std::vector<NotTested> application_not_tested(const CheckInput& input) {
     }
   }
   return out;
+}
+
+std::vector<Invariant> invariants_in::application() {
+  return {kIsolation, kStopping, kGrowth, kStart};
 }
 
 }  // namespace keelback::chaos
