@@ -2,7 +2,7 @@
 // what becomes of a worker whose function was interrupted.
 #include <gtest/gtest.h>
 
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

@@ -2,7 +2,7 @@
 // quarantine, bulkhead, keys, streams.
 #include <gtest/gtest.h>
 
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

@@ -1,7 +1,7 @@
 // Workers that live and are broken: when the pool asks, and what it does with the answer.
 #include <gtest/gtest.h>
 
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

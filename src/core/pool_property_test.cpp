@@ -11,8 +11,8 @@
 
 #include "base/check.h"
 #include "base/prng.h"
-#include "core/model_driver.h"
 #include "core/pool.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

@@ -1,7 +1,7 @@
 // Sessions, as callers meet them: opened, fenced, refused, moved, expired, lost, ended.
 #include <gtest/gtest.h>
 
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

@@ -1,7 +1,7 @@
 // Sessions that outlive their worker: what waits for the store, what is restored, what is lost.
 #include <gtest/gtest.h>
 
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

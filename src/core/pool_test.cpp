@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

@@ -1,7 +1,7 @@
 // Workers, as an operator meets them: starts, crash loops, recycling, reloads, sizes, drains.
 #include <gtest/gtest.h>
 
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

@@ -24,8 +24,8 @@
 #include "base/check.h"
 #include "base/settings_schema.h"
 #include "base/settings_text.h"
-#include "core/model_driver.h"
 #include "core/wording.h"
+#include "support/model_driver.h"
 
 namespace keelback::core {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/model_driver.h"
+#include "support/model_driver.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
