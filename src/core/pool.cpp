@@ -50,17 +50,18 @@ const Pool::Config& Pool::config() const { return impl_->config(); }
 void Pool::check_invariants() const { impl_->check_invariants(); }
 
 Pool::Impl::Impl(Settings settings, std::uint64_t seed)
-    : settings_(std::move(settings)),
-      prng_(seed),
-      functions_(prng_.next()),
-      queue_(
-          {settings_.pool.queue_max, settings_.sessions.queue_max, settings_.pool.queue_delay_max}),
-      sessions_({settings_.sessions.idle_ttl, settings_.sessions.max_age}, prng_.next()),
-      tombstones_({settings_.sessions.tombstone_ttl, settings_.sessions.max}, prng_.next()),
-      idempotency_(prng_.next()) {}
+    : frame_(std::move(settings), seed),
+      functions_(frame_.prng.next()),
+      queue_({frame_.settings.pool.queue_max, frame_.settings.sessions.queue_max,
+              frame_.settings.pool.queue_delay_max}),
+      sessions_({frame_.settings.sessions.idle_ttl, frame_.settings.sessions.max_age},
+                frame_.prng.next()),
+      tombstones_({frame_.settings.sessions.tombstone_ttl, frame_.settings.sessions.max},
+                  frame_.prng.next()),
+      idempotency_(frame_.prng.next()) {}
 
 Pool::Impl::~Impl() {
-  timers_.clear();
+  frame_.timers.clear();
   placement_.clear();
   queue_.clear();
   functions_.each([](Function& function) { function.parked.clear(); });
@@ -80,8 +81,8 @@ Pool::Impl::~Impl() {
 }
 
 void Pool::Impl::handle(Time now, const Event& event, Actions& out) {
-  now_ = std::max(now_, now);
-  out_ = &out;
+  frame_.now = std::max(frame_.now, now);
+  frame_.out = &out;
   if (!begun_) {
     begun_ = true;
     resize();
@@ -90,11 +91,11 @@ void Pool::Impl::handle(Time now, const Event& event, Actions& out) {
   std::visit([this](const auto& e) { on(e); }, event);
   use_room();
   if (draining_) advance_drain();
-  out_ = nullptr;
+  frame_.out = nullptr;
 }
 
 void Pool::Impl::advance() {
-  while (Timer* timer = timers_.take_due(now_)) {
+  while (Timer* timer = frame_.timers.take_due(frame_.now)) {
     switch (timer->kind) {
       case TimerKind::kCall:
         call_due(static_cast<Call&>(*timer));
@@ -115,32 +116,28 @@ void Pool::Impl::advance() {
   }
   sweep(kSweepStep);
   use_room();
-  tombstones_.sweep(now_, kSweepStep);
-  quarantine_.sweep(now_, quarantine_limits());
+  tombstones_.sweep(frame_.now, kSweepStep);
+  quarantine_.sweep(frame_.now, frame_.quarantine_limits());
   forget_outcomes();
 }
 
 void Pool::Impl::sweep(std::size_t count) {
   while (count-- > 0) {
-    Session* session = sessions_.next_due(now_);
+    Session* session = sessions_.next_due(frame_.now);
     if (!session) return;
-    end_session(*session, sessions_.judge(*session, now_));
+    end_session(*session, sessions_.judge(*session, frame_.now));
   }
 }
 
-void Pool::Impl::notice(Notice::Level level, std::string text) {
-  emit(Notice{level, std::move(text)});
-}
-
 std::optional<Time> Pool::Impl::next_deadline() const {
-  if (!begun_) return now_;
-  std::optional<Time> next = timers_.next();
+  if (!begun_) return frame_.now;
+  std::optional<Time> next = frame_.timers.next();
   const auto earlier = [&next](std::optional<Time> other) {
     if (other && (!next || *other < *next)) next = other;
   };
-  earlier(sessions_.next_deadline(now_));
+  earlier(sessions_.next_deadline(frame_.now));
   earlier(tombstones_.next_deadline());
-  earlier(idempotency_.next_deadline(settings_.calls.idempotency_ttl));
+  earlier(idempotency_.next_deadline(frame_.settings.calls.idempotency_ttl));
   return next;
 }
 

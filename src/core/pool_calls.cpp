@@ -15,7 +15,7 @@ namespace keelback::core {
 
 void Pool::Impl::place(Call& head) {
   CHECK(head.is_head && !head.queue);
-  if (head.deadline <= now_) return;  // dead already: its timer ends it in this very step
+  if (head.deadline <= frame_.now) return;  // dead already: its timer ends it in this very step
   if (end_if_quarantined(head)) return;
   if (!head.function->has_room()) return head.function->parked.insert(head);
   if (Worker* worker = placement_.choose(head)) return dispatch(*worker, head);
@@ -62,7 +62,7 @@ void Pool::Impl::unpark(Function& function) {
 void Pool::Impl::offer(Worker& worker) {
   if (worker.check_wanted) want_check(worker);
   while (worker.free()) {
-    Call* head = placement_.pick(worker, queue_.shared(), now_);
+    Call* head = placement_.pick(worker, queue_.shared(), frame_.now);
     if (!head) {
       if (worker.state == WorkerState::kReady) placement_.set_idle(worker);
       return;
@@ -75,7 +75,7 @@ void Pool::Impl::offer(Worker& worker) {
 }
 
 bool Pool::Impl::end_if_quarantined(Call& head) {
-  if (!quarantine_.holds(now_, head.fingerprint, quarantine_limits())) return false;
+  if (!quarantine_.holds(frame_.now, head.fingerprint, frame_.quarantine_limits())) return false;
   Ending ending;
   if (head.touched) {  // an attempt of its own had started: that is how it ends
     ending.kind = OutcomeKind::kWorkerDied;
@@ -108,7 +108,7 @@ void Pool::Impl::end_waiting(Call& call, Ending&& ending) {
   resolve(call, std::move(ending));
   if (session) return settle_lane(*session);
   if (!heir) return;
-  queue_.make_head(*heir, nullptr, now_);
+  queue_.make_head(*heir, nullptr, frame_.now);
   place(*heir);
 }
 
@@ -134,8 +134,8 @@ void Pool::Impl::dispatch(Worker& worker, Call& call) {
   call.rung = Rung::kNone;
   call.worker = &worker;
   call.last_worker = worker.id;
-  call.dispatched = now_;
-  call.moved = now_;
+  call.dispatched = frame_.now;
+  call.moved = frame_.now;
   call.credit = kStreamCredit + call.granted;
   ++call.attempts;
   ++call.function->running;
@@ -143,12 +143,12 @@ void Pool::Impl::dispatch(Worker& worker, Call& call) {
   ++worker.calls;
   Dispatch action;
   take_session(worker, call, action.session);
-  timers_.arm(call, running_due(call));
+  frame_.timers.arm(call, running_due(call));
   action.worker = worker.id;
   action.call = call.id;
   action.attempt = call.attempts;
   action.deadline = call.deadline;
-  emit(std::move(action));
+  frame_.emit(std::move(action));
 }
 
 void Pool::Impl::take_session(Worker& worker, Call& call, std::optional<SessionTicket>& ticket) {
@@ -159,7 +159,7 @@ void Pool::Impl::take_session(Worker& worker, Call& call, std::optional<SessionT
     if (session->established) {
       tell_end(*session, SessionEndReason::kMoved);
       ++session->epoch;
-      ++counters_.moved;
+      ++frame_.counters.moved;
       session->established = false;
     }
     sessions_.set_asked(*session, false, session->unsavable);
@@ -177,7 +177,7 @@ void Pool::Impl::take_session(Worker& worker, Call& call, std::optional<SessionT
   call.epoch = session->epoch;
   ticket = SessionTicket{session->id, session->birth, session->epoch};
   ticket->opens = !session->established && !session->saved;
-  ticket->saves = settings_.sessions.snapshot == SnapshotMode::kEachCall;
+  ticket->saves = frame_.settings.sessions.snapshot == SnapshotMode::kEachCall;
   if (!session->established && session->saved) {
     ticket->restore = snapshots_.usable(session->birth);
   }
@@ -186,7 +186,7 @@ void Pool::Impl::take_session(Worker& worker, Call& call, std::optional<SessionT
 // The call leaves its worker; the caller decides what becomes of either.
 void Pool::Impl::stop_running(Worker& worker, Call& call) {
   CHECK(worker.running == &call && call.worker == &worker);
-  timers_.disarm(call);
+  frame_.timers.disarm(call);
   worker.running = nullptr;
   call.worker = nullptr;
   --call.function->running;
@@ -199,14 +199,14 @@ void Pool::Impl::on(const WorkerReplied& event) {
   Call& call = *worker->running;
   if (call.answered) return;
   Session* session = call.session;
-  const bool late = now_ >= call.deadline || call.rung != Rung::kNone;
+  const bool late = frame_.now >= call.deadline || call.rung != Rung::kNone;
   const bool ran =
       event.kind != ReplyKind::kBadRequest && event.kind != ReplyKind::kUnknownFunction;
   const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
-  queue_.observe_service(now_ - call.dispatched);
-  call.function->observe_service(now_ - call.dispatched);
+  queue_.observe_service(frame_.now - call.dispatched);
+  call.function->observe_service(frame_.now - call.dispatched);
   if (session && ran) {
-    if (!session->established && session->saved) ++counters_.restored;
+    if (!session->established && session->saved) ++frame_.counters.restored;
     session->established = true;
   }
   if (answered) quarantine_.answered(call.fingerprint);
@@ -234,7 +234,7 @@ void Pool::Impl::on(const WorkerReplied& event) {
     if (!draining && worn) recycle(*worker);
     if (!draining && event.kind == ReplyKind::kError) check_after_error(*worker);
     if (!draining && !event.retire_reason.empty()) {
-      ++counters_.retired;
+      ++frame_.counters.retired;
       note_sick(*worker, fmt::format("asks to be replaced: {}", event.retire_reason));
     }
   }
@@ -255,14 +255,14 @@ void Pool::Impl::end_with_worker(Worker& worker, Call& call, const WorkerReplied
   if (call.session) static_cast<void>(save_first(call, event));
   call.rung = Rung::kKill;
   kill(worker, EndCause::kUnclean);
-  timers_.arm(call, running_due(call));
+  frame_.timers.arm(call, running_due(call));
 }
 
 void Pool::Impl::on(const StreamMoved& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker || !worker->running || worker->running->id != event.call) return;
   Call& call = *worker->running;
-  call.moved = now_;
+  call.moved = frame_.now;
   call.spoke = true;
   if (call.credit > 0) --call.credit;
 }
@@ -275,8 +275,8 @@ void Pool::Impl::on(const StreamGranted& event) {
   const bool held_back = call->credit == 0;
   call->credit += event.items;
   if (!held_back || call->rung != Rung::kNone) return;
-  call->moved = now_;
-  timers_.arm(*call, running_due(*call));
+  call->moved = frame_.now;
+  frame_.timers.arm(*call, running_due(*call));
 }
 
 void Pool::Impl::on(const CallCancelled& event) {
@@ -293,7 +293,7 @@ void Pool::Impl::on(const CallCancelled& event) {
   if (call.cancelled || call.rung != Rung::kNone) return;
   if (call.key && !call.key->followers.empty()) return;  // others wait for its answer
   call.cancelled = true;
-  emit(CancelCall{call.last_worker, call.id, call.dispatched});
+  frame_.emit(CancelCall{call.last_worker, call.id, call.dispatched});
 }
 
 // ---- time
@@ -301,7 +301,7 @@ void Pool::Impl::on(const CallCancelled& event) {
 // When a silent stream is given up; nullopt: the call is none, or may be silent. A worker whose
 // credit is used up is held back by its reader, who has until the call's deadline.
 std::optional<Time> Pool::Impl::idle_due(const Call& call) const {
-  const Duration limit = settings_.calls.stream_idle;
+  const Duration limit = frame_.settings.calls.stream_idle;
   if (!call.stream || !call.function->spec.stream || limit <= Duration{0}) return std::nullopt;
   if (call.credit == 0) return std::nullopt;
   return call.moved + limit;
@@ -312,7 +312,8 @@ Time Pool::Impl::running_due(const Call& call) const {
     return std::min(call.deadline, idle_due(call).value_or(call.deadline));
   }
   if (call.rung == Rung::kGiveUp) return Time::max();
-  return paced_rung_due(next_rung(call.rung), call.deadline, settings_.calls.grace, call.climbed);
+  return paced_rung_due(next_rung(call.rung), call.deadline, frame_.settings.calls.grace,
+                        call.climbed);
 }
 
 void Pool::Impl::call_due(Call& call) {
@@ -322,10 +323,10 @@ void Pool::Impl::call_due(Call& call) {
     case CallState::kSaving:
       return saving_due(call);
     case CallState::kBackingOff:
-      if (now_ < call.deadline) {
+      if (frame_.now < call.deadline) {
         call.state = CallState::kWaiting;
-        timers_.arm(call, call.deadline);
-        queue_.make_head(call, call.session ? call.session->lane : nullptr, now_);
+        frame_.timers.arm(call, call.deadline);
+        queue_.make_head(call, call.session ? call.session->lane : nullptr, frame_.now);
         return place(call);
       }
       [[fallthrough]];
@@ -337,13 +338,13 @@ void Pool::Impl::call_due(Call& call) {
 
 void Pool::Impl::climb(Call& call) {
   Worker& worker = *call.worker;
-  if (call.rung == Rung::kNone && now_ < call.deadline && running_due(call) <= now_) {
+  if (call.rung == Rung::kNone && frame_.now < call.deadline && running_due(call) <= frame_.now) {
     call.went_idle = true;  // from here on its deadline is now
-    call.deadline = now_;
+    call.deadline = frame_.now;
   }
-  while (running_due(call) <= now_) {
+  while (running_due(call) <= frame_.now) {
     call.rung = next_rung(call.rung);
-    call.climbed = now_;
+    call.climbed = frame_.now;
     switch (call.rung) {
       case Rung::kNone:
         break;
@@ -351,16 +352,16 @@ void Pool::Impl::climb(Call& call) {
         if (worker.state == WorkerState::kBusy) {
           workers_.set_state(worker, WorkerState::kSuspect);
         }
-        if (!call.cancelled) emit(CancelCall{worker.id, call.id, call.dispatched});
-        if (settings_.calls.answer_at == AnswerAt::kDeadline) {
+        if (!call.cancelled) frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
+        if (frame_.settings.calls.answer_at == AnswerAt::kDeadline) {
           tell(call, timeout_ending(call, Effect::kMaybe));
         }
         break;
       case Rung::kInterrupt:
-        emit(InterruptCall{worker.id, call.id});
+        frame_.emit(InterruptCall{worker.id, call.id});
         break;
       case Rung::kDump:
-        emit(DumpWorker{worker.id, call.id});
+        frame_.emit(DumpWorker{worker.id, call.id});
         break;
       case Rung::kKill:
         kill(worker, EndCause::kTimeout);
@@ -373,7 +374,7 @@ void Pool::Impl::climb(Call& call) {
         break;
     }
   }
-  timers_.arm(call, running_due(call));
+  frame_.timers.arm(call, running_due(call));
 }
 
 }  // namespace keelback::core

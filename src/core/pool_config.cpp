@@ -34,29 +34,29 @@ Call* Pool::Impl::find_waiting(CallId id) const {
 void Pool::Impl::on(const ConfigChanged& event) {
   // An expiry that could be observed until now is final, whatever the new values say.
   sweep(sessions_.attached() + 1);
-  const Duration health_every = settings_.workers.health_every;
-  settings_ = event.settings;
-  if (settings_.workers.health_every != health_every) schedule_checks();
-  queue_.set_limits(
-      {settings_.pool.queue_max, settings_.sessions.queue_max, settings_.pool.queue_delay_max});
-  sessions_.set_limits({settings_.sessions.idle_ttl, settings_.sessions.max_age});
-  tombstones_.set_limits({settings_.sessions.tombstone_ttl, settings_.sessions.max});
+  const Duration health_every = frame_.settings.workers.health_every;
+  frame_.settings = event.settings;
+  if (frame_.settings.workers.health_every != health_every) schedule_checks();
+  queue_.set_limits({frame_.settings.pool.queue_max, frame_.settings.sessions.queue_max,
+                     frame_.settings.pool.queue_delay_max});
+  sessions_.set_limits({frame_.settings.sessions.idle_ttl, frame_.settings.sessions.max_age});
+  tombstones_.set_limits({frame_.settings.sessions.tombstone_ttl, frame_.settings.sessions.max});
   workers_.each([this](Worker& worker) {
     arm(worker);
-    if (worker.running) timers_.arm(*worker.running, running_due(*worker.running));
+    if (worker.running) frame_.timers.arm(*worker.running, running_due(*worker.running));
   });
   resize();
   refresh_readiness();
 }
 
 void Pool::Impl::resize() {
-  workers_.resize(settings_.pool.workers);
+  workers_.resize(frame_.settings.pool.workers);
   for (const auto& slot : workers_.slots()) {
     if (slot->wanted) {
       refill(*slot, Duration{0});
       continue;
     }
-    timers_.disarm(*slot);
+    frame_.timers.disarm(*slot);
     if (Worker* next = std::exchange(slot->next, nullptr)) kill(*next, EndCause::kDrained);
     if (Worker* worker = std::exchange(slot->current, nullptr)) {
       if (worker->ready_once) {
@@ -90,9 +90,9 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
     // Taken on trust until now: its function's own terms apply from here on.
     call->idempotent = call->asked_idempotent || call->function->spec.idempotent;
     set_deadline(*call);
-    call->deadline = std::max(call->deadline, now_);
+    call->deadline = std::max(call->deadline, frame_.now);
     const bool pausing = call->state == CallState::kBackingOff && call->due < call->deadline;
-    if (!pausing) timers_.arm(*call, call->deadline);
+    if (!pausing) frame_.timers.arm(*call, call->deadline);
   }
   functions_.each([this](Function& function) { note_room(function); });
 }
@@ -100,22 +100,22 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
 // ---- drain
 
 void Pool::Impl::on(const DrainRequested& event) {
-  const Time until = now_ + std::max(event.limit, Duration{0});
+  const Time until = frame_.now + std::max(event.limit, Duration{0});
   if (draining_ && (drain_over_ || (drain_timer_.armed() && drain_timer_.due <= until))) return;
   if (!draining_) {
     draining_ = true;
     not_ready_ = false;
     finish_reload();
-    timers_.disarm(heal_timer_);
+    frame_.timers.disarm(heal_timer_);
     let_all_serve();
     for (const auto& slot : workers_.slots()) {
       if (start_wanted(*slot)) continue;
-      timers_.disarm(*slot);
+      frame_.timers.disarm(*slot);
     }
   }
-  timers_.arm(drain_timer_, until);
-  if (until <= now_) {
-    timers_.disarm(drain_timer_);
+  frame_.timers.arm(drain_timer_, until);
+  if (until <= frame_.now) {
+    frame_.timers.disarm(drain_timer_);
     drain_due();
   }
 }
@@ -138,7 +138,7 @@ void Pool::Impl::drain_due() {
 
 void Pool::Impl::advance_drain() {
   if (drained_ || !calls_.empty()) return;
-  for (const auto& slot : workers_.slots()) timers_.disarm(*slot);
+  for (const auto& slot : workers_.slots()) frame_.timers.disarm(*slot);
   workers_.each([this](Worker& worker) {
     if (!worker.ready_once) return kill(worker, EndCause::kDrained);
     if (worker.state != WorkerState::kDraining) return drain_worker(worker);
@@ -147,8 +147,8 @@ void Pool::Impl::advance_drain() {
   });
   if (workers_.size() > 0) return;
   drained_ = true;
-  timers_.disarm(drain_timer_);
-  emit(Drained{});
+  frame_.timers.disarm(drain_timer_);
+  frame_.emit(Drained{});
 }
 
 }  // namespace keelback::core

@@ -11,7 +11,7 @@
 
 namespace keelback::core {
 
-Pool::Impl::Ending Pool::Impl::reply_ending(const Call& call, ReplyKind kind, bool late) const {
+Ending Pool::Impl::reply_ending(const Call& call, ReplyKind kind, bool late) const {
   using enum OutcomeKind;
   const bool answered = kind == ReplyKind::kOk || kind == ReplyKind::kError;
   const bool refused = kind == ReplyKind::kBadRequest || kind == ReplyKind::kUnknownFunction;
@@ -56,14 +56,14 @@ Pool::Impl::Ending Pool::Impl::reply_ending(const Call& call, ReplyKind kind, bo
   return ending;
 }
 
-Pool::Impl::Ending Pool::Impl::timeout_ending(const Call& call, Effect effect) const {
+Ending Pool::Impl::timeout_ending(const Call& call, Effect effect) const {
   Ending ending;
   ending.kind = OutcomeKind::kTimeout;
   ending.effect = effect;
   const std::string limit = describe(call.deadline - call.accepted);
   if (call.went_idle) {
     ending.message = fmt::format("The stream sent nothing for calls.stream_idle ({}).",
-                                 describe(settings_.calls.stream_idle));
+                                 describe(frame_.settings.calls.stream_idle));
     ending.breaker = Breaker::Result::kFailure;
   } else if (call.last_worker && call.state == CallState::kRunning) {
     ending.message = fmt::format(
@@ -71,7 +71,7 @@ Pool::Impl::Ending Pool::Impl::timeout_ending(const Call& call, Effect effect) c
         effect == Effect::kNone ? "before the call had begun in its worker" : "while the call ran");
     // A caller's tiny deadline, or one that went by in the queue, says nothing about the function.
     const bool fair =
-        call.own_limit && (now_ - call.dispatched) * 2 >= call.deadline - call.accepted;
+        call.own_limit && (frame_.now - call.dispatched) * 2 >= call.deadline - call.accepted;
     ending.breaker = fair ? Breaker::Result::kFailure : Breaker::Result::kNeutral;
   } else {
     ending.message = fmt::format("The deadline ({}) passed while the call waited.", limit);
@@ -83,15 +83,15 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
                                     const DeathPtr& death) {
   Session* session = call.session;
   const bool ours = worker.killed || death->cause == "killed";
-  const bool late = call.rung != Rung::kNone || now_ >= call.deadline;
+  const bool late = call.rung != Rung::kNone || frame_.now >= call.deadline;
   if (started && !ours && !worker.blameless) {
-    quarantine_.died(now_, call.fingerprint, call.function->spec.name,
-                     session ? session->id : std::string_view{}, quarantine_limits());
-    if (quarantine_.holds(now_, call.fingerprint, quarantine_limits())) {
-      notice(Notice::Level::kWarn,
-             fmt::format("A request of function \"{}\" killed {} workers in a row and is "
-                         "quarantined.",
-                         call.function->spec.name, quarantine_limits().deaths));
+    quarantine_.died(frame_.now, call.fingerprint, call.function->spec.name,
+                     session ? session->id : std::string_view{}, frame_.quarantine_limits());
+    if (quarantine_.holds(frame_.now, call.fingerprint, frame_.quarantine_limits())) {
+      frame_.notice(Notice::Level::kWarn,
+                    fmt::format("A request of function \"{}\" killed {} workers in a row and is "
+                                "quarantined.",
+                                call.function->spec.name, frame_.quarantine_limits().deaths));
     }
   }
   Ending late_ending = call.answered
@@ -118,10 +118,10 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   attempt.session_restorable = session && restorable(*session);
   attempt.idempotent = call.idempotent && !call.spoke;
   attempt.cancelled = call.cancelled;
-  attempt.quarantined = quarantine_.holds(now_, call.fingerprint, quarantine_limits());
+  attempt.quarantined = quarantine_.holds(frame_.now, call.fingerprint, frame_.quarantine_limits());
   attempt.dispatches = call.attempts;
   attempt.retries = call.retries;
-  attempt.retries_max = settings_.calls.retries;
+  attempt.retries_max = frame_.settings.calls.retries;
   AfterDeath then = after_death(attempt);
   if ((drain_over_ || (session && session->detached)) &&
       (then == AfterDeath::kRedispatch || then == AfterDeath::kRetry)) {
@@ -129,9 +129,9 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   }
   Duration pause{0};
   if (then == AfterDeath::kRetry) {
-    pause = retry_pause(call.retries + 1, prng_);
-    const bool in_time = now_ + pause < call.deadline;
-    if (!in_time || !retry_budget_.take(now_, settings_.calls.retry_budget)) {
+    pause = retry_pause(call.retries + 1, frame_.prng);
+    const bool in_time = frame_.now + pause < call.deadline;
+    if (!in_time || !retry_budget_.take(frame_.now, frame_.settings.calls.retry_budget)) {
       REACHED("retry: no time or no budget left");
       then = AfterDeath::kFail;
     }
@@ -146,7 +146,7 @@ void Pool::Impl::settle_after_death(Worker& worker, Call& call, bool started,
   ending.effect = started ? Effect::kMaybe : Effect::kNone;
   if (then == AfterDeath::kSessionLost) {
     ending.kind = OutcomeKind::kSessionLost;
-    ending.message = session_over(core::Ending::kLost, session->id, {}, death.get());
+    ending.message = session_over(SessionOver::kLost, session->id, {}, death.get());
   } else if (then == AfterDeath::kCancelled) {
     ending.kind = OutcomeKind::kCancelled;
     ending.message = "The call was cancelled; its worker died before it began.";
@@ -165,14 +165,14 @@ void Pool::Impl::hand_back(Call& call, bool retry, Duration pause) {
   if (call.session) queue_.put_back(*call.session->lane, call);
   if (retry) {
     ++call.retries;
-    ++counters_.retries;
+    ++frame_.counters.retries;
     call.state = CallState::kBackingOff;
-    timers_.arm(call, std::min(now_ + pause, call.deadline));
+    frame_.timers.arm(call, std::min(frame_.now + pause, call.deadline));
     return;
   }
-  timers_.arm(call, call.deadline);
+  frame_.timers.arm(call, call.deadline);
   if (call.session) return;  // placed once its session has left the dead worker
-  queue_.make_head(call, nullptr, now_);
+  queue_.make_head(call, nullptr, frame_.now);
   place(call);
 }
 
@@ -186,8 +186,8 @@ Resolve Pool::Impl::report(Call& call, Ending&& ending) {
     }
   }
   if (!call.told) {
-    call.function->breaker.settle(now_, ending.breaker, call.probe, breaker_limits());
-    ++counters_.outcomes[static_cast<int>(ending.kind)];
+    call.function->breaker.settle(frame_.now, ending.breaker, call.probe, frame_.breaker_limits());
+    ++frame_.counters.outcomes[static_cast<int>(ending.kind)];
   }
   Resolve action;
   action.call = call.id;
@@ -197,8 +197,8 @@ Resolve Pool::Impl::report(Call& call, Ending&& ending) {
   action.attempts = call.attempts;
   action.birth = call.birth;
   action.epoch = call.epoch;
-  action.queued = (call.attempts > 0 ? call.dispatched : now_) - call.accepted;
-  action.ran = call.attempts > 0 ? now_ - call.dispatched : Duration{0};
+  action.queued = (call.attempts > 0 ? call.dispatched : frame_.now) - call.accepted;
+  action.ran = call.attempts > 0 ? frame_.now - call.dispatched : Duration{0};
   action.retry_after = ending.retry_after;
   action.message = std::move(ending.message);
   if (ending.death) action.death = *ending.death;
@@ -207,9 +207,9 @@ Resolve Pool::Impl::report(Call& call, Ending&& ending) {
 
 void Pool::Impl::tell(Call& call, Ending&& ending) {
   CHECK(!call.told);
-  emit(TellCaller{report(call, std::move(ending))});
+  frame_.emit(TellCaller{report(call, std::move(ending))});
   call.told = true;
-  ++counters_.late;
+  ++frame_.counters.late;
 }
 
 void Pool::Impl::resolve(Call& call, Ending&& ending) {
@@ -221,9 +221,9 @@ void Pool::Impl::resolve(Call& call, Ending&& ending) {
     key->shared = effect == Effect::kNone && !key->followers.empty();
     action.retain = effect != Effect::kNone || key->shared;
   }
-  timers_.disarm(call);
-  if (call.told) --counters_.late;
-  emit(std::move(action));
+  frame_.timers.disarm(call);
+  if (call.told) --frame_.counters.late;
+  frame_.emit(std::move(action));
   discard(call);
   if (key) settle_key(*key, kind, effect);
 }
@@ -243,16 +243,16 @@ void Pool::Impl::settle_lane(Session& session) {
   if (!lane.waiting.empty()) {
     Call& head = lane.waiting.front();
     if (head.is_head || head.state == CallState::kBackingOff) return;
-    queue_.make_head(head, &lane, now_);
+    queue_.make_head(head, &lane, frame_.now);
     return place(head);
   }
   if (session.established || session.saved) {
     const bool dead = session.home && !session.home->alive;
     if (dead && !session.saved) return end_session(session, SessionTable::Verdict::kLost);
     if (dead) lay_off(session);
-    return sessions_.leave(session, now_);
+    return sessions_.leave(session, frame_.now);
   }
-  ++counters_.ended;  // nothing ever ran in it
+  ++frame_.counters.ended;  // nothing ever ran in it
   forget(session);
 }
 

@@ -29,7 +29,7 @@ Duration pause_after(std::uint32_t failures) {
 }  // namespace
 
 bool Pool::Impl::checks_health() const {
-  return has_health_ && settings_.workers.health_every > Duration{0};
+  return has_health_ && frame_.settings.workers.health_every > Duration{0};
 }
 
 // ---- asking
@@ -43,17 +43,17 @@ void Pool::Impl::begin_check(Worker& worker) {
   occupy(worker);
   worker.check_wanted = false;
   worker.checking = true;
-  emit(CheckWorker{worker.id});
+  frame_.emit(CheckWorker{worker.id});
 }
 
 void Pool::Impl::check_after_error(Worker& worker) {
-  if (!checks_health() || worker.sick || now_ < worker.error_check_at) return;
-  worker.error_check_at = now_ + kErrorChecksEvery;
+  if (!checks_health() || worker.sick || frame_.now < worker.error_check_at) return;
+  worker.error_check_at = frame_.now + kErrorChecksEvery;
   worker.check_wanted = true;
 }
 
 void Pool::Impl::schedule_check(Worker& worker) {
-  worker.check_at = now_ + settings_.workers.health_every;
+  worker.check_at = frame_.now + frame_.settings.workers.health_every;
   arm(worker);
 }
 
@@ -70,7 +70,7 @@ void Pool::Impl::on(const WorkerChecked& event) {
   Worker* worker = workers_.find(event.worker);
   if (!worker || !worker->checking) return;
   if (event.over) worker->checking = false;
-  if (!event.healthy) ++counters_.health_failures;
+  if (!event.healthy) ++frame_.counters.health_failures;
   Slot& slot = *worker->slot;
   if (!worker->ready_once) {  // a replacement that has to prove itself
     if (!event.healthy && slot.next == worker && slot.current) {
@@ -88,8 +88,8 @@ void Pool::Impl::on(const WorkerChecked& event) {
     note_sick(*worker, fmt::format("fails its health check: {}", event.reason));
   } else if (worker->sick && !worker->withheld) {
     worker->sick.reset();
-    notice(Notice::Level::kInfo, fmt::format("Worker {}.{} passes its health check again.",
-                                             worker->id.slot, worker->id.generation));
+    frame_.notice(Notice::Level::kInfo, fmt::format("Worker {}.{} passes its health check again.",
+                                                    worker->id.slot, worker->id.generation));
   }
   let_serve(*worker);
 }
@@ -101,8 +101,8 @@ void Pool::Impl::note_sick(Worker& worker, std::string why) {
   worker.sick = why;
   if (worker.slot->current != &worker || worker.state == WorkerState::kDraining) return;
   if (news) {
-    notice(Notice::Level::kWarn, fmt::format("Worker {}.{} {}. It is replaced.", worker.id.slot,
-                                             worker.id.generation, why));
+    frame_.notice(Notice::Level::kWarn, fmt::format("Worker {}.{} {}. It is replaced.",
+                                                    worker.id.slot, worker.id.generation, why));
   }
   if (!draining_ && !heal_timer_.armed()) withhold(worker);
   advance_healing();
@@ -153,12 +153,13 @@ void Pool::Impl::advance_healing() {
 }
 
 void Pool::Impl::replacement_failed(Slot& slot, std::string_view why) {
-  notice(Notice::Level::kError,
-         fmt::format("The replacement of worker {}.{} is no better: {}. The old worker serves on.",
-                     slot.number, slot.current->id.generation, why));
+  frame_.notice(
+      Notice::Level::kError,
+      fmt::format("The replacement of worker {}.{} is no better: {}. The old worker serves on.",
+                  slot.number, slot.current->id.generation, why));
   slot.current->healing = false;
   if (healing_ == &slot) healing_ = nullptr;
-  timers_.arm(heal_timer_, now_ + pause_after(++heal_failures_));
+  frame_.timers.arm(heal_timer_, frame_.now + pause_after(++heal_failures_));
   let_all_serve();
 }
 
@@ -167,9 +168,10 @@ void Pool::Impl::replacement_serves(Slot& slot, const Worker& old) {
   if (healing_ != &slot) return;
   healing_ = nullptr;
   heal_failures_ = 0;
-  heal_young_ = now_ - old.ready_at < CrashLoop::kLived ? heal_young_ + 1 : 0;
-  if (heal_young_ <= settings_.pool.workers) return;
-  timers_.arm(heal_timer_, now_ + pause_after(heal_young_ - settings_.pool.workers));
+  heal_young_ = frame_.now - old.ready_at < CrashLoop::kLived ? heal_young_ + 1 : 0;
+  if (heal_young_ <= frame_.settings.pool.workers) return;
+  frame_.timers.arm(heal_timer_,
+                    frame_.now + pause_after(heal_young_ - frame_.settings.pool.workers));
   let_all_serve();
 }
 

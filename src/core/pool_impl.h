@@ -11,8 +11,9 @@
 
 #include "core/call_queue.h"
 #include "core/carried_bytes.h"
-#include "core/counters.h"
 #include "core/crash_loop.h"
+#include "core/ending.h"
+#include "core/frame.h"
 #include "core/function_table.h"
 #include "core/id_index.h"
 #include "core/idempotency.h"
@@ -22,20 +23,10 @@
 #include "core/retry.h"
 #include "core/session_table.h"
 #include "core/snapshot_book.h"
-#include "core/timers.h"
 #include "core/tombstones.h"
 #include "core/worker_table.h"
 
 namespace keelback::core {
-
-// A call that is turned away, or ends without an answer.
-struct Refusal {
-  OutcomeKind kind;
-  std::string message;
-  std::optional<Duration> retry_after;
-  std::shared_ptr<const Death> death;
-  bool key_reused = false;
-};
 
 class Pool::Impl {
  public:
@@ -48,36 +39,13 @@ class Pool::Impl {
   std::vector<WorkerView> workers(Time now) const;
   SessionPage sessions(Time now, std::string_view after, std::size_t limit) const;
   std::vector<QuarantineView> quarantine(Time now) const;
-  const Settings& config() const { return settings_; }
+  const Settings& config() const { return frame_.settings; }
   void check_invariants() const;
 
  private:
-  using DeathPtr = std::shared_ptr<const Death>;
-  // How a call in flight ends.
-  struct Ending {
-    OutcomeKind kind = OutcomeKind::kOk;
-    Effect effect = Effect::kNone;
-    std::string message;
-    std::optional<Duration> retry_after;
-    DeathPtr death;
-    Breaker::Result breaker = Breaker::Result::kNeutral;
-  };
-
   // ---- pool.cpp: the frame
-  Breaker::Limits breaker_limits() const {
-    const auto& breaker = settings_.breaker;
-    return {breaker.failures, breaker.ratio, breaker.window, breaker.open_for};
-  }
-  Quarantine::Limits quarantine_limits() const {
-    return {settings_.quarantine.deaths, settings_.quarantine.ttl};
-  }
   void advance();  // everything that is due
   void sweep(std::size_t count);
-  template <class A>
-  void emit(A&& action) {
-    out_->emplace_back(std::forward<A>(action));
-  }
-  void notice(Notice::Level level, std::string text);
 
   // ---- pool_submit.cpp: whether a call comes in
   void on(const CallSubmitted& event);
@@ -152,7 +120,7 @@ class Pool::Impl {
   void forget(Session& session);
   void drop_home(Worker& worker, DeathPtr death);
   bool restorable(const Session& session) const { return session.saved; }
-  core::Ending ending_of(SessionTable::Verdict verdict) const;
+  SessionOver ending_of(SessionTable::Verdict verdict) const;
 
   // ---- pool_snapshots.cpp: sessions that outlive their worker
   void on(const SessionSaved& event);
@@ -237,16 +205,11 @@ class Pool::Impl {
   // The call, if it is still there and waits for a worker: not running, not joined to another.
   Call* find_waiting(CallId id) const;
 
-  Settings settings_;
-  Prng prng_;
-  Time now_{};
-  Actions* out_ = nullptr;  // during handle() only
+  Frame frame_;
   bool begun_ = false;
 
-  Timers timers_;
   Timer drain_timer_{TimerKind::kPool};
   Timer heal_timer_{TimerKind::kHealing};  // the pause after a replacement that failed
-  Counters counters_;
   Slab<Call> call_slab_;
   CarriedBytes carried_;
   IdIndex<Call> calls_;

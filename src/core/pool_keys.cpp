@@ -10,7 +10,8 @@ namespace keelback::core {
 
 bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
                            std::optional<Refusal>& refusal) {
-  if (event.idempotency_key.empty() || settings_.calls.idempotency_ttl <= Duration{0}) return true;
+  if (event.idempotency_key.empty() || frame_.settings.calls.idempotency_ttl <= Duration{0})
+    return true;
   using enum OutcomeKind;
   if (event.stream) {
     refusal =
@@ -18,7 +19,7 @@ bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
     return false;
   }
   IdempotencyEntry* entry =
-      idempotency_.find(now_, event.idempotency_key, settings_.calls.idempotency_ttl);
+      idempotency_.find(frame_.now, event.idempotency_key, frame_.settings.calls.idempotency_ttl);
   if (!entry) {
     if (!idempotency_.full()) return true;
     refusal = Refusal{kOverloaded,
@@ -36,8 +37,8 @@ bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
                       {},
                       true};
   } else if (entry->ended) {
-    ++counters_.outcomes[static_cast<int>(entry->kind)];
-    emit(ReplayOutcome{event.call, entry->leader, entry->kind, entry->effect});
+    ++frame_.counters.outcomes[static_cast<int>(entry->kind)];
+    frame_.emit(ReplayOutcome{event.call, entry->leader, entry->kind, entry->effect});
   } else if (queue_.full()) {
     refusal = Refusal{kOverloaded,
                       fmt::format("{} calls are waiting (pool.queue_max).", queue_.waiting()),
@@ -54,8 +55,8 @@ void Pool::Impl::join(const CallSubmitted& event, Function& function, Idempotenc
   call.state = CallState::kJoined;
   call.key = &entry;
   entry.followers.push_back(call);
-  if (call.deadline <= now_) return end_waiting(call, timeout_ending(call, Effect::kNone));
-  timers_.arm(call, call.deadline);
+  if (call.deadline <= frame_.now) return end_waiting(call, timeout_ending(call, Effect::kNone));
+  frame_.timers.arm(call, call.deadline);
 }
 
 // A follower gives up on its own. What it waited for may have run.
@@ -88,10 +89,10 @@ Call* Pool::Impl::hand_key_on(Call& leader) {
 void Pool::Impl::settle_key(IdempotencyEntry& entry, OutcomeKind kind, Effect effect) {
   while (!entry.followers.empty()) replay(entry.followers.front(), entry.leader, kind, effect);
   if (effect != Effect::kNone) {
-    idempotency_.keep(entry, now_, kind, effect, reply_bytes_);
+    idempotency_.keep(entry, frame_.now, kind, effect, reply_bytes_);
     return forget_outcomes();
   }
-  if (entry.shared) emit(ForgetOutcome{entry.leader});
+  if (entry.shared) frame_.emit(ForgetOutcome{entry.leader});
   idempotency_.drop(entry);
 }
 
@@ -99,15 +100,16 @@ void Pool::Impl::replay(Call& follower, CallId of, OutcomeKind kind, Effect effe
   IdempotencyEntry& entry = *std::exchange(follower.key, nullptr);
   entry.followers.erase(entry.followers.iterator_to(follower));
   queue_.count_out(follower);
-  timers_.disarm(follower);
-  ++counters_.outcomes[static_cast<int>(kind)];
-  emit(ReplayOutcome{follower.id, of, kind, effect});
+  frame_.timers.disarm(follower);
+  ++frame_.counters.outcomes[static_cast<int>(kind)];
+  frame_.emit(ReplayOutcome{follower.id, of, kind, effect});
   discard(follower);
 }
 
 void Pool::Impl::forget_outcomes() {
-  while (IdempotencyEntry* entry = idempotency_.to_forget(now_, settings_.calls.idempotency_ttl)) {
-    emit(ForgetOutcome{entry->leader});
+  while (IdempotencyEntry* entry =
+             idempotency_.to_forget(frame_.now, frame_.settings.calls.idempotency_ttl)) {
+    frame_.emit(ForgetOutcome{entry->leader});
     idempotency_.drop(*entry);
   }
 }

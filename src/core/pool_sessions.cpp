@@ -10,30 +10,30 @@
 
 namespace keelback::core {
 
-core::Ending Pool::Impl::ending_of(SessionTable::Verdict verdict) const {
+SessionOver Pool::Impl::ending_of(SessionTable::Verdict verdict) const {
   switch (verdict) {
     case SessionTable::Verdict::kIdleOver:
-      return core::Ending::kIdle;
+      return SessionOver::kIdle;
     case SessionTable::Verdict::kAgeOver:
-      return core::Ending::kAge;
+      return SessionOver::kAge;
     case SessionTable::Verdict::kLost:
     case SessionTable::Verdict::kLive:
       break;
   }
-  return core::Ending::kLost;
+  return SessionOver::kLost;
 }
 
 void Pool::Impl::tell_end(const Session& session, SessionEndReason reason) {
   if (!session.established || !session.home || !session.home->owner) return;
   const Worker& worker = *session.home->owner;
   if (worker.killed || worker.stopping) return;
-  emit(EndSession{worker.id, session.id, session.birth, reason});
+  frame_.emit(EndSession{worker.id, session.id, session.birth, reason});
 }
 
 void Pool::Impl::forget(Session& session) {
   Worker* owner = session.home ? session.home->owner : nullptr;
   if (snapshots_.forget(session.birth)) {
-    emit(DropSnapshot{CallId{}, session.id, session.birth, 0});
+    frame_.emit(DropSnapshot{CallId{}, session.id, session.birth, 0});
   }
   if (owner) placement_.before_change(*owner);
   sessions_.erase(session);
@@ -59,19 +59,19 @@ void Pool::Impl::end_lane(Session& session, const Ending& ending) {
 }
 
 void Pool::Impl::end_session(Session& session, SessionTable::Verdict verdict) {
-  const core::Ending why = ending_of(verdict);
-  const bool lost = why == core::Ending::kLost;
+  const SessionOver why = ending_of(verdict);
+  const bool lost = why == SessionOver::kLost;
   Ending ending;
   ending.kind = lost ? OutcomeKind::kSessionLost : OutcomeKind::kSessionExpired;
   if (lost && session.home) ending.death = session.home->death;
   const SessionTable::Limits& limits = sessions_.limits();
-  const Duration over = why == core::Ending::kIdle ? limits.idle_ttl : limits.max_age;
+  const Duration over = why == SessionOver::kIdle ? limits.idle_ttl : limits.max_age;
   if (session.lane && !session.lane->waiting.empty()) {
     ending.message = session_over(why, session.id, over, ending.death.get());
     end_lane(session, ending);
   }
-  if (!lost) ++counters_.expired;  // losses are counted when the worker dies
-  tombstones_.add(now_, session.id, why, over, ending.death);
+  if (!lost) ++frame_.counters.expired;  // losses are counted when the worker dies
+  tombstones_.add(frame_.now, session.id, why, over, ending.death);
   if (session.lane && session.lane->running) {
     session.end_reason = SessionEndReason::kExpired;
     return sessions_.detach(session);
@@ -82,7 +82,7 @@ void Pool::Impl::end_session(Session& session, SessionTable::Verdict verdict) {
 void Pool::Impl::on(const SessionEnded& event) {
   Session* session = sessions_.find(event.session);
   if (!session) return;
-  if (const auto verdict = sessions_.judge(*session, now_);
+  if (const auto verdict = sessions_.judge(*session, frame_.now);
       verdict != SessionTable::Verdict::kLive) {
     return end_session(*session, verdict);
   }
@@ -91,7 +91,7 @@ void Pool::Impl::on(const SessionEnded& event) {
   ending.message =
       fmt::format("Session \"{}\" was ended by request while this call waited.", event.session);
   end_lane(*session, ending);
-  ++counters_.ended;
+  ++frame_.counters.ended;
   if (session->lane && session->lane->running) {
     session->end_reason = SessionEndReason::kEnded;
     return sessions_.detach(*session);
@@ -108,18 +108,19 @@ void Pool::Impl::drop_home(Worker& worker, DeathPtr death) {
   if (!home) return;
   std::vector<Session*> reopen;
   std::size_t active = home->active.size();
-  counters_.lost += home->idle.size() + home->tried.size();
+  frame_.counters.lost += home->idle.size() + home->tried.size();
   sessions_.kill_home(*home, std::move(death));
   for (; active > 0; --active) {
     Session& session = home->active.front();
     if (session.lane->running) {  // its answer waits for the store: see settle_homeless()
       sessions_.unbind(session);
     } else if (session.detached) {
-      snapshots_.forget(session.birth) ? emit(DropSnapshot{CallId{}, session.id, session.birth, 0})
-                                       : void();
+      snapshots_.forget(session.birth)
+          ? frame_.emit(DropSnapshot{CallId{}, session.id, session.birth, 0})
+          : void();
       sessions_.erase(session);
     } else if (session.established && !session.saved) {
-      ++counters_.lost;
+      ++frame_.counters.lost;
       end_session(session, SessionTable::Verdict::kLost);
     } else {
       if (Call* head = session.lane->waiting.empty() ? nullptr : &session.lane->waiting.front();

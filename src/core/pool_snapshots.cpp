@@ -28,16 +28,16 @@ void Pool::Impl::keep_snapshot(const Session& session, WorkerId worker, CallId c
   action.epoch = session.epoch;
   action.number = number;
   action.mode = session.mode;
-  action.age = now_ - session.opened_at;
-  emit(std::move(action));
+  action.age = frame_.now - session.opened_at;
+  frame_.emit(std::move(action));
 }
 
 void Pool::Impl::note_unsavable(Session& session, std::string_view why) {
-  ++counters_.snapshots_failed;
+  ++frame_.counters.snapshots_failed;
   if (session.unsavable) return;  // said once a session
   sessions_.set_asked(session, false, true);
-  notice(Notice::Level::kWarn,
-         fmt::format("The state of session \"{}\" cannot be saved: {}", session.id, why));
+  frame_.notice(Notice::Level::kWarn,
+                fmt::format("The state of session \"{}\" cannot be saved: {}", session.id, why));
 }
 
 // ---- a call has changed its session's state
@@ -55,7 +55,7 @@ bool Pool::Impl::save_first(Call& call, const WorkerReplied& event) {
     keep_snapshot(session, event.worker, call.id, number);
   } else {
     if (event.snapshot == Snapshot::kFailed) note_unsavable(session, event.snapshot_error);
-    emit(DropSnapshot{call.id, session.id, session.birth, number});
+    frame_.emit(DropSnapshot{call.id, session.id, session.birth, number});
   }
   return true;
 }
@@ -66,17 +66,17 @@ void Pool::Impl::hold(Call& call, const WorkerReplied& event) {
   call.reply = event.kind;
   call.reply_bytes = event.result_bytes;
   call.session->lane->running = &call;
-  timers_.arm(call, call.told ? now_ + store_patience() : call.deadline);
+  frame_.timers.arm(call, call.told ? frame_.now + store_patience() : call.deadline);
 }
 
 // How long a call that nobody waits for any more waits for the store.
 Duration Pool::Impl::store_patience() const {
-  return std::max<Duration>(settings_.calls.grace, std::chrono::seconds(1));
+  return std::max<Duration>(frame_.settings.calls.grace, std::chrono::seconds(1));
 }
 
 void Pool::Impl::end_saving(Call& call, Ending&& ending) {
   Session* session = call.session;
-  timers_.disarm(call);
+  frame_.timers.disarm(call);
   session->lane->running = nullptr;
   reply_bytes_ = call.reply_bytes;
   resolve(call, std::move(ending));
@@ -86,14 +86,14 @@ void Pool::Impl::end_saving(Call& call, Ending&& ending) {
 
 // A store that takes longer than the call has: it was done, but its state is not safe.
 void Pool::Impl::saving_due(Call& call) {
-  const bool tell_now = !call.told && settings_.calls.answer_at == AnswerAt::kDeadline;
+  const bool tell_now = !call.told && frame_.settings.calls.answer_at == AnswerAt::kDeadline;
   Ending ending = timeout_ending(call, tell_now ? Effect::kMaybe : Effect::kDone);
   ending.breaker = Breaker::Result::kNeutral;
   ending.message =
       "The call was done, but the deadline passed before its session's state was stored.";
   if (!tell_now) return end_saving(call, std::move(ending));
   tell(call, std::move(ending));
-  timers_.arm(call, now_ + store_patience());
+  frame_.timers.arm(call, frame_.now + store_patience());
 }
 
 // Its worker may have gone while the answer was held.
@@ -103,7 +103,7 @@ void Pool::Impl::settle_homeless(Session& session) {
     lay_off(session);
     return settle_lane(session);
   }
-  ++counters_.lost;
+  ++frame_.counters.lost;
   end_session(session, SessionTable::Verdict::kLost);
 }
 
@@ -111,9 +111,9 @@ void Pool::Impl::on(const SnapshotSettled& event) {
   Session* session = sessions_.find(event.session);
   if (session && session->birth != event.birth) session = nullptr;
   const bool latest = snapshots_.settle(event.birth, event.number, event.kept);
-  if (event.kept) ++counters_.snapshots_kept;
-  if (event.failed) ++counters_.snapshots_failed;
-  if (latest && session && sessions_.judge(*session, now_) != SessionTable::Verdict::kLost) {
+  if (event.kept) ++frame_.counters.snapshots_kept;
+  if (event.failed) ++frame_.counters.snapshots_failed;
+  if (latest && session && sessions_.judge(*session, frame_.now) != SessionTable::Verdict::kLost) {
     sessions_.set_saved(*session, event.kept);
   }
   if (Call* found = calls_.find(event.call.value); found && found->state == CallState::kSaving) {
@@ -140,7 +140,7 @@ void Pool::Impl::on(const RestoreFailed& event) {
   if (event.gone) {
     ending.kind = OutcomeKind::kSessionLost;
     ending.message = fmt::format("The snapshot of session \"{}\" is not usable.", session->id);
-  } else if (now_ < call.deadline) {
+  } else if (frame_.now < call.deadline) {
     ending.kind = OutcomeKind::kCancelled;
     ending.message = "The call was cancelled while its session's snapshot was read.";
   } else {
@@ -159,7 +159,7 @@ void Pool::Impl::on(const RestoreFailed& event) {
     settle_lane(*session);
   } else {
     sessions_.set_saved(*session, false);
-    ++counters_.lost;
+    ++frame_.counters.lost;
     end_session(*session, SessionTable::Verdict::kLost);
   }
   worker->choosing = false;
@@ -220,8 +220,8 @@ bool Pool::Impl::is_leaving(const Session& session) const {
 // Whether the state of a session is worth asking for. A pool that shuts down with its store in
 // memory leaves nothing behind.
 bool Pool::Impl::may_save() const {
-  if (settings_.sessions.snapshot == SnapshotMode::kOff || drain_over_) return false;
-  return !draining_ || settings_.sessions.store != "memory";
+  if (frame_.settings.sessions.snapshot == SnapshotMode::kOff || drain_over_) return false;
+  return !draining_ || frame_.settings.sessions.store != "memory";
 }
 
 // What a draining worker holds goes elsewhere, as far as it is saved or can be.
@@ -235,7 +235,7 @@ void Pool::Impl::evacuate(Worker& worker) {
   const auto ask = [&](Session& session) {
     sessions_.set_asked(session, true, false);
     ++worker.saves;
-    emit(SaveSession{worker.id, session.id, session.birth, session.epoch});
+    frame_.emit(SaveSession{worker.id, session.id, session.birth, session.epoch});
   };
   for (Session& session : worker.home->active) {
     if (session.lane->running || session.detached) continue;
@@ -284,27 +284,28 @@ void Pool::Impl::leave_worker(Worker& worker) {
 
 void Pool::Impl::on(const SessionsFound& event) {
   for (const FoundSession& found : event.sessions) {
-    if (sessions_.find(found.id) || sessions_.attached() >= settings_.sessions.max) {
-      ++counters_.evicted;
-      emit(DropSnapshot{CallId{}, found.id, found.birth, 0});
+    if (sessions_.find(found.id) || sessions_.attached() >= frame_.settings.sessions.max) {
+      ++frame_.counters.evicted;
+      frame_.emit(DropSnapshot{CallId{}, found.id, found.birth, 0});
       continue;
     }
-    Session& session =
-        sessions_.adopt(found.id, found.mode, found.birth, now_ - found.age, now_ - found.idle);
+    Session& session = sessions_.adopt(found.id, found.mode, found.birth, frame_.now - found.age,
+                                       frame_.now - found.idle);
     session.epoch = found.epoch + 1;
     snapshots_.find(found.birth, found.number);
-    if (found.key.empty() || settings_.calls.idempotency_ttl <= Duration{0} ||
-        idempotency_.full() || idempotency_.find(now_, found.key, Duration::max())) {
-      if (found.answered) emit(ForgetOutcome{found.answered});
+    if (found.key.empty() || frame_.settings.calls.idempotency_ttl <= Duration{0} ||
+        idempotency_.full() || idempotency_.find(frame_.now, found.key, Duration::max())) {
+      if (found.answered) frame_.emit(ForgetOutcome{found.answered});
       continue;
     }
     IdempotencyEntry& entry = idempotency_.lead(found.key, found.fingerprint, found.answered);
-    idempotency_.keep(entry, now_ - found.idle, found.kind, Effect::kDone, found.answer_bytes);
+    idempotency_.keep(entry, frame_.now - found.idle, found.kind, Effect::kDone,
+                      found.answer_bytes);
   }
   for (const std::string& id : event.lost) {
     if (sessions_.find(id)) continue;
-    ++counters_.lost;
-    tombstones_.add(now_, id, core::Ending::kLost, Duration{0}, nullptr);
+    ++frame_.counters.lost;
+    tombstones_.add(frame_.now, id, SessionOver::kLost, Duration{0}, nullptr);
   }
   sessions_.settle_adopted();
 }

@@ -19,8 +19,8 @@ bool known_function(const Function* function) { return function && function->kno
 
 void Pool::Impl::on(const CallSubmitted& event) {
   if (UNEXPECTED(!event.call || calls_.contains(event.call.value))) return;
-  ++counters_.accepted;
-  retry_budget_.count_call(now_);
+  ++frame_.counters.accepted;
+  retry_budget_.count_call(frame_.now);
   Function* function = nullptr;
   Session* session = nullptr;
   std::optional<Refusal> refusal = check_request(event, function);
@@ -51,10 +51,10 @@ std::optional<Refusal> Pool::Impl::check_request(const CallSubmitted& event, Fun
                    {},
                    {}};
   }
-  if (event.payload_bytes > settings_.calls.payload_max.count) {
+  if (event.payload_bytes > frame_.settings.calls.payload_max.count) {
     return Refusal{kTooLarge,
                    fmt::format("The arguments have {} bytes; calls.payload_max allows {}.",
-                               event.payload_bytes, settings_.calls.payload_max.count),
+                               event.payload_bytes, frame_.settings.calls.payload_max.count),
                    {},
                    {}};
   }
@@ -73,11 +73,11 @@ std::optional<Refusal> Pool::Impl::check_request(const CallSubmitted& event, Fun
 }
 
 std::string Pool::Impl::quarantine_words(std::uint64_t fingerprint) const {
-  const Quarantine::Limits held = quarantine_limits();
+  const Quarantine::Limits held = frame_.quarantine_limits();
   return fmt::format(
       "This very request killed {} workers in a row and is quarantined for another {}; release it "
       "or change it.",
-      held.deaths, describe(quarantine_.remaining(now_, fingerprint, held)));
+      held.deaths, describe(quarantine_.remaining(frame_.now, fingerprint, held)));
 }
 
 std::optional<Refusal> Pool::Impl::check_attachments(const CallSubmitted& event) {
@@ -85,7 +85,7 @@ std::optional<Refusal> Pool::Impl::check_attachments(const CallSubmitted& event)
   if (!event.attachment_fault.empty()) {
     return Refusal{kBadRequest, std::string(event.attachment_fault), {}, {}};
   }
-  const auto& [max, budget, keep] = settings_.attachments;
+  const auto& [max, budget, keep] = frame_.settings.attachments;
   switch (carried_.judge(event.attachment_bytes, {max.count, budget.count})) {
     case CarriedBytes::Verdict::kFits:
       break;
@@ -110,11 +110,11 @@ std::optional<Refusal> Pool::Impl::check_attachments(const CallSubmitted& event)
 std::optional<Refusal> Pool::Impl::check_function(const CallSubmitted& event, Function& function) {
   using enum OutcomeKind;
   if (not_ready_) return not_ready();
-  const Quarantine::Limits held = quarantine_limits();
-  if (quarantine_.holds(now_, event.fingerprint, held)) {
+  const Quarantine::Limits held = frame_.quarantine_limits();
+  if (quarantine_.holds(frame_.now, event.fingerprint, held)) {
     return Refusal{kQuarantined, quarantine_words(event.fingerprint), {}, {}};
   }
-  if (const auto wait = function.breaker.refusal(now_, breaker_limits())) {
+  if (const auto wait = function.breaker.refusal(frame_.now, frame_.breaker_limits())) {
     return Refusal{
         kCircuitOpen,
         fmt::format("Function \"{}\" failed too often; its circuit is open.", function.spec.name),
@@ -128,7 +128,7 @@ std::optional<Refusal> Pool::Impl::check_session(const CallSubmitted& event, Ses
   using enum OutcomeKind;
   session = sessions_.find(event.session);
   if (session) {
-    if (const auto verdict = sessions_.judge(*session, now_);
+    if (const auto verdict = sessions_.judge(*session, frame_.now);
         verdict != SessionTable::Verdict::kLive) {
       end_session(*session, verdict);
       session = nullptr;
@@ -138,14 +138,14 @@ std::optional<Refusal> Pool::Impl::check_session(const CallSubmitted& event, Ses
   }
   if (session) return check_live_session(event, *session);
 
-  const bool strict = event.affinity.value_or(settings_.sessions.mode) != Affinity::kHint;
-  if (Tombstone* stone = tombstones_.find(now_, event.session)) {
+  const bool strict = event.affinity.value_or(frame_.settings.sessions.mode) != Affinity::kHint;
+  if (Tombstone* stone = tombstones_.find(frame_.now, event.session)) {
     const bool tell = event.open == SessionOpen::kExisting ||
                       (event.open == SessionOpen::kAny && strict && !stone->told);
     if (tell) {
       stone->told = true;
-      return Refusal{stone->ending == core::Ending::kLost ? kSessionLost : kSessionExpired,
-                     session_over(stone->ending, event.session, stone->limit, stone->death.get()),
+      return Refusal{stone->why == SessionOver::kLost ? kSessionLost : kSessionExpired,
+                     session_over(stone->why, event.session, stone->limit, stone->death.get()),
                      {},
                      stone->death};
     }
@@ -165,10 +165,10 @@ std::optional<Refusal> Pool::Impl::check_session(const CallSubmitted& event, Ses
                    {},
                    {}};
   }
-  if (sessions_.attached() >= settings_.sessions.max) {
+  if (sessions_.attached() >= frame_.settings.sessions.max) {
     return Refusal{
         kSessionLimit,
-        fmt::format("All {} sessions (sessions.max) are in use.", settings_.sessions.max),
+        fmt::format("All {} sessions (sessions.max) are in use.", frame_.settings.sessions.max),
         queue_.retry_after(workers_.up()),
         {}};
   }
@@ -230,7 +230,7 @@ std::optional<Refusal> Pool::Impl::check_queue(const CallSubmitted& event, Funct
                    {}};
   }
   if (behind || Placement::waits_for(probe) || workers_.up() == 0) return std::nullopt;
-  const Duration delay = queue_.delay(now_, event.priority, workers_.up());
+  const Duration delay = queue_.delay(frame_.now, event.priority, workers_.up());
   if (queue_.too_slow(delay, event.priority)) {
     return Refusal{
         OutcomeKind::kOverloaded,
@@ -250,7 +250,7 @@ std::optional<Refusal> Pool::Impl::check_queue(const CallSubmitted& event, Funct
 }
 
 void Pool::Impl::refuse(const CallSubmitted& event, Refusal&& refusal) {
-  ++counters_.outcomes[static_cast<int>(refusal.kind)];
+  ++frame_.counters.outcomes[static_cast<int>(refusal.kind)];
   Resolve resolve;
   resolve.call = event.call;
   resolve.kind = refusal.kind;
@@ -258,7 +258,7 @@ void Pool::Impl::refuse(const CallSubmitted& event, Refusal&& refusal) {
   resolve.message = std::move(refusal.message);
   resolve.key_reused = refusal.key_reused;
   if (refusal.death) resolve.death = *refusal.death;
-  emit(std::move(resolve));
+  frame_.emit(std::move(resolve));
 }
 
 Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
@@ -276,7 +276,7 @@ Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
   call.fingerprint = event.fingerprint;
   call.attachment_bytes = event.attachment_bytes;
   carried_.add(call.attachment_bytes);
-  call.accepted = now_;
+  call.accepted = frame_.now;
   call.caller_limit = event.deadline.value_or(Duration::max());
   set_deadline(call);
   queue_.count_in(call);
@@ -285,8 +285,8 @@ Call& Pool::Impl::make_call(const CallSubmitted& event, Function& function) {
 
 void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session* session) {
   Call& call = make_call(event, function);
-  call.probe = function.breaker.enter(breaker_limits());
-  if (!event.idempotency_key.empty() && settings_.calls.idempotency_ttl > Duration{0}) {
+  call.probe = function.breaker.enter(frame_.breaker_limits());
+  if (!event.idempotency_key.empty() && frame_.settings.calls.idempotency_ttl > Duration{0}) {
     call.key = &idempotency_.lead(event.idempotency_key, event.fingerprint, call.id);
   }
   if (!event.session.empty()) {
@@ -294,34 +294,35 @@ void Pool::Impl::accept(const CallSubmitted& event, Function& function, Session*
       sessions_.enter(*session);
     } else {
       tombstones_.remove(event.session);
-      session = &sessions_.open(now_, event.session,
-                                event.affinity.value_or(settings_.sessions.mode), prng_.next());
-      ++counters_.opened;
+      session = &sessions_.open(frame_.now, event.session,
+                                event.affinity.value_or(frame_.settings.sessions.mode),
+                                frame_.prng.next());
+      ++frame_.counters.opened;
     }
     call.session = session;
     call.birth = session->birth;
     call.epoch = session->epoch;
     queue_.append(*session->lane, call);
   }
-  if (call.deadline <= now_) return end_waiting(call, timeout_ending(call, Effect::kNone));
-  timers_.arm(call, call.deadline);
+  if (call.deadline <= frame_.now) return end_waiting(call, timeout_ending(call, Effect::kNone));
+  frame_.timers.arm(call, call.deadline);
   if (!session) {
-    queue_.make_head(call, nullptr, now_);
+    queue_.make_head(call, nullptr, frame_.now);
     place(call);
   } else if (&session->lane->waiting.front() == &call && !session->lane->running) {
-    queue_.make_head(call, session->lane, now_);
+    queue_.make_head(call, session->lane, frame_.now);
     place(call);
   }
 }
 
 Duration Pool::Impl::time_limit(const Function& function, Duration caller_limit) const {
-  const Duration own = function.spec.timeout.value_or(settings_.calls.deadline);
-  return std::min({own, caller_limit, settings_.calls.deadline_max});
+  const Duration own = function.spec.timeout.value_or(frame_.settings.calls.deadline);
+  return std::min({own, caller_limit, frame_.settings.calls.deadline_max});
 }
 
 void Pool::Impl::set_deadline(Call& call) {
   const Duration limit = time_limit(*call.function, call.caller_limit);
-  call.own_limit = limit == call.function->spec.timeout.value_or(settings_.calls.deadline);
+  call.own_limit = limit == call.function->spec.timeout.value_or(frame_.settings.calls.deadline);
   call.deadline = call.accepted + std::max(limit, Duration{0});
 }
 

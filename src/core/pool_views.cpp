@@ -44,12 +44,13 @@ Stats Pool::Impl::stats(Time now) const {
   });
   const std::uint32_t up = stats.workers.ready + stats.workers.busy;
   const std::uint32_t serving = up - std::min(sick, up);
-  const std::uint32_t needed = std::min(settings_.pool.min_ready, settings_.pool.workers);
+  const std::uint32_t needed =
+      std::min(frame_.settings.pool.min_ready, frame_.settings.pool.workers);
   if (draining_) {
     stats.reasons.push_back("the pool is shutting down");
   } else if (serving < needed) {
     stats.reasons.push_back(fmt::format("{} of {} workers serve; pool.min_ready asks for {}",
-                                        serving, settings_.pool.workers, needed));
+                                        serving, frame_.settings.pool.workers, needed));
     if (sickest) {
       stats.reasons.push_back(
           fmt::format("worker {}.{} {}", sickest->id.slot, sickest->id.generation, *sickest->sick));
@@ -70,41 +71,42 @@ Stats Pool::Impl::stats(Time now) const {
     }
   }
   stats.ready = stats.reasons.empty();
-  if (stats.ready && start_failure_ && serving < settings_.pool.workers) {
-    stats.failing = fmt::format("{} of {} workers serve; {}", serving, settings_.pool.workers,
+  if (stats.ready && start_failure_ && serving < frame_.settings.pool.workers) {
+    stats.failing = fmt::format("{} of {} workers serve; {}", serving, frame_.settings.pool.workers,
                                 describe_start_failure());
   }
   if (not_ready_ && !loaded_ && code_ == 0) stats.load_failure = start_failure_;
   stats.queue_depth = queue_.waiting();
   stats.queue_delay = queue_.oldest(now);
-  stats.accepted = counters_.accepted;
-  stats.in_flight = calls_.size() - counters_.late;
-  stats.late = counters_.late;
-  std::copy(std::begin(counters_.outcomes), std::end(counters_.outcomes), stats.outcomes);
+  stats.accepted = frame_.counters.accepted;
+  stats.in_flight = calls_.size() - frame_.counters.late;
+  stats.late = frame_.counters.late;
+  std::copy(std::begin(frame_.counters.outcomes), std::end(frame_.counters.outcomes),
+            stats.outcomes);
   const std::uint64_t due = sessions_.count_due(now);
   stats.sessions.active = sessions_.attached() - due;
-  stats.sessions.opened = counters_.opened;
-  stats.sessions.expired = counters_.expired + due - sessions_.backlog();
-  stats.sessions.lost = counters_.lost;
-  stats.sessions.restored = counters_.restored;
-  stats.sessions.ended = counters_.ended;
-  stats.sessions.moved = counters_.moved;
-  stats.restarts = counters_.restarts;
-  stats.retries = counters_.retries;
-  stats.quarantined = quarantine_.held(now, quarantine_limits());
-  stats.sessions.evicted = counters_.evicted;
+  stats.sessions.opened = frame_.counters.opened;
+  stats.sessions.expired = frame_.counters.expired + due - sessions_.backlog();
+  stats.sessions.lost = frame_.counters.lost;
+  stats.sessions.restored = frame_.counters.restored;
+  stats.sessions.ended = frame_.counters.ended;
+  stats.sessions.moved = frame_.counters.moved;
+  stats.restarts = frame_.counters.restarts;
+  stats.retries = frame_.counters.retries;
+  stats.quarantined = quarantine_.held(now, frame_.quarantine_limits());
+  stats.sessions.evicted = frame_.counters.evicted;
   stats.attachment_bytes = carried_.total();
-  stats.abandoned = counters_.abandoned;
-  stats.snapshots.kept = counters_.snapshots_kept;
-  stats.snapshots.failed = counters_.snapshots_failed;
-  stats.health.failed = counters_.health_failures;
-  stats.health.retired = counters_.retired;
+  stats.abandoned = frame_.counters.abandoned;
+  stats.snapshots.kept = frame_.counters.snapshots_kept;
+  stats.snapshots.failed = frame_.counters.snapshots_failed;
+  stats.health.failed = frame_.counters.health_failures;
+  stats.health.retired = frame_.counters.retired;
   stats.draining = draining_;
   workers_.each([&](const Worker& worker) {
     if (worker.state != WorkerState::kDraining || worker.killed || worker.sessions() == 0) return;
     ++stats.leaving.workers;
     stats.leaving.sessions += worker.sessions();
-    const Time until = worker.drain_since + settings_.workers.drain_timeout;
+    const Time until = worker.drain_since + frame_.settings.workers.drain_timeout;
     stats.leaving.until = std::max(stats.leaving.until, until - now);
   });
   return stats;
@@ -167,7 +169,7 @@ Pool::SessionPage Pool::Impl::sessions(Time now, std::string_view after, std::si
 
 std::vector<QuarantineView> Pool::Impl::quarantine(Time now) const {
   std::vector<QuarantineView> views;
-  const Quarantine::Limits limits = quarantine_limits();
+  const Quarantine::Limits limits = frame_.quarantine_limits();
   quarantine_.each_held(now, limits, [&](const Quarantine::Entry& entry) {
     views.push_back({entry.fingerprint, entry.function, entry.session, entry.deaths,
                      entry.last_death + limits.ttl - now});
@@ -176,10 +178,10 @@ std::vector<QuarantineView> Pool::Impl::quarantine(Time now) const {
 }
 
 void Pool::Impl::check_invariants() const {
-  sessions_.check_invariants(now_);
-  const std::uint64_t resolved =
-      std::accumulate(std::begin(counters_.outcomes), std::end(counters_.outcomes), 0ULL);
-  CHECK(counters_.accepted == calls_.size() - counters_.late + resolved);
+  sessions_.check_invariants(frame_.now);
+  const std::uint64_t resolved = std::accumulate(std::begin(frame_.counters.outcomes),
+                                                 std::end(frame_.counters.outcomes), 0ULL);
+  CHECK(frame_.counters.accepted == calls_.size() - frame_.counters.late + resolved);
   std::uint32_t waiting = 0, running = 0;
   std::uint64_t carried = 0, late = 0;
   for (const CallId id : calls_in_order()) {
@@ -193,16 +195,16 @@ void Pool::Impl::check_invariants() const {
       if (call->session) CHECK(call->session->lane->running == call);
       if (call->session) CHECK(call->session->home == call->worker->home);
       // Only a pool that stood still is later, and then a rung is due that it is about to climb.
-      CHECK(call->told ||
-            now_ <= std::max(call->deadline + settings_.calls.grace, running_due(*call)));
+      CHECK(call->told || frame_.now <= std::max(call->deadline + frame_.settings.calls.grace,
+                                                 running_due(*call)));
     } else if (call->state == CallState::kSaving) {
       CHECK(!call->worker && !call->queue && call->session->lane->running == call);
-      CHECK(now_ <= (call->told ? call->due : call->deadline));
+      CHECK(frame_.now <= (call->told ? call->due : call->deadline));
     } else {
       ++waiting;
       CHECK(!call->worker && !call->told);
       CHECK(call->is_head == (call->queue != nullptr));
-      CHECK(now_ <= call->deadline);
+      CHECK(frame_.now <= call->deadline);
       if (call->state == CallState::kWaiting && !call->is_head) {
         const Lane& lane = *call->session->lane;
         CHECK(lane.running || &lane.waiting.front() != call);
@@ -211,9 +213,9 @@ void Pool::Impl::check_invariants() const {
     CHECK(call->armed());
   }
   CHECK(carried_.total() == carried);
-  CHECK(counters_.late == late);
+  CHECK(frame_.counters.late == late);
   CHECK(waiting == queue_.waiting());
-  sessions_.each_live(now_, [this](const Session& session) {
+  sessions_.each_live(frame_.now, [this](const Session& session) {
     CHECK(session.saved == (snapshots_.usable(session.birth) != 0));
   });
   std::uint32_t busy = 0;

@@ -35,7 +35,7 @@ bool Pool::Impl::start_wanted(const Slot& slot) const {
 
 void Pool::Impl::refill(Slot& slot, Duration pause) {
   if (slot.queued || slot.armed() || !start_wanted(slot)) return;
-  if (pause > Duration{0}) return timers_.arm(slot, now_ + pause);
+  if (pause > Duration{0}) return frame_.timers.arm(slot, frame_.now + pause);
   start(slot);
 }
 
@@ -46,17 +46,17 @@ void Pool::Impl::start(Slot& slot) {
     start_queue_.push_back(&slot);
     return;
   }
-  Worker& worker = workers_.make(slot, now_);
+  Worker& worker = workers_.make(slot, frame_.now);
   worker.home = &sessions_.make_home(worker.id, &worker);
-  worker.calls_max = settings_.workers.max_calls;
-  worker.age_max = settings_.workers.max_age;
+  worker.calls_max = frame_.settings.workers.max_calls;
+  worker.age_max = frame_.settings.workers.max_age;
   worker.code = code_;
   (slot.current ? slot.next : slot.current) = &worker;
   placement_.admit(worker);
-  if (slot.died) ++counters_.restarts;
+  if (slot.died) ++frame_.counters.restarts;
   slot.died = false;
   arm(worker);
-  emit(StartWorker{worker.id});
+  frame_.emit(StartWorker{worker.id});
 }
 
 void Pool::Impl::pump_starts() {
@@ -82,7 +82,7 @@ void Pool::Impl::on(const WorkerReady& event) {
   const Slot& slot = *worker->slot;
   if (slot.next == worker && slot.current && slot.current->sick && checks_health()) {
     worker->checking = true;  // it takes over if it is better
-    return emit(CheckWorker{worker->id});
+    return frame_.emit(CheckWorker{worker->id});
   }
   become_ready(*worker);
   offer(*worker);
@@ -91,9 +91,9 @@ void Pool::Impl::on(const WorkerReady& event) {
 void Pool::Impl::become_ready(Worker& worker) {
   Slot& slot = *worker.slot;
   worker.ready_once = true;
-  worker.ready_at = now_;
+  worker.ready_at = frame_.now;
   if (workers_.count(WorkerState::kReady) + workers_.count(WorkerState::kBusy) == 0) {
-    queue_.serves_again(now_);
+    queue_.serves_again(frame_.now);
   }
   workers_.set_state(worker, WorkerState::kReady);
   slot.start_failed = false;
@@ -132,11 +132,12 @@ void Pool::Impl::on(const WorkerExited& event) {
   if (!worker->ready_once && failed) {
     slot.start_failed = true;
     start_failure_ = death;
-    notice(Notice::Level::kError, fmt::format("Worker {}.{} did not start: {}.", worker->id.slot,
-                                              worker->id.generation, describe(*death)));
+    frame_.notice(Notice::Level::kError,
+                  fmt::format("Worker {}.{} did not start: {}.", worker->id.slot,
+                              worker->id.generation, describe(*death)));
     if (reloaded_ != code_) {
-      emit(Reloaded{fmt::format("worker {}.{} did not start: {}", worker->id.slot,
-                                worker->id.generation, describe(*death))});
+      frame_.emit(Reloaded{fmt::format("worker {}.{} did not start: {}", worker->id.slot,
+                                       worker->id.generation, describe(*death))});
     }
     if (slot.next == worker && slot.current && slot.current->healing) {
       replacement_failed(slot, describe(*death));
@@ -146,24 +147,25 @@ void Pool::Impl::on(const WorkerExited& event) {
   if (current && failed) {
     slot.died = true;
     pause = crash_loop_.after_exit(
-        now_, {worker->ready_once, worker->ready_once ? now_ - worker->ready_at : Duration{0}},
-        slot.streak, settings_.pool.workers, prng_);
+        frame_.now,
+        {worker->ready_once, worker->ready_once ? frame_.now - worker->ready_at : Duration{0}},
+        slot.streak, frame_.settings.pool.workers, frame_.prng);
   }
   slot.died |= current;
   placement_.withdraw(*worker);
-  const std::uint64_t lost_before = counters_.lost;
+  const std::uint64_t lost_before = frame_.counters.lost;
   const bool had_call = worker->running != nullptr;
   if (Call* call = worker->running) {
     if (event.fingerprint != 0) call->fingerprint = event.fingerprint;
     settle_after_death(*worker, *call, event.started == call->id, death);
   }
   drop_home(*worker, death);
-  const std::uint64_t lost = counters_.lost - lost_before;
+  const std::uint64_t lost = frame_.counters.lost - lost_before;
   if (worker->ready_once && (on_its_own || lost > 0)) {
-    notice(Notice::Level::kWarn,
-           fmt::format("Worker {}.{} ended{} with {}; sessions lost: {}.", worker->id.slot,
-                       worker->id.generation, had_call ? " during a call" : "", describe(*death),
-                       lost));
+    frame_.notice(Notice::Level::kWarn,
+                  fmt::format("Worker {}.{} ended{} with {}; sessions lost: {}.", worker->id.slot,
+                              worker->id.generation, had_call ? " during a call" : "",
+                              describe(*death), lost));
   }
   remove(*worker, pause);
 }
@@ -173,7 +175,7 @@ void Pool::Impl::remove(Worker& worker, Duration pause) {
   Slot& slot = *worker.slot;
   if (slot.next == &worker) slot.next = nullptr;
   if (slot.current == &worker) slot.current = std::exchange(slot.next, nullptr);
-  timers_.disarm(worker);
+  frame_.timers.disarm(worker);
   workers_.erase(worker);
   refill(slot, pause);
   pump_starts();
@@ -186,13 +188,13 @@ void Pool::Impl::kill(Worker& worker, EndCause cause) {
   if (worker.killed) return;
   worker.killed = true;
   worker.cause = cause;
-  worker.ending_since = now_;
+  worker.ending_since = frame_.now;
   placement_.withdraw(worker);
   if (worker.ready_once && worker.state != WorkerState::kSuspect) {
     workers_.set_state(worker, WorkerState::kDraining);
   }
   arm(worker);
-  emit(KillWorker{worker.id});
+  frame_.emit(KillWorker{worker.id});
   if (worker.home) hold_heads(worker);
 }
 
@@ -212,23 +214,23 @@ void Pool::Impl::stop(Worker& worker) {
   CHECK(!worker.running);
   worker.stopping = true;
   worker.cause = EndCause::kDrained;
-  worker.ending_since = now_;
+  worker.ending_since = frame_.now;
   workers_.set_state(worker, WorkerState::kDraining);
   drop_home(worker, std::make_shared<const Death>(our_death("its worker was drained")));
   arm(worker);
-  emit(StopWorker{worker.id});
+  frame_.emit(StopWorker{worker.id});
 }
 
 void Pool::Impl::abandon(Worker& worker) {
-  ++counters_.abandoned;
+  ++frame_.counters.abandoned;
   Death death;
   death.cause = "abandoned";
   death.detail = "the killed process would not go";
   auto shared = std::make_shared<const Death>(std::move(death));
-  emit(AbandonWorker{worker.id});
-  notice(Notice::Level::kError,
-         fmt::format("Worker {}.{} did not go when it was killed; it is given up.", worker.id.slot,
-                     worker.id.generation));
+  frame_.emit(AbandonWorker{worker.id});
+  frame_.notice(Notice::Level::kError,
+                fmt::format("Worker {}.{} did not go when it was killed; it is given up.",
+                            worker.id.slot, worker.id.generation));
   Slot& slot = *worker.slot;
   slot.died |= slot.current == &worker;
   if (Call* call = worker.running) settle_after_death(worker, *call, true, shared);
@@ -240,24 +242,24 @@ void Pool::Impl::abandon(Worker& worker) {
 
 void Pool::Impl::arm(Worker& worker) {
   if (worker.killed) {
-    return timers_.arm(worker, worker.ending_since + settings_.workers.kill_timeout);
+    return frame_.timers.arm(worker, worker.ending_since + frame_.settings.workers.kill_timeout);
   }
   if (worker.stopping) {
-    return timers_.arm(worker, worker.ending_since + settings_.calls.grace);
+    return frame_.timers.arm(worker, worker.ending_since + frame_.settings.calls.grace);
   }
   if (worker.state == WorkerState::kStarting) {
-    return timers_.arm(worker, worker.started + settings_.workers.start_timeout);
+    return frame_.timers.arm(worker, worker.started + frame_.settings.workers.start_timeout);
   }
   if (worker.state == WorkerState::kDraining) {
-    return timers_.arm(worker, worker.drain_since + settings_.workers.drain_timeout);
+    return frame_.timers.arm(worker, worker.drain_since + frame_.settings.workers.drain_timeout);
   }
   std::optional<Time> due;
   if (worker.age_max > Duration{0} && !worker.recycle) due = worker.started + worker.age_max;
   if (checks_health() && !worker.check_wanted && !worker.checking) {
     due = due ? std::min(*due, worker.check_at) : worker.check_at;
   }
-  if (due) return timers_.arm(worker, *due);
-  timers_.disarm(worker);
+  if (due) return frame_.timers.arm(worker, *due);
+  frame_.timers.disarm(worker);
 }
 
 void Pool::Impl::worker_due(Worker& worker) {
@@ -265,8 +267,9 @@ void Pool::Impl::worker_due(Worker& worker) {
   if (worker.stopping) return kill(worker, EndCause::kDrained);
   if (worker.state == WorkerState::kStarting) return kill(worker, EndCause::kStartTimeout);
   if (worker.state == WorkerState::kDraining) return end_drain(worker);
-  if (worker.age_max > Duration{0} && now_ >= worker.started + worker.age_max) recycle(worker);
-  if (checks_health() && now_ >= worker.check_at) want_check(worker);
+  if (worker.age_max > Duration{0} && frame_.now >= worker.started + worker.age_max)
+    recycle(worker);
+  if (checks_health() && frame_.now >= worker.check_at) want_check(worker);
   arm(worker);
 }
 
@@ -289,7 +292,7 @@ void Pool::Impl::recycle(Worker& worker) {
 // The call was broken off, so its worker serves no other.
 bool Pool::Impl::costs_worker(const Call& call, const WorkerReplied& event) const {
   if (call.function->spec.interruptible) return false;
-  switch (settings_.calls.after_interrupt) {
+  switch (frame_.settings.calls.after_interrupt) {
     case AfterInterrupt::kReplace:
       return event.interrupted;
     case AfterInterrupt::kReplaceCancelled:
@@ -355,14 +358,14 @@ bool Pool::Impl::serves_old_code() const {
 void Pool::Impl::finish_reload() {
   if (reloaded_ == code_ || (!draining_ && serves_old_code())) return;
   reloaded_ = code_;
-  emit(Reloaded{draining_ ? "the pool shuts down" : ""});
+  frame_.emit(Reloaded{draining_ ? "the pool shuts down" : ""});
 }
 
 void Pool::Impl::drain_worker(Worker& worker) {
   if (worker.stopping || worker.killed) return;
   placement_.withdraw(worker);
   workers_.set_state(worker, WorkerState::kDraining);
-  worker.drain_since = now_;
+  worker.drain_since = frame_.now;
   worker.withheld = worker.check_wanted = worker.healing = false;
   arm(worker);
   evacuate(worker);
@@ -403,8 +406,8 @@ void Pool::Impl::refresh_readiness() {
 
 Refusal Pool::Impl::not_ready() const {
   const auto next = next_start();
-  const Duration retry =
-      next ? std::max(*next - now_, Duration{std::chrono::milliseconds(1)}) : queue_.retry_after(0);
+  const Duration retry = next ? std::max(*next - frame_.now, Duration{std::chrono::milliseconds(1)})
+                              : queue_.retry_after(0);
   return Refusal{
       OutcomeKind::kNotReady,
       fmt::format("No worker is up: the last one ended with {}.", describe(*start_failure_)), retry,

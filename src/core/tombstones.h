@@ -17,12 +17,13 @@
 
 namespace keelback::core {
 
-enum class Ending : std::uint8_t { kIdle, kAge, kLost };
+// Why a session is over.
+enum class SessionOver : std::uint8_t { kIdle, kAge, kLost };
 
 struct Tombstone {
   std::string id;
   Time at;
-  Ending ending = Ending::kIdle;
+  SessionOver why = SessionOver::kIdle;
   bool told = false;
   Duration limit{0};  // that it was over when it ended; not what is configured by now
   std::shared_ptr<const Death> death;  // shared by all the sessions that one worker held
@@ -45,7 +46,7 @@ class Tombstones {
   Tombstones& operator=(const Tombstones&) = delete;
 
   // A second stone of the same id replaces the first; over `max`, the oldest goes.
-  void add(Time now, std::string_view id, Ending ending, Duration limit,
+  void add(Time now, std::string_view id, SessionOver why, Duration limit,
            std::shared_ptr<const Death> death) {
     remove(id);
     if (limits_.max == 0) return;
@@ -53,7 +54,7 @@ class Tombstones {
     Tombstone& stone = *slab_.make();
     stone.id = id;
     stone.at = now;
-    stone.ending = ending;
+    stone.why = why;
     stone.limit = limit;
     stone.death = std::move(death);
     index_.insert(stone);

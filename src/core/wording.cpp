@@ -35,19 +35,19 @@ std::string describe(Duration duration) {
   return fmt::format("{:.6g}s", ns / 1e9);
 }
 
-std::string session_over(Ending ending, std::string_view id, Duration limit, const Death* death) {
-  switch (ending) {
-    case Ending::kIdle:
+std::string session_over(SessionOver why, std::string_view id, Duration limit, const Death* death) {
+  switch (why) {
+    case SessionOver::kIdle:
       return fmt::format(
           "Session \"{}\" was idle for sessions.idle_ttl ({}) and has expired; the next call that "
           "may open it begins it anew.",
           id, describe(limit));
-    case Ending::kAge:
+    case SessionOver::kAge:
       return fmt::format(
           "Session \"{}\" reached sessions.max_age ({}) and has expired; the next call that may "
           "open it begins it anew.",
           id, describe(limit));
-    case Ending::kLost:
+    case SessionOver::kLost:
       break;
   }
   return fmt::format(

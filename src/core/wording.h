@@ -19,6 +19,6 @@ std::string describe(const Death& death);
 std::string describe(Duration duration);
 // Why a session is over, as a full sentence that says what to do.
 // `limit`: what it was over when it expired. death null: of a loss, nothing usable is stored of it.
-std::string session_over(Ending ending, std::string_view id, Duration limit, const Death* death);
+std::string session_over(SessionOver why, std::string_view id, Duration limit, const Death* death);
 
 }  // namespace keelback::core

@@ -36,17 +36,17 @@ TEST(Wording, WritesDurationsShort) {
 }
 
 TEST(Wording, SaysWhatToDoAboutAnEndedSession) {
-  EXPECT_EQ(session_over(Ending::kIdle, "ann", 200ms, nullptr),
+  EXPECT_EQ(session_over(SessionOver::kIdle, "ann", 200ms, nullptr),
             "Session \"ann\" was idle for sessions.idle_ttl (200ms) and has expired; the next call "
             "that may open it begins it anew.");
   Death death;
   death.cause = "signal";
   death.signal = 11;
-  EXPECT_EQ(session_over(Ending::kLost, "ann", {}, &death),
+  EXPECT_EQ(session_over(SessionOver::kLost, "ann", {}, &death),
             "Session \"ann\" and its state are lost (its worker ended: signal 11); the next call "
             "that may open it begins it anew, with empty state.");
   EXPECT_EQ(
-      session_over(Ending::kLost, "ann", {}, nullptr),
+      session_over(SessionOver::kLost, "ann", {}, nullptr),
       "Session \"ann\" and its state are lost (nothing usable is stored of it); the next call "
       "that may open it begins it anew, with empty state.");
 }
