@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <variant>
 
 #include "base/check.h"
 #include "core/pool_impl.h"
@@ -11,6 +12,17 @@ namespace {
 
 // Sessions and tombstones taken out in one step; a large backlog spreads over as many steps.
 constexpr std::size_t kSweepStep = 64;
+
+bool same(const FunctionSpec& a, const FunctionSpec& b) {
+  return a.name == b.name && a.idempotent == b.idempotent && a.stream == b.stream &&
+         a.timeout == b.timeout && a.max_workers == b.max_workers &&
+         a.interruptible == b.interruptible;
+}
+
+template <class... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
 
 }  // namespace
 
@@ -40,44 +52,56 @@ Pool& Pool::operator=(Pool&&) noexcept = default;
 
 void Pool::handle(Time now, const Event& event, Actions& out) { impl_->handle(now, event, out); }
 std::optional<Time> Pool::next_deadline() const { return impl_->next_deadline(); }
-Stats Pool::stats(Time now) const { return impl_->stats(now); }
-std::vector<WorkerView> Pool::workers(Time now) const { return impl_->workers(now); }
+Stats Pool::stats(Time now) const { return impl_->views().stats(now); }
+std::vector<WorkerView> Pool::workers(Time now) const { return impl_->views().workers(now); }
 Pool::SessionPage Pool::sessions(Time now, std::string_view after, std::size_t limit) const {
-  return impl_->sessions(now, after, limit);
+  return impl_->views().sessions(now, after, limit);
 }
-std::vector<QuarantineView> Pool::quarantine(Time now) const { return impl_->quarantine(now); }
+std::vector<QuarantineView> Pool::quarantine(Time now) const {
+  return impl_->views().quarantine(now);
+}
 const Pool::Config& Pool::config() const { return impl_->config(); }
-void Pool::check_invariants() const { impl_->check_invariants(); }
+void Pool::check_invariants() const { impl_->views().check_invariants(); }
 
 Pool::Impl::Impl(Settings settings, std::uint64_t seed)
     : frame_(std::move(settings), seed),
-      functions_(frame_.prng.next()),
-      queue_({frame_.settings.pool.queue_max, frame_.settings.sessions.queue_max,
-              frame_.settings.pool.queue_delay_max}),
-      sessions_({frame_.settings.sessions.idle_ttl, frame_.settings.sessions.max_age},
-                frame_.prng.next()),
-      tombstones_({frame_.settings.sessions.tombstone_ttl, frame_.settings.sessions.max},
-                  frame_.prng.next()),
-      idempotency_(frame_.prng.next()) {}
+      calls_(frame_, keys_, frame_.prng.next()),
+      waiting_(frame_, quarantine_, calls_, keys_, runs_, sessions_, workers_, health_),
+      runs_(frame_, quarantine_, calls_, waiting_, sessions_, snapshots_, workers_, replacements_,
+            health_),
+      sessions_(frame_, waiting_, snapshots_, workers_,
+                Sessions::Seeds{frame_.prng.next(), frame_.prng.next()}),
+      snapshots_(frame_, calls_, keys_, waiting_, sessions_, workers_),
+      workers_(frame_, {calls_, waiting_, runs_, sessions_, snapshots_, starts_, replacements_,
+                        health_, readiness_}),
+      starts_(frame_, waiting_, sessions_, workers_, replacements_),
+      replacements_(frame_, starts_, workers_),
+      health_(frame_, starts_, workers_),
+      readiness_(frame_, waiting_, starts_, workers_, replacements_, health_),
+      shutdown_(frame_, calls_, waiting_, workers_, starts_, replacements_, health_, readiness_),
+      keys_(frame_, calls_, waiting_, frame_.prng.next()),
+      admission_(frame_, quarantine_, readiness_, calls_, keys_, waiting_, runs_, sessions_,
+                 workers_),
+      views_(frame_, quarantine_, calls_, waiting_, runs_, sessions_, snapshots_, workers_,
+             readiness_) {}
 
+// Records point at each other across the parts; all links go before the first record does.
 Pool::Impl::~Impl() {
   frame_.timers.clear();
-  placement_.clear();
-  queue_.clear();
-  functions_.each([](Function& function) { function.parked.clear(); });
-  workers_.each([this](Worker& worker) {
+  waiting_.clear();
+  workers_.table().each([this](Worker& worker) {
     worker.queue.clear();
-    if (worker.home) sessions_.kill_home(*std::exchange(worker.home, nullptr), nullptr);
+    if (worker.home) sessions_.table().kill_home(*std::exchange(worker.home, nullptr), nullptr);
   });
   calls_.each([this](Call& call) {
     if (call.key) call.key->followers.clear();
     if (Session* session = call.session; session && session->lane) {
       session->lane->waiting.clear();
       session->lane->running = nullptr;
-      if (session->detached) sessions_.erase(*session);
+      if (session->detached) sessions_.table().erase(*session);
     }
   });
-  calls_.each([this](Call& call) { call_slab_.free(&call); });
+  calls_.clear();
 }
 
 void Pool::Impl::handle(Time now, const Event& event, Actions& out) {
@@ -85,13 +109,41 @@ void Pool::Impl::handle(Time now, const Event& event, Actions& out) {
   frame_.out = &out;
   if (!begun_) {
     begun_ = true;
-    resize();
+    workers_.resize();
   }
   advance();
-  std::visit([this](const auto& e) { on(e); }, event);
-  use_room();
-  if (draining_) advance_drain();
+  route(event);
+  waiting_.use_room();
+  if (frame_.draining()) shutdown_.advance();
   frame_.out = nullptr;
+}
+
+void Pool::Impl::route(const Event& event) {
+  std::visit(Overloaded{
+                 [this](const CallSubmitted& e) { admission_.on(e); },
+                 [this](const CallCancelled& e) { runs_.on(e); },
+                 [this](const StartModeChanged& e) { starts_.on(e); },
+                 [this](const FunctionsAnnounced& e) { on(e); },
+                 [this](const WorkerReady& e) { workers_.on(e); },
+                 [this](const WorkerReplied& e) { runs_.on(e); },
+                 [this](const StreamMoved& e) { runs_.on(e); },
+                 [this](const StreamGranted& e) { runs_.on(e); },
+                 [this](const WorkerExited& e) { workers_.on(e); },
+                 [this](const WorkerChecked& e) { health_.on(e); },
+                 [this](const DeathOrdered& e) { workers_.on(e); },
+                 [this](const SessionSaved& e) { snapshots_.on(e); },
+                 [this](const SnapshotSettled& e) { snapshots_.on(e); },
+                 [this](const RestoreFailed& e) { runs_.on(e); },
+                 [this](const SessionsFound& e) { snapshots_.on(e); },
+                 [this](const ConfigChanged& e) { on(e); },
+                 [this](const SessionEnded& e) { sessions_.on(e); },
+                 [this](const QuarantineReleased& e) { quarantine_.release(e.fingerprint); },
+                 [this](const RecycleRequested& e) { replacements_.on(e); },
+                 [this](const ReloadRequested& e) { replacements_.on(e); },
+                 [this](const DrainRequested& e) { shutdown_.on(e); },
+                 [](const Tick&) {},
+             },
+             event);
 }
 
 void Pool::Impl::advance() {
@@ -101,31 +153,36 @@ void Pool::Impl::advance() {
         call_due(static_cast<Call&>(*timer));
         break;
       case TimerKind::kWorker:
-        worker_due(static_cast<Worker&>(*timer));
+        workers_.due(static_cast<Worker&>(*timer));
         break;
       case TimerKind::kSlot:
-        start(static_cast<Slot&>(*timer));
+        starts_.start(static_cast<Slot&>(*timer));
         break;
       case TimerKind::kHealing:
-        advance_healing();
+        health_.advance();
         break;
       case TimerKind::kPool:
-        drain_due();
+        shutdown_.due();
         break;
     }
   }
-  sweep(kSweepStep);
-  use_room();
-  tombstones_.sweep(frame_.now, kSweepStep);
+  sessions_.sweep(kSweepStep);
+  waiting_.use_room();
+  sessions_.tombstones().sweep(frame_.now, kSweepStep);
   quarantine_.sweep(frame_.now, frame_.quarantine_limits());
-  forget_outcomes();
+  keys_.forget_outcomes();
 }
 
-void Pool::Impl::sweep(std::size_t count) {
-  while (count-- > 0) {
-    Session* session = sessions_.next_due(frame_.now);
-    if (!session) return;
-    end_session(*session, sessions_.judge(*session, frame_.now));
+void Pool::Impl::call_due(Call& call) {
+  switch (call.state) {
+    case CallState::kRunning:
+      return runs_.climb(call);
+    case CallState::kSaving:
+      return snapshots_.due(call);
+    case CallState::kBackingOff:
+    case CallState::kWaiting:
+    case CallState::kJoined:
+      return waiting_.due(call);
   }
 }
 
@@ -135,10 +192,56 @@ std::optional<Time> Pool::Impl::next_deadline() const {
   const auto earlier = [&next](std::optional<Time> other) {
     if (other && (!next || *other < *next)) next = other;
   };
-  earlier(sessions_.next_deadline(frame_.now));
-  earlier(tombstones_.next_deadline());
-  earlier(idempotency_.next_deadline(frame_.settings.calls.idempotency_ttl));
+  earlier(sessions_.next_deadline());
+  earlier(keys_.next_deadline());
   return next;
+}
+
+void Pool::Impl::on(const ConfigChanged& event) {
+  // An expiry that could be observed until now is final, whatever the new values say.
+  sessions_.sweep(sessions_.table().attached() + 1);
+  const Duration health_every = frame_.settings.workers.health_every;
+  frame_.settings = event.settings;
+  if (frame_.settings.workers.health_every != health_every) health_.schedule_checks();
+  waiting_.set_limits();
+  sessions_.set_limits();
+  workers_.table().each([this](Worker& worker) {
+    workers_.arm(worker);
+    if (worker.running) runs_.rearm(*worker.running);
+  });
+  workers_.resize();
+  readiness_.refresh();
+}
+
+void Pool::Impl::on(const FunctionsAnnounced& event) {
+  FunctionTable& functions = calls_.functions();
+  const bool unchanged =
+      functions.announced() && std::equal(announced_.begin(), announced_.end(),
+                                          event.functions.begin(), event.functions.end(), same);
+  health_.announce(event.health);
+  if (unchanged) return;
+  announced_ = event.functions;
+  const std::vector<CallId> calls = calls_.in_order();
+  functions.announce(event.functions);
+  for (const CallId id : calls) {
+    if (Call* call = calls_.find_waiting(id)) announce(*call);
+  }
+  functions.each([this](Function& function) { waiting_.note_room(function); });
+}
+
+// Taken on trust until now: its function's own terms apply from here on.
+void Pool::Impl::announce(Call& call) {
+  if (!call.function->known) {
+    Ending ending;
+    ending.kind = OutcomeKind::kUnknownFunction;
+    ending.message = "The application has no function \"" + call.function->spec.name + "\".";
+    return waiting_.end(call, std::move(ending));
+  }
+  call.idempotent = call.asked_idempotent || call.function->spec.idempotent;
+  calls_.set_deadline(call);
+  call.deadline = std::max(call.deadline, frame_.now);
+  const bool pausing = call.state == CallState::kBackingOff && call.due < call.deadline;
+  if (!pausing) frame_.timers.arm(call, call.deadline);
 }
 
 }  // namespace keelback::core

@@ -35,6 +35,13 @@ std::string describe(Duration duration) {
   return fmt::format("{:.6g}s", ns / 1e9);
 }
 
+std::string held_back(std::uint32_t deaths, Duration remaining) {
+  return fmt::format(
+      "This very request killed {} workers in a row and is quarantined for another {}; release it "
+      "or change it.",
+      deaths, describe(remaining));
+}
+
 std::string session_over(SessionOver why, std::string_view id, Duration limit, const Death* death) {
   switch (why) {
     case SessionOver::kIdle:

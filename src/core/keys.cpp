@@ -1,17 +1,17 @@
-// Idempotency keys: who leads, who joins, who gets a copy, and when a key is free again.
+#include "core/keys.h"
+
 #include <fmt/format.h>
 
 #include <utility>
 
 #include "base/check.h"
-#include "core/pool_impl.h"
+#include "core/calls.h"
+#include "core/waiting.h"
 
 namespace keelback::core {
 
-bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
-                           std::optional<Refusal>& refusal) {
-  if (event.idempotency_key.empty() || frame_.settings.calls.idempotency_ttl <= Duration{0})
-    return true;
+bool Keys::check(const CallSubmitted& event, Function& function, std::optional<Refusal>& refusal) {
+  if (event.idempotency_key.empty() || off()) return true;
   using enum OutcomeKind;
   if (event.stream) {
     refusal =
@@ -19,12 +19,12 @@ bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
     return false;
   }
   IdempotencyEntry* entry =
-      idempotency_.find(frame_.now, event.idempotency_key, frame_.settings.calls.idempotency_ttl);
+      table_.find(frame_.now, event.idempotency_key, frame_.settings.calls.idempotency_ttl);
   if (!entry) {
-    if (!idempotency_.full()) return true;
+    if (!table_.full()) return true;
     refusal = Refusal{kOverloaded,
                       "Too many calls with idempotency keys are in flight.",
-                      queue_.retry_after(workers_.up()),
+                      waiting_.retry_after(),
                       {}};
     return false;
   }
@@ -39,37 +39,31 @@ bool Pool::Impl::check_key(const CallSubmitted& event, Function& function,
   } else if (entry->ended) {
     ++frame_.counters.outcomes[static_cast<int>(entry->kind)];
     frame_.emit(ReplayOutcome{event.call, entry->leader, entry->kind, entry->effect});
-  } else if (queue_.full()) {
-    refusal = Refusal{kOverloaded,
-                      fmt::format("{} calls are waiting (pool.queue_max).", queue_.waiting()),
-                      queue_.retry_after(workers_.up()),
-                      {}};
+  } else if (waiting_.queue().full()) {
+    refusal =
+        Refusal{kOverloaded,
+                fmt::format("{} calls are waiting (pool.queue_max).", waiting_.queue().waiting()),
+                waiting_.retry_after(),
+                {}};
   } else {
     join(event, function, *entry);
   }
   return false;
 }
 
-void Pool::Impl::join(const CallSubmitted& event, Function& function, IdempotencyEntry& entry) {
-  Call& call = make_call(event, function);
+void Keys::join(const CallSubmitted& event, Function& function, IdempotencyEntry& entry) {
+  Call& call = calls_.make(event, function);
+  waiting_.queue().count_in(call);
   call.state = CallState::kJoined;
   call.key = &entry;
   entry.followers.push_back(call);
-  if (call.deadline <= frame_.now) return end_waiting(call, timeout_ending(call, Effect::kNone));
+  if (call.deadline <= frame_.now) {
+    return waiting_.end(call, calls_.timeout_ending(call, Effect::kNone));
+  }
   frame_.timers.arm(call, call.deadline);
 }
 
-// A follower gives up on its own. What it waited for may have run.
-void Pool::Impl::leave_key(Call& follower) {
-  IdempotencyEntry& entry = *std::exchange(follower.key, nullptr);
-  entry.followers.erase(entry.followers.iterator_to(follower));
-  const Call* leader = calls_.find(entry.leader.value);
-  if (leader && leader->attempts > 0) follower.touched = true;
-}
-
-// A leader that nothing was done for leaves: its first follower takes its place, at the end of the
-// lane. Returns that one; it is neither head nor placed yet. Requires: the leader waits.
-Call* Pool::Impl::hand_key_on(Call& leader) {
+Call* Keys::hand_on(Call& leader) {
   if (!leader.key || leader.touched || leader.key->followers.empty()) return nullptr;
   IdempotencyEntry& entry = *std::exchange(leader.key, nullptr);
   Call& heir = entry.followers.front();
@@ -80,38 +74,60 @@ Call* Pool::Impl::hand_key_on(Call& leader) {
   heir.session = leader.session;
   heir.birth = leader.birth;
   heir.epoch = leader.epoch;
-  if (heir.session) queue_.append(*heir.session->lane, heir);
+  if (heir.session) waiting_.queue().append(*heir.session->lane, heir);
   return &heir;
 }
 
 // The leader's outcome is out. With an effect it is the key's answer from now on; without one the
 // key is free, and those who joined share what happened.
-void Pool::Impl::settle_key(IdempotencyEntry& entry, OutcomeKind kind, Effect effect) {
+void Keys::settle(IdempotencyEntry& entry, OutcomeKind kind, Effect effect, std::uint64_t bytes) {
   while (!entry.followers.empty()) replay(entry.followers.front(), entry.leader, kind, effect);
   if (effect != Effect::kNone) {
-    idempotency_.keep(entry, frame_.now, kind, effect, reply_bytes_);
+    table_.keep(entry, frame_.now, kind, effect, bytes);
     return forget_outcomes();
   }
   if (entry.shared) frame_.emit(ForgetOutcome{entry.leader});
-  idempotency_.drop(entry);
+  table_.drop(entry);
 }
 
-void Pool::Impl::replay(Call& follower, CallId of, OutcomeKind kind, Effect effect) {
+void Keys::replay(Call& follower, CallId of, OutcomeKind kind, Effect effect) {
   IdempotencyEntry& entry = *std::exchange(follower.key, nullptr);
   entry.followers.erase(entry.followers.iterator_to(follower));
-  queue_.count_out(follower);
+  waiting_.queue().count_out(follower);
   frame_.timers.disarm(follower);
   ++frame_.counters.outcomes[static_cast<int>(kind)];
   frame_.emit(ReplayOutcome{follower.id, of, kind, effect});
-  discard(follower);
+  calls_.discard(follower);
 }
 
-void Pool::Impl::forget_outcomes() {
+void Keys::leave(Call& follower) {
+  IdempotencyEntry& entry = *std::exchange(follower.key, nullptr);
+  entry.followers.erase(entry.followers.iterator_to(follower));
+  const Call* leader = calls_.find(entry.leader);
+  if (leader && leader->attempts > 0) follower.touched = true;
+}
+
+void Keys::forget_outcomes() {
   while (IdempotencyEntry* entry =
-             idempotency_.to_forget(frame_.now, frame_.settings.calls.idempotency_ttl)) {
+             table_.to_forget(frame_.now, frame_.settings.calls.idempotency_ttl)) {
     frame_.emit(ForgetOutcome{entry->leader});
-    idempotency_.drop(*entry);
+    table_.drop(*entry);
   }
+}
+
+void Keys::lead(const CallSubmitted& event, Call& call) {
+  if (event.idempotency_key.empty() || off()) return;
+  call.key = &table_.lead(event.idempotency_key, event.fingerprint, call.id);
+}
+
+void Keys::adopt(const FoundSession& found) {
+  if (found.key.empty() || off() || table_.full() ||
+      table_.find(frame_.now, found.key, Duration::max())) {
+    if (found.answered) frame_.emit(ForgetOutcome{found.answered});
+    return;
+  }
+  IdempotencyEntry& entry = table_.lead(found.key, found.fingerprint, found.answered);
+  table_.keep(entry, frame_.now - found.idle, found.kind, Effect::kDone, found.answer_bytes);
 }
 
 }  // namespace keelback::core

@@ -1,15 +1,15 @@
-// Workers that live and are broken: how the pool hears of it, and how it replaces them. One
-// replacement is tried at a time. Until it has been, the workers that are known to be broken take
-// no calls. If it fails too, they serve on: the fault is not theirs alone.
+#include "core/health.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
-#include "core/pool_impl.h"
-#include "core/wording.h"
+#include "core/starts.h"
+#include "core/workers.h"
 
 namespace keelback::core {
 namespace {
@@ -28,57 +28,23 @@ Duration pause_after(std::uint32_t failures) {
 
 }  // namespace
 
-bool Pool::Impl::checks_health() const {
-  return has_health_ && frame_.settings.workers.health_every > Duration{0};
+bool Health::checks() const {
+  return announced_ && frame_.settings.workers.health_every > Duration{0};
 }
 
-// ---- asking
-
-void Pool::Impl::want_check(Worker& worker) {
-  worker.check_wanted = true;
-  if (worker.state == WorkerState::kReady && worker.free()) begin_check(worker);
-}
-
-void Pool::Impl::begin_check(Worker& worker) {
-  occupy(worker);
-  worker.check_wanted = false;
-  worker.checking = true;
-  frame_.emit(CheckWorker{worker.id});
-}
-
-void Pool::Impl::check_after_error(Worker& worker) {
-  if (!checks_health() || worker.sick || frame_.now < worker.error_check_at) return;
-  worker.error_check_at = frame_.now + kErrorChecksEvery;
-  worker.check_wanted = true;
-}
-
-void Pool::Impl::schedule_check(Worker& worker) {
-  worker.check_at = frame_.now + frame_.settings.workers.health_every;
-  arm(worker);
-}
-
-// The setting or the application has changed.
-void Pool::Impl::schedule_checks() {
-  workers_.each([this](Worker& worker) {
-    if (!worker.ready_once || worker.stopping || worker.killed) return;
-    if (!checks_health()) worker.check_wanted = false;
-    schedule_check(worker);
-  });
-}
-
-void Pool::Impl::on(const WorkerChecked& event) {
-  Worker* worker = workers_.find(event.worker);
+void Health::on(const WorkerChecked& event) {
+  Worker* worker = workers_.table().find(event.worker);
   if (!worker || !worker->checking) return;
   if (event.over) worker->checking = false;
   if (!event.healthy) ++frame_.counters.health_failures;
   Slot& slot = *worker->slot;
   if (!worker->ready_once) {  // a replacement that has to prove itself
     if (!event.healthy && slot.next == worker && slot.current) {
-      kill(*worker, EndCause::kDrained);
+      workers_.kill(*worker, EndCause::kDrained);
       return replacement_failed(slot, event.reason);
     }
     if (!event.over) return;  // the worker that it replaces has died: there is no better one
-    become_ready(*worker);
+    workers_.become_ready(*worker);
   } else if (worker->killed || worker->stopping) {
     return;
   } else {
@@ -94,9 +60,38 @@ void Pool::Impl::on(const WorkerChecked& event) {
   let_serve(*worker);
 }
 
-// ---- replacing
+void Health::want_check(Worker& worker) {
+  worker.check_wanted = true;
+  if (worker.state == WorkerState::kReady && worker.free()) begin_check(worker);
+}
 
-void Pool::Impl::note_sick(Worker& worker, std::string why) {
+void Health::begin_check(Worker& worker) {
+  workers_.occupy(worker);
+  worker.check_wanted = false;
+  worker.checking = true;
+  frame_.emit(CheckWorker{worker.id});
+}
+
+void Health::check_after_error(Worker& worker) {
+  if (!checks() || worker.sick || frame_.now < worker.error_check_at) return;
+  worker.error_check_at = frame_.now + kErrorChecksEvery;
+  worker.check_wanted = true;
+}
+
+void Health::schedule_check(Worker& worker) {
+  worker.check_at = frame_.now + frame_.settings.workers.health_every;
+  workers_.arm(worker);
+}
+
+void Health::schedule_checks() {
+  workers_.table().each([this](Worker& worker) {
+    if (!worker.ready_once || worker.stopping || worker.killed) return;
+    if (!checks()) worker.check_wanted = false;
+    schedule_check(worker);
+  });
+}
+
+void Health::note_sick(Worker& worker, std::string why) {
   const bool news = !worker.sick;
   worker.sick = why;
   if (worker.slot->current != &worker || worker.state == WorkerState::kDraining) return;
@@ -104,26 +99,26 @@ void Pool::Impl::note_sick(Worker& worker, std::string why) {
     frame_.notice(Notice::Level::kWarn, fmt::format("Worker {}.{} {}. It is replaced.",
                                                     worker.id.slot, worker.id.generation, why));
   }
-  if (!draining_ && !heal_timer_.armed()) withhold(worker);
-  advance_healing();
+  if (!frame_.draining() && !timer_.armed()) withhold(worker);
+  advance();
 }
 
-void Pool::Impl::withhold(Worker& worker) {
+void Health::withhold(Worker& worker) {
   worker.withheld = true;
-  occupy(worker);
+  workers_.occupy(worker);
 }
 
 // It takes calls if nothing is in the way.
-void Pool::Impl::let_serve(Worker& worker) {
+void Health::let_serve(Worker& worker) {
   if (!worker.running && worker.state == WorkerState::kBusy) {
-    workers_.set_state(worker, worker.at_rest());
+    workers_.table().set_state(worker, worker.at_rest());
   }
-  leave_worker(worker);
+  workers_.go_on(worker);
 }
 
-void Pool::Impl::let_all_serve() {
+void Health::let_all_serve() {
   std::vector<Worker*> withheld;
-  workers_.each([&](Worker& worker) {
+  workers_.table().each([&](Worker& worker) {
     if (worker.withheld) withheld.push_back(&worker);
   });
   for (Worker* worker : withheld) {
@@ -132,14 +127,14 @@ void Pool::Impl::let_all_serve() {
   }
 }
 
-void Pool::Impl::advance_healing() {
+void Health::advance() {
   if (healing_) {
     const Worker* old = healing_->current;
     if (healing_->wanted && old && old->healing && old->state != WorkerState::kDraining) return;
     healing_ = nullptr;
   }
-  if (draining_ || heal_timer_.armed()) return;
-  for (const auto& slot : workers_.slots()) {
+  if (frame_.draining() || timer_.armed()) return;
+  for (const auto& slot : workers_.table().slots()) {
     Worker* worker = slot->current;
     if (!slot->wanted || !worker || !worker->sick || worker->killed || worker->stopping ||
         worker->state == WorkerState::kDraining) {
@@ -148,30 +143,46 @@ void Pool::Impl::advance_healing() {
     healing_ = slot.get();
     worker->healing = true;
     withhold(*worker);
-    return refill(*slot, Duration{0});
+    return starts_.refill(*slot, Duration{0});
   }
 }
 
-void Pool::Impl::replacement_failed(Slot& slot, std::string_view why) {
+void Health::replacement_failed(Slot& slot, std::string_view why) {
   frame_.notice(
       Notice::Level::kError,
       fmt::format("The replacement of worker {}.{} is no better: {}. The old worker serves on.",
                   slot.number, slot.current->id.generation, why));
   slot.current->healing = false;
   if (healing_ == &slot) healing_ = nullptr;
-  frame_.timers.arm(heal_timer_, frame_.now + pause_after(++heal_failures_));
+  frame_.timers.arm(timer_, frame_.now + pause_after(++heal_failures_));
   let_all_serve();
 }
 
 // Workers that are given up soon after their start, again and again, are replaced at a slower pace.
-void Pool::Impl::replacement_serves(Slot& slot, const Worker& old) {
+void Health::replacement_serves(Slot& slot, const Worker& old) {
   if (healing_ != &slot) return;
   healing_ = nullptr;
   heal_failures_ = 0;
   heal_young_ = frame_.now - old.ready_at < CrashLoop::kLived ? heal_young_ + 1 : 0;
   if (heal_young_ <= frame_.settings.pool.workers) return;
-  frame_.timers.arm(heal_timer_,
-                    frame_.now + pause_after(heal_young_ - frame_.settings.pool.workers));
+  frame_.timers.arm(timer_, frame_.now + pause_after(heal_young_ - frame_.settings.pool.workers));
+  let_all_serve();
+}
+
+void Health::announce(bool any) {
+  if (std::exchange(announced_, any) != any) schedule_checks();
+}
+
+bool Health::prove(Worker& worker) {
+  const Slot& slot = *worker.slot;
+  if (slot.next != &worker || !slot.current || !slot.current->sick || !checks()) return false;
+  worker.checking = true;  // it takes over if it is better
+  frame_.emit(CheckWorker{worker.id});
+  return true;
+}
+
+void Health::stop() {
+  frame_.timers.disarm(timer_);
   let_all_serve();
 }
 

@@ -1,0 +1,66 @@
+// Whether a call comes in. Every check that can refuse stands before the first change of state.
+//
+// Owns: nothing.
+// Asks: everybody who may refuse a call; Waiting takes the calls that come in.
+#pragma once
+
+#include <optional>
+
+#include "core/ending.h"
+#include "core/event.h"
+#include "core/frame.h"
+#include "core/function_table.h"
+#include "core/quarantine.h"
+#include "core/session_table.h"
+
+namespace keelback::core {
+
+class Calls;
+class Keys;
+class Readiness;
+class Runs;
+class Sessions;
+class Waiting;
+class Workers;
+
+class Admission {
+ public:
+  Admission(Frame& frame, const Quarantine& quarantine, const Readiness& readiness, Calls& calls,
+            Keys& keys, Waiting& waiting, Runs& runs, Sessions& sessions, const Workers& workers)
+      : frame_(frame),
+        quarantine_(quarantine),
+        readiness_(readiness),
+        calls_(calls),
+        keys_(keys),
+        waiting_(waiting),
+        runs_(runs),
+        sessions_(sessions),
+        workers_(workers) {}
+  Admission(const Admission&) = delete;
+  Admission& operator=(const Admission&) = delete;
+
+  void on(const CallSubmitted& event);
+
+ private:
+  std::optional<Refusal> check_request(const CallSubmitted& event, Function*& function);
+  std::optional<Refusal> check_attachments(const CallSubmitted& event);
+  std::optional<Refusal> check_function(const CallSubmitted& event, Function& function);
+  std::optional<Refusal> check_session(const CallSubmitted& event, Session*& session);
+  std::optional<Refusal> check_live_session(const CallSubmitted& event, Session& session);
+  std::optional<Refusal> check_queue(const CallSubmitted& event, Function& function,
+                                     const Session* session);
+  void refuse(const CallSubmitted& event, Refusal&& refusal);
+  void accept(const CallSubmitted& event, Function& function, Session* session);
+
+  Frame& frame_;
+  const Quarantine& quarantine_;
+  const Readiness& readiness_;
+  Calls& calls_;
+  Keys& keys_;
+  Waiting& waiting_;
+  Runs& runs_;
+  Sessions& sessions_;
+  const Workers& workers_;
+};
+
+}  // namespace keelback::core

@@ -1,0 +1,195 @@
+#include "core/calls.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "core/idempotency.h"
+#include "core/keys.h"
+#include "core/wording.h"
+
+namespace keelback::core {
+
+void Calls::clear() {
+  functions_.each([](Function& function) { function.parked.clear(); });
+  index_.each([this](Call& call) { slab_.free(&call); });
+}
+
+Call& Calls::make(const CallSubmitted& event, Function& function) {
+  Call& call = *slab_.make();
+  call.id = event.call;
+  index_.insert(call);
+  call.function = &function;
+  functions_.acquire(function);
+  call.priority = event.priority;
+  call.rank = event.priority;
+  call.asked_idempotent = event.idempotent;
+  call.idempotent = event.idempotent || function.spec.idempotent;
+  call.stream = event.stream;
+  call.fenced = event.fence.has_value();
+  call.fingerprint = event.fingerprint;
+  call.attachment_bytes = event.attachment_bytes;
+  carried_.add(call.attachment_bytes);
+  call.accepted = frame_.now;
+  call.caller_limit = event.deadline.value_or(Duration::max());
+  set_deadline(call);
+  return call;
+}
+
+Duration Calls::time_limit(const Function& function, Duration caller_limit) const {
+  const Duration own = function.spec.timeout.value_or(frame_.settings.calls.deadline);
+  return std::min({own, caller_limit, frame_.settings.calls.deadline_max});
+}
+
+void Calls::set_deadline(Call& call) {
+  const Duration limit = time_limit(*call.function, call.caller_limit);
+  call.own_limit = limit == call.function->spec.timeout.value_or(frame_.settings.calls.deadline);
+  call.deadline = call.accepted + std::max(limit, Duration{0});
+}
+
+void Calls::discard(Call& call) {
+  functions_.release(*call.function);
+  carried_.remove(call.attachment_bytes);
+  index_.erase(call);
+  slab_.free(&call);
+}
+
+void Calls::resolve(Call& call, Ending&& ending, std::uint64_t reply_bytes) {
+  Resolve action = report(call, std::move(ending));
+  const OutcomeKind kind = action.kind;
+  const Effect effect = action.effect;
+  IdempotencyEntry* key = call.key;
+  if (key) {
+    key->shared = effect == Effect::kNone && !key->followers.empty();
+    action.retain = effect != Effect::kNone || key->shared;
+  }
+  frame_.timers.disarm(call);
+  if (call.told) --frame_.counters.late;
+  frame_.emit(std::move(action));
+  discard(call);
+  if (key) keys_.settle(*key, kind, effect, reply_bytes);
+}
+
+void Calls::tell(Call& call, Ending&& ending) {
+  CHECK(!call.told);
+  frame_.emit(TellCaller{report(call, std::move(ending))});
+  call.told = true;
+  ++frame_.counters.late;
+}
+
+Resolve Calls::report(Call& call, Ending&& ending) {
+  if (call.touched && ending.effect == Effect::kNone) {
+    ending.effect = Effect::kMaybe;
+    // These words promise that nothing ran; an earlier attempt of this call may have.
+    if (ending.kind != OutcomeKind::kTimeout && ending.kind != OutcomeKind::kCancelled) {
+      ending.kind = OutcomeKind::kWorkerDied;
+      ending.death = call.last_death;
+    }
+  }
+  if (!call.told) {
+    call.function->breaker.settle(frame_.now, ending.breaker, call.probe, frame_.breaker_limits());
+    ++frame_.counters.outcomes[static_cast<int>(ending.kind)];
+  }
+  Resolve action;
+  action.call = call.id;
+  action.kind = ending.kind;
+  action.effect = ending.effect;
+  action.worker = call.last_worker;
+  action.attempts = call.attempts;
+  action.birth = call.birth;
+  action.epoch = call.epoch;
+  action.queued = (call.attempts > 0 ? call.dispatched : frame_.now) - call.accepted;
+  action.ran = call.attempts > 0 ? frame_.now - call.dispatched : Duration{0};
+  action.retry_after = ending.retry_after;
+  action.message = std::move(ending.message);
+  if (ending.death) action.death = *ending.death;
+  return action;
+}
+
+Ending Calls::timeout_ending(const Call& call, Effect effect) const {
+  Ending ending;
+  ending.kind = OutcomeKind::kTimeout;
+  ending.effect = effect;
+  const std::string limit = describe(call.deadline - call.accepted);
+  if (call.went_idle) {
+    ending.message = fmt::format("The stream sent nothing for calls.stream_idle ({}).",
+                                 describe(frame_.settings.calls.stream_idle));
+    ending.breaker = Breaker::Result::kFailure;
+  } else if (call.last_worker && call.state == CallState::kRunning) {
+    ending.message = fmt::format(
+        "The deadline ({}) passed {}.", limit,
+        effect == Effect::kNone ? "before the call had begun in its worker" : "while the call ran");
+    // A caller's tiny deadline, or one that went by in the queue, says nothing about the function.
+    const bool fair =
+        call.own_limit && (frame_.now - call.dispatched) * 2 >= call.deadline - call.accepted;
+    ending.breaker = fair ? Breaker::Result::kFailure : Breaker::Result::kNeutral;
+  } else {
+    ending.message = fmt::format("The deadline ({}) passed while the call waited.", limit);
+  }
+  return ending;
+}
+
+Ending Calls::reply_ending(const Call& call, ReplyKind kind, bool late) const {
+  using enum OutcomeKind;
+  const bool answered = kind == ReplyKind::kOk || kind == ReplyKind::kError;
+  const bool refused = kind == ReplyKind::kBadRequest || kind == ReplyKind::kUnknownFunction;
+  // A caller who has heard at the deadline hears no more. The key's next caller gets the real
+  // answer.
+  if (late && (!call.told || kind == ReplyKind::kCancelled)) {
+    Ending ending = timeout_ending(call, answered  ? Effect::kDone
+                                         : refused ? Effect::kNone
+                                                   : Effect::kMaybe);
+    return ending;
+  }
+  Ending ending;
+  ending.breaker = Breaker::Result::kSuccess;
+  switch (kind) {
+    case ReplyKind::kOk:
+      ending.kind = kOk;
+      ending.effect = Effect::kDone;
+      break;
+    case ReplyKind::kError:
+      ending.kind = kError;
+      ending.effect = Effect::kDone;
+      ending.message = fmt::format("Function \"{}\" raised an error.", call.function->spec.name);
+      break;
+    case ReplyKind::kCancelled:
+      ending.kind = kCancelled;
+      ending.effect = Effect::kMaybe;
+      ending.message = "The call was cancelled while it ran.";
+      ending.breaker = Breaker::Result::kNeutral;
+      break;
+    case ReplyKind::kBadRequest:
+      ending.kind = kBadRequest;
+      ending.message =
+          fmt::format("The arguments do not fit function \"{}\".", call.function->spec.name);
+      break;
+    case ReplyKind::kUnknownFunction:
+      ending.kind = kUnknownFunction;
+      ending.message =
+          fmt::format("The worker's application has no function \"{}\".", call.function->spec.name);
+      ending.breaker = Breaker::Result::kNeutral;
+      break;
+  }
+  return ending;
+}
+
+std::vector<CallId> Calls::in_order() const {
+  std::vector<CallId> ids;
+  ids.reserve(index_.size());
+  index_.each([&](const Call& call) { ids.push_back(call.id); });
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+Call* Calls::find_waiting(CallId id) const {
+  Call* call = index_.find(id.value);
+  if (!call) return nullptr;
+  const bool waits = call->state == CallState::kWaiting || call->state == CallState::kBackingOff;
+  return waits ? call : nullptr;
+}
+
+}  // namespace keelback::core

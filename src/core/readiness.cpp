@@ -1,0 +1,108 @@
+#include "core/readiness.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/health.h"
+#include "core/replacements.h"
+#include "core/starts.h"
+#include "core/waiting.h"
+#include "core/wording.h"
+#include "core/workers.h"
+
+namespace keelback::core {
+
+void Readiness::note_ready() {
+  start_failure_.reset();
+  loaded_ = true;
+}
+
+void Readiness::refresh() {
+  const bool was = std::exchange(not_ready_, false);
+  if (!start_failure_ || workers_.table().up() > 0 || frame_.draining()) return;
+  for (const auto& slot : workers_.table().slots()) {
+    if (slot->wanted && !slot->start_failed) return;  // it may yet come up
+  }
+  not_ready_ = true;
+  if (was) return;
+  Refusal refused = refusal();
+  Ending ending;
+  ending.kind = refused.kind;
+  ending.message = std::move(refused.message);
+  ending.retry_after = refused.retry_after;
+  ending.death = std::move(refused.death);
+  waiting_.end_all(ending);
+}
+
+Refusal Readiness::refusal() const {
+  const auto next = starts_.next();
+  const Duration retry = next ? std::max(*next - frame_.now, Duration{std::chrono::milliseconds(1)})
+                              : waiting_.queue().retry_after(0);
+  return Refusal{
+      OutcomeKind::kNotReady,
+      fmt::format("No worker is up: the last one ended with {}.", core::describe(*start_failure_)), retry,
+      start_failure_};
+}
+
+// Requires: start_failure_.
+std::string Readiness::describe_failure() const {
+  std::string text = "the last start ended with " + core::describe(*start_failure_);
+  if (!start_failure_->stderr_tail.empty()) {
+    text += "; its last words: " + start_failure_->stderr_tail;
+  }
+  return text;
+}
+
+void Readiness::describe(Time now, Stats& stats) const {
+  std::uint32_t sick = 0;
+  const Worker* sickest = nullptr;
+  workers_.table().each([&](const Worker& worker) {
+    if (!worker.sick || worker.slot->current != &worker || !worker.ready_once) return;
+    ++sick;
+    if (!sickest) sickest = &worker;
+  });
+  const std::uint32_t up = stats.workers.ready + stats.workers.busy;
+  const std::uint32_t serving = up - std::min(sick, up);
+  const auto& pool = frame_.settings.pool;
+  const std::uint32_t needed = std::min(pool.min_ready, pool.workers);
+  if (frame_.draining()) {
+    stats.reasons.push_back("the pool is shutting down");
+  } else if (serving < needed) {
+    stats.reasons.push_back(fmt::format("{} of {} workers serve; pool.min_ready asks for {}",
+                                        serving, pool.workers, needed));
+    if (sickest) {
+      stats.reasons.push_back(
+          fmt::format("worker {}.{} {}", sickest->id.slot, sickest->id.generation, *sickest->sick));
+    }
+    give_causes(now, stats);
+  }
+  stats.ready = stats.reasons.empty();
+  if (stats.ready && start_failure_ && serving < pool.workers) {
+    stats.failing =
+        fmt::format("{} of {} workers serve; {}", serving, pool.workers, describe_failure());
+  }
+  if (not_ready_ && !loaded_ && replacements_.code() == 0) stats.load_failure = start_failure_;
+}
+
+// What has happened, and what comes next.
+void Readiness::give_causes(Time now, Stats& stats) const {
+  if (start_failure_) {
+    stats.reasons.push_back(describe_failure());
+  } else if (last_exit_) {
+    stats.reasons.push_back("the last worker to end by itself ended with " +
+                            core::describe(*last_exit_));
+  }
+  if (health_.pause().armed()) {
+    stats.reasons.push_back("the next replacement of a broken worker is in " +
+                            core::describe(std::max(health_.pause().due - now, Duration{0})));
+  }
+  if (const auto next = starts_.next()) {
+    stats.reasons.push_back("the next start is in " +
+                            core::describe(std::max(*next - now, Duration{0})));
+  }
+}
+
+}  // namespace keelback::core

@@ -1,0 +1,361 @@
+#include "core/runs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "base/check.h"
+#include "base/reached.h"
+#include "base/stream.h"
+#include "core/calls.h"
+#include "core/health.h"
+#include "core/idempotency.h"
+#include "core/replacements.h"
+#include "core/sessions.h"
+#include "core/snapshots.h"
+#include "core/waiting.h"
+#include "core/wording.h"
+#include "core/workers.h"
+
+namespace keelback::core {
+
+Call* Runs::find(WorkerId id, CallId call) const {
+  const Worker* worker = workers_.table().find(id);
+  return worker && worker->running && worker->running->id == call ? worker->running : nullptr;
+}
+
+void Runs::dispatch(Worker& worker, Call& call) {
+  CHECK(worker.free() && !worker.running);
+  workers_.occupy(worker);
+  waiting_.hand_over(call);
+  if (call.session) call.session->lane->running = &call;
+  call.state = CallState::kRunning;
+  call.rung = Rung::kNone;
+  call.worker = &worker;
+  call.last_worker = worker.id;
+  call.dispatched = frame_.now;
+  call.moved = frame_.now;
+  call.credit = kStreamCredit + call.granted;
+  ++call.attempts;
+  ++call.function->running;
+  worker.running = &call;
+  ++worker.calls;
+  Dispatch action;
+  if (call.session) action.session = sessions_.take(worker, call);
+  rearm(call);
+  action.worker = worker.id;
+  action.call = call.id;
+  action.attempt = call.attempts;
+  action.deadline = call.deadline;
+  frame_.emit(std::move(action));
+}
+
+// The call leaves its worker; the caller decides what becomes of either.
+void Runs::stop(Worker& worker, Call& call) {
+  CHECK(worker.running == &call && call.worker == &worker);
+  frame_.timers.disarm(call);
+  worker.running = nullptr;
+  call.worker = nullptr;
+  --call.function->running;
+  if (call.session) call.session->lane->running = nullptr;
+}
+
+void Runs::on(const WorkerReplied& event) {
+  Call* found = find(event.worker, event.call);
+  if (!found || found->answered) return;
+  Call& call = *found;
+  Worker& worker = *call.worker;
+  Session* session = call.session;
+  const bool late = frame_.now >= call.deadline || call.rung != Rung::kNone;
+  const bool ran =
+      event.kind != ReplyKind::kBadRequest && event.kind != ReplyKind::kUnknownFunction;
+  const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
+  waiting_.queue().observe_service(frame_.now - call.dispatched);
+  call.function->observe_service(frame_.now - call.dispatched);
+  if (session && ran) {
+    if (!session->established && session->saved) ++frame_.counters.restored;
+    session->established = true;
+  }
+  if (answered) quarantine_.answered(call.fingerprint);
+  if (late && !event.clean) return end_with_worker(worker, call, event);
+  const bool replaced = costs_worker(call, event);
+  stop(worker, call);
+  waiting_.note_room(*call.function);
+  const bool too_late = late && !call.told;
+  if (session && ran && snapshots_.save_first(call, event, replaced) && !too_late) {
+    snapshots_.hold(call, event);
+  } else {
+    calls_.resolve(call, calls_.reply_ending(call, event.kind, late), event.result_bytes);
+  }
+  settle_worker(worker, event);
+  // Its session's next call takes its turn among all that wait, not the worker it is standing at.
+  worker.choosing = true;
+  if (session) sessions_.settle(*session);
+  worker.choosing = false;
+  if (replaced) replacements_.replace_interrupted(worker);
+  workers_.go_on(worker);
+}
+
+// What the reply means to the worker, beside that it is free.
+void Runs::settle_worker(Worker& worker, const WorkerReplied& event) {
+  if (worker.killed) return;
+  const bool draining = worker.stopping || worker.state == WorkerState::kDraining;
+  workers_.rest(worker);
+  if (draining) return;
+  // Threads that a library starts lazily are no reason to give up the sessions here: only a call
+  // that the ladder pressed may have left old work behind. A caller's leaving costs no worker.
+  const bool worn = worker.calls_max > 0 && worker.calls >= worker.calls_max;
+  if (worn) replacements_.recycle(worker);
+  if (event.kind == ReplyKind::kError) health_.check_after_error(worker);
+  if (event.retire_reason.empty()) return;
+  ++frame_.counters.retired;
+  health_.note_sick(worker, fmt::format("asks to be replaced: {}", event.retire_reason));
+}
+
+// Late, and something of the call goes on in its worker: the caller hears of it when the worker is
+// dead, so that what it was told to have ended has ended.
+void Runs::end_with_worker(Worker& worker, Call& call, const WorkerReplied& event) {
+  call.answered = true;
+  call.reply = event.kind;
+  call.reply_bytes = event.result_bytes;
+  if (call.session) {
+    static_cast<void>(snapshots_.save_first(call, event, costs_worker(call, event)));
+  }
+  call.rung = Rung::kKill;
+  workers_.kill(worker, EndCause::kUnclean);
+  rearm(call);
+}
+
+void Runs::on(const RestoreFailed& event) {
+  Call* found = find(event.worker, event.call);
+  if (!found) return;
+  Call& call = *found;
+  Worker& worker = *call.worker;
+  Session* session = call.session;
+  if (UNEXPECTED(!session)) return;
+  Ending ending;
+  ending.effect = Effect::kNone;
+  if (event.gone) {
+    ending.kind = OutcomeKind::kSessionLost;
+    ending.message = fmt::format("The snapshot of session \"{}\" is not usable.", session->id);
+  } else if (frame_.now < call.deadline) {
+    ending.kind = OutcomeKind::kCancelled;
+    ending.message = "The call was cancelled while its session's snapshot was read.";
+  } else {
+    ending = calls_.timeout_ending(call, Effect::kNone);
+    ending.breaker = Breaker::Result::kNeutral;
+  }
+  stop(worker, call);
+  waiting_.note_room(*call.function);
+  calls_.resolve(call, std::move(ending));
+  if (!worker.killed) workers_.rest(worker);
+  worker.choosing = true;
+  if (!event.gone || session->detached) {
+    sessions_.settle(*session);
+  } else {
+    sessions_.table().set_saved(*session, false);
+    sessions_.lose(*session);
+  }
+  worker.choosing = false;
+  waiting_.offer(worker);
+  workers_.go_on(worker);
+}
+
+// ---- its worker dies
+
+void Runs::settle_death(Worker& worker, Call& call, bool started, const DeathPtr& death) {
+  Session* session = call.session;
+  const bool ours = worker.killed || death->cause == "killed";
+  const bool late = call.rung != Rung::kNone || frame_.now >= call.deadline;
+  if (started && !ours && !worker.blameless) blame(call);
+  Ending late_ending = call.answered
+                           ? calls_.reply_ending(call, call.reply, true)
+                           : calls_.timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
+  LostAttempt attempt;
+  attempt.started = started;
+  attempt.has_session = session != nullptr;
+  attempt.session_established = session && session->established;
+  attempt.session_restorable = session && session->saved;
+  attempt.idempotent = call.idempotent && !call.spoke;
+  attempt.cancelled = call.cancelled;
+  attempt.quarantined = quarantine_.holds(frame_.now, call.fingerprint, frame_.quarantine_limits());
+  attempt.dispatches = call.attempts;
+  attempt.retries = call.retries;
+  attempt.retries_max = frame_.settings.calls.retries;
+  stop(worker, call);
+  waiting_.note_room(*call.function);
+  if (started) call.touched = true;
+  call.last_death = death;
+  if (session && started) session->established = true;
+  if (late) {
+    REACHED("death: of a call whose time was over");
+    return calls_.resolve(call, std::move(late_ending), call.reply_bytes);
+  }
+  Duration pause{0};
+  const AfterDeath then = decide(call, attempt, pause);
+  if (then == AfterDeath::kRetry || then == AfterDeath::kRedispatch) {
+    if (then == AfterDeath::kRetry) REACHED("retry: an idempotent call that had started");
+    if (then == AfterDeath::kRedispatch) REACHED("retry: a call that had not started");
+    return waiting_.take_back(call, then == AfterDeath::kRetry, pause);
+  }
+  Ending ending;
+  ending.death = death;
+  ending.effect = started ? Effect::kMaybe : Effect::kNone;
+  if (then == AfterDeath::kSessionLost) {
+    ending.kind = OutcomeKind::kSessionLost;
+    ending.message = session_over(SessionOver::kLost, session->id, {}, death.get());
+  } else if (then == AfterDeath::kCancelled) {
+    ending.kind = OutcomeKind::kCancelled;
+    ending.message = "The call was cancelled; its worker died before it began.";
+  } else {
+    ending.kind = OutcomeKind::kWorkerDied;
+    ending.message = fmt::format("The worker died {} this call ({}).",
+                                 started ? "while it ran" : "before it began", describe(*death));
+    if (started && !ours) ending.breaker = Breaker::Result::kFailure;
+  }
+  calls_.resolve(call, std::move(ending));
+}
+
+void Runs::blame(const Call& call) {
+  const Quarantine::Limits limits = frame_.quarantine_limits();
+  const Session* session = call.session;
+  quarantine_.died(frame_.now, call.fingerprint, call.function->spec.name,
+                   session ? session->id : std::string_view{}, limits);
+  if (!quarantine_.holds(frame_.now, call.fingerprint, limits)) return;
+  frame_.notice(Notice::Level::kWarn,
+                fmt::format("A request of function \"{}\" killed {} workers in a row and is "
+                            "quarantined.",
+                            call.function->spec.name, limits.deaths));
+}
+
+// What after_death() says, as far as the pool's end, the session's and the budget allow it.
+AfterDeath Runs::decide(const Call& call, const LostAttempt& attempt, Duration& pause) {
+  const Session* session = call.session;
+  const bool overdue = frame_.phase == Phase::kOverdue;
+  const AfterDeath then = after_death(attempt);
+  const bool again = then == AfterDeath::kRedispatch || then == AfterDeath::kRetry;
+  if (again && overdue) return AfterDeath::kFail;
+  if (again && session && session->detached) return AfterDeath::kSessionLost;
+  if (then != AfterDeath::kRetry) return then;
+  pause = retry_pause(call.retries + 1, frame_.prng);
+  const bool in_time = frame_.now + pause < call.deadline;
+  if (in_time && retry_budget_.take(frame_.now, frame_.settings.calls.retry_budget)) return then;
+  REACHED("retry: no time or no budget left");
+  return AfterDeath::kFail;
+}
+
+void Runs::on(const CallCancelled& event) {
+  Call* found = calls_.find(event.call);
+  if (!found) return;
+  Call& call = *found;
+  if (call.told || call.state == CallState::kSaving) return;  // nobody waits, or it is done
+  if (call.state != CallState::kRunning) {
+    Ending ending;
+    ending.kind = OutcomeKind::kCancelled;
+    ending.message = "The call was cancelled while it waited.";
+    return waiting_.end(call, std::move(ending));
+  }
+  if (call.cancelled || call.rung != Rung::kNone) return;
+  if (call.key && !call.key->followers.empty()) return;  // others wait for its answer
+  call.cancelled = true;
+  frame_.emit(CancelCall{call.last_worker, call.id, call.dispatched});
+}
+
+void Runs::on(const StreamMoved& event) {
+  Call* found = find(event.worker, event.call);
+  if (!found) return;
+  Call& call = *found;
+  call.moved = frame_.now;
+  call.spoke = true;
+  if (call.credit > 0) --call.credit;
+}
+
+void Runs::on(const StreamGranted& event) {
+  Call* call = calls_.find(event.call);
+  if (!call || !call->stream || event.items == 0) return;
+  call->granted += event.items;
+  if (call->state != CallState::kRunning) return;
+  const bool held_back = call->credit == 0;
+  call->credit += event.items;
+  if (!held_back || call->rung != Rung::kNone) return;
+  call->moved = frame_.now;
+  rearm(*call);
+}
+
+// The call was broken off, so its worker serves no other.
+bool Runs::costs_worker(const Call& call, const WorkerReplied& event) const {
+  if (call.function->spec.interruptible) return false;
+  switch (frame_.settings.calls.after_interrupt) {
+    case AfterInterrupt::kReplace:
+      return event.interrupted;
+    case AfterInterrupt::kReplaceCancelled:
+      return event.interrupted || event.kind == ReplyKind::kCancelled;
+    case AfterInterrupt::kKeep:
+      return false;
+  }
+  return false;
+}
+
+// When a silent stream is given up; nullopt: the call is none, or may be silent. A worker whose
+// credit is used up is held back by its reader, who has until the call's deadline.
+std::optional<Time> Runs::idle_due(const Call& call) const {
+  const Duration limit = frame_.settings.calls.stream_idle;
+  if (!call.stream || !call.function->spec.stream || limit <= Duration{0}) return std::nullopt;
+  if (call.credit == 0) return std::nullopt;
+  return call.moved + limit;
+}
+
+Time Runs::due(const Call& call) const {
+  if (call.rung == Rung::kNone) {
+    return std::min(call.deadline, idle_due(call).value_or(call.deadline));
+  }
+  if (call.rung == Rung::kGiveUp) return Time::max();
+  return paced_rung_due(next_rung(call.rung), call.deadline, frame_.settings.calls.grace,
+                        call.climbed);
+}
+
+void Runs::climb(Call& call) {
+  Worker& worker = *call.worker;
+  if (call.rung == Rung::kNone && frame_.now < call.deadline && due(call) <= frame_.now) {
+    call.went_idle = true;  // from here on its deadline is now
+    call.deadline = frame_.now;
+  }
+  while (due(call) <= frame_.now) {
+    call.rung = next_rung(call.rung);
+    call.climbed = frame_.now;
+    take_rung(worker, call);
+  }
+  rearm(call);
+}
+
+void Runs::take_rung(Worker& worker, Call& call) {
+  switch (call.rung) {
+    case Rung::kNone:
+      break;
+    case Rung::kCancel:
+      workers_.suspect(worker);
+      if (!call.cancelled) frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
+      if (frame_.settings.calls.answer_at == AnswerAt::kDeadline) {
+        calls_.tell(call, calls_.timeout_ending(call, Effect::kMaybe));
+      }
+      break;
+    case Rung::kInterrupt:
+      frame_.emit(InterruptCall{worker.id, call.id});
+      break;
+    case Rung::kDump:
+      frame_.emit(DumpWorker{worker.id, call.id});
+      break;
+    case Rung::kKill:
+      workers_.kill(worker, EndCause::kTimeout);
+      break;
+    case Rung::kGiveUp:  // its end is the killed worker's, which has a timer of its own
+      if (call.told) break;
+      calls_.tell(call, call.answered ? calls_.reply_ending(call, call.reply, true)
+                                      : calls_.timeout_ending(call, Effect::kMaybe));
+      break;
+  }
+}
+
+}  // namespace keelback::core

@@ -1,0 +1,89 @@
+// The calls that run: handed to a worker, answered by it, pressed to end when their time is over,
+// settled when their worker dies.
+//
+// Owns: the budget of retries.
+// Asks: Waiting for the way out of the queue and back; Sessions and Snapshots for what a call means
+// to its session; Workers, Replacements and Health for what it means to its worker.
+#pragma once
+
+#include <optional>
+
+#include "base/time.h"
+#include "core/call.h"
+#include "core/ending.h"
+#include "core/event.h"
+#include "core/frame.h"
+#include "core/quarantine.h"
+#include "core/retry.h"
+#include "core/worker_table.h"
+
+namespace keelback::core {
+
+class Calls;
+class Health;
+class Replacements;
+class Sessions;
+class Snapshots;
+class Waiting;
+class Workers;
+
+class Runs {
+ public:
+  Runs(Frame& frame, Quarantine& quarantine, Calls& calls, Waiting& waiting, Sessions& sessions,
+       Snapshots& snapshots, Workers& workers, Replacements& replacements, Health& health)
+      : frame_(frame),
+        quarantine_(quarantine),
+        calls_(calls),
+        waiting_(waiting),
+        sessions_(sessions),
+        snapshots_(snapshots),
+        workers_(workers),
+        replacements_(replacements),
+        health_(health) {}
+  Runs(const Runs&) = delete;
+  Runs& operator=(const Runs&) = delete;
+
+  void on(const CallCancelled& event);
+  void on(const WorkerReplied& event);
+  void on(const RestoreFailed& event);
+  void on(const StreamMoved& event);
+  void on(const StreamGranted& event);
+
+  // A call was submitted; retries are a share of those.
+  void note_call() { retry_budget_.count_call(frame_.now); }
+  // Requires: the worker is free for this head.
+  void dispatch(Worker& worker, Call& call);
+  // The worker is gone, and this call with it.
+  void settle_death(Worker& worker, Call& call, bool started, const DeathPtr& death);
+  // When the call is to be looked at again: its deadline, its silence, its next rung.
+  Time due(const Call& call) const;
+  void rearm(Call& call) { frame_.timers.arm(call, due(call)); }
+  // That time has come.
+  void climb(Call& call);
+
+ private:
+  // The call that the worker runs, if it is that one.
+  Call* find(WorkerId worker, CallId call) const;
+  // The call leaves its worker; the caller decides what becomes of either.
+  void stop(Worker& worker, Call& call);
+  void take_rung(Worker& worker, Call& call);
+  void settle_worker(Worker& worker, const WorkerReplied& event);
+  void end_with_worker(Worker& worker, Call& call, const WorkerReplied& event);
+  bool costs_worker(const Call& call, const WorkerReplied& event) const;
+  std::optional<Time> idle_due(const Call& call) const;
+  void blame(const Call& call);
+  AfterDeath decide(const Call& call, const LostAttempt& attempt, Duration& pause);
+
+  Frame& frame_;
+  Quarantine& quarantine_;
+  Calls& calls_;
+  Waiting& waiting_;
+  Sessions& sessions_;
+  Snapshots& snapshots_;
+  Workers& workers_;
+  Replacements& replacements_;
+  Health& health_;
+  RetryBudget retry_budget_;
+};
+
+}  // namespace keelback::core

@@ -1,0 +1,204 @@
+#include "core/snapshots.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "core/calls.h"
+#include "core/keys.h"
+#include "core/sessions.h"
+#include "core/waiting.h"
+#include "core/workers.h"
+
+namespace keelback::core {
+namespace {
+
+// Sessions whose state a draining worker is asked for before it has answered.
+constexpr std::uint32_t kSavesAtOnce = 64;
+
+}  // namespace
+
+bool Snapshots::save_first(Call& call, const WorkerReplied& event, bool broken_off) {
+  Session& session = *call.session;
+  if (event.snapshot == Snapshot::kNone && !book_.knows(session.birth)) return false;
+  if (session.detached) return false;  // it ends with this call
+  // The state that an interrupt left is not acknowledged: the last acknowledged one moves.
+  if (broken_off && session.saved && event.snapshot != Snapshot::kNone) return false;
+  const std::uint64_t number = book_.begin(session.birth);
+  sessions_.table().set_saved(session, false);
+  if (event.snapshot == Snapshot::kTaken) {
+    sessions_.table().set_asked(session, false, false);
+    keep(session, event.worker, call.id, number);
+  } else {
+    if (event.snapshot == Snapshot::kFailed) note_unsavable(session, event.snapshot_error);
+    frame_.emit(DropSnapshot{call.id, session.id, session.birth, number});
+  }
+  return true;
+}
+
+void Snapshots::hold(Call& call, const WorkerReplied& event) {
+  call.state = CallState::kSaving;
+  call.reply = event.kind;
+  call.reply_bytes = event.result_bytes;
+  call.session->lane->running = &call;
+  frame_.timers.arm(call, call.told ? frame_.now + store_patience() : call.deadline);
+}
+
+void Snapshots::end_saving(Call& call, Ending&& ending) {
+  Session* session = call.session;
+  frame_.timers.disarm(call);
+  session->lane->running = nullptr;
+  calls_.resolve(call, std::move(ending), call.reply_bytes);
+  sessions_.settle_homeless(*session);
+}
+
+void Snapshots::due(Call& call) {
+  const bool tell_now = !call.told && frame_.settings.calls.answer_at == AnswerAt::kDeadline;
+  Ending ending = calls_.timeout_ending(call, tell_now ? Effect::kMaybe : Effect::kDone);
+  ending.breaker = Breaker::Result::kNeutral;
+  ending.message =
+      "The call was done, but the deadline passed before its session's state was stored.";
+  if (!tell_now) return end_saving(call, std::move(ending));
+  calls_.tell(call, std::move(ending));
+  frame_.timers.arm(call, frame_.now + store_patience());
+}
+
+// How long a call that nobody waits for any more waits for the store.
+Duration Snapshots::store_patience() const {
+  return std::max<Duration>(frame_.settings.calls.grace, std::chrono::seconds(1));
+}
+
+void Snapshots::on(const SnapshotSettled& event) {
+  Session* session = sessions_.table().find(event.session);
+  if (session && session->birth != event.birth) session = nullptr;
+  SessionTable& table = sessions_.table();
+  const bool latest = book_.settle(event.birth, event.number, event.kept);
+  if (event.kept) ++frame_.counters.snapshots_kept;
+  if (event.failed) ++frame_.counters.snapshots_failed;
+  if (latest && session && table.judge(*session, frame_.now) != SessionTable::Verdict::kLost) {
+    table.set_saved(*session, event.kept);
+  }
+  if (Call* found = calls_.find(event.call); found && found->state == CallState::kSaving) {
+    Call& call = *found;
+    Worker* home = call.session->home ? call.session->home->owner : nullptr;
+    end_saving(call, calls_.reply_ending(call, call.reply, call.told));
+    if (home) workers_.go_on(*home);
+  }
+  if (Worker* worker = workers_.table().find(event.worker)) {
+    if (session && latest) table.set_asked(*session, false, !event.kept);
+    if (worker->saves > 0) --worker->saves;
+    workers_.go_on(*worker);
+  }
+}
+
+void Snapshots::on(const SessionSaved& event) {
+  Worker* worker = workers_.table().find(event.worker);
+  if (!worker) return;
+  Session* session = sessions_.table().find(event.session);
+  const bool here = session && session->birth == event.birth && session->asked && session->home &&
+                    session->home->owner == worker;
+  if (here && session->saved) {  // what its last call had left behind has arrived meanwhile
+    sessions_.table().set_asked(*session, false, false);
+  } else if (here && event.taken) {
+    keep(*session, worker->id, CallId{}, book_.begin(session->birth));
+    return;  // the worker takes no call of it before it is stored
+  }
+  if (here && !session->saved) note_unsavable(*session, event.error);
+  if (worker->saves > 0) --worker->saves;
+  workers_.go_on(*worker);
+}
+
+void Snapshots::keep(const Session& session, WorkerId worker, CallId call, std::uint64_t number) {
+  KeepSnapshot action;
+  action.worker = worker;
+  action.call = call;
+  action.session = session.id;
+  action.birth = session.birth;
+  action.epoch = session.epoch;
+  action.number = number;
+  action.mode = session.mode;
+  action.age = frame_.now - session.opened_at;
+  frame_.emit(std::move(action));
+}
+
+void Snapshots::note_unsavable(Session& session, std::string_view why) {
+  ++frame_.counters.snapshots_failed;
+  if (session.unsavable) return;  // said once a session
+  sessions_.table().set_asked(session, false, true);
+  frame_.notice(Notice::Level::kWarn,
+                fmt::format("The state of session \"{}\" cannot be saved: {}", session.id, why));
+}
+
+bool Snapshots::may_save() const {
+  if (frame_.settings.sessions.snapshot == SnapshotMode::kOff || frame_.phase == Phase::kOverdue)
+    return false;
+  return !frame_.draining() || frame_.settings.sessions.store != "memory";
+}
+
+void Snapshots::evacuate(Worker& worker) {
+  if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed ||
+      worker.running || worker.checking || !worker.home) {
+    return;
+  }
+  const bool may_ask = may_save();
+  std::vector<Session*> moving;
+  for (Session& session : worker.home->active) {
+    if (session.lane->running || session.detached) continue;
+    if (session.saved) {
+      moving.push_back(&session);
+    } else if (may_ask && session.established && !session.asked && !session.unsavable &&
+               worker.saves < kSavesAtOnce) {
+      ask(worker, session);
+    }
+  }
+  while (may_ask && worker.saves < kSavesAtOnce && !worker.home->idle.empty()) {
+    ask(worker, worker.home->idle.front());
+  }
+  if (worker.saves > 0)
+    waiting_.hold_heads(worker);  // a hinted session would move without its state
+  for (Session* session : moving) {
+    sessions_.move_out(*session);
+    sessions_.settle(*session);
+  }
+}
+
+void Snapshots::on(const SessionsFound& event) {
+  SessionTable& table = sessions_.table();
+  for (const FoundSession& found : event.sessions) {
+    if (table.find(found.id) || table.attached() >= frame_.settings.sessions.max) {
+      ++frame_.counters.evicted;
+      frame_.emit(DropSnapshot{CallId{}, found.id, found.birth, 0});
+      continue;
+    }
+    Session& session = table.adopt(found.id, found.mode, found.birth, frame_.now - found.age,
+                                   frame_.now - found.idle);
+    session.epoch = found.epoch + 1;
+    book_.find(found.birth, found.number);
+    keys_.adopt(found);
+  }
+  for (const std::string& id : event.lost) {
+    if (table.find(id)) continue;
+    ++frame_.counters.lost;
+    sessions_.tombstones().add(frame_.now, id, SessionOver::kLost, Duration{0}, nullptr);
+  }
+  table.settle_adopted();
+}
+
+void Snapshots::forget(const Session& session) {
+  if (book_.forget(session.birth)) {
+    frame_.emit(DropSnapshot{CallId{}, session.id, session.birth, 0});
+  }
+}
+
+void Snapshots::ask(Worker& worker, Session& session) {
+  sessions_.table().set_asked(session, true, false);
+  ++worker.saves;
+  frame_.emit(SaveSession{worker.id, session.id, session.birth, session.epoch});
+}
+
+}  // namespace keelback::core

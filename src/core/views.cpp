@@ -1,0 +1,206 @@
+#include "core/views.h"
+
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+
+#include "base/check.h"
+#include "core/calls.h"
+#include "core/readiness.h"
+#include "core/runs.h"
+#include "core/sessions.h"
+#include "core/snapshots.h"
+#include "core/waiting.h"
+#include "core/workers.h"
+
+namespace keelback::core {
+
+Stats Views::stats(Time now) const {
+  Stats stats;
+  stats.workers.starting = workers_.table().count(WorkerState::kStarting);
+  stats.workers.ready = workers_.table().count(WorkerState::kReady);
+  stats.workers.busy = workers_.table().count(WorkerState::kBusy);
+  stats.workers.suspect = workers_.table().count(WorkerState::kSuspect);
+  stats.workers.draining = workers_.table().count(WorkerState::kDraining);
+  readiness_.describe(now, stats);
+  stats.queue_depth = waiting_.queue().waiting();
+  stats.queue_delay = waiting_.queue().oldest(now);
+  stats.accepted = frame_.counters.accepted;
+  stats.in_flight = calls_.size() - frame_.counters.late;
+  stats.late = frame_.counters.late;
+  std::copy(std::begin(frame_.counters.outcomes), std::end(frame_.counters.outcomes),
+            stats.outcomes);
+  const std::uint64_t due = sessions_.table().count_due(now);
+  stats.sessions.active = sessions_.table().attached() - due;
+  stats.sessions.opened = frame_.counters.opened;
+  stats.sessions.expired = frame_.counters.expired + due - sessions_.table().backlog();
+  stats.sessions.lost = frame_.counters.lost;
+  stats.sessions.restored = frame_.counters.restored;
+  stats.sessions.ended = frame_.counters.ended;
+  stats.sessions.moved = frame_.counters.moved;
+  stats.restarts = frame_.counters.restarts;
+  stats.retries = frame_.counters.retries;
+  stats.quarantined = quarantine_.held(now, frame_.quarantine_limits());
+  stats.sessions.evicted = frame_.counters.evicted;
+  stats.attachment_bytes = calls_.carried().total();
+  stats.abandoned = frame_.counters.abandoned;
+  stats.snapshots.kept = frame_.counters.snapshots_kept;
+  stats.snapshots.failed = frame_.counters.snapshots_failed;
+  stats.health.failed = frame_.counters.health_failures;
+  stats.health.retired = frame_.counters.retired;
+  stats.draining = frame_.draining();
+  count_leaving(now, stats);
+  return stats;
+}
+
+void Views::count_leaving(Time now, Stats& stats) const {
+  workers_.table().each([&](const Worker& worker) {
+    if (worker.state != WorkerState::kDraining || worker.killed || worker.sessions() == 0) return;
+    ++stats.leaving.workers;
+    stats.leaving.sessions += worker.sessions();
+    const Time until = worker.drain_since + frame_.settings.workers.drain_timeout;
+    stats.leaving.until = std::max(stats.leaving.until, until - now);
+  });
+}
+
+std::vector<WorkerView> Views::workers(Time now) const {
+  std::vector<WorkerView> views;
+  workers_.table().each([&](const Worker& worker) {
+    WorkerView view;
+    view.worker = worker.id;
+    view.state = worker.state;
+    view.calls = worker.calls;
+    view.sessions = static_cast<std::uint32_t>(worker.sessions());
+    view.age = now - worker.started;
+    if (worker.running) {
+      view.call = worker.running->id;
+      view.function = worker.running->function->spec.name;
+    }
+    view.sick = worker.sick.value_or("");
+    views.push_back(std::move(view));
+  });
+  std::sort(views.begin(), views.end(),
+            [](const WorkerView& a, const WorkerView& b) { return a.worker < b.worker; });
+  return views;
+}
+
+Pool::SessionPage Views::sessions(Time now, std::string_view after, std::size_t limit) const {
+  Pool::SessionPage page;
+  page.total = sessions_.table().live(now);
+  // Keeps the `limit + 1` smallest ids: O(n log limit), and no order to maintain on the hot path.
+  std::vector<const Session*> first;
+  const auto by_id = [](const Session* a, const Session* b) { return a->id < b->id; };
+  sessions_.table().each_live(now, [&](const Session& session) {
+    if (session.id <= after && !after.empty()) return;
+    first.push_back(&session);
+    std::push_heap(first.begin(), first.end(), by_id);
+    if (first.size() > limit + 1) {
+      std::pop_heap(first.begin(), first.end(), by_id);
+      first.pop_back();
+    }
+  });
+  std::sort_heap(first.begin(), first.end(), by_id);
+  const bool more = first.size() > limit;
+  if (more) first.resize(limit);
+  for (const Session* session : first) {
+    SessionView view;
+    view.id = session->id;
+    const bool homeless = session->home && !session->home->alive;  // until it is called again
+    if (session->home && !homeless) view.worker = session->home->worker;
+    view.birth = session->birth;
+    view.epoch = session->epoch + (homeless ? 1 : 0);
+    view.idle = session->lane ? Duration{0} : now - session->idle_since;
+    view.age = now - session->opened_at;
+    view.state = !session->lane ? "idle" : session->lane->running ? "running" : "queued";
+    page.items.push_back(std::move(view));
+  }
+  if (more && !page.items.empty()) page.next = page.items.back().id;
+  return page;
+}
+
+std::vector<QuarantineView> Views::quarantine(Time now) const {
+  std::vector<QuarantineView> views;
+  const Quarantine::Limits limits = frame_.quarantine_limits();
+  quarantine_.each_held(now, limits, [&](const Quarantine::Entry& entry) {
+    views.push_back({entry.fingerprint, entry.function, entry.session, entry.deaths,
+                     entry.last_death + limits.ttl - now});
+  });
+  return views;
+}
+
+void Views::check_invariants() const {
+  const Counters& counters = frame_.counters;
+  sessions_.table().check_invariants(frame_.now);
+  const std::uint64_t resolved =
+      std::accumulate(std::begin(counters.outcomes), std::end(counters.outcomes), 0ULL);
+  CHECK(counters.accepted == calls_.size() - counters.late + resolved);
+  sessions_.table().each_live(frame_.now, [this](const Session& session) {
+    CHECK(session.saved == (snapshots_.book().usable(session.birth) != 0));
+  });
+  CHECK(check_workers() == check_calls());
+}
+
+// Returns how many run.
+std::uint32_t Views::check_calls() const {
+  std::uint32_t waiting = 0, running = 0;
+  std::uint64_t carried = 0, late = 0;
+  for (const CallId id : calls_.in_order()) {
+    const Call* call = calls_.find(id);
+    CHECK(call->function && call->function->in_flight > 0);
+    CHECK(call->armed());
+    carried += call->attachment_bytes;
+    if (call->told) ++late;
+    if (call->state == CallState::kRunning) {
+      ++running;
+      check_running(*call);
+    } else if (call->state == CallState::kSaving) {
+      CHECK(!call->worker && !call->queue && call->session->lane->running == call);
+      CHECK(frame_.now <= (call->told ? call->due : call->deadline));
+    } else {
+      ++waiting;
+      check_waiting(*call);
+    }
+  }
+  CHECK(calls_.carried().total() == carried);
+  CHECK(frame_.counters.late == late);
+  CHECK(waiting == waiting_.queue().waiting());
+  return running;
+}
+
+void Views::check_running(const Call& call) const {
+  CHECK(call.worker && call.worker->running == &call && !call.queue);
+  if (call.session) CHECK(call.session->lane->running == &call);
+  if (call.session) CHECK(call.session->home == call.worker->home);
+  // Only a pool that stood still is later, and then a rung is due that it is about to climb.
+  CHECK(call.told ||
+        frame_.now <= std::max(call.deadline + frame_.settings.calls.grace, runs_.due(call)));
+}
+
+void Views::check_waiting(const Call& call) const {
+  CHECK(!call.worker && !call.told);
+  CHECK(call.is_head == (call.queue != nullptr));
+  CHECK(frame_.now <= call.deadline);
+  if (call.state != CallState::kWaiting || call.is_head) return;
+  const Lane& lane = *call.session->lane;
+  CHECK(lane.running || &lane.waiting.front() != &call);
+}
+
+// Returns how many run a call.
+std::uint32_t Views::check_workers() const {
+  std::uint32_t busy = 0;
+  bool idle = false;
+  workers_.table().each([&](const Worker& worker) {
+    if (worker.running) ++busy;
+    const bool serves = worker.state == WorkerState::kReady;
+    CHECK(worker.saves == 0 || worker.state == WorkerState::kDraining);
+    CHECK(worker.idle_hook.is_linked() == serves);
+    CHECK(!(serves && worker.running));
+    CHECK(!serves || worker.queue.empty());
+    if (serves) idle = true;
+  });
+  // Nobody stands idle while a head waits that anyone may serve.
+  if (idle) CHECK(waiting_.queue().shared().empty());
+  return busy;
+}
+
+}  // namespace keelback::core

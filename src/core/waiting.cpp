@@ -1,0 +1,239 @@
+#include "core/waiting.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "core/calls.h"
+#include "core/health.h"
+#include "core/keys.h"
+#include "core/runs.h"
+#include "core/sessions.h"
+#include "core/wording.h"
+#include "core/workers.h"
+
+namespace keelback::core {
+namespace {
+
+CallQueue::Limits queue_limits(const Settings& settings) {
+  return {settings.pool.queue_max, settings.sessions.queue_max, settings.pool.queue_delay_max};
+}
+
+}  // namespace
+
+Waiting::Waiting(Frame& frame, const Quarantine& quarantine, Calls& calls, Keys& keys, Runs& runs,
+                 Sessions& sessions, Workers& workers, Health& health)
+    : frame_(frame),
+      quarantine_(quarantine),
+      calls_(calls),
+      keys_(keys),
+      runs_(runs),
+      sessions_(sessions),
+      workers_(workers),
+      health_(health),
+      queue_(queue_limits(frame.settings)) {}
+
+void Waiting::clear() {
+  placement_.clear();
+  queue_.clear();
+}
+
+void Waiting::set_limits() { queue_.set_limits(queue_limits(frame_.settings)); }
+
+Duration Waiting::retry_after() const { return queue_.retry_after(workers_.table().up()); }
+
+// ---- in
+
+void Waiting::enter(Call& call) {
+  Session* session = call.session;
+  if (call.deadline <= frame_.now) return end(call, calls_.timeout_ending(call, Effect::kNone));
+  frame_.timers.arm(call, call.deadline);
+  if (session && (&session->lane->waiting.front() != &call || session->lane->running)) return;
+  queue_.make_head(call, session ? session->lane : nullptr, frame_.now);
+  place(call);
+}
+
+void Waiting::place(Call& first) {
+  Call* head = &first;
+  while (head) head = place_one(*head);
+}
+
+Call* Waiting::place_one(Call& head) {
+  CHECK(head.is_head && !head.queue);
+  if (head.deadline <= frame_.now) return nullptr;  // its timer ends it in this very step
+  if (quarantined(head)) return end_quarantined(head);
+  if (!head.function->has_room()) {
+    head.function->parked.insert(head);
+  } else if (Worker* worker = placement_.choose(head)) {
+    runs_.dispatch(*worker, head);
+  } else {
+    Worker* home = Placement::waits_for(head);
+    if (!home) ++head.function->queued;
+    head.expected = head.function->service;
+    queue_.enqueue(home ? home->queue : queue_.shared(), head);
+  }
+  return nullptr;
+}
+
+void Waiting::unqueue(Call& head) {
+  if (head.queue == &queue_.shared()) --head.function->queued;
+  queue_.dequeue(head);
+}
+
+void Waiting::take_back(Call& call, bool retry, Duration pause) {
+  queue_.count_in(call);
+  call.state = CallState::kWaiting;
+  if (call.session) queue_.put_back(*call.session->lane, call);
+  if (retry) {
+    ++call.retries;
+    ++frame_.counters.retries;
+    call.state = CallState::kBackingOff;
+    frame_.timers.arm(call, std::min(frame_.now + pause, call.deadline));
+    return;
+  }
+  frame_.timers.arm(call, call.deadline);
+  if (call.session) return;  // placed once its session has left the dead worker
+  queue_.make_head(call, nullptr, frame_.now);
+  place(call);
+}
+
+void Waiting::note_room(Function& function) {
+  if (function.parked.empty() || function.room_noted) return;
+  function.room_noted = true;
+  calls_.functions().acquire(function);
+  room_.push_back(&function);
+}
+
+void Waiting::use_room() {
+  while (!room_.empty()) {
+    Function& function = *room_.back();
+    room_.pop_back();
+    function.room_noted = false;
+    unpark(function);
+    calls_.functions().release(function);
+  }
+}
+
+void Waiting::unpark(Function& function) {
+  // As many as could run now; those whose own worker is busy wait with it and take no room.
+  while (function.spec.max_workers == 0 ||
+         function.running + function.queued < function.spec.max_workers) {
+    Call* head = function.parked.top();
+    if (!head) return;
+    function.parked.remove(*head);
+    place(*head);
+  }
+}
+
+void Waiting::offer(Worker& worker) {
+  if (worker.check_wanted) health_.want_check(worker);
+  while (worker.free()) {
+    Call* head = placement_.pick(worker, queue_.shared(), frame_.now);
+    if (!head) {
+      if (worker.state == WorkerState::kReady) placement_.set_idle(worker);
+      return;
+    }
+    if (quarantined(*head)) {
+      if (Call* next = end_quarantined(*head)) place(*next);
+      continue;
+    }
+    if (head->function->has_room()) return runs_.dispatch(worker, *head);
+    unqueue(*head);
+    head->function->parked.insert(*head);
+  }
+}
+
+void Waiting::hold_heads(Worker& worker) {
+  for (Session& session : worker.home->active) {
+    if (session.lane->waiting.empty()) continue;
+    Call& head = session.lane->waiting.front();
+    if (head.queue != &queue_.shared()) continue;
+    unqueue(head);
+    queue_.enqueue(worker.queue, head);
+  }
+}
+
+
+void Waiting::release_head(Session& session, Worker& worker) {
+  if (!session.lane || session.lane->waiting.empty()) return;
+  Call& head = session.lane->waiting.front();
+  if (head.queue != &worker.queue) return;
+  unqueue(head);
+  head.is_head = false;
+}
+
+// ---- out
+
+void Waiting::hand_over(Call& head) {
+  unqueue(head);
+  if (head.session) queue_.remove(*head.session->lane, head);
+  queue_.count_out(head);
+  head.is_head = false;
+}
+
+void Waiting::end(Call& call, Ending&& ending) {
+  if (Call* next = take_out(call, std::move(ending))) place(*next);
+}
+
+Call* Waiting::take_out(Call& call, Ending&& ending) {
+  Session* session = call.session;
+  const bool on_its_own =
+      ending.kind == OutcomeKind::kCancelled || ending.kind == OutcomeKind::kTimeout;
+  Call* heir = on_its_own && call.state != CallState::kJoined ? keys_.hand_on(call) : nullptr;
+  end_in_lane(call, std::move(ending));
+  if (session) return sessions_.next_head(*session);
+  if (heir) queue_.make_head(*heir, nullptr, frame_.now);
+  return heir;
+}
+
+void Waiting::end_in_lane(Call& call, Ending&& ending) {
+  note_room(*call.function);
+  leave(call);
+  calls_.resolve(call, std::move(ending));
+}
+
+void Waiting::leave(Call& call) {
+  if (call.state == CallState::kJoined) keys_.leave(call);
+  if (call.is_head) unqueue(call);
+  if (call.session) queue_.remove(*call.session->lane, call);
+  call.session = nullptr;
+  queue_.count_out(call);
+}
+
+void Waiting::end_all(const Ending& ending) {
+  for (const CallId id : calls_.in_order()) {
+    if (Call* call = calls_.find_waiting(id)) end(*call, Ending{ending});
+  }
+}
+
+bool Waiting::quarantined(const Call& head) const {
+  return quarantine_.holds(frame_.now, head.fingerprint, frame_.quarantine_limits());
+}
+
+Call* Waiting::end_quarantined(Call& head) {
+  Ending ending;
+  if (head.touched) {  // an attempt of its own had started: that is how it ends
+    ending.kind = OutcomeKind::kWorkerDied;
+    ending.effect = Effect::kMaybe;
+    ending.death = head.last_death;
+    ending.message = "The worker died while it ran this call, and it is quarantined by now.";
+  } else {
+    const Quarantine::Limits limits = frame_.quarantine_limits();
+    ending.kind = OutcomeKind::kQuarantined;
+    ending.message =
+        held_back(limits.deaths, quarantine_.remaining(frame_.now, head.fingerprint, limits));
+  }
+  return take_out(head, std::move(ending));
+}
+
+void Waiting::due(Call& call) {
+  if (call.state != CallState::kBackingOff || frame_.now >= call.deadline) {
+    return end(call, calls_.timeout_ending(call, Effect::kNone));
+  }
+  call.state = CallState::kWaiting;
+  frame_.timers.arm(call, call.deadline);
+  queue_.make_head(call, call.session ? call.session->lane : nullptr, frame_.now);
+  place(call);
+}
+
+}  // namespace keelback::core

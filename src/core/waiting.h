@@ -1,0 +1,100 @@
+// The calls that wait: where each stands (in its lane, as a head in a run queue, at its function's
+// bulkhead), which worker a head goes to, and how a waiting call ends.
+//
+// Owns: the queue, the placement of heads on workers, the functions that have room again.
+// Asks: Runs to dispatch; Sessions for the next head of a lane; Keys who takes over a key; Health
+// whether a free worker is to be checked first.
+#pragma once
+
+#include <vector>
+
+#include "base/time.h"
+#include "core/call_queue.h"
+#include "core/ending.h"
+#include "core/frame.h"
+#include "core/function_table.h"
+#include "core/placement.h"
+#include "core/quarantine.h"
+
+namespace keelback::core {
+
+class Calls;
+class Health;
+class Keys;
+class Runs;
+class Sessions;
+class Workers;
+
+class Waiting {
+ public:
+  Waiting(Frame& frame, const Quarantine& quarantine, Calls& calls, Keys& keys, Runs& runs,
+          Sessions& sessions, Workers& workers, Health& health);
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+  CallQueue& queue() { return queue_; }
+  const CallQueue& queue() const { return queue_; }
+  Placement& placement() { return placement_; }
+  const Placement& placement() const { return placement_; }
+  // When a refused caller should come back.
+  Duration retry_after() const;
+  void set_limits();  // from the settings
+
+  // Lets go of all records, before the pool goes.
+  void clear();
+
+  // ---- in
+  // A new call, in its session's lane already.
+  void enter(Call& call);
+  // Its worker died, and it runs again: at once, or (retry) after a pause.
+  void take_back(Call& call, bool retry, Duration pause);
+  // To a worker, to a queue, or into its function's bulkhead. A head that has to end instead is
+  // followed by the next one of its lane.
+  void place(Call& head);
+  // A worker may be free: gives it work or makes it idle.
+  void offer(Worker& worker);
+  // A call of `function` is out of the way: those parked behind it may go, at the end of this step.
+  void note_room(Function& function);
+  void use_room();
+
+  // ---- out
+  // A worker takes it.
+  void hand_over(Call& head);
+  // The session's first waiting call leaves the queue of `worker`; it is no head any more.
+  void release_head(Session& session, Worker& worker);
+  // Heads of its sessions that others could have served wait with it from now on.
+  void hold_heads(Worker& worker);
+  // Ends it; what is next in its lane is placed.
+  void end(Call& call, Ending&& ending);
+  // Ends it; what is next in its lane is the caller's affair.
+  void end_in_lane(Call& call, Ending&& ending);
+  // Ends every call that waits for a worker.
+  void end_all(const Ending& ending);
+  // Its deadline has come, or its pause is over.
+  void due(Call& call);
+
+ private:
+  // One head; returns the next one of its lane if this one ended.
+  Call* place_one(Call& head);
+  Call* take_out(Call& call, Ending&& ending);
+  // Calls like it killed workers while it waited: it ends instead of running.
+  bool quarantined(const Call& head) const;
+  Call* end_quarantined(Call& head);
+  void leave(Call& call);
+  void unqueue(Call& head);
+  void unpark(Function& function);
+
+  Frame& frame_;
+  const Quarantine& quarantine_;
+  Calls& calls_;
+  Keys& keys_;
+  Runs& runs_;
+  Sessions& sessions_;
+  Workers& workers_;
+  Health& health_;
+  CallQueue queue_;
+  Placement placement_;
+  std::vector<Function*> room_;  // functions that may have room for parked calls; see use_room()
+};
+
+}  // namespace keelback::core

@@ -1,0 +1,285 @@
+#include "core/workers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "core/calls.h"
+#include "core/health.h"
+#include "core/readiness.h"
+#include "core/replacements.h"
+#include "core/runs.h"
+#include "core/sessions.h"
+#include "core/snapshots.h"
+#include "core/starts.h"
+#include "core/waiting.h"
+#include "core/wording.h"
+
+namespace keelback::core {
+namespace {
+
+Death our_death(std::string detail) {
+  Death death;
+  death.cause = "killed";
+  death.detail = std::move(detail);
+  return death;
+}
+
+}  // namespace
+
+void Workers::on(const WorkerReady& event) {
+  Worker* worker = table_.find(event.worker);
+  if (!worker || worker->ready_once || worker->killed || worker->stopping) return;
+  if (worker->checking || others_.health.prove(*worker)) return;
+  become_ready(*worker);
+  others_.waiting.offer(*worker);
+}
+
+void Workers::become_ready(Worker& worker) {
+  Slot& slot = *worker.slot;
+  worker.ready_once = true;
+  worker.ready_at = frame_.now;
+  if (table_.count(WorkerState::kReady) + table_.count(WorkerState::kBusy) == 0) {
+    others_.waiting.queue().serves_again(frame_.now);
+  }
+  table_.set_state(worker, WorkerState::kReady);
+  slot.start_failed = false;
+  others_.readiness.note_ready();
+  if (slot.next == &worker) {
+    slot.next = nullptr;
+    if (Worker* old = std::exchange(slot.current, &worker)) {
+      drain(*old);
+      others_.health.replacement_serves(slot, *old);
+    }
+  }
+  others_.health.schedule_check(worker);
+  if (worker.recycle) others_.starts.refill(slot, Duration{0});
+  others_.readiness.refresh();
+  others_.starts.pump();
+  others_.health.advance();
+  others_.replacements.finish_reload();
+}
+
+void Workers::occupy(Worker& worker) {
+  others_.waiting.placement().set_busy(worker);
+  if (worker.state == WorkerState::kReady) table_.set_state(worker, WorkerState::kBusy);
+}
+
+void Workers::go_on(Worker& worker) {
+  others_.snapshots.evacuate(worker);
+  others_.waiting.offer(worker);
+  maybe_stop(worker);
+}
+
+void Workers::on(const WorkerExited& event) {
+  Worker* worker = table_.find(event.worker);
+  if (!worker) return;
+  Slot& slot = *worker->slot;
+  const bool current = slot.current == worker || slot.next == worker;
+  const bool on_its_own = !worker->stopping && !worker->killed;
+  auto death = std::make_shared<const Death>(event.death);
+  Duration pause{0};
+  const bool failed = on_its_own || worker->cause == EndCause::kStartTimeout;
+  if (!worker->ready_once && failed) note_failed_start(*worker, death);
+  if (worker->ready_once && on_its_own) others_.readiness.note_exit(death);
+  if (current && failed) {
+    slot.died = true;
+    pause = others_.starts.pause_after(*worker);
+  }
+  slot.died |= current;
+  others_.waiting.placement().withdraw(*worker);
+  const std::uint64_t lost_before = frame_.counters.lost;
+  const bool had_call = worker->running != nullptr;
+  if (Call* call = worker->running) {
+    if (event.fingerprint != 0) call->fingerprint = event.fingerprint;
+    others_.runs.settle_death(*worker, *call, event.started == call->id, death);
+  }
+  others_.sessions.drop_home(*worker, death);
+  const std::uint64_t lost = frame_.counters.lost - lost_before;
+  if (worker->ready_once && (on_its_own || lost > 0)) {
+    frame_.notice(Notice::Level::kWarn,
+                  fmt::format("Worker {}.{} ended{} with {}; sessions lost: {}.", worker->id.slot,
+                              worker->id.generation, had_call ? " during a call" : "",
+                              describe(*death), lost));
+  }
+  remove(*worker, pause);
+}
+
+void Workers::on(const DeathOrdered& event) {
+  if (Worker* worker = table_.find(event.worker)) worker->blameless = true;
+}
+
+void Workers::suspect(Worker& worker) {
+  if (worker.state == WorkerState::kBusy) table_.set_state(worker, WorkerState::kSuspect);
+}
+
+void Workers::rest(Worker& worker) {
+  if (worker.state != WorkerState::kSuspect && worker.state != WorkerState::kBusy) return;
+  table_.set_state(worker, worker.at_rest());
+}
+
+// ---- how it ends
+
+void Workers::note_failed_start(Worker& worker, const DeathPtr& death) {
+  Slot& slot = *worker.slot;
+  const std::string why = fmt::format("{}.{} did not start: {}", worker.id.slot,
+                                      worker.id.generation, describe(*death));
+  slot.start_failed = true;
+  others_.readiness.note_failed_start(death);
+  frame_.notice(Notice::Level::kError, "Worker " + why + ".");
+  others_.replacements.note_failed_start("worker " + why);
+  if (slot.next == &worker && slot.current && slot.current->healing) {
+    others_.health.replacement_failed(slot, describe(*death));
+  }
+}
+
+void Workers::leave(Worker& worker) {
+  others_.snapshots.evacuate(worker);
+  maybe_stop(worker);
+}
+
+// The record goes, and its slot is seen to. Requires: no call, no sessions.
+void Workers::remove(Worker& worker, Duration pause) {
+  Slot& slot = *worker.slot;
+  if (slot.next == &worker) slot.next = nullptr;
+  if (slot.current == &worker) slot.current = std::exchange(slot.next, nullptr);
+  frame_.timers.disarm(worker);
+  table_.erase(worker);
+  others_.starts.refill(slot, pause);
+  others_.starts.pump();
+  others_.readiness.refresh();
+  others_.health.advance();
+  others_.replacements.finish_reload();
+}
+
+void Workers::drain(Worker& worker) {
+  if (worker.stopping || worker.killed) return;
+  others_.waiting.placement().withdraw(worker);
+  table_.set_state(worker, WorkerState::kDraining);
+  worker.drain_since = frame_.now;
+  worker.withheld = worker.check_wanted = worker.healing = false;
+  arm(worker);
+  leave(worker);
+}
+
+void Workers::maybe_stop(Worker& worker) {
+  if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed) return;
+  if (worker.running || worker.saves > 0) return;
+  const Home* home = worker.home;
+  if (!home || worker.sessions() == home->safe.size()) return stop(worker);
+  // The pool shuts down: what cannot be saved need not be waited for.
+  if (frame_.draining() && others_.calls.empty() &&
+      (!others_.snapshots.may_save() || home->idle.empty())) {
+    stop(worker);
+  }
+}
+
+void Workers::end_drain(Worker& worker) {
+  if (worker.running || worker.saves > 0) return kill(worker, EndCause::kDrained);
+  stop(worker);
+}
+
+void Workers::stop(Worker& worker) {
+  if (worker.stopping || worker.killed) return;
+  CHECK(!worker.running);
+  worker.stopping = true;
+  worker.cause = EndCause::kDrained;
+  worker.ending_since = frame_.now;
+  table_.set_state(worker, WorkerState::kDraining);
+  others_.sessions.drop_home(worker,
+                             std::make_shared<const Death>(our_death("its worker was drained")));
+  arm(worker);
+  frame_.emit(StopWorker{worker.id});
+}
+
+void Workers::kill(Worker& worker, EndCause cause) {
+  if (worker.killed) return;
+  worker.killed = true;
+  worker.cause = cause;
+  worker.ending_since = frame_.now;
+  others_.waiting.placement().withdraw(worker);
+  if (worker.ready_once && worker.state != WorkerState::kSuspect) {
+    table_.set_state(worker, WorkerState::kDraining);
+  }
+  arm(worker);
+  frame_.emit(KillWorker{worker.id});
+  if (worker.home) others_.waiting.hold_heads(worker);
+}
+
+void Workers::abandon(Worker& worker) {
+  ++frame_.counters.abandoned;
+  Death death;
+  death.cause = "abandoned";
+  death.detail = "the killed process would not go";
+  auto shared = std::make_shared<const Death>(std::move(death));
+  frame_.emit(AbandonWorker{worker.id});
+  frame_.notice(Notice::Level::kError,
+                fmt::format("Worker {}.{} did not go when it was killed; it is given up.",
+                            worker.id.slot, worker.id.generation));
+  Slot& slot = *worker.slot;
+  slot.died |= slot.current == &worker;
+  if (Call* call = worker.running) others_.runs.settle_death(worker, *call, true, shared);
+  others_.sessions.drop_home(worker, std::move(shared));
+  remove(worker, Duration{0});
+}
+
+// ---- time
+
+void Workers::arm(Worker& worker) {
+  if (worker.killed) {
+    return frame_.timers.arm(worker, worker.ending_since + frame_.settings.workers.kill_timeout);
+  }
+  if (worker.stopping) {
+    return frame_.timers.arm(worker, worker.ending_since + frame_.settings.calls.grace);
+  }
+  if (worker.state == WorkerState::kStarting) {
+    return frame_.timers.arm(worker, worker.started + frame_.settings.workers.start_timeout);
+  }
+  if (worker.state == WorkerState::kDraining) {
+    return frame_.timers.arm(worker, worker.drain_since + frame_.settings.workers.drain_timeout);
+  }
+  std::optional<Time> due;
+  if (worker.age_max > Duration{0} && !worker.recycle) due = worker.started + worker.age_max;
+  if (others_.health.checks() && !worker.check_wanted && !worker.checking) {
+    due = due ? std::min(*due, worker.check_at) : worker.check_at;
+  }
+  if (due) return frame_.timers.arm(worker, *due);
+  frame_.timers.disarm(worker);
+}
+
+void Workers::due(Worker& worker) {
+  if (worker.killed) return abandon(worker);
+  if (worker.stopping) return kill(worker, EndCause::kDrained);
+  if (worker.state == WorkerState::kStarting) return kill(worker, EndCause::kStartTimeout);
+  if (worker.state == WorkerState::kDraining) return end_drain(worker);
+  if (worker.age_max > Duration{0} && frame_.now >= worker.started + worker.age_max) {
+    others_.replacements.recycle(worker);
+  }
+  if (others_.health.checks() && frame_.now >= worker.check_at) others_.health.want_check(worker);
+  arm(worker);
+}
+
+void Workers::resize() {
+  table_.resize(frame_.settings.pool.workers);
+  for (const auto& slot : table_.slots()) {
+    if (slot->wanted) {
+      others_.starts.refill(*slot, Duration{0});
+      continue;
+    }
+    frame_.timers.disarm(*slot);
+    if (Worker* next = std::exchange(slot->next, nullptr)) kill(*next, EndCause::kDrained);
+    if (Worker* worker = std::exchange(slot->current, nullptr)) {
+      if (worker->ready_once) {
+        drain(*worker);
+      } else {
+        kill(*worker, EndCause::kDrained);
+      }
+    }
+  }
+}
+
+}  // namespace keelback::core

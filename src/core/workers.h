@@ -1,0 +1,91 @@
+// The life of workers: ready, drained, stopped, killed, gone. The pool never dies of them: whatever
+// a worker does, its slot is filled again.
+//
+// Owns: the slots and the workers in them.
+// Asks: Starts to fill a slot; Runs and Sessions what a death means to its call and its sessions;
+// Snapshots to save what a draining worker holds. Tells Readiness, Health and Replacements when a
+// worker has become ready or is gone.
+#pragma once
+
+#include "base/time.h"
+#include "core/ending.h"
+#include "core/event.h"
+#include "core/frame.h"
+#include "core/worker_table.h"
+
+namespace keelback::core {
+
+class Calls;
+class Health;
+class Readiness;
+class Replacements;
+class Runs;
+class Sessions;
+class Snapshots;
+class Starts;
+class Waiting;
+
+class Workers {
+ public:
+  // Whom a worker's life concerns.
+  struct Others {
+    const Calls& calls;
+    Waiting& waiting;
+    Runs& runs;
+    Sessions& sessions;
+    Snapshots& snapshots;
+    Starts& starts;
+    Replacements& replacements;
+    Health& health;
+    Readiness& readiness;
+  };
+  Workers(Frame& frame, const Others& others) : frame_(frame), others_(others) {}
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  WorkerTable& table() { return table_; }
+  const WorkerTable& table() const { return table_; }
+
+  void on(const WorkerReady& event);
+  void on(const WorkerExited& event);
+  void on(const DeathOrdered& event);
+  // As many slots as the settings say.
+  void resize();
+
+  // ---- what it does
+  void become_ready(Worker& worker);
+  // It takes no other call. One that drains is shown as that all the time.
+  void occupy(Worker& worker);
+  // The call it ran is past its time.
+  void suspect(Worker& worker);
+  // It runs no call any more.
+  void rest(Worker& worker);
+  // Something that held it up is over: it takes work, or leaves if it drains.
+  void go_on(Worker& worker);
+
+  // ---- how it ends
+  // It serves only the sessions that it holds.
+  void drain(Worker& worker);
+  // One that drains gives up what it can, and stops if nothing is left.
+  void leave(Worker& worker);
+  void maybe_stop(Worker& worker);
+  // The drain has taken its time: what is left ends.
+  void end_drain(Worker& worker);
+  void stop(Worker& worker);
+  void kill(Worker& worker, EndCause cause);
+
+  // ---- time
+  void arm(Worker& worker);
+  void due(Worker& worker);
+
+ private:
+  void note_failed_start(Worker& worker, const DeathPtr& death);
+  void abandon(Worker& worker);
+  void remove(Worker& worker, Duration pause);
+
+  Frame& frame_;
+  Others others_;
+  WorkerTable table_;
+};
+
+}  // namespace keelback::core
