@@ -209,37 +209,22 @@ core::Pool::SessionPage SimDriver::sessions(std::string_view after, std::size_t 
   return with([&](sim::Simulation& sim) { return sim.pool().sessions(sim.now(), after, limit); });
 }
 
-bool SimDriver::end_session(std::string_view session) {
-  return with([&](sim::Simulation& sim) { return sim.end_session(session); });
-}
-
 host::Driver::Application SimDriver::application() {
   return with([](sim::Simulation& sim) {
     return Application{sim.application_known(), sim.application().hello_json()};
   });
 }
 
-std::vector<host::QuarantineEntry> SimDriver::quarantine() {
-  return with([](sim::Simulation& sim) {
-    std::vector<host::QuarantineEntry> out;
-    for (core::QuarantineView& view : sim.pool().quarantine(sim.now())) {
-      out.push_back({view.fingerprint, std::move(view.function), std::move(view.session),
-                     view.deaths, view.remaining});
-    }
-    return out;
-  });
+std::vector<core::QuarantineView> SimDriver::quarantine() {
+  return with([](sim::Simulation& sim) { return sim.pool().quarantine(sim.now()); });
 }
 
-bool SimDriver::release(std::uint64_t fingerprint) {
-  return with([&](sim::Simulation& sim) { return sim.release(fingerprint); });
+bool SimDriver::apply(const core::Event& event) {
+  return with([&](sim::Simulation& sim) { return sim.apply(event); });
 }
 
 void SimDriver::configure(const Settings& settings) {
   with([&](sim::Simulation& sim) { sim.configure(settings); });
-}
-
-bool SimDriver::recycle(std::uint32_t slot) {
-  return with([&](sim::Simulation& sim) { return sim.recycle(slot); });
 }
 
 void SimDriver::reload(std::move_only_function<void(std::string error)> done) {

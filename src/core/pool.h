@@ -142,6 +142,9 @@ class Pool {
   // Oldest last death first; at most 4096.
   std::vector<QuarantineView> quarantine(Time now) const;
   const Config& config() const;
+  // Whether what an operator's event names is there: the session of SessionEnded, the request of
+  // QuarantineReleased, the slot of RecycleRequested. True for every other event. O(1).
+  bool knows(Time now, const Event& event) const;
   // Aborts on a violation; O(everything). The simulator calls it after each event.
   void check_invariants() const;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <numeric>
+#include <variant>
 
 #include "base/check.h"
 #include "core/calls.h"
@@ -126,6 +127,19 @@ std::vector<QuarantineView> Views::quarantine(Time now) const {
                      entry.last_death + limits.ttl - now});
   });
   return views;
+}
+
+bool Views::knows(Time now, const Event& event) const {
+  if (const auto* ended = std::get_if<SessionEnded>(&event)) {
+    const SessionTable& table = sessions_.table();
+    const Session* session = table.find(ended->session);
+    return session != nullptr && table.judge(*session, now) == SessionTable::Verdict::kLive;
+  }
+  if (const auto* released = std::get_if<QuarantineReleased>(&event))
+    return quarantine_.holds(now, released->fingerprint, frame_.quarantine_limits());
+  if (const auto* recycled = std::get_if<RecycleRequested>(&event))
+    return recycled->slot > 0 && recycled->slot <= frame_.settings.pool.workers;
+  return true;
 }
 
 void Views::check_invariants() const {

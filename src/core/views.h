@@ -42,6 +42,7 @@ class Views {
   std::vector<WorkerView> workers(Time now) const;
   Pool::SessionPage sessions(Time now, std::string_view after, std::size_t limit) const;
   std::vector<QuarantineView> quarantine(Time now) const;
+  bool knows(Time now, const Event& event) const;
   void check_invariants() const;
 
  private:

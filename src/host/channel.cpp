@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "host/hello.h"
+#include "os/clock.h"
 
 namespace keelback::host {
 
@@ -181,7 +182,7 @@ Channel::Received Channel::receive(Time until, std::vector<WorkerMessage>& out) 
   constexpr Duration kLongest = std::chrono::hours(1);
   bool exact = false;
   for (;;) {
-    const Duration left = until - Time{std::chrono::steady_clock::now().time_since_epoch()};
+    const Duration left = until - os::monotonic_now();
     if (left <= Duration{0}) return receive(os::Wait::kNo, out);
     if (timeout_ > left || exact) {
       Duration wanted = std::clamp(left, kShortest, kLongest);

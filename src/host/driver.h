@@ -44,15 +44,6 @@ struct WorkerInfo : core::WorkerView {
   std::uint64_t log_dropped_lines = 0;
 };
 
-// A request that killed workers before and is refused now.
-struct QuarantineEntry {
-  std::uint64_t fingerprint = 0;  // of function, session and payload
-  std::string function;
-  std::string session;       // empty: stateless
-  std::uint32_t deaths = 0;  // started attempts that killed their worker
-  Duration remaining{0};     // until it is let go by itself
-};
-
 struct PoolInfo {
   core::Stats stats;
   StartPath start;
@@ -91,21 +82,19 @@ class Driver {
   virtual PoolInfo info() = 0;
   virtual std::vector<WorkerInfo> workers() = 0;
   virtual core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) = 0;
-  // False: there is no such session.
-  virtual bool end_session(std::string_view session) = 0;
   virtual Application application() = 0;
-  // A driver whose core keeps no such list has none to show and none to release.
-  virtual std::vector<QuarantineEntry> quarantine() { return {}; }
-  virtual bool release(std::uint64_t fingerprint) {  // false: no such entry
-    static_cast<void>(fingerprint);
-    return false;
-  }
+  virtual std::vector<core::QuarantineView> quarantine() = 0;
+
+  // Gives the core an operator's event. False: what it names is not there (core::Pool::knows), and
+  // nothing was done.
+  virtual bool apply(const core::Event& event) = 0;
+  bool end_session(std::string_view session) { return apply(core::SessionEnded{session}); }
+  bool release(std::uint64_t fingerprint) { return apply(core::QuarantineReleased{fingerprint}); }
+  bool recycle(std::uint32_t slot) { return apply(core::RecycleRequested{slot}); }
+  // The laboratory is about to end this worker: no request is to blame for that death.
+  void order_death(WorkerId worker) { static_cast<void>(apply(core::DeathOrdered{worker})); }
 
   virtual void configure(const Settings& settings) = 0;
-  virtual bool recycle(std::uint32_t slot) = 0;  // false: no such slot
-  // The laboratory is about to end this worker: no request is to blame for that death. A driver
-  // that does not tell its core says so by doing nothing.
-  virtual void order_death(WorkerId worker) { static_cast<void>(worker); }
   // New code: probe a new zygote aside, then replace workers rolling. `done` gets an empty string,
   // or why the old code still serves.
   virtual void reload(std::move_only_function<void(std::string error)> done) = 0;

@@ -16,7 +16,6 @@ namespace keelback::host {
 namespace {
 
 constexpr std::string_view kOwner = "KEELBACK_OWNER=";
-constexpr std::size_t kSessionIdMax = 256;
 
 std::string_view name_of(std::string_view entry) { return entry.substr(0, entry.find('=')); }
 
@@ -111,17 +110,6 @@ int sweep_orphans(const std::string& own_owner) {
 std::uint32_t frame_bytes_for(std::uint64_t payload_max) {
   constexpr std::uint64_t kSlack = 64 << 20;
   return wire::frame_max(std::max(2 * payload_max, payload_max + kSlack));
-}
-
-std::string just_before(std::string_view id) {
-  if (id.empty()) return "";
-  std::string before(id);
-  const auto last = static_cast<unsigned char>(before.back());
-  before.pop_back();
-  if (last == 0) return before;
-  before.push_back(static_cast<char>(last - 1));
-  before.append(kSessionIdMax, '\xff');
-  return before;
 }
 
 }  // namespace keelback::host

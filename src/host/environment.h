@@ -34,7 +34,4 @@ int sweep_orphans(const std::string& own_owner);
 // refused as an error of the call, so that a lowered limit kills nobody.
 std::uint32_t frame_bytes_for(std::uint64_t payload_max);
 
-// A string that sorts before `id` and after every other id (of at most 256 bytes) that does.
-std::string just_before(std::string_view id);
-
 }  // namespace keelback::host

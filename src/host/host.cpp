@@ -106,7 +106,7 @@ std::expected<void, StartError> HostImpl::start() {
     feed(core::StartModeChanged{exec, std::max(1U, std::thread::hardware_concurrency())});
   };
   handlers.path = [this](const StartPath& path) {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     path_ = path;
   };
   handlers.log_line = [this](const std::string& line) { logger_->info("[zygote] {}", line); };
@@ -141,9 +141,9 @@ HostImpl::~HostImpl() {
   CHECK(!on_loop_thread());
   if (loop_thread_.joinable()) {
     boost::asio::post(loop_, [this] { stop_workers(); });
-    const auto until = std::chrono::steady_clock::now() + kStopMax;
-    while (workers_gone_ == 0 && std::chrono::steady_clock::now() < until) {
-      os::futex_wait_for(workers_gone_, 0, until - std::chrono::steady_clock::now());
+    const Time until = now() + kStopMax;
+    while (workers_gone_ == 0 && now() < until) {
+      os::futex_wait_for(workers_gone_, 0, until - now());
     }
     store_->close();
     // What is booked by now - the last outcomes - is still performed.
@@ -164,7 +164,7 @@ void HostImpl::stop_workers() {
   feed(core::DrainRequested{0s});
   std::vector<WorkerPtr> left;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     for (const auto& [id, worker] : workers_) left.push_back(worker);
     if (left.empty()) workers_gone_ = 1;
   }
@@ -176,16 +176,19 @@ void HostImpl::stop_workers() {
 void HostImpl::end_remaining_calls() {
   std::vector<CallRecord*> left;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     calls_.each([&](CallRecord& record) { left.push_back(&record); });
     for (const CallRecord* record : left) calls_.erase(*record);
   }
   for (CallRecord* record : left) {
     CHECK(!record->blocking);  // a driver outlives the calls it was given
     const std::unique_ptr<CallRecord> owned(record);
-    if (owned->told) continue;
+    {
+      const Locked lock(lock_);
+      if (owned->told) continue;
+      owned->outcome.effect = owned->worker ? Effect::kMaybe : Effect::kNone;
+    }
     owned->outcome.kind = OutcomeKind::kShuttingDown;
-    owned->outcome.effect = owned->worker ? Effect::kMaybe : Effect::kNone;
     owned->outcome.message = "The pool was stopped.";
     owned->done(std::move(owned->outcome));
   }
@@ -195,7 +198,7 @@ void HostImpl::end_remaining_calls() {
 
 PoolInfo HostImpl::info() {
   const store::Status store = store_->status();
-  const os::MutexLock lock(mutex_);
+  const Locked lock(lock_);
   return {pool_.stats(now()),  path_, store, slab_budget_.used(), log_dropped_workers_,
           log_dropped_zygotes_};
 }
@@ -203,7 +206,7 @@ PoolInfo HostImpl::info() {
 std::vector<WorkerInfo> HostImpl::workers() {
   std::vector<WorkerInfo> list;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     for (core::WorkerView& view : pool_.workers(now())) {
       WorkerInfo info;
       static_cast<core::WorkerView&>(info) = std::move(view);
@@ -223,56 +226,35 @@ std::vector<WorkerInfo> HostImpl::workers() {
 }
 
 core::Pool::SessionPage HostImpl::sessions(std::string_view after, std::size_t limit) {
-  const os::MutexLock lock(mutex_);
+  const Locked lock(lock_);
   return pool_.sessions(now(), after, limit);
 }
 
-bool HostImpl::end_session(std::string_view session) {
+Driver::Application HostImpl::application() {
+  const Locked lock(lock_);
+  return application_;
+}
+
+std::vector<core::QuarantineView> HostImpl::quarantine() {
+  const Locked lock(lock_);
+  return pool_.quarantine(now());
+}
+
+bool HostImpl::apply(const core::Event& event) {
   Effects& effects = effects_of_thread();
   {
-    const os::MutexLock lock(mutex_);
-    const auto page = pool_.sessions(now(), just_before(session), 1);
-    if (page.items.empty() || page.items.front().id != session) return false;
-    step(core::SessionEnded{session}, nullptr, effects);
+    const Locked lock(lock_);
+    if (!pool_.knows(now(), event)) return false;
+    step(event, nullptr, effects);
     settle(effects);
   }
   perform(effects);
   return true;
 }
 
-Driver::Application HostImpl::application() {
-  const os::MutexLock lock(mutex_);
-  return application_;
-}
-
-std::vector<QuarantineEntry> HostImpl::quarantine() {
-  std::vector<QuarantineEntry> entries;
-  const os::MutexLock lock(mutex_);
-  for (core::QuarantineView& view : pool_.quarantine(now())) {
-    entries.push_back({view.fingerprint, std::move(view.function), std::move(view.session),
-                       view.deaths, view.remaining});
-  }
-  return entries;
-}
-
-bool HostImpl::release(std::uint64_t fingerprint) {
-  Effects& effects = effects_of_thread();
-  bool held = false;
-  {
-    const os::MutexLock lock(mutex_);
-    for (const core::QuarantineView& view : pool_.quarantine(now())) {
-      held = held || view.fingerprint == fingerprint;
-    }
-    step(core::QuarantineReleased{fingerprint}, nullptr, effects);
-    settle(effects);
-  }
-  perform(effects);
-  return held;
-}
-
 void HostImpl::configure(const Settings& settings) {
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     payload_max_ = settings.calls.payload_max.count;
     snapshot_max_ = settings.sessions.snapshot_max.count;
     attached_max_ = settings.attachments.max.count;
@@ -293,20 +275,6 @@ void HostImpl::configure(const Settings& settings) {
     launcher_->configure(settings);
   });
 }
-
-bool HostImpl::recycle(std::uint32_t slot) {
-  Effects& effects = effects_of_thread();
-  {
-    const os::MutexLock lock(mutex_);
-    if (slot == 0 || slot > pool_.config().pool.workers) return false;
-    step(core::RecycleRequested{slot}, nullptr, effects);
-    settle(effects);
-  }
-  perform(effects);
-  return true;
-}
-
-void HostImpl::order_death(WorkerId worker) { feed(core::DeathOrdered{worker}); }
 
 void HostImpl::reload(std::move_only_function<void(std::string error)> done) {
   boost::asio::post(loop_, [this, done = std::move(done)]() mutable {

@@ -57,7 +57,7 @@ void HostImpl::prepare_attachments(CallRecord& record) {
   record.quick_print = quick_print(record.fingerprint, call.attachments);
   bool all_of_it = !call.idempotency_key.empty();
   if (!all_of_it) {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     all_of_it = suspects_.contains(record.quick_print);
   }
   record.fingerprint =
@@ -79,7 +79,7 @@ Outcome HostImpl::call(Call call) {
   prepare(record);
   Effects& effects = effects_of_thread();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     begin(record, effects);
   }
   perform(effects);
@@ -105,8 +105,7 @@ void HostImpl::await(CallRecord& record) {
 void HostImpl::read_as_caller(CallRecord& record) {
   thread_local std::vector<WorkerMessage> messages;
   Effects& effects = effects_of_thread();
-  const WorkerPtr worker = record.reading;
-  Time until = record.deadline;
+  auto [worker, until] = record.to_read();
   for (;;) {
     if (worker->channel.has_pending()) {
       // One that cannot be waited for is as good as broken: its answer will not come before the
@@ -122,7 +121,7 @@ void HostImpl::read_as_caller(CallRecord& record) {
     if (received == Channel::Received::kSome && messages.empty()) continue;
     bool released = false;
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       if (received != Channel::Received::kNothing) {
         take_all(worker, messages, received, &record, effects);
       } else if (now() >= until) {
@@ -145,7 +144,7 @@ CallId HostImpl::enter(std::unique_ptr<CallRecord> record) {
   const CallId id = record->id;
   Effects& effects = effects_of_thread();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     begin(*record.release(), effects);  // the call table's, until its Completion
   }
   perform(effects);
@@ -169,7 +168,7 @@ CallId HostImpl::stream(Call call, OnItem item, OnOutcome done) {
 void HostImpl::grant(CallId call, std::uint32_t items) {
   Effects& effects = effects_of_thread();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     CallRecord* record = find(call);
     if (record == nullptr || record->told || !record->streaming || items == 0) return;
     record->granted += std::min(items, UINT32_MAX - record->granted);
@@ -190,7 +189,7 @@ void HostImpl::grant(CallId call, std::uint32_t items) {
 bool HostImpl::cancel(CallId call) {
   Effects& effects = effects_of_thread();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     const CallRecord* record = find(call);
     if (record == nullptr || record->told) return false;
     step(core::CallCancelled{call}, nullptr, effects);
@@ -201,7 +200,7 @@ bool HostImpl::cancel(CallId call) {
 }
 
 std::optional<std::string> HostImpl::dump(CallId call) {
-  const os::MutexLock lock(mutex_);
+  const Locked lock(lock_);
   return late_dumps_.find(now(), call);
 }
 

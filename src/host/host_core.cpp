@@ -74,7 +74,7 @@ void HostImpl::follow_up(CallRecord* self, Effects& effects) {
 void HostImpl::feed(const core::Event& event) {
   Effects& effects = effects_of_thread();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     step(event, nullptr, effects);
     settle(effects);
   }
@@ -90,12 +90,13 @@ void HostImpl::apply(core::Action& any, CallRecord* self, Effects& effects) {
   // Annotated lambdas: the lock is held throughout.
   std::visit(
       Overloaded{
-          [&](core::Dispatch& action) REQUIRES(mutex_) { dispatch(action, self, effects); },
-          [&](core::Resolve& action) REQUIRES(mutex_) { resolve(action, self, effects); },
-          [&](core::TellCaller& action) REQUIRES(mutex_) { tell(action, self, effects); },
-          [&](core::ReplayOutcome& action) REQUIRES(mutex_) { replay(action, self, effects); },
-          [&](core::ForgetOutcome& action) REQUIRES(mutex_) { retained_.erase(action.call.value); },
-          [&](core::StopWorker& action) REQUIRES(mutex_) {
+          [&](core::Dispatch& action) REQUIRES(host_state) { dispatch(action, self, effects); },
+          [&](core::Resolve& action) REQUIRES(host_state) { resolve(action, self, effects); },
+          [&](core::TellCaller& action) REQUIRES(host_state) { tell(action, self, effects); },
+          [&](core::ReplayOutcome& action) REQUIRES(host_state) { replay(action, self, effects); },
+          [&](core::ForgetOutcome& action)
+              REQUIRES(host_state) { retained_.erase(action.call.value); },
+          [&](core::StopWorker& action) REQUIRES(host_state) {
             if (const WorkerPtr worker = find(action.worker)) {
               std::string frame;
               wire::append_shutdown(frame);
@@ -104,7 +105,7 @@ void HostImpl::apply(core::Action& any, CallRecord* self, Effects& effects) {
               effects.flush.push_back(worker);
             }
           },
-          [&](core::EndSession& action) REQUIRES(mutex_) {
+          [&](core::EndSession& action) REQUIRES(host_state) {
             if (const WorkerPtr worker = find(action.worker)) {
               std::string frame;
               CHECK(wire::append_session_end(
@@ -113,10 +114,10 @@ void HostImpl::apply(core::Action& any, CallRecord* self, Effects& effects) {
               effects.flush.push_back(worker);
             }
           },
-          [&](core::SaveSession& action) REQUIRES(mutex_) { save_session(action, effects); },
-          [&](core::KeepSnapshot& action) REQUIRES(mutex_) { keep_snapshot(action); },
-          [&](core::DropSnapshot& action) REQUIRES(mutex_) { drop_snapshot(action); },
-          [&](auto&) REQUIRES(mutex_) { for_loop(std::move(any), effects); },
+          [&](core::SaveSession& action) REQUIRES(host_state) { save_session(action, effects); },
+          [&](core::KeepSnapshot& action) REQUIRES(host_state) { keep_snapshot(action); },
+          [&](core::DropSnapshot& action) REQUIRES(host_state) { drop_snapshot(action); },
+          [&](auto&) REQUIRES(host_state) { for_loop(std::move(any), effects); },
       },
       any);
 }
@@ -417,7 +418,7 @@ void HostImpl::perform(Effects& effects) {
       boost::asio::post(loop_, [this, worker] { kill_if_it_lives(worker); });
       continue;
     }
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     if (worker->reader != Reader::kCaller) for_loop(Blocked{worker}, effects);
   }
   for (const WorkerPtr& worker : effects.arm) arm(worker, true, false);
@@ -433,7 +434,7 @@ void HostImpl::announce(const std::string& hello_json) {
   const auto application = application_of_hello(hello_json);
   if (!application) return log(core::Notice::Level::kError, "a HELLO that says nothing");
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     application_ = {true, hello_json};
   }
   feed(*application);

@@ -30,7 +30,7 @@ void HostImpl::check_health(WorkerId id) {
   Effects& effects = effects_of_thread();
   WorkerPtr worker;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     worker = find(id);
     if (worker == nullptr) return;
     std::string frame;
@@ -57,7 +57,7 @@ void HostImpl::watch_check(const WorkerPtr& worker, Duration wait) {
 
 void HostImpl::check_due(const WorkerPtr& worker) {
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     if (!worker->checking || worker->finished) return;
   }
   const Duration limit = settings_.workers.health_timeout;

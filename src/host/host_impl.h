@@ -2,7 +2,7 @@
 //
 // Threads. One loop thread runs the Asio loop: processes, logs, timers, the asynchronous calls'
 // sockets. Any thread may block in call() and does its own worker's I/O meanwhile. Both meet in
-// mutex_, which holds the core, the call table and who reads which socket.
+// lock_, which guards the core, the call table and who reads which socket.
 //
 //   1  Under the lock the core is asked and its actions are booked (apply): no system call that may
 //      block, no callback. Frames are pushed to their channel here, so they leave in the core's
@@ -33,6 +33,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -40,12 +41,13 @@
 #include "core/late_dumps.h"
 #include "core/pool.h"
 #include "host/host.h"
+#include "host/host_lock.h"
 #include "host/launcher.h"
 #include "host/oom_witness.h"
 #include "host/request_print.h"
 #include "host/worker_process.h"
+#include "os/clock.h"
 #include "os/epoll.h"
-#include "os/mutex.h"
 #include "store/store.h"
 
 namespace keelback::host {
@@ -70,23 +72,30 @@ struct CallRecord {
   OnItem item;
   OnOutcome done;
 
-  // Under the host's lock, until kDone.
-  std::shared_ptr<WorkerProcess> worker;   // has it now, or had it last
-  std::shared_ptr<WorkerProcess> reading;  // a blocked caller reads this one
-  std::string result;
-  Attachments result_attachments;
-  std::optional<PythonError> python;
-  core::ReplyKind reply{};  // of its answer, once there is one
+  // It has the call now, or had it last.
+  std::shared_ptr<WorkerProcess> worker GUARDED_BY(host_state);
+  std::shared_ptr<WorkerProcess> reading GUARDED_BY(host_state);  // a blocked caller reads this one
+  std::string result GUARDED_BY(host_state);
+  Attachments result_attachments GUARDED_BY(host_state);
+  std::optional<PythonError> python GUARDED_BY(host_state);
+  core::ReplyKind reply GUARDED_BY(host_state){};  // of its answer, once there is one
   // Its caller heard at the deadline. This record took the place of the caller's and lies on the
   // heap; it stays until the call ends.
-  bool told = false;
-  Time deadline = Time::max();  // of a call that was dispatched
-  bool dump_asked = false;
-  std::size_t dump_from = 0;  // earlier dumps of that worker end here
-  std::string dump_note;      // why there is none
+  bool told GUARDED_BY(host_state) = false;
+  Time deadline GUARDED_BY(host_state) = Time::max();  // of a call that was dispatched
+  bool dump_asked GUARDED_BY(host_state) = false;
+  std::size_t dump_from GUARDED_BY(host_state) = 0;  // earlier dumps of that worker end here
+  std::string dump_note GUARDED_BY(host_state);      // why there is none
   // All the credit that its stream was given. Each attempt gets it anew: one that follows another
   // has nothing of the stream behind it (the core runs no stream again that has spoken).
-  std::uint32_t granted = 0;
+  std::uint32_t granted GUARDED_BY(host_state) = 0;
+
+  // For its blocked caller, which has seen kRead: until it gives the reading up, nobody changes
+  // these.
+  std::pair<std::shared_ptr<WorkerProcess>, Time> to_read() const
+      KEELBACK_TS(no_thread_safety_analysis) {
+    return {reading, deadline};
+  }
 
   Outcome outcome;
   std::atomic<std::uint32_t> word = 0;  // what a blocked caller sleeps on
@@ -117,17 +126,14 @@ class HostImpl final : public Driver {
   PoolInfo info() override;
   std::vector<WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
-  bool end_session(std::string_view session) override;
   Application application() override;
-  std::vector<QuarantineEntry> quarantine() override;
-  bool release(std::uint64_t fingerprint) override;
+  std::vector<core::QuarantineView> quarantine() override;
+  bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override;
-  bool recycle(std::uint32_t slot) override;
-  void order_death(WorkerId worker) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
   boost::asio::io_context& loop() override { return loop_; }
-  Time now() const override { return Time{std::chrono::steady_clock::now().time_since_epoch()}; }
+  Time now() const override { return os::monotonic_now(); }
 
  private:
   using WorkerPtr = std::shared_ptr<WorkerProcess>;
@@ -159,62 +165,64 @@ class HostImpl final : public Driver {
 
   // ---- host_calls.cpp: the callers' side
   void prepare(CallRecord& record);
-  void prepare_attachments(CallRecord& record) EXCLUDES(mutex_);
+  void prepare_attachments(CallRecord& record) EXCLUDES(host_state);
   CallId enter(std::unique_ptr<CallRecord> record);
-  void begin(CallRecord& record, Effects& effects) REQUIRES(mutex_);
+  void begin(CallRecord& record, Effects& effects) REQUIRES(host_state);
   void await(CallRecord& record);
   void read_as_caller(CallRecord& record);
   // The frame of a call, all of it but a large payload and attachments.
   void encode(const CallRecord& record, const core::Dispatch& dispatch, std::string& frame) const;
-  std::uint64_t print_of_victim(WorkerProcess& worker) EXCLUDES(mutex_);
+  std::uint64_t print_of_victim(WorkerProcess& worker) EXCLUDES(host_state);
 
   // ---- host_core.cpp: the core under its lock, and what follows from it
-  void step(const core::Event& event, CallRecord* self, Effects& effects) REQUIRES(mutex_);
-  void apply(core::Action& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
-  void dispatch(const core::Dispatch& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
-  void resolve(core::Resolve& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
+  void step(const core::Event& event, CallRecord* self, Effects& effects) REQUIRES(host_state);
+  void apply(core::Action& action, CallRecord* self, Effects& effects) REQUIRES(host_state);
+  void dispatch(const core::Dispatch& action, CallRecord* self, Effects& effects)
+      REQUIRES(host_state);
+  void resolve(core::Resolve& action, CallRecord* self, Effects& effects) REQUIRES(host_state);
   void replay(const core::ReplayOutcome& action, CallRecord* self, Effects& effects)
-      REQUIRES(mutex_);
-  void tell(core::TellCaller& action, CallRecord* self, Effects& effects) REQUIRES(mutex_);
-  void end_told(CallRecord& record, core::Resolve& action, Effects& effects) REQUIRES(mutex_);
-  void complete(CallRecord& record, CallRecord* self, Effects& effects) REQUIRES(mutex_);
-  void for_loop(InboxItem item, Effects& effects) REQUIRES(mutex_);
+      REQUIRES(host_state);
+  void tell(core::TellCaller& action, CallRecord* self, Effects& effects) REQUIRES(host_state);
+  void end_told(CallRecord& record, core::Resolve& action, Effects& effects) REQUIRES(host_state);
+  void complete(CallRecord& record, CallRecord* self, Effects& effects) REQUIRES(host_state);
+  void for_loop(InboxItem item, Effects& effects) REQUIRES(host_state);
   void take(WorkerProcess& worker, WorkerMessage& message, CallRecord* self, Effects& effects)
-      REQUIRES(mutex_);
+      REQUIRES(host_state);
   bool take_answer(WorkerProcess& worker, WorkerMessage& message, CallRecord* self,
-                   Effects& effects) REQUIRES(mutex_);
+                   Effects& effects) REQUIRES(host_state);
   bool take_start(const WorkerPtr& worker, WorkerMessage& message, Effects& effects)
-      REQUIRES(mutex_);
+      REQUIRES(host_state);
   // All of a reader's packet; `received` says whether the end came with it.
   void take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& messages,
-                Channel::Received received, CallRecord* self, Effects& effects) REQUIRES(mutex_);
-  void release_reading(WorkerProcess& worker, CallRecord* self) REQUIRES(mutex_);
+                Channel::Received received, CallRecord* self, Effects& effects)
+      REQUIRES(host_state);
+  void release_reading(WorkerProcess& worker, CallRecord* self) REQUIRES(host_state);
   // The caller has heard and does not wait for the answer: the loop reads it.
-  void leave_to_loop(CallRecord& self, Effects& effects) REQUIRES(mutex_);
+  void leave_to_loop(CallRecord& self, Effects& effects) REQUIRES(host_state);
   // What the store has answered at once: events, after the actions that asked for them.
-  void follow_up(CallRecord* self, Effects& effects) REQUIRES(mutex_);
-  void settle(Effects& effects) REQUIRES(mutex_);  // last under the lock: the timer
-  void perform(Effects& effects) EXCLUDES(mutex_);
-  void feed(const core::Event& event) EXCLUDES(mutex_);
-  void announce(const std::string& hello_json) EXCLUDES(mutex_);
-  WorkerPtr find(WorkerId id) REQUIRES(mutex_);
-  CallRecord* find(CallId id) REQUIRES(mutex_);
+  void follow_up(CallRecord* self, Effects& effects) REQUIRES(host_state);
+  void settle(Effects& effects) REQUIRES(host_state);  // last under the lock: the timer
+  void perform(Effects& effects) EXCLUDES(host_state);
+  void feed(const core::Event& event) EXCLUDES(host_state);
+  void announce(const std::string& hello_json) EXCLUDES(host_state);
+  WorkerPtr find(WorkerId id) REQUIRES(host_state);
+  CallRecord* find(CallId id) REQUIRES(host_state);
 
   // ---- host_snapshots.cpp: between the core, the workers and the store
   std::shared_ptr<store::Store> make_store();
-  void take_found_sessions() EXCLUDES(mutex_);
-  void save_session(const core::SaveSession& action, Effects& effects) REQUIRES(mutex_);
-  void read_between_calls(const WorkerPtr& worker, Effects& effects) REQUIRES(mutex_);
-  void end_reading_between_calls(WorkerProcess& worker, CallRecord* self) REQUIRES(mutex_);
-  void keep_snapshot(const core::KeepSnapshot& action) REQUIRES(mutex_);
-  void drop_snapshot(const core::DropSnapshot& action) REQUIRES(mutex_);
+  void take_found_sessions() EXCLUDES(host_state);
+  void save_session(const core::SaveSession& action, Effects& effects) REQUIRES(host_state);
+  void read_between_calls(const WorkerPtr& worker, Effects& effects) REQUIRES(host_state);
+  void end_reading_between_calls(WorkerProcess& worker, CallRecord* self) REQUIRES(host_state);
+  void keep_snapshot(const core::KeepSnapshot& action) REQUIRES(host_state);
+  void drop_snapshot(const core::DropSnapshot& action) REQUIRES(host_state);
   void restore(const core::Dispatch& action, const WorkerPtr& worker, const CallRecord& record,
-               Effects& effects) REQUIRES(mutex_);
+               Effects& effects) REQUIRES(host_state);
   void send_restored(const WorkerPtr& worker, CallId call, const store::Fetched& fetched,
-                     Effects& effects) REQUIRES(mutex_);
-  void give_up_restore(WorkerProcess& worker, CallId call, bool gone) REQUIRES(mutex_);
+                     Effects& effects) REQUIRES(host_state);
+  void give_up_restore(WorkerProcess& worker, CallId call, bool gone) REQUIRES(host_state);
   bool take_snapshot(const WorkerPtr& worker, WorkerMessage& message, CallRecord* self,
-                     Effects& effects) REQUIRES(mutex_);
+                     Effects& effects) REQUIRES(host_state);
 
   // ---- host_loop.cpp: the loop thread
   bool on_loop_thread() const { return std::this_thread::get_id() == loop_thread_.get_id(); }
@@ -233,7 +241,7 @@ class HostImpl final : public Driver {
   void watch_check(const WorkerPtr& worker, Duration wait);
   void check_due(const WorkerPtr& worker);
   bool take_checked(WorkerProcess& worker, const WorkerMessage& message, CallRecord* self,
-                    Effects& effects) REQUIRES(mutex_);
+                    Effects& effects) REQUIRES(host_state);
 
   // ---- host_workers.cpp: the loop thread; the life of worker processes
   void start_worker(WorkerId id, bool probe, bool again = false);
@@ -269,24 +277,24 @@ class HostImpl final : public Driver {
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
       loop_.get_executor()};
 
-  os::Mutex mutex_;
-  core::Pool pool_ GUARDED_BY(mutex_);
-  core::IdIndex<CallRecord> calls_ GUARDED_BY(mutex_);
-  std::unordered_map<std::uint64_t, Outcome> retained_ GUARDED_BY(mutex_);  // for replays
-  core::LateDumps late_dumps_ GUARDED_BY(mutex_);
-  std::unordered_map<WorkerId, WorkerPtr> workers_ GUARDED_BY(mutex_);
-  std::vector<InboxItem> inbox_ GUARDED_BY(mutex_);
-  std::vector<core::Event> follow_ups_ GUARDED_BY(mutex_);
-  bool poked_ GUARDED_BY(mutex_) = false;
-  bool timer_wanted_ GUARDED_BY(mutex_) = false;
-  Time timer_at_ GUARDED_BY(mutex_) = Time::max();
-  Application application_ GUARDED_BY(mutex_);
-  StartPath path_ GUARDED_BY(mutex_);
-  std::uint32_t frame_bytes_max_ GUARDED_BY(mutex_);
-  std::uint64_t payload_max_ GUARDED_BY(mutex_);
-  std::uint64_t snapshot_max_ GUARDED_BY(mutex_);
-  std::uint64_t attached_max_ GUARDED_BY(mutex_);
-  SuspectPrints suspects_ GUARDED_BY(mutex_);
+  HostLock lock_;
+  core::Pool pool_ GUARDED_BY(host_state);
+  core::IdIndex<CallRecord> calls_ GUARDED_BY(host_state);
+  std::unordered_map<std::uint64_t, Outcome> retained_ GUARDED_BY(host_state);  // for replays
+  core::LateDumps late_dumps_ GUARDED_BY(host_state);
+  std::unordered_map<WorkerId, WorkerPtr> workers_ GUARDED_BY(host_state);
+  std::vector<InboxItem> inbox_ GUARDED_BY(host_state);
+  std::vector<core::Event> follow_ups_ GUARDED_BY(host_state);
+  bool poked_ GUARDED_BY(host_state) = false;
+  bool timer_wanted_ GUARDED_BY(host_state) = false;
+  Time timer_at_ GUARDED_BY(host_state) = Time::max();
+  Application application_ GUARDED_BY(host_state);
+  StartPath path_ GUARDED_BY(host_state);
+  std::uint32_t frame_bytes_max_ GUARDED_BY(host_state);
+  std::uint64_t payload_max_ GUARDED_BY(host_state);
+  std::uint64_t snapshot_max_ GUARDED_BY(host_state);
+  std::uint64_t attached_max_ GUARDED_BY(host_state);
+  SuspectPrints suspects_ GUARDED_BY(host_state);
 
   std::atomic<std::uint64_t> last_call_ = 0;
   std::atomic<std::uint64_t> log_dropped_workers_ = 0;

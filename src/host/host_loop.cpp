@@ -29,7 +29,7 @@ void HostImpl::empty_inbox() {
     std::vector<InboxItem> batch;
     bool timer_wanted = false;
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       batch.swap(inbox_);
       timer_wanted = std::exchange(timer_wanted_, false);
       poked_ = false;
@@ -55,7 +55,7 @@ void HostImpl::empty_inbox() {
 
 void HostImpl::perform_on_loop(core::Action& any) {
   const auto worker_named = [this](WorkerId id) {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     return find(id);
   };
   std::visit(Overloaded{
@@ -91,7 +91,7 @@ void HostImpl::climb(const core::Action& rung, WorkerId id, CallId call) {
   bool unsent = false;
   Effects& effects = effects_of_thread();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     worker = find(id);
     CallRecord* record = find(call);
     if (worker == nullptr || worker->running != call) return;
@@ -125,7 +125,7 @@ void HostImpl::climb(const core::Action& rung, WorkerId id, CallId call) {
     const bool stopped = stat && (stat->state == 'T' || stat->state == 't');
     const std::size_t dumped = worker->marks.dump().size();
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       if (CallRecord* record = find(call)) {
         record->dump_asked = true;
         record->dump_from = dumped;
@@ -141,14 +141,14 @@ void HostImpl::climb(const core::Action& rung, WorkerId id, CallId call) {
 void HostImpl::arm_timer() {
   Time at;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     at = timer_at_;
   }
   timer_.expires_at(std::chrono::steady_clock::time_point(at.time_since_epoch()));
   timer_.async_wait([this](const boost::system::error_code& error) {
     if (error) return;
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       timer_at_ = Time::max();  // settle() sets the next one
     }
     feed(core::Tick{});
@@ -170,7 +170,7 @@ void HostImpl::flush_as_loop(const WorkerPtr& worker) {
   if (flushed == Channel::Flushed::kAll) return;
   Reader reader;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     reader = worker->reader;
   }
   // A caller that reads also waits for the room to write.
@@ -185,7 +185,7 @@ void HostImpl::sockets_ready() {
     WorkerPtr worker;
     bool ours = false;
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       worker = find(worker_of(events[i].token));
       ours = worker != nullptr && worker->reader == Reader::kLoop;
     }
@@ -208,7 +208,7 @@ void HostImpl::read_as_loop(const WorkerPtr& worker) {
     if (received == Channel::Received::kSome && messages.empty()) continue;
     bool ours = false;
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       take_all(worker, messages, received, nullptr, effects);
       ours = worker->reader == Reader::kLoop;
       settle(effects);
@@ -218,7 +218,7 @@ void HostImpl::read_as_loop(const WorkerPtr& worker) {
   }
   bool ours = false;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     ours = worker->reader == Reader::kLoop;
   }
   if (!ours) return flush_as_loop(worker);

@@ -44,7 +44,7 @@ void HostImpl::take_found_sessions() {
   core::SessionsFound found;
   found.lost = std::move(lost);
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     for (store::Record& record : records) {
       core::FoundSession session;
       session.id = std::move(record.session);
@@ -191,7 +191,7 @@ void HostImpl::restore(const core::Dispatch& action, const WorkerPtr& worker,
                                [this, worker, call = action.call](store::Fetched later) {
                                  Effects& own = effects_of_thread();
                                  {
-                                   const os::MutexLock lock(mutex_);
+                                   const Locked lock(lock_);
                                    send_restored(worker, call, later, own);
                                    follow_up(nullptr, own);
                                    settle(own);

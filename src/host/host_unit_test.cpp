@@ -214,15 +214,6 @@ TEST(Environment, AddsWhatPythonNeedsUnlessTheUserHasSaidSo) {
   EXPECT_EQ(empty, std::vector<std::string>{"PYTHONHASHSEED=77"});
 }
 
-TEST(Environment, JustBeforeSortsBetweenAnIdAndAllSmallerOnes) {
-  for (const std::string& id : {std::string("b"), std::string("ab"), std::string("a\0", 2)}) {
-    EXPECT_LT(just_before(id), id) << id;
-  }
-  EXPECT_GT(just_before("b"), "azzz");
-  EXPECT_GT(just_before("b"), "a\xff\xff");
-  EXPECT_EQ(just_before(std::string("a\0", 2)), "a");
-}
-
 TEST(Environment, LargerResultsThanAllowedAreStillReceivedUpToALimit) {
   EXPECT_GT(frame_bytes_for(0), 1U << 20);
   EXPECT_GE(frame_bytes_for(16 << 20), 32U << 20);

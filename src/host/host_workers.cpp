@@ -56,7 +56,7 @@ std::string step_name(Step said, bool forked) {
 void HostImpl::start_worker(WorkerId id, bool probe, bool again) {
   std::uint32_t frame_bytes_max = 0;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     frame_bytes_max = frame_bytes_max_;
   }
   auto made = make_worker(id, frame_bytes_max, slab_budget_);
@@ -83,7 +83,7 @@ void HostImpl::start_worker(WorkerId id, bool probe, bool again) {
       loop_, std::move(made->control),
       [worker = worker.get()](std::string_view packet) { take_pong(*worker, packet); }, [] {});
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     workers_[id] = worker;
     worker->marks.set_result_max(payload_max_);
     worker->marks.set_snapshot_max(snapshot_max_);
@@ -185,7 +185,7 @@ void HostImpl::process_said(Hello& hello) {
   }
   bool known = false;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     // A zygote has said it for all its workers.
     known = application_.known && path_.mode == "zygote";
   }
@@ -267,7 +267,7 @@ void HostImpl::log_lines(const WorkerProcess& worker, const std::vector<std::str
 void HostImpl::mark_dropped_lines() {
   std::vector<WorkerPtr> all;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     for (const auto& [id, worker] : workers_) all.push_back(worker);
   }
   for (const WorkerPtr& worker : all) mark_dropped(*worker);
@@ -311,7 +311,7 @@ void HostImpl::kill_if_it_lives(const WorkerPtr& worker) {
     const auto stat = os::read_stat(worker->pid);
     if (stat && stat->exiting) return kill_if_it_lives(worker);
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       if (worker->stop_wanted) return;
     }
     if (worker->fault.empty()) worker->fault = "it closed its socket";
@@ -326,7 +326,7 @@ void HostImpl::process_dead(const WorkerPtr& worker) {
   // What it has written stays readable; a grandchild that holds the other end can add nothing.
   worker->channel.shutdown_reading();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     if (worker->reader == Reader::kCaller) return;  // it finds the end: reading_ended()
     worker->reader = Reader::kLoop;
   }
@@ -342,7 +342,7 @@ void HostImpl::finish_death(const WorkerPtr& worker) {
     messages.clear();
     Channel::Received received = Channel::Received::kEnd;
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       if (worker->reader == Reader::kCaller) return;  // it was given a call meanwhile
       if (worker->drained) break;
       worker->reader = Reader::kLoop;
@@ -355,7 +355,7 @@ void HostImpl::finish_death(const WorkerPtr& worker) {
     }
     if (messages.empty()) continue;
     {
-      const os::MutexLock lock(mutex_);
+      const Locked lock(lock_);
       take_all(worker, messages, Channel::Received::kSome, nullptr, effects);
       settle(effects);
     }
@@ -366,7 +366,7 @@ void HostImpl::finish_death(const WorkerPtr& worker) {
   const MarksAtDeath marks{worker->marks.started(), worker->marks.ended()};
   const std::uint64_t print = print_of_victim(*worker);
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     if (worker->reader == Reader::kCaller) return;  // reading_ended() comes
     workers_.erase(worker->id);
     worker->finished = true;
@@ -435,7 +435,7 @@ void HostImpl::sample_memory() {
   if (growth_max == 0) return;
   std::vector<WorkerPtr> idle;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     for (const auto& [id, worker] : workers_) {
       if (!worker->running && worker->said == Step::kReady && !worker->probe) {
         idle.push_back(worker);
@@ -459,7 +459,7 @@ std::uint64_t HostImpl::print_of_victim(WorkerProcess& worker) {
   std::shared_ptr<const Attachments> attachments;
   std::uint64_t quick = 0;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     const CallRecord* record = worker.running ? find(worker.running) : nullptr;
     if (record == nullptr || record->attachments == nullptr) return 0;
     attachments = record->attachments;
@@ -476,7 +476,7 @@ void HostImpl::shrink_slabs() {
   Effects& effects = effects_of_thread();
   Slabs::Dropped dropped;
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     for (const auto& [id, worker] : workers_) {
       if (worker->running || worker->said != Step::kReady) continue;
       auto theirs = worker->channel.shrink_slabs(limit);
@@ -507,7 +507,7 @@ void HostImpl::close_worker(const WorkerPtr& worker) {
   epoll_.remove(worker->channel.fd());
   worker->channel.drop_slabs();
   {
-    const os::MutexLock lock(mutex_);
+    const Locked lock(lock_);
     const auto found = workers_.find(worker->id);
     if (found != workers_.end() && found->second == worker) workers_.erase(found);
     if (stopping_ && workers_.empty()) {

@@ -1,15 +1,13 @@
 #include "host/slabs.h"
 
-#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "base/check.h"
+#include "os/clock.h"
 
 namespace keelback::host {
 namespace {
-
-Time now() { return Time{std::chrono::steady_clock::now().time_since_epoch()}; }
 
 std::string slab_frame(const wire::SlabMessage& message) {
   std::string frame;
@@ -33,7 +31,7 @@ void Slabs::attach(std::uint64_t call, const Attachments& attachments, std::vect
                                     .content_type = attachment.content_type};
     if (bytes >= wire::kSlabFrom) {
       std::vector<std::uint32_t> dropped;
-      const auto place = shelf_.place(now(), bytes, dropped);
+      const auto place = shelf_.place(os::monotonic_now(), bytes, dropped);
       Dropped gone;
       drop(dropped, news, gone);
       for (const auto& each : gone) each->empty();
@@ -64,12 +62,15 @@ std::shared_ptr<os::Slab> Slabs::make(const SlabShelf::Place& place, std::vector
 }
 
 void Slabs::grow(std::uint64_t bytes, std::vector<SlabNews>& news) {
-  if (const auto place = shelf_.grow(now(), bytes); place && make(*place, news) != nullptr) return;
+  if (const auto place = shelf_.grow(os::monotonic_now(), bytes);
+      place && make(*place, news) != nullptr)
+    return;
   news.push_back({slab_frame({.op = wire::SlabOp::kNone}), {}});
 }
 
 std::shared_ptr<const os::Slab> Slabs::result(const wire::AttachmentMessage& message) {
-  if (!shelf_.used(now(), message.slab, message.offset, message.bytes)) return nullptr;
+  if (!shelf_.used(os::monotonic_now(), message.slab, message.offset, message.bytes))
+    return nullptr;
   return slabs_.at(message.slab);
 }
 

@@ -14,6 +14,7 @@
 #include "base/id.h"
 #include "base/time.h"
 #include "host/channel.h"
+#include "host/host_lock.h"
 #include "host/log_lines.h"
 #include "host/loop_io.h"
 #include "os/memory.h"
@@ -69,22 +70,23 @@ struct WorkerProcess {
   std::atomic<pid_t> pid = 0;             // 0: none yet; set once, by the loop
 
   // ---- under the host's lock
-  Reader reader = Reader::kNobody;
-  CallId running;             // dispatched and not yet answered; 0: idle
-  std::uint64_t last_ok = 0;  // its last call that was answered with a result; 0: none
-  bool drained = false;       // its socket has been read to the end
-  bool stop_wanted = false;   // SHUTDOWN was sent
-  std::uint32_t saves = 0;    // SAVEs not yet answered; only while it runs nothing
-  bool checking = false;      // CHECK not yet answered; only while it runs nothing
-  std::vector<ParkedState> parked;
-  std::unique_ptr<UnsentCall> unsent;  // of `running`
+  Reader reader GUARDED_BY(host_state) = Reader::kNobody;
+  CallId running GUARDED_BY(host_state);  // dispatched and not yet answered; 0: idle
+  // Its last call that was answered with a result; 0: none.
+  std::uint64_t last_ok GUARDED_BY(host_state) = 0;
+  bool drained GUARDED_BY(host_state) = false;      // its socket has been read to the end
+  bool stop_wanted GUARDED_BY(host_state) = false;  // SHUTDOWN was sent
+  // SAVEs not yet answered; only while it runs nothing.
+  std::uint32_t saves GUARDED_BY(host_state) = 0;
+  bool checking GUARDED_BY(host_state) = false;  // CHECK not yet answered; as `saves`
+  std::vector<ParkedState> parked GUARDED_BY(host_state);
+  std::unique_ptr<UnsentCall> unsent GUARDED_BY(host_state);  // of `running`
   // The state that came with the call's answer or, without a call, for the session of that birth.
-  std::optional<ParkedState> take_parked(CallId call, std::uint64_t birth);
-
-  enum class Step : std::uint8_t { kFork, kConnect, kHello, kReady };
-  Step said = Step::kFork;  // the last of CONNECT, HELLO, READY that came; kFork: none
+  std::optional<ParkedState> take_parked(CallId call, std::uint64_t birth) REQUIRES(host_state);
 
   // ---- loop thread
+  enum class Step : std::uint8_t { kFork, kConnect, kHello, kReady };
+  Step said = Step::kFork;   // the last of CONNECT, HELLO, READY that came; kFork: none
   bool probe = false;        // of a reload: the core does not know it
   bool again = false;        // its second try: the first zygote died before it had forked it
   std::uint64_t zygote = 0;  // which one forked it; 0: the guard spawned it

@@ -108,10 +108,9 @@ std::string sessions_json(const core::Pool::SessionPage& page) {
   return dump(json);
 }
 
-std::string quarantine_json(const std::vector<host::QuarantineEntry>& entries,
-                            std::uint64_t total) {
+std::string quarantine_json(const std::vector<core::QuarantineView>& entries, std::uint64_t total) {
   Json items = Json::array();
-  for (const host::QuarantineEntry& entry : entries) {
+  for (const core::QuarantineView& entry : entries) {
     items.push_back({{"fingerprint", fmt::format("{:016x}", entry.fingerprint)},
                      {"function", entry.function},
                      {"session", entry.session},

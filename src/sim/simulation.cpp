@@ -12,7 +12,6 @@ namespace keelback::sim {
 namespace {
 
 constexpr std::uint32_t kTicksInPlaceMax = 10'000;
-constexpr std::size_t kSessionIdMax = 256;  // bytes; keelback/call.h
 
 std::uint64_t fingerprint(const Call& call) {
   TraceHash hash;
@@ -26,16 +25,6 @@ std::uint64_t fingerprint(const Call& call) {
     hash.mix(each.data.view());
   }
   return hash.value();
-}
-
-// The greatest id below `id` among those of at most kSessionIdMax bytes.
-std::string predecessor(std::string_view id) {
-  std::string before(id.substr(0, id.size() - 1));
-  const auto last = static_cast<unsigned char>(id.back());
-  if (last == 0) return before;
-  before += static_cast<char>(last - 1);
-  before.resize(kSessionIdMax, '\xff');
-  return before;
 }
 
 }  // namespace
@@ -120,32 +109,10 @@ void Simulation::configure(const Settings& settings) {
   handle(core::ConfigChanged{settings});
 }
 
-bool Simulation::session_exists(std::string_view session) const {
-  if (session.empty() || session.size() > kSessionIdMax) return false;
-  const auto page = pool_.sessions(now_, predecessor(session), 1);
-  return !page.items.empty() && page.items.front().id == session;
-}
-
-bool Simulation::end_session(std::string_view session) {
-  const bool existed = session_exists(session);
-  handle(core::SessionEnded{session});
-  return existed;
-}
-
-bool Simulation::recycle(std::uint32_t slot) {
-  const auto workers = pool_.workers(now_);
-  const bool known = std::ranges::any_of(
-      workers, [slot](const core::WorkerView& view) { return view.worker.slot == slot; });
-  handle(core::RecycleRequested{slot});
-  return known;
-}
-
-bool Simulation::release(std::uint64_t fingerprint) {
-  const auto held = pool_.quarantine(now_);
-  const bool known =
-      std::ranges::any_of(held, [&](const auto& view) { return view.fingerprint == fingerprint; });
-  handle(core::QuarantineReleased{fingerprint});
-  return known;
+bool Simulation::apply(const core::Event& event) {
+  if (!pool_.knows(now_, event)) return false;
+  handle(event);
+  return true;
 }
 
 void Simulation::reload(std::move_only_function<void(std::string)> done) {

@@ -84,9 +84,12 @@ class Simulation {
 
   // ---- operators
   void configure(const Settings& settings);
-  bool end_session(std::string_view session);  // false: no such session
-  bool recycle(std::uint32_t slot);            // false: no such slot
-  bool release(std::uint64_t fingerprint);     // false: not quarantined
+  // An operator's event. False: what it names is not there (core::Pool::knows), and nothing was
+  // done.
+  bool apply(const core::Event& event);
+  bool end_session(std::string_view session) { return apply(core::SessionEnded{session}); }
+  bool recycle(std::uint32_t slot) { return apply(core::RecycleRequested{slot}); }
+  bool release(std::uint64_t fingerprint) { return apply(core::QuarantineReleased{fingerprint}); }
   // A model zygote takes a start's time to load the new code and may fail as starts do; `done` gets
   // an empty string or the reason.
   void reload(std::move_only_function<void(std::string)> done);
@@ -165,7 +168,6 @@ class Simulation {
   void drop(core::DropSnapshot& drop);
   void hear(Said said);
   void announce();
-  bool session_exists(std::string_view session) const;
 
   const std::uint64_t seed_;
   Schedule schedule_;

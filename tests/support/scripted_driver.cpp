@@ -7,9 +7,9 @@
 #include <memory>
 #include <utility>
 
-namespace keelback::testing {
+#include "os/clock.h"
 
-using std::chrono::steady_clock;
+namespace keelback::testing {
 
 ScriptedDriver::ScriptedDriver() : work_(loop_.get_executor()), thread_([this] { loop_.run(); }) {
   world_.pool.stats.ready = true;
@@ -195,8 +195,8 @@ bool ScriptedDriver::cancel(CallId call) {
 host::PoolInfo ScriptedDriver::info() { return world().pool; }
 std::vector<host::WorkerInfo> ScriptedDriver::workers() { return world().workers; }
 host::Driver::Application ScriptedDriver::application() { return world().application; }
-std::vector<host::QuarantineEntry> ScriptedDriver::quarantine() { return world().quarantine; }
-Time ScriptedDriver::now() const { return Time{steady_clock::now().time_since_epoch()}; }
+std::vector<core::QuarantineView> ScriptedDriver::quarantine() { return world().quarantine; }
+Time ScriptedDriver::now() const { return os::monotonic_now(); }
 void ScriptedDriver::configure(const Settings&) {}
 
 core::Pool::SessionPage ScriptedDriver::sessions(std::string_view after, std::size_t limit) {
@@ -214,25 +214,25 @@ core::Pool::SessionPage ScriptedDriver::sessions(std::string_view after, std::si
   return page;
 }
 
-bool ScriptedDriver::end_session(std::string_view session) {
+bool ScriptedDriver::apply(const core::Event& event) {
   const std::lock_guard lock(mutex_);
-  const auto removed =
-      std::erase_if(world_.sessions, [&](const auto& view) { return view.id == session; });
-  if (removed > 0) world_.ended_sessions.emplace_back(session);
-  return removed > 0;
-}
-
-bool ScriptedDriver::release(std::uint64_t fingerprint) {
-  const std::lock_guard lock(mutex_);
-  return std::erase_if(world_.quarantine,
-                       [&](const auto& entry) { return entry.fingerprint == fingerprint; }) > 0;
-}
-
-bool ScriptedDriver::recycle(std::uint32_t slot) {
-  const std::lock_guard lock(mutex_);
+  if (const auto* ended = std::get_if<core::SessionEnded>(&event)) {
+    const auto removed =
+        std::erase_if(world_.sessions, [&](const auto& view) { return view.id == ended->session; });
+    if (removed > 0) world_.ended_sessions.emplace_back(ended->session);
+    return removed > 0;
+  }
+  if (const auto* released = std::get_if<core::QuarantineReleased>(&event)) {
+    const auto removed = std::erase_if(world_.quarantine, [&](const auto& entry) {
+      return entry.fingerprint == released->fingerprint;
+    });
+    return removed > 0;
+  }
+  const auto* recycled = std::get_if<core::RecycleRequested>(&event);
+  if (recycled == nullptr) return true;
   const bool there = std::ranges::any_of(
-      world_.workers, [&](const auto& info) { return info.worker.slot == slot; });
-  if (there) world_.recycled.push_back(slot);
+      world_.workers, [&](const auto& info) { return info.worker.slot == recycled->slot; });
+  if (there) world_.recycled.push_back(recycled->slot);
   return there;
 }
 

@@ -54,7 +54,7 @@ class ScriptedDriver final : public host::Driver {
     host::PoolInfo pool;  // its counters of calls are kept by the driver itself
     std::vector<host::WorkerInfo> workers;
     std::vector<core::SessionView> sessions;  // in id order
-    std::vector<host::QuarantineEntry> quarantine;
+    std::vector<core::QuarantineView> quarantine;
     Application application;
     std::string reload_error;
     std::vector<std::uint32_t> recycled;
@@ -74,12 +74,10 @@ class ScriptedDriver final : public host::Driver {
   host::PoolInfo info() override;
   std::vector<host::WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
-  bool end_session(std::string_view session) override;
   Application application() override;
-  std::vector<host::QuarantineEntry> quarantine() override;
-  bool release(std::uint64_t fingerprint) override;
+  std::vector<core::QuarantineView> quarantine() override;
+  bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override;
-  bool recycle(std::uint32_t slot) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
   boost::asio::io_context& loop() override { return loop_; }
