@@ -19,7 +19,7 @@ LAYERS = {
     "os": {"base", "keelback"},
     "host": {"core", "wire", "store", "os", "base", "keelback"},
     "store": {"os", "base", "keelback"},
-    "api": {"host", "sim", "store", "core", "base", "keelback"},
+    "api": {"host", "sim", "store", "core", "os", "base", "keelback"},
     "server": {"api", "host", "store", "core", "base", "keelback"},
     "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "server", "keelback"},
 }

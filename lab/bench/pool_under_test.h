@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "host/driver.h"
+#include "api/driver_factory.h"
 
 namespace keelback::bench {
 
@@ -61,7 +61,7 @@ class PoolUnderTest {
   std::uint64_t total_pss_kb() const;  // this process and all its descendants
 
  private:
-  std::unique_ptr<host::Driver> driver_;
+  api::OwnedDriver driver_;
   std::uint32_t workers_ = 0;
   std::size_t fds_before_ = 0;
 };

@@ -93,9 +93,9 @@ class Pool {
   }
 
  private:
-  Pool(std::unique_ptr<host::Driver> driver, std::uint32_t workers)
+  Pool(api::OwnedDriver driver, std::uint32_t workers)
       : driver_(std::move(driver)), workers_(workers) {}
-  std::unique_ptr<host::Driver> driver_;
+  api::OwnedDriver driver_;
   std::uint32_t workers_;
 };
 

@@ -298,7 +298,7 @@ class RealWorld final : public World {
   std::unique_ptr<Processes> processes_;
   std::vector<StartOrder> orders_;
   Census before_;
-  std::unique_ptr<host::Driver> driver_;
+  api::OwnedDriver driver_;
 };
 
 }  // namespace

@@ -13,30 +13,34 @@
 namespace keelback::api {
 namespace {
 
-std::unique_ptr<host::Driver> make_sim(const DriverOptions& options, std::uint64_t seed) {
+std::unique_ptr<host::Driver> make_sim(host::EventLoop& loop, const DriverOptions& options,
+                                       std::uint64_t seed) {
   sim::Simulation::Options made;
   made.settings = options.settings;
   made.seed = seed;
   made.model.exposed = options.expose;
-  return std::make_unique<SimDriver>(std::move(made));
+  return std::make_unique<SimDriver>(loop, std::move(made));
 }
 
 }  // namespace
 
-std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
-    const DriverOptions& options) {
+std::expected<OwnedDriver, std::string> make_driver(const DriverOptions& options) {
+  std::unique_ptr<host::EventLoop> own;
+  if (options.loop == nullptr) own = std::make_unique<host::EventLoop>();
+  host::EventLoop& loop = own ? *own : *options.loop;
   std::uint64_t seed = options.seed;
   if (seed == 0) {
     seed = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
   }
   switch (options.settings.pool.backend) {
     case Backend::kSim:
-      return make_sim(options, seed);
+      return OwnedDriver(std::move(own), make_sim(loop, options, seed));
     case Backend::kFake:
     case Backend::kPython:
       break;
   }
   host::HostConfig config;
+  config.loop = &loop;
   config.app = options.app;
   config.expose = options.expose;
   config.settings = options.settings;
@@ -64,7 +68,7 @@ std::expected<std::unique_ptr<host::Driver>, std::string> make_driver(
   }
   auto host = host::Host::start(std::move(config));
   if (!host) return std::unexpected(std::move(host.error().message));
-  return std::move(*host);
+  return OwnedDriver(std::move(own), std::move(*host));
 }
 
 }  // namespace keelback::api

@@ -1,6 +1,5 @@
 #include "keelback/pool.h"
 
-#include <condition_variable>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
@@ -8,32 +7,12 @@
 
 #include "api/driver_factory.h"
 #include "api/pool_impl.h"
+#include "os/handover.h"
 
 namespace keelback {
 namespace {
 
 using namespace std::chrono_literals;
-
-// Waits for one word from the loop thread.
-template <class T>
-class Answer {
- public:
-  void put(T value) {
-    const std::lock_guard lock(mutex_);  // held while notifying: the waiter owns this
-    value_ = std::move(value);
-    there_.notify_all();
-  }
-  T take() {
-    std::unique_lock lock(mutex_);
-    there_.wait(lock, [this] { return value_.has_value(); });
-    return std::move(*value_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable there_;
-  std::optional<T> value_;
-};
 
 // A stream whose every taken item lets one more come. The call's id is known only after the driver
 // took it, when items may have passed already: those are granted then.
@@ -273,13 +252,13 @@ std::expected<std::string, Error> Pool::setting(std::string_view key) {
 }
 
 void Pool::drain(std::chrono::nanoseconds limit) {
-  Answer<bool> drained;
+  os::Handover<bool> drained;
   impl_->driver->drain(limit, [&drained] { drained.put(true); });
   drained.take();
 }
 
 std::expected<void, Error> Pool::reload() {
-  Answer<std::string> answer;
+  os::Handover<std::string> answer;
   impl_->driver->reload([&answer](std::string error) { answer.put(std::move(error)); });
   std::string error = answer.take();
   if (!error.empty()) return std::unexpected(Error{std::move(error)});

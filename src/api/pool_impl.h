@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "api/driver_factory.h"
 #include "api/public_config.h"
 #include "base/id.h"
 #include "host/driver.h"
@@ -17,7 +18,7 @@ struct PoolImpl {
 
   std::mutex configuring;  // guards store: one change at a time, in the order they reach the driver
   api::ConfigStore store;
-  std::unique_ptr<host::Driver> driver;  // destroyed first: its callbacks use nothing of ours
+  api::OwnedDriver driver;  // destroyed first: its callbacks use nothing of ours
 };
 
 namespace api {

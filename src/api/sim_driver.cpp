@@ -1,12 +1,12 @@
 #include "api/sim_driver.h"
 
 #include <boost/asio/post.hpp>
-#include <condition_variable>
 #include <deque>
 #include <optional>
 #include <utility>
 
 #include "base/check.h"
+#include "os/handover.h"
 
 namespace keelback::api {
 namespace {
@@ -14,38 +14,16 @@ namespace {
 // How far virtual time may run for a call or a farewell: beyond any deadline there can be.
 constexpr Duration kForever = std::chrono::hours(24 * 365);
 
-// One value handed from the loop thread to a waiting one.
-template <class T>
-class Handover {
- public:
-  void put(T value) {
-    // Notified under the lock: the waiter, whose stack this lives on, must not leave before.
-    const std::lock_guard lock(mutex_);
-    value_ = std::move(value);
-    there_.notify_all();
-  }
-  T take() {
-    std::unique_lock lock(mutex_);
-    there_.wait(lock, [this] { return value_.has_value(); });
-    return std::move(*value_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable there_;
-  std::optional<T> value_;
-};
-
 }  // namespace
 
-SimDriver::SimDriver(sim::Simulation::Options options, Pace pace)
-    : pace_(pace), sim_(std::move(options)) {
-  thread_ = std::thread([this] { loop_.run(); });
+SimDriver::SimDriver(host::EventLoop& loop, sim::Simulation::Options options, Pace pace)
+    : pace_(pace), sim_(std::move(options)), loop_(loop) {
   wake();
 }
 
 SimDriver::~SimDriver() {
-  on_loop([this] {
+  CHECK(!loop_.on_its_thread());
+  loop_.run([this] {
     bool drained = false;
     {
       const std::lock_guard lock(mutex_);
@@ -54,10 +32,8 @@ SimDriver::~SimDriver() {
     run_until(Time::max(), [&drained] { return drained; });
     deliver();
     timer_.cancel();
+    alive_.end();
   });
-  keep_open_.reset();
-  loop_.stop();
-  thread_.join();
 }
 
 Time SimDriver::real_now() const {
@@ -83,7 +59,7 @@ auto SimDriver::with(F touch) {
 }
 
 void SimDriver::wake() {
-  if (!woken_.exchange(true)) boost::asio::post(loop_, [this] { pump(); });
+  if (!woken_.exchange(true)) boost::asio::post(loop_.context(), alive_.guard([this] { pump(); }));
 }
 
 void SimDriver::pump() {
@@ -96,9 +72,9 @@ void SimDriver::pump() {
   }
   if (pace_ == Pace::kReal && next) {
     timer_.expires_at(started_ + next->time_since_epoch());
-    timer_.async_wait([this](const boost::system::error_code& error) {
+    timer_.async_wait(alive_.guard([this](const boost::system::error_code& error) {
       if (!error) pump();
-    });
+    }));
   }
   deliver();  // what these callbacks submit wakes the loop again
 }
@@ -130,22 +106,9 @@ bool SimDriver::run_until(Time limit, const std::function<bool()>& done) {
   }
 }
 
-void SimDriver::on_loop(std::move_only_function<void()> work) {
-  if (std::this_thread::get_id() == thread_.get_id()) {
-    work();
-    return;
-  }
-  Handover<bool> over;
-  boost::asio::post(loop_, [&] {
-    work();
-    over.put(true);
-  });
-  over.take();
-}
-
 Outcome SimDriver::call(Call call) {
-  CHECK(std::this_thread::get_id() != thread_.get_id());
-  Handover<Outcome> over;
+  CHECK(!loop_.on_its_thread());
+  os::Handover<Outcome> over;
   // Read and written on the loop thread only.
   auto ended = std::make_shared<bool>(false);  // shared with the drive, which may outlive the call
   submit(std::move(call), [&over, ended](Outcome&& outcome) {
@@ -153,8 +116,9 @@ Outcome SimDriver::call(Call call) {
     over.put(std::move(outcome));
   });
   if (pace_ == Pace::kManual) {
-    boost::asio::post(loop_,
-                      [this, ended] { run_until(now() + kForever, [&ended] { return *ended; }); });
+    boost::asio::post(loop_.context(), alive_.guard([this, ended] {
+      run_until(now() + kForever, [&ended] { return *ended; });
+    }));
   }
   return over.take();
 }
@@ -237,13 +201,13 @@ void SimDriver::drain(Duration limit, std::move_only_function<void()> done) {
 
 void SimDriver::advance(Duration duration) {
   CHECK(pace_ == Pace::kManual);
-  on_loop([this, duration] { run_until(now() + duration, nullptr); });
+  loop_.run([this, duration] { run_until(now() + duration, nullptr); });
 }
 
 bool SimDriver::advance_until(const std::function<bool()>& done, Duration limit) {
   CHECK(pace_ == Pace::kManual);
   bool reached = false;
-  on_loop([&] { reached = run_until(now() + limit, done); });
+  loop_.run([&] { reached = run_until(now() + limit, done); });
   return reached;
 }
 

@@ -1,5 +1,5 @@
-// The simulator behind the interface of every driver, with a loop thread of its own. Nobody above
-// can tell it from host::Host, except by how fast time goes.
+// The simulator behind the interface of every driver. Nobody above can tell it from host::Host,
+// except by how fast time goes.
 //
 //   kReal    the virtual clock follows the real one: `pool.backend = sim` in a daemon.
 //   kManual  time stands still but for advance(), advance_until() and call(), which moves it until
@@ -12,18 +12,16 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "host/driver.h"
+#include "host/event_loop.h"
 #include "sim/simulation.h"
 
 namespace keelback::api {
@@ -32,7 +30,8 @@ class SimDriver final : public host::Driver {
  public:
   enum class Pace : std::uint8_t { kReal, kManual };
 
-  explicit SimDriver(sim::Simulation::Options options, Pace pace = Pace::kReal);
+  // `loop` must outlive the driver.
+  SimDriver(host::EventLoop& loop, sim::Simulation::Options options, Pace pace = Pace::kReal);
   ~SimDriver() override;
 
   // ---- host::Driver
@@ -51,7 +50,6 @@ class SimDriver final : public host::Driver {
   void configure(const Settings& settings) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
-  boost::asio::io_context& loop() override { return loop_; }
   Time now() const override;
 
   // ---- virtual time; kManual only
@@ -76,18 +74,15 @@ class SimDriver final : public host::Driver {
   void pump();  // on the loop: what is due, then what is to be delivered, then the timer
   void deliver();
   bool run_until(Time limit, const std::function<bool()>& done);
-  void on_loop(std::move_only_function<void()> work);
 
   const Pace pace_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   mutable std::mutex mutex_;  // guards sim_; never held while a callback runs
   sim::Simulation sim_;
   std::atomic<bool> woken_{false};
-  boost::asio::io_context loop_{1};
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> keep_open_{
-      loop_.get_executor()};
-  boost::asio::steady_timer timer_{loop_};
-  std::thread thread_;
+  host::EventLoop& loop_;
+  host::Alive alive_;
+  boost::asio::steady_timer timer_{loop_.context()};
 };
 
 }  // namespace keelback::api

@@ -29,7 +29,8 @@ Call ask(std::string function, std::string payload = "[]") {
 }
 
 TEST(SimDriver, ManualTimeStandsStillUntilItIsMoved) {
-  SimDriver driver(options(), SimDriver::Pace::kManual);
+  host::EventLoop loop;
+  SimDriver driver(loop, options(), SimDriver::Pace::kManual);
   driver.advance(1s);
   std::atomic<int> ended = 0;
   driver.submit(ask("sleep", "[1000]"), [&](Outcome&&) { ++ended; });
@@ -41,7 +42,8 @@ TEST(SimDriver, ManualTimeStandsStillUntilItIsMoved) {
 }
 
 TEST(SimDriver, ACallMovesManualTimeToItsOutcome) {
-  SimDriver driver(options(), SimDriver::Pace::kManual);
+  host::EventLoop loop;
+  SimDriver driver(loop, options(), SimDriver::Pace::kManual);
   const auto real = std::chrono::steady_clock::now();
   EXPECT_TRUE(driver.call(ask("sleep", "[50000]")).ok());
   EXPECT_GE(driver.now(), Time{50s});
@@ -49,7 +51,8 @@ TEST(SimDriver, ACallMovesManualTimeToItsOutcome) {
 }
 
 TEST(SimDriver, RealPaceFollowsTheClock) {
-  SimDriver driver(options());
+  host::EventLoop loop;
+  SimDriver driver(loop, options());
   const auto real = std::chrono::steady_clock::now();
   EXPECT_TRUE(driver.call(ask("sleep", "[100]")).ok());
   EXPECT_GE(std::chrono::steady_clock::now() - real, 100ms);
@@ -58,7 +61,8 @@ TEST(SimDriver, RealPaceFollowsTheClock) {
 // Goal: callers on many threads, refusals included, each get their own answer, once.
 TEST(SimDriver, ManyThreadsCallAtOnce) {
   for (const auto pace : {SimDriver::Pace::kManual, SimDriver::Pace::kReal}) {
-    SimDriver driver(options(), pace);
+    host::EventLoop loop;
+    SimDriver driver(loop, options(), pace);
     std::atomic<int> right = 0;
     std::vector<std::thread> callers;
     for (int t = 0; t < 4; ++t) {
@@ -77,7 +81,8 @@ TEST(SimDriver, ManyThreadsCallAtOnce) {
 }
 
 TEST(SimDriver, ARefusalIsHeardThoughTimeStandsStill) {
-  SimDriver driver(options(), SimDriver::Pace::kManual);
+  host::EventLoop loop;
+  SimDriver driver(loop, options(), SimDriver::Pace::kManual);
   driver.advance(1s);
   const Time before = driver.now();
   std::promise<OutcomeKind> heard;
@@ -87,7 +92,8 @@ TEST(SimDriver, ARefusalIsHeardThoughTimeStandsStill) {
 }
 
 TEST(SimDriver, CallbacksMaySubmitMore) {
-  SimDriver driver(options(), SimDriver::Pace::kManual);
+  host::EventLoop loop;
+  SimDriver driver(loop, options(), SimDriver::Pace::kManual);
   std::atomic<int> left = 10;
   std::function<void(Outcome&&)> again = [&](Outcome&&) {
     if (--left > 0) driver.submit(ask("sleep", "[10]"), [&](Outcome&& o) { again(std::move(o)); });
@@ -100,7 +106,8 @@ TEST(SimDriver, CallbacksMaySubmitMore) {
 TEST(SimDriver, WhatIsInFlightEndsBeforeTheDriverGoes) {
   int ended = 0;
   {
-    SimDriver driver(options(), SimDriver::Pace::kManual);
+    host::EventLoop loop;
+    SimDriver driver(loop, options(), SimDriver::Pace::kManual);
     driver.advance(1s);
     for (int i = 0; i < 10; ++i) {
       driver.submit(ask("hold", "[1000000]"), [&](Outcome&& outcome) {
@@ -116,7 +123,8 @@ TEST(SimDriver, TheSameSeedAndCallsLeaveTheSameTrace) {
   const auto run = [](std::uint64_t seed) {
     sim::Simulation::Options seeded = options();
     seeded.seed = seed;
-    SimDriver driver(std::move(seeded), SimDriver::Pace::kManual);
+    host::EventLoop loop;
+    SimDriver driver(loop, std::move(seeded), SimDriver::Pace::kManual);
     driver.advance(1s);
     for (int i = 0; i < 20; ++i) driver.call(ask("echo", "[1]"));
     return driver.trace_hash();

@@ -35,17 +35,18 @@ std::string name_of(int signal) {
 
 }  // namespace
 
-Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
+Daemon::Daemon(host::EventLoop& loop, api::OwnedDriver driver, api::ConfigStore store,
                std::shared_ptr<spdlog::logger> logger, Options options)
     : logger_(std::move(logger)),
+      loop_(loop),
       driver_(std::move(driver)),
       config_(std::move(store),
               [this](const Settings& settings) {
                 apply(*logger_, settings.log);
                 driver_->configure(settings);
               }),
-      signals_(std::make_unique<boost::asio::signal_set>(driver_->loop())),
-      load_timer_(std::make_unique<boost::asio::steady_timer>(driver_->loop())),
+      signals_(std::make_unique<boost::asio::signal_set>(loop_.context())),
+      load_timer_(std::make_unique<boost::asio::steady_timer>(loop_.context())),
       options_(std::move(options)) {
   server::Options server_options;
   server_options.service_manager = true;
@@ -54,13 +55,14 @@ Daemon::Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
     logger_->log(level == LogLevel::kWarn ? spdlog::level::warn : spdlog::level::info, "{}", text);
   };
   server_options.log_lost = lost_log_lines;
-  server_ = std::make_unique<server::Server>(*driver_, config_, std::move(server_options));
+  server_ = std::make_unique<server::Server>(loop_.context(), *driver_, config_,
+                                             std::move(server_options));
 }
 
 Daemon::~Daemon() {
   // After this turn of the loop no signal reaches us, and callbacks that still come do nothing.
   std::promise<void> quiet;
-  boost::asio::post(driver_->loop(), [&] {
+  boost::asio::post(loop_.context(), [&] {
     signals_.reset();
     load_timer_.reset();
     done_ = true;
@@ -78,7 +80,7 @@ std::expected<std::vector<std::string>, std::string> Daemon::listen() {
   await_signal();  // nobody else touches the set yet
   const auto endpoints = server_->listen();
   if (!endpoints) return std::unexpected(endpoints.error());
-  boost::asio::post(driver_->loop(), [this] { look_at_first_load(); });
+  boost::asio::post(loop_.context(), [this] { look_at_first_load(); });
   std::vector<std::string> addresses;
   for (const server::Endpoint& endpoint : *endpoints) {
     addresses.push_back(endpoint.path.empty() ? "http://" + endpoint.text : endpoint.text);

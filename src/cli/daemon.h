@@ -1,7 +1,7 @@
 // What `keelback serve` runs: a driver, the HTTP server, signals, and the live configuration
 // between them.
 //
-// Threads: serve() blocks the calling thread; everything else happens on the driver's loop.
+// Threads: serve() blocks the calling thread; everything else happens on the loop.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "api/config.h"
+#include "api/driver_factory.h"
 #include "host/driver.h"
+#include "host/event_loop.h"
 #include "server/server.h"
 #include "server/store_config.h"
 
@@ -28,7 +30,8 @@ class Daemon {
     std::string app;            // as it was given, for messages
     bool wait_for_app = false;  // a first load that fails is tried again, for ever
   };
-  Daemon(std::unique_ptr<host::Driver> driver, api::ConfigStore store,
+  // `loop` is the driver's, and outlives this.
+  Daemon(host::EventLoop& loop, api::OwnedDriver driver, api::ConfigStore store,
          std::shared_ptr<spdlog::logger> logger, Options options);
   ~Daemon();
   Daemon(const Daemon&) = delete;
@@ -54,10 +57,11 @@ class Daemon {
   void finish(int exit_code);
 
   std::shared_ptr<spdlog::logger> logger_;  // shared with the driver
-  std::unique_ptr<host::Driver> driver_;
+  host::EventLoop& loop_;
+  api::OwnedDriver driver_;
   server::StoreConfig config_;
   std::unique_ptr<server::Server> server_;
-  std::unique_ptr<boost::asio::signal_set> signals_;       // on the driver's loop; gone before it
+  std::unique_ptr<boost::asio::signal_set> signals_;       // on the loop; gone before it
   std::unique_ptr<boost::asio::steady_timer> load_timer_;  // likewise
   const Options options_;
   std::promise<int> finished_;

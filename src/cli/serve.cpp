@@ -55,7 +55,9 @@ int serve(Invocation& invocation, const ServeOptions& options) {
   std::signal(SIGXFSZ, SIG_IGN);
   auto logger = make_logger(store->settings().log);
   for (const std::string& warning : store->warnings()) logger->warn("{}", warning);
-  auto driver = api::make_driver({.app = options.app,
+  host::EventLoop loop;
+  auto driver = api::make_driver({.loop = &loop,
+                                  .app = options.app,
                                   .expose = options.expose,
                                   .settings = store->settings(),
                                   .logger = logger});
@@ -63,7 +65,7 @@ int serve(Invocation& invocation, const ServeOptions& options) {
   if (!driver) {
     fail(invocation, kExitStart, "start", driver.error());
   } else {
-    Daemon daemon(std::move(*driver), std::move(*store), logger,
+    Daemon daemon(loop, std::move(*driver), std::move(*store), logger,
                   {.app = options.app, .wait_for_app = options.wait_for_app});
     const auto addresses = daemon.listen();
     if (addresses) {

@@ -3,11 +3,10 @@
 // is_simulated().
 //
 // Threads: every method may be called from any thread, unless it says otherwise. Callbacks run on
-// the driver's loop thread and must not block. A driver outlives every call it was given; its
-// destructor kills what is left.
+// the thread of the loop that the driver was given, and must not block. A driver outlives every
+// call it was given; its destructor kills what is left.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -101,8 +100,6 @@ class Driver {
   // Refuse new calls, finish accepted ones for at most `limit`, stop the workers; then `done`.
   virtual void drain(Duration limit, std::move_only_function<void()> done) = 0;
 
-  // The loop that the driver runs on; the server shares it.
-  virtual boost::asio::io_context& loop() = 0;
   // The driver's clock: real on the host, virtual in the simulator.
   virtual Time now() const = 0;
 };

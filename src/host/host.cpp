@@ -1,11 +1,11 @@
 #include "host/host.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
 
 #include <boost/asio/post.hpp>
 #include <filesystem>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -55,8 +55,9 @@ std::expected<std::unique_ptr<Driver>, StartError> Host::start(HostConfig config
 
 HostImpl::HostImpl(HostConfig config)
     : config_(std::move(config)),
-      slab_budget_(config_.settings.attachments.budget.count),
+      slab_budget_(std::make_shared<SlabBudget>(config_.settings.attachments.budget.count)),
       logger_(config_.logger ? config_.logger : spdlog::default_logger()),
+      loop_(config_.loop->context()),
       pool_(config_.settings, seed_or_random(config_.seed)),
       frame_bytes_max_(0),
       payload_max_(config_.settings.calls.payload_max.count),
@@ -67,7 +68,7 @@ HostImpl::HostImpl(HostConfig config)
   store_ = make_store();
 }
 
-std::expected<void, StartError> HostImpl::start() {
+std::expected<Launcher::Program, StartError> HostImpl::find_programs() const {
   Launcher::Program program;
   program.backend = settings_.pool.backend;
   program.app = config_.app;
@@ -95,11 +96,10 @@ std::expected<void, StartError> HostImpl::start() {
     const std::uint32_t hash_seed = std::max(1U, std::random_device()());
     add_python_defaults(program.environment, settings_.workers.blas_threads, hash_seed);
   }
-  auto epoll = os::Epoll::create();
-  if (!epoll) return std::unexpected(StartError{"no epoll: " + epoll.error().message()});
-  epoll_ = std::move(*epoll);
-  epoll_watch_ = std::make_unique<FdWatch>(loop_, epoll_.get(), [this] { sockets_ready(); });
+  return program;
+}
 
+Launcher::Handlers HostImpl::launcher_handlers() {
   Launcher::Handlers handlers;
   handlers.hello = [this](const std::string& json) { announce(json); };
   handlers.mode = [this](bool exec) {
@@ -119,42 +119,67 @@ std::expected<void, StartError> HostImpl::start() {
   };
   handlers.guard_lost = [this] { feed(core::ReloadRequested{}); };
   handlers.now = [this] { return now(); };
-  launcher_ = std::make_unique<Launcher>(loop_, std::move(program), settings_, std::move(handlers));
+  return handlers;
+}
+
+std::expected<void, StartError> HostImpl::start() {
+  std::expected<void, StartError> started;
+  config_.loop->run([&] { started = start_on_loop(); });
+  started_ = started.has_value();
+  return started;
+}
+
+std::expected<void, StartError> HostImpl::start_on_loop() {
+  auto program = find_programs();
+  if (!program) return std::unexpected(program.error());
+  auto epoll = os::Epoll::create();
+  if (!epoll) return std::unexpected(StartError{"no epoll: " + epoll.error().message()});
+  epoll_ = std::move(*epoll);
+  epoll_watch_ = std::make_unique<FdWatch>(loop_, epoll_.get(), [this] { sockets_ready(); });
+  launcher_ =
+      std::make_unique<Launcher>(loop_, std::move(*program), settings_, launcher_handlers());
   if (auto started = launcher_->start(); !started) {
     return std::unexpected(StartError{"the guard does not start: " + started.error().message()});
   }
   take_found_sessions();
-  loop_thread_ = std::thread([this] {
-    ::prctl(PR_SET_NAME, "keelback-loop");
-    loop_.run();
-  });
-  boost::asio::post(loop_, [this] {
+  boost::asio::post(loop_, alive_.guard([this] {
     feed(core::Tick{});
     oom_witness_.look(os::oom_kills());
     schedule_sampling();
     if (config_.sweep) sweep_orphans(owner_of_this_process());
-  });
+  }));
   return {};
 }
 
 HostImpl::~HostImpl() {
   CHECK(!on_loop_thread());
-  if (loop_thread_.joinable()) {
-    boost::asio::post(loop_, [this] { stop_workers(); });
+  if (started_) {
+    boost::asio::post(loop_, alive_.guard([this] { stop_workers(); }));
     const Time until = now() + kStopMax;
     while (workers_gone_ == 0 && now() < until) {
       os::futex_wait_for(workers_gone_, 0, until - now());
     }
     store_->close();
-    // What is booked by now - the last outcomes - is still performed.
-    boost::asio::post(loop_, [this] {
-      empty_inbox();
-      loop_.stop();
-    });
-    loop_thread_.join();
   }
-  if (launcher_) launcher_->stop(kGuardStopMax);
+  config_.loop->run([this] { leave_loop(); });
   end_remaining_calls();
+}
+
+// The host's last turn of the loop. What is booked by now - the last outcomes - is still performed.
+void HostImpl::leave_loop() {
+  if (started_) empty_inbox();
+  alive_.end();
+  timer_.cancel();
+  sampling_timer_.cancel();
+  epoll_watch_.reset();
+  std::vector<WorkerPtr> left;  // that did not die
+  {
+    const Locked lock(lock_);
+    for (auto& [id, worker] : std::exchange(workers_, {})) left.push_back(std::move(worker));
+  }
+  for (const WorkerPtr& worker : left) worker->leave_loop();
+  if (launcher_) launcher_->stop(kGuardStopMax);
+  launcher_.reset();
 }
 
 // On the loop: every call gets its outcome from the core, every worker is killed.
@@ -199,7 +224,7 @@ void HostImpl::end_remaining_calls() {
 PoolInfo HostImpl::info() {
   const store::Status store = store_->status();
   const Locked lock(lock_);
-  return {pool_.stats(now()),  path_, store, slab_budget_.used(), log_dropped_workers_,
+  return {pool_.stats(now()),  path_, store, slab_budget_->used(), log_dropped_workers_,
           log_dropped_zygotes_};
 }
 
@@ -259,7 +284,7 @@ void HostImpl::configure(const Settings& settings) {
     snapshot_max_ = settings.sessions.snapshot_max.count;
     attached_max_ = settings.attachments.max.count;
     frame_bytes_max_ = frame_bytes_of(settings);
-    slab_budget_.set_limit(settings.attachments.budget.count);
+    slab_budget_->set_limit(settings.attachments.budget.count);
     for (const auto& [id, worker] : workers_) {
       worker->marks.set_result_max(payload_max_);
       worker->marks.set_snapshot_max(snapshot_max_);
@@ -270,14 +295,14 @@ void HostImpl::configure(const Settings& settings) {
   }
   store_->set_bytes_max(settings.sessions.store_max.count);
   feed(core::ConfigChanged{settings});
-  boost::asio::post(loop_, [this, settings] {
+  boost::asio::post(loop_, alive_.guard([this, settings] {
     settings_ = settings;
     launcher_->configure(settings);
-  });
+  }));
 }
 
 void HostImpl::reload(std::move_only_function<void(std::string error)> done) {
-  boost::asio::post(loop_, [this, done = std::move(done)]() mutable {
+  boost::asio::post(loop_, alive_.guard([this, done = std::move(done)]() mutable {
     if (reload_done_) return done("a reload is under way");
     reload_done_ = std::move(done);
     launcher_->begin_reload([this](std::string error) {
@@ -285,15 +310,15 @@ void HostImpl::reload(std::move_only_function<void(std::string error)> done) {
       // A slot that no pool has: the core does not know this worker.
       start_worker({UINT32_MAX, ++probes_}, /*probe=*/true);
     });
-  });
+  }));
 }
 
 void HostImpl::drain(Duration limit, std::move_only_function<void()> done) {
-  boost::asio::post(loop_, [this, limit, done = std::move(done)]() mutable {
+  boost::asio::post(loop_, alive_.guard([this, limit, done = std::move(done)]() mutable {
     if (drained_) return done();
     on_drained_.push_back(std::move(done));
     feed(core::DrainRequested{limit});
-  });
+  }));
 }
 
 }  // namespace keelback::host

@@ -12,6 +12,7 @@
 
 #include "base/settings.h"
 #include "host/driver.h"
+#include "host/event_loop.h"
 #include "os/fd.h"
 #include "store/store.h"
 
@@ -22,6 +23,7 @@ namespace keelback::host {
 using Interpose = std::function<os::Fd(WorkerId worker, os::Fd theirs)>;
 
 struct HostConfig {
+  EventLoop* loop = nullptr;        // required; outlives the host
   std::string app;                  // path or module; for the fake backend, its script
   std::vector<std::string> expose;  // functions of a plain module
   Settings settings;
@@ -45,7 +47,9 @@ class Host {
   // Returns at once: the application is imported meanwhile, and calls queue until the first worker
   // is ready. An error is one of this installation or of the system (no guard program, no
   // descriptors), never of the application: that shows in calls (not_ready) and in info().
-  // Installs no signal handler, changes nothing process-wide; one thread, the loop.
+  // Installs no signal handler, changes nothing process-wide, has no thread of its own. Its end
+  // keeps the loop busy for as long as the zygote has for what it registered for exit
+  // (calls.grace).
   [[nodiscard]] static std::expected<std::unique_ptr<Driver>, StartError> start(HostConfig config);
 };
 

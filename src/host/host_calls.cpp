@@ -112,7 +112,7 @@ void HostImpl::read_as_caller(CallRecord& record) {
       // rest of its call has gone out.
       const auto ready = os::wait_read_or_write(worker->channel.fd(), until - now());
       if (!ready || (ready->writable && worker->channel.flush() == Channel::Flushed::kBroken)) {
-        boost::asio::post(loop_, [this, worker] { kill_if_it_lives(worker); });
+        boost::asio::post(loop_, alive_.guard([this, worker] { kill_if_it_lives(worker); }));
       }
       if (ready && !ready->readable && now() < until) continue;
     }

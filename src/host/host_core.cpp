@@ -415,7 +415,7 @@ void HostImpl::perform(Effects& effects) {
     const Channel::Flushed flushed = worker->channel.flush();
     if (flushed == Channel::Flushed::kAll) continue;
     if (flushed == Channel::Flushed::kBroken) {
-      boost::asio::post(loop_, [this, worker] { kill_if_it_lives(worker); });
+      boost::asio::post(loop_, alive_.guard([this, worker] { kill_if_it_lives(worker); }));
       continue;
     }
     const Locked lock(lock_);
@@ -423,7 +423,7 @@ void HostImpl::perform(Effects& effects) {
   }
   for (const WorkerPtr& worker : effects.arm) arm(worker, true, false);
   for (const std::atomic<std::uint32_t>* word : effects.wake) os::futex_wake(word);
-  if (effects.poke) boost::asio::post(loop_, [this] { empty_inbox(); });
+  if (effects.poke) boost::asio::post(loop_, alive_.guard([this] { empty_inbox(); }));
   effects.flush.clear();
   effects.arm.clear();
   effects.wake.clear();

@@ -99,6 +99,7 @@ class HostTest : public ::testing::Test {
     directory_ = std::filesystem::temp_directory_path() /
                  ("keelback-host-test-" + std::to_string(::getpid()));
     std::filesystem::create_directories(directory_);
+    config_.loop = &loop_;
     config_.settings.pool.workers = 2;
     config_.settings.calls.grace = 1s;
     config_.logger =
@@ -133,7 +134,8 @@ class HostTest : public ::testing::Test {
   }
   std::uint32_t ready() { return host_->info().stats.workers.ready; }
 
-  test::Leaks leaks_;
+  EventLoop loop_;
+  test::Leaks leaks_;  // but for the loop
   HostConfig config_;
   std::unique_ptr<Driver> host_;
   std::filesystem::path directory_;

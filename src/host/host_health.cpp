@@ -50,9 +50,10 @@ void HostImpl::check_health(WorkerId id) {
 void HostImpl::watch_check(const WorkerPtr& worker, Duration wait) {
   if (worker->finished) return;
   worker->check_timer = std::make_unique<boost::asio::steady_timer>(loop_, wait);
-  worker->check_timer->async_wait([this, worker](const boost::system::error_code& error) {
-    if (!error) check_due(worker);
-  });
+  worker->check_timer->async_wait(
+      alive_.guard([this, worker](const boost::system::error_code& error) {
+        if (!error) check_due(worker);
+      }));
 }
 
 void HostImpl::check_due(const WorkerPtr& worker) {

@@ -1,8 +1,8 @@
 // The host's insides; private to host*.cpp.
 //
-// Threads. One loop thread runs the Asio loop: processes, logs, timers, the asynchronous calls'
-// sockets. Any thread may block in call() and does its own worker's I/O meanwhile. Both meet in
-// lock_, which guards the core, the call table and who reads which socket.
+// Threads. The thread of the loop that the host was given has processes, logs, timers and the
+// asynchronous calls' sockets. Any thread may block in call() and does its own worker's I/O
+// meanwhile. Both meet in lock_, which guards the core, the call table and who reads which socket.
 //
 //   1  Under the lock the core is asked and its actions are booked (apply): no system call that may
 //      block, no callback. Frames are pushed to their channel here, so they leave in the core's
@@ -25,13 +25,10 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -40,6 +37,7 @@
 #include "core/id_index.h"
 #include "core/late_dumps.h"
 #include "core/pool.h"
+#include "host/event_loop.h"
 #include "host/host.h"
 #include "host/host_lock.h"
 #include "host/launcher.h"
@@ -132,7 +130,6 @@ class HostImpl final : public Driver {
   void configure(const Settings& settings) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
-  boost::asio::io_context& loop() override { return loop_; }
   Time now() const override { return os::monotonic_now(); }
 
  private:
@@ -160,7 +157,11 @@ class HostImpl final : public Driver {
   };
   using InboxItem = std::variant<core::Action, Completion, Item, Drained, Blocked, Hello, Ready>;
 
+  std::expected<void, StartError> start_on_loop();
+  std::expected<Launcher::Program, StartError> find_programs() const;
+  Launcher::Handlers launcher_handlers();
   void stop_workers();
+  void leave_loop();
   void end_remaining_calls();
 
   // ---- host_calls.cpp: the callers' side
@@ -225,7 +226,7 @@ class HostImpl final : public Driver {
                      Effects& effects) REQUIRES(host_state);
 
   // ---- host_loop.cpp: the loop thread
-  bool on_loop_thread() const { return std::this_thread::get_id() == loop_thread_.get_id(); }
+  bool on_loop_thread() const { return config_.loop->on_its_thread(); }
   void empty_inbox();
   void perform_on_loop(core::Action& action);
   void arm_timer();
@@ -271,11 +272,10 @@ class HostImpl final : public Driver {
   void schedule_sampling();
 
   HostConfig config_;
-  SlabBudget slab_budget_;  // outlives every worker
+  std::shared_ptr<SlabBudget> slab_budget_;  // shared with the workers
   std::shared_ptr<spdlog::logger> logger_;
-  boost::asio::io_context loop_{1};
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
-      loop_.get_executor()};
+  boost::asio::io_context& loop_;
+  Alive alive_;  // of every handler that knows this host
 
   HostLock lock_;
   core::Pool pool_ GUARDED_BY(host_state);
@@ -314,13 +314,12 @@ class HostImpl final : public Driver {
   std::string probe_hello_;
   std::move_only_function<void(std::string)> reload_done_;
   bool reload_committed_ = false;  // the probe is over, and its answer waits for core::Reloaded
+  bool started_ = false;           // the destructor's, like `stopping_` the loop's
   bool stopping_ = false;
   Settings settings_;
   std::atomic<std::uint32_t> workers_gone_ = 0;  // 1: the destructor may go on
-  // Its thread calls feed(): goes before what that needs, and after the loop.
+  // Its thread calls feed(), until it is closed.
   std::shared_ptr<store::Store> store_;  // shared with its configuration
-
-  std::thread loop_thread_;
 };
 
 // The calling thread's own, kept for its capacity.

@@ -145,14 +145,14 @@ void HostImpl::arm_timer() {
     at = timer_at_;
   }
   timer_.expires_at(std::chrono::steady_clock::time_point(at.time_since_epoch()));
-  timer_.async_wait([this](const boost::system::error_code& error) {
+  timer_.async_wait(alive_.guard([this](const boost::system::error_code& error) {
     if (error) return;
     {
       const Locked lock(lock_);
       timer_at_ = Time::max();  // settle() sets the next one
     }
     feed(core::Tick{});
-  });
+  }));
 }
 
 // ---- sockets
@@ -161,7 +161,8 @@ void HostImpl::arm_timer() {
 // not gone and cannot be watched is of no use.
 void HostImpl::arm(const WorkerPtr& worker, bool read, bool write) {
   if (epoll_.arm(worker->channel.fd(), token_of(worker->id), read, write)) return;
-  boost::asio::post(loop_, [this, worker] { reading_ended(worker, "it cannot be watched"); });
+  boost::asio::post(
+      loop_, alive_.guard([this, worker] { reading_ended(worker, "it cannot be watched"); }));
 }
 
 void HostImpl::flush_as_loop(const WorkerPtr& worker) {

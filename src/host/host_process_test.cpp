@@ -184,6 +184,7 @@ TEST_F(HostTest, AKilledSupervisorLeavesNothing) {
     if (bystander == 0) {
       for (;;) ::pause();
     }
+    config_.loop = new EventLoop;  // the other one's thread is not here
     Driver& host = start();
     std::string line = std::to_string(bystander) + call("leave_behind").payload;
     while (ready() < 2) std::this_thread::sleep_for(1ms);
@@ -222,6 +223,7 @@ TEST_F(HostTest, TheNextStartSweepsWhatADeadSupervisorAndItsDeadGuardLeft) {
   ASSERT_TRUE(report);
   const pid_t supervisor = ::fork();
   if (supervisor == 0) {
+    config_.loop = new EventLoop;  // the other one's thread is not here
     start();
     std::string line = call("leave_behind").payload;
     line += "," + std::to_string(os::children_of(::getpid()).at(0)) + "\n";

@@ -306,7 +306,7 @@ void HostImpl::reading_ended(const WorkerPtr& worker, const std::string& violati
 // die is of no use without a socket, unless it is on its way out on our order.
 void HostImpl::kill_if_it_lives(const WorkerPtr& worker) {
   auto timer = std::make_shared<boost::asio::steady_timer>(loop_, kTimeToDie);
-  timer->async_wait([this, worker, timer](const boost::system::error_code& error) {
+  timer->async_wait(alive_.guard([this, worker, timer](const boost::system::error_code& error) {
     if (error || worker->dead || worker->finished) return;
     const auto stat = os::read_stat(worker->pid);
     if (stat && stat->exiting) return kill_if_it_lives(worker);
@@ -316,7 +316,7 @@ void HostImpl::kill_if_it_lives(const WorkerPtr& worker) {
     }
     if (worker->fault.empty()) worker->fault = "it closed its socket";
     kill_worker(worker);
-  });
+  }));
 }
 
 void HostImpl::process_dead(const WorkerPtr& worker) {
@@ -471,7 +471,7 @@ std::uint64_t HostImpl::print_of_victim(WorkerProcess& worker) {
 
 // Slabs that no call has used for attachments.keep.
 void HostImpl::shrink_slabs() {
-  if (slab_budget_.used() == 0) return;
+  if (slab_budget_->used() == 0) return;
   const Time limit = now() - settings_.attachments.keep;
   Effects& effects = effects_of_thread();
   Slabs::Dropped dropped;
@@ -491,14 +491,14 @@ void HostImpl::shrink_slabs() {
 
 void HostImpl::schedule_sampling() {
   sampling_timer_.expires_after(kSamplingPeriod);
-  sampling_timer_.async_wait([this](const boost::system::error_code& error) {
+  sampling_timer_.async_wait(alive_.guard([this](const boost::system::error_code& error) {
     if (error) return;
     oom_witness_.look(os::oom_kills());
     sample_memory();
     shrink_slabs();
     mark_dropped_lines();
     schedule_sampling();
-  });
+  }));
 }
 
 // What belongs to the loop goes now; the channel stays as long as somebody holds the worker.
@@ -516,14 +516,7 @@ void HostImpl::close_worker(const WorkerPtr& worker) {
     }
   }
   // Not from within the handlers of what is destroyed here.
-  boost::asio::post(loop_, [worker] {
-    worker->log_watch.reset();
-    worker->death_watch.reset();
-    worker->control.reset();
-    worker->check_timer.reset();
-    worker->log.reset();
-    worker->pidfd.reset();
-  });
+  boost::asio::post(loop_, [worker] { worker->leave_loop(); });
 }
 
 }  // namespace keelback::host

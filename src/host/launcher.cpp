@@ -263,11 +263,11 @@ void Launcher::start_zygote() {
   zygote_ = make_zygote(/*aside=*/false);
   set_path("starting", "");
   import_timer_.expires_after(settings_.workers.start_timeout);
-  import_timer_.async_wait([this](const boost::system::error_code& error) {
+  import_timer_.async_wait(alive_.guard([this](const boost::system::error_code& error) {
     if (error || !zygote_ || zygote_->state() != ZygoteClient::State::kStarting) return;
     zygote_->give_up(
         {"hello", "the application was not imported within workers.start_timeout", ""});
-  });
+  }));
 }
 
 void Launcher::zygote_ready(ZygoteClient& zygote, const std::string& hello, double import_s) {
@@ -324,9 +324,9 @@ void Launcher::zygote_ended(std::uint64_t number) {
 
 void Launcher::restart_later() {
   restart_timer_.expires_after(zygote_pace_.after_death(handlers_.now()));
-  restart_timer_.async_wait([this](const boost::system::error_code& error) {
+  restart_timer_.async_wait(alive_.guard([this](const boost::system::error_code& error) {
     if (!error && !zygote_ && !exec_mode()) start_zygote();
-  });
+  }));
 }
 
 void Launcher::fail_waiting(const StartFailure& failure) {
@@ -388,9 +388,9 @@ void Launcher::guard_died() {
   boost::asio::post(loop_, [old = std::move(old)] {});
   set_path("down", "the guard died; it is being brought back");
   guard_timer_.expires_after(guard_pace_.after_death(handlers_.now()));
-  guard_timer_.async_wait([this](const boost::system::error_code& error) {
+  guard_timer_.async_wait(alive_.guard([this](const boost::system::error_code& error) {
     if (!error) bring_guard_back();
-  });
+  }));
 }
 
 void Launcher::bring_guard_back() {
@@ -401,9 +401,9 @@ void Launcher::bring_guard_back() {
     set_path("down", why);
     fail_waiting({"fork", why, ""});
     guard_timer_.expires_after(guard_pace_.after_failure(handlers_.now()));
-    guard_timer_.async_wait([this](const boost::system::error_code& error) {
+    guard_timer_.async_wait(alive_.guard([this](const boost::system::error_code& error) {
       if (!error) bring_guard_back();
-    });
+    }));
     return;
   }
   if (exec_mode()) {
@@ -472,6 +472,7 @@ void Launcher::bury(std::unique_ptr<T> object) {
 
 void Launcher::stop(std::chrono::milliseconds limit) {
   stopped_ = true;
+  alive_.end();
   restart_timer_.cancel();
   guard_timer_.cancel();
   import_timer_.cancel();

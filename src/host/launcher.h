@@ -14,6 +14,7 @@
 
 #include "base/settings.h"
 #include "host/driver.h"
+#include "host/event_loop.h"
 #include "host/guard_client.h"
 #include "host/restart_pace.h"
 #include "host/worker_process.h"
@@ -84,9 +85,8 @@ class Launcher {
   void mark_dropped_lines();
 
   const StartPath& path() const { return path_; }
-  pid_t guard_pid() const { return guard_ ? guard_->pid() : 0; }
-  // Once the loop has ended: zygotes get calls.grace for what their import registered for exit;
-  // then the guard kills everything that is left, in about `limit`.
+  // Zygotes get calls.grace for what their import registered for exit; then the guard kills
+  // everything that is left, in about `limit`. Blocks the loop for as long.
   void stop(std::chrono::milliseconds limit);
 
  private:
@@ -153,6 +153,7 @@ class Launcher {
   boost::asio::steady_timer restart_timer_;
   boost::asio::steady_timer guard_timer_;
   boost::asio::steady_timer import_timer_;
+  Alive alive_;  // of the timers' handlers
 };
 
 }  // namespace keelback::host

@@ -7,7 +7,7 @@
 namespace keelback::host {
 
 os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
-                                  SlabBudget& slab_budget) {
+                                  std::shared_ptr<SlabBudget> slab_budget) {
   auto data = os::make_seqpacket_pair();
   if (!data) return std::unexpected(data.error());
   auto control = os::make_seqpacket_pair();
@@ -23,12 +23,21 @@ os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
   }
   NewWorker made;
   made.worker = std::make_shared<WorkerProcess>(id, std::move(data->ours), frame_bytes_max,
-                                                slab_budget, std::move(*marks));
+                                                std::move(slab_budget), std::move(*marks));
   made.worker->log = std::move(log->read);
   made.control = std::move(control->ours);
   made.ends = {std::move(data->theirs), std::move(control->theirs), std::move(*marks_copy),
                std::move(log->write)};
   return made;
+}
+
+void WorkerProcess::leave_loop() {
+  log_watch.reset();
+  death_watch.reset();
+  control.reset();
+  check_timer.reset();
+  log.reset();
+  pidfd.reset();
 }
 
 std::string to_string(WorkerId id) { return fmt::format("{}.{}", id.slot, id.generation); }

@@ -55,13 +55,15 @@ struct UnsentCall {
 // and the calls it runs: whoever is last closes the descriptors.
 struct WorkerProcess {
   WorkerProcess(WorkerId worker, os::Fd data, std::uint32_t frame_bytes_max,
-                SlabBudget& slab_budget, os::Marks shared_marks)
+                std::shared_ptr<SlabBudget> slab_budget, os::Marks shared_marks)
       : id(worker),
-        channel(std::move(data), frame_bytes_max, slab_budget),
+        budget(std::move(slab_budget)),
+        channel(std::move(data), frame_bytes_max, *budget),
         marks(std::move(shared_marks)) {}
 
   // ---- any thread
   const WorkerId id;
+  const std::shared_ptr<SlabBudget> budget;  // shared by the host and its workers
   Channel channel;
   os::Marks marks;
   std::atomic<std::uint64_t> log_dropped_lines = 0;
@@ -114,6 +116,8 @@ struct WorkerProcess {
   std::unique_ptr<FdWatch> log_watch;
   std::unique_ptr<FdWatch> death_watch;
   std::unique_ptr<PacketLink> control;
+  // Destroys what waits on the loop. Not from within its handlers.
+  void leave_loop();
 };
 
 // A worker that is not started yet: both ends of everything. The caller launches a process with
@@ -124,7 +128,7 @@ struct NewWorker {
   WorkerEnds ends;
 };
 os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
-                                  SlabBudget& slab_budget);
+                                  std::shared_ptr<SlabBudget> slab_budget);
 
 // "2.17"
 std::string to_string(WorkerId id);

@@ -87,6 +87,7 @@ ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, st
 }
 
 ZygoteClient::~ZygoteClient() {
+  handlers_alive_.end();
   if (pidfd_ && !reaped_) {
     static_cast<void>(pidfd_.send_signal(SIGKILL));
     static_cast<void>(os::kill_group(pid_));
@@ -143,9 +144,9 @@ void ZygoteClient::end(std::chrono::milliseconds limit) {
   // Perhaps we are in its handler.
   boost::asio::post(loop_, [link = std::move(link_)] {});
   end_timer_.expires_after(limit);
-  end_timer_.async_wait([this](const boost::system::error_code& error) {
+  end_timer_.async_wait(handlers_alive_.guard([this](const boost::system::error_code& error) {
     if (!error) kill();
-  });
+  }));
 }
 
 void ZygoteClient::begin_to_end() {

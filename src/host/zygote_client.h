@@ -14,6 +14,7 @@
 #include <variant>
 
 #include "base/id.h"
+#include "host/event_loop.h"
 #include "host/guard_client.h"
 #include "host/log_lines.h"
 #include "host/loop_io.h"
@@ -75,8 +76,8 @@ class ZygoteClient {
   // It forks no more, runs what its import registered for exit, and ends; `ended` follows. It has
   // `limit` for that, then it is killed. What it forks without our knowing it waits for.
   void end(std::chrono::milliseconds limit);
-  // The same once the loop has ended, in two steps, so that several can end at once. The second
-  // one blocks until `until`.
+  // The same at the host's end, in two steps, so that several can end at once. The second one
+  // blocks until `until`.
   void begin_to_end();
   void finish_to_end(Time until);
   // SIGKILL; `ended` follows. Its workers live on under the guard.
@@ -122,6 +123,7 @@ class ZygoteClient {
   std::unique_ptr<FdWatch> death_watch_;
   boost::asio::steady_timer end_timer_;
   std::shared_ptr<int> alive_ = std::make_shared<int>();  // shared with the guard's answer only
+  Alive handlers_alive_;                                  // of the timer's
 };
 
 }  // namespace keelback::host

@@ -43,11 +43,13 @@ void refuse_connection(int fd, std::string_view date) {
 
 }  // namespace
 
-Hub::Hub(host::Driver& driver_ref, ConfigPort& config_ref, Options options_value)
-    : driver(driver_ref),
+Hub::Hub(boost::asio::io_context& loop_ref, host::Driver& driver_ref, ConfigPort& config_ref,
+         Options options_value)
+    : loop(loop_ref),
+      driver(driver_ref),
       config(config_ref),
       options(std::move(options_value)),
-      timer_(driver_ref.loop()) {}
+      timer_(loop_ref) {}
 
 Hub::~Hub() { close_acceptors(); }
 
@@ -55,8 +57,8 @@ void Hub::start(std::vector<Listener> listeners) {
   if (stopping_) return;
   for (Listener& listener : listeners) {
     const int fd = listener.fd();
-    acceptors_.push_back(std::make_unique<Acceptor>(
-        Acceptor{std::move(listener), {driver.loop().get_executor(), fd}}));
+    acceptors_.push_back(
+        std::make_unique<Acceptor>(Acceptor{std::move(listener), {loop.get_executor(), fd}}));
     wait_for_clients(*acceptors_.back());
   }
 }
@@ -105,7 +107,7 @@ void Hub::admit(int fd, const Door& door, std::string peer) {
     socklen_t length = sizeof family;
     if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) family = AF_INET;
   }
-  Socket socket(driver.loop().get_executor());
+  Socket socket(loop.get_executor());
   boost::system::error_code error;
   socket.assign(boost::asio::generic::stream_protocol(family, 0), fd, error);
   if (error) {
@@ -235,7 +237,7 @@ void Hub::stop(Duration limit, std::move_only_function<void()> done) {
 }
 
 void Hub::finish_stop() {
-  boost::asio::post(driver.loop(), [self = shared_from_this()] {
+  boost::asio::post(loop, [self = shared_from_this()] {
     self->timer_.cancel();
     self->over.store(true, std::memory_order_release);
     for (auto& done : std::exchange(self->stopped_, {})) done();

@@ -36,7 +36,8 @@ using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_pro
 // frees it. Driver and configuration outlive the server, and are not touched once it has stopped.
 class Hub : public std::enable_shared_from_this<Hub> {
  public:
-  Hub(host::Driver& driver_ref, ConfigPort& config_ref, Options options_value);
+  Hub(boost::asio::io_context& loop_ref, host::Driver& driver_ref, ConfigPort& config_ref,
+      Options options_value);
   ~Hub();
 
   void start(std::vector<Listener> listeners);
@@ -56,6 +57,7 @@ class Hub : public std::enable_shared_from_this<Hub> {
   std::size_t connections() const { return connections_.size(); }
   void count_rejected() { http_rejected.fetch_add(1, std::memory_order_relaxed); }
 
+  boost::asio::io_context& loop;  // shared with the driver
   host::Driver& driver;
   ConfigPort& config;
   const Options options;

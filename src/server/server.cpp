@@ -48,8 +48,9 @@ std::string name_of(std::string_view spec) {
 
 }  // namespace
 
-Server::Server(host::Driver& driver, ConfigPort& config, Options options)
-    : hub_(std::make_shared<Hub>(driver, config, std::move(options))) {}
+Server::Server(boost::asio::io_context& loop, host::Driver& driver, ConfigPort& config,
+               Options options)
+    : hub_(std::make_shared<Hub>(loop, driver, config, std::move(options))) {}
 
 Server::~Server() {
   if (!hub_->over.load(std::memory_order_acquire)) hub_->stop_now();
@@ -77,21 +78,21 @@ std::expected<std::vector<Endpoint>, std::string> Server::listen() {
   }
   for (const std::string& spec : specs) names.push_back(name_of(spec));
   std::erase(names, std::string());
-  boost::asio::post(hub_->driver.loop(), [hub = hub_, names = std::move(names),
-                                          ready = std::move(*listeners)]() mutable {
-    hub->names = std::move(names);
-    hub->start(std::move(ready));
-  });
+  boost::asio::post(
+      hub_->loop, [hub = hub_, names = std::move(names), ready = std::move(*listeners)]() mutable {
+        hub->names = std::move(names);
+        hub->start(std::move(ready));
+      });
   return endpoints;
 }
 
 void Server::drain() {
   if (hub_->options.service_manager) notify("STOPPING=1");
-  boost::asio::post(hub_->driver.loop(), [hub = hub_] { hub->drain(); });
+  boost::asio::post(hub_->loop, [hub = hub_] { hub->drain(); });
 }
 
 void Server::stop(Duration limit, std::move_only_function<void()> done) {
-  boost::asio::post(hub_->driver.loop(), [hub = hub_, limit, done = std::move(done)]() mutable {
+  boost::asio::post(hub_->loop, [hub = hub_, limit, done = std::move(done)]() mutable {
     hub->stop(limit, std::move(done));
   });
 }

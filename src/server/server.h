@@ -1,8 +1,8 @@
 // The HTTP face of a driver (docs/http.md is its contract).
 //
-// Everything happens on the driver's loop thread. The methods below may be called from any thread.
-// Driver and configuration must outlive the server. Before the server is destroyed: stop() it and
-// wait for `done`, or have the loop not running.
+// Everything happens on the thread of the loop that it shares with the driver. The methods below
+// may be called from any thread. Driver and configuration must outlive the server. Before the
+// server is destroyed: stop() it and wait for `done`, or have the loop not running.
 //
 // The usual end of a daemon: drain(), then driver.drain(limit, [&]{ server.stop(…); }): newcomers
 // hear `shutting_down` until the last accepted call has ended, then the doors close.
@@ -27,7 +27,9 @@ class Hub;
 
 class Server {
  public:
-  Server(host::Driver& driver, ConfigPort& config, Options options = {});
+  // `loop` is the one that the driver's callbacks run on.
+  Server(boost::asio::io_context& loop, host::Driver& driver, ConfigPort& config,
+         Options options = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

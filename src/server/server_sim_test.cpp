@@ -29,10 +29,10 @@ class ServerSimTest : public ::testing::Test {
     ASSERT_TRUE(store);
     sim::Simulation::Options options;
     options.settings = store->settings();
-    driver_.emplace(std::move(options), api::SimDriver::Pace::kManual);
+    driver_.emplace(loop_, std::move(options), api::SimDriver::Pace::kManual);
     config_.emplace(std::move(*store),
                     [this](const Settings& settings) { driver_->configure(settings); });
-    server_.emplace(*driver_, *config_, Options{.listen = {"127.0.0.1:0"}});
+    server_.emplace(loop_.context(), *driver_, *config_, Options{.listen = {"127.0.0.1:0"}});
     const auto endpoints = server_->listen();
     ASSERT_TRUE(endpoints) << endpoints.error();
     port_ = endpoints->front().port;
@@ -65,6 +65,7 @@ class ServerSimTest : public ::testing::Test {
     return client.receive();
   }
 
+  host::EventLoop loop_;
   std::optional<api::SimDriver> driver_;
   std::optional<StoreConfig> config_;
   std::optional<Server> server_;

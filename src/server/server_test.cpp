@@ -260,7 +260,8 @@ TEST_F(ServerTest, TokenGuardsAllButHealth) {
 }
 
 TEST_F(ServerTest, DoesNotOpenToTheWorldWithoutAToken) {
-  server_.emplace(driver_, config_, server::Options{.listen = {"127.0.0.1:0", "0.0.0.0:0"}});
+  server_.emplace(driver_.loop(), driver_, config_,
+                  server::Options{.listen = {"127.0.0.1:0", "0.0.0.0:0"}});
   const auto endpoints = server_->listen();
   ASSERT_FALSE(endpoints);
   EXPECT_THAT(endpoints.error(), HasSubstr("server.token"));

@@ -53,7 +53,7 @@ class ServerFixture : public ::testing::Test {
     return options;
   }
   void start(server::Options options = quick()) {
-    server_.emplace(driver_, config_, std::move(options));
+    server_.emplace(driver_.loop(), driver_, config_, std::move(options));
     const auto endpoints = server_->listen();
     ASSERT_TRUE(endpoints) << endpoints.error();
     port_ = endpoints->front().port;

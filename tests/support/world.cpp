@@ -55,10 +55,11 @@ World::World(Backend backend, Settings settings)
     sim::Simulation::Options options;
     options.settings = settings_;
     options.check_invariants = true;
+    auto loop = std::make_unique<host::EventLoop>();
     auto driver =
-        std::make_unique<api::SimDriver>(std::move(options), api::SimDriver::Pace::kManual);
+        std::make_unique<api::SimDriver>(*loop, std::move(options), api::SimDriver::Pace::kManual);
     sim_ = driver.get();
-    driver_ = std::move(driver);
+    driver_ = api::OwnedDriver(std::move(loop), std::move(driver));
     return;
   }
   api::DriverOptions options;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "api/driver_factory.h"
 #include "base/settings.h"
 #include "host/driver.h"
 #include "support/leaks.h"
@@ -84,7 +85,7 @@ class World {
   Leaks leaks_;
   Backend backend_;
   Settings settings_;
-  std::unique_ptr<host::Driver> driver_;
+  api::OwnedDriver driver_;
   api::SimDriver* sim_ = nullptr;  // driver_, if it is one
 };
 
