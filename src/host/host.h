@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/settings.h"
+#include "host/crew.h"
 #include "host/driver.h"
 #include "host/event_loop.h"
 #include "os/fd.h"
@@ -36,10 +37,6 @@ struct HostConfig {
   Interpose interpose;     // for laboratories: who stands between; empty: nobody
   // Of session snapshots; null: one in memory. Shared by the host and the copies of this.
   std::shared_ptr<store::Store> store;
-};
-
-struct StartError {
-  std::string message;  // one sentence
 };
 
 class Host {

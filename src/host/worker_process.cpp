@@ -31,6 +31,16 @@ os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
   return made;
 }
 
+std::optional<ParkedState> WorkerProcess::take_parked(CallId call, std::uint64_t birth) {
+  for (auto each = parked.begin(); each != parked.end(); ++each) {
+    if (call ? each->call != call : each->birth != birth) continue;
+    ParkedState found = std::move(*each);
+    parked.erase(each);
+    return found;
+  }
+  return std::nullopt;
+}
+
 void WorkerProcess::leave_loop() {
   log_watch.reset();
   death_watch.reset();

@@ -14,6 +14,7 @@
 #include "base/id.h"
 #include "base/time.h"
 #include "host/channel.h"
+#include "host/crew.h"
 #include "host/host_lock.h"
 #include "host/log_lines.h"
 #include "host/loop_io.h"
@@ -26,7 +27,7 @@ namespace keelback::host {
 enum class Reader : std::uint8_t {
   kNobody,  // the worker is idle: it has nothing to say (its death, its pidfd says)
   kLoop,    // the loop, by the nested epoll
-  kCaller,  // the thread that blocks in Host::call() for the call it runs
+  kCaller,  // the thread that blocks in Driver::call() for the call it runs
 };
 
 // The ends that the worker gets.
@@ -37,13 +38,6 @@ struct WorkerEnds {
   os::Fd log;
 };
 
-// A session's state that the worker has sent, until the core says what is to be done with it.
-struct ParkedState {
-  CallId call;  // it came with the answer of this call; 0: with a SNAPSHOT
-  std::uint64_t birth = 0;
-  wire::StateFormat format{};
-  std::string state;
-};
 // A CALL that waits for its session's snapshot to be read.
 struct UnsentCall {
   std::string frame;
@@ -53,16 +47,15 @@ struct UnsentCall {
 
 // Shared (shared_ptr) by the host's table, the threads that are writing to it or reading from it,
 // and the calls it runs: whoever is last closes the descriptors.
-struct WorkerProcess {
+struct WorkerProcess final : CrewWorker {
   WorkerProcess(WorkerId worker, os::Fd data, std::uint32_t frame_bytes_max,
                 std::shared_ptr<SlabBudget> slab_budget, os::Marks shared_marks)
-      : id(worker),
+      : CrewWorker(worker),
         budget(std::move(slab_budget)),
         channel(std::move(data), frame_bytes_max, *budget),
         marks(std::move(shared_marks)) {}
 
   // ---- any thread
-  const WorkerId id;
   const std::shared_ptr<SlabBudget> budget;  // shared by the host and its workers
   Channel channel;
   os::Marks marks;
