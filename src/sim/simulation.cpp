@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "base/overloaded.h"
 #include "core/attachment_rules.h"
-#include "core/outcome_of.h"
 
 namespace keelback::sim {
 namespace {
@@ -46,7 +45,14 @@ Simulation::Simulation(Options options)
   handle(core::Tick{});
 }
 
-Simulation::~Simulation() = default;
+Simulation::~Simulation() {
+  std::vector<ClientCall*> left;
+  calls_.each([&left](ClientCall& call) { left.push_back(&call); });
+  for (ClientCall* call : left) {
+    calls_.erase(*call);
+    delete call;
+  }
+}
 
 void Simulation::observe(std::function<void(Time, const core::Event&)> on_event,
                          std::function<void(Time, const core::Action&)> on_action) {
@@ -56,7 +62,8 @@ void Simulation::observe(std::function<void(Time, const core::Event&)> on_event,
 
 CallId Simulation::accept(Call call, std::shared_ptr<OnItem> item, OnOutcome done) {
   const CallId id{++last_call_};
-  ClientCall& mine = calls_[id.value];
+  ClientCall& mine = *std::make_unique<ClientCall>(id).release();  // its last word ends it
+  calls_.insert(mine);
   mine.call = std::move(call);
   mine.done = std::move(done);
   mine.item = std::move(item);
@@ -89,17 +96,16 @@ CallId Simulation::stream(Call call, OnItem item, OnOutcome done) {
 }
 
 void Simulation::grant(CallId call, std::uint32_t items) {
-  const auto it = calls_.find(call.value);
-  if (it == calls_.end() || it->second.item == nullptr) return;
-  ClientCall& stream = it->second;
-  stream.granted += std::min(items, UINT32_MAX - stream.granted);
-  crew_.grant(now_, stream.worker, call, items);
+  ClientCall* stream = calls_.find(call);
+  if (stream == nullptr || stream->item == nullptr) return;
+  stream->granted += std::min(items, UINT32_MAX - stream->granted);
+  crew_.grant(now_, stream->worker, call, items);
   handle(core::StreamGranted{call, items});
 }
 
 bool Simulation::cancel(CallId call) {
-  const auto it = calls_.find(call.value);
-  if (it == calls_.end() || it->second.told) return false;
+  const ClientCall* mine = calls_.find(call);
+  if (mine == nullptr || mine->told) return false;
   handle(core::CallCancelled{call});
   return true;
 }
@@ -272,12 +278,12 @@ void Simulation::perform(core::Action& action) {
                  [this](core::Resolve& a) { resolve(a); },
                  [this](core::TellCaller& a) { tell(a); },
                  [this](core::ReplayOutcome& a) { replay(a); },
-                 [this](core::ForgetOutcome& a) { retained_.erase(a.call.value); },
+                 [this](core::ForgetOutcome& a) { calls_.forget(a.call); },
                  [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
                  [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
                  [this](core::DumpWorker& a) {
-                   const auto it = calls_.find(a.call.value);
-                   if (it != calls_.end()) it->second.dump = crew_.dump(now_, a.worker, a.call);
+                   ClientCall* mine = calls_.find(a.call);
+                   if (mine != nullptr) mine->dump = crew_.dump(now_, a.worker, a.call);
                  },
                  [this](core::KillWorker& a) { crew_.kill(now_, a.worker, /*ours=*/true); },
                  [this](core::StartWorker& a) { crew_.start(now_, a.worker); },
@@ -302,9 +308,10 @@ void Simulation::perform(core::Action& action) {
 }
 
 void Simulation::dispatch(core::Dispatch& dispatch) {
-  const auto it = calls_.find(dispatch.call.value);
-  CHECK(it != calls_.end());  // a call is dispatched before its Resolve only
-  it->second.worker = dispatch.worker;
+  ClientCall* mine = calls_.find(dispatch.call);
+  CHECK(mine != nullptr);  // a call is dispatched before its Resolve only
+  mine->worker = dispatch.worker;
+  mine->answer.clear();
   const SessionState* restored = nullptr;
   if (dispatch.session && dispatch.session->restore != 0) {
     const auto stored = stored_.find(dispatch.session->birth);
@@ -318,8 +325,8 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
       });
     }
   }
-  crew_.dispatch(now_, dispatch, it->second.call, it->second.item != nullptr, restored);
-  crew_.grant(now_, dispatch.worker, dispatch.call, it->second.granted);
+  crew_.dispatch(now_, dispatch, mine->call, mine->item != nullptr, restored);
+  crew_.grant(now_, dispatch.worker, dispatch.call, mine->granted);
 }
 
 void Simulation::in_store(Hook work) {
@@ -369,43 +376,30 @@ void Simulation::drop(core::DropSnapshot& drop) {
 }
 
 void Simulation::resolve(core::Resolve& resolve) {
-  const auto it = calls_.find(resolve.call.value);
-  CHECK(it != calls_.end());  // exactly one last word a call
-  ClientCall& mine = it->second;
-  Outcome outcome = core::outcome_of(resolve);
-  if (outcome.ok()) {
-    outcome.payload = std::move(mine.payload);
-    outcome.attachments = std::move(mine.attachments);
+  const std::unique_ptr<ClientCall> mine(calls_.take(resolve.call));
+  CHECK(mine != nullptr);  // exactly one last word a call
+  Outcome outcome = core::outcome_of(resolve, mine->answer);
+  if (!mine->told) {
+    outcome.dump = std::move(mine->dump);
+  } else if (!mine->dump.empty()) {
+    calls_.late_dumps.add(now_, resolve.call, std::move(mine->dump));
   }
-  using enum OutcomeKind;
-  if (outcome.kind == kError || outcome.kind == kBadRequest || outcome.kind == kUnknownFunction ||
-      outcome.kind == kCancelled) {
-    outcome.python = std::move(mine.python);
-    if (outcome.message.empty() && outcome.python) outcome.message = outcome.python->message;
-  }
-  if (mine.told) {
-    if (!mine.dump.empty()) late_dumps_.add(now_, resolve.call, std::move(mine.dump));
-  } else {
-    outcome.dump = std::move(mine.dump);
-  }
-  if (resolve.retain) retained_.insert_or_assign(resolve.call.value, outcome);
-  if (!mine.told) deliveries_.emplace_back(std::move(mine.done), std::move(outcome));
-  calls_.erase(it);
+  if (resolve.retain) calls_.retain(resolve.call, outcome);
+  if (!mine->told) deliveries_.emplace_back(std::move(mine->done), std::move(outcome));
 }
 
 void Simulation::tell(core::TellCaller& tell) {
-  ClientCall& mine = calls_.at(tell.answer.call.value);
-  mine.told = true;
-  mine.item = nullptr;
-  deliveries_.emplace_back(std::move(mine.done), core::outcome_of(tell.answer));
+  ClientCall* mine = calls_.find(tell.answer.call);
+  CHECK(mine != nullptr);
+  mine->told = true;
+  mine->item = nullptr;
+  deliveries_.emplace_back(std::move(mine->done), core::outcome_of(tell.answer));
 }
 
 void Simulation::replay(const core::ReplayOutcome& replay) {
-  const auto it = calls_.find(replay.call.value);
-  const auto kept = retained_.find(replay.of.value);
-  CHECK(it != calls_.end() && kept != retained_.end());
-  deliveries_.emplace_back(std::move(it->second.done), Outcome(kept->second));
-  calls_.erase(it);
+  const std::unique_ptr<ClientCall> mine(calls_.take(replay.call));
+  CHECK(mine != nullptr);
+  deliveries_.emplace_back(std::move(mine->done), calls_.replay(replay));
 }
 
 void Simulation::announce() {
@@ -422,22 +416,20 @@ void Simulation::hear(Said said) {
       handle(core::WorkerReady{said.worker});
       return;
     case Said::Kind::kItem: {
-      const auto it = calls_.find(said.call.value);
-      if (it != calls_.end() && it->second.item != nullptr) {
-        deliveries_.emplace_back(it->second.item, std::move(said.payload));
+      const ClientCall* mine = calls_.find(said.call);
+      if (mine != nullptr && mine->item != nullptr) {
+        deliveries_.emplace_back(mine->item, std::move(said.payload));
       }
       handle(core::StreamMoved{said.worker, said.call});
       return;
     }
     case Said::Kind::kReplied: {
-      const auto it = calls_.find(said.call.value);
       const std::uint64_t bytes = said.payload.size() + core::bytes_of(said.attachments) +
                                   said.python.message.size() + said.python.type.size() +
                                   said.python.traceback.size();
-      if (it != calls_.end()) {
-        it->second.payload = std::move(said.payload);
-        it->second.attachments = std::move(said.attachments);
-        if (said.reply != core::ReplyKind::kOk) it->second.python = std::move(said.python);
+      if (ClientCall* mine = calls_.find(said.call)) {
+        mine->answer = {said.reply, std::move(said.payload), std::move(said.attachments), {}};
+        if (said.reply != core::ReplyKind::kOk) mine->answer.python = std::move(said.python);
       }
       const std::uint64_t birth = said.state.birth;
       if (said.snapshot == core::Snapshot::kTaken) parked_.insert_or_assign(birth, said.state);

@@ -3,7 +3,7 @@
 // moves only when it is told to, from one due thing to the next; everything that chance decides
 // comes from one seed, so a seed is a run.
 //
-// Not thread-safe and never blocking: api::SimDriver adds a loop, a lock and the real clock.
+// Not thread-safe and never blocking: simdriver::SimDriver adds a loop, a lock and the real clock.
 // Callbacks (outcomes, items) run only within deliver(), run_until() and advance(), hooks within
 // step(); they may call anything here but those.
 #pragma once
@@ -23,8 +23,8 @@
 #include "base/settings.h"
 #include "base/time.h"
 #include "core/action.h"
+#include "core/call_table.h"
 #include "core/event.h"
-#include "core/late_dumps.h"
 #include "core/pool.h"
 #include "keelback/call.h"
 #include "keelback/outcome.h"
@@ -80,7 +80,7 @@ class Simulation {
   void grant(CallId call, std::uint32_t items);
   bool cancel(CallId call);  // false: no such call is in flight
   // The stacks of a call that was told to its caller before they were taken; nullopt: none.
-  std::optional<std::string> dump(CallId call) { return late_dumps_.find(now_, call); }
+  std::optional<std::string> dump(CallId call) { return calls_.late_dumps.find(now_, call); }
 
   // ---- operators
   void configure(const Settings& settings);
@@ -142,14 +142,15 @@ class Simulation {
 
  private:
   struct ClientCall {
+    explicit ClientCall(CallId call_id) : id(call_id) {}
+
+    const CallId id;
     Call call;
     OnOutcome done;
     std::shared_ptr<OnItem> item;  // null: not a stream
     WorkerId worker;               // where it runs or last ran
     std::uint32_t granted = 0;     // credit, for whoever runs it
-    std::string payload;
-    Attachments attachments;
-    std::optional<PythonError> python;
+    core::Answer answer;
     std::string dump;
     bool told = false;  // at its deadline: `done` is used up, the call runs on
   };
@@ -184,10 +185,8 @@ class Simulation {
   bool handling_ = false;
   core::Actions actions_;
   TraceHash trace_;
-  std::unordered_map<std::uint64_t, ClientCall> calls_;  // looked up, never iterated
-  std::unordered_map<std::uint64_t, Outcome> retained_;  // for replays, until the core forgets
-  core::LateDumps late_dumps_;
-  std::unordered_map<std::uint64_t, Hook> hooks_;  // likewise
+  core::CallTable<ClientCall> calls_;              // on the heap until their last word
+  std::unordered_map<std::uint64_t, Hook> hooks_;  // looked up, never iterated
   struct Stored {
     std::uint64_t number = 0;
     SessionState state;
