@@ -4,7 +4,7 @@
 include(CMakePackageConfigHelpers)
 
 # Everything behind include/keelback, in one archive: src/api and all that it stands on.
-set(keelback_parts base wire core sim os host api)
+set(keelback_parts base wire core os host api)
 set(keelback_packages fmt spdlog)
 set(keelback_pkgconfig "fmt spdlog tomlplusplus")
 if(TARGET keelback_store)

@@ -3,9 +3,10 @@
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <map>
 #include <string_view>
+#include <utility>
 
-#include "api/sim_driver.h"
 #include "host/host.h"
 #include "store/memory_store.h"
 #include "store/sqlite_store.h"
@@ -13,31 +14,35 @@
 namespace keelback::api {
 namespace {
 
-std::unique_ptr<host::Driver> make_sim(host::EventLoop& loop, const DriverOptions& options,
-                                       std::uint64_t seed) {
-  sim::Simulation::Options made;
-  made.settings = options.settings;
-  made.seed = seed;
-  made.model.exposed = options.expose;
-  return std::make_unique<SimDriver>(loop, std::move(made));
+std::map<Backend, MakeDriver>& registered_backends() {
+  static std::map<Backend, MakeDriver> backends;
+  return backends;
+}
+
+std::uint64_t seed_of(const DriverOptions& options) {
+  if (options.seed != 0) return options.seed;
+  return static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
 }
 
 }  // namespace
+
+void register_backend(Backend backend, MakeDriver make) {
+  registered_backends()[backend] = std::move(make);
+}
 
 std::expected<OwnedDriver, std::string> make_driver(const DriverOptions& options) {
   std::unique_ptr<host::EventLoop> own;
   if (options.loop == nullptr) own = std::make_unique<host::EventLoop>();
   host::EventLoop& loop = own ? *own : *options.loop;
-  std::uint64_t seed = options.seed;
-  if (seed == 0) {
-    seed = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+  const auto registered = registered_backends().find(options.settings.pool.backend);
+  if (registered != registered_backends().end()) {
+    DriverOptions seeded = options;
+    seeded.seed = seed_of(options);
+    return OwnedDriver(std::move(own), registered->second(loop, seeded));
   }
-  switch (options.settings.pool.backend) {
-    case Backend::kSim:
-      return OwnedDriver(std::move(own), make_sim(loop, options, seed));
-    case Backend::kFake:
-    case Backend::kPython:
-      break;
+  if (options.settings.pool.backend == Backend::kSim) {
+    return std::unexpected(
+        "pool.backend is sim, a test double that is not part of this program; use python");
   }
   host::HostConfig config;
   config.loop = &loop;

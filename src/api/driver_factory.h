@@ -1,9 +1,11 @@
-// Which driver to make: the one place that knows all backends.
+// Which driver to make. Real processes (python, fake) are built in; other backends are registered
+// by the program that links them.
 #pragma once
 
 #include <spdlog/logger.h>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -54,9 +56,15 @@ class OwnedDriver {
   std::unique_ptr<host::Driver> driver_;
 };
 
+// Makes the drivers of a backend that is not built in. `options.seed` is never 0.
+using MakeDriver =
+    std::function<std::unique_ptr<host::Driver>(host::EventLoop&, const DriverOptions& options)>;
+// Before the first make_driver(), from one thread.
+void register_backend(Backend backend, MakeDriver make);
+
 // Starts a driver; it is up at once, its workers follow. The error is one sentence for people,
-// about this installation or the system (a program of ours that cannot be found), never about the
-// application: what is wrong with that shows in calls (not_ready) and in info().
+// about this program, this installation or the system (a program of ours that cannot be found),
+// never about the application: what is wrong with that shows in calls (not_ready) and in info().
 [[nodiscard]] std::expected<OwnedDriver, std::string> make_driver(const DriverOptions& options);
 
 }  // namespace keelback::api

@@ -14,8 +14,12 @@
 #include <thread>
 #include <vector>
 
+#include "simdriver/backend.h"
+
 namespace keelback {
 namespace {
+
+const bool simulator = simdriver::register_backend();
 
 using namespace std::chrono_literals;
 

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/pass_on.h"
+#include "simdriver/backend.h"
 
 int main(int argc, char** argv) {
   using namespace keelback::cli;
@@ -13,6 +14,7 @@ int main(int argc, char** argv) {
   const PassedOn laboratories[] = {{{"chaos"}, kChaosDescription, "keelback-lab", kRemedy},
                                    {{"bench"}, kBenchDescription, "keelback-lab", kRemedy}};
   if (const auto code = pass_on(laboratories, argc, argv)) return *code;
+  keelback::simdriver::register_backend();  // --backend sim
   CLI::App app("Keelback runs Python for programs that are not Python.", "keelback");
   Invocation invocation;
   app.set_version_flag("--version", "keelback " KEELBACK_VERSION);

@@ -1,5 +1,5 @@
 // What a driver of the core offers to the faces (C++ API, HTTP, CLI, laboratories). host::Host runs
-// real processes, api::SimDriver runs the simulator; nobody above can tell, and there is no
+// real processes, simdriver::SimDriver runs the simulator; nobody above can tell, and there is no
 // is_simulated().
 //
 // Threads: every method may be called from any thread, unless it says otherwise. Callbacks run on

@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "api/config.h"
-#include "api/sim_driver.h"
 #include "server/server.h"
 #include "server/store_config.h"
+#include "simdriver/sim_driver.h"
 #include "support/raw_client.h"
 
 namespace keelback::server {
@@ -29,7 +29,7 @@ class ServerSimTest : public ::testing::Test {
     ASSERT_TRUE(store);
     sim::Simulation::Options options;
     options.settings = store->settings();
-    driver_.emplace(loop_, std::move(options), api::SimDriver::Pace::kManual);
+    driver_.emplace(loop_, std::move(options), simdriver::SimDriver::Pace::kManual);
     config_.emplace(std::move(*store),
                     [this](const Settings& settings) { driver_->configure(settings); });
     server_.emplace(loop_.context(), *driver_, *config_, Options{.listen = {"127.0.0.1:0"}});
@@ -66,7 +66,7 @@ class ServerSimTest : public ::testing::Test {
   }
 
   host::EventLoop loop_;
-  std::optional<api::SimDriver> driver_;
+  std::optional<simdriver::SimDriver> driver_;
   std::optional<StoreConfig> config_;
   std::optional<Server> server_;
   std::uint16_t port_ = 0;

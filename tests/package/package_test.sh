@@ -56,12 +56,13 @@ def echo(value):
     return value
 PY
 
-check() { # check PROGRAM: runs it on each backend, with the installed files only
-  local program=$1 backend
-  for backend in python sim; do
-    echo "$program on $backend"
-    [ "$(PREFIX=$prefix "$program" "$scratch/app.py" "$backend")" = '"installed"' ]
-  done
+check() { # check PROGRAM: runs it with the installed files only
+  local program=$1 said
+  echo "$program"
+  [ "$(PREFIX=$prefix "$program" "$scratch/app.py" python)" = '"installed"' ]
+  # The archive has no test doubles.
+  if said=$("$program" "$scratch/app.py" sim 2>&1); then return 1; fi
+  [[ $said == *"pool.backend is sim, a test double that is not part of this program"* ]]
 }
 
 cmake -G Ninja -S "$scratch/consumer" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$cxx" \

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "api/driver_factory.h"
-#include "api/sim_driver.h"
 #include "base/check.h"
+#include "simdriver/sim_driver.h"
 
 namespace keelback::test {
 namespace {
@@ -56,8 +56,8 @@ World::World(Backend backend, Settings settings)
     options.settings = settings_;
     options.check_invariants = true;
     auto loop = std::make_unique<host::EventLoop>();
-    auto driver =
-        std::make_unique<api::SimDriver>(*loop, std::move(options), api::SimDriver::Pace::kManual);
+    auto driver = std::make_unique<simdriver::SimDriver>(*loop, std::move(options),
+                                                         simdriver::SimDriver::Pace::kManual);
     sim_ = driver.get();
     driver_ = api::OwnedDriver(std::move(loop), std::move(driver));
     return;

@@ -18,7 +18,7 @@
 #include "support/leaks.h"
 #include "support/waiting.h"
 
-namespace keelback::api {
+namespace keelback::simdriver {
 class SimDriver;
 }
 
@@ -86,7 +86,7 @@ class World {
   Backend backend_;
   Settings settings_;
   api::OwnedDriver driver_;
-  api::SimDriver* sim_ = nullptr;  // driver_, if it is one
+  simdriver::SimDriver* sim_ = nullptr;  // driver_, if it is one
 };
 
 }  // namespace keelback::test

@@ -24,7 +24,7 @@
 #include "host/event_loop.h"
 #include "sim/simulation.h"
 
-namespace keelback::api {
+namespace keelback::simdriver {
 
 class SimDriver final : public host::Driver {
  public:
@@ -85,4 +85,4 @@ class SimDriver final : public host::Driver {
   boost::asio::steady_timer timer_{loop_.context()};
 };
 
-}  // namespace keelback::api
+}  // namespace keelback::simdriver

@@ -1,6 +1,6 @@
 // The simulator as a driver: threads, the two paces, and that every `done` runs. What a pool does
 // is tested on every driver in tests/conformance.
-#include "api/sim_driver.h"
+#include "simdriver/sim_driver.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-namespace keelback::api {
+namespace keelback::simdriver {
 namespace {
 
 using namespace std::chrono_literals;
@@ -134,4 +134,4 @@ TEST(SimDriver, TheSameSeedAndCallsLeaveTheSameTrace) {
 }
 
 }  // namespace
-}  // namespace keelback::api
+}  // namespace keelback::simdriver

@@ -1,4 +1,4 @@
-#include "api/sim_driver.h"
+#include "simdriver/sim_driver.h"
 
 #include <boost/asio/post.hpp>
 #include <deque>
@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "os/handover.h"
 
-namespace keelback::api {
+namespace keelback::simdriver {
 namespace {
 
 // How far virtual time may run for a call or a farewell: beyond any deadline there can be.
@@ -224,4 +224,4 @@ std::uint64_t SimDriver::trace_hash() const {
   return sim_.trace_hash();
 }
 
-}  // namespace keelback::api
+}  // namespace keelback::simdriver
