@@ -6,6 +6,7 @@
 #include <array>
 
 #include "host/environment.h"
+#include "host/event_loop.h"
 #include "host/fingerprint.h"
 #include "host/hello.h"
 #include "host/log_lines.h"
@@ -261,6 +262,20 @@ TEST(WatchDeath, IsNotWokenByWhatHappenedToAnotherDescriptor) {
   for (int i = 0; i < 20; ++i) loop.poll();
   EXPECT_TRUE(alive);
   EXPECT_EQ(deaths, 0);
+}
+
+// Goal: what an object has put on a loop that it does not own never runs after the object's end.
+TEST(EventLoop, AGuardedHandlerRunsUntilItsOwnerEnds) {
+  EventLoop loop;
+  Alive alive;
+  int runs = 0;  // on the loop's thread
+  loop.run([&] { boost::asio::post(loop.context(), alive.guard([&] { ++runs; })); });
+  loop.run([&] {
+    EXPECT_TRUE(loop.on_its_thread());
+    boost::asio::post(loop.context(), alive.guard([&] { ++runs; }));
+    alive.end();
+  });
+  loop.run([&] { EXPECT_EQ(runs, 1); });
 }
 
 TEST(Fingerprint, TellsFieldsAndBytesApart) {

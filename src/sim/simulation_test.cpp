@@ -55,6 +55,22 @@ TEST(Simulation, AFunctionAnswersAfterTheTimeItTakesAndNoRealTimePasses) {
   EXPECT_GE(sim.now() - before, 3s);
 }
 
+// Goal: existence is answered by a lookup, at the present time: what is over is not there.
+TEST(Simulation, AnOperatorHearsWhetherWhatAnEventNamesIsThere) {
+  Simulation sim(options());
+  EXPECT_FALSE(sim.end_session("ann"));
+  EXPECT_FALSE(sim.release(7));
+  EXPECT_FALSE(sim.recycle(0));
+  EXPECT_FALSE(sim.recycle(3));
+  EXPECT_TRUE(sim.recycle(2));
+  EXPECT_TRUE(run(sim, {.function = "echo", .payload = "[1]", .session = "ann"}).ok());
+  EXPECT_TRUE(run(sim, {.function = "echo", .payload = "[1]", .session = "bob"}).ok());
+  EXPECT_TRUE(sim.end_session("ann"));
+  EXPECT_FALSE(sim.end_session("ann")) << "it has ended";
+  sim.advance(options().settings.sessions.idle_ttl);
+  EXPECT_FALSE(sim.end_session("bob")) << "it has expired";
+}
+
 TEST(Simulation, EveryStandardFunctionEndsAsItsNameSays) {
   Simulation sim(options());
   const Outcome failed = run(sim, {.function = "fail", .payload = R"(["no luck"])"});
