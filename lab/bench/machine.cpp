@@ -5,6 +5,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include <cmath>
 #include <fstream>
 
@@ -38,11 +39,7 @@ std::string bracketed(std::string text) {  // "always [madvise] never" -> "madvi
 
 }  // namespace
 
-std::string fnv_text(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return fmt::format("{:016x}", hash);
-}
+std::string fnv_text(std::string_view text) { return fmt::format("{:016x}", fnv1a(text)); }
 
 std::string build_text() {
 #if defined(__clang__)

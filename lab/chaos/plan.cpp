@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/hash.h"
 #include "base/settings_text.h"
 #include "chaos/call_plan.h"
 #include "chaos/catalogue.h"
@@ -23,7 +24,7 @@ constexpr Duration kTriggerAllowance = 2s;  // for an event that a trigger waits
 class Planner {
  public:
   Planner(const Scenario& scenario, const PlanRequest& request)
-      : scenario_(scenario), request_(request), prng_(request.seed ^ fnv(scenario.name)) {}
+      : scenario_(scenario), request_(request), prng_(request.seed ^ fnv1a(scenario.name)) {}
 
   Plan make() {
     plan_.scenario = scenario_.text;
@@ -233,13 +234,8 @@ std::vector<PlannedCall> calls_from(const Json& rows) {
 
 }  // namespace
 
-std::uint64_t fnv(std::string_view text, std::uint64_t from) {
-  for (const unsigned char byte : text) from = (from ^ byte) * 0x100000001b3ULL;
-  return from;
-}
-
 std::uint64_t chain_step(std::uint64_t before, std::uint64_t token) {
-  return fnv(fmt::format("{:016x}{:016x}", before, token)) >> 1;
+  return fnv1a(fmt::format("{:016x}{:016x}", before, token)) >> 1;
 }
 
 Plan make_plan(const Scenario& scenario, const PlanRequest& request) {
@@ -297,6 +293,6 @@ std::expected<Plan, std::string> plan_from_json(std::string_view text) {
   }
 }
 
-std::uint64_t hash(const Plan& plan) { return fnv(to_json_text(plan)); }
+std::uint64_t hash(const Plan& plan) { return fnv1a(to_json_text(plan)); }
 
 }  // namespace keelback::chaos

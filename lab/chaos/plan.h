@@ -71,7 +71,6 @@ std::string to_json_text(const Plan& plan);
 [[nodiscard]] std::expected<Plan, std::string> plan_from_json(std::string_view text);
 // FNV-1a of the plan's JSON.
 std::uint64_t hash(const Plan& plan);
-std::uint64_t fnv(std::string_view text, std::uint64_t from = 0xcbf29ce484222325ULL);
 
 // The next value of a session's chain: what the probe functions compute, in Python too.
 std::uint64_t chain_step(std::uint64_t before, std::uint64_t token);

@@ -4,20 +4,13 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/hash.h"
 
 namespace keelback::load {
 namespace {
 
 double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
 Duration from_seconds(double s) { return Duration{std::llround(s * 1e9)}; }
-
-std::uint64_t fnv(std::uint64_t hash, std::uint64_t value) {
-  for (int i = 0; i < 8; ++i) {
-    hash ^= value >> (8 * i) & 0xff;
-    hash *= 0x100000001b3ULL;
-  }
-  return hash;
-}
 
 std::uint32_t pick_weighted(const std::vector<double>& cumulative, Prng& prng) {
   const double x = prng.unit() * cumulative.back();
@@ -90,10 +83,10 @@ Plan make_plan(const LoadSpec& spec, std::uint64_t seed) {
     if (!mix.empty()) arrival.stream = pick_weighted(mix, prng);
     plan.arrivals.push_back(arrival);
   }
-  plan.hash = 0xcbf29ce484222325ULL;
+  plan.hash = kFnvBasis;
   for (const Arrival& arrival : plan.arrivals) {
-    plan.hash = fnv(plan.hash, static_cast<std::uint64_t>(arrival.at.count()));
-    plan.hash = fnv(plan.hash, std::uint64_t{arrival.session} << 32 | arrival.stream);
+    plan.hash = fnv1a(static_cast<std::uint64_t>(arrival.at.count()), plan.hash);
+    plan.hash = fnv1a(std::uint64_t{arrival.session} << 32 | arrival.stream, plan.hash);
   }
   return plan;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/settings_text.h"
 
 namespace keelback::api {
@@ -154,12 +155,10 @@ ConfigStore::Provenance ConfigStore::provenance(std::string_view key) const {
 }
 
 std::string ConfigStore::etag() const {
-  std::uint64_t digest = 0xcbf29ce484222325;  // FNV-1a
+  std::uint64_t digest = kFnvBasis;
   for (const SettingRow& row : settings_schema()) {
-    if (row.secret) continue;  // not even a digest of it leaves the process
-    for (const char c : row.get(settings_) + '\n') {
-      digest = (digest ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    }
+    if (row.secret) continue;  // not even a hash of it leaves the process
+    digest = fnv1a(row.get(settings_) + '\n', digest);
   }
   return fmt::format("{}-{:08x}", revision_, digest >> 32);
 }

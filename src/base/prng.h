@@ -6,9 +6,9 @@
 #include <bit>
 #include <cstdint>
 
-namespace keelback {
+#include "base/wide.h"
 
-__extension__ typedef unsigned __int128 Wide;  // GNU extension, both compilers have it
+namespace keelback {
 
 class Prng {
  public:

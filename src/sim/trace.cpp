@@ -1,9 +1,10 @@
 #include "sim/trace.h"
 
+#include <bit>
 #include <cstring>
 #include <type_traits>
 
-#include "base/prng.h"
+#include "base/hash.h"
 
 namespace keelback::sim {
 namespace {
@@ -132,9 +133,7 @@ struct ActionFields {
 }  // namespace
 
 void TraceHash::mix(std::uint64_t word) {
-  const Wide product = static_cast<Wide>(state_ ^ word) * 0xd6e8feb86659fd93ULL;
-  state_ = std::rotl(state_, 29) ^ static_cast<std::uint64_t>(product) ^
-           static_cast<std::uint64_t>(product >> 64);
+  state_ = std::rotl(state_, 29) ^ multiply_and_fold(state_ ^ word, 0xd6e8feb86659fd93ULL);
 }
 
 void TraceHash::mix(std::string_view text) {

@@ -9,14 +9,16 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/hash.h"
+
 namespace keelback::store {
 
 class Proof {
  public:
-  explicit Proof(std::uint64_t key) : hash_(fold(key ^ kFirst, kSecond)) {}
+  explicit Proof(std::uint64_t key) : hash_(multiply_and_fold(key ^ kFirst, kSecond)) {}
 
   Proof& number(std::uint64_t value) {
-    hash_ = fold(hash_ ^ value, kFirst);
+    hash_ = multiply_and_fold(hash_ ^ value, kFirst);
     return *this;
   }
   // Its length counts too: "ab" and "c" are not "a" and "bc".
@@ -25,24 +27,18 @@ class Proof {
     while (bytes.size() >= sizeof(std::uint64_t)) {
       std::uint64_t word = 0;
       std::memcpy(&word, bytes.data(), sizeof word);
-      hash_ = fold(hash_ ^ word, kSecond);
+      hash_ = multiply_and_fold(hash_ ^ word, kSecond);
       bytes.remove_prefix(sizeof word);
     }
     if (bytes.empty()) return *this;
     std::uint64_t word = 0;
     std::memcpy(&word, bytes.data(), bytes.size());
-    hash_ = fold(hash_ ^ word, kThird);
+    hash_ = multiply_and_fold(hash_ ^ word, kThird);
     return *this;
   }
-  std::uint64_t value() const { return fold(hash_ ^ kThird, kFirst); }
+  std::uint64_t value() const { return multiply_and_fold(hash_ ^ kThird, kFirst); }
 
  private:
-  // Multiply to 128 bits and fold, eight bytes at a time, as wyhash does: about 4 GB/s.
-  static std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
-    __extension__ using Wide = unsigned __int128;
-    const auto product = static_cast<Wide>(a) * b;
-    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
-  }
   static constexpr std::uint64_t kFirst = 0x9e3779b97f4a7c15ULL;
   static constexpr std::uint64_t kSecond = 0xe7037ed1a0b428dbULL;
   static constexpr std::uint64_t kThird = 0x8ebc6af09c88c6e3ULL;

@@ -45,7 +45,7 @@ struct SharedPlace {
 
 std::expected<void, std::string> prepare(WorldOptions& options) {
   if (options.means.find<SharedPlace>() != nullptr) return {};
-  const std::string path = fmt::format("{}{}-{:x}", kShared, ::getpid(), fnv(options.directory));
+  const std::string path = fmt::format("{}{}-{:x}", kShared, ::getpid(), fnv1a(options.directory));
   options.means.add(std::make_shared<SharedPlace>(path));
   options.environment.emplace_back("KEELBACK_CHAOS_SHARED", path);
   return {};
