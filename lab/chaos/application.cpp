@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "base/utf8.h"
 #include "base/settings_text.h"
 #include "chaos/checkers.h"
 #include "chaos/json.h"
@@ -56,22 +57,11 @@ std::string shown(const std::string& text) {
 // no UTF-8 is a lone surrogate to Python.
 std::string in_a_dump(std::string_view path) {
   std::string out;
-  for (std::size_t at = 0; at < path.size();) {
-    const auto lead = static_cast<unsigned char>(path[at]);
-    std::size_t more = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
-    char32_t code = lead < 0x80 ? lead : lead & (0x3F >> more);
-    bool whole = lead < 0x80 || more > 0;
-    for (std::size_t i = 1; whole && i <= more; ++i) {
-      const auto next = static_cast<unsigned char>(at + i < path.size() ? path[at + i] : 0);
-      whole = (next & 0xC0) == 0x80;
-      code = code << 6 | (next & 0x3F);
-    }
-    if (!whole) {
-      code = 0xDC00 + lead;
-      more = 0;
-    }
-    at += more + 1;
-    const auto number = static_cast<std::uint32_t>(code);
+  while (!path.empty()) {
+    const Utf8Character character = first_character(path);
+    const std::uint32_t number =
+        character.length > 0 ? character.code : 0xDC00U + static_cast<unsigned char>(path.front());
+    path.remove_prefix(std::max<std::size_t>(character.length, 1));
     if (number >= ' ' && number < 0x7F) {
       out += static_cast<char>(number);
     } else if (number <= 0xFF) {

@@ -6,22 +6,9 @@
 #include <iterator>
 #include <utility>
 
+#include "base/utf8.h"
+
 namespace keelback::host {
-namespace {
-
-// How many bytes at the end are the beginning of a character of UTF-8 that is not whole.
-std::size_t begun_character(std::string_view text) {
-  for (std::size_t back = 1; back <= 3 && back <= text.size(); ++back) {
-    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
-    if ((byte & 0xC0) == 0x80) continue;
-    const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-    return length > back ? back : 0;
-  }
-  return 0;
-}
-
-}  // namespace
-
 void LogLines::feed(Time now, std::string_view bytes, std::vector<std::string>& out) {
   while (!bytes.empty()) {
     if (bytes.front() == '\n') {
@@ -40,7 +27,7 @@ void LogLines::feed(Time now, std::string_view bytes, std::vector<std::string>& 
 
 // The first piece of what is there goes; the beginning of a character stays for the next one.
 void LogLines::cut(Time now, std::vector<std::string>& out) {
-  const std::size_t kept = begun_character(partial_);
+  const std::size_t kept = unfinished_character(partial_);
   std::string piece = partial_.substr(0, partial_.size() - kept);
   piece += kGoesOn;
   take(now, piece, out);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/dtype.h"
+#include "base/utf8.h"
 #include "server/accept.h"
 #include "server/json.h"
 #include "server/multipart.h"

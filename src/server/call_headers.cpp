@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/utf8.h"
 #include "server/accept.h"
 #include "server/number.h"
 #include "server/same_word.h"

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "server/client_name.h"
 #include "server/connection.h"
 #include "server/json.h"

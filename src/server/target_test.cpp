@@ -21,18 +21,6 @@ TEST(Target, DecodesSegmentsAfterSplitting) {
   EXPECT_EQ(parse_target("http://localhost")->path, "/");
 }
 
-// Goal: only UTF-8 that JSON can carry.
-TEST(Target, KnowsUtf8) {
-  for (const char* good :
-       {"", "abc", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x90\x8D", "\xF4\x8F\xBF\xBF"}) {
-    EXPECT_TRUE(is_utf8(good)) << good;
-  }
-  for (const char* bad : {"\x80", "\xC0\xAF", "\xC3", "\xE0\x80\x80", "\xED\xA0\x80",
-                          "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xE2\x82", "a\xFF"}) {
-    EXPECT_FALSE(is_utf8(bad)) << bad;
-  }
-}
-
 // Goal: a route is its exact path; dots walk nowhere; a wrong method hears which are right.
 TEST(Target, MatchesRoutesExactly) {
   const auto match = [](const char* method, const char* path) {

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "server/access.h"
 #include "server/call_headers.h"
 #include "server/request.h"
