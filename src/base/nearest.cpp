@@ -6,6 +6,13 @@
 
 namespace keelback {
 
+namespace {
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 32) : c; }
+bool same(char a, char b) { return lower(a) == lower(b); }
+
+}  // namespace
+
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   constexpr std::size_t kMax = 128;
   a = a.substr(0, kMax);
@@ -15,9 +22,9 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   for (std::size_t i = 1; i <= a.size(); ++i) {
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t change = back[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      const std::size_t change = back[j - 1] + (same(a[i - 1], b[j - 1]) ? 0 : 1);
       row[j] = std::min({back[j] + 1, row[j - 1] + 1, change});
-      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      const bool swapped = i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]);
       if (swapped) row[j] = std::min(row[j], two_back[j - 2] + 1);
     }
     two_back = back;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/field.hpp>
+#include <span>
 
+#include "base/nearest.h"
 #include "server/same_word.h"
 
 namespace keelback::server {
@@ -90,25 +92,7 @@ std::optional<Header> header_of(http::field field, std::string_view name) {
 std::string_view to_string(Header header) { return kNames[static_cast<std::size_t>(header)]; }
 
 std::string_view nearest_header(std::string_view name) {
-  // Most letters in common, each counted once, in place: enough for a slip of the finger.
-  const auto likeness = [name](std::string_view candidate) {
-    std::size_t from_front = 0;
-    std::size_t from_back = 0;
-    const std::size_t shorter = std::min(name.size(), candidate.size());
-    while (from_front < shorter && (name[from_front] | 32) == (candidate[from_front] | 32)) {
-      ++from_front;
-    }
-    while (from_back < shorter - from_front &&
-           (name[name.size() - 1 - from_back] | 32) ==
-               (candidate[candidate.size() - 1 - from_back] | 32)) {
-      ++from_back;
-    }
-    return from_front + from_back;
-  };
-  const auto first = kNames.begin() + static_cast<int>(Header::kSession);
-  return *std::max_element(first, kNames.end(), [&](std::string_view a, std::string_view b) {
-    return likeness(a) < likeness(b);
-  });
+  return nearest(name, std::span(kNames).subspan(static_cast<std::size_t>(Header::kSession)));
 }
 
 std::optional<Header> Request::repeated() const {

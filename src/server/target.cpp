@@ -1,8 +1,6 @@
 #include "server/target.h"
 
-#include <algorithm>
-#include <numeric>
-
+#include "base/nearest.h"
 #include "base/utf8.h"
 
 namespace keelback::server {
@@ -23,22 +21,6 @@ void split(std::string_view text, char separator, F each) {
     if (!each(text.substr(0, end)) || end == std::string_view::npos) return;
     text.remove_prefix(end + 1);
   }
-}
-
-// Levenshtein; the inputs are short (the path is cut by the caller).
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t above = row[j + 1];
-      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] == b[j] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
 }
 
 bool matches(std::string_view pattern, const Target& target, std::string& parameter) {
@@ -178,11 +160,12 @@ Match match_route(std::string_view method, const Target& target) {
 }
 
 std::string_view nearest_route(std::string_view path) {
-  const auto& rows = routes();
-  const std::string_view cut = path.substr(0, 64);
-  return std::ranges::min_element(rows, {},
-                                  [&](const RouteRow& row) { return distance(cut, row.pattern); })
-      ->pattern;
+  static const auto patterns = [] {
+    std::vector<std::string_view> all;
+    for (const RouteRow& row : routes()) all.push_back(row.pattern);
+    return all;
+  }();
+  return nearest(path.substr(0, 64), patterns);
 }
 
 }  // namespace keelback::server
