@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tomllib
 import unittest
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -34,11 +35,10 @@ def all_blocks(language):
 
 
 class Documents(PageTest):
-    def setUp(self):
-        super().setUp()
-        self.prefix = self.here / "prefix"
-        if not any(word in self.id() for word in ("shell", "toml", "picture")):
-            installed(BUILD, self.prefix)
+    @cached_property
+    def prefix(self):
+        installed(BUILD, self.here / "prefix")
+        return self.here / "prefix"
 
     def run_here(self, command, place, **environment):
         done = subprocess.run(command, cwd=self.here, env={**self.environment, **environment}, stdin=subprocess.DEVNULL,
