@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pages import NAMED, ROOT, STRETCH, PageTest, blocks, installed, typed
+from pages import BLOCK, NAMED, ROOT, STRETCH, PageTest, blocks, installed, typed
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Pages that are done from the top to the bottom, by a test of their own.
@@ -94,6 +94,11 @@ class Documents(PageTest):
         for place, command, shown in steps:
             with self.subTest(command):
                 self.type(place, command, shown)
+
+    def test_the_readme_is_read_in_three_minutes(self):
+        text = BLOCK.sub("", (ROOT / "README.md").read_text())
+        prose = re.sub(r"^\|.*$|\]\([^)]*\)", "", text, flags=re.MULTILINE)
+        self.assertLessEqual(len(prose.split()), 450, "words beside tables and code")
 
     def test_the_picture_can_be_made_anew(self):
         picture = self.here / "picture.svg"
