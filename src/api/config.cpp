@@ -137,6 +137,12 @@ std::expected<ConfigStore, ConfigProblems> ConfigStore::load(const Sources& sour
   };
   if (!sources.file.empty()) take(ConfigLayerName::kFile, read_config_file(sources.file));
   take(ConfigLayerName::kEnvironment, read_config_environment(sources.environment));
+  // Below the variables: what was typed for this start is meant more than what is always passed.
+  if (auto passed = read_config_credentials(sources.environment); !passed) {
+    problems.insert(problems.end(), passed.error().begin(), passed.error().end());
+  } else {
+    store.layers_[index_of(ConfigLayerName::kEnvironment)].merge(passed->layer);
+  }
   take(ConfigLayerName::kFlags, read_config_flags(sources.flags));
   if (!problems.empty()) return std::unexpected(std::move(problems));
 

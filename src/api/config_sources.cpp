@@ -20,6 +20,7 @@ namespace keelback::api {
 namespace {
 
 constexpr std::size_t kFileMax = 1 << 20;
+constexpr std::size_t kSecretMax = 4096;
 
 // KEELBACK_* variables with a meaning of their own: test switches, client settings, and what the
 // supervisor tells the processes that it starts. Settings with these names do not exist.
@@ -249,6 +250,39 @@ std::expected<ConfigSource, ConfigProblems> read_config_environment(
       source.warnings.push_back("the environment variable " + name.substr(0, 100) +
                                 " is not known and ignored" + did_you_mean(name, names));
     }
+  }
+  if (!problems.empty()) return std::unexpected(std::move(problems));
+  return source;
+}
+
+std::expected<ConfigSource, ConfigProblems> read_config_credentials(
+    const Environment& environment) {
+  ConfigSource source;
+  const auto directory =
+      std::ranges::find(environment, "CREDENTIALS_DIRECTORY", &Environment::value_type::first);
+  if (directory == environment.end()) return source;
+  ConfigProblems problems;
+  for (const SettingRow& row : settings_schema()) {
+    if (!row.secret) continue;
+    const std::string name = "keelback." + std::string(row.key);
+    const std::string where = "credential " + name;
+    const std::string path = directory->second + "/" + name;
+    struct stat status{};
+    if (::stat(path.c_str(), &status) != 0 && errno == ENOENT) continue;
+    std::ifstream file(path, std::ios::binary);
+    std::string text(kSecretMax + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    if (!file.is_open() || file.bad()) {
+      problems.push_back({where, std::string(row.key), path + " cannot be read"});
+      continue;
+    }
+    if (text.size() > kSecretMax) {
+      problems.push_back({where, std::string(row.key), path + " is larger than 4KiB"});
+      continue;
+    }
+    while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+    if (!text.empty()) add_setting(source.layer, problems, row.key, text, where);
   }
   if (!problems.empty()) return std::unexpected(std::move(problems));
   return source;

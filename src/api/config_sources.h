@@ -58,6 +58,11 @@ void add_setting(ConfigLayer& layer, ConfigProblems& problems, std::string_view 
 using Environment = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_environment(
     const Environment& environment);
+// The secrets that a service manager passes as files of $CREDENTIALS_DIRECTORY (systemd's
+// LoadCredential=): keelback.server.token for server.token. Without the line end that an editor
+// leaves. A file that is missing or empty sets nothing; one that cannot be read is a problem.
+[[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_credentials(
+    const Environment& environment);
 // "sessions.idle_ttl" -> "KEELBACK_SESSIONS_IDLE_TTL"
 std::string environment_name(std::string_view key);
 

@@ -159,6 +159,33 @@ TEST(ConfigStore, WarnsAboutVariablesThatLookLikeOursAndLeavesTheOthersAlone) {
   }
 }
 
+// Goal: what systemd's LoadCredential= passes sets the token, and a variable is above it.
+TEST(ConfigStore, TakesSecretsFromTheCredentialsOfTheServiceManager) {
+  std::string directory =
+      (std::filesystem::temp_directory_path() / "keelback-credentials-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+  const std::string path = directory + "/keelback.server.token";
+  const auto token_of = [&](Environment more) {
+    more.emplace_back("CREDENTIALS_DIRECTORY", directory);
+    const ConfigStore store = loaded({.environment = std::move(more)});
+    return store.settings().server.token + " " + store.provenance("server.token").where;
+  };
+  EXPECT_EQ(token_of({}), " ") << "no such credential";
+  std::ofstream(path) << "";
+  EXPECT_EQ(token_of({}), " ") << "an empty one: systemd's default of an optional credential";
+  std::ofstream(path) << "hunter2\n";
+  EXPECT_EQ(token_of({}), "hunter2 credential keelback.server.token");
+  EXPECT_EQ(token_of({{"KEELBACK_SERVER_TOKEN", "typed"}}), "typed KEELBACK_SERVER_TOKEN");
+  EXPECT_EQ(loaded({}).settings().server.token, "") << "nothing is passed";
+
+  std::ofstream(path) << std::string(5000, 'x');
+  const auto store = ConfigStore::load({.environment = {{"CREDENTIALS_DIRECTORY", directory}}});
+  ASSERT_FALSE(store.has_value());
+  EXPECT_EQ(sentences(store.error()),
+            "credential keelback.server.token: " + path + " is larger than 4KiB\n");
+  std::filesystem::remove_all(directory);
+}
+
 TEST(ConfigStore, CollectsTheProblemsOfAllSources) {
   const File file("[pool]\nworkers = 0\n");
   const auto store =

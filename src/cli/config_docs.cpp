@@ -52,7 +52,8 @@ listen = ["127.0.0.1:8080", "unix:/run/keelback.sock"]
 - SIGHUP reads the file again, and no other layer. The log names changed keys that need a restart;
   they wait for it.
 - A secret is never shown; you only see whether it is set. Let only its owner read a file with a
-  secret.
+  secret. systemd's `LoadCredential=keelback.server.token:/PATH` passes one without such a file. It
+  belongs to the environment layer; the variable wins over it.
 )";
 
 constexpr std::string_view kRules = R"(

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/hash.h"
 #include "chaos/fault.h"
 #include "chaos/holdings.h"
 
