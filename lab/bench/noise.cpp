@@ -8,14 +8,14 @@
 namespace keelback::bench {
 namespace {
 
-double normal(Prng& prng) {  // Box and Muller 1958
+double normal_noise(Prng& prng) {  // Box and Muller 1958
   const double radius = std::sqrt(-2 * std::log(1 - prng.unit()));
   return radius * std::cos(2 * std::numbers::pi * prng.unit());
 }
 
 // Student's t with `degrees` degrees of freedom, scaled to unit interquartile range like a normal
 // with deviation 1 would be left: heavy tails, same middle.
-double student(Prng& prng, double degrees) {  // Bailey 1994, polar method
+double student_noise(Prng& prng, double degrees) {  // Bailey 1994, polar method
   for (;;) {
     const double u = 2 * prng.unit() - 1;
     const double v = 2 * prng.unit() - 1;
@@ -58,27 +58,27 @@ std::vector<double> simulate_scores(Noise noise, std::size_t blocks, double effe
     double error = 0;
     switch (noise) {
       case Noise::kNormal:
-        error = scale * normal(prng);
+        error = scale * normal_noise(prng);
         break;
       case Noise::kStudent:
-        error = 0.8 * scale * student(prng, 2.5);
+        error = 0.8 * scale * student_noise(prng, 2.5);
         break;
       case Noise::kAutoregressive:
-        drift = 0.98 * drift + std::sqrt(1 - 0.98 * 0.98) * normal(prng);
-        error = scale * (sign * drift + 0.5 * normal(prng));
+        drift = 0.98 * drift + std::sqrt(1 - 0.98 * 0.98) * normal_noise(prng);
+        error = scale * (sign * drift + 0.5 * normal_noise(prng));
         break;
       case Noise::kRegimes:
         if (prng.chance(0.1)) slow = !slow;
-        error = scale * (slow ? 2.0 : 0.5) * normal(prng);
+        error = scale * (slow ? 2.0 : 0.5) * normal_noise(prng);
         break;
       case Noise::kBursts:
-        error = scale * (normal(prng) + (prng.chance(0.03) ? sign * 20 : 0));
+        error = scale * (normal_noise(prng) + (prng.chance(0.03) ? sign * 20 : 0));
         break;
       case Noise::kPlaceBias:
-        error = scale * (sign * 1.5 + 0.5 * normal(prng));
+        error = scale * (sign * 1.5 + 0.5 * normal_noise(prng));
         break;
       case Noise::kLaunch:
-        error = 0.85 * scale * student(prng, 3);
+        error = 0.85 * scale * student_noise(prng, 3);
         break;
     }
     scores.push_back(effect + error);
