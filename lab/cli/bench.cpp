@@ -264,6 +264,34 @@ void add_run(CLI::App& group, Invocation& invocation, const std::shared_ptr<Benc
   });
 }
 
+void add_compare(CLI::App& group, Invocation& invocation,
+                 const std::shared_ptr<BenchOptions>& chosen) {
+  CLI::App* compares = add_command(
+      group, invocation, "compare",
+      "Is the head slower than the base? Paired fresh pools, an exact test, its own proofs",
+      "keelback bench compare --base ./old/keelback --head ./new/keelback --profile pr --out out/");
+  compares->add_option("--base", chosen->base, "The keelback program to compare with")
+      ->required()
+      ->check(CLI::ExistingFile);
+  compares->add_option("--head", chosen->head, "The keelback program in question")
+      ->required()
+      ->check(CLI::ExistingFile);
+  add_profile(*compares, *chosen);
+  add_bench_out(*compares, chosen->out);
+  compares->add_option("--seed", chosen->seed, "Of every coin that is thrown")
+      ->capture_default_str();
+  compares->add_option("--cpu", chosen->cpu, "The processor that both sides run on (default: 0)");
+  compares
+      ->add_option("--inject", chosen->inject,
+                   "Slow the head's function by so many percent of a call: watch the gate at work")
+      ->check(CLI::Range(0.0, 1000.0));
+  compares->add_flag("--free", chosen->free, "Pin nothing: nearer to production, much noisier");
+  compares->add_flag("--strict", chosen->strict, "Inconclusive is exit 4");
+  compares->callback([&invocation, chosen] {
+    invocation.run = [&invocation, chosen] { return compare(invocation, *chosen); };
+  });
+}
+
 }  // namespace
 
 bench::Progress bench_progress() {
@@ -326,31 +354,7 @@ void add_bench(CLI::App& app, Invocation& invocation) {
                   "keelback bench list");
   lists->callback([&invocation] { invocation.run = [&invocation] { return list(invocation); }; });
 
-  CLI::App* compares = add_command(
-      *group, invocation, "compare",
-      "Is the head slower than the base? Paired fresh pools, an exact test, its own proofs",
-      "keelback bench compare --base ./old/keelback --head ./new/keelback --profile pr --out out/");
-  compares->add_option("--base", chosen->base, "The keelback program to compare with")
-      ->required()
-      ->check(CLI::ExistingFile);
-  compares->add_option("--head", chosen->head, "The keelback program in question")
-      ->required()
-      ->check(CLI::ExistingFile);
-  add_profile(*compares, *chosen);
-  add_bench_out(*compares, chosen->out);
-  compares->add_option("--seed", chosen->seed, "Of every coin that is thrown")
-      ->capture_default_str();
-  compares->add_option("--cpu", chosen->cpu, "The processor that both sides run on (default: 0)");
-  compares
-      ->add_option("--inject", chosen->inject,
-                   "Slow the head's function by so many percent of a call: watch the gate at work")
-      ->check(CLI::Range(0.0, 1000.0));
-  compares->add_flag("--free", chosen->free, "Pin nothing: nearer to production, much noisier");
-  compares->add_flag("--strict", chosen->strict, "Inconclusive is exit 4");
-  compares->callback([&invocation, chosen] {
-    invocation.run = [&invocation, chosen] { return compare(invocation, *chosen); };
-  });
-
+  add_compare(*group, invocation, chosen);
   add_passed_on(*group, kBenchPeers);
 
   // One side of a comparison; not for people.
