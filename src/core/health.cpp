@@ -15,6 +15,7 @@ namespace keelback::core {
 namespace {
 
 using namespace std::chrono_literals;
+using Condition = Worker::Condition;
 
 // After an error the next check comes at once, but not more often than this.
 constexpr Duration kErrorChecksEvery = 1s;
@@ -34,26 +35,26 @@ bool Health::checks() const {
 
 void Health::on(const WorkerChecked& event) {
   Worker* worker = workers_.table().find(event.worker);
-  if (!worker || !worker->checking) return;
-  if (event.over) worker->checking = false;
+  if (!worker || (worker->check != Worker::Check::kRuns && !worker->proving())) return;
+  if (event.over) worker->check = Worker::Check::kNone;
   if (!event.healthy) ++frame_.counters.health_failures;
+  if (worker->ending()) return;
   Slot& slot = *worker->slot;
-  if (!worker->ready_once) {  // a replacement that has to prove itself
+  if (worker->proving()) {
     if (!event.healthy && slot.next == worker && slot.current) {
-      workers_.kill(*worker, EndCause::kDrained);
+      workers_.kill(*worker, KillCause::kDrained);
       return replacement_failed(slot, event.reason);
     }
     if (!event.over) return;  // the worker that it replaces has died: there is no better one
     workers_.become_ready(*worker);
-  } else if (worker->killed || worker->stopping) {
-    return;
   } else {
     schedule_check(*worker);
   }
   if (!event.healthy) {
     note_sick(*worker, fmt::format("fails its health check: {}", event.reason));
-  } else if (worker->sick && !worker->withheld) {
-    worker->sick.reset();
+  } else if (worker->condition == Condition::kSick) {
+    worker->condition = Condition::kWell;
+    worker->fault.clear();
     frame_.notice(Notice::Level::kInfo, fmt::format("Worker {}.{} passes its health check again.",
                                                     worker->id.slot, worker->id.generation));
   }
@@ -61,21 +62,22 @@ void Health::on(const WorkerChecked& event) {
 }
 
 void Health::want_check(Worker& worker) {
-  worker.check_wanted = true;
-  if (worker.state == WorkerState::kReady && worker.free()) begin_check(worker);
+  if (worker.check == Worker::Check::kRuns) return;
+  worker.check = Worker::Check::kWanted;
+  if (worker.ready() && worker.free()) begin_check(worker);
 }
 
 void Health::begin_check(Worker& worker) {
   workers_.occupy(worker);
-  worker.check_wanted = false;
-  worker.checking = true;
+  worker.check = Worker::Check::kRuns;
   frame_.emit(CheckWorker{worker.id});
 }
 
 void Health::check_after_error(Worker& worker) {
-  if (!checks() || worker.sick || frame_.now < worker.error_check_at) return;
+  if (!checks() || worker.condition != Condition::kWell || frame_.now < worker.error_check_at)
+    return;
   worker.error_check_at = frame_.now + kErrorChecksEvery;
-  worker.check_wanted = true;
+  worker.check = Worker::Check::kWanted;
 }
 
 void Health::schedule_check(Worker& worker) {
@@ -85,16 +87,17 @@ void Health::schedule_check(Worker& worker) {
 
 void Health::schedule_checks() {
   workers_.table().each([this](Worker& worker) {
-    if (!worker.ready_once || worker.stopping || worker.killed) return;
-    if (!checks()) worker.check_wanted = false;
+    if (!worker.was_ready() || worker.ending()) return;
+    if (!checks() && worker.check == Worker::Check::kWanted) worker.check = Worker::Check::kNone;
     schedule_check(worker);
   });
 }
 
 void Health::note_sick(Worker& worker, std::string why) {
-  const bool news = !worker.sick;
-  worker.sick = why;
-  if (worker.slot->current != &worker || worker.state == WorkerState::kDraining) return;
+  const bool news = worker.condition == Condition::kWell;
+  if (news) worker.condition = Condition::kSick;
+  worker.fault = why;
+  if (worker.slot->current != &worker || worker.draining()) return;
   if (news) {
     frame_.notice(Notice::Level::kWarn, fmt::format("Worker {}.{} {}. It is replaced.",
                                                     worker.id.slot, worker.id.generation, why));
@@ -104,25 +107,23 @@ void Health::note_sick(Worker& worker, std::string why) {
 }
 
 void Health::withhold(Worker& worker) {
-  worker.withheld = true;
+  worker.condition = std::max(worker.condition, Condition::kWithheld);
   workers_.occupy(worker);
 }
 
 // It takes calls if nothing is in the way.
 void Health::let_serve(Worker& worker) {
-  if (!worker.running && worker.state == WorkerState::kBusy) {
-    workers_.table().set_state(worker, worker.at_rest());
-  }
+  if (!worker.running && worker.busy()) workers_.rest(worker);
   workers_.go_on(worker);
 }
 
 void Health::let_all_serve() {
   std::vector<Worker*> withheld;
   workers_.table().each([&](Worker& worker) {
-    if (worker.withheld) withheld.push_back(&worker);
+    if (worker.withheld()) withheld.push_back(&worker);
   });
   for (Worker* worker : withheld) {
-    worker->withheld = false;
+    worker->condition = Condition::kSick;
     let_serve(*worker);
   }
 }
@@ -130,19 +131,18 @@ void Health::let_all_serve() {
 void Health::advance() {
   if (healing_) {
     const Worker* old = healing_->current;
-    if (healing_->wanted && old && old->healing && old->state != WorkerState::kDraining) return;
+    const bool healing = old && old->condition == Condition::kHealing;
+    if (healing_->wanted && healing && old->shown() != WorkerState::kDraining) return;
     healing_ = nullptr;
   }
   if (frame_.draining() || timer_.armed()) return;
   for (const auto& slot : workers_.table().slots()) {
     Worker* worker = slot->current;
-    if (!slot->wanted || !worker || !worker->sick || worker->killed || worker->stopping ||
-        worker->state == WorkerState::kDraining) {
-      continue;
-    }
+    if (!slot->wanted || !worker || worker->condition == Condition::kWell) continue;
+    if (worker->ending() || worker->draining()) continue;
     healing_ = slot.get();
-    worker->healing = true;
-    withhold(*worker);
+    worker->condition = Condition::kHealing;
+    workers_.occupy(*worker);
     return starts_.refill(*slot, Duration{0});
   }
 }
@@ -152,7 +152,7 @@ void Health::replacement_failed(Slot& slot, std::string_view why) {
       Notice::Level::kError,
       fmt::format("The replacement of worker {}.{} is no better: {}. The old worker serves on.",
                   slot.number, slot.current->id.generation, why));
-  slot.current->healing = false;
+  slot.current->condition = std::min(slot.current->condition, Condition::kWithheld);
   if (healing_ == &slot) healing_ = nullptr;
   frame_.timers.arm(timer_, frame_.now + pause_after(++heal_failures_));
   let_all_serve();
@@ -175,8 +175,9 @@ void Health::announce(bool any) {
 
 bool Health::prove(Worker& worker) {
   const Slot& slot = *worker.slot;
-  if (slot.next != &worker || !slot.current || !slot.current->sick || !checks()) return false;
-  worker.checking = true;  // it takes over if it is better
+  if (slot.next != &worker || !slot.current || !checks()) return false;
+  if (slot.current->condition == Condition::kWell) return false;
+  workers_.table().set(worker, Worker::Proving{});  // it takes over if it is better
   frame_.emit(CheckWorker{worker.id});
   return true;
 }

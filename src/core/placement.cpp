@@ -11,7 +11,7 @@ constexpr Duration kPatience = 50ms;
 
 // From a home that is being killed nothing moves: its sessions are about to be lost.
 bool may_move(const Call& head, const Worker* home) {
-  return head.session->mode == Affinity::kHint && !head.fenced && home && !home->killed;
+  return head.session->mode == Affinity::kHint && !head.fenced && home && !home->killed();
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ bool Placement::over_share(const Worker& worker) const {
 
 Call* Placement::pick(Worker& worker, RunQueue& shared, Time now) const {
   Call* own = worker.queue.top();
-  if (worker.state != WorkerState::kReady) return own;  // a draining one serves only its own
+  if (!worker.ready()) return own;  // a draining one serves only its own
   Call* common = shared.top();
   if (!own || !common) return own ? own : common;
   const bool opens = common->session && !common->session->home;

@@ -30,8 +30,7 @@ struct PlacementTest : ::testing::Test {
     workers.resize(static_cast<std::uint32_t>(workers.slots().size()) + 1);
     Worker& worker = workers.make(*workers.slots().back(), Time{});
     worker.home = &sessions.make_home(worker.id, &worker);
-    worker.ready_once = true;
-    workers.set_state(worker, WorkerState::kReady);
+    workers.set(worker, Worker::Ready{});
     for (int i = 0; i < bound; ++i) bind(session(), worker);
     placement.admit(worker);
     placement.set_idle(worker);
@@ -103,7 +102,7 @@ TEST_F(PlacementTest, AHintSessionMovesWhenItsHomeIsBusy) {
   fenced.fenced = true;
   EXPECT_EQ(placement.choose(fenced), nullptr);
   EXPECT_EQ(Placement::waits_for(fenced), &home);
-  home.killed = true;
+  workers.set(home, Worker::Killed{Time{}, KillCause::kTimeout, WorkerState::kDraining});
   EXPECT_EQ(placement.choose(head(&ann)), nullptr);
   EXPECT_EQ(Placement::waits_for(head(&ann)), &home);
   home.running = nullptr;
@@ -135,7 +134,7 @@ TEST_F(PlacementTest, AFreeWorkerWithMoreThanItsShareServesItsOwnFirst) {
 TEST_F(PlacementTest, ADrainingWorkerServesOnlyItsOwn) {
   Worker& worker = idle_worker();
   placement.withdraw(worker);
-  workers.set_state(worker, WorkerState::kDraining);
+  workers.set(worker, Worker::Draining{});
   shared.insert(head());
   EXPECT_EQ(placement.pick(worker, shared, at(0s)), nullptr);
   EXPECT_EQ(placement.first_idle(), nullptr);

@@ -195,6 +195,21 @@ TEST_F(OneWorker, ACheckThatHangsCostsItsWorker) {
   EXPECT_EQ(driver.fate(waits), "running");
 }
 
+// Goal: what a replacement says of its health after it was killed for it changes nothing: the old
+// worker serves on, and the failure counts once.
+TEST_F(OneWorker, AKilledReplacementHasNoSay) {
+  driver.advance(10s);
+  driver.checked({1, 1}, false);
+  driver.ready({1, 2});
+  driver.checked({1, 2}, false, /*over=*/false);
+  ASSERT_EQ(driver.count("kill w1.2"), 1u);
+  const std::size_t told = driver.notices.size();
+  driver.checked({1, 2});
+  EXPECT_EQ(driver.count("stop w1.1"), 0u);
+  EXPECT_EQ(driver.notices.size(), told);
+  EXPECT_EQ(driver.fate(driver.submit()), "running");
+}
+
 // Goal: the sick worker dies while its replacement proves itself: that one is the slot's worker.
 TEST_F(OneWorker, ABrokenWorkerMayDieFirst) {
   driver.advance(10s);

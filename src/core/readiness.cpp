@@ -43,8 +43,8 @@ Refusal Readiness::refusal() const {
                               : waiting_.queue().retry_after(0);
   return Refusal{
       OutcomeKind::kNotReady,
-      fmt::format("No worker is up: the last one ended with {}.", core::describe(*start_failure_)), retry,
-      start_failure_};
+      fmt::format("No worker is up: the last one ended with {}.", core::describe(*start_failure_)),
+      retry, start_failure_};
 }
 
 // Requires: start_failure_.
@@ -60,7 +60,8 @@ void Readiness::describe(Time now, Stats& stats) const {
   std::uint32_t sick = 0;
   const Worker* sickest = nullptr;
   workers_.table().each([&](const Worker& worker) {
-    if (!worker.sick || worker.slot->current != &worker || !worker.ready_once) return;
+    if (worker.condition == Worker::Condition::kWell) return;
+    if (worker.slot->current != &worker || !worker.was_ready()) return;
     ++sick;
     if (!sickest) sickest = &worker;
   });
@@ -75,7 +76,7 @@ void Readiness::describe(Time now, Stats& stats) const {
                                         serving, pool.workers, needed));
     if (sickest) {
       stats.reasons.push_back(
-          fmt::format("worker {}.{} {}", sickest->id.slot, sickest->id.generation, *sickest->sick));
+          fmt::format("worker {}.{} {}", sickest->id.slot, sickest->id.generation, sickest->fault));
     }
     give_causes(now, stats);
   }

@@ -26,14 +26,14 @@ void Replacements::recycle(Worker& worker) {
 // whole application first; until then the worker serves.
 void Replacements::replace_interrupted(Worker& worker) {
   Slot& slot = *worker.slot;
-  if (worker.stopping || worker.killed || slot.current != &worker) return;
+  if (worker.ending() || slot.current != &worker) return;
   if (starts_.exec()) return recycle(worker);
   std::uint32_t draining = 0;
   Worker* oldest = nullptr;
   workers_.table().each([&](Worker& other) {
-    if (other.slot != &slot || other.state != WorkerState::kDraining) return;
+    if (other.slot != &slot || other.shown() != WorkerState::kDraining) return;
     ++draining;
-    if (!oldest && !other.stopping && !other.killed) oldest = &other;
+    if (!oldest && other.draining()) oldest = &other;
   });
   if (draining >= kDrainingPerSlot && oldest) workers_.end_drain(*oldest);
   worker.recycle = true;
@@ -56,10 +56,10 @@ void Replacements::on(const ReloadRequested&) {
     if (slot.current == &worker || slot.next == &worker) old.push_back(&worker);
   });
   for (Worker* worker : old) {
-    if (worker->ready_once) {
+    if (worker->was_ready()) {
       recycle(*worker);
     } else {
-      workers_.kill(*worker, EndCause::kDrained);
+      workers_.kill(*worker, KillCause::kDrained);
     }
   }
   finish_reload();
@@ -68,7 +68,7 @@ void Replacements::on(const ReloadRequested&) {
 bool Replacements::serves_old_code() const {
   bool found = false;
   workers_.table().each([&](const Worker& worker) {
-    found |= worker.code != code_ && worker.state != WorkerState::kDraining && !worker.killed;
+    found |= worker.code != code_ && !worker.draining() && !worker.ending();
   });
   return found;
 }

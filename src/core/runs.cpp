@@ -100,10 +100,8 @@ void Runs::on(const WorkerReplied& event) {
 
 // What the reply means to the worker, beside that it is free.
 void Runs::settle_worker(Worker& worker, const WorkerReplied& event) {
-  if (worker.killed) return;
-  const bool draining = worker.stopping || worker.state == WorkerState::kDraining;
+  if (worker.ending() || worker.draining()) return;
   workers_.rest(worker);
-  if (draining) return;
   // Threads that a library starts lazily are no reason to give up the sessions here: only a call
   // that the ladder pressed may have left old work behind. A caller's leaving costs no worker.
   const bool worn = worker.calls_max > 0 && worker.calls >= worker.calls_max;
@@ -124,7 +122,7 @@ void Runs::end_with_worker(Worker& worker, Call& call, const WorkerReplied& even
     static_cast<void>(snapshots_.save_first(call, event, costs_worker(call, event)));
   }
   call.rung = Rung::kKill;
-  workers_.kill(worker, EndCause::kUnclean);
+  workers_.kill(worker, KillCause::kUnclean);
   rearm(call);
 }
 
@@ -150,7 +148,7 @@ void Runs::on(const RestoreFailed& event) {
   stop(worker, call);
   waiting_.note_room(*call.function);
   calls_.resolve(call, std::move(ending));
-  if (!worker.killed) workers_.rest(worker);
+  workers_.rest(worker);
   worker.choosing = true;
   if (!event.gone || session->detached) {
     sessions_.settle(*session);
@@ -167,7 +165,7 @@ void Runs::on(const RestoreFailed& event) {
 
 void Runs::settle_death(Worker& worker, Call& call, bool started, const DeathPtr& death) {
   Session* session = call.session;
-  const bool ours = worker.killed || death->cause == "killed";
+  const bool ours = worker.killed() || death->cause == "killed";
   const bool late = call.rung != Rung::kNone || frame_.now >= call.deadline;
   if (started && !ours && !worker.blameless) blame(call);
   Ending late_ending = call.answered
@@ -348,7 +346,7 @@ void Runs::take_rung(Worker& worker, Call& call) {
       frame_.emit(DumpWorker{worker.id, call.id});
       break;
     case Rung::kKill:
-      workers_.kill(worker, EndCause::kTimeout);
+      workers_.kill(worker, KillCause::kTimeout);
       break;
     case Rung::kGiveUp:  // its end is the killed worker's, which has a timer of its own
       if (call.told) break;

@@ -195,7 +195,7 @@ void Sessions::move_out(Session& session) {
 bool Sessions::is_leaving(const Session& session) const {
   if (!session.saved || !session.home) return false;
   const Worker* owner = session.home->owner;
-  return !owner || owner->state == WorkerState::kDraining;
+  return !owner || owner->shown() == WorkerState::kDraining;
 }
 
 void Sessions::drop_home(Worker& worker, DeathPtr death) {
@@ -288,7 +288,7 @@ void Sessions::end_lane(Session& session, const Ending& ending) {
 void Sessions::tell_end(const Session& session, SessionEndReason reason) {
   if (!session.established || !session.home || !session.home->owner) return;
   const Worker& worker = *session.home->owner;
-  if (worker.killed || worker.stopping) return;
+  if (worker.ending()) return;
   frame_.emit(EndSession{worker.id, session.id, session.birth, reason});
 }
 

@@ -38,7 +38,7 @@ void Shutdown::due() {
   ending.message = "The pool shut down before this call could start.";
   waiting_.end_all(ending);
   workers_.table().each([this](Worker& worker) {
-    worker.free() ? workers_.stop(worker) : workers_.kill(worker, EndCause::kDrained);
+    worker.free() ? workers_.stop(worker) : workers_.kill(worker, KillCause::kDrained);
   });
 }
 
@@ -46,8 +46,8 @@ void Shutdown::advance() {
   if (frame_.phase == Phase::kDrained || !calls_.empty()) return;
   starts_.drop_all();
   workers_.table().each([this](Worker& worker) {
-    if (!worker.ready_once) return workers_.kill(worker, EndCause::kDrained);
-    if (worker.state != WorkerState::kDraining) return workers_.drain(worker);
+    if (!worker.was_ready()) return workers_.kill(worker, KillCause::kDrained);
+    if (!worker.draining()) return workers_.drain(worker);
     workers_.leave(worker);
   });
   if (workers_.table().size() > 0) return;

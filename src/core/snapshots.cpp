@@ -141,10 +141,8 @@ bool Snapshots::may_save() const {
 }
 
 void Snapshots::evacuate(Worker& worker) {
-  if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed ||
-      worker.running || worker.checking || !worker.home) {
-    return;
-  }
+  if (!worker.draining() || worker.running || !worker.home) return;
+  if (worker.check == Worker::Check::kRuns) return;
   const bool may_ask = may_save();
   std::vector<Session*> moving;
   for (Session& session : worker.home->active) {

@@ -18,8 +18,10 @@ void Starts::on(const StartModeChanged& event) {
 bool Starts::wanted(const Slot& slot) const {
   if (!slot.wanted || slot.next || frame_.phase >= Phase::kOverdue) return false;
   if (frame_.draining() && waiting_.queue().waiting() == 0) return false;
-  return !slot.current || (slot.current->ready_once && !frame_.draining() &&
-                           (slot.current->recycle || slot.current->healing));
+  const Worker* current = slot.current;
+  if (!current) return true;
+  const bool replaced = current->recycle || current->condition == Worker::Condition::kHealing;
+  return replaced && current->was_ready() && !frame_.draining();
 }
 
 void Starts::refill(Slot& slot, Duration pause) {
@@ -70,8 +72,8 @@ bool Starts::has_place() const {
 }
 
 Duration Starts::pause_after(const Worker& worker) {
-  const Duration ready_for = worker.ready_once ? frame_.now - worker.ready_at : Duration{0};
-  return crash_loop_.after_exit(frame_.now, {worker.ready_once, ready_for}, worker.slot->streak,
+  const Duration ready_for = worker.was_ready() ? frame_.now - worker.ready_at : Duration{0};
+  return crash_loop_.after_exit(frame_.now, {worker.was_ready(), ready_for}, worker.slot->streak,
                                 frame_.settings.pool.workers, frame_.prng);
 }
 

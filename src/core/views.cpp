@@ -56,10 +56,11 @@ Stats Views::stats(Time now) const {
 
 void Views::count_leaving(Time now, Stats& stats) const {
   workers_.table().each([&](const Worker& worker) {
-    if (worker.state != WorkerState::kDraining || worker.killed || worker.sessions() == 0) return;
+    const auto* draining = worker.in<Worker::Draining>();
+    if (!draining || worker.sessions() == 0) return;
     ++stats.leaving.workers;
     stats.leaving.sessions += worker.sessions();
-    const Time until = worker.drain_since + frame_.settings.workers.drain_timeout;
+    const Time until = draining->since + frame_.settings.workers.drain_timeout;
     stats.leaving.until = std::max(stats.leaving.until, until - now);
   });
 }
@@ -69,7 +70,7 @@ std::vector<WorkerView> Views::workers(Time now) const {
   workers_.table().each([&](const Worker& worker) {
     WorkerView view;
     view.worker = worker.id;
-    view.state = worker.state;
+    view.state = worker.shown();
     view.calls = worker.calls;
     view.sessions = static_cast<std::uint32_t>(worker.sessions());
     view.age = now - worker.started;
@@ -77,7 +78,7 @@ std::vector<WorkerView> Views::workers(Time now) const {
       view.call = worker.running->id;
       view.function = worker.running->function->spec.name;
     }
-    view.sick = worker.sick.value_or("");
+    view.sick = worker.fault;
     views.push_back(std::move(view));
   });
   std::sort(views.begin(), views.end(),
@@ -205,8 +206,8 @@ std::uint32_t Views::check_workers() const {
   bool idle = false;
   workers_.table().each([&](const Worker& worker) {
     if (worker.running) ++busy;
-    const bool serves = worker.state == WorkerState::kReady;
-    CHECK(worker.saves == 0 || worker.state == WorkerState::kDraining);
+    const bool serves = worker.ready();
+    CHECK(worker.saves == 0 || worker.shown() == WorkerState::kDraining);
     CHECK(worker.idle_hook.is_linked() == serves);
     CHECK(!(serves && worker.running));
     CHECK(!serves || worker.queue.empty());

@@ -126,11 +126,11 @@ void Waiting::unpark(Function& function) {
 }
 
 void Waiting::offer(Worker& worker) {
-  if (worker.check_wanted) health_.want_check(worker);
+  if (worker.check == Worker::Check::kWanted) health_.want_check(worker);
   while (worker.free()) {
     Call* head = placement_.pick(worker, queue_.shared(), frame_.now);
     if (!head) {
-      if (worker.state == WorkerState::kReady) placement_.set_idle(worker);
+      if (worker.ready()) placement_.set_idle(worker);
       return;
     }
     if (quarantined(*head)) {
@@ -152,7 +152,6 @@ void Waiting::hold_heads(Worker& worker) {
     queue_.enqueue(worker.queue, head);
   }
 }
-
 
 void Waiting::release_head(Session& session, Worker& worker) {
   if (!session.lane || session.lane->waiting.empty()) return;

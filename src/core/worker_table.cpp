@@ -1,10 +1,20 @@
 #include "core/worker_table.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/check.h"
 
 namespace keelback::core {
+
+WorkerState Worker::shown() const {
+  if (const Killed* killed = in<Killed>()) return killed->shown;
+  constexpr WorkerState kShown[] = {
+      WorkerState::kStarting, WorkerState::kStarting, WorkerState::kReady,   WorkerState::kBusy,
+      WorkerState::kSuspect,  WorkerState::kDraining, WorkerState::kDraining};
+  static_assert(std::size(kShown) + 1 == std::variant_size_v<State>);
+  return kShown[state.index()];
+}
 
 WorkerTable::~WorkerTable() {
   for (Worker* worker : in_order_) worker->queue.clear();
@@ -27,7 +37,7 @@ Worker& WorkerTable::make(Slot& slot, Time now) {
   worker.id = WorkerId{slot.number, ++generations_};
   worker.slot = &slot;
   worker.started = now;
-  ++counts_[static_cast<int>(worker.state)];
+  ++counts_[static_cast<int>(worker.shown())];
   workers_.emplace(worker.id.generation, std::move(owned));
   in_order_.push_back(&worker);
   return worker;
@@ -36,7 +46,7 @@ Worker& WorkerTable::make(Slot& slot, Time now) {
 void WorkerTable::erase(Worker& worker) {
   CHECK(!worker.running && !worker.home && worker.queue.empty());
   CHECK(!worker.armed() && !worker.idle_hook.is_linked() && !worker.load_hook.is_linked());
-  --counts_[static_cast<int>(worker.state)];
+  --counts_[static_cast<int>(worker.shown())];
   std::erase(in_order_, &worker);
   workers_.erase(worker.id.generation);
 }
@@ -46,10 +56,10 @@ Worker* WorkerTable::find(WorkerId id) const {
   return found != workers_.end() && found->second->id == id ? found->second.get() : nullptr;
 }
 
-void WorkerTable::set_state(Worker& worker, WorkerState state) {
-  --counts_[static_cast<int>(worker.state)];
+void WorkerTable::set(Worker& worker, const Worker::State& state) {
+  --counts_[static_cast<int>(worker.shown())];
   worker.state = state;
-  ++counts_[static_cast<int>(state)];
+  ++counts_[static_cast<int>(worker.shown())];
 }
 
 }  // namespace keelback::core

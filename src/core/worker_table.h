@@ -8,8 +8,8 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "base/id.h"
@@ -24,15 +24,55 @@ namespace keelback::core {
 
 struct Slot;
 
-// Why we ended, or are ending, a worker ourselves.
-enum class EndCause : std::uint8_t { kNone, kTimeout, kUnclean, kDrained, kStartTimeout };
+// Why we kill a worker.
+enum class KillCause : std::uint8_t { kTimeout, kUnclean, kDrained, kStartTimeout };
 
 struct Worker : Timer {
+  // What it is in, one at a time; docs/states.md has the table. A state owns what only it needs.
+  struct Starting {};
+  struct Proving {};  // it has started in place of a broken one, and its health functions run first
+  struct Ready {};    // at rest
+  struct Busy {};     // it runs a call, its health functions run, or it is withheld
+  struct Suspect {};  // its call's time is over
+  struct Draining {   // it serves only the sessions that it holds
+    Time since;
+  };
+  struct Stopping {  // StopWorker was sent
+    Time since;
+  };
+  struct Killed {  // KillWorker was sent
+    Time since;
+    KillCause cause;
+    WorkerState shown;  // until it is gone
+  };
+  using State = std::variant<Starting, Proving, Ready, Busy, Suspect, Draining, Stopping, Killed>;
+
+  // Its health functions, once it is ready.
+  enum class Check : std::uint8_t {
+    kNone,
+    kWanted,  // they are to run when it is free
+    kRuns,
+  };
+  // Whether it is known to be broken, and what is done about it.
+  enum class Condition : std::uint8_t {
+    kWell,
+    kSick,      // it serves on
+    kWithheld,  // it takes no calls until a replacement has been tried
+    kHealing,   // the same, and that replacement is its own
+  };
+
   Worker() : Timer(TimerKind::kWorker) {}
 
   WorkerId id;
   Slot* slot = nullptr;
-  WorkerState state = WorkerState::kStarting;
+  State state;  // WorkerTable::set() changes it
+  Check check = Check::kNone;
+  Condition condition = Condition::kWell;
+  std::string fault;       // of a sick one: "fails its health check: …"
+  bool recycle = false;    // a replacement is wanted, then it drains
+  bool blameless = false;  // the laboratory ends it: no request is to blame
+  bool choosing = false;   // a call has just ended: what comes next is for offer() to say
+
   Call* running = nullptr;
   Home* home = nullptr;  // null once its sessions are lost
   RunQueue queue;        // heads of the sessions bound to it
@@ -41,38 +81,41 @@ struct Worker : Timer {
   Duration age_max{0};
   Time started;
   Time ready_at;
-  Time drain_since;              // while draining
-  Time ending_since;             // stopping or killed
   std::uint64_t idle_since = 0;  // order of becoming idle
   std::uint32_t saves = 0;       // sessions whose state it was asked for, until that is stored
   std::uint32_t code = 0;        // the reload it was started after
-  bool ready_once = false;
-  bool recycle = false;             // a replacement is wanted, then it drains
-  bool stopping = false;            // StopWorker was sent
-  bool killed = false;              // KillWorker was sent
-  bool blameless = false;           // the laboratory ends it: no request is to blame
-  bool checking = false;            // its health functions run
-  bool check_wanted = false;        // they are to run when it is free
-  bool withheld = false;            // it takes no calls until a replacement has been tried
-  bool healing = false;             // that replacement is being tried
-  std::optional<std::string> sick;  // why it is to be replaced: "fails its health check: …"
-  Time check_at;                    // the next regular check
-  Time error_check_at;              // the earliest one after an error
-  bool choosing = false;            // a call has just ended: what comes next is for offer() to say
-  EndCause cause = EndCause::kNone;
+  Time check_at;                 // the next regular check
+  Time error_check_at;           // the earliest one after an error
 
   boost::intrusive::set_member_hook<> idle_hook;
   boost::intrusive::set_member_hook<> load_hook;
 
-  // Its state when it runs no call: busy if it takes none yet.
-  WorkerState at_rest() const {
-    return checking || withheld ? WorkerState::kBusy : WorkerState::kReady;
+  template <class S>
+  const S* in() const {
+    return std::get_if<S>(&state);
   }
+  bool proving() const { return in<Proving>(); }
+  bool ready() const { return in<Ready>(); }
+  bool busy() const { return in<Busy>(); }
+  bool suspect() const { return in<Suspect>(); }
+  bool draining() const { return in<Draining>(); }
+  bool killed() const { return in<Killed>(); }
+  // We have told it to end.
+  bool ending() const { return in<Stopping>() || in<Killed>(); }
+  // It has been ready.
+  bool was_ready() const {
+    if (const Killed* killed = in<Killed>()) return killed->shown != WorkerState::kStarting;
+    return !in<Starting>() && !in<Proving>();
+  }
+  // What outsiders see.
+  WorkerState shown() const;
+  // Withheld, or healing: it takes no calls.
+  bool withheld() const { return condition >= Condition::kWithheld; }
   std::size_t sessions() const { return home ? home->sessions() : 0; }
   // It can take a call of a session bound to it now.
   bool free() const {
-    return !running && !choosing && !checking && !withheld && !stopping && !killed && saves == 0 &&
-           (state == WorkerState::kReady || (state == WorkerState::kDraining && ready_once));
+    return !running && !choosing && check != Check::kRuns && !withheld() && saves == 0 &&
+           (ready() || draining());
   }
 };
 
@@ -104,7 +147,8 @@ class WorkerTable {
   Worker& make(Slot& slot, Time now);
   void erase(Worker& worker);
   Worker* find(WorkerId id) const;
-  void set_state(Worker& worker, WorkerState state);
+  void set(Worker& worker, const Worker::State& state);
+  // By what outsiders see.
   std::uint32_t count(WorkerState state) const { return counts_[static_cast<int>(state)]; }
   // Ready or about to be again: what serves calls.
   std::uint32_t up() const {

@@ -27,7 +27,7 @@ TEST(WorkerTable, CountsStates) {
   Worker& worker = table.make(*table.slot(1), Time{});
   EXPECT_EQ(table.count(WorkerState::kStarting), 1u);
   EXPECT_EQ(table.up(), 0u);
-  table.set_state(worker, WorkerState::kReady);
+  table.set(worker, Worker::Ready{});
   EXPECT_EQ(table.count(WorkerState::kStarting), 0u);
   EXPECT_EQ(table.up(), 1u);
   table.erase(worker);

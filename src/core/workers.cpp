@@ -33,20 +33,18 @@ Death our_death(std::string detail) {
 
 void Workers::on(const WorkerReady& event) {
   Worker* worker = table_.find(event.worker);
-  if (!worker || worker->ready_once || worker->killed || worker->stopping) return;
-  if (worker->checking || others_.health.prove(*worker)) return;
+  if (!worker || !worker->in<Worker::Starting>() || others_.health.prove(*worker)) return;
   become_ready(*worker);
   others_.waiting.offer(*worker);
 }
 
 void Workers::become_ready(Worker& worker) {
   Slot& slot = *worker.slot;
-  worker.ready_once = true;
   worker.ready_at = frame_.now;
   if (table_.count(WorkerState::kReady) + table_.count(WorkerState::kBusy) == 0) {
     others_.waiting.queue().serves_again(frame_.now);
   }
-  table_.set_state(worker, WorkerState::kReady);
+  table_.set(worker, Worker::Ready{});
   slot.start_failed = false;
   others_.readiness.note_ready();
   if (slot.next == &worker) {
@@ -66,7 +64,7 @@ void Workers::become_ready(Worker& worker) {
 
 void Workers::occupy(Worker& worker) {
   others_.waiting.placement().set_busy(worker);
-  if (worker.state == WorkerState::kReady) table_.set_state(worker, WorkerState::kBusy);
+  if (worker.ready()) table_.set(worker, Worker::Busy{});
 }
 
 void Workers::go_on(Worker& worker) {
@@ -80,12 +78,14 @@ void Workers::on(const WorkerExited& event) {
   if (!worker) return;
   Slot& slot = *worker->slot;
   const bool current = slot.current == worker || slot.next == worker;
-  const bool on_its_own = !worker->stopping && !worker->killed;
+  const bool on_its_own = !worker->ending();
+  const bool was_ready = worker->was_ready();
+  const auto* killed = worker->in<Worker::Killed>();
   auto death = std::make_shared<const Death>(event.death);
   Duration pause{0};
-  const bool failed = on_its_own || worker->cause == EndCause::kStartTimeout;
-  if (!worker->ready_once && failed) note_failed_start(*worker, death);
-  if (worker->ready_once && on_its_own) others_.readiness.note_exit(death);
+  const bool failed = on_its_own || (killed && killed->cause == KillCause::kStartTimeout);
+  if (!was_ready && failed) note_failed_start(*worker, death);
+  if (was_ready && on_its_own) others_.readiness.note_exit(death);
   if (current && failed) {
     slot.died = true;
     pause = others_.starts.pause_after(*worker);
@@ -100,7 +100,7 @@ void Workers::on(const WorkerExited& event) {
   }
   others_.sessions.drop_home(*worker, death);
   const std::uint64_t lost = frame_.counters.lost - lost_before;
-  if (worker->ready_once && (on_its_own || lost > 0)) {
+  if (was_ready && (on_its_own || lost > 0)) {
     frame_.notice(Notice::Level::kWarn,
                   fmt::format("Worker {}.{} ended{} with {}; sessions lost: {}.", worker->id.slot,
                               worker->id.generation, had_call ? " during a call" : "",
@@ -114,12 +114,16 @@ void Workers::on(const DeathOrdered& event) {
 }
 
 void Workers::suspect(Worker& worker) {
-  if (worker.state == WorkerState::kBusy) table_.set_state(worker, WorkerState::kSuspect);
+  if (worker.busy()) table_.set(worker, Worker::Suspect{});
 }
 
 void Workers::rest(Worker& worker) {
-  if (worker.state != WorkerState::kSuspect && worker.state != WorkerState::kBusy) return;
-  table_.set_state(worker, worker.at_rest());
+  if (!worker.suspect() && !worker.busy()) return;
+  if (worker.check == Worker::Check::kRuns || worker.withheld()) {
+    table_.set(worker, Worker::Busy{});
+  } else {
+    table_.set(worker, Worker::Ready{});
+  }
 }
 
 // ---- how it ends
@@ -132,7 +136,8 @@ void Workers::note_failed_start(Worker& worker, const DeathPtr& death) {
   others_.readiness.note_failed_start(death);
   frame_.notice(Notice::Level::kError, "Worker " + why + ".");
   others_.replacements.note_failed_start("worker " + why);
-  if (slot.next == &worker && slot.current && slot.current->healing) {
+  if (slot.next == &worker && slot.current &&
+      slot.current->condition == Worker::Condition::kHealing) {
     others_.health.replacement_failed(slot, describe(*death));
   }
 }
@@ -157,18 +162,17 @@ void Workers::remove(Worker& worker, Duration pause) {
 }
 
 void Workers::drain(Worker& worker) {
-  if (worker.stopping || worker.killed) return;
+  if (worker.ending()) return;
   others_.waiting.placement().withdraw(worker);
-  table_.set_state(worker, WorkerState::kDraining);
-  worker.drain_since = frame_.now;
-  worker.withheld = worker.check_wanted = worker.healing = false;
+  table_.set(worker, Worker::Draining{frame_.now});
+  worker.condition = std::min(worker.condition, Worker::Condition::kSick);
+  if (worker.check == Worker::Check::kWanted) worker.check = Worker::Check::kNone;
   arm(worker);
   leave(worker);
 }
 
 void Workers::maybe_stop(Worker& worker) {
-  if (worker.state != WorkerState::kDraining || worker.stopping || worker.killed) return;
-  if (worker.running || worker.saves > 0) return;
+  if (!worker.draining() || worker.running || worker.saves > 0) return;
   const Home* home = worker.home;
   if (!home || worker.sessions() == home->safe.size()) return stop(worker);
   // The pool shuts down: what cannot be saved need not be waited for.
@@ -179,32 +183,27 @@ void Workers::maybe_stop(Worker& worker) {
 }
 
 void Workers::end_drain(Worker& worker) {
-  if (worker.running || worker.saves > 0) return kill(worker, EndCause::kDrained);
+  if (worker.running || worker.saves > 0) return kill(worker, KillCause::kDrained);
   stop(worker);
 }
 
 void Workers::stop(Worker& worker) {
-  if (worker.stopping || worker.killed) return;
+  if (worker.ending()) return;
   CHECK(!worker.running);
-  worker.stopping = true;
-  worker.cause = EndCause::kDrained;
-  worker.ending_since = frame_.now;
-  table_.set_state(worker, WorkerState::kDraining);
+  table_.set(worker, Worker::Stopping{frame_.now});
   others_.sessions.drop_home(worker,
                              std::make_shared<const Death>(our_death("its worker was drained")));
   arm(worker);
   frame_.emit(StopWorker{worker.id});
 }
 
-void Workers::kill(Worker& worker, EndCause cause) {
-  if (worker.killed) return;
-  worker.killed = true;
-  worker.cause = cause;
-  worker.ending_since = frame_.now;
+void Workers::kill(Worker& worker, KillCause cause) {
+  if (worker.killed()) return;
   others_.waiting.placement().withdraw(worker);
-  if (worker.ready_once && worker.state != WorkerState::kSuspect) {
-    table_.set_state(worker, WorkerState::kDraining);
-  }
+  const WorkerState shown = !worker.was_ready() ? WorkerState::kStarting
+                            : worker.suspect()  ? WorkerState::kSuspect
+                                                : WorkerState::kDraining;
+  table_.set(worker, Worker::Killed{frame_.now, cause, shown});
   arm(worker);
   frame_.emit(KillWorker{worker.id});
   if (worker.home) others_.waiting.hold_heads(worker);
@@ -230,32 +229,35 @@ void Workers::abandon(Worker& worker) {
 // ---- time
 
 void Workers::arm(Worker& worker) {
-  if (worker.killed) {
-    return frame_.timers.arm(worker, worker.ending_since + frame_.settings.workers.kill_timeout);
-  }
-  if (worker.stopping) {
-    return frame_.timers.arm(worker, worker.ending_since + frame_.settings.calls.grace);
-  }
-  if (worker.state == WorkerState::kStarting) {
-    return frame_.timers.arm(worker, worker.started + frame_.settings.workers.start_timeout);
-  }
-  if (worker.state == WorkerState::kDraining) {
-    return frame_.timers.arm(worker, worker.drain_since + frame_.settings.workers.drain_timeout);
-  }
-  std::optional<Time> due;
-  if (worker.age_max > Duration{0} && !worker.recycle) due = worker.started + worker.age_max;
-  if (others_.health.checks() && !worker.check_wanted && !worker.checking) {
-    due = due ? std::min(*due, worker.check_at) : worker.check_at;
-  }
-  if (due) return frame_.timers.arm(worker, *due);
+  if (const std::optional<Time> due = next_due(worker)) return frame_.timers.arm(worker, *due);
   frame_.timers.disarm(worker);
 }
 
+std::optional<Time> Workers::next_due(const Worker& worker) const {
+  const auto& settings = frame_.settings;
+  if (const auto* killed = worker.in<Worker::Killed>()) {
+    return killed->since + settings.workers.kill_timeout;
+  }
+  if (const auto* stopping = worker.in<Worker::Stopping>()) {
+    return stopping->since + settings.calls.grace;
+  }
+  if (const auto* draining = worker.in<Worker::Draining>()) {
+    return draining->since + settings.workers.drain_timeout;
+  }
+  if (!worker.was_ready()) return worker.started + settings.workers.start_timeout;
+  std::optional<Time> due;
+  if (worker.age_max > Duration{0} && !worker.recycle) due = worker.started + worker.age_max;
+  if (others_.health.checks() && worker.check == Worker::Check::kNone) {
+    due = due ? std::min(*due, worker.check_at) : worker.check_at;
+  }
+  return due;
+}
+
 void Workers::due(Worker& worker) {
-  if (worker.killed) return abandon(worker);
-  if (worker.stopping) return kill(worker, EndCause::kDrained);
-  if (worker.state == WorkerState::kStarting) return kill(worker, EndCause::kStartTimeout);
-  if (worker.state == WorkerState::kDraining) return end_drain(worker);
+  if (worker.killed()) return abandon(worker);
+  if (worker.in<Worker::Stopping>()) return kill(worker, KillCause::kDrained);
+  if (worker.draining()) return end_drain(worker);
+  if (!worker.was_ready()) return kill(worker, KillCause::kStartTimeout);
   if (worker.age_max > Duration{0} && frame_.now >= worker.started + worker.age_max) {
     others_.replacements.recycle(worker);
   }
@@ -271,12 +273,12 @@ void Workers::resize() {
       continue;
     }
     frame_.timers.disarm(*slot);
-    if (Worker* next = std::exchange(slot->next, nullptr)) kill(*next, EndCause::kDrained);
+    if (Worker* next = std::exchange(slot->next, nullptr)) kill(*next, KillCause::kDrained);
     if (Worker* worker = std::exchange(slot->current, nullptr)) {
-      if (worker->ready_once) {
+      if (worker->was_ready()) {
         drain(*worker);
       } else {
-        kill(*worker, EndCause::kDrained);
+        kill(*worker, KillCause::kDrained);
       }
     }
   }

@@ -7,6 +7,8 @@
 // worker has become ready or is gone.
 #pragma once
 
+#include <optional>
+
 #include "base/time.h"
 #include "core/ending.h"
 #include "core/event.h"
@@ -72,7 +74,7 @@ class Workers {
   // The drain has taken its time: what is left ends.
   void end_drain(Worker& worker);
   void stop(Worker& worker);
-  void kill(Worker& worker, EndCause cause);
+  void kill(Worker& worker, KillCause cause);
 
   // ---- time
   void arm(Worker& worker);
@@ -80,6 +82,7 @@ class Workers {
 
  private:
   void note_failed_start(Worker& worker, const DeathPtr& death);
+  std::optional<Time> next_due(const Worker& worker) const;
   void abandon(Worker& worker);
   void remove(Worker& worker, Duration pause);
 
