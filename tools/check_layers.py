@@ -21,7 +21,7 @@ LAYERS = {
     "store": {"os", "base", "keelback"},
     "api": {"host", "store", "core", "os", "base", "keelback"},
     "simdriver": {"api", "host", "sim", "core", "os", "base", "keelback"},
-    "server": {"api", "host", "store", "core", "base", "keelback"},
+    "server": {"api", "host", "store", "core", "os", "base", "keelback"},
     "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "simdriver", "server", "keelback"},
 }
 # The same for the folders of lab/. Nothing of src/ includes them. "cli" is src/cli and lab/cli.

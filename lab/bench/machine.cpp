@@ -1,36 +1,16 @@
 #include "bench/machine.h"
 
 #include <fmt/format.h>
-#include <sched.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
-#include "base/hash.h"
 #include <cmath>
-#include <fstream>
 
+#include "base/hash.h"
 #include "base/sanitizer.h"
+#include "os/machine.h"
 
 namespace keelback::bench {
 namespace {
-
-std::string first_line(const char* path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
-// Of the first processor: "model name", "flags", …
-std::string cpu_field(std::string_view field) {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(field)) continue;
-    const auto colon = line.find(':');
-    if (colon != std::string::npos && colon + 2 <= line.size()) return line.substr(colon + 2);
-  }
-  return {};
-}
 
 std::string bracketed(std::string text) {  // "always [madvise] never" -> "madvise"
   const auto open = text.find('['), close = text.find(']');
@@ -55,25 +35,22 @@ std::string build_text() {
 }
 
 nlohmann::json describe_machine() {
-  utsname system{};
-  ::uname(&system);
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  ::sched_getaffinity(0, sizeof set, &set);
+  const os::Machine facts = os::describe_machine();
   const double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
                         static_cast<double>(::sysconf(_SC_PAGESIZE)) / 1e9;
+  const std::string governor =
+      os::first_line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
   nlohmann::json machine = {
-      {"cpu", cpu_field("model name")},
-      {"ncpu", CPU_COUNT(&set)},
-      {"kernel", system.release},
-      {"virtual", cpu_field("flags").find(" hypervisor") != std::string::npos},
-      {"governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
-      {"aslr", first_line("/proc/sys/kernel/randomize_va_space")},
-      {"thp", bracketed(first_line("/sys/kernel/mm/transparent_hugepage/enabled"))},
+      {"cpu", facts.processor},
+      {"ncpu", facts.processors},
+      {"kernel", facts.release},
+      {"virtual", facts.is_virtual},
+      {"governor", governor},
+      {"aslr", os::first_line_of("/proc/sys/kernel/randomize_va_space")},
+      {"thp", bracketed(os::first_line_of("/sys/kernel/mm/transparent_hugepage/enabled"))},
       {"memory_gb", std::round(memory * 10) / 10}};
-  machine["fingerprint"] = fnv_text(fmt::format(
-      "{}|{}|{}|{}|{}", machine["cpu"].get<std::string>(), CPU_COUNT(&set), system.release,
-      machine["virtual"].get<bool>(), machine["governor"].get<std::string>()));
+  machine["fingerprint"] = fnv_text(fmt::format("{}|{}|{}|{}|{}", facts.processor, facts.processors,
+                                                facts.release, facts.is_virtual, governor));
   return machine;
 }
 

@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,6 +23,7 @@
 #include "core/session_table.h"
 #include "load/application.h"
 #include "load/generator.h"
+#include "os/process.h"
 #include "sim/load.h"
 #include "sim/simulation.h"
 
@@ -105,10 +105,8 @@ std::unexpected<std::string> not_ready() {
 
 // Nanoseconds of processor time; 0 if the process is gone.
 std::uint64_t run_time(std::int64_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/schedstat", pid));
-  std::uint64_t ran = 0;
-  file >> ran;
-  return ran;
+  const auto use = os::read_processor_use(static_cast<pid_t>(pid));
+  return use ? static_cast<std::uint64_t>(use->ran.count()) : 0;
 }
 
 // One kill of a worker whose function has begun, which its processor time proves. The pool's answer

@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <set>
 
-#include "base/utf8.h"
 #include "base/settings_text.h"
+#include "base/utf8.h"
 #include "chaos/checkers.h"
 #include "chaos/json.h"
 #include "chaos/plan.h"
@@ -41,11 +40,9 @@ std::optional<Holding> holding_of(pid_t pid) {
   const auto memory = os::read_memory_use(pid);
   const auto stat = os::read_stat(pid);
   if (!memory || !stat) return std::nullopt;
-  std::error_code error;
-  const std::filesystem::directory_iterator all(fmt::format("/proc/{}/fd", pid), error);
-  if (error) return std::nullopt;
-  return Holding{static_cast<double>(memory->own),
-                 static_cast<double>(std::distance(begin(all), end(all))),
+  const auto descriptors = os::descriptors_of(pid);
+  if (!descriptors) return std::nullopt;
+  return Holding{static_cast<double>(memory->own), static_cast<double>(descriptors->size()),
                  static_cast<double>(stat->threads)};
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -15,11 +14,7 @@ std::optional<Holdings> holdings_of(pid_t pid, std::string_view shared_path) {
   const auto stat = os::read_stat(pid);
   if (!stat) return std::nullopt;
   Holdings out{.threads = stat->threads};
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(fmt::format("/proc/{}/fd", pid), error), end;
-       !error && it != end; it.increment(error)) {
-    ++out.descriptors;
-  }
+  if (const auto descriptors = os::descriptors_of(pid)) out.descriptors = descriptors->size();
   std::ifstream maps(fmt::format("/proc/{}/maps", pid));
   for (std::string line; std::getline(maps, line);) {
     if (line.find(shared_path) == line.npos) continue;

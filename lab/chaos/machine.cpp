@@ -1,9 +1,7 @@
 #include "chaos/machine.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/statvfs.h>
-#include <sys/utsname.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,6 +9,7 @@
 #include <utility>
 
 #include "base/settings_text.h"
+#include "os/machine.h"
 
 namespace keelback::chaos {
 namespace {
@@ -23,10 +22,6 @@ std::string field_of(const char* path, std::string_view name) {
     return text == line.npos ? std::string() : line.substr(text);
   }
   return {};
-}
-
-std::uint64_t kib(std::string_view name) {
-  return std::strtoull(field_of("/proc/meminfo", name).c_str(), nullptr, 10) << 10;
 }
 
 // What this process's cgroup may still take, of how much; its inactive file pages are as good as
@@ -48,18 +43,16 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> left_in_cgroup() {
 }  // namespace
 
 MachineFacts describe_machine() {
-  MachineFacts out{.cpu = field_of("/proc/cpuinfo", "model name"), .version = KEELBACK_VERSION};
-  utsname name{};
-  if (::uname(&name) == 0) out.kernel = fmt::format("{} {}", name.sysname, name.release);
-  cpu_set_t cpus;
-  if (::sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
-    out.cpus = static_cast<std::uint32_t>(CPU_COUNT(&cpus));
-  }
-  return out;
+  os::Machine machine = os::describe_machine();
+  return {.cpu = std::move(machine.processor),
+          .kernel = fmt::format("{} {}", machine.system, machine.release),
+          .version = KEELBACK_VERSION,
+          .cpus = machine.processors};
 }
 
 MachineSample look_at_machine(const std::string& directory) {
-  MachineSample out{.memory_total = kib("MemTotal"), .memory_available = kib("MemAvailable")};
+  const os::MachineMemory memory = os::machine_memory();
+  MachineSample out{.memory_total = memory.total, .memory_available = memory.available};
   if (const auto left = left_in_cgroup(); left && left->second < out.memory_total) {
     out.memory_total = left->second;
     out.memory_available = std::min(out.memory_available, left->first);
@@ -69,7 +62,7 @@ MachineSample look_at_machine(const std::string& directory) {
     out.disk_total = disk.f_blocks * disk.f_frsize;
     out.disk_available = disk.f_bavail * disk.f_frsize;
   }
-  std::ifstream("/proc/loadavg") >> out.load;
+  out.load = os::load_average();
   return out;
 }
 

@@ -1,31 +1,13 @@
 #include "chaos/processors.h"
 
-#include <dirent.h>
 #include <sched.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstdlib>
-#include <functional>
+
+#include "os/process.h"
 
 namespace keelback::chaos {
-namespace {
-
-// false: there is no such process.
-bool each_thread(pid_t pid, const std::function<void(pid_t)>& act) {
-  const std::string path = "/proc/" + std::to_string(pid) + "/task";
-  DIR* tasks = ::opendir(path.c_str());
-  if (tasks == nullptr) return false;
-  while (const dirent* entry = ::readdir(tasks)) {
-    const long tid = std::strtol(entry->d_name, nullptr, 10);
-    if (tid > 0) act(static_cast<pid_t>(tid));
-  }
-  ::closedir(tasks);
-  return true;
-}
-
-}  // namespace
-
 std::vector<int> processors_of(pid_t pid) {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -42,10 +24,11 @@ bool bind_to(pid_t pid, const std::vector<int>& processors) {
   CPU_ZERO(&set);
   for (const int cpu : processors) CPU_SET(static_cast<std::size_t>(cpu), &set);
   int failed = 0;
-  const bool there = each_thread(pid, [&](pid_t tid) {
+  const std::vector<pid_t> threads = os::threads_of(pid);
+  for (const pid_t tid : threads) {
     if (::sched_setaffinity(tid, sizeof(set), &set) != 0 && errno != ESRCH) failed = errno;
-  });
-  errno = there ? failed : ESRCH;
+  }
+  errno = threads.empty() ? ESRCH : failed;
   return errno == 0;
 }
 
@@ -71,22 +54,10 @@ std::optional<std::vector<int>> parse_processors(std::string_view text) {
 }
 
 std::optional<ProcessorTime> processor_time(pid_t pid) {
-  ProcessorTime out;
-  bool some = false;
-  each_thread(pid, [&](pid_t tid) {
-    const std::string path =
-        "/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/schedstat";
-    std::FILE* file = std::fopen(path.c_str(), "re");
-    if (file == nullptr) return;
-    unsigned long long ran = 0, waited = 0;
-    if (std::fscanf(file, "%llu %llu", &ran, &waited) == 2) {
-      out.ran_ns += ran;
-      out.waited_ns += waited;
-      some = true;
-    }
-    std::fclose(file);
-  });
-  return some ? std::optional(out) : std::nullopt;
+  const auto use = os::read_processor_use_of_threads(pid);
+  if (!use) return std::nullopt;
+  return ProcessorTime{static_cast<std::uint64_t>(use->ran.count()),
+                       static_cast<std::uint64_t>(use->waited.count())};
 }
 
 }  // namespace keelback::chaos

@@ -18,6 +18,7 @@
 #include "cli/output.h"
 #include "cli/probe.h"
 #include "host/install.h"
+#include "os/machine.h"
 
 namespace keelback::cli {
 namespace {
@@ -169,12 +170,7 @@ Check cores(const Settings& settings) {
 }
 
 Check memory() {
-  const std::string text = file_text("/proc/meminfo");
-  std::uint64_t kib = 0;
-  if (const auto at = text.find("MemAvailable:"); at != std::string::npos) {
-    std::sscanf(text.c_str() + at, "MemAvailable: %lu", &kib);
-  }
-  return good("memory", fmt::format("{} available", human_bytes(kib << 10)));
+  return good("memory", fmt::format("{} available", human_bytes(os::machine_memory().available)));
 }
 
 // Whether an out-of-memory kill can be told from another SIGKILL.

@@ -45,6 +45,21 @@ Result<std::size_t> read_some(int fd, void* data, std::size_t size) {
   }
 }
 
+Result<std::string> read_text_file(const std::string& path, std::size_t size_max) {
+  if (int error = fault::next()) return failure(error);
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return last_failure();
+  std::string text;
+  char piece[4096];
+  while (text.size() < size_max) {
+    auto got = read_some(fd.get(), piece, sizeof(piece));
+    if (!got) return std::unexpected(got.error());
+    if (*got == 0) break;
+    text.append(piece, *got);
+  }
+  return text;
+}
+
 Result<std::size_t> count_open_fds() {
   DIR* directory = ::opendir("/proc/self/fd");
   if (directory == nullptr) return last_failure();

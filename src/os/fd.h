@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <string>
 #include <utility>
 
 #include "os/result.h"
@@ -51,7 +52,10 @@ Result<Pipe> make_pipe();
 // read(2) that takes EINTR for nothing; 0 is the end, EAGAIN an error like others.
 Result<std::size_t> read_some(int fd, void* data, std::size_t size);
 
-// What a descriptor counts for the leak checks: how many this process has open.
+// The text of a file of the kernel (/proc, /sys). Stops after about `size_max` bytes.
+Result<std::string> read_text_file(const std::string& path, std::size_t size_max = 1 << 20);
+
+// How many descriptors this process has open, for the leak checks.
 Result<std::size_t> count_open_fds();
 
 }  // namespace keelback::os

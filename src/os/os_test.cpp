@@ -8,11 +8,13 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <thread>
 #include <vector>
 
 #include "os/epoll.h"
+#include "os/machine.h"
 #include "os/memory.h"
 #include "os/mutex.h"
 #include "os/process.h"
@@ -297,6 +299,49 @@ TEST(Fault, FailsTheNthSystemCall) {
   EXPECT_TRUE(make_pipe());
   EXPECT_EQ(fault::passed(), 3);
   fault::fail_nth(0, 0);
+}
+
+// Goal: what is said of a process is said of that process, and of all its threads.
+TEST(Process, SaysWhatItHolds) {
+  std::atomic<bool> over = false;
+  std::thread second([&over] { over.wait(false); });
+  EXPECT_EQ(threads_of(::getpid()).size(), read_stat(::getpid())->threads);
+  auto pipe = make_pipe();
+  ASSERT_TRUE(pipe);
+  const auto open = descriptors_of(::getpid());
+  ASSERT_TRUE(open);
+  EXPECT_TRUE(std::ranges::find(*open, pipe->read.get()) != open->end());
+  EXPECT_EQ(open->size(), *count_open_fds() + 1) << "the descriptor that reads the list is in it";
+  const auto all = read_processor_use_of_threads(::getpid());
+  ASSERT_TRUE(all);
+  EXPECT_GT(all->ran, 0ns);
+  EXPECT_GT(read_status_number(::getpid(), "VmSize:").value_or(0), 0U);
+  EXPECT_EQ(read_status_number(::getpid(), "NoSuch:").value_or(1), 0U);
+  over = true;
+  over.notify_all();
+  second.join();
+}
+
+TEST(Process, OfOneThatIsGoneThereIsNothing) {
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  ::waitpid(gone, nullptr, 0);
+  EXPECT_TRUE(threads_of(gone).empty());
+  EXPECT_FALSE(descriptors_of(gone));
+  EXPECT_EQ(read_processor_use_of_threads(gone).error().value(), ESRCH);
+}
+
+// Goal: the machine is described as the kernel describes it.
+TEST(Machine, IsDescribed) {
+  const Machine machine = describe_machine();
+  EXPECT_GT(machine.processors, 0U);
+  EXPECT_EQ(machine.system, "Linux");
+  EXPECT_EQ(machine.release, first_line_of("/proc/sys/kernel/osrelease"));
+  const MachineMemory memory = machine_memory();
+  EXPECT_GT(memory.available, 0U);
+  EXPECT_GE(memory.total, memory.available);
+  EXPECT_GE(load_average(), 0);
+  EXPECT_EQ(first_line_of("/proc/no/such/file"), "");
 }
 
 }  // namespace

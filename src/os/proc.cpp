@@ -1,6 +1,5 @@
 // What /proc says about processes.
 #include <dirent.h>
-#include <fcntl.h>
 
 #include <algorithm>
 #include <charconv>
@@ -12,45 +11,40 @@
 namespace keelback::os {
 namespace {
 
-Result<std::string> read_file(const std::string& path, std::size_t size_max = 1 << 20) {
-  if (int error = fault::next()) return failure(error);
-  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return last_failure();
-  std::string text;
-  char piece[4096];
-  while (text.size() < size_max) {
-    auto got = read_some(fd.get(), piece, sizeof(piece));
-    if (!got) return std::unexpected(got.error());
-    if (*got == 0) break;
-    text.append(piece, *got);
-  }
-  return text;
-}
-
 std::string path_of(pid_t pid, std::string_view file) {
   return "/proc/" + std::to_string(pid) + "/" + std::string(file);
 }
 
 template <typename T>
-std::optional<T> number(std::string_view text) {
+std::optional<T> number(std::string_view text, int base = 10) {
   T value{};
-  const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (end.ec != std::errc{}) return std::nullopt;
   return value;
 }
 
 // The number after "name:" at the start of a line, in the unit that the file has.
-std::uint64_t field(std::string_view text, std::string_view name) {
+std::uint64_t field(std::string_view text, std::string_view name, int base = 10) {
   std::size_t at = 0;
   while ((at = text.find(name, at)) != std::string_view::npos) {
     if (at == 0 || text[at - 1] == '\n') {
       std::string_view rest = text.substr(at + name.size());
       rest.remove_prefix(std::min(rest.find_first_not_of(" :\t"), rest.size()));
-      return number<std::uint64_t>(rest).value_or(0);
+      return number<std::uint64_t>(rest, base).value_or(0);
     }
     at += name.size();
   }
   return 0;
+}
+
+// "ran waited slices", in nanoseconds.
+std::optional<ProcessorUse> parse_schedstat(std::string_view text) {
+  const std::size_t blank = text.find(' ');
+  if (blank == std::string_view::npos) return std::nullopt;
+  const auto ran = number<std::uint64_t>(text.substr(0, blank));
+  const auto waited = number<std::uint64_t>(text.substr(blank + 1));
+  if (!ran || !waited) return std::nullopt;
+  return ProcessorUse{std::chrono::nanoseconds(*ran), std::chrono::nanoseconds(*waited)};
 }
 
 // Numbered entries of a directory of /proc, e.g. threads.
@@ -106,7 +100,7 @@ std::optional<ProcStat> parse_stat(std::string_view text) {
 }
 
 Result<ProcStat> read_stat(pid_t pid) {
-  auto text = read_file(path_of(pid, "stat"));
+  auto text = read_text_file(path_of(pid, "stat"));
   if (!text) return std::unexpected(text.error());
   const auto stat = parse_stat(*text);
   if (!stat) return failure(EPROTO);
@@ -114,7 +108,7 @@ Result<ProcStat> read_stat(pid_t pid) {
 }
 
 Result<MemoryUse> read_memory_use(pid_t pid) {
-  auto text = read_file(path_of(pid, "smaps_rollup"));
+  auto text = read_text_file(path_of(pid, "smaps_rollup"));
   if (!text) return std::unexpected(text.error());
   constexpr std::uint64_t kKib = 1024;
   return MemoryUse{field(*text, "Rss:") * kKib,
@@ -122,7 +116,7 @@ Result<MemoryUse> read_memory_use(pid_t pid) {
 }
 
 Result<std::uint64_t> read_resident_bytes(pid_t pid) {
-  auto text = read_file(path_of(pid, "statm"));
+  auto text = read_text_file(path_of(pid, "statm"));
   if (!text) return std::unexpected(text.error());
   const std::size_t blank = text->find(' ');
   if (blank == std::string::npos) return failure(EPROTO);
@@ -132,27 +126,59 @@ Result<std::uint64_t> read_resident_bytes(pid_t pid) {
 }
 
 Result<ProcessorUse> read_processor_use(pid_t pid) {
-  auto text = read_file(path_of(pid, "schedstat"));
+  auto text = read_text_file(path_of(pid, "schedstat"));
   if (!text) return std::unexpected(text.error());
-  const std::size_t blank = text->find(' ');
-  if (blank == std::string::npos) return failure(EPROTO);
-  const auto ran = number<std::uint64_t>(std::string_view(*text).substr(0, blank));
-  const auto waited = number<std::uint64_t>(std::string_view(*text).substr(blank + 1));
-  if (!ran || !waited) return failure(EPROTO);
-  return ProcessorUse{std::chrono::nanoseconds(*ran), std::chrono::nanoseconds(*waited)};
+  const auto use = parse_schedstat(*text);
+  if (!use) return failure(EPROTO);
+  return *use;
+}
+
+Result<ProcessorUse> read_processor_use_of_threads(pid_t pid) {
+  ProcessorUse sum;
+  bool some = false;
+  for (const pid_t thread : threads_of(pid)) {
+    const auto text = read_text_file(path_of(pid, "task/") + std::to_string(thread) + "/schedstat");
+    const auto use = text ? parse_schedstat(*text) : std::nullopt;
+    if (!use) continue;  // this thread has ended meanwhile
+    sum.ran += use->ran;
+    sum.waited += use->waited;
+    some = true;
+  }
+  if (!some) return failure(ESRCH);
+  return sum;
 }
 
 Result<std::uint64_t> read_data_bytes(pid_t pid) {
-  auto text = read_file(path_of(pid, "status"));
+  auto text = read_text_file(path_of(pid, "status"));
   if (!text) return std::unexpected(text.error());
   constexpr std::uint64_t kKib = 1024;
   return field(*text, "VmData:") * kKib;
 }
 
+Result<std::uint64_t> read_status_number(pid_t pid, std::string_view name, int base) {
+  auto text = read_text_file(path_of(pid, "status"));
+  if (!text) return std::unexpected(text.error());
+  return field(*text, name, base);
+}
+
+std::vector<pid_t> threads_of(pid_t pid) { return numbered_entries(path_of(pid, "task")); }
+
+Result<std::vector<int>> descriptors_of(pid_t pid) {
+  if (int error = fault::next()) return failure(error);
+  DIR* directory = ::opendir(path_of(pid, "fd").c_str());
+  if (directory == nullptr) return last_failure();
+  std::vector<int> found;
+  while (const dirent* entry = ::readdir(directory)) {
+    if (auto fd = number<int>(entry->d_name)) found.push_back(*fd);
+  }
+  ::closedir(directory);
+  return found;
+}
+
 std::vector<pid_t> children_of(pid_t pid) {
   std::vector<pid_t> children;
-  for (pid_t thread : numbered_entries(path_of(pid, "task"))) {
-    auto text = read_file(path_of(pid, "task/") + std::to_string(thread) + "/children");
+  for (pid_t thread : threads_of(pid)) {
+    auto text = read_text_file(path_of(pid, "task/") + std::to_string(thread) + "/children");
     if (!text && text.error().value() == ENOENT && read_stat(pid)) return children_by_parent(pid);
     if (!text) continue;
     std::string_view rest = *text;
@@ -176,7 +202,7 @@ std::vector<pid_t> descendants_of(pid_t pid) {
 }
 
 std::optional<std::string> environment_value(pid_t pid, std::string_view prefix) {
-  auto text = read_file(path_of(pid, "environ"), 4 << 20);
+  auto text = read_text_file(path_of(pid, "environ"), 4 << 20);
   if (!text) return std::nullopt;
   std::string_view rest = *text;
   while (!rest.empty()) {
@@ -195,7 +221,7 @@ bool environment_has(pid_t pid, std::string_view entry) {
 
 bool maps_inode(pid_t pid, std::uint64_t inode) {
   if (inode == 0) return false;
-  const auto text = read_file(path_of(pid, "maps"), 16 << 20);
+  const auto text = read_text_file(path_of(pid, "maps"), 16 << 20);
   if (!text) return false;
   // "begin-end perms offset major:minor inode   /memfd:name (deleted)"
   std::size_t at = 0;
@@ -233,14 +259,14 @@ std::optional<std::string> cgroup_path(std::string_view self, std::string_view c
 }
 
 std::optional<std::uint64_t> oom_kills() {
-  const auto self = read_file("/proc/self/cgroup");
+  const auto self = read_text_file("/proc/self/cgroup");
   if (!self) return std::nullopt;
   if (const auto path = cgroup_path(*self, "")) {
-    const auto events = read_file("/sys/fs/cgroup" + *path + "/memory.events");
+    const auto events = read_text_file("/sys/fs/cgroup" + *path + "/memory.events");
     if (events) return field(*events, "oom_kill ");
   }
   if (const auto path = cgroup_path(*self, "memory")) {  // the older hierarchies
-    const auto control = read_file("/sys/fs/cgroup/memory" + *path + "/memory.oom_control");
+    const auto control = read_text_file("/sys/fs/cgroup/memory" + *path + "/memory.oom_control");
     if (control && control->find("oom_kill ") != std::string::npos) {
       return field(*control, "oom_kill ");
     }

@@ -76,9 +76,19 @@ struct ProcessorUse {
   friend bool operator==(const ProcessorUse&, const ProcessorUse&) = default;
 };
 Result<ProcessorUse> read_processor_use(pid_t pid);
+// The same of all its threads together. ESRCH: the process is gone.
+Result<ProcessorUse> read_processor_use_of_threads(pid_t pid);
 
 // What counts against RLIMIT_DATA, from status: VmData.
 Result<std::uint64_t> read_data_bytes(pid_t pid);
+// A number of /proc/PID/status by the name of its line, e.g. "VmSize:" in KiB, "SigCgt:" in
+// base 16. 0: there is no such line.
+Result<std::uint64_t> read_status_number(pid_t pid, std::string_view name, int base = 10);
+
+// Empty: the process is gone.
+std::vector<pid_t> threads_of(pid_t pid);
+// The numbers of its open descriptors, in no order. ENOENT: the process is gone.
+Result<std::vector<int>> descriptors_of(pid_t pid);
 
 // The children of every thread of `pid`. Empty for a dead process.
 std::vector<pid_t> children_of(pid_t pid);

@@ -1,19 +1,19 @@
 #include "server/metrics.h"
 
-#include <dirent.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <locale>
 #include <sstream>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
+#include "os/fd.h"
+#include "os/process.h"
 #include "server/json.h"
 
 namespace keelback::server {
@@ -160,23 +160,6 @@ void add_durations(Scrape& scrape, const CallDurations& durations) {
   }
 }
 
-std::uint64_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::uint64_t total = 0;
-  std::uint64_t resident = 0;
-  statm >> total >> resident;
-  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-}
-
-std::uint64_t entries(const char* path) {
-  DIR* const directory = opendir(path);
-  if (directory == nullptr) return 0;
-  std::uint64_t count = 0;
-  while (const dirent* entry = readdir(directory)) count += entry->d_name[0] != '.' ? 1U : 0U;
-  closedir(directory);
-  return count;
-}
-
 void add_process(Scrape& scrape) {
   rusage usage{};
   CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
@@ -186,13 +169,11 @@ void add_process(Scrape& scrape) {
   scrape.counter("keelback_process_cpu_seconds_total", "User and system time of the supervisor.",
                  as_seconds(usage.ru_utime) + as_seconds(usage.ru_stime));
   scrape.gauge("keelback_process_resident_memory_bytes", "Resident memory of the supervisor.",
-               static_cast<double>(resident_bytes()));
-  // The descriptor that reads the directory is not counted.
-  const std::uint64_t fds = entries("/proc/self/fd");
+               static_cast<double>(os::read_resident_bytes(::getpid()).value_or(0)));
   scrape.gauge("keelback_process_open_fds", "Open descriptors of the supervisor.",
-               static_cast<double>(fds > 0 ? fds - 1 : 0));
+               static_cast<double>(os::count_open_fds().value_or(0)));
   scrape.gauge("keelback_process_threads", "Threads of the supervisor.",
-               static_cast<double>(entries("/proc/self/task")));
+               static_cast<double>(os::threads_of(::getpid()).size()));
   scrape.counter("keelback_unexpected_total", "Conditions believed impossible that were met.",
                  static_cast<double>(unexpected_count()));
 }
