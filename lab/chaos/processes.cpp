@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <fstream>
 #include <optional>
 #include <utility>
 
@@ -37,7 +36,7 @@ struct Signalled {
 };
 
 bool has(pid_t pid, std::string_view field, int signal) {
-  return (status_field(pid, field, 16) >> (signal - 1) & 1) != 0;
+  return (os::read_status_number(pid, field, 16).value_or(0) >> (signal - 1) & 1) != 0;
 }
 
 Evidence taken_by(const Signalled& who, int signal) {
@@ -73,15 +72,6 @@ Evidence death_of(const Signalled& who, int signal) {
 }
 
 }  // namespace
-
-std::uint64_t status_field(pid_t pid, std::string_view name, int base) {
-  std::ifstream in(fmt::format("/proc/{}/status", pid));
-  std::string line;
-  while (std::getline(in, line)) {
-    if (line.starts_with(name)) return std::strtoull(line.c_str() + name.size(), nullptr, base);
-  }
-  return 0;
-}
 
 std::expected<std::unique_ptr<Processes>, std::string> Processes::start(
     const std::string& journal) {

@@ -22,9 +22,6 @@
 
 namespace keelback::chaos {
 
-// A line of /proc/PID/status as a number; 0: the process is gone.
-std::uint64_t status_field(pid_t pid, std::string_view name, int base);
-
 class Processes {
  public:
   [[nodiscard]] static std::expected<std::unique_ptr<Processes>, std::string> start(

@@ -6,9 +6,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 
 #include "chaos/fault.h"
+#include "os/process.h"
 
 namespace keelback::chaos::faults::limits {
 namespace {
@@ -17,14 +17,9 @@ using enum OutcomeKind;
 using enum ParameterType;
 
 std::uint64_t highest_descriptor(pid_t pid) {
-  std::uint64_t highest = 2;
-  std::error_code error;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", pid), error)) {
-    highest = std::max<std::uint64_t>(highest,
-                                      std::strtoull(entry.path().filename().c_str(), nullptr, 10));
-  }
-  return highest;
+  const auto open = os::descriptors_of(pid);
+  const bool some = open && !open->empty();
+  return some ? static_cast<std::uint64_t>(std::max(2, std::ranges::max(*open))) : 2;
 }
 
 class Limited : public OwnCalls {
@@ -81,7 +76,9 @@ class Memory final : public Limited {
 
  private:
   __rlimit_resource resource() const override { return RLIMIT_AS; }
-  std::uint64_t used(pid_t pid) const override { return status_field(pid, "VmSize:", 10) * 1024; }
+  std::uint64_t used(pid_t pid) const override {
+    return os::read_status_number(pid, "VmSize:").value_or(0) * 1024;
+  }
   std::uint64_t room() const override { return bytes("room"); }
   bool met(const CallEvent& call) const override {
     return on_target(call) && call.error_type == "MemoryError";
