@@ -24,6 +24,8 @@ constexpr std::size_t kInlineBody = 16 << 10;     // smaller replies go out in o
 constexpr std::size_t kKeepRoom = 64 << 10;       // a buffer that grew beyond this is given back
 constexpr std::uint64_t kDiscardMost = 64 << 10;  // of a refused body, to keep the connection
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+constexpr Duration kFirstRequest =
+    std::chrono::seconds(1);  // after the stop, of a client that has just connected
 constexpr auto kNever = Clock::time_point::max();
 
 void give_back(std::string& text) {
@@ -271,7 +273,12 @@ void Connection::tick(Clock::time_point now) {
 }
 
 void Connection::finish_soon() {
-  if (state_ == State::kIdle || state_ == State::kHeader || state_ == State::kBody) close();
+  if (state_ != State::kIdle) return;
+  error_code ignored;
+  if (begin_ != end_ || socket_.available(ignored) > 0) return;  // its request has arrived
+  if (served_) return close();
+  // The client has just connected: its first request is perhaps on its way.
+  deadline_ = std::min(deadline_, Clock::now() + kFirstRequest);
 }
 
 void Connection::close() {
@@ -357,6 +364,7 @@ void Connection::after_reply() {
   out_body_ = std::string();
   stream_.reset();
   call_ = {};
+  served_ = true;
   if (close_after_ || hub_->stopping()) return linger();
   state_ = State::kIdle;
   deadline_ = Clock::now() + hub_->options.idle_timeout;

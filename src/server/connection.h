@@ -30,7 +30,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void start();
   void tick(Clock::time_point now);  // timeouts, heartbeats, clients that left
-  void finish_soon();                // the server stops: close now, or after the reply
+  // The server stops. Closes a connection on which no request can be under way; others get the
+  // reply to their request first. The limit of Hub::stop() bounds that.
+  void finish_soon();
   void close();
 
   // Answers the request that runs. Ignored if the connection has closed meanwhile.
@@ -110,6 +112,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Admission admission_;
   std::optional<Response> refusal_;  // to be sent when the request's body has been read
   std::uint64_t buffered_ = 0;       // our share of hub_->buffered
+  bool served_ = false;              // a request of its has been answered
   bool close_after_ = false;
 
   std::string out_;

@@ -72,24 +72,28 @@ void Hub::wait_for_clients(Acceptor& acceptor) {
       });
 }
 
+Hub::Taken Hub::take_client(Acceptor& acceptor) {
+  sockaddr_storage peer{};
+  socklen_t length = sizeof peer;
+  const int fd = ::accept4(acceptor.descriptor.native_handle(), reinterpret_cast<sockaddr*>(&peer),
+                           &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd >= 0) {
+    admit(fd, acceptor.listener.door(), peer_name(peer));
+    return Taken::kClient;
+  }
+  if (errno == EINTR || errno == ECONNABORTED) return Taken::kClient;
+  // EMFILE, ENFILE, ENOBUFS, ENOMEM: the client waits in the backlog.
+  return errno == EAGAIN ? Taken::kNone : Taken::kFailed;
+}
+
 void Hub::accept_some(Acceptor& acceptor) {
   for (int i = 0; i < kAcceptBatch; ++i) {
-    sockaddr_storage peer{};
-    socklen_t length = sizeof peer;
-    const int fd =
-        ::accept4(acceptor.descriptor.native_handle(), reinterpret_cast<sockaddr*>(&peer), &length,
-                  SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
-      admit(fd, acceptor.listener.door(), peer_name(peer));
-      continue;
-    }
-    if (errno == EINTR || errno == ECONNABORTED) continue;
-    if (errno != EAGAIN) {  // EMFILE, ENFILE, ENOBUFS, ENOMEM: the client waits in the backlog
-      acceptor.paused_until = Clock::now() + kAcceptPause;
-      arm_timer();
-      return;
-    }
-    break;
+    const Taken taken = take_client(acceptor);
+    if (taken == Taken::kClient) continue;
+    if (taken == Taken::kNone) break;
+    acceptor.paused_until = Clock::now() + kAcceptPause;
+    arm_timer();
+    return;
   }
   wait_for_clients(acceptor);
 }
@@ -221,6 +225,11 @@ void Hub::stop(Duration limit, std::move_only_function<void()> done) {
   const auto at = Clock::now() + limit;
   stop_at_ = stopping_ ? std::min(stop_at_, at) : at;  // a second, less patient one counts
   draining_ = stopping_ = true;
+  // Clients that the kernel has connected already hear that the server stops.
+  for (auto& acceptor : acceptors_) {
+    std::size_t left = options.connections_max;
+    while (left > 0 && take_client(*acceptor) == Taken::kClient) --left;
+  }
   close_acceptors();
   stopped_.push_back(std::move(done));
   for (std::size_t i = connections_.size(); i-- > 0;) {

@@ -76,6 +76,8 @@ class Hub : public std::enable_shared_from_this<Hub> {
     Clock::time_point paused_until{};  // out of descriptors: try again then
   };
   void wait_for_clients(Acceptor& acceptor);
+  enum class Taken { kClient, kNone, kFailed };  // kClient: perhaps there are more
+  Taken take_client(Acceptor& acceptor);
   void accept_some(Acceptor& acceptor);
   void admit(int fd, const Door& door, std::string peer);
   bool evict_idle();

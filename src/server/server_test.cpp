@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <boost/asio/post.hpp>
 #include <filesystem>
+#include <future>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
@@ -418,6 +420,37 @@ TEST_F(ServerTest, DrainFinishesWhatRunsAndStopClosesTheDoors) {
   EXPECT_TRUE(running.at_end());
   ASSERT_EQ(done.wait_for(10s), std::future_status::ready);
   EXPECT_FALSE(connect().connected());
+}
+
+// Goal: a client whose request is under way when the server stops gets a reply, never a connection
+// that ends without one. The request may still be in the kernel's queue of new connections, may
+// have arrived in part, or may not have been sent yet.
+TEST_F(ServerTest, AStopAnswersTheRequestsThatAreUnderWay) {
+  start();
+  RawClient half = connect(), silent = connect();
+  half.send("GET /readyz HTTP/1.1\r\n");
+  EXPECT_EQ(ask("GET", "/livez").status, 200);  // after it both connections have been accepted
+
+  std::promise<void> held, go_on, stopped;
+  boost::asio::post(driver_.loop(), [&] {
+    held.set_value();
+    go_on.get_future().wait();
+  });
+  held.get_future().wait();
+  RawClient queued = connect();
+  queued.send(request("GET", "/readyz"));
+  server_->stop(1h, [&] { stopped.set_value(); });
+  go_on.set_value();
+  half.send("Host: localhost\r\n\r\n");
+  silent.send(request("GET", "/readyz"));
+
+  for (RawClient* each : {&queued, &half, &silent}) {
+    const auto reply = each->receive();
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_EQ(reply.header("connection"), "close");
+    EXPECT_TRUE(each->at_end());
+  }
+  EXPECT_EQ(stopped.get_future().wait_for(10s), std::future_status::ready);
 }
 
 // Goal: the log names who was refused and who gave an order, and takes a proxy's word only if it is
