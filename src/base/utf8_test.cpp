@@ -11,8 +11,9 @@ TEST(Utf8, KnowsWhatItIs) {
                            "\xef\xbf\xbf", "\xf4\x8f\xbf\xbf"}) {
     EXPECT_TRUE(is_utf8(good)) << good;
   }
-  for (const char* bad : {"\xff", "\x80", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
-                          "\xf4\x90\x80\x80", "\xe2\x82", "\xc3(", "\xc3", "a\xff", "\xe0\x80\x80", "\xf5\x80\x80\x80"}) {
+  for (const char* bad :
+       {"\xff", "\x80", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82",
+        "\xc3(", "\xc3", "a\xff", "\xe0\x80\x80", "\xf5\x80\x80\x80"}) {
     EXPECT_FALSE(is_utf8(bad)) << bad;
   }
 }

@@ -60,9 +60,7 @@ Pool::SessionPage Pool::sessions(Time now, std::string_view after, std::size_t l
 std::vector<QuarantineView> Pool::quarantine(Time now) const {
   return impl_->views().quarantine(now);
 }
-bool Pool::knows(Time now, const Event& event) const {
-  return impl_->views().knows(now, event);
-}
+bool Pool::knows(Time now, const Event& event) const { return impl_->views().knows(now, event); }
 const Pool::Config& Pool::config() const { return impl_->config(); }
 void Pool::check_invariants() const { impl_->views().check_invariants(); }
 

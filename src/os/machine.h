@@ -7,7 +7,7 @@
 namespace keelback::os {
 
 struct Machine {
-  std::string processor;  // "AMD EPYC 7B13"; empty: the kernel does not say
+  std::string processor;         // "AMD EPYC 7B13"; empty: the kernel does not say
   std::uint32_t processors = 0;  // that this process may use
   bool is_virtual = false;       // it runs under a hypervisor
   std::string system;            // "Linux"

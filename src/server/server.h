@@ -21,6 +21,10 @@
 #include "server/listener.h"
 #include "server/options.h"
 
+namespace boost::asio {
+class io_context;
+}
+
 namespace keelback::server {
 
 class Hub;
