@@ -13,12 +13,11 @@
 
 namespace keelback {
 
-// Bytes that many may hold and nobody changes: copying a Buffer copies no byte. Any thread may
-// read.
+// Shared bytes that never change. Copies of a Buffer share its bytes. Any thread may read them.
 class Buffer {
  public:
   Buffer() = default;
-  // Takes the string's bytes; moves where it can.
+  // Takes over the bytes of the string.
   Buffer(std::string bytes) {
     if (bytes.empty()) return;
     auto kept = std::make_shared<const std::string>(std::move(bytes));
@@ -26,8 +25,9 @@ class Buffer {
     size_ = kept->size();
     owner_ = std::move(kept);
   }
-  // Copies nothing: `bytes` stay where they are, unchanged, as long as `owner` lives. With a null
-  // owner the caller promises that they outlive the call's outcome and any copy of this Buffer.
+  // Copies nothing: the Buffer points to `bytes` and keeps `owner` alive. The bytes must not change
+  // while `owner` lives. If `owner` is null, the caller keeps the bytes alive until the call has
+  // its outcome and no copy of this Buffer is left.
   Buffer(std::span<const std::byte> bytes, std::shared_ptr<const void> owner)
       : owner_(std::move(owner)),
         data_(reinterpret_cast<const char*>(bytes.data())),
@@ -48,23 +48,25 @@ class Buffer {
 };
 
 struct Attachment {
-  // At most 256 bytes; empty: its position, "0", "1", … A parameter of the function that has this
-  // name gets the attachment as its argument; if several of a call have it, a list of them. Unique
-  // in a result.
+  // At most 256 bytes. An empty name becomes the position: "0", "1", … If a parameter of the
+  // function has this name, the attachment is its argument; if several attachments of a call have
+  // the name, the argument is a list of them. In a result each name stands once.
   std::string name;
   Buffer data;
-  // Of an array: the element type in NumPy's words ("float32", ">f4", "<M8[ns]"; all of them stand
-  // in docs/protocol.md), at most 32 bytes, and the extents in C order, at most 16. Extents that do
-  // not make the size of `data` are bad_request; none are one element. No type: plain bytes.
+  // For an array: the element type as NumPy writes it ("float32", ">f4", "<M8[ns]";
+  // docs/protocol.md lists them), at most 32 bytes, and the extents in C order, at most 16. No
+  // extents: one element. If type and extents do not give the size of `data`, the call is
+  // bad_request. No type: plain bytes.
   std::string dtype;
   std::vector<std::uint64_t> shape;
-  // What the bytes are ("image/png"), at most 256 printable ASCII characters, and how the file that
-  // they come from is called, at most 1024 bytes. Both are passed on and mean nothing here, but for
-  // this: of text/* and without a file name it is text to the parameter, as a form's field is.
+  // What the bytes are ("image/png"), at most 256 printable ASCII characters, and the name of the
+  // file that they come from, at most 1024 bytes. The pool passes both on. They matter in one case
+  // only: an attachment of type text/* without a file name reaches its parameter as text, like a
+  // field of a form.
   std::string content_type = {};
   std::string filename = {};
 };
 
-using Attachments = std::vector<Attachment>;  // at most 64 of one call, and of one result
+using Attachments = std::vector<Attachment>;  // at most 64 in a call, and in a result
 
 }  // namespace keelback

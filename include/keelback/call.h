@@ -16,7 +16,7 @@ enum class Priority : std::uint8_t { kHigh, kNormal, kLow };
 enum class Affinity : std::uint8_t {
   kStrictQueue,     // wait for its worker
   kStrictFailFast,  // session_busy if its worker is busy
-  kHint,            // prefer its worker; served elsewhere, the session moves (epoch + 1)
+  kHint,            // prefer its worker; if another one serves it, the session moves (epoch + 1)
 };
 
 enum class SessionOpen : std::uint8_t {
@@ -25,7 +25,7 @@ enum class SessionOpen : std::uint8_t {
   kExisting,  // session_expired / session_lost / bad_request if it is not there
 };
 
-// A caller's demand that the session still be the one it knows. birth 0: the epoch alone.
+// The caller accepts the session only with this birth and epoch. birth 0: only the epoch counts.
 struct Fence {
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
@@ -39,11 +39,11 @@ struct Call {
   SessionOpen open = SessionOpen::kAny;
   std::optional<Fence> expect_epoch;
   std::optional<std::chrono::nanoseconds>
-      deadline;  // total; default: the function's, else calls.deadline
+      deadline;  // of the whole call, queue included; default: the function's, else calls.deadline
   Priority priority = Priority::kNormal;
-  bool idempotent = false;      // may run twice; or-ed with the function's own mark
+  bool idempotent = false;      // it may run twice; the function may say so too
   std::string idempotency_key;  // same key and body: same answer, for calls.idempotency_ttl
-  Attachments attachments;      // beside the payload; attachments.max bytes together
+  Attachments attachments;      // beside the payload; at most attachments.max bytes together
   std::string traceparent;      // W3C trace context, handed to the worker as it is
 };
 

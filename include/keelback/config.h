@@ -32,23 +32,25 @@ class Config {
   Config(Config&&) noexcept;
   Config& operator=(Config&&) noexcept;
 
-  // The settings of a TOML file, under what set() and use_environment() say, whatever the order.
-  // Errors: no such file, not TOML, an unknown key (the nearest known one is named), a bad value.
+  // Takes the settings of a TOML file. set() and use_environment() win over the file, in whatever
+  // order they are called. Errors: no such file, not TOML, an unknown key (the error names the
+  // nearest known one), a bad value.
   [[nodiscard]] static std::expected<Config, Error> from_file(const std::string& path);
 
   Config& app(std::string app);
-  // Functions of a plain module to offer; without any, those that the application decorates.
+  // The functions that a module without decorators offers. If none is named, the application offers
+  // the functions that it decorates.
   Config& expose(std::vector<std::string> functions);
   // An environment variable for the workers, beside what they inherit.
   Config& worker_environment(std::string name, std::string value);
 
-  // One setting; the last word on a key wins over file and environment. A bad key or value is an
-  // error and changes nothing.
+  // Sets one setting. It wins over file and environment; the last call for a key counts. A bad key
+  // or value is an error and changes nothing.
   [[nodiscard]] std::expected<void, Error> set(std::string_view key, std::string_view value);
   // Several at once: all of them, or an error and none.
   [[nodiscard]] std::expected<void, Error> set(const std::vector<KeyValue>& values);
-  // Takes settings from the process environment: KEELBACK_POOL_WORKERS=4 is pool.workers. Only on
-  // request: a library does not read its host's environment unasked.
+  // Takes settings from the process environment: KEELBACK_POOL_WORKERS=4 is pool.workers. Without
+  // this call no setting comes from there.
   [[nodiscard]] std::expected<void, Error> use_environment();
 
   // The value in effect, written as set() takes it. An error for an unknown key.

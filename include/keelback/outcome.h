@@ -18,10 +18,10 @@ enum class OutcomeKind : std::uint8_t {
   kError,            // the function raised, or its result could not be sent
   kTimeout,          // the deadline passed
   kCancelled,        // the caller left or cancelled
-  kWorkerDied,       // the worker died with the call in it
+  kWorkerDied,       // the worker died while it had the call
   kOverloaded,       // queue full, or its delay too high
   kCircuitOpen,      // this function's breaker is open
-  kQuarantined,      // this very request killed workers before
+  kQuarantined,      // this same request has killed workers before
   kSessionBusy,      // strict_fail_fast, and the session's worker is busy
   kSessionExpired,   // idle_ttl or max_age is over
   kSessionLost,      // its worker died and there is no usable snapshot
@@ -31,7 +31,7 @@ enum class OutcomeKind : std::uint8_t {
   kBadRequest,       // the arguments do not bind
   kTooLarge,         // the payload is over calls.payload_max
   kNotReady,         // a start failed and no worker is up
-  kShuttingDown,     // draining
+  kShuttingDown,     // draining; this stays the last one
 };
 inline constexpr int kOutcomeKinds = 18;
 
@@ -42,8 +42,7 @@ enum class Effect : std::uint8_t { kNone, kMaybe, kDone };
 std::string_view to_string(OutcomeKind kind);
 std::string_view to_string(Effect effect);
 std::optional<OutcomeKind> outcome_kind_from(std::string_view name);
-// The status that carries such an outcome over HTTP (499 and 504 included); of a whole outcome see
-// below.
+// The HTTP status of this kind. A whole Outcome may have another one: see the function below.
 int http_status(OutcomeKind kind);
 
 // A worker is a slot and the generation that fills it; generations never repeat within a pool.
@@ -60,8 +59,8 @@ struct PythonError {
   std::string traceback;  // as Python prints it
 };
 
-// How a worker ended. At most one of signal and exit_code is set; neither is when the status could
-// not be had (its reaper died too).
+// How a worker ended. At most one of signal and exit_code is set. Neither is set if the status is
+// unknown, because the process that reaps workers died too.
 struct Death {
   std::string cause;  // "signal", "exit", "oom", "start_failed", "killed", "abandoned", "unknown"
   std::optional<int> signal;
@@ -81,8 +80,8 @@ struct Outcome {
   std::string message;      // one sentence for people; empty for kOk
   std::optional<PythonError> python;
   std::optional<Death> death;
-  // Of a timed-out call: the stacks of all Python threads, as text. With calls.answer_at = deadline
-  // it is made after the caller has heard: Pool::dump() has it then.
+  // For a call that timed out: the stacks of all Python threads, as text. With calls.answer_at =
+  // deadline they are taken after the caller has got its answer; then Pool::dump() returns them.
   std::string dump;
 
   WorkerRef worker;            // the last worker the call was given to
@@ -97,7 +96,7 @@ struct Outcome {
   bool ok() const { return kind == OutcomeKind::kOk; }
 };
 
-// That of its kind, but 422 for a key that was used for another request.
+// The status of its kind; 422 if its idempotency key was used for another request.
 int http_status(const Outcome& outcome);
 
 }  // namespace keelback

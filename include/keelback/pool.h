@@ -1,5 +1,5 @@
-// A pool of Python workers. Starting one makes processes (and a thread of the library); destroying
-// it ends them all. The library changes nothing process-wide: no signal handlers, no waitpid(-1).
+// A pool of Python workers. Pool::start() makes processes and one thread; the destructor ends them
+// all. The library changes nothing else in your process: no signal handlers, no waitpid(-1).
 //
 // Threads: every method may be called from any thread at once, except moving and destroying.
 // Callbacks run on the library's loop thread: they must not block, so they must not use the
@@ -48,7 +48,7 @@ struct PoolStats {
   std::chrono::nanoseconds queue_delay{0};     // how long the oldest waiting call has waited
   std::uint64_t accepted = 0;                  // every call seen, refusals included
   std::uint64_t in_flight = 0;                 // queued + running + backing off
-  std::uint64_t late = 0;                      // they run on behind the answer at their deadline
+  std::uint64_t late = 0;                      // still running after their caller got `timeout`
   std::uint64_t outcomes[kOutcomeKinds] = {};  // by OutcomeKind; accepted = in_flight + their sum
   struct {
     std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0;
@@ -122,20 +122,20 @@ class Pool {
   // An error is about this installation or the system (a program of ours that is missing); what is
   // wrong with the application shows in wait_ready(), in stats().reasons and in calls (not_ready).
   [[nodiscard]] static std::expected<Pool, Error> start(Config config);
-  // Kills what still runs; every call in flight ends first. drain() before is the polite way.
+  // Ends every call in flight, then kills the workers. Call drain() first to let calls finish.
   ~Pool();
   Pool(Pool&&) noexcept;
   Pool& operator=(Pool&&) noexcept;
 
-  // Blocks until at least pool.min_ready workers are ready; an error with the reasons if not within
-  // `timeout`.
+  // Blocks until at least pool.min_ready workers are ready. If that takes longer than `timeout`: an
+  // error with the reasons.
   [[nodiscard]] std::expected<void, Error> wait_ready(std::chrono::nanoseconds timeout);
 
   // ---- calls
 
-  // Blocks until the call has its outcome, at the latest at its deadline (and the kernel's tick). A
-  // function that still runs then is stopped behind the answer. With calls.answer_at = end blocks
-  // until that has ended, at most calls.grace longer.
+  // Blocks until the call has its outcome, at most until its deadline. If the function still runs
+  // then, the caller gets `timeout`, and the function is stopped afterwards. With calls.answer_at =
+  // end the caller waits until the function was stopped, at most calls.grace longer.
   Result call(Call call);
   Result call(std::string function, std::string payload = "[]");
   // Returns at once; the future gets its value on the library's thread.
@@ -145,15 +145,15 @@ class Pool {
   // False: no such call is in flight. A queued call ends at once; a running one is asked to stop.
   bool cancel(CallHandle call);
   // The stacks of all Python threads of a call that ran past its deadline (Outcome::call). They are
-  // taken while the call is being stopped, after its caller has heard, and kept for ten minutes, at
-  // most 256 of them and 16 MiB. nullopt: none was taken, not yet, or it is gone.
+  // taken while the call is being stopped, after its caller got `timeout`. They are kept for ten
+  // minutes, at most 256 of them and 16 MiB. nullopt: there are none, not yet, or no longer.
   std::optional<std::string> dump(CallHandle call);
 
-  // The function's items, to be pulled.
+  // A stream whose items the caller pulls.
   Stream stream(Call call);
-  // The function's items, pushed: `item` for each, then `done`. kAutomatic: whenever `item`
-  // returns, one more may come, so at most 16 are ever under way. kGranted: after the first 16 only
-  // what grant() allows.
+  // A stream that calls `item` for each item, then `done`. kAutomatic: each return of `item` allows
+  // one more item, so at most 16 are under way. kGranted: after the first 16 items only as many
+  // come as grant() allows.
   enum class Flow : std::uint8_t { kAutomatic, kGranted };
   CallHandle stream(Call call, OnItem item, Done done, Flow flow = Flow::kAutomatic);
   void grant(CallHandle call, std::uint32_t items);
@@ -177,14 +177,15 @@ class Pool {
   [[nodiscard]] std::expected<void, Error> configure(const std::vector<KeyValue>& values);
   // The value in effect.
   [[nodiscard]] std::expected<std::string, Error> setting(std::string_view key);
-  // Refuses new calls, finishes the accepted ones for at most `limit`, stops the workers; blocks
-  // until that is done. The pool takes no calls any more.
+  // Refuses new calls from now on. Lets accepted calls finish for at most `limit`, then stops the
+  // workers. Blocks until all of that is done.
   void drain(std::chrono::nanoseconds limit);
-  // Loads new code aside and then replaces all workers; blocks until only the new code is given
-  // stateless calls and new sessions. Old workers serve the sessions that cannot move, for at most
-  // workers.drain_timeout. An error: the old code still serves.
+  // Loads the new code while the old code serves, then replaces all workers. Blocks until stateless
+  // calls and new sessions go only to the new code. Old workers still serve the sessions that
+  // cannot move, for at most workers.drain_timeout. After an error the old code still serves.
   [[nodiscard]] std::expected<void, Error> reload();
-  // Replaces the slot's worker: the new one first, then the old one finishes. False: no such slot.
+  // Replaces the slot's worker: the new one starts, then the old one finishes and stops. False:
+  // there is no such slot.
   bool recycle(std::uint32_t slot);
 
  private:

@@ -14,7 +14,7 @@ namespace keelback {
 struct Reply {
   std::string payload;      // its result, JSON by default
   Attachments attachments;  // {"$attachment": name} in the JSON stands for the one of that name
-  WorkerRef worker;         // who ran it
+  WorkerRef worker;         // the one that ran it
   std::uint64_t birth = 0;  // its session's; 0 without a session
   std::uint32_t epoch = 0;
   std::uint32_t attempts = 0;

@@ -1,7 +1,7 @@
-// A session by name: calls with the same id meet the same Python state, in order. The session opens
-// with its first call and ends by end(), by sessions.idle_ttl or by its worker's death; each call
-// that it meets then says so. The handle holds nothing but the id: two of the same id are the same
-// session, and dropping one ends nothing.
+// A session. Calls with the same id run in order and share one Python state. The session opens with
+// its first call. It ends by end(), after sessions.idle_ttl without a call, or when its worker
+// dies; the next call then says so. A Session object holds only the id: two objects with the same
+// id are the same session, and the destructor ends nothing.
 //
 // Any thread may use it. It must not outlive its Pool (moving the Pool is fine).
 #pragma once
@@ -25,9 +25,9 @@ class Session {
  public:
   const std::string& id() const { return id_; }
 
-  // The mode of its first call; default: sessions.mode.
+  // What ties the session to its worker. Only its first call counts. Default: sessions.mode.
   Session& affinity(Affinity mode);
-  // From now on a call is stale_epoch unless the session still is this one (Reply::birth, epoch).
+  // From now on a call ends as stale_epoch if the session's birth or epoch is another one (Reply).
   Session& expect(Fence fence);
 
   // As in Pool, with this session.

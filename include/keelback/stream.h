@@ -1,5 +1,5 @@
-// The items of a streaming call, pulled at the reader's pace: at most 16 items wait here, and the
-// worker stops when they are not taken.
+// The items of a streaming call. The reader pulls them. At most 16 items wait here; then the worker
+// waits until the reader takes one.
 //
 // One thread reads a Stream; any thread may cancel(). It must not outlive its Pool (moving the Pool
 // is fine). Destroying it before the end cancels the call.
@@ -23,7 +23,7 @@ class Stream {
   // Blocks for the next item (JSON by default); nullopt: the stream is over, see result(). A
   // function that does not stream yields no item: its value is in result().
   std::optional<std::string> next();
-  // How the call ended; discards the items that are left and blocks until it has.
+  // How the call ended. Blocks until then, and throws away the items that were not taken.
   const Result& result();
   // Asks the function to stop; next() then soon says that the stream is over.
   void cancel();

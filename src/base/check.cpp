@@ -14,7 +14,7 @@ std::atomic<std::uint64_t> g_unexpected{0};
 std::atomic<bool> g_fatal{false};
 std::atomic<bool> g_json{false};
 
-// What the preprocessor made of a condition holds quotes and backslashes, and no control character.
+// Escapes for JSON. The text of a condition may have quotes and backslashes, no control characters.
 std::string quoted(const char* text) {
   std::string out;
   for (; *text != '\0'; ++text) {

@@ -1,6 +1,7 @@
-// Two ways to say "this cannot be". CHECK: we have a proof; if it is wrong, stop before more is
-// harmed (on in release too). UNEXPECTED: we believe it; if it happens, count it, say so and take
-// the safe path. Neither is for what a peer, a worker, a user or a file can cause.
+// Two ways to say that a condition never occurs. CHECK: we have a proof. If the proof is wrong, the
+// process stops before more is damaged, in release builds too. UNEXPECTED: we believe it. If the
+// condition occurs, it is counted and reported, and the code takes the safe path. Use neither for
+// something that a peer, a worker, a user or a file can cause.
 #pragma once
 
 #include <cstdint>

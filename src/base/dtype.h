@@ -1,6 +1,6 @@
 // The element types that an array may have on its way (docs/protocol.md, Element types), in NumPy's
-// words: "float32", "<f4", ">i8", "<M8[ns]", "|S5", "<U3". python/keelback/dtypes.py reads the
-// same.
+// words: "float32", "<f4", ">i8", "<M8[ns]", "|S5", "<U3". python/keelback/dtypes.py accepts the
+// same ones.
 #pragma once
 
 #include <cstdint>

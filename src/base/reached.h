@@ -1,6 +1,6 @@
-// REACHED("words"): a mark on a rare path. Marks know themselves before main(), reached or not, so
-// that whoever ran many seeds can list the paths that none of them took. A mark costs one relaxed
-// increment when it is passed.
+// REACHED("words"): a mark on a rare path. All marks are known before main(), so that a program
+// that has run many seeds can list the paths that no seed has taken. A mark costs one relaxed
+// increment each time the path is taken.
 #pragma once
 
 #include <algorithm>

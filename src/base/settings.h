@@ -1,6 +1,6 @@
-// Every setting, typed, with its default. One struct for everybody: the core reads its sections,
-// the host and the server theirs. The schema (settings_schema.h) gives each field its key, unit,
-// scope and sentence; a field without a schema row does not compile into the documentation test.
+// Every setting with its type and its default. Core, host and server share this struct; each reads
+// its own sections. The schema (settings_schema.h) gives each field its key, unit, scope and
+// sentence. A field without a row in the schema does not compile.
 //
 // Scopes: *existing* (a change applies to what exists), *new calls*, *next generation* (worker
 // settings: the next worker started), *restart*.
@@ -27,11 +27,11 @@ constexpr Bytes operator""_MiB(unsigned long long n) { return {n << 20}; }
 enum class Backend : std::uint8_t { kPython, kFake, kSim };
 enum class ZygoteMode : std::uint8_t { kAuto, kForce, kOff };
 enum class SnapshotMode : std::uint8_t { kOff, kOnDrain, kEachCall };
-// When the caller of a running call hears that its deadline has passed: then, or when the call has
-// ended or its worker is given up.
+// When the caller of a running call gets `timeout`: at the deadline, or when the call has ended or
+// its worker was given up.
 enum class AnswerAt : std::uint8_t { kDeadline, kEnd };
-// What becomes of a worker in which a function was interrupted at an arbitrary line.
-// kReplaceCancelled: also of one whose function ended because it was cancelled.
+// Whether a worker is replaced after one of its functions was interrupted at an arbitrary line.
+// kReplaceCancelled: it is replaced also if a coroutine ended because it was cancelled.
 enum class AfterInterrupt : std::uint8_t { kReplace, kKeep, kReplaceCancelled };
 enum class DisconnectPolicy : std::uint8_t { kStateless, kAlways, kNever };
 enum class LogLevel : std::uint8_t { kTrace, kDebug, kInfo, kWarn, kError, kOff };

@@ -200,12 +200,12 @@ SettingRow row(std::string_view key, SettingScope scope, Bounds bounds, std::str
 
 using S = Settings;
 using enum SettingScope;
-constexpr Duration kTick = 1ms;           // the shortest limit that is not nonsense
+constexpr Duration kTick = 1ms;           // the shortest limit that makes sense
 constexpr Duration kMonth = 24h * 30;     // of one call
 constexpr Duration kDecade = 24h * 3650;  // of sessions and workers; far from overflowing Time
 constexpr Bounds kChoiceBounds = {};
 
-// What the documentation shows is what stands here, in this order.
+// The documentation shows these rows, in this order.
 const auto kRows = std::to_array<SettingRow>({
     row<&S::pool, &S::PoolSection::workers>(
         "pool.workers", kExisting, {1, 1024}, "",
@@ -419,7 +419,7 @@ const auto kRows = std::to_array<SettingRow>({
         "How log lines look: text for people, json for programs (one object a line)."),
 });
 
-// ---- a field without a row does not compile: count the fields, as initialisers that fit
+// ---- a field without a row does not compile: the fields are counted by the initialisers that fit
 
 struct Anything {
   template <class T>

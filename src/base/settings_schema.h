@@ -37,8 +37,8 @@ struct SettingRow {
   std::string_view key;  // "sessions.idle_ttl"
   SettingType type;
   SettingScope scope;
-  // Of counts and numbers as they are, of durations in nanoseconds, of sizes in bytes; text and
-  // lists: of their length. long double: exact for every 64-bit integer.
+  // Bounds of a count or a number; of a duration in nanoseconds; of a size in bytes; of the length
+  // of a text or a list. long double is exact for every 64-bit integer.
   long double min;
   long double max;
   std::string_view zero;  // what 0 (or an empty text) means: "off"; empty: nothing special

@@ -5,7 +5,7 @@
 
 namespace keelback {
 
-// So many items come unasked; each further one is granted by the reader.
+// So many items come without a grant. The reader grants each further one.
 inline constexpr std::uint32_t kStreamCredit = 16;
 
 }  // namespace keelback

@@ -1,5 +1,5 @@
-// Time as the core knows it: nanoseconds since an epoch that the driver chose. CoreClock has no
-// now(): whoever needs the time is given it.
+// Time in the core: nanoseconds since an epoch that the driver chose. CoreClock has no now(): code
+// that needs the time gets it as an argument.
 #pragma once
 
 #include <chrono>
@@ -17,7 +17,7 @@ struct CoreClock {
 };
 using Time = CoreClock::time_point;
 
-// That long after the epoch: where it is known (simulations, tests).
+// The time at this distance from the epoch. For simulations and tests, which know the epoch.
 constexpr Time at(Duration since_epoch) { return Time{since_epoch}; }
 
 }  // namespace keelback

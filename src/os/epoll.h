@@ -1,4 +1,4 @@
-// An epoll whose entries fire once and are armed again by whoever wants to hear more.
+// An epoll whose entries report one event each. To get another one, arm the entry again.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ class Epoll {
   int get() const { return fd_.get(); }
   // Added disarmed. `token` comes back in events.
   Result<void> add(int fd, std::uint64_t token);
-  // One event, then silence until the next arm().
+  // Reports one event; then none until the next arm().
   Result<void> arm(int fd, std::uint64_t token, bool read, bool write);
   void remove(int fd);
   // What is ready now, without waiting; the number of events filled in.

@@ -1,4 +1,4 @@
-// A file descriptor that closes itself. Values only: who holds the Fd owns the descriptor.
+// A file descriptor that closes itself. An Fd owns its descriptor and is moved, never shared.
 #pragma once
 
 #include <unistd.h>
@@ -49,7 +49,7 @@ struct Pipe {
 // Both ends closed on exec, blocking.
 Result<Pipe> make_pipe();
 
-// read(2) that takes EINTR for nothing; 0 is the end, EAGAIN an error like others.
+// read(2), tried again after EINTR. 0 is the end of the file. EAGAIN is an error like others.
 Result<std::size_t> read_some(int fd, void* data, std::size_t size);
 
 // The text of a file of the kernel (/proc, /sys). Stops after about `size_max` bytes.

@@ -66,7 +66,7 @@ std::uint64_t available_memory() {
 }
 
 Result<Slab> Slab::create(std::size_t size) {
-  // fallocate does not fail when memory runs out: the kernel kills processes, whose-ever, first.
+  // When memory runs out, fallocate does not fail: before that the kernel kills processes.
   if (size > available_memory() / 2) return failure(ENOMEM);
   auto fd = make_sealed_memfd("keelback-slab", size);
   if (!fd) return std::unexpected(fd.error());

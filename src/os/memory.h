@@ -11,24 +11,24 @@
 
 namespace keelback::os {
 
-// Sealed against shrinking, growing and further seals: no peer can make us fault on it.
+// Sealed: nobody can shrink it, grow it or change its seals. So no peer can make us fault on it.
 Result<Fd> make_sealed_memfd(const char* name, std::size_t size);
 // A memfd that holds `text`, positioned at its start; for what does not fit into a packet.
 Result<Fd> make_text_memfd(const char* name, std::string_view text);
 // Everything that `fd` holds, from its start, at most size_max bytes.
 Result<std::string> read_all(int fd, std::size_t size_max);
 
-// Bytes that the machine can still give without taking them from anybody; the largest number if it
-// does not say.
+// Bytes that the machine can still give without swapping. The largest number if the kernel does not
+// say.
 std::uint64_t available_memory();
 
-// Memory that carries bytes to a process and back: a sealed memfd, all of whose pages are there
-// before anybody uses it, so that using it is never a fault. It needs no file system: the size of
-// /dev/shm does not matter.
+// Memory that carries bytes to a process and back: a sealed memfd. All its pages exist before it is
+// used, so that no access faults. It needs no file system: the size of /dev/shm does not matter.
 class Slab {
  public:
-  // Size in bytes, a multiple of the page. Blocks while the kernel clears the pages. ENOMEM: more
-  // than half of what the machine has left. (It does not know the limit of our cgroup.)
+  // Size in bytes, a multiple of the page. Blocks while the kernel clears the pages. ENOMEM: the
+  // size is more than half of the memory that the machine has left. (The limit of our cgroup is not
+  // looked at.)
   static Result<Slab> create(std::size_t size);
   Slab() = default;
   Slab(Slab&& other) noexcept;
@@ -39,7 +39,7 @@ class Slab {
   std::size_t size() const { return size_; }
   // The descriptor, for the peer; the mapping does not need it.
   Fd take_fd() { return std::move(fd_); }
-  // Gives the pages back at once, whoever still maps them: from now on they read as zeros.
+  // Gives the pages back at once, even if processes still map them: they then read as zeros.
   void empty();
 
  private:
@@ -67,15 +67,15 @@ class Marks {
   std::uint64_t ended() const { return load(1); }
   // dispatched_ns: when the worker was given the call, on CLOCK_MONOTONIC.
   void set_cancel(std::uint64_t call, std::uint64_t dispatched_ns) {
-    store(6, dispatched_ns);  // first: whoever sees the cancel finds the time of its call
+    store(6, dispatched_ns);  // first: a worker that sees the cancel also finds the time
     store(2, call);
   }
   void set_interrupt(std::uint64_t call) { store(3, call); }
   void set_result_max(std::uint64_t bytes) { store(4, bytes); }
   void set_snapshot_max(std::uint64_t bytes) { store(5, bytes); }
   void set_attached_max(std::uint64_t bytes) { store(8, bytes); }
-  // Text that the worker's dump left from byte `from` on; empty: none. Bytes of a foreign process:
-  // any value.
+  // The text that the worker's dump has left from byte `from` on; empty: none. A foreign process
+  // wrote it: it may be any bytes.
   std::string dump(std::size_t from = 0) const;
 
  private:

@@ -39,12 +39,12 @@ class KEELBACK_TS(scoped_lockable) MutexLock {
   Mutex& mutex_;
 };
 
-// Sleeps while *word == expected; may also return for no reason.
+// Sleeps while *word == expected. May also return without a reason.
 void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected);
 // The same, for at most `limit`.
 void futex_wait_for(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
                     std::chrono::nanoseconds limit);
-// Wakes one sleeper. Takes an address only: the word may be gone already, then nobody wakes.
+// Wakes one sleeper. Takes an address only: the word may no longer exist; then no thread wakes.
 void futex_wake(const std::atomic<std::uint32_t>* address);
 
 }  // namespace keelback::os

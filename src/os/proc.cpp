@@ -59,7 +59,7 @@ std::vector<pid_t> numbered_entries(const std::string& path) {
   return found;
 }
 
-// For kernels without CONFIG_PROC_CHILDREN: everybody is asked who their parent is.
+// For kernels without CONFIG_PROC_CHILDREN: looks at the parent of every process.
 std::vector<pid_t> children_by_parent(pid_t parent) {
   std::vector<pid_t> children;
   for (pid_t pid : all_processes()) {

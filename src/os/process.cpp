@@ -43,7 +43,7 @@ Result<bool> Pidfd::wait_dead(std::chrono::milliseconds limit) const {
 
 Result<void> kill_group(pid_t group) {
   if (int error = fault::next()) return failure(error);
-  if (group <= 1) return failure(EINVAL);  // never ourselves, never everybody
+  if (group <= 1) return failure(EINVAL);  // 0 is our own group, 1 and -1 are all processes
   if (::kill(-group, SIGKILL) < 0) return last_failure();
   return {};
 }
@@ -60,7 +60,7 @@ Result<void> limit_data(pid_t pid, std::uint64_t bytes) {
 
 Result<pid_t> spawn(const std::vector<std::string>& argv, std::span<const int> fds) {
   if (int error = fault::next()) return failure(error);
-  // Numbers first moved out of the way of the targets, so that no dup2 destroys a later source.
+  // First moves the sources to numbers above the targets, so that no dup2 closes a later source.
   std::vector<Fd> sources;
   for (int fd : fds) {
     auto copy = duplicate(fd, static_cast<int>(fds.size()) + 16);

@@ -37,12 +37,12 @@ class Pidfd {
   Fd fd_;
 };
 
-// Bounds what `pid` and everything it starts from now on may allocate (RLIMIT_DATA: heap and
-// private mappings, those inherited by fork included), and cannot be raised again.
+// Limits how much `pid`, and every process that it starts from now on, may allocate (RLIMIT_DATA:
+// heap and private mappings, with those that fork inherits). The limit cannot be raised again.
 Result<void> limit_data(pid_t pid, std::uint64_t bytes);
 
-// SIGKILL for a whole group. Only while its leader stands, be it as a zombie: else the number may
-// belong to somebody else. ESRCH: nobody is left in it.
+// Sends SIGKILL to a whole group. Call it only while the group's leader exists, alive or as a
+// zombie: later the number may belong to another group. ESRCH: the group is empty.
 Result<void> kill_group(pid_t group);
 
 // A line of /proc/PID/stat.
@@ -51,10 +51,10 @@ struct ProcStat {
   pid_t parent = 0;              // ppid
   pid_t group = 0;               // pgrp
   pid_t session = 0;             // sid
-  bool exiting = false;          // on its way out, or a zombie
+  bool exiting = false;          // it is ending, or a zombie
   std::uint64_t threads = 0;     // num_threads
   std::uint64_t start_time = 0;  // clock ticks since boot: names a process for ever, with its pid
-  // As wait(2) gives it; of a zombie that we may trace, that is one of our own user. Else 0.
+  // As wait(2) gives it. Only for a zombie that we may trace (of our own user); else 0.
   int exit_status = 0;
 };
 Result<ProcStat> read_stat(pid_t pid);
@@ -69,7 +69,7 @@ struct MemoryUse {
 Result<MemoryUse> read_memory_use(pid_t pid);
 // From statm: cheap; counts shared pages as resident too.
 Result<std::uint64_t> read_resident_bytes(pid_t pid);
-// Of the process's main thread since its start, from schedstat. A wait counts when it is over.
+// Of the main thread since its start, from schedstat. A wait counts when it has ended.
 struct ProcessorUse {
   std::chrono::nanoseconds ran{0};
   std::chrono::nanoseconds waited{0};  // it was ready to run and had no processor
@@ -92,7 +92,7 @@ Result<std::vector<int>> descriptors_of(pid_t pid);
 
 // The children of every thread of `pid`. Empty for a dead process.
 std::vector<pid_t> children_of(pid_t pid);
-// The children, their children, and so on: a snapshot that a forking process can outrun.
+// The children, their children, and so on. A process that forks meanwhile may be missed.
 std::vector<pid_t> descendants_of(pid_t pid);
 // Whether the environment it was started with contains `entry` ("NAME=value").
 bool environment_has(pid_t pid, std::string_view entry);
@@ -104,17 +104,17 @@ bool maps_inode(pid_t pid, std::uint64_t inode);
 // Every process there is in our view of /proc.
 std::vector<pid_t> all_processes();
 
-// Of the text of /proc/self/cgroup: the path in the hierarchy of `controller`; empty: the unified
-// one.
+// Reads the text of /proc/self/cgroup: the path in the hierarchy of `controller`. An empty
+// `controller` means the unified hierarchy.
 std::optional<std::string> cgroup_path(std::string_view self, std::string_view controller);
-// How often the kernel's OOM killer has struck in our memory cgroup; nullopt: not to be had.
+// How often the kernel's OOM killer has killed in our memory cgroup; nullopt: unknown.
 std::optional<std::uint64_t> oom_kills();
 
-// Starts `argv[0]` (a path) in a session of its own with no signal blocked or ignored; descriptor i
-// of `fds` becomes number i in it, everything else that is closed on exec is gone. Safe in a
-// program with threads.
+// Starts `argv[0]` (a path) in a new session, with no signal blocked or ignored. Descriptor i of
+// `fds` becomes number i; all other descriptors with close-on-exec are closed. Safe in a program
+// with threads.
 Result<pid_t> spawn(const std::vector<std::string>& argv, std::span<const int> fds);
-// Waits for this child only, and reaps it. ECHILD: somebody else did.
+// Waits for this child only, and reaps it. ECHILD: it was reaped already.
 Result<int> reap_own_child(pid_t pid);
 
 // Descriptors this process may have open.

@@ -1,6 +1,6 @@
-// What a system call returns here: a value or the errno that says why not. Every call that the
-// host makes goes through a thin function of os/ that begins with fault::next(), so that a test can
-// let the 1st, 2nd, ... call fail until a run survives.
+// The result of a system call: a value, or the errno. Each system call of the host goes through a
+// thin function of os/ that begins with fault::next(). So a test can make the 1st, 2nd, … call fail
+// until a run has no more of them.
 #pragma once
 
 #include <cerrno>

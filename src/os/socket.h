@@ -49,7 +49,7 @@ Result<Packet> receive_packet_with_fds(int socket, std::span<std::byte> buffer,
 // Requires: timeout > 0.
 Result<void> set_receive_timeout(int socket, Duration timeout);
 
-// Nobody reads any more: what has arrived can still be received, then comes the end. Wakes a
+// Ends reading: what has arrived can still be received, then comes the end of the stream. Wakes a
 // blocked receiver.
 void shutdown_reading(int socket);
 
@@ -57,8 +57,8 @@ struct Readiness {
   bool readable = false;  // or at the end
   bool writable = false;
 };
-// Blocks until the socket is readable (or at its end) or writable, or for `limit`, rounded up to a
-// millisecond: then it is neither.
+// Blocks until the socket is readable (or at its end) or writable, but at most for `limit`, rounded
+// up to a millisecond. Both flags are false if that time has passed.
 Result<Readiness> wait_read_or_write(int socket, Duration limit);
 
 }  // namespace keelback::os

@@ -9,10 +9,10 @@
 namespace keelback::wire {
 namespace {
 
-// A buffer above this is given back after its frame: an idle worker holds no 16 MiB.
+// A larger buffer is given back after its frame, so that an idle worker does not hold 16 MiB.
 constexpr std::size_t kKeepBytes = 256 << 10;
 
-// Room for `bytes`, not written yet: whoever fills it writes every byte before anybody reads one.
+// Memory for `bytes` that is not written yet. Every byte is written before one is read.
 void size_unwritten(std::string& buffer, std::size_t bytes) {
   if (buffer.capacity() < bytes || buffer.capacity() > std::max(bytes, kKeepBytes)) {
     buffer = std::string();

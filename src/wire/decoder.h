@@ -1,9 +1,9 @@
-// Packets in, frames out. Fed, never reads.
+// Makes frames of packets. The caller feeds it; it never reads.
 //
-// A frame that lies whole in a fed packet is handed out where it lies: nothing is copied. A frame
-// that spans packets is assembled in one buffer of its size; room() lets the reader receive the
-// rest of it straight into that buffer, and take_body() moves the buffer out. So a large body is
-// copied by nobody but the kernel, its first packet apart.
+// A frame that is complete in one packet is not copied: its body points into the packet. A frame of
+// several packets is assembled in one buffer of its size. room() lets the reader receive the rest
+// of it straight into that buffer, and take_body() moves the buffer out. So only the kernel copies
+// a large body, except for its first packet.
 //
 // The reader's loop, for SOCK_SEQPACKET, where a receive buffer must hold a whole packet:
 //
@@ -13,9 +13,10 @@
 //   if (n > room.size()) decoder.feed({scratch, n - room.size()});
 //   while (auto frame = decoder.next(); frame && *frame) …
 //
-// Rules: next() until it answers nullopt (or an error, which stays) before the next room() or
-// feed(). What was fed stays borrowed until then. Memory: one frame of at most the limit; the limit
-// is what the peer may make us allocate, and pages it never writes are never touched.
+// Rules: call next() until it returns nullopt or an error before you call room() or feed() again.
+// The bytes that were fed stay borrowed until then. An error is final. Memory: one frame, at most
+// as long as the limit. So the limit is how much the peer can make us allocate; pages that it never
+// writes are never touched.
 #pragma once
 
 #include <cstddef>

@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::uint32_t kAny = UINT32_MAX;
 
-// One row a type: who receives it, and how long its body may be.
+// One row for each type: who receives it, and how long its body may be.
 struct Rule {
   Type type;
   std::string_view name;

@@ -1,5 +1,5 @@
-// The frame of the worker protocol (docs/protocol.md): its header, the types, which of them may
-// come from whom, how long their bodies may be, and what can be wrong with one.
+// The frame of the worker protocol (docs/protocol.md): its header, its types, who may send which
+// type, how long a body may be, and what can be wrong with a frame.
 #pragma once
 
 #include <cstddef>
@@ -48,9 +48,9 @@ enum class Type : std::uint8_t {
 };
 std::string_view to_string(Type type);  // "CALL", …; "?" for what is none of them
 
-// Of RESULT, ERROR, END and SAVED. Unclean: after the call, threads or tasks are there that were
-// not before it. Interrupted: our interrupt was raised in the call's code, whatever the code made
-// of it.
+// Flags of RESULT, ERROR, END and SAVED. Unclean: after the call there are threads or tasks that
+// were not there before it. Interrupted: our interrupt was raised in the code of the call, even if
+// that code has caught it.
 inline constexpr std::uint8_t kFlagUnclean = 1;
 inline constexpr std::uint8_t kFlagInterrupted = 2;
 constexpr std::uint8_t reply_flags(bool unclean, bool interrupted) {
@@ -58,7 +58,7 @@ constexpr std::uint8_t reply_flags(bool unclean, bool interrupted) {
                                    (interrupted ? kFlagInterrupted : 0));
 }
 
-// What a receiver is, and on which of its two sockets: it accepts only what the other end may send.
+// Which end receives, and on which socket. It accepts only what the other end may send.
 enum class Link : std::uint8_t {
   kWorkerData,         // in a worker: CALL … CHECK
   kWorkerControl,      // in a worker: PING, CANCEL
@@ -85,8 +85,8 @@ struct Header {
   friend bool operator==(const Header&, const Header&) = default;
 };
 
-// The longest frame that carries a payload of `payload_max` bytes, saturating at what a length can
-// say.
+// The length of the longest frame that carries a payload of `payload_max` bytes, but never more
+// than the length field can hold.
 constexpr std::uint32_t frame_max(std::uint64_t payload_max) {
   constexpr std::uint64_t kMost = UINT32_MAX;
   return static_cast<std::uint32_t>(payload_max > kMost - kHeadMax ? kMost

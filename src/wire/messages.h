@@ -1,6 +1,6 @@
-// The bodies of the frames, typed. Encoders append to a buffer that the caller keeps and reuses;
-// payloads are never copied: encode the head, then send head and payload as the parts that Packets
-// plans. Decoders borrow from the frame's body. JSON (HELLO, START_FAILED, ERROR) stays text here.
+// The bodies of the frames as types. An encoder appends to a buffer of the caller. It never copies
+// a payload: encode the head, then send head and payload in the parts that Packets plans. A decoder
+// borrows from the frame's body. JSON (HELLO, START_FAILED, ERROR) stays text here.
 #pragma once
 
 #include <array>
@@ -37,8 +37,8 @@ struct CallMessage {
   std::string_view payload;
   friend bool operator==(const CallMessage&, const CallMessage&) = default;
 };
-// Appends everything but the payload. False, and nothing appended: the names are longer than a
-// frame can say (kHeadMax together), or the payload is (4 GiB).
+// Appends everything but the payload. False: nothing was appended, because the names together are
+// longer than kHeadMax, or the payload is longer than a frame can be (4 GiB).
 [[nodiscard]] bool append_call_head(std::string& out, const CallMessage& message);
 std::expected<CallMessage, Error> decode_call(const Frame& frame);
 
@@ -64,7 +64,7 @@ void append_cancel(std::string& out, std::uint64_t call);
 
 // How a session's state is written down. Same values as store::Format.
 enum class StateFormat : std::uint8_t {
-  kNone = 0,  // it cannot be: what stands in its place is a text, why
+  kNone = 0,  // it cannot be written down; the bytes are a text that says why
   kJson = 1,
   kBytes = 2,  // whatever @keelback.snapshot returned
 };
@@ -112,8 +112,8 @@ struct AttachmentMessage {
   std::string_view inlined;  // the bytes, if they are in the frame
   friend bool operator==(const AttachmentMessage&, const AttachmentMessage&) = default;
 };
-// Appends everything but the inlined bytes, which follow it. False, and nothing appended: a text or
-// a shape beyond its maximum, bytes beyond what a frame can hold, or an array that is none
+// Appends everything but the inlined bytes, which follow it. False: nothing was appended, because a
+// text or a shape is too long, the bytes do not fit into a frame, or the array is not valid
 // (base/dtype.h).
 [[nodiscard]] bool append_attachment_head(std::string& out, Type type,
                                           const AttachmentMessage& message);
