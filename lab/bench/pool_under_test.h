@@ -50,7 +50,7 @@ class PoolUnderTest {
   // Blocks until nothing of it is left or is said to be left.
   nlohmann::json stop();
 
-  bool running() const { return driver_ != nullptr; }
+  bool running() const { return static_cast<bool>(driver_); }
   host::Driver& driver() { return *driver_; }
   std::uint32_t size() const { return workers_; }
 

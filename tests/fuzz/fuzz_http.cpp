@@ -53,7 +53,7 @@ void read(std::string_view text, std::size_t piece, Read& out) {
 
 void use(const server::Request& request) {
   if (const auto target = server::parse_target(request.target)) {
-    for (const std::string& segment : target->segments) CHECK(server::is_utf8(segment));
+    for (const std::string& segment : target->segments) CHECK(is_utf8(segment));
     const server::Match match = server::match_route(request.method, *target);
     CHECK(!match.route || match.path_known);
     CHECK(server::nearest_route(target->path).starts_with('/'));
