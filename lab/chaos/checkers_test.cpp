@@ -516,6 +516,24 @@ class Verdicts : public testing::Test {
   MadeUp made;
 };
 
+// Goal: a recovery that is slow because other programs use this machine accuses nobody, and proves
+// nothing. The load generator was late too: that is the evidence. Without it the pool is to blame.
+TEST_F(Verdicts, ASlowMachineIsNotTakenForASlowService) {
+  int slow = 0;
+  for (CallEvent& call : made.history.calls) {
+    if (call.planned < 2s || call.planned >= 2400ms || ++slow % 10 != 0) continue;
+    call.sent = call.planned + 60ms;
+    call.done = call.planned + 200ms;
+  }
+  Judgement judged = this->judged();
+  EXPECT_EQ(judged.verdict, Verdict::kInconclusive) << judged.why;
+  EXPECT_THAT(judged.why, HasSubstr("the load generator was 60.0 ms late at p99 after the faults"));
+  for (CallEvent& call : made.history.calls) call.sent = call.planned;
+  judged = this->judged();
+  EXPECT_EQ(judged.verdict, Verdict::kLiveness) << judged.why;
+  EXPECT_THAT(judged.why, HasSubstr("I13 is broken (slow)"));
+}
+
 TEST_F(Verdicts, APassNeedsABiteABaselineAndEveryCheck) {
   EXPECT_EQ(judged().verdict, Verdict::kPass) << judged().why;
   made.history.faults[0].bit = false;

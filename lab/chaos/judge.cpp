@@ -229,13 +229,33 @@ class Judge {
     } else if (result.witness = not_back(whole); !result.witness.empty()) {
       result.status = Status::kBroken;
       result.broken = 1;
-      if (uses("I13")) {
+      if (const auto busy = machine_was_late()) {
+        result.status = Status::kUnknown;
+        result.broken = 0;
+        result.witness += "; " + *busy;
+        if (uses("I13"))
+          say(Verdict::kInconclusive, fmt::format("I13 could not be decided: {}", result.witness));
+      } else if (uses("I13")) {
         say(Verdict::kLiveness,
             fmt::format("I13 is broken ({}): {}", to_string(out_.latch), result.witness));
       }
     }
     if (uses("I13")) out_.invariants.push_back(std::move(result));
     deadlines();
+  }
+
+  // A service that is whole and only slow may be slow because this machine is: other programs use
+  // its processors. The load generator shows it: it was woken late too. A call needs at least four
+  // wake-ups (generator, worker, loop, generator), so a quarter of the slowdown is enough.
+  std::optional<std::string> machine_was_late() const {
+    if (out_.latch != Latch::kSlow || out_.after.success() < out_.baseline.success()) return {};
+    const Duration slower = out_.after.p99 - out_.baseline.p99;
+    const Duration later = out_.after.lateness - out_.baseline.lateness;
+    if (slower <= Duration(0) || later * 4 < slower) return {};
+    return fmt::format(
+        "this machine is busy: the load generator was {:.1f} ms late at p99 after the faults, "
+        "{:.1f} ms in the baseline",
+        milliseconds(out_.after.lateness), milliseconds(out_.baseline.lateness));
   }
 
   // What of the service is not back, and sets the latch; empty: all is.

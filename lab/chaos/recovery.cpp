@@ -274,9 +274,10 @@ Series make_series(const CheckInput& input, const Losses& losses) {
 
 PhaseStats phase_stats(const History& history, const Losses& losses, Duration from, Duration to) {
   PhaseStats out;
-  std::vector<Duration> latencies;
+  std::vector<Duration> latencies, lateness;
   for (const CallEvent& call : history.calls) {
     if (call.origin != "load" || call.planned < from || call.planned >= to) continue;
+    if (call.call != 0) lateness.push_back(call.sent - call.planned);
     if (losses.late_words.contains(call.index)) {
       ++out.told;
       ++out.outcomes[std::string(to_string(call.kind))];
@@ -293,6 +294,7 @@ PhaseStats phase_stats(const History& history, const Losses& losses, Duration fr
   out.p50 = percentile(latencies, 0.5);
   out.p99 = percentile(latencies, 0.99);
   out.p999 = percentile(latencies, 0.999);
+  out.lateness = percentile(lateness, 0.99);
   return out;
 }
 

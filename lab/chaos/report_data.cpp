@@ -23,6 +23,7 @@ Json phase_json(const PhaseStats& stats) {
           {"told_late", stats.told},
           {"p50_ms", milliseconds(stats.p50)},
           {"p99_ms", milliseconds(stats.p99)},
+          {"lateness_p99_ms", milliseconds(stats.lateness)},
           {"p999_ms", milliseconds(stats.p999)},
           {"outcomes", outcomes}};
 }
