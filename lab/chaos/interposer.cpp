@@ -164,7 +164,9 @@ Time Interposer::turn(Time now) {
     for (Way* way : {&link->up, &link->down}) {
       read(*link, *way, now);
       write(*link, *way, now);
-      if (!way->queue.empty()) next = std::min(next, std::max(way->queue.front().not_before, now));
+      // What is due and still here is blocked: it waits for POLLOUT, not for the clock.
+      if (!way->queue.empty() && way->queue.front().not_before > now)
+        next = std::min(next, way->queue.front().not_before);
     }
     // What has arrived is still delivered, then comes the end.
     const bool over = link->close_when_empty || link->up.ended || link->down.ended;
@@ -172,12 +174,6 @@ Time Interposer::turn(Time now) {
       close(*link);
   }
   std::erase_if(links_, [](const auto& link) { return link->closed; });
-  // A queue that is due but blocked waits for POLLOUT, not for the clock.
-  for (const auto& link : links_) {
-    for (const Way* way : {&link->up, &link->down}) {
-      if (!way->queue.empty() && way->queue.front().not_before <= now) next = now + kLongSleep;
-    }
-  }
   return next;
 }
 
