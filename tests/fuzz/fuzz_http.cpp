@@ -59,7 +59,7 @@ void use(const server::Request& request) {
     CHECK(server::nearest_route(target->path).starts_with('/'));
   }
   if (const auto headers = server::read_call_headers(request)) {
-    CHECK(headers->call.session.size() <= 256 && server::is_utf8(headers->call.session));
+    CHECK(headers->call.session.size() <= 256 && is_utf8(headers->call.session));
     CHECK(!headers->call.deadline || headers->call.deadline->count() > 0);
     CHECK(!headers->call.expect_epoch || headers->call.expect_epoch->epoch > 0);
   }
