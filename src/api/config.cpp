@@ -57,7 +57,8 @@ std::expected<std::string, std::string> json_text(const SettingRow& row,
   return format_list(list);
 }
 
-// The object, or what is wrong with it. A key that comes twice is refused: neither may win.
+// The object, or what is wrong with it. A key that comes twice is refused: which value counts is
+// not clear.
 std::expected<nlohmann::json, ConfigProblem> parse_flat(std::string_view flat) {
   if (flat.size() > kPatchMax) {
     return std::unexpected(ConfigProblem{"", "", "the document is larger than 1MiB"});

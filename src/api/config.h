@@ -1,12 +1,12 @@
-// The configuration in force: default < file < environment < flags < runtime, every value with its
-// provenance. The file can be read again while the program runs; the runtime layer is what PATCH
-// /v1/config and `keelback config set` write.
+// The configuration in force: default < file < environment < flags < runtime. Each value knows
+// where it comes from. The file can be read again while the program runs. PATCH /v1/config and
+// `keelback config set` write the runtime layer.
 //
-// A change happens as a whole or not at all, and only if the result makes sense; keys of scope
-// *restart* cannot change any more. A file that is read again may differ in such keys: they keep
-// their values, and the change says so.
+// A change is made as a whole or not at all, and only if the result is valid. Keys of scope
+// *restart* cannot change. If a file that is read again has other values for such keys, they keep
+// the old ones, and the result of the change names them.
 //
-// Threads: none of its own; the owner uses it from one thread (the daemon: the driver's loop).
+// Threads: the owner uses it from one thread (the daemon: the driver's loop).
 #pragma once
 
 #include <array>
@@ -35,7 +35,7 @@ class ConfigStore {
   };
   // What came of a reload or a patch.
   struct Change {
-    std::vector<std::string> keys;     // whose value in force is another one now
+    std::vector<std::string> keys;     // their values in force have changed
     std::vector<std::string> pending;  // sentences: what waits for a restart
     std::vector<std::string> warnings;
   };
@@ -56,8 +56,8 @@ class ConfigStore {
 
   // Counts changes, of a value or of where it comes from; from 1.
   std::uint64_t revision() const { return revision_; }
-  // The revision and a digest of the values (not of secrets), so that it does not fit by chance
-  // after a restart.
+  // The revision and a hash of the values (not of secrets), so that an old one does not match by
+  // chance after a restart.
   std::string etag() const;
   // GET /v1/config: {"revision":1,"values":{"pool.workers":{"value":2,"source":"default",…}}}
   std::string json() const;

@@ -22,8 +22,8 @@ namespace {
 constexpr std::size_t kFileMax = 1 << 20;
 constexpr std::size_t kSecretMax = 4096;
 
-// KEELBACK_* variables with a meaning of their own: test switches, client settings, and what the
-// supervisor tells the processes that it starts. Settings with these names do not exist.
+// KEELBACK_* variables that are not settings: switches of tests, settings of clients, and what the
+// supervisor tells the processes that it starts. No setting has one of these names.
 constexpr std::array<std::string_view, 13> kOtherVariables = {
     "KEELBACK_BACKEND",   "KEELBACK_LEVEL",       "KEELBACK_TIMEOUTS",   "KEELBACK_URL",
     "KEELBACK_TOKEN",     "KEELBACK_WORKER",      "KEELBACK_PYTHON_DIR", "KEELBACK_LIBEXEC_DIR",
@@ -302,7 +302,7 @@ std::expected<ConfigSource, ConfigProblems> read_config_flags(
 std::expected<ConfigFlag, std::string> split_assignment(std::string_view text) {
   const std::size_t equals = text.find('=');
   if (equals == std::string_view::npos || equals == 0) {
-    // What was pasted may be a secret: only a key that we know is repeated.
+    // The text may be a secret that was pasted: the message repeats only a key that we know.
     const std::string key = find_setting(text) != nullptr ? std::string(text) : "KEY";
     return std::unexpected("write " + key + "=VALUE, for example pool.workers=4");
   }

@@ -1,5 +1,5 @@
-// Where settings come from before they are put on top of each other: the TOML file, the
-// environment, flags. Each source is read as a whole: every problem is found, not only the first.
+// The sources of settings: the TOML file, the environment, flags. Each source is read completely,
+// so that every problem is found and not only the first one.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,8 @@ struct ConfigSource {
 };
 using ConfigProblems = std::vector<ConfigProblem>;
 
-// What JSON and TOML know of a value. A text is read as a flag's would be, whatever the setting; a
-// number, a list stand for themselves only.
+// The type of a value in JSON and TOML. A text is read like the text of a flag, for every setting.
+// A number or a list fits only a setting of that type.
 enum class ValueKind : std::uint8_t { kText, kNumber, kTruth, kList, kOther };
 // "takes a list of texts, not a number"; nullopt: the setting takes such a value.
 std::optional<std::string> wrong_kind(const SettingRow& row, ValueKind kind);
@@ -53,8 +53,8 @@ void add_setting(ConfigLayer& layer, ConfigProblems& problems, std::string_view 
 // A regular file of at most 1 MiB.
 [[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_file(const std::string& path);
 
-// KEELBACK_SECTION_KEY. Variables of ours that are no settings are left alone, any other KEELBACK_*
-// is warned about with the nearest setting's name.
+// KEELBACK_SECTION_KEY. Our variables that are not settings are ignored. Any other KEELBACK_* gives
+// a warning with the name of the nearest setting.
 using Environment = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] std::expected<ConfigSource, ConfigProblems> read_config_environment(
     const Environment& environment);

@@ -101,7 +101,7 @@ std::expected<Pool, Error> Pool::start(Config config) {
 }
 
 std::expected<void, Error> Pool::wait_ready(std::chrono::nanoseconds timeout) {
-  // Readiness is the core's to say, and changes back: it is asked for, not subscribed to.
+  // The core decides what ready means, and a pool may become not ready again. So this asks for it.
   const auto until = std::chrono::steady_clock::now() + timeout;
   while (true) {
     const core::Stats stats = impl_->driver->info().stats;

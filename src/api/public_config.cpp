@@ -11,7 +11,7 @@
 namespace keelback {
 namespace {
 
-// Whoever sets a key twice means the last one; a failed set leaves no trace.
+// If a key is set twice, the last value counts. A set that fails changes nothing.
 api::ConfigStore::Sources with_flags(api::ConfigStore::Sources sources,
                                      const std::vector<KeyValue>& values) {
   for (const auto& [key, value] : values) sources.flags.push_back({key, value, "set()"});
@@ -20,7 +20,7 @@ api::ConfigStore::Sources with_flags(api::ConfigStore::Sources sources,
 
 std::unique_ptr<Config::Impl> defaults() {
   auto store = api::ConfigStore::load({});
-  CHECK(store.has_value());  // the defaults make sense: base/settings_schema_test
+  CHECK(store.has_value());  // the defaults are valid: base/settings_schema_test
   return std::make_unique<Config::Impl>(std::move(*store));
 }
 

@@ -19,7 +19,7 @@ struct Config::Impl {
   api::ConfigStore store;  // always what `sources` make
 
   explicit Impl(api::ConfigStore loaded) : store(std::move(loaded)) {}
-  // Takes the new sources, or says what is wrong with them and changes nothing.
+  // Uses the new sources, or returns what is wrong with them and changes nothing.
   std::expected<void, Error> adopt(api::ConfigStore::Sources changed);
 };
 

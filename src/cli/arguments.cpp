@@ -69,7 +69,8 @@ std::expected<CallArguments, std::string> CallOptions::read() const {
 
 void print_result(const Invocation& invocation, const std::string& result, Json document) {
   if (!invocation.json) return print(result + "\n");
-  // The result goes in as it came: read and written again, a large integer would be a float.
+  // Puts the bytes of the result in unchanged: parsed and written again, a large integer would
+  // become a float.
   const bool is_json = Json::accept(result);
   print_json(document, "result", is_json ? result : to_text(result));
 }

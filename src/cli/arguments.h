@@ -38,7 +38,8 @@ void print_result(const Invocation& invocation, const std::string& result, Json 
 int report_ok(const Invocation& invocation, const CallOptions& options, const std::string& result,
               const Attachments& attachments, Json document);
 void print_item(const Invocation& invocation, const std::string& item);  // of a stream
-// Any other outcome, as its problem object: a block on stderr, with --json the object on stdout.
+// Prints any other outcome from its problem object: text on stderr, with --json the object on
+// stdout.
 int report_outcome(const Invocation& invocation, const std::string& function, const Json& problem);
 
 }  // namespace keelback::cli

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view kOctetStream = "application/octet-stream";
 
-// The name as one of a file: nothing in it leads out of the directory, hides or is too long.
+// Makes a file name of it that stays in the directory, is not hidden and is not too long.
 std::string file_name(std::string_view name) {
   std::string out(name.substr(0, 200));
   for (char& c : out) {
@@ -29,7 +29,7 @@ std::string file_name(std::string_view name) {
   return out;
 }
 
-// The name, or with a number behind its stem if another attachment has it: none overwrites another.
+// The name, with a number after its stem if another attachment has it: no file is overwritten.
 std::string free_name(const std::string& name, std::set<std::string>& taken) {
   const std::filesystem::path path(name);
   std::string free = name;
@@ -135,7 +135,7 @@ std::expected<CallReply, std::string> read_reply(HttpReply reply) {
     const server::Part& part = (*parts)[i];
     Attachment attachment{
         part.name, Buffer(std::as_bytes(std::span(part.data)), body), std::string(part.dtype), {}};
-    // What the server writes where the function has said nothing.
+    // The server writes this type if the function has named none.
     if (part.content_type != kOctetStream) attachment.content_type = part.content_type;
     if (part.filename && *part.filename != part.name) attachment.filename = *part.filename;
     if (!server::read_shape(part.shape.value_or(""), attachment.shape)) {

@@ -12,7 +12,7 @@
 namespace keelback::cli {
 namespace {
 
-// How long the server may take beyond the call's own deadline: grace, and the way.
+// How long the server may take after the call's deadline: for calls.grace and for the network.
 constexpr auto kSlack = std::chrono::minutes(15);
 
 struct Options : ServerOptions {
@@ -132,7 +132,7 @@ int call(const Invocation& invocation, const Options& options) {
   auto client = connect(invocation, options);
   if (!client) return client.error();
   HttpRequest request = request_of(options, *arguments);
-  // A form has all of a result, and is read whatever the types in it are.
+  // A form carries a whole result, whatever types its parts have.
   if (!options.call.stream) {
     request.headers.emplace_back("Accept", "application/json, multipart/form-data");
   }

@@ -34,7 +34,7 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// What errno's words do not say about an exchange.
+// Better words than those of errno, for errors of an exchange.
 std::string reason(const error_code& error) {
   if (error == beast::error::timeout) return "it did not answer in time";
   if (error == http::error::end_of_stream || error == asio::error::eof ||
@@ -138,7 +138,7 @@ class Exchange {
       stream_.expires_after(*timeout);
     } else {
       stream_.expires_never();
-      error_code ignored;  // without it, a peer that lost its power would be waited for for ever
+      error_code ignored;  // else it would wait for ever for a machine that has lost its power
       if (address_.path.empty()) {
         stream_.socket().set_option(asio::socket_base::keep_alive(true), ignored);
       }

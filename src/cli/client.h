@@ -1,5 +1,5 @@
-// The client side of docs/http.md: one request, one reply, over TCP or a Unix socket. Blocks; one
-// thread. Connections are not kept: a command makes few requests.
+// An HTTP client for docs/http.md: one request, one reply, over TCP or a Unix socket. It blocks,
+// and one thread uses it. Each request opens a connection: a command makes few requests.
 #pragma once
 
 #include <chrono>

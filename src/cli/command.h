@@ -1,6 +1,7 @@
-// What every command shares, and where commands are registered: one function per group. A command
-// adds its subcommand and options, and on being chosen leaves in `run` what is to be done; the
-// parser has finished by then, so no exception of its passes through a command.
+// What all commands share, and one function for each group of commands, which registers it. A
+// command adds its subcommand and options. If the user chooses it, it stores its work in `run`.
+// That work starts after the parser has finished, so that no exception of the parser passes through
+// a command.
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// From arguments to exit code: parsing, help, and what a mistyped word probably meant.
+// From arguments to exit code: parsing, help, and suggestions for mistyped words.
 #include <fmt/format.h>
 
 #include <CLI/App.hpp>
@@ -55,7 +55,8 @@ bool is_digits(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
 
-// Many servers have --port; ours listens at addresses. Empty: it was not asked for.
+// A hint for --port, which many servers have; ours listens at addresses. Empty: there was no
+// --port.
 std::string explain_port(const CLI::App& command, const std::vector<std::string>& extra) {
   if (path_of(command) != "keelback serve") return {};
   for (std::size_t i = 0; i < extra.size(); ++i) {
@@ -74,7 +75,7 @@ std::string explain_port(const CLI::App& command, const std::vector<std::string>
   return {};
 }
 
-// What is wrong, for people; empty: the parser's own words say it best.
+// What is wrong, for people; empty: the parser's own message is good enough.
 std::string explain_extra(CLI::App& app) {
   const std::vector<std::string> extra = app.remaining(true);
   if (extra.empty()) return {};
@@ -97,7 +98,7 @@ ExitCode usage_code(const std::string& path) {
   return path.starts_with("keelback chaos") ? kExitLabUsage : kExitUsage;
 }
 
-// Whoever reads the daemon's stderr as JSON reads its complaints so, too.
+// If stderr of the daemon is JSON, these errors are JSON too.
 bool wants_json_log(int argc, const char* const* argv) {
   const char* const format = std::getenv("KEELBACK_LOG_FORMAT");
   bool json = format != nullptr && std::strcmp(format, "json") == 0;
@@ -139,7 +140,7 @@ int run_command_line(CLI::App& app, Invocation& invocation, int argc, const char
     app.exit(success);
     return kExitOk;
   } catch (const CLI::ParseError& error) {
-    // Whoever asked for JSON gets it, also where the words before --json could not be read.
+    // With --json the error is JSON, even if the parser failed before it reached --json.
     invocation.json = invocation.json || std::any_of(argv + 1, argv + argc, [](const char* word) {
                         return std::strcmp(word, "--json") == 0;
                       });

@@ -60,7 +60,7 @@ Daemon::Daemon(host::EventLoop& loop, api::OwnedDriver driver, api::ConfigStore 
 }
 
 Daemon::~Daemon() {
-  // After this turn of the loop no signal reaches us, and callbacks that still come do nothing.
+  // After this turn of the loop no signal is handled, and late callbacks do nothing.
   std::promise<void> quiet;
   boost::asio::post(loop_.context(), [&] {
     signals_.reset();
@@ -74,7 +74,7 @@ Daemon::~Daemon() {
 }
 
 std::expected<std::vector<std::string>, std::string> Daemon::listen() {
-  // A client that has gone is an error of a write, not the end of the daemon.
+  // A write to a client that has gone fails; without this it would kill the daemon (SIGPIPE).
   std::signal(SIGPIPE, SIG_IGN);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) signals_->add(signal);
   await_signal();  // nobody else touches the set yet
@@ -121,7 +121,7 @@ void Daemon::await_signal() {
 
 void Daemon::on_signal(int signal) {
   if (signal == SIGHUP) return reload_file();
-  if (killing_) std::_Exit(128 + signal);  // a third time: nothing more to lose
+  if (killing_) std::_Exit(128 + signal);  // the third signal: end at once
   if (draining_) return kill(signal);
   drain(name_of(signal));
 }

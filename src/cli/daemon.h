@@ -37,12 +37,12 @@ class Daemon {
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  // Opens the doors. The addresses as people and --json see them: "http://127.0.0.1:8080",
-  // "unix:/run/k.sock". The error is one sentence.
+  // Opens the listening sockets. Returns the addresses as people and --json see them:
+  // "http://127.0.0.1:8080", "unix:/run/k.sock". The error is one sentence.
   [[nodiscard]] std::expected<std::vector<std::string>, std::string> listen();
-  // Serves until it has drained (SIGTERM, SIGINT, POST /v1/drain: 0), was told a second time
-  // (128 + the signal), or the application cannot be loaded at first (kExitStart, and
-  // start_error() says why).
+  // Serves until the end and returns the exit code: 0 after a drain (SIGTERM, SIGINT, POST
+  // /v1/drain); 128 + the signal after a second signal; kExitStart if the application cannot be
+  // loaded at the start, and start_error() says why.
   int serve();
   const std::string& start_error() const { return start_error_; }
 

@@ -1,4 +1,4 @@
-// What is said of an application that cannot be loaded when `keelback serve` starts.
+// The message for an application that cannot be loaded when `keelback serve` starts.
 #pragma once
 
 #include <string>

@@ -145,7 +145,7 @@ std::shared_ptr<spdlog::logger> make_async() {
   auto logger = std::make_shared<spdlog::async_logger>(
       "keelback", std::make_shared<MarkingSink>(spdlog::thread_pool().get()), spdlog::thread_pool(),
       spdlog::async_overflow_policy::overrun_oldest);
-  // It would complain on stderr, in a form of its own.
+  // spdlog would print its errors on stderr, in another form.
   logger->set_error_handler([](const std::string&) { ++g_unwritten; });
   return logger;
 }
@@ -207,7 +207,7 @@ std::shared_ptr<spdlog::logger> make_run_logger(const Settings::LogSection& sett
 
 bool finish_logging(std::shared_ptr<spdlog::logger> logger) {
   logger.reset();
-  // The writing thread may hang on a stderr that nobody reads.
+  // The writing thread may block on stderr if nobody reads it.
   std::packaged_task<void()> close([] { spdlog::shutdown(); });
   const std::future<void> closed = close.get_future();
   std::thread(std::move(close)).detach();

@@ -1,4 +1,5 @@
-// The program's log: on stderr, never blocking whoever logs, level and format live.
+// The program's log. It goes to stderr and never blocks the thread that logs. Level and format can
+// change while the program runs.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -12,12 +13,13 @@
 
 namespace keelback::cli {
 
-// Lines go through a bounded queue to a thread that writes them: a reader that stops reading
-// stderr costs log lines (the oldest), never a call. Shared with the driver.
+// Lines go through a queue of limited length to a thread that writes them. If nobody reads stderr,
+// the oldest lines are lost, but calls go on. Shared with the driver.
 std::shared_ptr<spdlog::logger> make_logger(const Settings::LogSection& settings);
 void apply(spdlog::logger& logger, const Settings::LogSection& settings);
-// Writes what is queued, for at most a second; the last holder gives its logger. Call once, at the
-// end of the program. False: stderr takes nothing any more; leave by _Exit, or wait for ever.
+// Writes the queued lines, for at most a second. Pass the last copy of the logger. Call it once, at
+// the end of the program. False: stderr takes nothing; end with _Exit, because the destructor of
+// the thread would wait for ever.
 bool finish_logging(std::shared_ptr<spdlog::logger> logger);
 
 // The log of a one-shot run: what workers print, as they print it, and warnings; on stderr.

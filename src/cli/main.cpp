@@ -1,4 +1,4 @@
-// The keelback program: every command group registers itself here, and nothing else happens.
+// The keelback program. It only registers the groups of commands.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>

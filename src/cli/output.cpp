@@ -21,7 +21,7 @@ bool coloured(To to) {
   return wanted && terminal[static_cast<std::size_t>(to)];
 }
 
-// Code points: near enough to columns for names and numbers.
+// Counts code points. For names and numbers that is close enough to columns.
 std::size_t width(std::string_view text) {
   return static_cast<std::size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
@@ -183,14 +183,14 @@ std::string problem_block(std::string_view function, const Json& problem) {
   const std::string raised = text_in(python, "type").empty()
                                  ? std::string()
                                  : text_in(python, "type") + ": " + text_in(python, "message");
-  // The traceback ends with the exception; its sentence is not said twice.
+  // The traceback ends with the exception, so the exception is not printed again.
   const std::string traceback = text_in(python, "traceback");
   if (raised.empty() || raised.find(detail) == std::string::npos) block("", detail);
   block("", traceback.find(raised) == std::string::npos || traceback.empty() ? raised : "");
   block("", traceback);
   if (const Json& death = member(problem, "death"); death.is_object()) {
-    // The sentences of the pool name the cause; it is not said twice, and last words that are
-    // nothing but the cause are not either.
+    // The pool's message names the cause, so the cause is not printed again. The last lines of the
+    // worker are not printed if they only repeat it.
     const std::string said = death_sentence(death);
     const std::string cause = text_in(death, "detail");
     if (detail.find(cause.empty() ? said : cause) == std::string::npos) {

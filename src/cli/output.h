@@ -1,5 +1,5 @@
-// What commands write: aligned tables and readable blocks for people, one JSON document for
-// programs. Colour only where a terminal shows it, and never as the only sign of anything.
+// What commands write: aligned tables and blocks of text for people, one JSON document for
+// programs. Colour only on a terminal, and never as the only sign of something.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace keelback::cli {
 
-// In the order of insertion: what is read first comes first.
+// Keeps the order of insertion.
 using Json = nlohmann::ordered_json;
 
 // Bytes that are not UTF-8 are shown as U+FFFD.
@@ -58,7 +58,8 @@ int fail(const Invocation& invocation, ExitCode code, std::string_view kind,
 // traceback, the worker's last words.
 std::string problem_block(std::string_view function, const Json& problem);
 
-// A member that may be missing or of another type: what answers may be anything. Never throws.
+// A member that may be missing or of another type, because the server may be any program. Never
+// throws.
 const Json& member(const Json& object, const char* key);  // null if it is not there
 std::string text_in(const Json& object, const char* key);
 double number_in(const Json& object, const char* key);

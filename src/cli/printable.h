@@ -6,9 +6,9 @@
 
 namespace keelback::cli {
 
-// Control characters (C0 but tab, DEL, C1), characters that turn the direction of text, separators
-// of lines other than \n, and bytes that are not UTF-8 come as \x1b or \u202e. After each line end
-// comes `margin`: what a message quotes cannot look like a line of its own.
+// Escapes, as \x1b or \u202e: control characters (C0 but tab, DEL, C1), characters that change the
+// direction of text, line separators other than \n, and bytes that are not UTF-8. Puts `margin`
+// after each line end, so that quoted text cannot look like a line of the program.
 std::string printable(std::string_view text, std::string_view margin = {});
 
 }  // namespace keelback::cli

@@ -40,7 +40,7 @@ class Pipe {
   bool ok_ = false;
 };
 
-// Reads both until both have ended; false: the time is over.
+// Reads both pipes to their ends; false: the time is over.
 bool collect(Pipe& out, Pipe& err, ProgramOutput& output, Clock::time_point end) {
   std::array<Pipe*, 2> pipes = {&out, &err};
   std::array<std::string*, 2> texts = {&output.out, &output.err};

@@ -13,7 +13,7 @@ struct ProgramOutput {
   std::string out;  // at most 64 KiB of each
   std::string err;
 };
-// argv[0] is looked for on PATH. Killed when the time is over. The error is one sentence.
+// Searches argv[0] on PATH. Kills the program when the time is over. The error is one sentence.
 std::expected<ProgramOutput, std::string> run_program(const std::vector<std::string>& argv,
                                                       std::chrono::milliseconds limit);
 

@@ -65,7 +65,7 @@ Outcome stream(const Invocation& invocation, host::Driver& driver, Call call) {
   return ended.get_future().get();
 }
 
-// The exit code, which is not that of success if what came back cannot be written.
+// Returns the exit code: not 0 if the result cannot be written.
 int print_ok(const Invocation& invocation, const RunOptions& options, const Outcome& outcome) {
   if (!options.call.stream) {
     return report_ok(invocation, options.call, outcome.payload, outcome.attachments,
@@ -76,7 +76,7 @@ int print_ok(const Invocation& invocation, const RunOptions& options, const Outc
   return kExitOk;
 }
 
-// `shown`: what a worker wrote has been on stderr as it wrote it. (What a start says is not.)
+// `shown`: the lines of the worker were printed as it wrote them (but not those of a start).
 int report_failure(const Invocation& invocation, const RunOptions& options, const Outcome& outcome,
                    bool shown) {
   Json problem = Json::parse(server::problem_of(outcome), nullptr, false);
@@ -115,7 +115,7 @@ int run(const Invocation& invocation, const RunOptions& options) {
   const auto arguments = options.call.read();
   if (!arguments) return fail(invocation, kExitUsage, "usage", arguments.error());
   ConfigOptions config = options.config;
-  // One call needs one worker, whatever the file says of the daemon; a --set behind it is heard.
+  // One call needs one worker, whatever the file says. A --set that comes later still counts.
   config.assignments.insert(config.assignments.begin(), {"pool.workers=1", "pool.min_ready=1"});
   const auto store = config.load();
   if (!store) return fail(invocation, kExitUsage, "config", store.error());
@@ -133,7 +133,7 @@ int run(const Invocation& invocation, const RunOptions& options) {
   }
   const auto [outcome, printed] = call(invocation, options, *arguments, **driver);
   driver->reset();
-  // Behind what the worker wrote, so that the last lines say how it ended.
+  // After the lines of the worker, so that the last lines say how the call ended.
   const bool logged = finish_logging(std::move(logger));
   const int exit_code = outcome.ok()
                             ? printed

@@ -28,7 +28,7 @@ struct ServeOptions {
 };
 
 void announce(const Invocation& invocation, const std::vector<std::string>& addresses) {
-  // At once and whole, not through the log: tools wait for these lines.
+  // Printed at once, not through the log: tools wait for these lines.
   for (const std::string& address : addresses) {
     const std::string text = fmt::format("listening on {}", address);
     const std::string line = invocation.json_log ? json_log_line(spdlog::level::info, text) + "\n"
@@ -48,10 +48,10 @@ int serve(Invocation& invocation, const ServeOptions& options) {
       store ? store->settings().log.format == LogFormat::kJson : config.wants_json_log();
   write_faults_as_json(invocation.json_log);
   if (!store) return fail(invocation, kExitUsage, "config", store.error());
-  // Workers inherit our environment; the application has no business with these.
+  // Workers inherit our environment, and the application must not see these variables.
   for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN"}) ::unsetenv(name);
 
-  // A log or a store that reaches RLIMIT_FSIZE is a disk that fails, from its first write on.
+  // So a write beyond RLIMIT_FSIZE fails like a write to a full disk, and does not end the process.
   std::signal(SIGXFSZ, SIG_IGN);
   auto logger = make_logger(store->settings().log);
   for (const std::string& warning : store->warnings()) logger->warn("{}", warning);

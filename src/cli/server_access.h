@@ -1,4 +1,4 @@
-// How client commands reach the daemon, and what they all say when that fails.
+// How client commands reach the daemon, and the messages for when they cannot.
 #pragma once
 
 #include <expected>
@@ -20,12 +20,12 @@ struct ServerOptions {
 // Makes the client, or says why not and returns the exit code.
 std::expected<Client, int> connect(const Invocation& invocation, const ServerOptions& options);
 
-// Asks, and expects a JSON document (or 204: null). Anything else is said on stderr, and the exit
-// code returned.
+// Sends a request and expects a JSON document (204: null). Any other answer is printed on stderr,
+// and the exit code is returned.
 std::expected<Json, int> ask(const Invocation& invocation, const ServerOptions& options,
                              const HttpRequest& request);
 
-// Said for every reply that is neither a success nor a call's outcome; returns the exit code.
+// Prints a reply that is neither a success nor a call's outcome; returns the exit code.
 int refused(const Invocation& invocation, const Client& client, const HttpReply& reply);
 int unreachable(const Invocation& invocation, const ClientError& error);
 

@@ -11,8 +11,8 @@ std::string_view media_type(std::string_view text);
 // Whether it is the type of something, with parameters or without: "image/png; x=y".
 bool is_media_type(std::string_view text);
 
-// How well an Accept header takes a type. A range with q=0 takes nothing; of several that are about
-// the type the most special one counts.
+// How well an Accept header takes a type. A range with q=0 takes nothing. If several ranges match
+// the type, the most specific one counts.
 enum class Taken { kNo, kAsAnything, kAsItsKind, kByName };
 // kAsAnything: "*/*", or no header at all. kAsItsKind: "image/*". kByName: "image/png".
 Taken taken(std::string_view accept, std::string_view type);

@@ -11,7 +11,7 @@
 namespace keelback::server {
 namespace {
 
-// 127.0.0.0/8 in plain dotted form; nothing else that a resolver might take for it.
+// 127.0.0.0/8 in dotted form only; a resolver would also accept other forms.
 bool is_loopback_v4(std::string_view host) {
   int parts = 0;
   while (parts < 4) {
@@ -30,7 +30,7 @@ bool is_loopback_v4(std::string_view host) {
   return false;
 }
 
-// A browser says where a page comes from. Ours is the page whose origin is our own Host.
+// A browser says where a page comes from. The page is ours if its origin is our own Host.
 bool is_same_origin(std::string_view origin, std::string_view host) {
   for (std::string_view scheme : {"http://", "https://"}) {
     if (origin.starts_with(scheme)) return same_word(origin.substr(scheme.size()), host);

@@ -1,5 +1,5 @@
-// Who may talk to us. A web page must not: Host and Origin are checked. Whoever is not on this
-// machine needs the token.
+// Who may send requests. Web pages may not: Host and Origin are checked. Clients on other machines
+// need the token.
 #pragma once
 
 #include <optional>

@@ -27,8 +27,8 @@ constexpr std::string_view kOctetStream = "application/octet-stream";
 constexpr std::string_view kForm = "multipart/form-data";
 constexpr std::string_view kText = "text/plain";
 
-// The shape of an array that comes without one: all its elements in a row. Whether they are whole
-// is for the core to say.
+// The shape of an array that comes without one: one row of all its elements. The core checks
+// whether the bytes make whole elements.
 std::optional<std::string> read_array(std::string_view dtype, std::optional<std::string_view> shape,
                                       Attachment& attachment) {
   attachment.dtype = dtype;
@@ -75,7 +75,7 @@ std::optional<std::string> read_multipart(Request& request, Call& call) {
     attachment.filename = part.filename.value_or("");
     if (!is_utf8(attachment.filename)) return "the file name of a part is not UTF-8";
     attachment.content_type = part.content_type;
-    // RFC 7578: what does not say what it is, is text. A file or an array does say.
+    // RFC 7578: a part without a type is text. A file or an array has said what it is.
     const bool is_field = !part.filename && part.dtype.empty() && part.content_type.empty();
     if (is_field) attachment.content_type = kText;
     attachment.data = Buffer(std::as_bytes(std::span(part.data)), body);
@@ -134,7 +134,7 @@ std::string_view body_type(const Outcome& outcome, std::string_view accept) {
   const Taken how = taken(accept, type);
   if (has_type && how >= Taken::kAsItsKind) return type;
   if (accepts(accept, kOctetStream)) return kOctetStream;
-  // Nobody has asked for it by name, so nothing beside it may be lost.
+  // The client has not named this type, so nothing beside the attachment may be lost.
   const bool is_all = outcome.payload == dump(Json::object({{"$attachment", only.name}}));
   return has_type && is_all && how != Taken::kNo && !accepts(accept, kForm) ? type
                                                                             : std::string_view();

@@ -25,18 +25,19 @@ enum class BodyKind : std::uint8_t { kJsonOnly, kOctets, kMultipart };
 // nullopt: a type that calls do not have. No type at all is kJsonOnly.
 std::optional<BodyKind> body_kind(const Request& request);
 
-// A Keelback-* header about an attachment where the body has none, or says it itself; nullopt:
-// none.
+// A Keelback-* header about an attachment, although the body has no attachment or describes it
+// itself. nullopt: there is no such header.
 std::optional<Header> stray_header(BodyKind kind, const Request& request);
 
 // Takes the body apart into the call's payload and attachments, which share its memory. The error
 // is a sentence; the call is bad_request then.
 std::optional<std::string> read_call_body(BodyKind kind, Request& request, Call& call);
 
-// An ok outcome with attachments as a body: a form, or the bytes of its single attachment. The
-// latter as its own content_type if `accept` (the Accept header; empty: there is none) names that
-// type or its kind ("image/*"); as application/octet-stream if `accept` names that; and as its own
-// content_type if `accept` takes anything and the attachment is all of the result.
+// The body for an ok outcome with attachments: a form, or the bytes of its single attachment. It is
+// the bytes, under the attachment's own content_type, if `accept` (the Accept header; empty: there
+// is none) names that type or its kind ("image/*"), or if `accept` takes anything and the
+// attachment is the whole result. It is the bytes as application/octet-stream if `accept` names
+// that type.
 struct AttachedReply {
   std::string content_type;
   std::string headers;  // further lines, each with its CRLF
@@ -50,7 +51,7 @@ bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape);
 // Parts of a form: 64 attachments, and the arguments or the result.
 inline constexpr std::size_t kFormPartsMax = 65;
 
-// Fresh chance each time: nobody can have put it into the bytes. Thread-safe.
+// A new random text each time, so that nobody can have put it into the bytes. Thread-safe.
 std::string fresh_boundary();
 
 }  // namespace keelback::server

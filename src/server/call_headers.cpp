@@ -165,7 +165,7 @@ Error read_one(Header header, std::string_view text, CallHeaders& out) {
   }
 }
 
-// What is a promise about a session, and therefore meaningless without one.
+// These headers are about a session and mean nothing without one.
 std::optional<Header> needs_session(const Call& call) {
   if (!call.session.empty()) return std::nullopt;
   if (call.expect_epoch) return Header::kExpectEpoch;

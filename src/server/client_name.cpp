@@ -18,7 +18,7 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-// The elements of a list; what stands in quotes is not looked into.
+// The elements of a list. A comma in quotes separates nothing.
 std::vector<std::string_view> elements(std::string_view list, char separator) {
   std::vector<std::string_view> found;
   bool quoted = false;

@@ -1,11 +1,11 @@
-// Who sent a request, as logs name it: the other end of the connection, or whom proxies that
-// server.trusted_proxies lists say they speak for.
+// Who sent a request, for the log: the other end of the connection, or the client that a trusted
+// proxy (server.trusted_proxies) names.
 //
-// Forwarded (RFC 7239) and X-Forwarded-For are lists to which each proxy appends the address that
-// it saw. Whatever stands left of what a trusted proxy appended may be the client's invention. So
-// the list is walked from the right, over trusted addresses, and the first one that is not trusted
-// is the client. If both headers are there and name different clients, at least one was not written
-// by the proxy: then neither counts.
+// Forwarded (RFC 7239) and X-Forwarded-For are lists. Each proxy appends the address that it saw. A
+// client may have invented everything to the left of what a trusted proxy has appended. So the list
+// is read from the right. Trusted addresses are skipped; the first other one is the client. If both
+// headers name different clients, the proxy did not write at least one of them: then neither
+// counts.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// What the server needs of the configuration: the live settings, and GET and PATCH /v1/config. The
-// daemon hands in the layered store; tests hand in a struct.
+// What the server needs of the configuration: the live settings, and GET and PATCH /v1/config. In
+// the daemon it is the layered store, in tests a struct.
 #pragma once
 
 #include <expected>

@@ -59,7 +59,7 @@ void Connection::pump() {
     begin_ += used;
     if (!account_body()) break;
     if (step == RequestReader::Step::kNeedMore) {
-      if (eof_) {  // it will never be whole
+      if (eof_) {  // the rest will never come
         hub_->count_rejected();
         return close();
       }
@@ -97,7 +97,7 @@ void Connection::on_header() {
   const bool waits = request_.has(Header::kExpect) && request_.http11;
   if (admission_.refusal) {
     if (request_.has_body) {
-      // A small body is read, so that the connection lives on; a large one is not waited for.
+      // Reads a small body, so that the connection can stay open. Does not wait for a large one.
       if (waits || request_.chunked || request_.content_length > kDiscardMost) {
         return refuse(std::move(*admission_.refusal));
       }
@@ -144,8 +144,8 @@ void Connection::on_bad_request() {
   refuse(problem(status, "bad_request", reader_->error()));
 }
 
-// Bodies in the making are the server's memory, whoever sends them: together they have a limit.
-// False: it is passed, and this request has been refused.
+// The bodies that are being received take memory of the server. Together they have a limit.
+// False: the limit is passed, and this request was refused.
 bool Connection::account_body() {
   const std::uint64_t now = request_.body.size();
   hub_->buffered += now - buffered_;
@@ -221,13 +221,13 @@ void Connection::on_end_of_stream() {
   }
 }
 
-// Only after the end of stream: is there still somebody who waits for the reply?
+// After the end of the stream: finds out whether the client still waits for the reply.
 void Connection::check_peer(Clock::time_point now) {
   const Peer peer = peer_of(socket_.native_handle());
   if (peer == Peer::kGone) return client_left();
   if (peer == Peer::kThere || !request_.http11 || stream_ || now < next_probe_) return;
-  // A remote client: an interim response that it must ignore (RFC 9110 15.2.1) draws a reset out
-  // of a machine where nobody holds the socket any more. Seen at a later tick.
+  // A client on another machine: it must ignore an interim response (RFC 9110 15.2.1). If no
+  // process there has the socket open, that machine answers with a reset, which a later tick sees.
   next_probe_ = now + 1s;
   if (::send(socket_.native_handle(), kContinue.data(), kContinue.size(),
              MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
@@ -244,7 +244,7 @@ void Connection::client_left() {
         (policy == DisconnectPolicy::kStateless && !in_session_)) {
       hub_->driver.cancel(call_);
     } else if (stream_) {
-      // It runs to its end unread: what the socket has not taken must not hold it up.
+      // The call runs to its end without a reader: items that were not sent must not stop it.
       hub_->driver.grant(call_, stream_->wire_items + stream_->pending_items);
     }
   }
@@ -299,7 +299,7 @@ Clock::time_point Connection::transfer_deadline(std::uint64_t bytes) const {
          std::chrono::seconds(bytes / hub_->options.rate_min);
 }
 
-// The request is not whole, or not wanted: say so and close.
+// The request is incomplete or refused: replies so and closes.
 void Connection::refuse(Response response) {
   hub_->count_rejected();
   hub_->buffered -= std::exchange(buffered_, 0);
@@ -371,7 +371,7 @@ void Connection::after_reply() {
   pump();
 }
 
-// Closing with unread bytes would reset the connection, and the reset may overtake the reply.
+// To close with unread bytes resets the connection, and the reset may arrive before the reply.
 void Connection::linger() {
   if (eof_) return close();
   error_code error;

@@ -1,11 +1,11 @@
-// One client: reads requests, one after another, and writes their replies in order. Pipelined
-// requests wait in the buffer (bounded; then in the kernel). While a call runs the connection keeps
-// reading, so that it hears when the client leaves.
+// The connection to one client. It reads requests, one after another, and writes their replies in
+// order. Further requests wait in the buffer, which has a limit, and then in the kernel. While a
+// call runs, the connection goes on reading, so that it notices when the client leaves.
 //
 //   idle -> header -> body -> busy -> writing -> idle | lingering -> closed
 //
-// A stream stays busy while it writes its events. A call outlives its connection: its outcome then
-// has no reader, but is still counted.
+// A stream stays busy while it writes its events. A call may outlive its connection. Then nobody
+// reads its outcome, but it is still counted.
 #pragma once
 
 #include <cstdint>

@@ -54,7 +54,7 @@ void Connection::on_outcome(Outcome&& outcome) {
   }
   if (state_ != State::kBusy) return;
   if (!stream_) return reply_outcome(std::move(outcome));
-  // What was refused before anything ran is an HTTP error like any other.
+  // A stream that was refused before anything ran gets a plain HTTP error.
   if (!stream_->head_sent && stream_->items == 0 && !outcome.ok() &&
       outcome.effect == Effect::kNone) {
     stream_.reset();
@@ -86,7 +86,7 @@ void Connection::reply_attached(Outcome&& outcome) {
 
 void Connection::on_item(std::string&& item) {
   if (state_ != State::kBusy || !stream_) {
-    // Nobody reads any more and the call is to finish by itself: do not hold it up.
+    // The client has gone and the call may finish by itself: do not stop it.
     if (!hub_->stopping()) hub_->driver.grant(call_, 1);
     return;
   }
@@ -106,7 +106,7 @@ void Connection::end_stream(Outcome&& outcome) {
   flush_stream();
 }
 
-// Gives the socket everything that is pending, as one chunk; more waits until it has taken that.
+// Gives the socket all pending events as one chunk. Later events wait until it has taken them.
 void Connection::flush_stream() {
   Stream& stream = *stream_;
   if (stream.writing || stream.pending.empty()) return;

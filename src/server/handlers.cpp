@@ -30,7 +30,7 @@ std::string client_of(const Connection& connection, const Request& request) {
                      connection.hub().config.settings().server.trusted_proxies);
 }
 
-// What operators order, as opposed to what clients do all the time.
+// Orders of operators, which are logged. (Clients make calls all the time.)
 bool is_order(Route route, const Request& request) {
   return (route == Route::kConfig && request.method == "PATCH") || route == Route::kReload ||
          route == Route::kDrain || route == Route::kRecycle || route == Route::kRelease;
@@ -100,7 +100,7 @@ void admit_call(Hub& hub, const Request& request, Admission& admission) {
                                 "attachments multipart/form-data or application/octet-stream");
     return;
   }
-  // A web page may send these types to anybody without being asked, but no header of ours.
+  // A browser lets any web page send these types, but not a header of ours.
   if (*kind != BodyKind::kJsonOnly && !request.has_ours()) {
     admission.refusal =
         problem(415, "no_keelback_header",
@@ -162,7 +162,7 @@ Response get_health(Hub& hub, Route route, bool authorised) {
     json["reasons"] = stats.reasons;
     if (draining && stats.reasons.empty()) json["reasons"].push_back("draining");
     if (!stats.failing.empty()) json["degraded"].push_back(stats.failing);
-    // Calls are served all the same, so this is no reason to send them elsewhere.
+    // The pool serves calls all the same, so a load balancer must not send them elsewhere.
     if (!info.store.up) {
       json["degraded"].push_back(fmt::format("snapshots of sessions cannot be stored in {}: {}",
                                              info.store.name, info.store.error));
@@ -362,7 +362,7 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
   Access access =
       check_access(request, door, server.token, {hub.names, server.allowed_hosts}, open);
   admission.authorised = access.authorised;
-  // Who may not ask learns nothing, not even which routes there are.
+  // A client without the token learns nothing, not even which routes exist.
   if (access.refusal) admission.refusal = std::move(access.refusal);
   if (admission.refusal) return admission;
   if (const auto header = request.repeated()) {

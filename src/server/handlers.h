@@ -1,5 +1,5 @@
-// From a request to its answer: what may be asked (admit, once the header is there) and the doing
-// (run, once the body is there too).
+// Answers requests. admit() decides what is allowed when the header is complete; run() does it when
+// the body is complete too.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct Admission {
 
 Admission admit(Hub& hub, const Request& request, const Door& door);
 
-// A stranger was refused: who, and what was asked.
+// Logs that a client without the token was refused: who it was, and what it asked for.
 void log_refusal(Connection& connection, const Response& refusal, const Request& request);
 
 // Everything but calls. The reply comes now or, for a reload, later.

@@ -126,7 +126,7 @@ void Hub::admit(int fd, const Door& door, std::string peer) {
   arm_timer();
 }
 
-// A keep-alive connection is a courtesy; a newcomer has a request. The one idle for longest goes.
+// Closes the connection that is idle for longest: a new client has a request, an idle one has none.
 bool Hub::evict_idle() {
   Connection* oldest = nullptr;
   for (const auto& connection : connections_) {
@@ -145,7 +145,7 @@ void Hub::remove(Connection& connection) {
   if (index >= connections_.size() || connections_[index].get() != &connection) return;
   std::swap(connections_[index], connections_.back());
   connections_[index]->set_index(index);
-  // The last owner may be us: let it go only after the vector is whole again.
+  // This may be the last owner: release it only after the vector is consistent again.
   const std::shared_ptr<Connection> keep = std::move(connections_.back());
   connections_.pop_back();
   if (stopping_ && connections_.empty()) finish_stop();
@@ -197,7 +197,7 @@ void Hub::on_timer() {
   const auto now = Clock::now();
   for (std::size_t i = connections_.size(); i-- > 0;) {
     if (i < connections_.size()) {
-      // A tick may close the connection, and with it the registry's hold on it.
+      // A tick may close the connection, which removes it from the list.
       const auto keep = connections_[i];
       keep->tick(now);
     }
@@ -223,7 +223,7 @@ void Hub::drain() { draining_ = true; }
 
 void Hub::stop(Duration limit, std::move_only_function<void()> done) {
   const auto at = Clock::now() + limit;
-  stop_at_ = stopping_ ? std::min(stop_at_, at) : at;  // a second, less patient one counts
+  stop_at_ = stopping_ ? std::min(stop_at_, at) : at;  // a second stop() may be earlier
   draining_ = stopping_ = true;
   // Clients that the kernel has connected already hear that the server stops.
   for (auto& acceptor : acceptors_) {

@@ -1,5 +1,5 @@
-// What all connections share, and the acceptors that make them. Lives on the driver's loop thread;
-// nothing here is locked.
+// What all connections share, and the acceptors that make them. Used on the driver's loop thread
+// only, without a lock.
 #pragma once
 
 #include <atomic>
@@ -32,8 +32,8 @@ using Clock = std::chrono::steady_clock;
 using Executor = boost::asio::io_context::executor_type;
 using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol, Executor>;
 
-// Shared by the server, its connections and the handlers that wait in the loop: the last of them
-// frees it. Driver and configuration outlive the server, and are not touched once it has stopped.
+// Shared by the server, its connections and the handlers that wait in the loop; the last of them
+// frees it. Driver and configuration outlive the server and are not used after it has stopped.
 class Hub : public std::enable_shared_from_this<Hub> {
  public:
   Hub(boost::asio::io_context& loop_ref, host::Driver& driver_ref, ConfigPort& config_ref,
@@ -47,8 +47,8 @@ class Hub : public std::enable_shared_from_this<Hub> {
   void stop_now();  // everything, at once
 
   void remove(Connection& connection);
-  // What somebody may want to know later, with the client's name: refusals of strangers (warn; of a
-  // flood a few a second, and how many more there were), and what operators order.
+  // For the log, with the client's name: requests that were refused for want of the token (warn; of
+  // many a few each second, and how many more there were), and what operators order.
   void log_refusal(const std::string& text);
   void log_order(const std::string& text);
   std::string_view date();  // for the Date header; renewed every second

@@ -1,5 +1,6 @@
-// What callers named their calls (Keelback-Call) that ended at their deadline: for the stacks that
-// are taken afterwards. The last 256; of two calls of one name the later one counts.
+// The names (Keelback-Call) of calls that ended at their deadline. A client asks for the stacks,
+// which are taken afterwards, by this name. The last 256 are kept. If two calls had one name, the
+// later one counts.
 #pragma once
 
 #include <cstddef>

@@ -69,7 +69,7 @@ std::expected<HostPort, std::string> split_host_port(std::string_view spec) {
   return HostPort{std::string(host), std::string(port)};
 }
 
-// True: nobody listens there. False: somebody does. Error: it cannot be told.
+// True: no process listens there. False: one does. Error: unknown.
 std::expected<bool, int> is_stale(const sockaddr_un& address) {
   const ScopedFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (probe.get() < 0) return std::unexpected(errno);
@@ -81,7 +81,7 @@ std::expected<bool, int> is_stale(const sockaddr_un& address) {
   return std::unexpected(errno);
 }
 
-// Makes room at the path: removes a socket file that nobody listens on, and nothing else.
+// Removes a socket file on which no process listens, and nothing else.
 std::expected<void, std::string> clear_path(std::string_view spec, const sockaddr_un& address) {
   struct stat status{};
   if (::lstat(address.sun_path, &status) != 0) {
@@ -105,8 +105,8 @@ std::expected<void, std::string> clear_path(std::string_view spec, const sockadd
   return {};
 }
 
-// The umask has taken permissions of the new file away: here they come. Through a descriptor, so
-// that a file which somebody put there meanwhile is left alone. 0, or errno.
+// Gives the new file the permissions that the umask has removed. It uses a descriptor, so that a
+// file that another process has put there meanwhile stays as it is. 0, or errno.
 int add_permissions(const std::string& path, const struct stat& made, mode_t mode) {
   const ScopedFd file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (file.get() < 0) return errno;
@@ -117,7 +117,7 @@ int add_permissions(const std::string& path, const struct stat& made, mode_t mod
   return ::chmod(name.c_str(), mode) == 0 ? 0 : errno;
 }
 
-// Held while a path is looked at and taken, so that two starters cannot both take it.
+// Held while a path is checked and taken, so that two processes that start cannot both take it.
 int lock_directory(const std::string& path) {
   const auto slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "."

@@ -188,7 +188,7 @@ void observe(CallDurations::Series& series, std::chrono::nanoseconds duration) {
 }  // namespace
 
 void CallDurations::observe(std::string_view function, const Outcome& outcome) {
-  // A name that no worker knows is the caller's invention: it gets no series.
+  // A caller may invent a function's name. A name that no worker knows gets no series.
   if (outcome.attempts == 0 || outcome.kind == OutcomeKind::kUnknownFunction) return;
   auto found = functions_.find(function);
   if (found == functions_.end()) {

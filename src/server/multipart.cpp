@@ -75,8 +75,8 @@ std::string escape(std::string_view text) {
   return out;
 }
 
-// A file's name of a Content-Disposition. RFC 7578 wants `filename*` not to be used, and clients
-// use it for names beyond ASCII.
+// The file name of a Content-Disposition. RFC 7578 forbids `filename*`, but clients use it for
+// names that are not ASCII.
 std::expected<std::optional<std::string>, std::string> filename_of(std::string_view disposition) {
   constexpr std::string_view kCharset = "utf-8''";
   if (const auto extended = parameter(disposition, "filename*")) {

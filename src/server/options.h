@@ -1,5 +1,5 @@
-// Limits and habits of the server that are not settings: nobody has needed to change them, and
-// tests need them small.
+// Limits of the server that are not settings. No user has needed to change them, and tests need
+// them small.
 #pragma once
 
 #include <cstddef>
@@ -33,9 +33,9 @@ struct Options {
   // LISTEN_FDS instead of server.listen, STOPPING=1 to NOTIFY_SOCKET. Who owns the server says
   // READY=1: a server that listens is not yet a pool that serves.
   bool service_manager = false;
-  // What is worth a line in the log. Empty: nothing is logged.
+  // Writes a line to the log. Empty: nothing is logged.
   std::function<void(LogLevel level, const std::string& text)> log;
-  // Lines that the log has lost because nobody took them. Empty: none.
+  // How many lines the log has lost because stderr did not take them. Empty: none.
   std::function<std::uint64_t()> log_lost;
   // POST /v1/drain. Empty: the driver is drained, and the server goes on answering.
   std::function<void()> on_drain;

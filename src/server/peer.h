@@ -1,5 +1,5 @@
-// Has the client gone, or has it only closed its sending side? Both look the same to read(): end of
-// stream. A half-closed client still waits for its reply.
+// Tells whether a client has gone or has only closed its sending side. Both look the same to
+// read(): end of the stream. A client that has closed one side still waits for its reply.
 #pragma once
 
 #include <sys/socket.h>
@@ -10,13 +10,14 @@ namespace keelback::server {
 
 enum class Peer {
   kThere,    // proved: its socket is open
-  kGone,     // proved: reset, or nobody holds its socket any more
-  kUnknown,  // a remote client: only something sent to it could tell
+  kGone,     // proved: reset, or no process has its socket open
+  kUnknown,  // a client on another machine: only an answer to something that is sent would tell
 };
 
-// Ask after read() said end of stream. Unix sockets: the kernel says (POLLHUP). TCP on this
-// machine: the kernel is asked for the socket at the other end (sock_diag), whose inode is 0 once
-// its last descriptor is closed. A few microseconds; never blocks.
+// Call it after read() has found the end of the stream. For a Unix socket the kernel knows
+// (POLLHUP). For TCP on this machine the kernel is asked for the socket at the other end
+// (sock_diag): its inode is 0 when its last descriptor is closed. Takes a few microseconds; never
+// blocks.
 Peer peer_of(int fd);
 
 // "192.0.2.1", "2001:db8::1"; "unix" for a Unix socket.

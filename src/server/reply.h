@@ -1,4 +1,4 @@
-// What goes back: a Response for everything but the plain call, and the writer of response heads.
+// Replies: a Response for everything but a plain call, and the functions that write heads.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,7 @@ Response refused_call(OutcomeKind kind, std::string_view detail);
 // Anything else that went wrong: type "urn:keelback:http:" + name.
 Response problem(int status, std::string_view name, std::string_view detail);
 
-// The call may run on behind this answer, and its stacks come later.
+// True: the call may still run after this answer, and its stacks come later.
 bool may_run_on(const Outcome& outcome);
 
 std::string worker_text(WorkerRef worker);  // "2.17"

@@ -45,7 +45,7 @@ bool is_ours(std::string_view name) {
   return name.size() >= kPrefix.size() && same_word(name.substr(0, kPrefix.size()), kPrefix);
 }
 
-// One that comes twice is one longer list.
+// A header that is a list: if it comes twice, the lists are joined.
 bool is_list(Header header) {
   return header == Header::kAccept || header == Header::kContentEncoding ||
          header == Header::kForwarded || header == Header::kForwardedFor;
@@ -132,7 +132,7 @@ RequestReader::Step RequestReader::feed(std::string_view data, std::size_t& used
     used += taken;
     if (in_header) header_bytes_ += taken;
     if (too_many_fields_) return fail(431, "the request has too many header fields");
-    // Beast takes complete fields one by one and limits only what is left: the sum is ours.
+    // Beast takes complete fields one by one and limits only the rest. We limit the sum.
     const std::size_t pending = data.size() - used;
     if (in_header && header_bytes_ + (is_header_done() ? 0 : pending) > limits_.header_max) {
       return fail(http::error::header_limit);
@@ -197,7 +197,7 @@ void RequestReader::on_field_impl(http::field field, view name, view value, erro
 }
 
 void RequestReader::on_body_init_impl(const boost::optional<std::uint64_t>& length, error_code&) {
-  constexpr std::uint64_t kReserveMax = 1 << 20;  // a promise of more is believed when it comes
+  constexpr std::uint64_t kReserveMax = 1 << 20;  // memory for more is taken when the bytes come
   if (!discard_) request_.body.reserve(std::min(length.value_or(0), kReserveMax));
 }
 

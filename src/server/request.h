@@ -1,5 +1,6 @@
-// One HTTP/1.x request, and the reader that fills it from bytes. Boost.Beast parses; nothing is
-// allocated per field: the few headers that matter are copied into strings that keep their room.
+// One HTTP/1.x request, and the reader that fills it from bytes. Boost.Beast parses. The few
+// headers that matter are copied into strings that keep their memory, so that a field allocates
+// nothing.
 #pragma once
 
 #include <array>
@@ -86,7 +87,7 @@ class RequestReader final : public boost::beast::http::basic_parser<true> {
   };
   RequestReader(Request& request, Limits limits);
 
-  // Consumes a prefix of `data` and says how much in `used`; pass the rest again with what follows.
+  // Uses the first `used` bytes of `data`. Pass the rest again, with the bytes that come after it.
   Step feed(std::string_view data, std::size_t& used);
   // Body bytes beyond this fail with 413; `discard` counts them without keeping them.
   void set_body_max(std::uint64_t bytes, bool discard);

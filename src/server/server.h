@@ -4,8 +4,8 @@
 // may be called from any thread. Driver and configuration must outlive the server. Before the
 // server is destroyed: stop() it and wait for `done`, or have the loop not running.
 //
-// The usual end of a daemon: drain(), then driver.drain(limit, [&]{ server.stop(…); }): newcomers
-// hear `shutting_down` until the last accepted call has ended, then the doors close.
+// The usual end of a daemon: drain(), then driver.drain(limit, [&]{ server.stop(…); }). New calls
+// end as `shutting_down` until the last accepted call has ended. Then the sockets close.
 #pragma once
 
 #include <cstdint>
@@ -38,13 +38,13 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Binds everything or nothing, and begins to serve. The error is one sentence for people. Call
-  // once. May block in name resolution.
+  // Opens all sockets, or none, and begins to serve. The error is one sentence for people. Call it
+  // once. It may block while it resolves names.
   [[nodiscard]] std::expected<std::vector<Endpoint>, std::string> listen();
   // Serves on, but every reply closes its connection and /readyz says no.
   void drain();
-  // Closes the doors, finishes the replies of what runs (for at most `limit`), then `done` on the
-  // loop thread.
+  // Closes the listening sockets, finishes the replies that are under way (for at most `limit`),
+  // then calls `done` on the loop thread.
   void stop(Duration limit, std::move_only_function<void()> done);
 
   // Requests that the pool never saw.

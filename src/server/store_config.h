@@ -1,5 +1,5 @@
-// The layered configuration as the server sees it: what PATCH /v1/config changes is applied to the
-// pool in the same turn of the loop.
+// The layered configuration for the server. A change by PATCH /v1/config reaches the pool in the
+// same turn of the loop.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,7 @@ class StoreConfig final : public ConfigPort {
   Document document() override;
   std::expected<Document, PatchError> patch(std::string_view flat,
                                             std::optional<std::string_view> if_match) override;
-  // The file layer anew, as SIGHUP asks for.
+  // Reads the file again, for SIGHUP.
   std::expected<api::ConfigStore::Change, api::ConfigProblems> reload_file();
 
  private:

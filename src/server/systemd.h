@@ -1,4 +1,4 @@
-// The two sides of a service manager's protocol, without its library.
+// The protocol of a service manager (systemd), in both directions, without its library.
 #pragma once
 
 #include <string_view>
@@ -7,10 +7,10 @@
 namespace keelback::server {
 
 // Descriptors that the service manager passed (LISTEN_FDS, LISTEN_PID is us). Empties the
-// environment variables, so that no child takes them for its own. Call once, before threads.
+// environment variables, so that no child process uses them. Call it once, before threads start.
 std::vector<int> inherited_listeners();
 
-// Sends "READY=1", "STOPPING=1", … to NOTIFY_SOCKET. False: nobody asked, or it did not go out.
+// Sends "READY=1", "STOPPING=1", … to NOTIFY_SOCKET. False: there is no such socket, or it failed.
 bool notify(std::string_view state);
 
 }  // namespace keelback::server

@@ -11,7 +11,7 @@
 namespace keelback::simdriver {
 namespace {
 
-// How far virtual time may run for a call or a farewell: beyond any deadline there can be.
+// How far virtual time may run for a call or a drain: further than any deadline can be.
 constexpr Duration kForever = std::chrono::hours(24 * 365);
 
 }  // namespace
@@ -110,7 +110,7 @@ Outcome SimDriver::call(Call call) {
   CHECK(!loop_.on_its_thread());
   os::Handover<Outcome> over;
   // Read and written on the loop thread only.
-  auto ended = std::make_shared<bool>(false);  // shared with the drive, which may outlive the call
+  auto ended = std::make_shared<bool>(false);  // shared with drive(), which may outlive the call
   submit(std::move(call), [&over, ended](Outcome&& outcome) {
     *ended = true;
     over.put(std::move(outcome));

@@ -260,7 +260,7 @@ os::Result<Anchor> Anchor::make(const std::string& path, std::uint64_t store,
   anchor.taken_ = anchor.end_ + kReserve;
   auto done = take_blocks(anchor.fd_.get(), anchor.taken_);
   if (done) done = write_all(anchor.fd_.get(), bytes, 0);
-  // A name that a power failure leaves without its bytes would be a damaged anchor.
+  // After a power failure the file must not have its new name without its bytes.
   if (done && ::fdatasync(anchor.fd_.get()) != 0) done = os::last_failure();
   if (done && ::rename(fresh.c_str(), path.c_str()) != 0) done = os::last_failure();
   if (done) return anchor;
@@ -284,7 +284,7 @@ os::Result<Anchor> Anchor::resume(const std::string& path, const Found& found) {
 
 os::Result<void> Anchor::append(std::string_view record) {
   if (auto written = write_all(fd_.get(), record, end_); !written) {
-    fd_.reset();  // what it says from now on would not be all
+    fd_.reset();  // from now on the anchor would be incomplete
     return written;
   }
   end_ += record.size();

@@ -1,17 +1,17 @@
-// The store's second witness: a short file beside the database that says which commits were
-// acknowledged and which row each session has. SQLite's log ends at its first damaged byte, and a
-// log that is damaged looks like one that a crash has cut. The anchor tells them apart: a database
-// that is older than the anchor has lost something.
+// The store's second witness: a short file beside the database. It says which commits were
+// acknowledged and which row each session has. SQLite reads its log up to the first damaged byte,
+// so a damaged log looks like a log that a crash has cut. The anchor tells the two apart: a
+// database that is older than the anchor has lost something.
 //
-// A log of records, one for each commit, written after the commit and before its acknowledgement.
-// So an undamaged database is never older than its anchor, and is newer by the one commit that was
-// under way when the process died. A record counts whole or not at all. The page cache keeps what
-// was written when the process dies; after a power failure the anchor may be older than the
-// database, which is harmless: it then proves less.
+// The file is a log with one record for each commit. A record is written after its commit and
+// before the commit is acknowledged. So an undamaged database is never older than its anchor; it is
+// newer by at most the commit that was under way when the process died. A record counts as a whole
+// or not at all. If the process dies, the page cache keeps what was written. After a power failure
+// the anchor may be older than the database. That does no harm: it then proves less.
 //
-// It is written with pwrite and not mapped: the page cache is the same, and a file that is cut
-// while it is mapped would be a SIGBUS. Blocks are taken before they are needed, some of them as a
-// reserve: what is out of date can be written down on a full disk too.
+// The file is written with pwrite and not mapped. The page cache is the same, and a mapped file
+// that somebody cuts would cause SIGBUS. Blocks are taken before they are needed, and some are a
+// reserve: so the anchor can say on a full disk too which rows are out of date.
 #pragma once
 
 #include <cstdint>
@@ -31,9 +31,9 @@ class AnchorChanges {
   void drop(std::uint64_t birth);
   void put(std::string_view session, std::uint64_t birth, std::uint64_t number,
            std::uint64_t proof);
-  // Its row in the database is out of date, and could not be replaced.
+  // Its row in the database is out of date and could not be replaced.
   void mark_stale(std::uint64_t birth);
-  // Its session was reported as lost; its row, if it is there, could not be taken away.
+  // Its session was reported as lost. Its row, if there is one, could not be removed.
   void mark_told(std::uint64_t birth);
   bool empty() const { return bytes_.empty(); }
   const std::string& bytes() const { return bytes_; }
@@ -59,7 +59,7 @@ class Anchor {
     kMissing,
     kGood,
     kTorn,     // it ends with bytes that are no record: a write that was cut, or a damaged one
-    kDamaged,  // what it says is true, but it does not say all
+    kDamaged,  // its records are true, but some are missing
     kLater,    // a later version wrote it
   };
   // What an earlier run has left.
@@ -73,29 +73,29 @@ class Anchor {
     std::unordered_map<std::uint64_t, Entry> entries;  // by birth
     std::uint64_t base = 0;                            // bytes of header and base
     std::uint64_t bytes = 0;                           // of header and records
-    // It says all that was acknowledged.
+    // It has everything that was acknowledged.
     bool is_usable() const { return health == Health::kGood || health == Health::kTorn; }
   };
-  // Never fails: what cannot be read is damaged.
+  // Never fails: a file that cannot be read counts as damaged.
   static Found read(const std::string& path);
 
   Anchor() = default;
-  // A new one, in place of what is there. `contents` is what is stored now.
+  // Makes a new one that replaces the old file. `contents` is what is stored now.
   static os::Result<Anchor> make(const std::string& path, std::uint64_t store,
                                  std::uint64_t committed, const AnchorChanges& contents);
-  // Goes on with the one that was read and found usable.
+  // Continues the one that was read and is usable.
   static os::Result<Anchor> resume(const std::string& path, const Found& found);
 
   bool is_open() const { return static_cast<bool>(fd_); }
   void close() { fd_.reset(); }
-  // Takes the blocks that a record needs. After it, commit() fails for no want of room.
+  // Takes the blocks that a record needs. Afterwards commit() cannot fail because the disk is full.
   os::Result<void> reserve(const AnchorChanges& changes);
   // `number` is committed.
   os::Result<void> commit(std::uint64_t number, const AnchorChanges& changes);
-  // Nothing was committed under the numbers since the last commit, up to `number`: rows that carry
-  // them are void. Uses the reserve.
+  // No commit was made under the numbers after the last commit, up to `number`. Rows with these
+  // numbers are void. Uses the reserve.
   os::Result<void> give_up(std::uint64_t number, const AnchorChanges& marks);
-  // Most of it is history.
+  // True: most of its records are out of date, and it is worth making a new one.
   bool wants_rewrite() const;
 
  private:

@@ -20,7 +20,7 @@ MemoryStore::MemoryStore(std::uint64_t bytes_max, Notice notice)
     : notice_(std::move(notice)), bytes_max_(bytes_max) {}
 
 std::optional<bool> MemoryStore::keep(Record record, Done) {
-  // No process comes after this one that could replay it: the pool remembers its answers itself.
+  // The answer is not kept: no later process can use it, and the pool itself remembers its answers.
   record.answer = {};
   const std::uint64_t bytes = bytes_of(record);
   bool said = false;

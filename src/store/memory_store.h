@@ -1,5 +1,5 @@
-// Snapshots that live as long as the pool: a session survives its worker, not the supervisor.
-// Everything is answered at once; any thread.
+// Snapshots that live as long as the pool: a session survives its worker, but not the supervisor.
+// Answers every request at once. Any thread.
 #pragma once
 
 #include <unordered_map>
@@ -27,7 +27,7 @@ class MemoryStore final : public Store {
   std::uint64_t bytes_max_ GUARDED_BY(mutex_);
   std::uint64_t bytes_ GUARDED_BY(mutex_) = 0;
   std::uint64_t failed_ GUARDED_BY(mutex_) = 0;
-  bool full_ GUARDED_BY(mutex_) = false;  // said so, and nothing was stored since
+  bool full_ GUARDED_BY(mutex_) = false;  // reported as full, and nothing was stored since
 };
 
 }  // namespace keelback::store

@@ -1,8 +1,8 @@
-// 64 bits that prove that bytes are what was written. They are stored, so this function never
-// changes: another one is another version of the store.
+// 64 bits that prove that bytes are the ones that were written. They are stored, so this function
+// never changes: a different function means a new version of the store's format.
 //
-// The key says for which store they were written: a row of another store proves nothing here. It is
-// no secret. Proofs are against damage, not against people who can write the file.
+// The key names the store, so that a row of another store proves nothing here. It is no secret: the
+// proof finds damage, it does not stop people who can write the file.
 #pragma once
 
 #include <cstdint>

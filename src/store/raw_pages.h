@@ -1,10 +1,10 @@
-// The pages of a SQLite file and of its write-ahead log, read without SQLite: whatever is damaged
-// elsewhere, a page that can be read is read. The formats are SQLite's, as documented at
+// Reads the pages of a SQLite file and of its write-ahead log without SQLite. Each page that can be
+// read is read, whatever else is damaged. The formats are SQLite's, as documented at
 // https://www.sqlite.org/fileformat2.html (1.6 b-tree pages, 2.1 records, 4.1 the log).
 //
 // Nothing here is trusted and nothing is proved: bytes that look like a row are a candidate. Every
-// image of a page is looked at, also those that SQLite would not read: the page in the file beside
-// newer ones in the log, and frames of the log behind a damaged one.
+// image of a page counts, also those that SQLite would not read: a page of the file that has newer
+// images in the log, and frames of the log after a damaged one.
 #pragma once
 
 #include <cstdint>

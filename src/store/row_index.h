@@ -1,6 +1,6 @@
-// What the file holds of each session, in memory: as it is committed, and as the transaction that
-// is under way changes it. So the store knows ids, births and sizes without reading, what the
-// totals of the file must be, and what a commit has changed.
+// Holds in memory what the file has of each session: as it was committed, and as the current
+// transaction changes it. So the store knows, without reading, ids, births and sizes, the totals
+// that the file must have, and what a commit has changed.
 #pragma once
 
 #include <algorithm>
@@ -102,7 +102,7 @@ class RowIndex {
   }
 
   // ---- outside of one
-  // The session's row is out of date: it is in the file, and nobody may have it.
+  // Marks the session's row as out of date: it is in the file, but is never given back.
   void outdate(const std::string& session) {
     const auto row = rows_.find(session);
     if (row == rows_.end()) return;

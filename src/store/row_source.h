@@ -1,5 +1,5 @@
-// Rows that are not in a store's file yet, and are brought into a new one: those that were saved
-// from a damaged file, or that an earlier version wrote. Until then they are read from here.
+// Rows that must still be written into a new file of the store: rows that were saved from a damaged
+// file, or that an earlier version wrote. Until then they are read from here.
 #pragma once
 
 #include <optional>

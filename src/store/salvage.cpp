@@ -77,7 +77,7 @@ void Salvage::look_at(const Witness& witness, RawPages::Place place, std::string
   candidates_[session].push_back(candidate);
 }
 
-// The newest one that is whole.
+// The newest complete one.
 void Salvage::save(const std::string& session, const std::vector<Candidate>& candidates) {
   std::vector<Candidate> best = candidates;
   std::ranges::stable_sort(best, std::less<>(), &Candidate::commit);

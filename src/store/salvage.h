@@ -1,10 +1,10 @@
-// What can be saved from a damaged store: every row that can be read somewhere in its file or its
-// log, and that is proven to be the latest that was acknowledged.
+// Saves from a damaged store each row that can be read somewhere in its file or its log and that is
+// proven to be the latest one that was acknowledged.
 //
-// A row proves itself (session_rows.h), so nothing that was not written is taken for a row. Which
-// row of a session is the latest says a witness: the anchor at the start, the store's own memory
-// later. Only the row that the witness names is taken, wherever it lies. One commit may have been
-// under way when the process died: its rows are newer than the witness, and as good.
+// A row carries its own proof (session_rows.h), so that other bytes are never taken for a row. A
+// witness says which row of a session is the latest: at the start the anchor, later the store's own
+// memory. Only the row that the witness names is taken, wherever it lies. One commit may have been
+// under way when the process died. Its rows are newer than the witness says, and valid too.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class Salvage final : public RowSource {
   };
   // One for each session, by use.
   std::vector<Saved> take_saved() { return std::move(saved_); }
-  // There is a row that is newer than the witness allows: the witness did not see all, so nothing
-  // is proven, and nothing is saved.
+  // A row is newer than the witness allows. So the witness is incomplete, nothing is proven, and
+  // nothing is saved.
   bool is_contradicted() const { return contradicted_; }
   // Sessions of all that looks like a row, of version 1 too, proven or not, old or not.
   static std::vector<std::string> names(const std::string& file, const std::string& log);

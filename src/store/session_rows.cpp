@@ -50,16 +50,16 @@ constexpr std::string_view kRead =
     "SELECT proof, format, state_bytes, state_proof, state FROM sessions WHERE id = ?";
 constexpr std::string_view kAside =
     "INSERT INTO set_aside SELECT ?, ?, * FROM sessions WHERE id = ?";
-// What is set aside is for people to look at: the latest hundred.
+// Rows that were set aside are for people to look at. The latest hundred are kept.
 constexpr std::string_view kTrimAside =
     "DELETE FROM set_aside WHERE rowid <= (SELECT max(rowid) FROM set_aside) - 100";
 
-// What is a state in one format is another one in the other.
+// The same bytes are different states in the two formats.
 std::uint64_t proof_of_state(Format format, std::string_view state) {
   return Proof(static_cast<std::uint64_t>(format)).bytes(state).value();
 }
 
-// Over all that a row says but the state, of which it has the proof.
+// Covers all values of a row, and of its state the proof.
 std::uint64_t proof_of(const Record& record, std::uint64_t store, std::uint64_t commit,
                        std::uint64_t state_bytes, std::uint64_t state_proof) {
   const Answer& answer = record.answer;
@@ -135,7 +135,7 @@ std::optional<StoredRow> proven_row(RowFields fields, std::uint64_t store) {
   record.answer.type = std::move(fields.texts[3]);
   record.answer.message = std::move(fields.texts[4]);
   record.answer.traceback = std::move(fields.texts[5]);
-  // The proof vouches for what was written, not for who wrote it.
+  // The proof says that the bytes were written, not which program has written them.
   const bool sane =
       number[5] >= 0 && number[5] <= static_cast<int>(Affinity::kHint) &&
       (number[8] == static_cast<int>(Format::kJson) ||

@@ -1,10 +1,10 @@
 // The rows of a store's file: its tables, the statements on them, and how a row proves itself. No
 // transactions: who calls begins and ends them. Errors are SQLite's own codes.
 //
-// A row carries the number of the commit that wrote it and a proof over all that it says, its state
-// included. The table `store` says how many rows there are and the sum of their proofs: so a file
-// in which a row is missing, changed or older does not pass for a whole one. There is no index that
-// could be damaged: the store knows each row's id.
+// A row carries the number of the commit that wrote it, and a proof over all its values and its
+// state. The table `store` holds the number of rows and the sum of their proofs. So a file with a
+// missing, changed or older row is not taken for a complete one. There is no index that could be
+// damaged: the store knows each row's id.
 #pragma once
 
 #include <array>

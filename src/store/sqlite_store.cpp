@@ -45,7 +45,7 @@ std::expected<std::unique_ptr<SqliteStore>, std::string> SqliteStore::open(Optio
   return store;
 }
 
-// The first thing that is asked of a file that cannot be written to tries again.
+// The first request to a file that cannot be written to tries again.
 std::expected<void, std::string> SqliteStore::begin() {
   if (auto opened = file_.open(); !opened) return opened;
   down_ = file_.is_down();
@@ -85,7 +85,7 @@ std::optional<bool> SqliteStore::keep(Record record, Done done) {
     enqueue(std::move(work), bytes);
     return std::nullopt;
   }
-  // The disk does not keep up. What is stored of the session is out of date all the same.
+  // The disk is too slow. Now the stored row of the session is out of date.
   work.refused = true;
   work.record.snapshot.state = nullptr;
   work.record.answer = {};
@@ -215,7 +215,7 @@ int SqliteStore::read(Work& work) {
   return damaged && code == SQLITE_OK ? file_.set_row_aside(wanted.session) : code;
 }
 
-// What cannot be written to can often be read.
+// A file that cannot be written to can often be read.
 void SqliteStore::read_only(Work& work) {
   const Record& wanted = work.record;
   bool damaged = false;
@@ -248,7 +248,7 @@ void SqliteStore::commit_done(std::vector<Work>& batch) {
   publish();
 }
 
-// Nothing of the batch was done. code SQLITE_OK: nothing was tried either.
+// No request of the batch was done. code SQLITE_OK: none was tried either.
 void SqliteStore::fail(std::vector<Work>& batch, int code) {
   if (code != SQLITE_OK) {
     pause_ = std::clamp<std::chrono::milliseconds>(pause_ * 2, kPauseFirst, kPauseMax);
@@ -286,7 +286,7 @@ void SqliteStore::fail(std::vector<Work>& batch, int code) {
                         options_.path, error));
 }
 
-// Under mutex_: what the file says of itself.
+// Under mutex_: the status of the file.
 void SqliteStore::publish() {
   status_.sessions = file_.rows().committed().size();
   status_.bytes = file_.rows().sums().bytes;

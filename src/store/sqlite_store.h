@@ -1,18 +1,19 @@
 // Snapshots in a SQLite file: a session survives the supervisor.
 //
-// One thread of its own does all the work. What has piled up while it wrote goes into its next
-// transaction (group commit), in WAL mode with a sync at each commit: what was answered is on the
-// disk, whatever dies. The file is locked for as long as the store lives; a second owner is
+// A thread of the store does all the work. Requests that came while it wrote go into the next
+// transaction (group commit). The file is in WAL mode with a sync at each commit, so that an answer
+// means: it is on the disk. The store locks the file as long as it lives; a second owner is
 // refused.
 //
-// Damage of one of its files never keeps the store from opening, and never brings an older state
-// back (store_file.h): what is proven is found, the rest is told as lost, and the damaged file
-// stays under another name. A row whose state turns out to be damaged when it is read is moved to
-// the table set_aside. While the disk is full or fails, the store says no, tries again now and
-// then, and remembers beside the file (stale_list.h) which rows are out of date, so that not even
-// the next run will find them: it reports their sessions as lost. A disk that is full at the start
-// is no different: what is good can be read, nothing is stored, and what has to be written first is
-// written when there is room.
+// If one of its files is damaged, the store still opens, and it never brings back an older state
+// (store_file.h). It finds the rows that are proven, reports the other sessions as lost, and keeps
+// the damaged file under another name. A row whose state proves to be damaged when it is read goes
+// to the table set_aside.
+//
+// While the disk is full or fails, the store refuses to store and tries again from time to time. It
+// writes down beside the file which rows are out of date (stale_list.h). The next run does not use
+// these rows and reports their sessions as lost. The same is true if the disk is full at the start:
+// good rows can be read, and what must be written first is written when there is room.
 #pragma once
 
 #include <atomic>
@@ -39,9 +40,9 @@ class SqliteStore final : public Store {
     Notice notice;               // any thread; null: nobody reads
     std::int64_t pages_max = 0;  // of the file; 0: as many as the disk takes
   };
-  // Blocks: reads what is there. The error is one sentence: somebody else owns the file, a later
-  // version wrote it, it is another program's, or it may not be opened. Damage is none, nor is a
-  // disk that cannot be written to: status() says so.
+  // Blocks while it reads the file. The error is one sentence: another process owns the file, a
+  // later version or another program wrote it, or it may not be opened. Damage and a disk that
+  // cannot be written to are no errors here: status() reports them.
   static std::expected<std::unique_ptr<SqliteStore>, std::string> open(Options options);
   ~SqliteStore() override;
 

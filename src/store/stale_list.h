@@ -1,9 +1,9 @@
-// A short file beside a store that remembers, when the store cannot be written to, which of its
-// rows are out of date: their births. Its blocks are there from the start, so a full disk does not
-// keep it from being written. The anchor says the same, so that no single damaged file hides it.
+// A short file beside a store. While the store cannot be written to, this file remembers the births
+// of the rows that are out of date. Its blocks exist from the start, so that it can be written when
+// the disk is full. The anchor says the same, so that one damaged file alone hides nothing.
 //
-// While it is open it is locked against other processes: it is the one file of a store that no
-// other takes the place of. Do not open it twice in one process: closing one gives up the lock.
+// An open list is locked against other processes. This file carries the lock because no other file
+// ever replaces it. Do not open it twice in one process: to close one gives up the lock of both.
 #pragma once
 
 #include <cstddef>

@@ -1,10 +1,10 @@
-// Where session snapshots are kept. One row a session: its state, the number by which the pool
-// knows it, and the answer of the call that made it, if that had an idempotency key.
+// Where session snapshots are kept. There is one row for each session: its state, the number that
+// the pool gave to that state, and the answer of the call that led to it, if that call had an
+// idempotency key.
 //
-// Nothing here blocks: what cannot be answered at once is answered later, from the store's own
-// thread. What is asked of one session takes effect in the order in which it was asked. A store
-// that cannot do what it is asked says so and goes on; nothing out of date is ever found in it
-// again.
+// Nothing here blocks. If the store cannot answer at once, it answers later from its own thread.
+// Requests about one session take effect in the order in which they were made. A store that cannot
+// do what it was asked says so and goes on. It never gives back a state that is out of date.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct Snapshot {
   std::shared_ptr<const std::string> state;  // shared with the frame that carries it to a worker
 };
 
-// The answer of the call after which the state was as it is, for a caller who asks again.
+// The answer of the call that led to this state, for a caller who asks again.
 struct Answer {
   std::string key;  // empty: there is none
   std::uint64_t fingerprint = 0;
@@ -63,7 +63,7 @@ struct Status {
   std::string error;  // why it is not, or the last thing that went wrong
   std::uint64_t sessions = 0;
   std::uint64_t bytes = 0;
-  std::uint64_t failed = 0;     // what was asked of it and could not be done
+  std::uint64_t failed = 0;     // requests that it could not do
   std::uint64_t set_aside = 0;  // damaged rows and files, since the start
 };
 
@@ -71,26 +71,25 @@ class Store {
  public:
   using Done = std::move_only_function<void(bool done)>;
   using OnFetched = std::move_only_function<void(Fetched fetched)>;
-  // Something that an operator wants to read; any thread.
+  // Tells operators something. Any thread.
   using Notice = std::function<void(bool warn, const std::string& text)>;
 
   virtual ~Store() = default;
 
-  // In place of what there is of the session. False: it is not stored, and neither is an older one.
-  // nullopt: `done` will say.
+  // Replaces what is stored of the session. False: it was not stored, and no older one is left.
+  // nullopt: the answer comes through `done`.
   virtual std::optional<bool> keep(Record record, Done done) = 0;
-  // Whatever there is of this birth. False: it may come back after a crash, the store having
-  // failed.
+  // Drops what is stored of this birth. False: the store has failed, so that it may come back after
+  // a crash.
   virtual std::optional<bool> drop(std::string session, std::uint64_t birth, Done done) = 0;
   // The snapshot of exactly this number.
   virtual std::optional<Fetched> fetch(const std::string& session, std::uint64_t birth,
                                        std::uint64_t number, OnFetched done) = 0;
-  // What an earlier run has left; once, before anything else is asked.
+  // The sessions that an earlier run has left. Call it once, before anything else.
   virtual std::vector<Record> take_found() { return {}; }
-  // Sessions that it has left with nothing that is proven to be their latest. Likewise; one name is
-  // told once.
+  // Sessions of an earlier run of which no row is proven to be the latest. Each name comes once.
   virtual std::vector<std::string> take_lost() { return {}; }
-  // Blocks until everything that was asked is answered; what is asked later is refused.
+  // Blocks until all requests are answered. Later ones are refused.
   virtual void close() {}
   virtual void set_bytes_max(std::uint64_t bytes) = 0;
   virtual Status status() const = 0;

@@ -15,7 +15,7 @@
 namespace keelback::store {
 namespace {
 
-// Whether the disk has room for less is seen when it is written.
+// If the disk has even less room, writing shows it.
 constexpr std::uint64_t kWorthAsking = 1 << 20;
 
 int code_of(const std::error_code& error) {
@@ -198,7 +198,7 @@ int StoreFile::prepare() {
   return code;
 }
 
-// Only while the database is whole: until then the old one is all that there is to prove with.
+// Only while the database is complete. Until then the old anchor is the only proof.
 int StoreFile::make_anchor() {
   if (anchor_aside_) {
     const std::string suffix = StorePaths::aside_suffix();
@@ -321,8 +321,8 @@ int StoreFile::commit() {
   begun_ = false;
   rows_.commit();
   if (changed) {
-    // Whatever fails from here on, the rows are in the file; who is told that they are not must
-    // invalidate them.
+    // Even if something fails from here on, the rows are in the file. If a caller is told that they
+    // are not stored, they must be invalidated.
     commit_ = ++used_;
     if (const auto noted = anchor_.commit(commit_, changes); !noted) {
       return failed(noted.error(), "its anchor");
@@ -334,8 +334,8 @@ int StoreFile::commit() {
   return code;
 }
 
-// What was written may be in the log all the same, and come back if the log is damaged: its number
-// is void.
+// The rows may be in the log all the same, and come back if the log is damaged. So their number is
+// void.
 void StoreFile::rollback() {
   if (std::exchange(begun_, false)) {
     db_.run("ROLLBACK");

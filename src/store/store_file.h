@@ -1,13 +1,12 @@
-// The life of a store's file: whose it is, what an earlier run has left in it, what becomes of it
-// when it is damaged, and the one transaction that is under way. One thread at a time.
+// The life of a store's file: who owns it, what an earlier run has left in it, what happens when it
+// is damaged, and the one transaction that is under way. One thread at a time.
 //
-// There are two witnesses of what is stored: the database, which proves by its totals that it is
-// one whole moment, and the anchor, which says which moment was acknowledged last. A database that
-// is whole and not older than the anchor is believed. From any other one only those rows are saved
-// that the anchor names (salvage.h); they go into a new database, and the damaged one is kept
-// beside it. An anchor that is damaged or missing is made anew from a database that is whole. Each
-// of the two is enough to find the damage of the other; if both are damaged nothing is proven, and
-// all is lost.
+// Two witnesses say what is stored. The database proves by its totals that it is complete at one
+// moment. The anchor says which moment was acknowledged last. A database that is complete and not
+// older than the anchor is used as it is. From any other database only those rows are saved that
+// the anchor names (salvage.h); they go into a new database, and the damaged one is kept beside it.
+// A damaged or missing anchor is made anew from a complete database. So each witness is enough to
+// find damage of the other. If both are damaged, nothing is proven, and all sessions are lost.
 //
 //   open() ── whole ──────────────────────────────▶ ready ◀───────────┐
 //          ├─ new, or of an earlier version ──┐       │ damage        │ made
@@ -44,8 +43,8 @@ class StoreFile {
   StoreFile(const std::string& path, std::int64_t pages_max, Store::Notice notice)
       : shown_(path), paths_(path), pages_max_(pages_max), notice_(std::move(notice)) {}
 
-  // Reads what is there. The error is one sentence, and is never about damage: it is in use, not
-  // ours, not to be opened. is_down(): nothing can be written.
+  // Reads the file. The error is one sentence: another process uses the file, it is not ours, or it
+  // may not be opened. Damage is no error. is_down(): nothing can be written.
   std::expected<void, std::string> open();
   // Everything that was committed is in the database itself.
   void close();
@@ -69,12 +68,11 @@ class StoreFile {
   // Also outside of a transaction. `damaged`: the row is there, and cannot be used.
   int read(const std::string& session, std::uint64_t birth, std::uint64_t number, Fetched& found,
            bool& damaged);
-  // After an error that is damage: saves what memory knows to be stored into a new database. What
-  // cannot be saved is not stored any more.
+  // After an error that means damage: saves into a new database what memory knows to be stored.
+  // Rows that cannot be saved are no longer stored.
   int mend();
 
-  // What is stored of the session is out of date and cannot be replaced now. True: no later run
-  // will find it.
+  // The session's row is out of date and cannot be replaced now. True: no later run will use it.
   bool invalidate(const std::string& session, std::uint64_t birth);
   // The anchor says it too, for all that were invalidated since.
   void note_invalidated();

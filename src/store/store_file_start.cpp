@@ -1,4 +1,4 @@
-// What an earlier run has left, and what of it is believed.
+// Reads what an earlier run has left, and decides which part of it is valid.
 #include <fmt/format.h>
 #include <sqlite3.h>
 
@@ -15,8 +15,7 @@ namespace keelback::store {
 namespace {
 
 constexpr std::string_view kInUse = "another process is using it";
-// A longer one is not read from end to end at the start. Damage of what was not read is found when
-// it is.
+// A longer file is not read completely at the start. Damage in the rest is found when that is read.
 constexpr std::uint64_t kCheckedBytesMax = 256ULL << 20;
 
 std::uint64_t random_word() {
@@ -91,7 +90,7 @@ StoreFile::Verdict StoreFile::examine(const Anchor::Found& anchor) {
   if (is_busy(code)) return judge(Verdict::kRefused, std::string(kInUse));
   if (is_damage(code)) return judge(Verdict::kDamaged, error_);
   switch (code & 0xff) {
-    case SQLITE_IOERR:  // of locks, and what else is no matter of the file's bytes
+    case SQLITE_IOERR:  // errors of locks and others that are not about the bytes of the file
     case SQLITE_PERM:
     case SQLITE_AUTH:
     case SQLITE_CANTOPEN:
@@ -151,7 +150,7 @@ StoreFile::Verdict StoreFile::prove(const Anchor::Found& anchor) {
 bool StoreFile::is_stale(const StoredRow& row, const Anchor::Found& anchor) const {
   if (all_stale_ || stale_.contains(row.record.birth)) return true;
   if (anchor.store != store_) return false;
-  // A commit that failed, so it was said, but is there.
+  // A commit that was reported as failed, but is there.
   if (anchor.void_from > 0 && row.commit >= anchor.void_from && row.commit <= anchor.used) {
     return true;
   }
@@ -196,7 +195,7 @@ void StoreFile::adopt(const Anchor::Found& anchor) {
   go_on_with(anchor);
 }
 
-// With the anchor that is there, if it says all; else make_ready() makes one.
+// Uses the anchor that is there if it is complete; else make_ready() makes a new one.
 void StoreFile::go_on_with(const Anchor::Found& anchor) {
   const bool new_store = rows_.sums().rows == 0 && commit_ <= 1;
   if (anchor.health == Anchor::Health::kMissing && !new_store) {
@@ -257,7 +256,7 @@ void StoreFile::take_version_1() {
   aside_ = ".version-1";
 }
 
-// What the anchor names and can be read. It must have seen all that was acknowledged.
+// The rows that the anchor names and that can be read. The anchor must be complete.
 void StoreFile::save_rows(const Anchor::Found& anchor) {
   ++set_aside_;
   aside_ = StorePaths::aside_suffix();
@@ -299,7 +298,7 @@ void StoreFile::save_rows(const Anchor::Found& anchor) {
   source_ = std::move(salvage);
 }
 
-// What cannot be written down as out of date must not be served: it could come back when it is.
+// A row that cannot be marked as out of date must not be served: a later run could serve it again.
 void StoreFile::lose_unread(const Anchor::Found& anchor) {
   store_ = random_word();
   aside_ = StorePaths::aside_suffix();
@@ -326,7 +325,7 @@ void StoreFile::lose(std::vector<std::string> names) {
   std::ranges::move(names, std::back_inserter(lost_));
 }
 
-// Nothing can be written, not even that a snapshot is out of date.
+// Nothing can be written, so a snapshot cannot even be marked as out of date.
 void StoreFile::lose_all() {
   std::vector<std::string> names;
   for (Record& record : found_) names.push_back(std::move(record.session));
@@ -352,7 +351,7 @@ void StoreFile::settle(const Anchor::Found& anchor) {
   const std::string why = error_;
   if (damaged && !anchor_.is_open() && anchor.is_usable() && anchor.store == store_) {
     if (auto resumed = Anchor::resume(paths_.anchor, anchor)) anchor_ = std::move(*resumed);
-    // The next run finds the same, and must not tell it again.
+    // The next run finds the same sessions, and must not report them again.
     AnchorChanges told;
     for (const auto& [birth, entry] : anchor.entries) {
       const RowIndex::Row* row = rows_.find(entry.session);

@@ -48,7 +48,7 @@ std::error_code rename_if_there(const std::string& from, const std::string& to) 
   return {errno, std::system_category()};
 }
 
-// The names are on the disk when it returns, as far as the file system can.
+// When it returns, the names are on the disk, if the file system can ensure that.
 void sync_directory(const std::string& path) {
   const os::Fd fd(::open(parent_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd) static_cast<void>(::fsync(fd.get()));
@@ -154,7 +154,7 @@ std::error_code StorePaths::swap(const std::string& suffix) const {
   return finish_swap(suffix);
 }
 
-// The log goes with the database that it belongs to: behind another one it would spoil it.
+// Moves the log together with its database: it would damage another database.
 std::error_code StorePaths::finish_swap(const std::string& suffix) const {
   struct stat stat{};
   if (::stat(ready.c_str(), &stat) != 0) return {};

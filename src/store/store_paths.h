@@ -1,13 +1,13 @@
-// The files of a store: their names, what keeps them from being used, and how a new database takes
-// the place of one that is set aside.
+// The files of a store: their names, why they cannot be used, and how a new database replaces one
+// that is set aside.
 //
 //   PATH            the database            PATH-stale     which rows are out of date; the lock
 //   PATH-wal        its log                 PATH-anchor    what was acknowledged
 //   PATH-new        is being made           PATH-ready     is made, and about to become PATH
 //   PATH.damaged-T  was set aside at T (Unix time in ms), with -wal, -anchor, … of the same T
 //
-// PATH-ready is whole as soon as it is there. So whenever the process dies while files change
-// places, the next one can finish it.
+// PATH-ready is complete as soon as it exists. So if the process dies while it renames files, the
+// next process can finish the work.
 #pragma once
 
 #include <expected>
@@ -17,7 +17,8 @@
 
 namespace keelback::store {
 
-// A path that this process uses, once. Locks of files do not tell two stores of one process apart.
+// Claims a path for one store of this process, because a file's lock does not keep out another
+// store of the same process.
 class PathClaim {
  public:
   PathClaim() = default;
@@ -41,9 +42,9 @@ struct StorePaths {
   // Links are followed: names are beside the file itself.
   std::string database, log, journal, list, anchor, fresh, ready;
 
-  // What keeps the store from being used and is no damage, in a sentence.
+  // Why the store cannot be used, apart from damage, in a sentence.
   std::expected<void, std::string> check() const;
-  // Nothing here can be written, by nobody.
+  // No process can write here.
   bool is_read_only() const;
   // Bytes that the database and its log have; 0: there is none.
   std::uint64_t database_bytes() const;

@@ -114,7 +114,7 @@ void Version1::take(std::string_view order) {
   }
 }
 
-// By way of the index and of the table itself, as far as each can be followed.
+// Reads by the index and by the table itself, as far as each of them can be read.
 void Version1::name_lost() {
   std::set<std::string> names;
   for (const std::string_view from : {"sessions", "sessions NOT INDEXED"}) {

@@ -1,6 +1,6 @@
-// The layout of the first version, which is read once and brought into a new file. Its rows have
-// checksums, so a damaged one is seen. Nothing proves that a row is the latest: that version did
-// not write down what would.
+// The layout of the first version. Such a file is read once, and its rows go into a new file. Its
+// rows have checksums, so that damage is found. Nothing proves that a row is the latest one: that
+// version stored no such proof.
 #pragma once
 
 #include <string>
