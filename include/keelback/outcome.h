@@ -33,7 +33,7 @@ enum class OutcomeKind : std::uint8_t {
   kNotReady,         // a start failed and no worker is up
   kShuttingDown,     // draining; this stays the last one
 };
-inline constexpr int kOutcomeKinds = 18;
+inline constexpr int kOutcomeKinds = static_cast<int>(OutcomeKind::kShuttingDown) + 1;
 
 // Whether the function may have run: none (certainly not), maybe, done (it returned or raised).
 enum class Effect : std::uint8_t { kNone, kMaybe, kDone };

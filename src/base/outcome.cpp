@@ -32,6 +32,7 @@ constexpr std::array<OutcomeRow, kOutcomeKinds> kOutcomes{{
     {"not_ready", 503},
     {"shutting_down", 503},
 }};
+static_assert(!kOutcomes.back().name.empty(), "every kind has a row, in the order of OutcomeKind");
 
 const OutcomeRow& row(OutcomeKind kind) {
   const auto index = static_cast<std::size_t>(kind);
