@@ -86,12 +86,18 @@ constexpr const char* kAsk = R"(
 import json, sys, sysconfig
 sys.path.insert(0, sys.argv[1])
 found = {"version": list(sys.version_info[:3]), "executable": sys.executable, "venv": sys.prefix != sys.base_prefix,
-         "prefix": sys.prefix, "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "runtime": "", "error": ""}
+         "prefix": sys.prefix, "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "runtime": "", "error": "",
+         "package": ""}
 try:
     import keelback
     found["runtime"] = keelback.__file__
 except BaseException as error:
     found["error"] = f"{type(error).__name__}: {error}"
+try:
+    from importlib import metadata
+    found["package"] = metadata.version("keelback")
+except BaseException:
+    pass
 print(json.dumps(found))
 )";
 
@@ -137,6 +143,16 @@ std::vector<Check> python(const Settings& settings) {
                          "install it, or set KEELBACK_PYTHON_DIR to the folder that holds it"));
   } else {
     checks.push_back(good("runtime", text_in(found, "runtime")));
+  }
+  // What `pip install keelback` has put beside the application.
+  if (const std::string package = text_in(found, "package"); !package.empty()) {
+    checks.push_back(package == KEELBACK_VERSION
+                         ? good("package", package)
+                         : bad("package", Finding::kWarn,
+                               fmt::format("the environment has keelback {}, this program is {}",
+                                           package, KEELBACK_VERSION),
+                               "workers use the runtime of this program, tests and editors that of "
+                               "the environment: install the same version in both"));
   }
   return checks;
 }

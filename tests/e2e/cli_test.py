@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -133,6 +134,19 @@ class Offline(CliTest):
         self.assertTrue(found["keelback-guard"]["found"].endswith("keelback-guard"))
         out, _ = self.expect(START, "doctor", "--set", "workers.python=/nowhere/python")
         self.assertRegex(out, r"(?m)^fail  python +/nowhere/python cannot be started")
+
+    # Goal: what pip has installed beside the application is of this version, or the user is told which of the two wins where.
+    def test_doctor_compares_the_package_of_the_environment(self):
+        version = self.expect(OK, "version")[0].split()[1]
+        for installed, finding in ((version, "ok"), ("9.9.9", "warn")):
+            folder = self.tmp / f"keelback-{installed}.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: keelback\nVersion: {installed}\n")
+            report = self.expect_json(OK, "doctor", "--set", f"workers.python={sys.executable}", env={"PYTHONPATH": str(self.tmp)})
+            found = {check["name"]: check for check in report["checks"]}
+            self.assertEqual(finding, found["package"]["finding"], found)
+            self.assertIn(installed, found["package"]["found"])
+            shutil.rmtree(folder)
 
     def test_run_on_the_simulator(self):
         run = ["run", "model", "--backend", "sim"]
