@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <optional>
 
 #include "base/prng.h"
-#include "bench/agent_process.h"
 #include "bench/block.h"
 #include "bench/capacity.h"
 #include "bench/machine.h"
@@ -20,7 +18,6 @@ namespace keelback::bench {
 namespace {
 
 using Json = nlohmann::json;
-using Clock = std::chrono::steady_clock;
 
 constexpr double kShares[] = {0.2, 0.4, 0.6, 0.75, 0.9, 1.0, 1.2};
 constexpr int kBisections = 3;
@@ -32,44 +29,49 @@ int rounds_of(Profile profile) {
   return profile == Profile::kQuick ? 1 : profile == Profile::kPr ? 2 : 3;
 }
 
+Arm arm_of(const AppPlan& plan) {
+  return {.name = plan.app,
+          .program = plan.program,
+          .start = {{"app", plan.app},
+                    {"function", plan.function},
+                    {"payload", plan.payload},
+                    {"expose", plan.expose},
+                    {"settings", {{"workers.python", plan.python}}}}};
+}
+
 class AppRun {
  public:
-  explicit AppRun(const AppPlan& plan) : plan_(plan), prng_(plan.seed) {
-    steps_ = static_cast<double>(plan.workers.size()) *
-             (rounds_of(plan.profile) * std::size(kShares) + kBisections + 2);
+  explicit AppRun(const AppPlan& plan)
+      : plan_(plan), prng_(plan.seed), block_({arm_of(plan)}, prng_) {
+    const double steps = static_cast<double>(plan.workers.size()) *
+                         (rounds_of(plan.profile) * std::size(kShares) + kBisections + 2);
+    pace_.emplace(plan.progress, steps * step_ms(plan.profile) / 1e3);
   }
 
   std::expected<Json, std::string> run() {
-    const auto began = Clock::now();
     for (const std::uint32_t workers : plan_.workers) {
-      if (auto error = measure(workers); !error.empty()) return std::unexpected(error);
+      measure(workers);
+      if (!block_.error().empty()) return std::unexpected(block_.error());
     }
     Json document = to_json();
-    document["took_s"] = std::chrono::duration<double>(Clock::now() - began).count();
+    document["took_s"] = pace_->spent_s();
     return document;
   }
 
  private:
-  std::string measure(std::uint32_t workers) {
+  bool failed() const { return !block_.error().empty(); }
+
+  void measure(std::uint32_t workers) {
     PoolCapacity pool{.workers = workers};
-    auto agent = start_agent(plan_.program);
-    if (!agent) return agent.error();
-    agent_ = &*agent;
-    const Json up = ask({{"op", "start"},
-                         {"workers", workers},
-                         {"app", plan_.app},
-                         {"function", plan_.function},
-                         {"payload", plan_.payload},
-                         {"expose", plan_.expose},
-                         {"settings", {{"workers.python", plan_.python}}}});
-    if (pools_.empty()) first_call_ms_ = up.value("first_ran_ms", 0.0);
-    const Json alone = window(workers, 1, 0.7);
-    const Json busy = window(workers, 2 * workers + 2, 1);
-    const Json memory = ask({{"op", "memory"}});
-    if (!error_.empty()) return error_;
+    Subject subject = block_.start(0, {{"workers", workers}});
+    if (pools_.empty()) first_call_ms_ = subject.started().value("first_ran_ms", 0.0);
+    const Json alone = window(subject, workers, 1, 0.7);
+    const Json busy = window(subject, workers, 2 * workers + 2, 1);
+    const Json memory = subject.ask("memory");
+    if (failed()) return;
     if (alone["succeeded"] != alone["calls"])
-      return fmt::format("{} did not answer every call: {}", plan_.function,
-                         alone["outcomes"].dump());
+      return block_.fail(0, fmt::format("{} did not answer every call: {}", plan_.function,
+                                        alone["outcomes"].dump()));
     pool.unloaded_p50_ms = alone.value("p50_us", 0.0) / 1e3;
     pool.unloaded_p99_ms = alone.value("p99_us", 0.0) / 1e3;
     pool.most = busy.value("per_second", 0.0);
@@ -78,34 +80,38 @@ class AppRun {
       objective_ = plan_.objective_ms > 0
                        ? plan_.objective_ms
                        : std::max(5 * pool.unloaded_p50_ms, 2 * pool.unloaded_p99_ms);
+    find_knee(subject, pool);
+    subject.ask("stop");
+    pool.at_objective = knee(pool.steps, objective_);
+    pools_.push_back(std::move(pool));
+  }
+
+  // Steps at rising rates, then bisection between the last that was carried and the first that was
+  // not.
+  void find_knee(Subject& subject, PoolCapacity& pool) {
     for (int round = 0; round < rounds_of(plan_.profile); ++round) {
       for (const double share : kShares) {
-        step(pool, share * pool.most);
+        step(subject, pool, share * pool.most);
         // Far beyond the knee every further step says the same and takes the longest.
-        if (error_.empty() && share >= 1 && !carried(pool.steps.back(), 4 * objective_)) break;
+        if (failed() || (share >= 1 && !carried(pool.steps.back(), 4 * objective_))) break;
       }
     }
-    for (int i = 0; i < kBisections && error_.empty(); ++i) {
+    for (int i = 0; i < kBisections && !failed(); ++i) {
       const auto low = knee(pool.steps, objective_);
       std::optional<double> high;
       for (const LoadStep& one : pool.steps) {
         if ((!low || one.offered > *low) && (!high || one.offered < *high)) high = one.offered;
       }
       if (!low || !high) break;
-      step(pool, (*low + *high) / 2);
+      step(subject, pool, (*low + *high) / 2);
     }
-    (void)ask({{"op", "stop"}});
-    if (!error_.empty()) return error_;
-    pool.at_objective = knee(pool.steps, objective_);
-    pools_.push_back(std::move(pool));
-    return {};
   }
 
-  Json window(std::uint32_t workers, std::uint32_t callers, double share) {
+  Json window(Subject& subject, std::uint32_t workers, std::uint32_t callers, double share) {
     say(workers, fmt::format("{} callers", callers));
     Json order = call();
     order.update({{"op", "window"}, {"callers", callers}, {"ms", share * step_ms(plan_.profile)}});
-    return ask(order);
+    return subject.ask(order);
   }
 
   Json call() const {
@@ -115,8 +121,8 @@ class AppRun {
             {"zipf", 1.0}};
   }
 
-  void step(PoolCapacity& pool, double rate) {
-    if (!error_.empty()) return;
+  void step(Subject& subject, PoolCapacity& pool, double rate) {
+    if (failed()) return;
     say(pool.workers, fmt::format("{:.0f} calls/s", rate));
     Json order = call();
     // A step is at least 200 calls long, or its p99 has no ground.
@@ -127,8 +133,8 @@ class AppRun {
                   {"seed", prng_.below(1 << 30)},
                   {"saturated", true},
                   {"deadline_ms", std::max(1000.0, 20 * objective_)}});
-    const Json answer = ask(order);
-    if (!error_.empty()) return;
+    const Json answer = subject.ask(order);
+    if (failed()) return;
     const double offered = answer.value("offered", 0.0);
     if (!(offered > 0)) return;
     pool.steps.push_back(
@@ -145,22 +151,29 @@ class AppRun {
     }
   }
 
-  Json ask(const Json& order) {
-    if (!error_.empty()) return Json::object();
-    auto answer = agent_->ask(order);
-    if (answer) return std::move(*answer);
-    error_ = answer.error();
-    return Json::object();
+  void say(std::uint32_t workers, const std::string& what) {
+    pace_->say(fmt::format("{} workers, {}", workers, what));
+    pace_->did(step_ms(plan_.profile) / 1e3);
   }
 
-  void say(std::uint32_t workers, const std::string& what) {
-    if (!plan_.progress) return;
-    const double share = std::min(0.99, done_ / steps_);
-    const double spent = std::chrono::duration<double>(Clock::now() - began_).count();
-    plan_.progress(fmt::format("{} workers, {}", workers, what), share,
-                   Duration{done_ > 0 ? static_cast<long>(1e9 * spent * (1 - share) / share)
-                                      : static_cast<long>(1e6 * steps_ * step_ms(plan_.profile))});
-    ++done_;
+  Json pool_json(const PoolCapacity& pool) const {
+    Json row = {{"workers", pool.workers},
+                {"unloaded_p50_ms", pool.unloaded_p50_ms},
+                {"unloaded_p99_ms", pool.unloaded_p99_ms},
+                {"most_per_second", pool.most},
+                {"worker_kb", pool.worker_kb},
+                {"steps", Json::array()}};
+    if (pool.at_objective) row["at_objective_per_second"] = *pool.at_objective;
+    std::vector<LoadStep> steps = pool.steps;
+    std::ranges::sort(steps, {}, &LoadStep::offered);
+    for (const LoadStep& one : steps)
+      row["steps"].push_back({{"offered", one.offered},
+                              {"good", one.good},
+                              {"p50_ms", one.p50_ms},
+                              {"p99_ms", one.p99_ms},
+                              {"service_p99_ms", one.service_p99_ms},
+                              {"carried", carried(one, objective_)}});
+    return row;
   }
 
   Json to_json() const {
@@ -180,26 +193,9 @@ class AppRun {
     for (const auto& [kind, reason] : doubts_) document["void"].push_back(reason);
     std::vector<ScalingPoint> points;
     for (const PoolCapacity& pool : pools_) {
-      Json row = {{"workers", pool.workers},
-                  {"unloaded_p50_ms", pool.unloaded_p50_ms},
-                  {"unloaded_p99_ms", pool.unloaded_p99_ms},
-                  {"most_per_second", pool.most},
-                  {"worker_kb", pool.worker_kb},
-                  {"steps", Json::array()}};
-      if (pool.at_objective) {
-        row["at_objective_per_second"] = *pool.at_objective;
+      document["pools"].push_back(pool_json(pool));
+      if (pool.at_objective)
         points.push_back({static_cast<double>(pool.workers), *pool.at_objective});
-      }
-      std::vector<LoadStep> steps = pool.steps;
-      std::ranges::sort(steps, {}, &LoadStep::offered);
-      for (const LoadStep& one : steps)
-        row["steps"].push_back({{"offered", one.offered},
-                                {"good", one.good},
-                                {"p50_ms", one.p50_ms},
-                                {"p99_ms", one.p99_ms},
-                                {"service_p99_ms", one.service_p99_ms},
-                                {"carried", carried(one, objective_)}});
-      document["pools"].push_back(std::move(row));
     }
     if (!pools_.empty()) {
       const double later = pools_.front().unloaded_p50_ms;
@@ -227,16 +223,14 @@ class AppRun {
 
   const AppPlan& plan_;
   Prng prng_;
-  LineProcess* agent_ = nullptr;
-  std::string error_;
+  Block block_;
   double objective_ = 0;
   std::vector<PoolCapacity> pools_;
   std::map<std::string, Json> doubts_;
   double first_call_ms_ = 0;  // in the first pool
   Json best_;                 // the last step that was carried
   std::uint32_t best_workers_ = 0;
-  double steps_ = 1, done_ = 0;
-  Clock::time_point began_ = Clock::now();
+  std::optional<Pace> pace_;
 };
 
 }  // namespace

@@ -8,7 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "bench/run.h"
+#include "bench/family.h"
+#include "bench/progress.h"
 
 namespace keelback::bench {
 

@@ -17,28 +17,28 @@ namespace {
 
 std::size_t gated_metrics() {
   return static_cast<std::size_t>(
-      std::ranges::count_if(metrics(), [](const Metric& m) { return m.gated; }));
+      std::ranges::count_if(metrics(), [](const Metric& m) { return m.gated(); }));
 }
 
-std::vector<double> values_of(const std::vector<Block>& blocks, bool head, const std::string& id) {
+std::vector<double> values_of(const std::vector<Pair>& blocks, bool head, const std::string& id) {
   std::vector<double> values;
-  for (const Block& block : blocks) {
+  for (const Pair& block : blocks) {
     const auto& side = head ? block.head : block.base;
     if (const auto it = side.find(id); it != side.end()) values.push_back(it->second);
   }
   return values;
 }
 
-std::vector<double> scores_of(const std::vector<Block>& blocks, const std::string& id) {
+std::vector<double> scores_of(const std::vector<Pair>& blocks, const std::string& id) {
   std::vector<double> scores;
-  for (const Block& block : blocks) {
+  for (const Pair& block : blocks) {
     if (const auto it = block.score.find(id); it != block.score.end()) scores.push_back(it->second);
   }
   return scores;
 }
 
 // One metric through the looks: the first final judgement stands.
-MetricResult follow(const std::string& id, GatePlan gate, const std::vector<Block>& blocks) {
+MetricResult follow(const std::string& id, GatePlan gate, const std::vector<Pair>& blocks) {
   MetricResult result{.id = id, .judgement = {}, .scores = scores_of(blocks, id), .gate = gate};
   const std::vector<double> base = values_of(blocks, false, id), head = values_of(blocks, true, id);
   if (!base.empty()) result.base_median = median(base);
@@ -54,6 +54,7 @@ MetricResult follow(const std::string& id, GatePlan gate, const std::vector<Bloc
 // Control and canary answer one question each, at one look, on the two steadiest metrics.
 constexpr const char* kSteady[] = {"call.p10_us", "call.p50_us"};
 
+constexpr double kTypicalS = 2.5;     // of a block
 constexpr double kShortBlock = 0.35;  // a block of calls only takes of a whole one
 
 // A start order whose noop burns so long.
@@ -73,7 +74,11 @@ GatePlan one_look(const GatePlan& gate, std::size_t blocks, double alpha) {
 class Run {
  public:
   Run(const CompareOptions& options)
-      : options_(options), plan_(plan_of(options.profile)), prng_(options.seed) {}
+      : options_(options), plan_(plan_of(options.profile)), prng_(options.seed) {
+    const auto behind = static_cast<double>(plan_.control_blocks + plan_.canary_blocks);
+    pace_.emplace(options_.progress, kTypicalS * (static_cast<double>(plan_.gate.looks.back()) +
+                                                  kShortBlock * behind));
+  }
 
   std::expected<Comparison, std::string> run() {
     result_.seed = options_.seed;
@@ -83,24 +88,11 @@ class Run {
     judge_all();
     if (auto error = control(); !error.empty()) return std::unexpected(error);
     if (auto error = canary(); !error.empty()) return std::unexpected(error);
-    result_.took = std::chrono::steady_clock::now() - began_;
+    result_.took = Duration{static_cast<std::int64_t>(1e9 * pace_->spent_s())};
     return std::move(result_);
   }
 
  private:
-  // `done` of `most` blocks of this stage; what comes after it is the control and the canary, whose
-  // blocks are shorter.
-  void say(const std::string& stage, std::size_t done, std::size_t most, std::size_t behind) const {
-    if (!options_.progress) return;
-    const double each = result_.blocks.empty() ? 2.5 : median(seconds_);
-    const double left =
-        each * (static_cast<double>(most - done) + kShortBlock * static_cast<double>(behind));
-    const double spent =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
-    options_.progress(stage, spent / std::max(1e-9, spent + left),
-                      Duration{static_cast<long>(1e9 * left)});
-  }
-
   // Sanitized against optimised is a comparison of compilers, whatever it says.
   std::string check_builds() {
     const auto base = build_of(block_.base_program), head = build_of(block_.head_program);
@@ -114,9 +106,9 @@ class Run {
 
   std::string inject() {
     if (options_.inject <= 0) return {};
-    BlockOptions block = block_;
+    PairOptions block = block_;
     block.calls_only = true;
-    const auto one = run_block(block, prng_);
+    const auto one = run_pair(block, prng_);
     if (!one) return one.error();
     injected_us_ = options_.inject * one->head.at("call.p50_us");
     block_.head_start.merge_patch(slowed_by(injected_us_));
@@ -127,19 +119,19 @@ class Run {
     const std::size_t most = plan_.gate.looks.back();
     for (std::size_t look : plan_.gate.looks) {
       while (result_.blocks.size() < look) {
-        say("base against head, at most", result_.blocks.size(), most,
-            plan_.control_blocks + plan_.canary_blocks);
+        pace_->say("base against head, at most");
         // It takes a pool more, and is the same number each time.
         block_.count_allocations = result_.blocks.size() < 3;
-        auto block = run_block(block_, prng_);
+        auto block = run_pair(block_, prng_);
         if (!block) return block.error();
-        seconds_.push_back(block->seconds);
         result_.blocks.push_back(std::move(*block));
+        pace_->did(kTypicalS);
       }
       judge_all();
       if (std::ranges::all_of(result_.metrics, [](const MetricResult& m) {
-            return m.judgement.final || !find_metric(m.id)->gated;
+            return m.judgement.final || !find_metric(m.id)->gated();
           })) {
+        pace_->drop(kTypicalS * static_cast<double>(most - result_.blocks.size()));
         break;
       }
     }
@@ -149,49 +141,51 @@ class Run {
   void judge_all() {
     result_.metrics.clear();
     for (const Metric& metric : metrics()) {
-      const std::string id(metric.id);
-      if (scores_of(result_.blocks, id).empty()) continue;
+      const std::string id(metric.compare_id());
+      if (!metric.judged() || scores_of(result_.blocks, id).empty()) continue;
       GatePlan gate = plan_.gate;
       gate.alpha = 0.05 / static_cast<double>(gated_metrics());  // Bonferroni over the family
       gate.delta_tol = metric.tolerance;
       result_.metrics.push_back(follow(id, gate, result_.blocks));
     }
     result_.counters.clear();
-    for (const Counter& counter : counters()) {
-      if (counter.one_cpu && block_.cpu < 0) continue;
-      const std::string id(counter.id);
+    for (const Metric& metric : metrics()) {
+      if (!metric.counted()) continue;
+      if (metric.compared == Compared::kCountedOnOneCpu && block_.cpu < 0) continue;
+      const std::string id(metric.compare_id());
       const auto base = values_of(result_.blocks, false, id),
                  head = values_of(result_.blocks, true, id);
       if (base.empty() || head.empty()) continue;
       CounterResult row{
-          .id = id, .doc = std::string(counter.doc), .base = median(base), .head = median(head)};
-      row.worse = row.head > row.base + counter.slack;
+          .id = id, .doc = std::string(metric.doc), .base = median(base), .head = median(head)};
+      row.worse = row.head > row.base + metric.tolerance;
       result_.counters.push_back(row);
     }
   }
 
   // Calls only: what control and canary need.
-  std::string side_run(const char* stage, std::size_t count, std::size_t behind,
-                       const nlohmann::json& head_start, std::vector<Block>& out) {
-    BlockOptions block = block_;
+  std::string side_run(const char* stage, std::size_t count, const nlohmann::json& head_start,
+                       std::vector<Pair>& out) {
+    PairOptions block = block_;
     block.base_program = block.head_program;
     block.base_start = block.head_start;
     block.head_start.merge_patch(head_start);
     block.calls_only = true;
     for (std::size_t i = 0; i < count; ++i) {
-      say(stage, 0, 0, count - i + behind);
-      auto one = run_block(block, prng_);
+      pace_->say(stage);
+      auto one = run_pair(block, prng_);
       if (!one) return one.error();
       out.push_back(std::move(*one));
+      pace_->did(kShortBlock * kTypicalS);
     }
     return {};
   }
 
   std::string control() {
     if (plan_.control_blocks == 0) return {};
-    std::vector<Block> blocks;
+    std::vector<Pair> blocks;
     if (auto error = side_run("control: head against itself", plan_.control_blocks,
-                              plan_.canary_blocks, nlohmann::json::object(), blocks);
+                              nlohmann::json::object(), blocks);
         !error.empty())
       return error;
     for (const char* id : kSteady) {
@@ -209,11 +203,11 @@ class Run {
   }
 
   std::string canary() {
-    if (plan_.canary_blocks == 0 || !block_.own_app) return {};
+    if (plan_.canary_blocks == 0) return {};
     const double typical_us = median(values_of(result_.blocks, true, "call.p50_us"));
     result_.canary_slowdown = plan_.canary_slowdown;
-    std::vector<Block> blocks;
-    if (auto error = side_run("canary: head against itself, slowed", plan_.canary_blocks, 0,
+    std::vector<Pair> blocks;
+    if (auto error = side_run("canary: head against itself, slowed", plan_.canary_blocks,
                               // On top of what the head burns already, which one setting says.
                               slowed_by(injected_us_ + plan_.canary_slowdown * typical_us), blocks);
         !error.empty())
@@ -232,13 +226,12 @@ class Run {
   }
 
   const CompareOptions& options_;
-  BlockOptions block_ = options_.block;
+  PairOptions block_ = options_.block;
   ProfilePlan plan_;
   Prng prng_;
   double injected_us_ = 0;  // what every call of the head burns more
   Comparison result_;
-  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
-  std::vector<double> seconds_;  // of each block
+  std::optional<Pace> pace_;
 };
 
 nlohmann::json to_json(const MetricResult& metric) {
@@ -259,7 +252,7 @@ nlohmann::json to_json(const MetricResult& metric) {
                         {"scores", metric.scores}};
   if (const Metric* row = find_metric(metric.id)) {
     out["unit"] = row->unit;
-    out["gated"] = row->gated;
+    out["gated"] = row->gated();
     out["doc"] = row->doc;
   }
   if (j.blocks_needed) out["blocks_needed"] = j.blocks_needed;
@@ -270,25 +263,20 @@ nlohmann::json to_json(const MetricResult& metric) {
   return out;
 }
 
-nlohmann::json series_of(const std::vector<Block>& blocks, const char* curve,
+nlohmann::json series_of(const std::vector<Pair>& blocks, const char* curve,
                          const std::string& suffix) {
   nlohmann::json series = nlohmann::json::array();
   for (const bool head : {false, true}) {
     Buckets sum;
-    for (const Block& block : blocks) {
+    for (const Pair& block : blocks) {
       const auto& curves = head ? block.head_curves : block.base_curves;
       const auto at = curves.find(curve);
       if (at == curves.end()) continue;
-      for (const auto& [ns, counts] : at->second) {
-        sum[ns].first += counts.first;
-        sum[ns].second += counts.second;
-      }
+      add(sum, at->second);
     }
-    nlohmann::json buckets = nlohmann::json::array();
-    for (const auto& [ns, counts] : sum) buckets.push_back({ns, counts.first, counts.second});
-    if (!buckets.empty())
+    if (!sum.empty())
       series.push_back(
-          {{"name", (head ? "head" : "base") + suffix}, {"buckets", std::move(buckets)}});
+          {{"name", (head ? "head" : "base") + suffix}, {"buckets", bench::to_json(sum)}});
   }
   return series;
 }
@@ -326,7 +314,7 @@ Comparison::Exit Comparison::exit_code(bool strict) const {
   }
   for (const MetricResult& metric : metrics) {
     const Metric* row = find_metric(metric.id);
-    if (!row || !row->gated) continue;
+    if (!row || !row->gated()) continue;
     if (metric.judgement.verdict == Verdict::kRegressed) return Exit::kRegressed;
     inconclusive |= metric.judgement.verdict == Verdict::kInconclusive;
   }
@@ -363,12 +351,12 @@ nlohmann::json to_json(const Comparison& comparison, const CompareOptions& optio
                                {"doc", row.doc}});
   }
   out["curves"] = {{"One caller, closed loop", series_of(comparison.blocks, "closed", "")}};
-  nlohmann::json open = series_of(comparison.blocks, "planned", ", from the planned time");
+  nlohmann::json open = series_of(comparison.blocks, "open", ", from the planned time");
   for (const auto& one : series_of(comparison.blocks, "service", ", service alone"))
     open.push_back(one);
   out["curves"]["Open loop at 15 % of the base's lone caller"] = std::move(open);
   out["blocks"] = nlohmann::json::array();
-  for (const Block& block : comparison.blocks) {
+  for (const Pair& block : comparison.blocks) {
     out["blocks"].push_back({{"head_first", block.head_first},
                              {"base", block.base},
                              {"head", block.head},

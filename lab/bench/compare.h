@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/time.h"
-#include "bench/block.h"
+#include "bench/pair.h"
 #include "bench/run.h"
 #include "bench/sequential.h"
 
@@ -44,7 +44,7 @@ struct CounterResult {
 struct Comparison {
   std::vector<MetricResult> metrics;
   std::vector<CounterResult> counters;
-  std::vector<Block> blocks;
+  std::vector<Pair> blocks;
   std::vector<std::string> void_reasons;  // empty: the run counts
   std::vector<MetricResult> control;      // of call.p10_us and call.p50_us
   double canary_slowdown = 0;             // what was injected, as a share of the median call
@@ -59,7 +59,7 @@ struct Comparison {
 };
 
 struct CompareOptions {
-  BlockOptions block;
+  PairOptions block;
   Profile profile = Profile::kPr;
   std::uint64_t seed = 1;
   bool strict = false;  // inconclusive is a failure

@@ -258,14 +258,16 @@ TEST(Documents, AReportCanBeMadeAnew) {
   EXPECT_THAT(read_report(directory).error(), HasSubstr("there is no"));
 }
 
-// Goal: every metric belongs to a family, every family has metrics, and no id is there twice.
+// Goal: every metric belongs to a family or a group of peers, every family and group has metrics,
+// no id is there twice, and every target says what limits it.
 TEST(Families, MetricsAndFamiliesFit) {
   std::set<std::string_view> seen, used;
-  for (const RunMetric& metric : run_metrics()) {
+  for (const Metric& metric : metrics()) {
     EXPECT_TRUE(seen.insert(metric.id).second) << metric.id;
-    const auto family = metric.id.substr(0, metric.id.find('.'));
-    EXPECT_TRUE(find_family(family)) << metric.id;
-    used.insert(family);
+    EXPECT_EQ(find_metric(metric.id), &metric);
+    EXPECT_EQ(find_metric(metric.compare_id()), &metric);
+    used.insert(metric.family());
+    EXPECT_TRUE(find_family(metric.family())) << metric.id;
   }
   for (const Family& family : families()) EXPECT_TRUE(used.contains(family.name)) << family.name;
   EXPECT_EQ(families().size(), 12u);

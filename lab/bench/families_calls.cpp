@@ -38,53 +38,43 @@ void both_curves(FamilyBlock& block, const std::string& title, const Json& open)
 void call_block(FamilyBlock& block) {
   Subject pool = block.start();
   pool.ask(window(1, 30));  // settles
-  const Json closed = pool.ask(window(1, 300 * block.stretch()));
-  for (const auto& [metric, field] :
-       {std::pair{"call.p10_us", "p10_us"}, std::pair{"call.p50_us", "p50_us"},
-        std::pair{"call.p99_us", "p99_us"}, std::pair{"call.cpu_us", "cpu_us_per_call"}})
-    block.note(metric, closed, field);
+  const Json closed = pool.take("closed", window(1, 300 * block.stretch()));
   block.percentiles("One caller, closed loop", "trivial function",
                     closed.value("buckets", Json::array()));
-  for (const auto& [metric, bytes] :
-       {std::pair{"call.4k_p50_us", 4 << 10}, std::pair{"call.64k_p50_us", 64 << 10},
-        std::pair{"call.1m_p50_us", 1 << 20}}) {
-    const Json answer = pool.ask(window(1, 100, sized(static_cast<std::size_t>(bytes))));
-    block.note(metric, answer, "p50_us");
+  for (const auto& [step, bytes] :
+       {std::pair{"closed_4k", 4 << 10}, std::pair{"closed_64k", 64 << 10},
+        std::pair{"closed_1m", 1 << 20}}) {
+    const Json answer = pool.take(step, window(1, 100, sized(static_cast<std::size_t>(bytes))));
     Figure& figure = block.figure("Median by payload", "curve", "bytes each way", "µs");
     figure.log_x = figure.log_y = true;
-    figure.curves["argument and result"][bytes].push_back(answer.value("p50_us", NAN));
+    figure.add("argument and result", bytes, answer.value("p50_us", NAN));
   }
   const double rate = 0.15 * closed.value("per_second", 0.0);
-  const Json open = pool.ask({{"op", "open"},
-                              {"rate", rate},
-                              {"ms", 500 * block.stretch()},
-                              {"seed", block.prng().below(1 << 30)}});
+  const Json open = pool.take("open", {{"op", "open"},
+                                       {"rate", rate},
+                                       {"ms", 500 * block.stretch()},
+                                       {"seed", block.prng().below(1 << 30)}});
   block.doubt(open);
-  block.note("call.open_p50_us", open, "p50_us");
-  block.note("call.open_p99_us", open, "p99_us");
   both_curves(block, "Open loop at 15 % of one caller's rate", open);
-  const Json counts = pool.ask({{"op", "counters"}, {"calls", block.quick() ? 1000 : 3000}});
-  block.note("call.worker_switches", counts, "worker_switches");
-  block.note("call.caller_switches", counts, "caller_switches");
-  pool.note_system_calls("call.caller_syscalls", "call.worker_syscalls");
-  block.note_allocations("call.caller_allocations");
+  const unsigned calls = block.quick() ? 1000 : 3000;
+  pool.take("counters", {{"op", "counters"}, {"calls", calls}});
+  pool.count_system_calls(1000);
+  pool.count_allocations(calls);
 }
 
 void throughput_block(FamilyBlock& block) {
   Subject pool = block.start();
   pool.ask(window(4, 30));
   for (const unsigned callers : {1u, 2u, 4u, 8u, 16u, 32u, 64u}) {
-    const Json answer = pool.ask(window(callers, 120 * block.stretch()));
-    if (callers == 1 || callers == 16 || callers == 64)
-      block.note(fmt::format("throughput.{}_per_second", callers), answer, "per_second");
-    block.figure("Throughput by callers", "curve", "callers", "calls a second").log_x = true;
-    block.figure("Throughput by callers", "curve")
-        .curves["trivial function, 2 workers"][callers]
-        .push_back(answer.value("per_second", NAN));
+    const Json answer =
+        pool.take(fmt::format("callers_{}", callers), window(callers, 120 * block.stretch()));
+    Figure& rate = block.figure("Throughput by callers", "curve", "callers", "calls a second");
+    rate.log_x = true;
+    rate.add("trivial function, 2 workers", callers, answer.value("per_second", NAN));
     Figure& latency = block.figure("Latency by callers", "curve", "callers", "µs");
     latency.log_x = latency.log_y = true;
-    latency.curves["p50"][callers].push_back(answer.value("p50_us", NAN));
-    latency.curves["p99"][callers].push_back(answer.value("p99_us", NAN));
+    latency.add("p50", callers, answer.value("p50_us", NAN));
+    latency.add("p99", callers, answer.value("p99_us", NAN));
   }
   const Json sleeping =
       pool.ask(window(8, 250 * block.stretch(), {{"function", "sleep_ms"}, {"payload", "[5]"}}));
@@ -101,29 +91,25 @@ void affinity_block(FamilyBlock& block) {
   Subject pool = block.start();
   pool.ask(window(1, 30));
   const Json plain = pool.ask(window(1, 100));
-  const Json uniform = pool.ask({{"op", "affinity"}, {"sessions", 1000}, {"calls", 4000}});
-  block.note("affinity.next_p50_us", uniform, "next_p50_us");
-  block.note("affinity.first_p50_us", uniform, "first_p50_us");
-  block.note("affinity.jain", uniform, "jain");
+  const Json uniform =
+      pool.take("affinity", {{"op", "affinity"}, {"sessions", 1000}, {"calls", 4000}});
   block.note("affinity.cost_ratio", uniform.value("next_p50_us", NAN) / plain.value("p50_us", NAN));
   for (const unsigned sessions : {10u, 1000u, block.quick() ? 10'000u : 100'000u}) {
     const Json answer = pool.ask(
         window(1, 100, {{"function", "count"}, {"payload", "[]"}, {"sessions", sessions}}));
     Figure& figure = block.figure("Median by sessions in use", "curve", "sessions", "µs");
     figure.log_x = true;
-    figure.curves["a call in one of so many"][sessions].push_back(answer.value("p50_us", NAN));
+    figure.add("a call in one of so many", sessions, answer.value("p50_us", NAN));
   }
   Subject skewed = block.start();
-  const Json zipf = skewed.ask({{"op", "affinity"},
-                                {"sessions", 1000},
-                                {"calls", 3000},
-                                {"zipf", 1.0},
-                                {"seed", block.prng().below(1 << 30)}});
-  block.note("affinity.hit_ratio",
-             std::min(uniform.value("hit_ratio", NAN), zipf.value("hit_ratio", NAN)));
-  block.note("affinity.zipf_max_over_mean", zipf, "max_over_mean");
-  const Json neighbour = skewed.ask({{"op", "neighbour"}, {"ms", 250 * block.stretch()}});
-  block.note("affinity.neighbour_p99_us", neighbour, "p99_us");
+  const Json zipf = skewed.take("affinity_zipf", {{"op", "affinity"},
+                                                  {"sessions", 1000},
+                                                  {"calls", 3000},
+                                                  {"zipf", 1.0},
+                                                  {"seed", block.prng().below(1 << 30)}});
+  for (const Json& answer : {uniform, zipf})
+    block.note("affinity.hit_ratio", answer.value("hit_ratio", NAN));
+  skewed.take("neighbour", {{"op", "neighbour"}, {"ms", 250 * block.stretch()}});
 }
 
 // A function of one millisecond, because a load generator in the same process must not be what is
@@ -132,8 +118,7 @@ void overload_block(FamilyBlock& block) {
   const Json function = {{"function", "sleep_ms"}, {"payload", "[1]"}};
   Subject pool = block.start(
       {{"function", "sleep_ms"}, {"payload", "[1]"}, {"settings", {{"pool.queue_max", "64"}}}});
-  const Json closed = pool.ask(window(32, 300, function));
-  block.note("overload.capacity", closed, "per_second");
+  const Json closed = pool.take("capacity", window(32, 300, function));
   const double capacity = closed.value("per_second", 0.0);
   double unexplained = 0;
   const auto open = [&](double share, const Json& more) {
@@ -160,15 +145,13 @@ void overload_block(FamilyBlock& block) {
     Figure& latency = block.figure("Latency by offered load", "curve",
                                    "offered calls a second, % of capacity", "ms");
     latency.log_y = true;
-    latency.curves["p50, planned"][100 * share].push_back(answer.value("p50_us", NAN) / 1e3);
-    latency.curves["p99, planned"][100 * share].push_back(answer.value("p99_us", NAN) / 1e3);
-    latency.curves["p99, service"][100 * share].push_back(answer.value("service_p99_us", NAN) /
-                                                          1e3);
+    latency.add("p50, planned", 100 * share, answer.value("p50_us", NAN) / 1e3);
+    latency.add("p99, planned", 100 * share, answer.value("p99_us", NAN) / 1e3);
+    latency.add("p99, service", 100 * share, answer.value("service_p99_us", NAN) / 1e3);
     block
         .figure("Goodput by offered load", "curve", "offered calls a second, % of capacity",
                 "% of capacity")
-        .curves["answered in time"][100 * share]
-        .push_back(100 * good / capacity);
+        .add("answered in time", 100 * share, 100 * good / capacity);
     if (share == 0.5)
       block.note("overload.goodput_50",
                  answer.value("succeeded", NAN) / answer.value("calls", NAN));
@@ -181,7 +164,7 @@ void overload_block(FamilyBlock& block) {
                                 {"ms", 1000},
                                 {"saturated", true},
                                 {"points", 3000}});
-  block.note("overload.drain_ms", burst, "drain_ms");
+  block.note_step("burst", burst);
   block.note("overload.unexplained", unexplained);
   if (block.first()) {
     Figure& heat = block.figure("A burst of five times the load, from 0.4 to 0.6 s", "heat",

@@ -50,7 +50,7 @@ void core_curves(FamilyBlock& block) {
       if (first == 0) first = last;
       Figure& figure = block.figure(title, "curve", x, "ns a call");
       figure.log_x = true;
-      figure.curves["the core alone"][value].push_back(last);
+      figure.add("the core alone", value, last);
     }
     block.note(metric, last / first);
   };
@@ -83,8 +83,8 @@ void pool_curves(FamilyBlock& block) {
     Figure& figure =
         block.figure("Pool of fake workers: a call by workers", "curve", "workers", "µs");
     figure.log_x = true;
-    figure.curves["median, one caller"][workers].push_back(last);
-    figure.curves["processor time"][workers].push_back(answer.value("cpu_us_per_call", NAN));
+    figure.add("median, one caller", workers, last);
+    figure.add("processor time", workers, answer.value("cpu_us_per_call", NAN));
   }
   block.note("scaling.pool_workers_ratio", last / first);
   first = 0;
@@ -96,7 +96,7 @@ void pool_curves(FamilyBlock& block) {
     Figure& figure = block.figure("Pool of fake workers: a call by waiting calls", "curve",
                                   "waiting calls", "µs");
     figure.log_x = true;
-    figure.curves["submitted, queued, served"][waiting].push_back(last);
+    figure.add("submitted, queued, served", waiting, last);
   }
   block.note("scaling.pool_queued_ratio", last / first);
 }

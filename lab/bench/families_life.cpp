@@ -37,32 +37,22 @@ void stages(FamilyBlock& block, const std::string& row, const Json& started) {
 
 void startup_block(FamilyBlock& block) {
   Subject pool = block.start({{"workers", 4}});
-  for (const auto& [metric, field] : {std::pair{"startup.first_ready_ms", "first_ready_ms"},
-                                      std::pair{"startup.first_call_ms", "first_call_ms"},
-                                      std::pair{"startup.all_ready_ms", "all_ready_ms"},
-                                      std::pair{"startup.import_ms", "import_ms"}})
-    block.note(metric, pool.started(), field);
+  block.note_step("start", pool.started());
   stages(block, "zygote", pool.started());
-  std::vector<double> single;
-  for (int i = 0; i < 5; ++i) single.push_back(pool.ask("recycle").value("ready_ms", NAN));
-  block.note("startup.worker_ms", median(single));
+  for (int i = 0; i < 5; ++i) pool.take("recycle");
   Subject exec = block.start({{"workers", 4}, {"settings", {{"workers.zygote", "off"}}}});
-  block.note("startup.exec_all_ready_ms", exec.started(), "all_ready_ms");
+  block.note_step("start_exec", exec.started());
   stages(block, "exec, no zygote", exec.started());
 }
 
 void recovery_block(FamilyBlock& block) {
   Subject pool = block.start();
   pool.ask({{"op", "window"}, {"callers", 1}, {"ms", 30}});
-  const Json idle = pool.ask("recover");
-  block.note("recovery.detected_ms", idle, "detected_ms");
-  block.note("recovery.ready_ms", idle, "ready_ms");
-  const Json loaded = pool.ask({{"op", "recover"},
-                                {"rate", 500},
-                                {"ms", 400 * block.stretch()},
-                                {"seed", block.prng().below(1 << 30)}});
-  block.note("recovery.first_success_ms", loaded, "first_success_ms");
-  block.note("recovery.lost", loaded, "lost");
+  const Json idle = pool.take("recover");
+  const Json loaded = pool.take("recover_loaded", {{"op", "recover"},
+                                                   {"rate", 500},
+                                                   {"ms", 400 * block.stretch()},
+                                                   {"seed", block.prng().below(1 << 30)}});
   block.note("recovery.p99_ratio",
              loaded.value("p99_after_us", NAN) / loaded.value("p99_before_us", NAN));
   if (block.first()) {
@@ -90,11 +80,7 @@ void recovery_block(FamilyBlock& block) {
 void memory_block(FamilyBlock& block) {
   Subject pool = block.start();
   pool.ask({{"op", "window"}, {"callers", 4}, {"ms", 50}});
-  const Json before = pool.ask("memory");
-  block.note("memory.pss_kb", before, "pss_kb");
-  block.note("memory.worker_kb", before, "worker_kb");
-  block.note("memory.supervisor_kb", before, "supervisor_kb");
-  block.note("memory.fds", before, "fds");
+  const Json before = pool.take("memory");
   const double sessions = block.quick() ? 5'000 : 20'000;
   pool.ask({{"op", "idle"}, {"sessions", sessions}, {"ms", 1}});
   const Json after = pool.ask("memory");
@@ -102,13 +88,11 @@ void memory_block(FamilyBlock& block) {
       "memory.per_session_bytes",
       std::max(0.0, 1024 * (after.value("pss_kb", NAN) - before.value("pss_kb", NAN)) / sessions));
   const Json growth =
-      pool.ask({{"op", "growth"}, {"rounds", 6}, {"calls", block.quick() ? 500 : 2000}});
-  block.note("memory.growth_kb", growth, "kb_per_1000_calls");
+      pool.take("growth", {{"op", "growth"}, {"rounds", 6}, {"calls", block.quick() ? 500 : 2000}});
   double round = 0;
   for (const auto& reading : growth.value("readings_kb", Json::array())) {
     block.figure("Memory while calls go by", "curve", "calls", "kB, everything")
-        .curves["proportional memory"][round]
-        .push_back(reading.get<double>());
+        .add("proportional memory", round, reading.get<double>());
     round += block.quick() ? 500 : 2000;
   }
   Subject queued = block.start({{"function", "sleep_ms"}, {"payload", "[1]"}});
@@ -122,15 +106,12 @@ void memory_block(FamilyBlock& block) {
 void cleanup_block(FamilyBlock& block) {
   Subject pool = block.start({{"workers", 4}});
   pool.ask({{"op", "window"}, {"callers", 4}, {"ms", 30}});
-  const Json stopped = pool.ask("stop");
-  block.note("cleanup.stop_ms", stopped, "stop_ms");
+  pool.take("stop");
   Subject loaded = block.start({{"workers", 4}});
   loaded.ask({{"op", "pile"}, {"waiting", 500}});
-  const Json hurried = loaded.ask("stop");
-  block.note("cleanup.loaded_stop_ms", hurried, "stop_ms");
-  block.note("cleanup.left_processes",
-             stopped.value("left_processes", NAN) + hurried.value("left_processes", NAN));
-  block.note("cleanup.left_fds", stopped.value("left_fds", NAN) + hurried.value("left_fds", NAN));
+  const Json hurried = loaded.take("stop_loaded", {{"op", "stop"}});
+  block.note("cleanup.left_processes", hurried.value("left_processes", NAN));
+  block.note("cleanup.left_fds", hurried.value("left_fds", NAN));
   Subject killed = block.start({{"workers", 4}});
   killed.ask({{"op", "pile"}, {"waiting", 50}});
   block.note("cleanup.kill_ms", 1e3 * killed.seconds_to_vanish());
@@ -140,11 +121,8 @@ void idle_block(FamilyBlock& block) {
   Subject pool = block.start();
   pool.ask({{"op", "window"}, {"callers", 1}, {"ms", 20}});
   const double length = 800 * block.stretch();
-  const Json empty = pool.ask({{"op", "idle"}, {"ms", length}});
-  block.note("idle.cpu_ms", empty, "cpu_ms_per_s");
-  block.note("idle.wakeups", empty, "wakeups_per_s");
-  const Json full = pool.ask({{"op", "idle"}, {"ms", length}, {"sessions", 1000}});
-  block.note("idle.sessions_cpu_ms", full, "cpu_ms_per_s");
+  pool.take("idle", {{"op", "idle"}, {"ms", length}});
+  pool.take("idle_sessions", {{"op", "idle"}, {"ms", length}, {"sessions", 1000}});
 }
 
 void soak_block(FamilyBlock& block) {
@@ -176,11 +154,9 @@ void soak_block(FamilyBlock& block) {
     block.percentiles("Soak, percentiles", "service alone",
                       open.value("service_buckets", Json::array()));
     block.figure("Soak, p99 over time", "curve", "seconds", "µs")
-        .curves["p99 a window"][minutes.back() * 60]
-        .push_back(p99.back());
+        .add("p99 a window", minutes.back() * 60, p99.back());
     block.figure("Soak, memory over time", "curve", "seconds", "kB")
-        .curves["everything"][minutes.back() * 60]
-        .push_back(memory.back());
+        .add("everything", minutes.back() * 60, memory.back());
   }
   if (!block.error().empty()) return;
   const auto third = static_cast<std::ptrdiff_t>(p99.size() / 3);

@@ -1,17 +1,10 @@
 #include "bench/family.h"
 
-#include <fmt/format.h>
-#include <signal.h>
-
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <thread>
 
 #include "base/check.h"
-#include "bench/agent_process.h"
+#include "bench/families_internal.h"
 #include "bench/signed_rank.h"
-#include "os/process.h"
 
 namespace keelback::bench {
 namespace {
@@ -33,11 +26,8 @@ Json curve_json(const Figure& figure) {
 
 Json bucket_json(const Figure& figure) {
   Json series = Json::array();
-  for (const auto& [name, buckets] : figure.buckets) {
-    Json list = Json::array();
-    for (const auto& [ns, counts] : buckets) list.push_back({ns, counts.first, counts.second});
-    series.push_back({{"name", name}, {"buckets", std::move(list)}});
-  }
+  for (const auto& [name, buckets] : figure.buckets)
+    series.push_back({{"name", name}, {"buckets", bench::to_json(buckets)}});
   return series;
 }
 
@@ -108,42 +98,20 @@ Json Figure::to_json(std::uint64_t seed) const {
   return json;
 }
 
-Subject FamilyBlock::start(Json order) {
-  Subject subject(*this);
-  if (!error_.empty()) return subject;
-  auto agent = start_agent(options_.program);
-  if (!agent) {
-    fail(agent.error());
-    return subject;
-  }
-  subject.agent_ = std::move(*agent);
-  subject.started_ = subject.ask(start_order(std::move(order)));
-  return subject;
+namespace {
+
+Arm arm_of(const FamilyOptions& options) {
+  Arm arm{.name = "ours", .program = options.program};
+  arm.start = {
+      {"workers", 2}, {"app", options.app}, {"settings", {{"workers.python", options.python}}}};
+  if (options.cpu >= 0) arm.start["cpu"] = options.cpu;
+  return arm;
 }
 
-Json FamilyBlock::start_order(Json more) const {
-  Json order = {{"op", "start"}, {"workers", 2}, {"app", options_.app}};
-  if (options_.cpu >= 0) order["cpu"] = options_.cpu;
-  order.update(more);
-  if (order["app"] == options_.app) order["settings"]["workers.python"] = options_.python;
-  return order;
-}
+}  // namespace
 
-void FamilyBlock::note_allocations(std::string_view metric) {
-  if (!error_.empty()) return;
-  const auto counted = allocations_per_call(options_.program, start_order(Json::object()), "noop",
-                                            "[1]", quick() ? 1000 : 3000);
-  if (counted) note(metric, *counted);
-}
-
-void FamilyBlock::note(std::string_view metric, double value) {
-  CHECK(find_run_metric(metric) != nullptr);
-  if (error_.empty() && std::isfinite(value)) result_.values[std::string(metric)].push_back(value);
-}
-
-void FamilyBlock::note(std::string_view metric, const Json& answer, const char* field) {
-  if (answer.contains(field)) note(metric, answer[field].get<double>());
-}
+FamilyBlock::FamilyBlock(const FamilyOptions& options, FamilyResult& result, Prng& prng)
+    : Block({arm_of(options)}, prng), options_(options), result_(result) {}
 
 Figure& FamilyBlock::figure(const std::string& title, const std::string& kind, const std::string& x,
                             const std::string& y) {
@@ -157,13 +125,7 @@ Figure& FamilyBlock::figure(const std::string& title, const std::string& kind, c
 
 void FamilyBlock::percentiles(const std::string& title, const std::string& series,
                               const Json& buckets) {
-  if (!error_.empty()) return;
-  auto& own = figure(title, "percentiles").buckets[series];
-  for (const auto& bucket : buckets) {
-    auto& counts = own[bucket[0].get<std::int64_t>()];
-    counts.first += bucket[1].get<std::uint64_t>();
-    counts.second += bucket[2].get<std::uint64_t>();
-  }
+  if (error().empty()) add(figure(title, "percentiles").buckets[series], buckets);
 }
 
 void FamilyBlock::doubt(const Json& answer) {
@@ -178,54 +140,35 @@ void FamilyBlock::doubt(const Json& answer) {
   }
 }
 
-void FamilyBlock::fail(std::string why) {
-  if (error_.empty()) error_ = std::move(why);
-}
+namespace {
 
-Json Subject::ask(Json order) {
-  if (!block_->error().empty()) return Json::object();
-  auto answer = agent_->ask(order);
-  if (answer) return std::move(*answer);
-  block_->fail(fmt::format("{}: {}", order.value("op", "?"), answer.error()));
-  return Json::object();
-}
+constexpr Family kFamilies[] = {
+    {"startup", "From nothing to a pool that answers, and one worker more", startup_block, 1.5},
+    {"call", "What one call costs: closed and open loop, by size, in time and in context switches",
+     call_block, 2.5},
+    {"throughput", "How many calls a second, by callers and by what the function does",
+     throughput_block, 3.0},
+    {"affinity", "Sessions: at home, fair, and what they cost", affinity_block, 2.0},
+    {"overload", "From half the capacity to one and a half: goodput, latency, refusals, a burst",
+     overload_block, 5.0},
+    {"recovery", "SIGKILL of a worker, idle and under load", recovery_block, 2.0},
+    {"memory", "What it takes, by kind, and whether it grows", memory_block, 3.0},
+    {"cleanup", "Stop, stop under load, SIGKILL of the supervisor; what is left", cleanup_block,
+     1.0},
+    {"idle", "What a pool costs that nobody calls", idle_block, 2.0},
+    {"http", "The same call over HTTP", http_block, 3.0},
+    {"scaling", "Throughput over workers with its law; cost over sessions, workers, waiting calls",
+     scaling_block, 9.0},
+    {"soak", "Constant load for long: does latency or memory drift", soak_block, 12.0},
+};
 
-void Subject::note_system_calls(std::string_view caller_metric, std::string_view worker_metric) {
-  if (!block_->error().empty()) return;
-  const auto counted = system_calls_per_call(*agent_, started_, "noop", "[1]", 1000);
-  if (!counted) return;  // tracing is forbidden in many a container
-  block_->note(caller_metric, counted->caller);
-  block_->note(worker_metric, counted->worker);
-}
+}  // namespace
 
-double Subject::seconds_to_vanish() {
-  using Clock = std::chrono::steady_clock;
-  if (!block_->error().empty()) return 0;
-  struct Known {
-    pid_t pid;
-    std::uint64_t start_time;  // so that a number that is used again is not mistaken for it
-  };
-  std::vector<Known> family;
-  for (const pid_t pid : os::descendants_of(agent_->pid())) {
-    if (const auto stat = os::read_stat(pid)) family.push_back({pid, stat->start_time});
-  }
-  ::kill(agent_->pid(), SIGKILL);
-  const auto began = Clock::now();
-  const auto living = [&] {
-    return std::ranges::any_of(family, [](const Known& known) {
-      const auto stat = os::read_stat(known.pid);
-      return stat && stat->start_time == known.start_time && stat->state != 'Z' &&
-             stat->state != 'X';
-    });
-  };
-  while (living()) {
-    if (Clock::now() - began > std::chrono::seconds(10)) {
-      block_->fail("processes were left 10 s after their supervisor's SIGKILL");
-      break;
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(500));
-  }
-  return std::chrono::duration<double>(Clock::now() - began).count();
+std::span<const Family> families() { return kFamilies; }
+
+const Family* find_family(std::string_view name) {
+  const auto at = std::ranges::find(kFamilies, name, &Family::name);
+  return at == std::end(kFamilies) ? nullptr : at;
 }
 
 }  // namespace keelback::bench

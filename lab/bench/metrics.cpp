@@ -1,55 +1,174 @@
 #include "bench/metrics.h"
 
+#include <algorithm>
+
 namespace keelback::bench {
 namespace {
 
-constexpr Metric kMetrics[] = {
-    {"startup.first_call_ms", "startup", "ms", false, true, 0.15,
-     "from nothing to the first result, import included"},
-    {"startup.all_ready_ms", "startup", "ms", false, true, 0.15,
-     "from nothing to every worker ready"},
-    {"call.p10_us", "call", "µs", false, true, 0.04,
-     "one caller, trivial function: the fastest tenth, the cost without noise"},
-    {"call.p50_us", "call", "µs", false, true, 0.04, "one caller, trivial function: the median"},
-    {"call.p99_us", "call", "µs", false, true, 0.25,
-     "one caller, trivial function: the slowest hundredth begins here"},
-    {"call.cpu_us", "call", "µs", false, true, 0.06, "processor time of all processes a call"},
-    {"open.p50_us", "call", "µs", false, true, 0.10,
-     "open loop at 15 % of the base's lone caller, from the planned time: the median"},
-    {"open.p99_us", "call", "µs", false, false, 0.25, "the same, the slowest hundredth"},
-    {"session.p50_us", "affinity", "µs", false, true, 0.06, "the same in one of 1000 sessions"},
-    {"throughput.per_second", "throughput", "calls/s", true, true, 0.10, "16 callers, closed loop"},
-    {"recovery.detected_ms", "recovery", "ms", false, false, 0.25,
-     "SIGKILL of a busy worker, under load, to its call's outcome"},
-    {"recovery.ready_ms", "recovery", "ms", false, true, 0.25,
-     "SIGKILL of a busy worker, under load, to its replacement ready"},
-    {"memory.pss_kb", "memory", "kB", false, true, 0.03,
-     "proportional memory of pool and workers, after load"},
-    {"cleanup.stop_ms", "cleanup", "ms", false, true, 0.25, "stop of the idle pool"},
-};
+constexpr Better kLess = Better::kLess, kMore = Better::kMore;
+constexpr Compared kNo = Compared::kNo, kReported = Compared::kReported, kGated = Compared::kGated,
+                   kCounted = Compared::kCounted, kCountedOnOneCpu = Compared::kCountedOnOneCpu;
 
-constexpr Counter kCounters[] = {
-    {"counters.worker_switches", 0.05, "times a worker left its processor, a call", true},
-    {"counters.caller_switches", 0.10, "times the caller left its processor, a call", true},
-    {"counters.caller_syscalls", 0.2, "system calls of the caller's process, a call"},
-    {"counters.worker_syscalls", 0.2, "system calls of the worker, a call"},
-    {"counters.caller_allocations", 0.2, "heap allocations of the caller's process, a call"},
-    {"counters.fds", 0, "descriptors open with the pool up"},
-    {"counters.processes", 0, "processes with the pool up"},
-    {"cleanup.left_processes", 0, "processes left after stop"},
-    {"cleanup.left_fds", 0, "descriptors left after stop"},
+constexpr Metric kMetrics[] = {
+    {"startup.first_ready_ms", "ms", kLess, "start.first_ready_ms",
+     "from nothing to the first worker ready"},
+    {"startup.first_call_ms", "ms", kLess, "start.first_call_ms",
+     "from nothing to the first result, import included", kGated, 0.15},
+    {"startup.all_ready_ms", "ms", kLess, "start.all_ready_ms",
+     "from nothing to every worker ready", kGated, 0.15},
+    {"startup.import_ms", "ms", kLess, "start.import_ms",
+     "the application's import, once, in the zygote"},
+    {"startup.exec_all_ready_ms", "ms", kLess, "start_exec.all_ready_ms",
+     "the same without a zygote: each worker imports"},
+    {"startup.worker_ms", "ms", kLess, "recycle.ready_ms", "one more worker while the pool serves"},
+
+    {"call.p10_us", "µs", kLess, "closed.p10_us",
+     "one caller, trivial function: the fastest tenth, the cost without noise", kGated, 0.04},
+    {"call.p50_us", "µs", kLess, "closed.p50_us", "one caller, trivial function: the median",
+     kGated, 0.04},
+    {"call.p99_us", "µs", kLess, "closed.p99_us",
+     "one caller, trivial function: the slowest hundredth begins here", kGated, 0.25},
+    {"call.cpu_us", "µs", kLess, "closed.cpu_us_per_call", "processor time of all processes a call",
+     kGated, 0.06},
+    {"call.4k_p50_us", "µs", kLess, "closed_4k.p50_us", "argument and result of 4 KiB"},
+    {"call.64k_p50_us", "µs", kLess, "closed_64k.p50_us", "argument and result of 64 KiB"},
+    {"call.1m_p50_us", "µs", kLess, "closed_1m.p50_us", "argument and result of 1 MiB"},
+    {"call.open_p50_us", "µs", kLess, "open.p50_us",
+     "Poisson arrivals at 15 % of what one caller gets, from the planned time", kGated, 0.1,
+     kNoPromise, "open.p50_us"},
+    {"call.open_p99_us", "µs", kLess, "open.p99_us", "the same, the slowest hundredth", kReported,
+     0.25, kNoPromise, "open.p99_us"},
+    {"call.worker_switches", "per call", kLess, "counters.worker_switches",
+     "times a worker left its processor, to sleep or for another", kCountedOnOneCpu, 0.05,
+     kNoPromise, "counters.worker_switches"},
+    {"call.caller_switches", "per call", kLess, "counters.caller_switches",
+     "times the caller's process left its processor, likewise", kCountedOnOneCpu, 0.1, kNoPromise,
+     "counters.caller_switches"},
+    {"call.caller_syscalls", "per call", kLess, "system_calls.caller",
+     "system calls of the caller's process, counted", kCounted, 0.2, kNoPromise,
+     "counters.caller_syscalls"},
+    {"call.worker_syscalls", "per call", kLess, "system_calls.worker",
+     "system calls of the worker, counted", kCounted, 0.2, kNoPromise, "counters.worker_syscalls"},
+    {"call.caller_allocations", "per call", kLess, "allocations.allocations_per_call",
+     "heap allocations of the caller's process, all threads, counted", kCounted, 0.2, kNoPromise,
+     "counters.caller_allocations"},
+
+    {"throughput.1_per_second", "calls/s", kMore, "callers_1.per_second",
+     "closed loop, 1 caller, 2 workers"},
+    {"throughput.16_per_second", "calls/s", kMore, "callers_16.per_second",
+     "closed loop, 16 callers, 2 workers", kGated, 0.1, kNoPromise, "throughput.per_second"},
+    {"throughput.64_per_second", "calls/s", kMore, "callers_64.per_second",
+     "closed loop, 64 callers, 2 workers"},
+    {"throughput.sleep_efficiency", "share", kMore, "",
+     "functions that wait 5 ms: calls a second of the ideal 2/5 ms"},
+    {"throughput.cpu_efficiency", "share", kMore, "",
+     "functions that compute 1 ms: calls a second of what the processors allow"},
+
+    {"affinity.hit_ratio", "share", kMore, "",
+     "calls of a session served by its home, same birth and epoch", kNo, 0, 1.0},
+    {"affinity.next_p50_us", "µs", kLess, "affinity.next_p50_us", "a call in one of 1000 sessions"},
+    {"affinity.first_p50_us", "µs", kLess, "affinity.first_p50_us",
+     "the call that opens a session"},
+    {"affinity.cost_ratio", "ratio", kLess, "", "a session's call divided by a stateless one"},
+    {"affinity.jain", "index", kMore, "affinity.jain",
+     "fairness of workers under uniform sessions; 1: all alike"},
+    {"affinity.zipf_max_over_mean", "ratio", kLess, "affinity_zipf.max_over_mean",
+     "the busiest worker under Zipf(1) sessions"},
+    {"affinity.neighbour_p99_us", "µs", kLess, "neighbour.p99_us",
+     "a session's calls while another one's calls take 20 ms on the other worker"},
+    {"affinity.sessions_p50_us", "µs", kLess, "sessions.p50_us",
+     "closed loop, one caller, calls to 1000 sessions: the median", kGated, 0.06, kNoPromise,
+     "session.p50_us", true},
+
+    {"overload.capacity", "calls/s", kMore, "capacity.per_second",
+     "closed loop of 32 callers, function of 1 ms"},
+    {"overload.goodput_50", "share", kMore, "",
+     "answered in time, of those offered, at half the capacity"},
+    {"overload.goodput_150", "share of capacity", kMore, "",
+     "answered in time at 1.5 times the capacity, of the capacity"},
+    {"overload.p99_80_ms", "ms", kLess, "", "from the planned time at 80 % of the capacity"},
+    {"overload.drain_ms", "ms", kLess, "burst.drain_ms",
+     "until a burst of 5 times half the capacity is worked off"},
+    {"overload.unexplained", "calls", kLess, "",
+     "calls that ended neither ok nor refused nor out of time", kNo, 0, 0.0},
+
+    {"recovery.detected_ms", "ms", kLess, "recover.detected_ms",
+     "SIGKILL of a busy worker to its call's outcome", kReported, 0.25},
+    {"recovery.ready_ms", "ms", kLess, "recover.ready_ms",
+     "SIGKILL of a busy worker to its replacement ready", kGated, 0.25},
+    {"recovery.first_success_ms", "ms", kLess, "recover_loaded.first_success_ms",
+     "SIGKILL to the next call that succeeds, under load"},
+    {"recovery.p99_ratio", "ratio", kLess, "",
+     "p99 of the calls planned after the kill by that of those before"},
+    {"recovery.lost", "calls", kLess, "recover_loaded.lost",
+     "idempotent calls of the load that did not succeed", kNo, 0, 0.0},
+
+    {"memory.pss_kb", "kB", kLess, "memory.pss_kb",
+     "everything: supervisor, guard, zygote, 2 workers", kGated, 0.03},
+    {"memory.worker_kb", "kB", kLess, "memory.worker_kb", "one worker's proportional share"},
+    {"memory.supervisor_kb", "kB", kLess, "memory.supervisor_kb", "the supervisor"},
+    {"memory.per_session_bytes", "bytes", kLess, "",
+     "supervisor and workers, a session with one counter in it"},
+    {"memory.per_queued_bytes", "bytes", kLess, "", "the supervisor, a call that waits"},
+    {"memory.growth_kb", "kB", kLess, "growth.kb_per_1000_calls",
+     "slope over 1000 calls (Theil and Sen)"},
+    {"memory.fds", "descriptors", kLess, "memory.fds", "open in the supervisor, 2 workers",
+     kCounted, 0, kNoPromise, "counters.fds"},
+    {"memory.processes", "processes", kLess, "counters.processes",
+     "below the supervisor, 2 workers", kCounted, 0, kNoPromise, "counters.processes", true},
+
+    {"cleanup.stop_ms", "ms", kLess, "stop.stop_ms", "stop of an idle pool", kGated, 0.25},
+    {"cleanup.loaded_stop_ms", "ms", kLess, "stop_loaded.stop_ms",
+     "stop of a pool with calls waiting"},
+    {"cleanup.kill_ms", "ms", kLess, "",
+     "SIGKILL of the supervisor to the end of the last process"},
+    {"cleanup.left_processes", "processes", kLess, "stop.left_processes", "left after stop",
+     kCounted, 0, 0.0},
+    {"cleanup.left_fds", "descriptors", kLess, "stop.left_fds", "left after stop", kCounted, 0,
+     0.0},
+
+    {"idle.cpu_ms", "ms/s", kLess, "idle.cpu_ms_per_s", "processor time with nothing to do"},
+    {"idle.wakeups", "per second", kLess, "idle.wakeups_per_s",
+     "how often anything wakes with nothing to do"},
+    {"idle.sessions_cpu_ms", "ms/s", kLess, "idle_sessions.cpu_ms_per_s",
+     "the same with 1000 sessions open"},
+
+    {"http.p50_us", "µs", kLess, "", "one keep-alive connection"},
+    {"http.p99_us", "µs", kLess, "", "one keep-alive connection"},
+    {"http.overhead_us", "µs", kLess, "", "median over HTTP minus median in process, same block"},
+    {"http.16_per_second", "calls/s", kMore, "", "16 connections"},
+    {"http.connect_p50_us", "µs", kLess, "", "a new connection for each call"},
+    {"http.open_p99_us", "µs", kLess, "",
+     "Poisson arrivals at 30 % of what one connection gets, from the planned time"},
+    {"http.errors", "calls", kLess, "", "answers other than 200", kNo, 0, 0.0},
+
+    {"scaling.lambda", "calls/s", kMore, "", "one worker, function that waits 2 ms"},
+    {"scaling.4_efficiency", "share", kMore, "",
+     "4 workers by 4 times one, function that waits 2 ms"},
+    {"scaling.sessions_ratio", "ratio", kLess, "",
+     "core: a call among 10^6 sessions by one among 10^2"},
+    {"scaling.workers_ratio", "ratio", kLess, "", "core: a call with 64 workers by one with 1"},
+    {"scaling.queued_ratio", "ratio", kLess, "", "core: a call with 10^5 waiting by one with 1"},
+    {"scaling.pool_workers_ratio", "ratio", kLess, "",
+     "a call of a pool of 64 fake workers by one of 1"},
+    {"scaling.pool_queued_ratio", "ratio", kLess, "",
+     "fake workers: draining 10^5 waiting calls, each, by 10^2"},
+
+    {"soak.p99_us", "µs", kLess, "", "open load at half of what one caller gets, whole length"},
+    {"soak.p99_drift", "ratio", kLess, "", "p99 of the last third by that of the first"},
+    {"soak.growth_kb", "kB/min", kLess, "",
+     "memory of everything, slope (Theil and Sen) after the first third"},
+    {"soak.failed", "calls", kLess, "", "calls that did not succeed", kNo, 0, 0.0},
 };
 
 }  // namespace
 
 std::span<const Metric> metrics() { return kMetrics; }
-std::span<const Counter> counters() { return kCounters; }
 
-const Metric* find_metric(std::string_view id) {
-  for (const Metric& metric : kMetrics) {
-    if (metric.id == id) return &metric;
-  }
-  return nullptr;
+const Metric* find_metric(std::string_view name) {
+  const auto at = std::ranges::find_if(
+      kMetrics, [&](const Metric& one) { return one.id == name || one.compare_id() == name; });
+  return at == std::end(kMetrics) ? nullptr : at;
 }
 
 }  // namespace keelback::bench

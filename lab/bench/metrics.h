@@ -1,34 +1,56 @@
-// What a lifecycle block yields, one row a metric, and what the gate does with it.
+// Every metric of the laboratory, one row each: its name, its unit, how it is measured, what it
+// says, and what is done with it. `run` reports the rows, `compare` judges those that are compared.
 #pragma once
 
-#include <optional>
+#include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
-#include "bench/sequential.h"
-
 namespace keelback::bench {
 
+enum class Better : std::uint8_t { kLess, kMore };
+
+// What `compare` does with a metric.
+enum class Compared : std::uint8_t {
+  kNo,
+  kReported,        // with its interval; it never fails a run
+  kGated,           // judged: a regression fails the run
+  kCounted,         // must be equal on both sides, give or take `tolerance`; no statistics
+  kCountedOnOneCpu  // the same, only where both sides share a processor
+};
+
+inline constexpr double kNoPromise = std::numeric_limits<double>::quiet_NaN();
+
 struct Metric {
-  std::string_view id;      // "call.p50_us"
-  std::string_view family;  // "call"
+  std::string_view id;  // "call.p50_us"; its family stands before the point
   std::string_view unit;
-  bool higher_is_better;
-  bool gated;        // judged; otherwise reported with its interval only
-  double tolerance;  // delta_tol; research: what a run of this kind can resolve
+  Better better;
+  // "STEP.FIELD": that field of the answer to the order that a block gives as that step
+  // (bench/block.h). Empty: the family's code computes it.
+  std::string_view from;
   std::string_view doc;
+  Compared compared = Compared::kNo;
+  // Of what is judged: how much slower (a share) is still fine, which is what a run can resolve.
+  // Of what is counted: how much more is still equal.
+  double tolerance = 0;
+  double required = kNoPromise;        // a promise: `run` fails if any block has another value
+  std::string_view compare_name = {};  // in documents of `compare`; empty: the same as `id`
+  bool only_compared = false;          // `run` does not measure it
+
+  std::string_view family() const { return id.substr(0, id.find('.')); }
+  std::string_view step() const { return from.substr(0, from.find('.')); }
+  std::string_view field() const { return from.substr(from.find('.') + 1); }
+  std::string_view compare_id() const { return compare_name.empty() ? id : compare_name; }
+  bool in_run() const { return !only_compared; }
+  bool promised() const { return required == required; }
+  bool gated() const { return compared == Compared::kGated; }
+  bool judged() const { return gated() || compared == Compared::kReported; }
+  bool counted() const { return compared >= Compared::kCounted; }
 };
 
 std::span<const Metric> metrics();
-const Metric* find_metric(std::string_view id);
-
-// Counters that must be equal on both sides, to within `slack`: no statistics.
-struct Counter {
-  std::string_view id;
-  double slack;
-  std::string_view doc;
-  bool one_cpu = false;  // the same every time only where both sides share a processor
-};
-std::span<const Counter> counters();
+// By its name in documents of `run` or of `compare`; null: there is none.
+const Metric* find_metric(std::string_view name);
 
 }  // namespace keelback::bench

@@ -18,22 +18,21 @@ namespace keelback::bench {
 namespace {
 
 using Json = nlohmann::json;
-using Clock = std::chrono::steady_clock;
 
-Json row_json(const RunMetric& metric, const std::vector<double>& values,
+Json row_json(const Metric& metric, const std::vector<double>& values,
               const std::vector<double>& reference) {
   const Estimate estimate = hodges_lehmann(values, 0.95);
   Json row = {{"id", metric.id},
               {"unit", metric.unit},
               {"doc", metric.doc},
-              {"higher_is_better", metric.higher_is_better},
+              {"higher_is_better", metric.better == Better::kMore},
               {"values", values},
               {"median", median(values)},
               {"interval", {estimate.low, estimate.high}},
               {"confidence", estimate.confidence}};
-  if (metric.required) {
-    row["required"] = *metric.required;
-    row["broken"] = std::ranges::any_of(values, [&](double v) { return v != *metric.required; });
+  if (metric.promised()) {
+    row["required"] = metric.required;
+    row["broken"] = std::ranges::any_of(values, [&](double v) { return v != metric.required; });
   }
   if (!reference.empty()) row["reference_us"] = median(reference);
   return row;
@@ -52,8 +51,10 @@ class Runner {
     if (chosen_.empty()) {
       for (const Family& family : families()) chosen_.push_back(&family);
     }
-    blocks_ = plan_.blocks > 0 ? plan_.blocks : blocks_of(plan_.family.profile);
-    const auto began = Clock::now();
+    blocks_ = plan_.blocks > 0 ? plan_.blocks : bench::blocks_of(plan_.family.profile);
+    double planned = 0;
+    for (const Family* family : chosen_) planned += blocks_of(*family) * family->typical_seconds;
+    pace_.emplace(plan_.progress, planned);
     Json document = head();
     const load::Histogram timer = load::timer_overshoot(std::chrono::milliseconds(200));
     document["timer_p99_us"] = us(timer.quantile(0.99).value);
@@ -66,7 +67,7 @@ class Runner {
     for (const Family* family : chosen_) document["families"].push_back(measure(*family));
     document["void"] = void_;
     document["broken"] = broken_;
-    document["took_s"] = std::chrono::duration<double>(Clock::now() - began).count();
+    document["took_s"] = pace_->spent_s();
     return document;
   }
 
@@ -89,62 +90,54 @@ class Runner {
     return document;
   }
 
+  // The slow families repeat less: their blocks hold their own repetitions.
+  int blocks_of(const Family& family) const {
+    return family.typical_seconds > 8 ? std::max(2, blocks_ / 2) : blocks_;
+  }
+
   Json measure(const Family& family) {
     FamilyResult result;
-    Json json = {{"name", family.name}, {"doc", family.doc}};
-    // The slow families repeat less: their blocks hold their own repetitions.
-    const int blocks = family.typical_seconds > 8 ? std::max(2, blocks_ / 2) : blocks_;
     std::string error;
+    const int blocks = blocks_of(family);
     for (int i = 0; i < blocks && error.empty(); ++i) {
-      say(family, static_cast<double>(i) / blocks);
-      const auto began = Clock::now();
+      pace_->say(std::string(family.name));
       if (const auto times = reference_->run(std::chrono::milliseconds(40)); !times.empty())
         result.reference_us.push_back(us(times[times.size() / 2]));
       FamilyBlock block(plan_.family, result, prng_);
       family.block(block);
       error = block.error();
-      ++result.blocks;
-      spent_ += std::chrono::duration<double>(Clock::now() - began).count();
-      planned_ += family.typical_seconds;
+      result.samples.push_back(std::move(block.sample()));
+      pace_->did(family.typical_seconds);
     }
-    ++finished_;
-    json["blocks"] = result.blocks;
-    json["reference_us"] = result.reference_us;
-    json["void"] = result.void_reasons;
-    if (!error.empty()) {
-      json["error"] = error;
-      broken_.push_back(fmt::format("{}: {}", family.name, error));
-    }
+    if (!error.empty()) broken_.push_back(fmt::format("{}: {}", family.name, error));
     for (const std::string& reason : result.void_reasons)
       void_.push_back(fmt::format("{}: {}", family.name, reason));
-    json["rows"] = Json::array();
-    for (const RunMetric& metric : run_metrics()) {
-      const auto values = result.values.find(std::string(metric.id));
-      if (values == result.values.end()) continue;
-      json["rows"].push_back(row_json(metric, values->second, result.reference_us));
-      if (json["rows"].back().value("broken", false))
-        broken_.push_back(
-            fmt::format("{} is not {:g} in every block", metric.id, *metric.required));
-    }
-    json["figures"] = Json::array();
+    Json json = {{"name", family.name},
+                 {"doc", family.doc},
+                 {"blocks", result.samples.size()},
+                 {"reference_us", result.reference_us},
+                 {"void", result.void_reasons},
+                 {"rows", rows(result)},
+                 {"figures", Json::array()}};
+    if (!error.empty()) json["error"] = error;
     for (const std::string& title : result.figure_order)
       json["figures"].push_back(result.figures.at(title).to_json(plan_.seed));
     return json;
   }
 
-  // What is left by the typical lengths, corrected by how this machine has kept to them so far.
-  void say(const Family& family, double share_of_family) const {
-    if (!plan_.progress) return;
-    double all = 0, done = 0;
-    for (std::size_t i = 0; i < chosen_.size(); ++i) {
-      const double blocks = chosen_[i]->typical_seconds > 8 ? std::max(2, blocks_ / 2) : blocks_;
-      const double length = blocks * chosen_[i]->typical_seconds;
-      all += length;
-      done += i < finished_ ? length : i == finished_ ? share_of_family * length : 0;
+  Json rows(const FamilyResult& result) {
+    Json rows = Json::array();
+    for (const Metric& metric : metrics()) {
+      std::vector<double> values;
+      for (const Sample& sample : result.samples) {
+        if (const auto value = sample.value(metric)) values.push_back(*value);
+      }
+      if (values.empty() || !metric.in_run()) continue;
+      rows.push_back(row_json(metric, values, result.reference_us));
+      if (rows.back().value("broken", false))
+        broken_.push_back(fmt::format("{} is not {:g} in every block", metric.id, metric.required));
     }
-    const double pace = planned_ > 0 ? spent_ / planned_ : 1;
-    plan_.progress(std::string(family.name), done / all,
-                   Duration{static_cast<long>(1e9 * (all - done) * pace)});
+    return rows;
   }
 
   const RunPlan& plan_;
@@ -152,8 +145,7 @@ class Runner {
   int blocks_ = 0;
   std::optional<ReferenceEcho> reference_;
   std::vector<const Family*> chosen_;
-  std::size_t finished_ = 0;
-  double spent_ = 0, planned_ = 0;
+  std::optional<Pace> pace_;
   std::vector<std::string> void_, broken_;
 };
 
@@ -173,8 +165,9 @@ int blocks_of(Profile profile) {
 
 std::string suite_hash() {
   std::string text = "3";  // raise when a metric keeps its name but not its meaning
-  for (const RunMetric& metric : run_metrics())
-    text += fmt::format("|{} {}", metric.id, metric.unit);
+  for (const Metric& metric : metrics()) {
+    if (metric.in_run()) text += fmt::format("|{} {}", metric.id, metric.unit);
+  }
   return fnv_text(text);
 }
 

@@ -5,18 +5,14 @@
 
 #include <cstdint>
 #include <expected>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "base/time.h"
 #include "bench/family.h"
+#include "bench/progress.h"
 
 namespace keelback::bench {
-
-// What is being done, how far it is (0 … 1), how long it will take from here.
-using Progress = std::function<void(const std::string& stage, double share, Duration left)>;
 
 struct RunPlan {
   FamilyOptions family;

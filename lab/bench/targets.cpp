@@ -265,11 +265,11 @@ std::expected<AttachmentTimes, std::string> attachment_us(
          .attachments = {{"x", Buffer(std::as_bytes(std::span(source)), nullptr), "", {}}}});
   };
   AttachmentTimes times;
-  struct Arm {
+  struct Way {
     std::vector<double>* medians;
     std::function<bool()> once;
   };
-  Arm arms[] = {
+  Way arms[] = {
       {&times.floor_there, [&] { return floor->send(source); }},
       {&times.floor_back, [&] { return floor->echo(source, back); }},
       {&times.there, [&] { return call("size").ok(); }},
@@ -283,7 +283,7 @@ std::expected<AttachmentTimes, std::string> attachment_us(
   for (int block = -1; block < blocks; ++block) {  // the first one warms up
     before_each(std::max(0, block));
     for (std::size_t i = std::size(arms); i > 1; --i) std::swap(arms[i - 1], arms[prng.below(i)]);
-    for (const Arm& arm : arms) {
+    for (const Way& arm : arms) {
       std::vector<double> took;
       for (int n = 0; n < calls_a_block; ++n) {
         const auto began = Clock::now();

@@ -146,8 +146,8 @@ int list(const Invocation& invocation) {
   Table table({"metric", "unit", "what"});
   for (const bench::Family& family : bench::families()) {
     Json rows = Json::array();
-    for (const bench::RunMetric& metric : bench::run_metrics()) {
-      if (!metric.id.starts_with(std::string(family.name) + ".")) continue;
+    for (const bench::Metric& metric : bench::metrics()) {
+      if (metric.family() != family.name || !metric.in_run()) continue;
       rows.push_back({{"id", metric.id}, {"unit", metric.unit}, {"doc", metric.doc}});
       table.add({std::string(metric.id), std::string(metric.unit), std::string(metric.doc)});
     }
@@ -155,14 +155,16 @@ int list(const Invocation& invocation) {
   }
   Table gated({"metric", "unit", "gated", "tolerance", "what"});
   for (const bench::Metric& metric : bench::metrics()) {
-    gate.push_back({{"id", metric.id},
-                    {"family", metric.family},
+    if (!metric.judged()) continue;
+    gate.push_back({{"id", metric.compare_id()},
+                    {"family", metric.family()},
                     {"unit", metric.unit},
-                    {"gated", metric.gated},
+                    {"gated", metric.gated()},
                     {"tolerance", metric.tolerance},
                     {"doc", metric.doc}});
-    gated.add({std::string(metric.id), std::string(metric.unit), metric.gated ? "yes" : "no",
-               fmt::format("{:.0f} %", 100 * metric.tolerance), std::string(metric.doc)});
+    gated.add({std::string(metric.compare_id()), std::string(metric.unit),
+               metric.gated() ? "yes" : "no", fmt::format("{:.0f} %", 100 * metric.tolerance),
+               std::string(metric.doc)});
   }
   if (invocation.json) {
     print_json({{"families", families}, {"gate", gate}});
