@@ -26,9 +26,11 @@ class Agent::Impl {
     if (op == "open") return open_window(pool_, order);
     if (op == "affinity") return affinity(pool_, order);
     if (op == "neighbour") return neighbour(pool_, order);
+    if (op == "attachment") return attachment(pool_, order);
     if (op == "pile") return pile(pool_, order);
     if (op == "queue") return queue_cost(pool_, order);
     if (op == "recover") return recover(pool_, order);
+    if (op == "kill_all") return kill_all(pool_, order);
     if (op == "recycle") return recycle(pool_);
     if (op == "memory") return memory(pool_);
     if (op == "growth") return memory_growth(pool_, order);

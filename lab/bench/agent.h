@@ -3,24 +3,34 @@
 // "base against head" compares what would ship. `keelback bench agent` is this loop on stdin and
 // stdout.
 //
-// Orders (all answers carry "ok"; on failure "error" says why in one sentence):
-//   hello                                  protocol, executable, compiler, sanitizer
-//   start    {workers, app, env, settings, cpu, function, payload} -> the stages, in ms from
-//   nothing window   {function, payload, callers, ms, sessions, zipf}      -> a closed loop's
-//   figures open     {shape, rate, rate_from, steps, burst_factor, function, payload, ms,
-//   deadline_ms,
-//             sessions, zipf, seed, points}                        -> an open loop's figures
-//   affinity {sessions, zipf, calls}       -> hit_ratio, fairness, first and next call of a session
-//   neighbour {ms}                         -> a session's calls beside one that holds another
-//   worker pile     {waiting}                     -> leaves so many calls of 5 ms in the pool queue
-//   {waiting, function, payload}  -> what a call costs with so many waiting recover  {rate, ms} ->
-//   SIGKILL of a busy worker: detected, replaced, lost recycle                                -> a
-//   planned replacement memory                                 -> pss_kb of everything and by kind
-//   growth   {rounds, calls}               -> the slope of memory over calls
-//   counters {function, payload, calls}    -> exact per-call counters
-//   calls    {function, payload, calls}    -> makes so many, one after another, and counts nothing
-//   idle     {ms, sessions}                -> processor time and wake-ups with nothing to do
-//   stop                                   -> stop_ms, what is left
+// Orders. Every answer has "ok"; where it is false, "error" says why in one sentence.
+//   hello                       protocol, executable, compiler, sanitizer
+//   start {workers, app, expose, env, settings, cpu, function, payload, calls}
+//                               the stages, in ms from nothing; how many of the first calls were ok
+//   window {function, payload, callers, ms, sessions, zipf}
+//                               the figures of a closed loop
+//   open {shape, rate, burst_factor, function, payload, ms, deadline_ms, sessions, zipf, seed,
+//         points, saturated}
+//                               the figures of an open loop
+//   affinity {sessions, zipf, calls}
+//                               hit_ratio, fairness, the first and the next call of a session
+//   neighbour {ms}              a session's calls while another session holds another worker
+//   attachment {function, bytes, calls, here, there}
+//                               p50 of a call with so many bytes beside it
+//   pile {waiting}              leaves so many calls of 5 ms in the pool
+//   queue {waiting, function, payload}
+//                               what a call costs while so many wait
+//   recover {rate, ms}          SIGKILL of a busy worker: detected, replaced, lost
+//   kill_all {ms, calls}        SIGKILL of every worker under load: the share of calls ok afterwards
+//   recycle                     a planned replacement
+//   memory                      pss_kb of everything and by kind
+//   growth {rounds, calls}      the slope of memory over calls
+//   counters {function, payload, calls}
+//                               exact counters a call
+//   calls {function, payload, calls}
+//                               makes so many, one after another, and counts nothing
+//   idle {ms, sessions}         processor time and wake-ups with nothing to do
+//   stop                        stop_ms, what is left
 //
 // Times are milliseconds or microseconds as the name says, by CLOCK_MONOTONIC.
 #pragma once

@@ -5,9 +5,12 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <span>
 #include <thread>
 
 #include "bench/agent_orders.h"
+#include "bench/pinned.h"
+#include "bench/signed_rank.h"
 
 namespace keelback::bench {
 namespace {
@@ -229,6 +232,32 @@ Json neighbour(PoolUnderTest& pool, const Json& order) {
       });
   over = true;
   return figures(run);
+}
+
+// Calls with `bytes` beside them, this thread on one processor and the workers on another (or on
+// the same). Left alone, the kernel puts both ends on one processor or on two and keeps them there:
+// that is chance, and worth a factor of two, because on two the bytes cross from one cache to the
+// other.
+Json attachment(PoolUnderTest& pool, const Json& order) {
+  const std::string source(order.value("bytes", 1u << 20), 'x');
+  const bool comes_back = order.value("function", "noop") == "noop";
+  const Pinned pin(order.value("here", -1));
+  for (const host::WorkerInfo& worker : pool.driver().workers()) {
+    if (order.contains("there")) Pinned::put(worker.pid, order["there"].get<int>());
+  }
+  std::vector<double> took;
+  for (auto left = order.value("calls", 60u); left > 0; --left) {
+    const auto began = Clock::now();
+    const Outcome outcome = pool.driver().call(
+        {.function = order.value("function", "noop"),
+         .payload = "{}",
+         .attachments = {{"x", Buffer(std::as_bytes(std::span(source)), nullptr), "", {}}}});
+    took.push_back(us(Clock::now() - began));
+    const bool arrived = !comes_back || (outcome.attachments.size() == 1 &&
+                                         outcome.attachments[0].data.size() == source.size());
+    if (!outcome.ok() || !arrived) return refusal("an attachment did not arrive");
+  }
+  return {{"ok", true}, {"p50_us", median(took)}};
 }
 
 Json pile(PoolUnderTest& pool, const Json& order) {

@@ -22,10 +22,12 @@ nlohmann::json closed_window(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json open_window(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json affinity(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json neighbour(PoolUnderTest& pool, const nlohmann::json& order);
+nlohmann::json attachment(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json pile(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json queue_cost(PoolUnderTest& pool, const nlohmann::json& order);
 
 nlohmann::json recover(PoolUnderTest& pool, const nlohmann::json& order);
+nlohmann::json kill_all(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json recycle(PoolUnderTest& pool);
 
 nlohmann::json memory(PoolUnderTest& pool);

@@ -267,9 +267,15 @@ TEST(Families, MetricsAndFamiliesFit) {
     EXPECT_EQ(find_metric(metric.id), &metric);
     EXPECT_EQ(find_metric(metric.compare_id()), &metric);
     used.insert(metric.family());
-    EXPECT_TRUE(find_family(metric.family())) << metric.id;
+    if (metric.held) {
+      EXPECT_THAT(peer_groups(), testing::Contains(metric.family()));
+      EXPECT_EQ(metric.target > 0, !metric.limit.empty()) << metric.id;
+    } else {
+      EXPECT_TRUE(find_family(metric.family())) << metric.id;
+    }
   }
   for (const Family& family : families()) EXPECT_TRUE(used.contains(family.name)) << family.name;
+  for (const std::string& group : peer_groups()) EXPECT_TRUE(used.contains(group)) << group;
   EXPECT_EQ(families().size(), 12u);
   EXPECT_FALSE(find_family("nonsense"));
 }

@@ -1,5 +1,6 @@
 // Every metric of the laboratory, one row each: its name, its unit, how it is measured, what it
-// says, and what is done with it. `run` reports the rows, `compare` judges those that are compared.
+// says, and what is done with it. `run` reports the rows, `compare` judges those that are compared,
+// `peers` measures those that are held against an alternative or a number.
 #pragma once
 
 #include <cstdint>
@@ -37,12 +38,17 @@ struct Metric {
   double required = kNoPromise;        // a promise: `run` fails if any block has another value
   std::string_view compare_name = {};  // in documents of `compare`; empty: the same as `id`
   bool only_compared = false;          // `run` does not measure it
+  // Of `peers` alone. An id with "*" stands for each alternative that has no row of its own.
+  bool held = false;
+  double target = 0;  // what the ratio to `against`, or the value, must be; 0: for information
+  std::string_view against = {};  // empty: who it is held against is known when it is measured
+  std::string_view limit = {};    // what bounds it, for those who find its target missed
 
   std::string_view family() const { return id.substr(0, id.find('.')); }
   std::string_view step() const { return from.substr(0, from.find('.')); }
   std::string_view field() const { return from.substr(from.find('.') + 1); }
   std::string_view compare_id() const { return compare_name.empty() ? id : compare_name; }
-  bool in_run() const { return !only_compared; }
+  bool in_run() const { return !only_compared && !held; }
   bool promised() const { return required == required; }
   bool gated() const { return compared == Compared::kGated; }
   bool judged() const { return gated() || compared == Compared::kReported; }

@@ -9,8 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/time.h"
-#include "bench/run.h"
+#include "bench/progress.h"
 #include "bench/signed_rank.h"
 
 namespace keelback::bench {
@@ -29,7 +28,7 @@ struct PeersOptions {
 struct PeerRow {
   std::string id;    // "call.floor.pinned"
   std::string what;  // a sentence
-  std::string peer;  // whom it is held against; empty: nobody, the target is a number of its own
+  std::string peer;  // what it is held against; empty: the target is a number of its own
   std::string unit;
   double ours = 0;  // medians over the blocks; without a peer the figure that `what` names
   double theirs = 0;
@@ -42,9 +41,6 @@ struct PeerRow {
   bool sure() const;         // the whole interval lies on one side of it
   double missed_by() const;  // as a share of the target; 0 if it is met
 };
-
-// What bounds the row with this id, for those who find its target missed; empty if it has none.
-std::string_view limit_of(std::string_view id);
 
 // What can be measured alone: call throughput http start ready recovery stop cold kills
 // attachment sessions simulator.

@@ -17,13 +17,15 @@
 
 namespace keelback::bench {
 
-// Polls until the condition holds; false: the limit is over.
+// Asks until the condition holds, with a pause in between, which is the error of every time that is
+// measured with it. False: the limit is over.
 template <typename Condition>
-bool wait_for(Condition condition, Duration limit) {
+bool wait_for(Condition condition, Duration limit,
+              Duration pause = std::chrono::microseconds(100)) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::microseconds(100));
+    std::this_thread::sleep_for(pause);
   }
   return true;
 }
@@ -45,11 +47,13 @@ struct Switches {
 
 class PoolUnderTest {
  public:
-  // The order's fields: workers, app, env, settings, cpu, function, payload. Answers the stages.
+  // The order's fields: workers, app, expose, env, settings, cpu, function, payload, calls. Answers
+  // the stages.
   nlohmann::json start(const nlohmann::json& order);
   // Blocks until nothing of it is left or is said to be left.
   nlohmann::json stop();
 
+  bool wait_until_ready();  // every worker; false: not within a minute
   bool running() const { return static_cast<bool>(driver_); }
   host::Driver& driver() { return *driver_; }
   std::uint32_t size() const { return workers_; }
@@ -61,6 +65,9 @@ class PoolUnderTest {
   std::uint64_t total_pss_kb() const;  // this process and all its descendants
 
  private:
+  nlohmann::json first_calls(const nlohmann::json& order,
+                             std::chrono::steady_clock::time_point began);
+
   api::OwnedDriver driver_;
   std::uint32_t workers_ = 0;
   std::size_t fds_before_ = 0;
