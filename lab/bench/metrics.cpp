@@ -233,6 +233,18 @@ constexpr Metric kMetrics[] = {
          "1 MiB beside a call and back with its result, p50, on two", 1.5, kSharedMemory,
          "as attachment.back.pinned; and the lines cross between caches, for both sides"),
 
+    held("ways.there.zero_copy", "µs", kLess,
+         "1 MiB beside a call, as a view of shared memory, p50", 0, kSharedMemory),
+    held("ways.there.slab", "µs", kLess, "1 MiB beside a call in a slab, copied to bytes, p50", 0,
+         kSharedMemory),
+    held("ways.there.frames", "µs", kLess, "1 MiB beside a call, as frames of the socket, p50", 0,
+         kSharedMemory),
+    held("ways.there.inline", "µs", kLess, "1 MiB as base64 in a call's JSON, p50", 0,
+         kSharedMemory),
+    held("ways.back.slab", "µs", kLess, "the same in a slab, and back, p50", 0, kSharedMemory),
+    held("ways.back.frames", "µs", kLess, "the same as frames, and back, p50", 0, kSharedMemory),
+    held("ways.back.inline", "µs", kLess, "the same as base64, and back, p50", 0, kSharedMemory),
+
     held("sessions.touch", "ns", kLess, "lookup, verdict and touch of a session among a million",
          1.5, "two dependent cache misses",
          "two cache lines that are not in the cache, one after the other, and the session's two "

@@ -40,6 +40,13 @@ std::string row_of(const std::string& what, const std::string& peer, const std::
   return find_metric(own) ? own : fmt::format("{}.*.{}", what, place);
 }
 
+// Base64 of so many times 'x'.
+std::string base64_of_x(std::size_t bytes) {
+  std::string text;
+  for (std::size_t i = 0; i < bytes / 3; ++i) text += "eHh4";
+  return text + (bytes % 3 == 1 ? "eA==" : bytes % 3 == 2 ? "eHg=" : "");
+}
+
 double log_of(double value) { return std::log(std::max(value, kLeast)); }
 
 PeerRow row_of(const Metric& metric) {
@@ -81,12 +88,13 @@ class PeersRun {
       const char* group;
       Measure measure;
     };
-    const Stage all[] = {{"call", &PeersRun::pinned_calls}, {"call", &PeersRun::free_calls},
-                         {"http", &PeersRun::http},         {"start", &PeersRun::start},
-                         {"ready", &PeersRun::ready},       {"recovery", &PeersRun::recovery},
-                         {"stop", &PeersRun::stop},         {"cold", &PeersRun::cold},
-                         {"kills", &PeersRun::kills},       {"attachment", &PeersRun::attachment},
-                         {"sessions", &PeersRun::sessions}, {"simulator", &PeersRun::simulator}};
+    const Stage all[] = {{"call", &PeersRun::pinned_calls},  {"call", &PeersRun::free_calls},
+                         {"http", &PeersRun::http},          {"start", &PeersRun::start},
+                         {"ready", &PeersRun::ready},        {"recovery", &PeersRun::recovery},
+                         {"stop", &PeersRun::stop},          {"cold", &PeersRun::cold},
+                         {"kills", &PeersRun::kills},        {"attachment", &PeersRun::attachment},
+                         {"ways", &PeersRun::ways},          {"sessions", &PeersRun::sessions},
+                         {"simulator", &PeersRun::simulator}};
     std::vector<Measure> chosen;
     for (const Stage& stage : all) {
       // Calls and throughput take the same processes, hence the same stage.
@@ -170,11 +178,13 @@ class PeersRun {
   }
 
   // An agent with a running pool that lives for all blocks of a stage.
-  std::expected<LineProcess, std::string> lasting_pool(unsigned workers) const {
+  std::expected<LineProcess, std::string> lasting_pool(
+      unsigned workers, const Json& settings = Json::object()) const {
     auto agent = start_agent(options_.program);
     if (!agent) return agent;
     Json order = our_pool(workers, 0).start;
     order["op"] = "start";
+    order["settings"].update(settings);
     if (auto up = agent->ask(order); !up) return std::unexpected(up.error());
     return agent;
   }
@@ -424,6 +434,48 @@ class PeersRun {
     return measure("attachments, " + place, arms, options_.blocks, one);
   }
 
+  // A mebibyte by every way that there is, against the least that it can cost. It is one byte more:
+  // no size of a slab, so that a budget of exactly so much carries the bytes and has no slab for
+  // them. Of what is inline, nothing is encoded or decoded on our side of the socket.
+  std::string ways() {
+    constexpr std::size_t kBytes = (1 << 20) + 1;
+    auto floor = SharedMemoryPeer::start(kBytes);
+    if (!floor) return floor.error();
+    auto slabs = lasting_pool(1);
+    auto none = lasting_pool(1, {{"attachments.budget", fmt::format("{}B", kBytes)}});
+    if (!slabs || !none) return slabs ? none.error() : slabs.error();
+    const auto beside = [&](const char* function) -> Json {
+      return {{"op", "attachment"}, {"function", function}, {"bytes", kBytes}, {"calls", kCalls}};
+    };
+    const auto inside = [text = "[\"" + base64_of_x(kBytes) + "\"]"](const char* function) -> Json {
+      return {{"op", "window"}, {"function", function}, {"payload", text}, {"ms", 10 * kCalls}};
+    };
+    struct Way {
+      const char* row;
+      LineProcess* process;
+      Json order;
+      bool back = false;
+    };
+    const Way all[] = {{"ways.there.zero_copy", &*slabs, beside("look")},
+                       {"ways.there.slab", &*slabs, beside("size")},
+                       {"ways.there.frames", &*none, beside("size")},
+                       {"ways.there.inline", &*slabs, inside("text_size")},
+                       {"ways.back.slab", &*slabs, beside("noop"), true},
+                       {"ways.back.frames", &*none, beside("noop"), true},
+                       {"ways.back.inline", &*slabs, inside("text_back"), true}};
+    const std::string source(kBytes, 'x');
+    std::string back(kBytes, '\0');
+    const std::vector<Arm> arms = {{"ours", {}}, {"floor", {}}};
+    return measure("attachments, every way", arms, options_.blocks, [&](Block& block) {
+      for (const std::size_t i : block.order(std::size(all)))
+        block.note(all[i].row, asked(block, kOurs, *all[i].process, all[i].order, "p50_us"));
+      const double there = shared_memory_us(block, [&] { return floor->send(source); });
+      const double there_and_back =
+          shared_memory_us(block, [&] { return floor->echo(source, back); });
+      for (const Way& way : all) block.note(way.row, way.back ? there_and_back : there, 1);
+    });
+  }
+
   std::string sessions() {
     const int count = std::clamp(options_.blocks / 6, 2, 5);
     return measure("a million sessions", {{"ours", {}}, {"misses", {}}}, count, [&](Block& block) {
@@ -465,9 +517,9 @@ bool PeerRow::sure() const {
 double PeerRow::missed_by() const { return met() ? 0 : std::abs(figure() / target - 1); }
 
 const std::vector<std::string>& peer_groups() {
-  static const std::vector<std::string> groups = {"call",  "throughput", "http",     "start",
-                                                  "ready", "recovery",   "stop",     "cold",
-                                                  "kills", "attachment", "sessions", "simulator"};
+  static const std::vector<std::string> groups = {
+      "call", "throughput", "http",       "start", "ready",    "recovery", "stop",
+      "cold", "kills",      "attachment", "ways",  "sessions", "simulator"};
   return groups;
 }
 

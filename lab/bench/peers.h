@@ -43,7 +43,7 @@ struct PeerRow {
 };
 
 // What can be measured alone: call throughput http start ready recovery stop cold kills
-// attachment sessions simulator.
+// attachment ways sessions simulator.
 const std::vector<std::string>& peer_groups();
 
 struct PeersResult {

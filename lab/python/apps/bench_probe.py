@@ -3,6 +3,7 @@
 KEELBACK_BENCH_SPIN_NS makes every ``noop`` burn that many nanoseconds more, KEELBACK_BENCH_IMPORT_S makes the import last longer, KEELBACK_BENCH_BALLAST_MB
 makes the zygote as heavy as a real application's imports. The laboratory's own canary and its A/A runs are made with the first.
 """
+import base64
 import os
 import time
 
@@ -60,6 +61,24 @@ def count():
 def size(x):
     """How long its argument is: of an attachment, when it has been copied to bytes."""
     return len(x)
+
+
+@keelback.function(zero_copy=True)
+def look(x):
+    """How long its argument is: a view of shared memory."""
+    return x.nbytes
+
+
+@keelback.function
+def text_size(x):
+    """How many bytes its argument has, which is base64."""
+    return len(base64.b64decode(x))
+
+
+@keelback.function
+def text_back(x):
+    """Its argument, which is base64, decoded and encoded again."""
+    return base64.b64encode(base64.b64decode(x)).decode()
 
 
 @keelback.function(idempotent=True)
