@@ -22,13 +22,11 @@ Duration thread_cpu() {
   return std::chrono::seconds(ts.tv_sec) + Duration(ts.tv_nsec);
 }
 
-void sleep_until(Clock::time_point when, Duration spin) {
-  const auto wake = (when - spin).time_since_epoch();
+void sleep_until(Clock::time_point when) {
+  const auto wake = when.time_since_epoch();
   const auto whole = std::chrono::duration_cast<std::chrono::seconds>(wake);
   const timespec ts{.tv_sec = whole.count(), .tv_nsec = (wake - whole).count()};
   while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, nullptr) != 0) {
-  }
-  while (spin > Duration{0} && Clock::now() < when) {
   }
 }
 
@@ -46,12 +44,6 @@ void fill(Record& record, const Outcome& outcome, Duration done) {
   record.done = done;
   record.state = Record::State::kDone;
   record.kind = outcome.kind;
-  record.effect = outcome.effect;
-  record.worker = outcome.worker;
-  record.epoch = outcome.epoch;
-  record.attempts = outcome.attempts;
-  record.queued = outcome.queued;
-  record.ran = outcome.ran;
 }
 
 }  // namespace
@@ -61,32 +53,25 @@ std::string session_name(std::uint32_t session, std::string_view prefix) {
 }
 
 Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
-             const RunOptions& options, const OnDone& on_done, const ShouldStop& should_stop) {
+             const RunOptions& options) {
   const Send send = [&driver](Call&& call, host::OnOutcome&& done) {
     driver.submit(std::move(call), std::move(done));
   };
-  return run_plan(send, plan, make_call, options, on_done, should_stop);
+  return run_plan(send, plan, make_call, options);
 }
 
 Run run_plan(const Send& send, const Plan& plan, const MakeCall& make_call,
-             const RunOptions& options, const OnDone& on_done, const ShouldStop& should_stop) {
+             const RunOptions& options) {
   ::prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);  // this thread only
   auto shared = std::make_shared<Shared>();
-  for (const Arrival& arrival : plan.arrivals) {
-    shared->records.push_back(
-        {.planned = arrival.at, .session = arrival.session, .stream = arrival.stream});
-  }
-  Run run{.plan_hash = plan.hash};
+  for (const Arrival& arrival : plan.arrivals) shared->records.push_back({.planned = arrival.at});
+  Run run;
   const Duration cpu_before = thread_cpu();
   const auto start = Clock::now() + std::chrono::milliseconds(1);
   run.started = start;
   for (std::size_t index = 0; index < plan.arrivals.size(); ++index) {
     const Arrival& arrival = plan.arrivals[index];
-    if (start + arrival.at > Clock::now()) sleep_until(start + arrival.at, options.spin);
-    if (should_stop && should_stop()) {
-      run.stopped = true;
-      break;
-    }
+    if (start + arrival.at > Clock::now()) sleep_until(start + arrival.at);
     {
       std::lock_guard lock(shared->mutex);
       if (shared->waiting >= options.in_flight_max) continue;  // stays unsent
@@ -94,12 +79,11 @@ Run run_plan(const Send& send, const Plan& plan, const MakeCall& make_call,
       shared->records[index].sent = Clock::now() - start;
       shared->records[index].state = Record::State::kWaiting;
     }
-    send(make_call(arrival, index), [shared, index, start, on_done](Outcome&& outcome) {
+    send(make_call(arrival, index), [shared, index, start](Outcome&& outcome) {
       const Duration done = Clock::now() - start;
       std::lock_guard lock(shared->mutex);
       if (shared->closed) return;
       fill(shared->records[index], outcome, done);
-      if (on_done) on_done(index, shared->records[index], outcome);
       if (--shared->waiting == 0) shared->all_done.notify_all();
     });
   }
@@ -158,7 +142,7 @@ Histogram timer_overshoot(Duration length) {
   const auto end = Clock::now() + length;
   for (auto next = Clock::now(); next < end;) {
     next = Clock::now() + std::chrono::microseconds(500);
-    sleep_until(next, Duration{0});
+    sleep_until(next);
     late.record(Clock::now() - next);
   }
   return late;
@@ -197,12 +181,6 @@ std::uint64_t Run::count(OutcomeKind kind) const {
   std::uint64_t n = 0;
   for (const Record& record : records)
     n += record.state == Record::State::kDone && record.kind == kind;
-  return n;
-}
-
-std::uint64_t Run::unfinished() const {
-  std::uint64_t n = 0;
-  for (const Record& record : records) n += record.state != Record::State::kDone;
   return n;
 }
 

@@ -28,14 +28,6 @@ struct Record {
   Duration done{0};
   enum class State : std::uint8_t { kUnsent, kWaiting, kDone } state = State::kUnsent;
   OutcomeKind kind = OutcomeKind::kOk;
-  Effect effect = Effect::kNone;
-  WorkerRef worker;
-  std::uint32_t session = 0;
-  std::uint32_t stream = 0;
-  std::uint32_t epoch = 0;
-  std::uint32_t attempts = 0;
-  Duration queued{0};
-  Duration ran{0};
 
   bool ok() const { return state == State::kDone && kind == OutcomeKind::kOk; }
   Duration latency() const { return done - planned; }
@@ -44,9 +36,6 @@ struct Record {
 struct RunOptions {
   Duration drain = std::chrono::seconds(10);  // how long to wait for the last calls
   std::uint32_t in_flight_max = 20'000;       // beyond it arrivals stay unsent (and are counted)
-  // Spin instead of sleeping for the last stretch before a planned time; 0: never. Only where the
-  // generator owns a CPU.
-  Duration spin{0};
 };
 
 struct Run {
@@ -54,14 +43,11 @@ struct Run {
   std::chrono::steady_clock::time_point started;  // what the records' times count from
   Duration length{0};  // from the first planned time to the last outcome or the end of the drain
   double generator_cpu = 0;  // CPU time of the pacing thread over the run's length
-  std::uint64_t plan_hash = 0;
-  bool stopped = false;  // should_stop said so
 
   Histogram latency() const;  // of sent and unsent calls, from their planned times, censored kept
   Histogram service() const;
   Histogram lag() const;
   std::uint64_t count(OutcomeKind kind) const;
-  std::uint64_t unfinished() const;
   double achieved_share() const;  // sent of planned
 };
 
@@ -70,9 +56,6 @@ struct Run {
 std::vector<std::string> void_reasons(const Run& run, bool saturated = false);
 
 using MakeCall = std::function<Call(const Arrival&, std::size_t index)>;
-using OnDone =
-    std::function<void(std::size_t index, const Record&, const Outcome&)>;  // loop thread
-using ShouldStop = std::function<bool()>;  // asked before each arrival, on the pacing thread
 // How a call reaches the pool. Must not block; `done` is called exactly once, from any thread,
 // never from within. The driver's submit() is one, an HTTP client another.
 using Send = std::function<void(Call&&, host::OnOutcome&& done)>;
@@ -81,11 +64,9 @@ using Send = std::function<void(Call&&, host::OnOutcome&& done)>;
 std::string session_name(std::uint32_t session, std::string_view prefix = "load-");
 
 Run run_plan(const Send& send, const Plan& plan, const MakeCall& make_call,
-             const RunOptions& options = {}, const OnDone& on_done = {},
-             const ShouldStop& should_stop = {});
+             const RunOptions& options = {});
 Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
-             const RunOptions& options = {}, const OnDone& on_done = {},
-             const ShouldStop& should_stop = {});
+             const RunOptions& options = {});
 
 // Closed loop: `callers` threads, each sending its next call when the last one is back, until
 // `length` has passed. Uses the blocking path. Records are in order of completion per caller.

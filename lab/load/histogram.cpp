@@ -4,8 +4,6 @@
 #include <bit>
 #include <cmath>
 
-#include <fmt/format.h>
-
 #include "base/check.h"
 
 namespace keelback::load {
@@ -70,7 +68,6 @@ Histogram::Quantile Histogram::quantile(double q) const {
   if (count_ == 0) return result;
   const auto n = static_cast<double>(count_);
   const auto rank = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(q * n - 1e-9)));
-  result.supported = count_ - rank + 1 >= 10 || q <= 0.5;
   std::uint64_t seen = 0;
   bool met_censored = false;
   for (std::size_t i = 0; i < kBuckets; ++i) {
@@ -85,19 +82,6 @@ Histogram::Quantile Histogram::quantile(double q) const {
   }
   CHECK(!"rank beyond the count");
   return result;
-}
-
-std::string Histogram::Quantile::text() const {
-  if (!supported) return "?";
-  return (at_least ? "\u2265 " : "") + duration_text(value);
-}
-
-std::string duration_text(Duration value) {
-  const auto ns = static_cast<double>(value.count());
-  if (ns < 999.5) return fmt::format("{:.0f} ns", ns);
-  if (ns < 999.5e3) return fmt::format("{:.3g} µs", ns / 1e3);
-  if (ns < 999.5e6) return fmt::format("{:.3g} ms", ns / 1e6);
-  return fmt::format("{:.4g} s", ns / 1e9);
 }
 
 std::vector<Histogram::Bucket> Histogram::buckets() const {

@@ -8,8 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/time.h"
@@ -38,10 +36,7 @@ class Histogram {
 
   struct Quantile {
     Duration value{0};
-    bool at_least = false;   // true: the quantile falls in censored mass
-    bool supported = false;  // at least 10 values lie at or above it
-    // "12.3 ms", "≥ 12.3 ms" in censored mass, "?" where too few values carry it.
-    std::string text() const;
+    bool at_least = false;  // the quantile falls in censored mass
   };
   // q in [0, 1]. The value at rank ceil(q * n); a bucket answers with its middle.
   Quantile quantile(double q) const;
@@ -66,8 +61,5 @@ class Histogram {
   Duration min_{Duration::max()};
   Duration max_{0};
 };
-
-// Three digits and a unit that suits: "870 ns", "15.4 µs", "1.2 s".
-std::string duration_text(Duration value);
 
 }  // namespace keelback::load

@@ -35,7 +35,6 @@ std::uint32_t ZipfPicker::pick(Prng& prng) const { return 1 + pick_weighted(cumu
 double planned_rate(const LoadSpec& spec, Duration at) {
   const double share = spec.length.count() ? seconds(at) / seconds(spec.length) : 0;
   switch (spec.shape) {
-    case LoadSpec::Shape::kConstant:
     case LoadSpec::Shape::kPoisson:
       return spec.rate;
     case LoadSpec::Shape::kRamp:
@@ -52,7 +51,7 @@ double planned_rate(const LoadSpec& spec, Duration at) {
   return 0;
 }
 
-// Every shape but kConstant is a Poisson process with that rate: candidates at the highest rate,
+// Every shape is a Poisson process with that rate: candidates at the highest rate,
 // thinned (Lewis and Shedler 1979), so steps and bursts need no inverse of their own.
 Plan make_plan(const LoadSpec& spec, std::uint64_t seed) {
   CHECK(spec.length >= Duration{0});
@@ -68,16 +67,9 @@ Plan make_plan(const LoadSpec& spec, std::uint64_t seed) {
 
   double at = 0;
   while (peak > 0 && plan.arrivals.size() < spec.arrivals_max) {
-    if (spec.shape == LoadSpec::Shape::kConstant) {
-      at = static_cast<double>(plan.arrivals.size()) / spec.rate;
-    } else {
-      at += -std::log(1 - prng.unit()) / peak;
-    }
+    at += -std::log(1 - prng.unit()) / peak;
     if (at >= length) break;
-    if (spec.shape != LoadSpec::Shape::kConstant &&
-        !prng.chance(planned_rate(spec, from_seconds(at)) / peak)) {
-      continue;
-    }
+    if (!prng.chance(planned_rate(spec, from_seconds(at)) / peak)) continue;
     Arrival arrival{.at = from_seconds(at)};
     if (spec.sessions) arrival.session = sessions.pick(prng);
     if (!mix.empty()) arrival.stream = pick_weighted(mix, prng);

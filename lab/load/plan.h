@@ -20,7 +20,7 @@ struct Arrival {
 };
 
 struct LoadSpec {
-  enum class Shape { kConstant, kPoisson, kRamp, kSteps, kBurst } shape = Shape::kPoisson;
+  enum class Shape { kPoisson, kRamp, kSteps, kBurst } shape = Shape::kPoisson;
   double rate = 100;        // arrivals a second; of kRamp and kSteps: at the end
   double rate_from = 0;     // kRamp, kSteps: at the start
   std::uint32_t steps = 4;  // kSteps: levels of equal length

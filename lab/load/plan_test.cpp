@@ -25,8 +25,7 @@ TEST(Plan, TheSameSeedGivesTheSamePlan) {
 
 // Goal: each shape offers the rate it says where it says it (three standard deviations of Poisson).
 TEST(Plan, EachShapeOffersItsRate) {
-  for (Shape shape :
-       {Shape::kConstant, Shape::kPoisson, Shape::kRamp, Shape::kSteps, Shape::kBurst}) {
+  for (Shape shape : {Shape::kPoisson, Shape::kRamp, Shape::kSteps, Shape::kBurst}) {
     const LoadSpec spec{.shape = shape, .rate = 2000, .rate_from = 200, .length = 10s};
     const Plan plan = make_plan(spec, 11);
     for (Duration from = 0s; from < 10s; from += 1s) {
