@@ -1,7 +1,7 @@
 #include "bench/quantile_interval.h"
 
 #include <algorithm>
-#include <cmath>
+#include <boost/math/distributions/binomial.hpp>
 #include <limits>
 #include <vector>
 
@@ -16,13 +16,11 @@ QuantileEstimate quantile_interval(std::span<const double> values, double q, dou
                             .high = std::numeric_limits<double>::infinity()};
   // Of n values, so many lie below the quantile: binomial. The k-th smallest lies above it if fewer
   // than k do, and below it if at least k do.
-  double below = 0;  // P(fewer than k)
+  const boost::math::binomial below(all, q);
   for (std::size_t k = 1; k <= n; ++k) {
-    const double i = static_cast<double>(k - 1);
-    below += std::exp(std::lgamma(all + 1) - std::lgamma(i + 1) - std::lgamma(all - i + 1) +
-                      i * std::log(q) + (all - i) * std::log1p(-q));
-    if (below <= tail) estimate.low = sorted[k - 1];
-    if (1 - below <= tail) {
+    const double fewer = boost::math::cdf(below, static_cast<double>(k - 1));
+    if (fewer <= tail) estimate.low = sorted[k - 1];
+    if (1 - fewer <= tail) {
       estimate.high = sorted[k - 1];
       break;
     }
