@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -89,22 +90,52 @@ std::string junit_text(const std::string& suite, const std::vector<JunitCase>& c
       report::escape(suite), cases.size(), failures, body);
 }
 
-std::string markdown_table(const std::vector<std::string>& head,
-                           const std::vector<std::vector<std::string>>& rows) {
-  const auto line = [](const std::vector<std::string>& cells) {
-    std::string out = "|";
-    for (const std::string& cell : cells) {
+std::string markdown_table(const report::Table& table) {
+  std::string out = "|", rule = "|";
+  for (const std::string& head : table.head) {
+    out += " " + head + " |";
+    rule += " --- |";
+  }
+  out += "\n" + rule + "\n";
+  for (const auto& row : table.rows) {
+    out += "|";
+    for (const report::Cell& cell : row) {
       out += ' ';
-      for (const char c : cell) {
+      for (const char c : cell.text) {
         if (c == '|') out += '\\';
         out += c == '\n' ? ' ' : c;
       }
       out += " |";
     }
-    return out + "\n";
+    out += "\n";
+  }
+  return out;
+}
+
+std::string text_table(const report::Table& table) {
+  // In characters, not bytes.
+  const auto width = [](const std::string& text) {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
   };
-  std::string out = line(head) + line(std::vector<std::string>(head.size(), "---"));
-  for (const auto& row : rows) out += line(row);
+  std::vector<std::size_t> widths;
+  for (const std::string& head : table.head) widths.push_back(width(head));
+  for (const auto& row : table.rows) {
+    for (std::size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], width(row[i].text));
+  }
+  std::string out;
+  const auto add = [&](std::size_t column, const std::string& text, bool right) {
+    const std::string space(widths[column] - width(text), ' ');
+    const bool last = column + 1 == widths.size();
+    out += right ? space + text : last ? text : text + space;
+    out += last ? "\n" : "  ";
+  };
+  for (std::size_t i = 0; i < table.head.size(); ++i)
+    add(i, table.head[i], !table.rows.empty() && table.rows[0][i].number);
+  for (const auto& row : table.rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) add(i, row[i].text, row[i].number);
+  }
   return out;
 }
 
@@ -118,6 +149,10 @@ std::string figure_text(double value) {
   if (size >= 100) return fmt::format("{:.0f}", value);
   if (size >= 10) return fmt::format("{:.1f}", value);
   return size >= 0.01 || size == 0 ? fmt::format("{:.3g}", value) : fmt::format("{:.2g}", value);
+}
+
+report::Cell figure_cell(double value, report::Tone tone) {
+  return report::Cell(figure_text(value), tone, true);
 }
 
 void add_environment(report::Page& page, const Json& document, const std::string& command) {

@@ -48,16 +48,43 @@ std::string first_call_text(const Json& document) {
   return document.contains("first_call") ? document["first_call"].value("sentence", "") : "";
 }
 
+report::Table pools_of(const Json& document) {
+  report::Table table{.head = {"workers", "calls/s within the objective", "calls/s kept busy",
+                               "alone p50, ms", "alone p99, ms", "MB a worker"},
+                      .rows = {}};
+  for (const auto& pool : document["pools"]) {
+    const Tone tone = pool.contains("at_objective_per_second") ? Tone::kGood : Tone::kBad;
+    table.rows.push_back({Cell(std::to_string(pool.value("workers", 0)), Tone::kPlain, true),
+                          Cell(carried_text(pool), tone, true),
+                          figure_cell(pool.value("most_per_second", 0.0)),
+                          figure_cell(pool.value("unloaded_p50_ms", 0.0)),
+                          figure_cell(pool.value("unloaded_p99_ms", 0.0)),
+                          figure_cell(pool.value("worker_kb", 0.0) / 1024)});
+  }
+  return table;
+}
+
+report::Table steps_of(const Json& document) {
+  report::Table table{
+      .head = {"workers", "offered/s", "answered/s", "p50, ms", "p99, ms", "service p99, ms", ""},
+      .rows = {}};
+  for (const auto& pool : document["pools"]) {
+    for (const auto& step : pool["steps"])
+      table.rows.push_back(
+          {Cell(std::to_string(pool.value("workers", 0)), Tone::kPlain, true),
+           figure_cell(step.value("offered", 0.0)), figure_cell(step.value("good", 0.0)),
+           figure_cell(step.value("p50_ms", 0.0)), figure_cell(step.value("p99_ms", 0.0)),
+           figure_cell(step.value("service_p99_ms", 0.0)),
+           step.value("carried", false) ? Cell("carried", Tone::kGood)
+                                        : Cell("not carried", Tone::kBad)});
+  }
+  return table;
+}
+
 std::string text(const Json& document) {
   const Summary summary = summarize(document);
   std::string out = fmt::format("{}: {}\n\n", summary.verdict, summary.sentence);
-  out += fmt::format("{:>8} {:>14} {:>16} {:>12} {:>12}\n", "workers", "at p99 goal/s",
-                     "kept busy/s", "alone p50", "alone p99");
-  for (const auto& pool : document["pools"]) {
-    out += fmt::format("{:>8} {:>14} {:>16} {:>9.3g} ms {:>9.3g} ms\n", pool.value("workers", 0),
-                       carried_text(pool), figure_text(pool.value("most_per_second", 0.0)),
-                       pool.value("unloaded_p50_ms", 0.0), pool.value("unloaded_p99_ms", 0.0));
-  }
+  out += text_table(pools_of(document));
   out += "\n";
   if (document.contains("advice")) {
     for (const auto& sentence : document["advice"]["sentences"])
@@ -141,21 +168,7 @@ std::string html(const Json& document) {
                           document["advice"].value("queue_max", 0)));
   }
   if (const auto first = first_call_text(document); !first.empty()) page.paragraph(first);
-  report::Table table{.head = {"workers", "calls/s within the objective", "calls/s kept busy",
-                               "alone p50, ms", "alone p99, ms", "MB a worker"},
-                      .rows = {}};
-  for (const auto& pool : document["pools"]) {
-    const auto number = [&](const char* field, double scale = 1) {
-      return Cell(figure_text(pool.value(field, 0.0) * scale), Tone::kPlain, true);
-    };
-    table.rows.push_back(
-        {Cell(std::to_string(pool.value("workers", 0)), Tone::kPlain, true),
-         Cell(carried_text(pool),
-              pool.contains("at_objective_per_second") ? Tone::kGood : Tone::kBad, true),
-         number("most_per_second"), number("unloaded_p50_ms"), number("unloaded_p99_ms"),
-         number("worker_kb", 1.0 / 1024)});
-  }
-  page.table(table);
+  page.table(pools_of(document));
   page.section(
       "Where the knee is",
       "Poisson arrivals at rising rates; latency counts from the planned time of each call, so "
@@ -172,22 +185,7 @@ std::string html(const Json& document) {
                 "Every call, by share of calls that took no longer");
   }
   page.section("Every step");
-  report::Table steps{
-      .head = {"workers", "offered/s", "answered/s", "p50, ms", "p99, ms", "service p99, ms", ""},
-      .rows = {}};
-  for (const auto& pool : document["pools"]) {
-    for (const auto& step : pool["steps"]) {
-      const auto number = [&](const char* field) {
-        return Cell(figure_text(step.value(field, 0.0)), Tone::kPlain, true);
-      };
-      steps.rows.push_back({Cell(std::to_string(pool.value("workers", 0)), Tone::kPlain, true),
-                            number("offered"), number("good"), number("p50_ms"), number("p99_ms"),
-                            number("service_p99_ms"),
-                            step.value("carried", false) ? Cell("carried", Tone::kGood)
-                                                         : Cell("not carried", Tone::kBad)});
-    }
-  }
-  page.table(steps);
+  page.table(steps_of(document));
   add_environment(page, document,
                   fmt::format("keelback bench app {} {} --profile {} --seed {}",
                               document.value("app", ""), document.value("function", ""),
@@ -203,17 +201,8 @@ std::string junit(const Json& document) {
 
 std::string markdown(const Json& document) {
   const Summary summary = summarize(document);
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& pool : document["pools"])
-    rows.push_back({std::to_string(pool.value("workers", 0)), carried_text(pool),
-                    figure_text(pool.value("most_per_second", 0.0)),
-                    figure_text(pool.value("unloaded_p50_ms", 0.0)),
-                    figure_text(pool.value("unloaded_p99_ms", 0.0))});
   std::string out = fmt::format("### {}: {}\n\n", summary.verdict, summary.sentence) +
-                    markdown_table({"workers", "calls/s within the objective", "calls/s kept busy",
-                                    "alone p50 ms", "alone p99 ms"},
-                                   rows) +
-                    "\n";
+                    markdown_table(pools_of(document)) + "\n";
   if (document.contains("advice")) {
     for (const auto& sentence : document["advice"]["sentences"])
       out += "- " + sentence.get<std::string>() + "\n";

@@ -109,14 +109,24 @@ report::Forest forest_of(const Json& metrics) {
   return forest;
 }
 
-std::string text(const Json& document) {
-  std::string out = fmt::format("{:<28} {:>12} {:>12}  {:<32} {}\n", "metric", "base", "head",
-                                "change [95 %]", "verdict");
-  for (const auto& metric : list_in(document, "metrics")) {
-    out += fmt::format("{:<28} {:>12.2f} {:>12.2f}  {:<32} {}\n", metric.value("id", ""),
-                       metric.value("base", 0.0), metric.value("head", 0.0), interval_text(metric),
-                       verdict_text(metric));
+report::Table table_of(const Json& metrics) {
+  report::Table table{.head = {"metric", "base", "head", "unit", "change [95 %]", "verdict",
+                               "blocks", "can resolve", "what"},
+                      .rows = {}};
+  for (const auto& metric : metrics) {
+    table.rows.push_back(
+        {Cell(metric.value("id", "")), figure_cell(metric.value("base", 0.0)),
+         figure_cell(metric.value("head", 0.0)), Cell(metric.value("unit", "")),
+         Cell(interval_text(metric)), Cell(verdict_text(metric), tone_of(verdict_of(metric))),
+         Cell(std::to_string(metric.value("blocks", 0)), Tone::kPlain, true),
+         Cell(fmt::format("{:.1f} %", metric.value("resolves_percent", 0.0)), Tone::kMuted, true),
+         Cell(metric.value("doc", ""))});
   }
+  return table;
+}
+
+std::string text(const Json& document) {
+  std::string out = text_table(table_of(list_in(document, "metrics")));
   for (const auto& counter : list_in(document, "counters")) {
     out += fmt::format("{:<36} {:>12g} {:>12g}  {}\n", counter.value("id", ""),
                        counter.value("base", 0.0), counter.value("head", 0.0),
@@ -144,20 +154,7 @@ void add_metrics(report::Page& page, const Json& document) {
       "exact 95 % interval. The verdict is the group-sequential test's, not the interval's.");
   const Json metrics = list_in(document, "metrics");
   page.figure(draw(forest_of(metrics)), "Change of each metric");
-  report::Table table{.head = {"metric", "what", "base", "head", "unit", "change", "verdict",
-                               "blocks", "can resolve"},
-                      .rows = {}};
-  for (const auto& metric : metrics) {
-    table.rows.push_back(
-        {Cell(metric.value("id", "")), Cell(metric.value("doc", "")),
-         Cell(figure_text(metric.value("base", 0.0)), Tone::kPlain, true),
-         Cell(figure_text(metric.value("head", 0.0)), Tone::kPlain, true),
-         Cell(metric.value("unit", "")), Cell(interval_text(metric)),
-         Cell(verdict_text(metric), tone_of(verdict_of(metric))),
-         Cell(std::to_string(metric.value("blocks", 0)), Tone::kPlain, true),
-         Cell(fmt::format("{:.1f} %", metric.value("resolves_percent", 0.0)), Tone::kMuted, true)});
-  }
-  page.table(table);
+  page.table(table_of(metrics));
 }
 
 void add_trust(report::Page& page, const Json& document) {
@@ -275,14 +272,9 @@ std::string junit(const Json& document) {
 
 std::string markdown(const Json& document) {
   const Summary summary = summarize(document);
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& metric : list_in(document, "metrics"))
-    rows.push_back({"`" + metric.value("id", "") + "`", figure_text(metric.value("base", 0.0)),
-                    figure_text(metric.value("head", 0.0)), metric.value("unit", ""),
-                    interval_text(metric), verdict_text(metric)});
   return fmt::format("### keelback bench compare: {}\n\n{}\n\n", summary.verdict,
                      summary.sentence) +
-         markdown_table({"metric", "base", "head", "unit", "change [95 %]", "verdict"}, rows);
+         markdown_table(table_of(list_in(document, "metrics")));
 }
 
 }  // namespace

@@ -23,6 +23,17 @@ std::string word(const Json& row) {
   return row.value("worse", false) ? "worse" : "better";
 }
 
+report::Table table_of(const Json& document) {
+  report::Table table{.head = {"metric", "accepted", "now", "unit", "change", "stands out"},
+                      .rows = {}};
+  for (const auto& row : document.value("against", Json::array()))
+    table.rows.push_back({Cell(row.value("id", "")), figure_cell(row.value("before", 0.0)),
+                          figure_cell(row.value("now", 0.0)), Cell(row.value("unit", "")),
+                          Cell(change_text(row)),
+                          Cell(word(row), row.value("worse", false) ? Tone::kBad : Tone::kGood)});
+  return table;
+}
+
 std::string text(const Json& document) {
   const Json& records = document["records"];
   std::string out;
@@ -36,12 +47,7 @@ std::string text(const Json& document) {
                          change.value("p", 1.0));
   }
   if (!document.contains("against")) return out;
-  out += fmt::format("\n{:<30} {:>12} {:>12} {:<28} {}\n", "metric", "accepted", "now",
-                     "change, of the reference", "stands out");
-  for (const auto& row : document["against"])
-    out += fmt::format("{:<30} {:>12} {:>12} {:<28} {}\n", row.value("id", ""),
-                       figure_text(row.value("before", 0.0)), figure_text(row.value("now", 0.0)),
-                       change_text(row), word(row));
+  out += "\n" + text_table(table_of(document));
   return out + "\nThis advises; `keelback bench compare` is the gate.\n";
 }
 
@@ -67,16 +73,7 @@ std::string html(const Json& document) {
                  "As ratios to the reference arm of each run. Different days are not randomised, "
                  "so this advises; what stands out does so among all metrics (false discovery "
                  "rate 10 %).");
-    report::Table against{.head = {"metric", "accepted", "now", "unit", "change", "stands out"},
-                          .rows = {}};
-    for (const auto& row : document["against"])
-      against.rows.push_back(
-          {Cell(row.value("id", "")),
-           Cell(figure_text(row.value("before", 0.0)), Tone::kPlain, true),
-           Cell(figure_text(row.value("now", 0.0)), Tone::kPlain, true),
-           Cell(row.value("unit", "")), Cell(change_text(row)),
-           Cell(word(row), row.value("worse", false) ? Tone::kBad : Tone::kGood)});
-    page.table(against);
+    page.table(table_of(document));
   }
   page.section("Each metric",
                "Change of level from the first accepted run, in percent of the reference; dashed: "
@@ -111,14 +108,7 @@ std::string junit(const Json& document) {
   return junit_text("keelback bench baseline", cases);
 }
 
-std::string markdown(const Json& document) {
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& row : document.value("against", Json::array()))
-    rows.push_back({"`" + row.value("id", "") + "`", figure_text(row.value("before", 0.0)),
-                    figure_text(row.value("now", 0.0)), row.value("unit", ""), change_text(row),
-                    word(row)});
-  return markdown_table({"metric", "accepted", "now", "unit", "change", "stands out"}, rows);
-}
+std::string markdown(const Json& document) { return markdown_table(table_of(document)); }
 
 }  // namespace
 

@@ -22,11 +22,12 @@ struct JunitCase {
   std::string failure;  // empty: passed
 };
 std::string junit_text(const std::string& suite, const std::vector<JunitCase>& cases);
-// A Markdown table; the cells' bars are escaped.
-std::string markdown_table(const std::vector<std::string>& head,
-                           const std::vector<std::vector<std::string>>& rows);
+// A page's table for a pull request and for a terminal.
+std::string markdown_table(const report::Table& table);
+std::string text_table(const report::Table& table);
 // Three digits or so, without an exponent: "15.8", "103 421", "0.012".
 std::string figure_text(double value);
+report::Cell figure_cell(double value, report::Tone tone = report::Tone::kPlain);
 // The machine, the build, the seed: the end of every page.
 void add_environment(report::Page& page, const nlohmann::json& document,
                      const std::string& command);

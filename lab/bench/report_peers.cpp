@@ -49,15 +49,25 @@ std::vector<std::string> limits(const Json& document) {
   return out;
 }
 
-std::string text(const Json& document) {
-  std::string out = fmt::format("{:<24} {:>12} {:>12} {:>22}  {}\n", "row", "ours", "theirs",
-                                "ratio [95 %]", "target");
+report::Table table_of(const Json& document) {
+  report::Table table{
+      .head = {"row", "against", "ours", "theirs", "unit", "ratio [95 %]", "target", "what"},
+      .rows = {}};
   for (const auto& row : document["rows"]) {
-    out += fmt::format("{:<24} {:>12} {:>12} {:>22}  {}\n", row.value("id", ""),
-                       figure_text(row.value("ours", 0.0)),
-                       row.contains("theirs") ? theirs_text(row) : row.value("unit", ""),
-                       ratio_text(row), target_text(row));
+    const Tone tone = !row.contains("target")   ? Tone::kMuted
+                      : row.value("met", false) ? Tone::kGood
+                                                : Tone::kBad;
+    table.rows.push_back({Cell(row.value("id", "")), Cell(row.value("peer", "")),
+                          figure_cell(row.value("ours", 0.0)),
+                          Cell(theirs_text(row), Tone::kPlain, true), Cell(row.value("unit", "")),
+                          Cell(ratio_text(row), Tone::kPlain, true), Cell(target_text(row), tone),
+                          Cell(row.value("what", ""))});
   }
+  return table;
+}
+
+std::string text(const Json& document) {
+  std::string out = text_table(table_of(document));
   for (const auto& limit : limits(document)) out += "what limits " + limit + "\n";
   for (const auto& why : document.value("not_measured", Json::array()))
     out += "not measured: " + why.get<std::string>() + "\n";
@@ -80,19 +90,7 @@ std::string html(const Json& document) {
   page.section("Ratios",
                "Ours divided by theirs: the Hodges-Lehmann centre over blocks, with its exact 95 % "
                "interval.");
-  report::Table table{
-      .head = {"row", "what", "against", "ours", "theirs", "unit", "ratio", "target"}, .rows = {}};
-  for (const auto& row : document["rows"]) {
-    table.rows.push_back({Cell(row.value("id", "")), Cell(row.value("what", "")),
-                          Cell(row.value("peer", "")),
-                          Cell(figure_text(row.value("ours", 0.0)), Tone::kPlain, true),
-                          Cell(theirs_text(row), Tone::kPlain, true), Cell(row.value("unit", "")),
-                          Cell(ratio_text(row), Tone::kPlain, true),
-                          Cell(target_text(row), !row.contains("target")   ? Tone::kMuted
-                                                 : row.value("met", false) ? Tone::kGood
-                                                                           : Tone::kBad)});
-  }
-  page.table(table);
+  page.table(table_of(document));
   if (const auto bounds = limits(document); !bounds.empty()) {
     page.section("What limits the missed ones", "Measured and explained in docs/performance.md.");
     for (const auto& limit : bounds) page.paragraph(limit);
@@ -114,15 +112,7 @@ std::string junit(const Json& document) {
   return junit_text("keelback bench peers", cases);
 }
 
-std::string markdown(const Json& document) {
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& row : document["rows"])
-    rows.push_back({"`" + row.value("id", "") + "`", row.value("peer", ""),
-                    figure_text(row.value("ours", 0.0)), theirs_text(row), row.value("unit", ""),
-                    ratio_text(row), target_text(row)});
-  return markdown_table({"row", "against", "ours", "theirs", "unit", "ratio [95 %]", "target"},
-                        rows);
-}
+std::string markdown(const Json& document) { return markdown_table(table_of(document)); }
 
 }  // namespace
 

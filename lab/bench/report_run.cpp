@@ -42,17 +42,34 @@ std::string reference_text(const Json& row) {
   return figure_text(row.value("median", 0.0) / reference) + " \u00d7";
 }
 
+void add_rows(report::Table& table, const Json& rows) {
+  for (const auto& row : rows) {
+    const bool promised = row.contains("required"), broken = row.value("broken", false);
+    const Tone tone = broken ? Tone::kBad : promised ? Tone::kGood : Tone::kPlain;
+    table.rows.push_back(
+        {Cell(row.value("id", "")), figure_cell(row.value("median", 0.0), tone),
+         Cell(row.value("unit", "")),
+         promised ? Cell(fmt::format("{} {:g} in every block", broken ? "not" : "is",
+                                     row["required"].get<double>()),
+                         tone)
+                  : Cell(interval_text(row), Tone::kMuted, true),
+         Cell(reference_text(row), Tone::kMuted, true), Cell(row.value("doc", ""))});
+  }
+}
+
+report::Table empty_table() {
+  return {.head = {"metric", "median", "unit", "95 % interval", "of the reference", "what"},
+          .rows = {}};
+}
+
 std::string text(const Json& document) {
   std::string out;
   for (const auto& family : document["families"]) {
     out += fmt::format("\n{} ({} blocks)\n", family.value("name", ""), family.value("blocks", 0));
     if (family.contains("error")) out += "  " + family["error"].get<std::string>() + "\n";
-    for (const auto& row : family["rows"]) {
-      out += fmt::format("  {:<30} {:>12}  {:<24} {:<12} {}{}\n", row.value("id", ""),
-                         figure_text(row.value("median", 0.0)), "[" + interval_text(row) + "]",
-                         row.value("unit", ""), row.value("doc", ""),
-                         row.value("broken", false) ? "  BROKEN" : "");
-    }
+    report::Table table = empty_table();
+    add_rows(table, family["rows"]);
+    out += text_table(table);
     for (const auto& figure : family["figures"]) {
       if (figure.value("kind", "") != "scaling" || !figure.contains("fit")) continue;
       const auto& fit = figure["fit"];
@@ -67,29 +84,6 @@ std::string text(const Json& document) {
   const Summary summary = summarize(document);
   return out + fmt::format("\n{}: {}\n{:.0f} s, seed {}\n", summary.verdict, summary.sentence,
                            document.value("took_s", 0.0), document.value("seed", 0));
-}
-
-void add_rows(report::Page& page, const Json& rows) {
-  report::Table table{
-      .head = {"metric", "what", "median", "unit", "95 % interval", "of the reference"},
-      .rows = {}};
-  for (const auto& row : rows) {
-    const bool promised = row.contains("required"), broken = row.value("broken", false);
-    table.rows.push_back({Cell(row.value("id", "")), Cell(row.value("doc", "")),
-                          Cell(figure_text(row.value("median", 0.0)),
-                               broken     ? Tone::kBad
-                               : promised ? Tone::kGood
-                                          : Tone::kPlain,
-                               true),
-                          Cell(row.value("unit", "")),
-                          promised
-                              ? Cell(fmt::format("{} {:g} in every block", broken ? "not" : "is",
-                                                 row["required"].get<double>()),
-                                     broken ? Tone::kBad : Tone::kGood)
-                              : Cell(interval_text(row), Tone::kMuted, true),
-                          Cell(reference_text(row), Tone::kMuted, true)});
-  }
-  page.table(table);
 }
 
 std::vector<report::Tile> tiles_of(const Json& document) {
@@ -137,7 +131,9 @@ std::string html(const Json& document) {
     if (family.contains("error")) page.note(Tone::kBad, family["error"].get<std::string>());
     for (const auto& reason : family.value("void", Json::array()))
       page.note(Tone::kWarn, "Void: " + reason.get<std::string>());
-    add_rows(page, family["rows"]);
+    report::Table table = empty_table();
+    add_rows(table, family["rows"]);
+    page.table(table);
     for (const auto& figure : family["figures"]) add_figure(page, figure);
   }
   page.section("How to read this");
@@ -182,14 +178,9 @@ std::string markdown(const Json& document) {
   const Summary summary = summarize(document);
   std::string out =
       fmt::format("### keelback bench run: {}\n\n{}\n\n", summary.verdict, summary.sentence);
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& family : document["families"]) {
-    for (const auto& row : family["rows"])
-      rows.push_back({"`" + row.value("id", "") + "`", figure_text(row.value("median", 0.0)),
-                      interval_text(row), row.value("unit", ""), reference_text(row)});
-  }
-  return out +
-         markdown_table({"metric", "median", "95 % interval", "unit", "of the reference"}, rows);
+  report::Table table = empty_table();
+  for (const auto& family : document["families"]) add_rows(table, family["rows"]);
+  return out + markdown_table(table);
 }
 
 }  // namespace
