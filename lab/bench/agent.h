@@ -21,7 +21,7 @@
 //   queue {waiting, function, payload}
 //                               what a call costs while so many wait
 //   recover {rate, ms}          SIGKILL of a busy worker: detected, replaced, lost
-//   kill_all {ms, calls}        SIGKILL of every worker under load: the share of calls ok afterwards
+//   kill_all {ms, calls}        SIGKILL of every worker under load: the share of calls ok after it
 //   recycle                     a planned replacement
 //   memory                      pss_kb of everything and by kind
 //   growth {rounds, calls}      the slope of memory over calls
