@@ -9,6 +9,7 @@
 #include "base/nearest.h"
 #include "base/settings_schema.h"
 #include "base/settings_text.h"
+#include "base/toml_nesting.h"
 #include "chaos/catalogue.h"
 #include "chaos/checkers.h"
 #include "chaos/toml_reader.h"
@@ -35,6 +36,9 @@ void merge(toml::table& onto, const toml::table& from) {
 
 std::expected<toml::table, std::string> read_toml(std::string_view text) {
   if (text.size() > kScenarioBytesMax) return std::unexpected("is larger than 1 MiB");
+  if (const auto deep = toml_too_deep(text)) {
+    return std::unexpected(fmt::format("line {}: {}", deep->line, deep->why));
+  }
   try {
     return toml::parse(text);
   } catch (const toml::parse_error& error) {

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/json_text.h"
 #include "base/settings_text.h"
 
 namespace keelback::api {
@@ -62,6 +63,9 @@ std::expected<std::string, std::string> json_text(const SettingRow& row,
 std::expected<nlohmann::json, ConfigProblem> parse_flat(std::string_view flat) {
   if (flat.size() > kPatchMax) {
     return std::unexpected(ConfigProblem{"", "", "the document is larger than 1MiB"});
+  }
+  if (!json_nests_within(flat, kJsonNestingMax)) {
+    return std::unexpected(ConfigProblem{"", "", "the document nests too deep"});
   }
   std::set<std::string> seen;
   std::string twice;

@@ -1,5 +1,6 @@
 #include "api/config_sources.h"
 
+#include <fcntl.h>
 #include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <toml++/toml.h>
@@ -7,14 +8,16 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <fstream>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
 #include <optional>
-#include <sstream>
 
 #include "base/check.h"
 #include "base/nearest.h"
 #include "base/settings_schema.h"
 #include "base/settings_text.h"
+#include "base/toml_nesting.h"
 
 namespace keelback::api {
 namespace {
@@ -177,6 +180,10 @@ void add_setting(ConfigLayer& layer, ConfigProblems& problems, std::string_view 
 
 std::expected<ConfigSource, ConfigProblems> read_config_text(std::string_view toml,
                                                              const std::string& name) {
+  if (const auto deep = toml_too_deep(toml)) {
+    return std::unexpected(
+        ConfigProblems{{name + ":" + std::to_string(deep->line), "", deep->why}});
+  }
   TomlReader reader(name);
   try {
     const toml::table table = toml::parse(toml, std::string_view(name));
@@ -193,8 +200,12 @@ std::expected<ConfigSource, ConfigProblems> read_config_file(const std::string& 
   const auto fail = [&](std::string why) {
     return std::unexpected(ConfigProblems{{path, "", std::move(why)}});
   };
+  // A running daemon reads it on its loop: nothing that somebody has put there may make it wait.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(fd < 0 ? nullptr : ::fdopen(fd, "rb"),
+                                                             std::fclose);
   struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) {
+  if (!file || ::fstat(fd, &status) != 0) {
     return fail("the configuration file cannot be read: " +
                 std::error_code(errno, std::generic_category()).message());
   }
@@ -202,11 +213,9 @@ std::expected<ConfigSource, ConfigProblems> read_config_file(const std::string& 
   if (status.st_size > static_cast<off_t>(kFileMax)) {
     return fail("the configuration file is larger than 1MiB");
   }
-  std::ifstream file(path, std::ios::binary);
   std::string text(kFileMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file.is_open() || file.bad()) return fail("the configuration file cannot be read");
-  text.resize(static_cast<std::size_t>(file.gcount()));
+  text.resize(std::fread(text.data(), 1, text.size(), file.get()));
+  if (std::ferror(file.get()) != 0) return fail("the configuration file cannot be read");
   if (text.size() > kFileMax) return fail("the configuration file is larger than 1MiB");
 
   auto source = read_config_text(text, path);

@@ -108,6 +108,31 @@ TEST(ConfigStore, NamesFileLineColumnKeyAndTheNearestKnownKeyOfEachMistake) {
             "no problem");
 }
 
+// Goal: a text that nests deeper than a stack is refused with its line, in a file and in a patch.
+TEST(ConfigStore, DepthIsRefused) {
+  const auto deep = [](std::string_view piece) {
+    std::string text;
+    for (int i = 0; i < 100'000; ++i) text += piece;
+    return text;
+  };
+  const auto problems_of = [](const std::string& toml) {
+    return sentences(read_config_text(toml, "keelback.toml").error());
+  };
+  EXPECT_EQ(problems_of("[pool]\n" + deep("a.") + "a = 1\n"),
+            "keelback.toml:2: a key has more than 16 dots\n");
+  EXPECT_EQ(problems_of("[" + deep("a.") + "a]\n"),
+            "keelback.toml:1: a key has more than 16 dots\n");
+  for (const char* piece : {"[", "{a=", "[{a="}) {
+    EXPECT_EQ(problems_of("\nx = " + deep(piece) + "\n"),
+              "keelback.toml:2: values nest deeper than 32 levels\n");
+  }
+  auto store = loaded({});
+  const auto patched =
+      store.patch("{\"pool.workers\": " + deep("[") + deep("]") + "}", std::nullopt);
+  ASSERT_FALSE(patched);
+  EXPECT_THAT(sentences(patched.error().problems), HasSubstr("nests too deep"));
+}
+
 TEST(ConfigStore, SaysWhyAFileCannotBeRead) {
   EXPECT_EQ(sentences(read_config_file("/nonexistent/k.toml").error()),
             "/nonexistent/k.toml: the configuration file cannot be read: No such file or "

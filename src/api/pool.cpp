@@ -7,6 +7,7 @@
 
 #include "api/driver_factory.h"
 #include "api/pool_impl.h"
+#include "base/json_text.h"
 #include "os/handover.h"
 
 namespace keelback {
@@ -224,7 +225,7 @@ std::vector<FunctionInfo> Pool::functions() {
   std::vector<FunctionInfo> out;
   const host::Driver::Application application = impl_->driver->application();
   if (!application.known) return out;
-  const auto hello = nlohmann::json::parse(application.hello_json, nullptr, /*exceptions=*/false);
+  const auto hello = parse_json<nlohmann::json>(application.hello_json);
   if (!hello.is_object()) return out;
   const auto functions = hello.find("functions");
   if (functions == hello.end() || !functions->is_array()) return out;

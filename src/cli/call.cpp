@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/json_text.h"
 #include "base/settings_text.h"
 #include "cli/arguments.h"
 #include "cli/server_access.h"
@@ -88,7 +89,7 @@ Json document_of(const HttpReply& reply) {
 
 int report_problem(const Invocation& invocation, const Client& client, const Options& options,
                    const HttpReply& reply) {
-  const Json problem = Json::parse(reply.body, nullptr, false);
+  const Json problem = parse_json<Json>(reply.body);
   if (text_in(problem, "outcome").empty()) return refused(invocation, client, reply);
   return report_outcome(invocation, options.call.function, problem);
 }
@@ -107,7 +108,7 @@ struct StreamReader {
       if (invocation.json) print(fmt::format("{{\"end\":{}}}\n", data));
       exit = kExitOk;
     } else if (name == "error") {
-      exit = report_outcome(invocation, options.call.function, Json::parse(data, nullptr, false));
+      exit = report_outcome(invocation, options.call.function, parse_json<Json>(data));
     }
     return !exit.has_value();
   }

@@ -15,6 +15,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/json_text.h"
 #include "cli/output.h"
 #include "cli/probe.h"
 #include "host/install.h"
@@ -109,7 +110,7 @@ std::vector<Check> python(const Settings& settings) {
     return {bad("python", Finding::kFail, output.error(),
                 "set workers.python to a Python from 3.9 on")};
   }
-  const Json found = Json::parse(output->out, nullptr, false);
+  const Json found = parse_json<Json>(output->out);
   if (output->status != 0 || array_in(found, "version").size() != 3) {
     return {bad("python", Finding::kFail,
                 fmt::format("{} ended with status {}: {}", name, output->status,

@@ -5,6 +5,8 @@
 #include <CLI/App.hpp>
 #include <cstdlib>
 
+#include "base/json_text.h"
+
 namespace keelback::cli {
 namespace {
 
@@ -42,7 +44,7 @@ int unreachable(const Invocation& invocation, const ClientError& error) {
 }
 
 int refused(const Invocation& invocation, const Client& client, const HttpReply& reply) {
-  const Json problem = Json::parse(reply.body, nullptr, false);
+  const Json problem = parse_json<Json>(reply.body);
   std::string why = text_in(problem, "detail");
   if (why.empty()) why = text_in(problem, "title");
   if (!reply.is("application/problem+json") || why.empty()) {
@@ -66,7 +68,7 @@ std::expected<Json, int> ask(const Invocation& invocation, const ServerOptions& 
   if (reply->status < 200 || reply->status >= 300) {
     return std::unexpected(refused(invocation, *client, *reply));
   }
-  Json json = Json::parse(reply->body, nullptr, false);
+  Json json = parse_json<Json>(reply->body);
   if (json.is_discarded() || !reply->is("application/json")) {
     return std::unexpected(
         fail(invocation, kExitUnreachable, "unreachable",

@@ -11,6 +11,8 @@
 #include <optional>
 #include <set>
 
+#include "base/json_text.h"
+
 namespace keelback::fakeworker {
 namespace {
 
@@ -347,6 +349,9 @@ namespace {
 // As python/keelback/decoding.py: a key that is there twice is refused. The error is a sentence.
 std::expected<Json, std::string> parse_arguments(std::string_view payload) {
   if (payload.empty()) return Json::object();
+  if (!json_nests_within(payload, kJsonNestingMax)) {
+    return std::unexpected("the arguments nest too deep");
+  }
   std::vector<std::set<std::string>> open;  // the keys of each object that has not ended
   std::optional<std::string> twice;
   Json value = Json::parse(

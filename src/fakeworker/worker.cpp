@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/json_text.h"
 #include "wire/process.h"
 
 namespace keelback::fakeworker {
@@ -265,7 +266,7 @@ void Worker::save(const wire::SaveMessage& message) {
 }
 
 void Worker::restore(std::uint64_t call, const wire::RestoreMessage& message) {
-  const Json state = Json::parse(message.state, nullptr, false);
+  const Json state = parse_json<Json>(message.state);
   const bool ours = state.is_object() && state.contains("calls") && state["calls"].is_number();
   given_ = {call, ours ? state["calls"].get<std::uint64_t>() : 0};
 }

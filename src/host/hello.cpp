@@ -3,13 +3,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
+
 namespace keelback::host {
 namespace {
 
 using Json = nlohmann::json;
 constexpr std::size_t kFunctionsMax = 10'000;
-
-Json parse(std::string_view text) { return Json::parse(text, nullptr, /*allow_exceptions=*/false); }
 
 template <typename T>
 T member(const Json& object, const char* name, T otherwise) {
@@ -36,7 +36,7 @@ std::optional<Duration> timeout_of(const Json& object) {
 }  // namespace
 
 std::optional<core::FunctionsAnnounced> application_of_hello(std::string_view json) {
-  const Json hello = parse(json);
+  const Json hello = parse_json<Json>(json);
   if (!hello.is_object()) return std::nullopt;
   const auto list = hello.find("functions");
   if (list == hello.end() || !list->is_array() || list->size() > kFunctionsMax) return std::nullopt;
@@ -58,14 +58,14 @@ std::optional<core::FunctionsAnnounced> application_of_hello(std::string_view js
 }
 
 PythonError python_error_of(std::string_view json) {
-  const Json object = parse(json);
+  const Json object = parse_json<Json>(json);
   if (!object.is_object()) return {.message = std::string(json.substr(0, 4096))};
   return {member<std::string>(object, "type", ""), member<std::string>(object, "message", ""),
           member<std::string>(object, "traceback", "")};
 }
 
 std::string step_of(std::string_view json) {
-  const Json object = parse(json);
+  const Json object = parse_json<Json>(json);
   return object.is_object() ? member<std::string>(object, "step", "") : "";
 }
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/json_text.h"
 #include "host/log_lines.h"
 #include "os/socket.h"
 
@@ -178,7 +179,7 @@ void ZygoteClient::give_up(StartFailure failure) {
 }
 
 void ZygoteClient::packet(std::string_view text) {
-  const Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json object = parse_json<Json>(text);
   if (!object.is_object()) return kill();
   const std::string op = text_of(object, "op");
   if (op == "ready") {

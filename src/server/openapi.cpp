@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "base/json_text.h"
 #include "keelback/outcome.h"
 #include "server/json.h"
 #include "server/request.h"
@@ -220,7 +221,7 @@ Json problem_schema() {
 }  // namespace
 
 std::string openapi_json(std::string_view hello_text) {
-  const Json hello = Json::parse(hello_text, nullptr, false);
+  const Json hello = parse_json<Json>(hello_text);
   Json paths = Json::object();
   std::string app = "Keelback";
   if (hello.is_object()) {

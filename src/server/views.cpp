@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/json_text.h"
 #include "server/json.h"
 
 namespace keelback::server {
@@ -121,7 +122,7 @@ std::string quarantine_json(const std::vector<core::QuarantineView>& entries, st
 }
 
 std::string functions_json(std::string_view hello) {
-  const Json json = Json::parse(hello, nullptr, false);
+  const Json json = parse_json<Json>(hello);
   if (!json.is_object()) return {};
   const auto member = [&json](const char* key) {
     const auto found = json.find(key);

@@ -124,3 +124,7 @@ TEST(Views, OpenApiComesFromTheHello) {
 
 }  // namespace
 }  // namespace keelback::server
+  const std::string deep =
+      "{\"functions\":" + std::string(200'000, '[') + std::string(200'000, ']') + "}";
+  EXPECT_EQ(functions_json(deep), "") << "an application that nests deeper than the stack";
+  EXPECT_TRUE(json::parse(openapi_json(deep))["paths"].contains("/livez"));
