@@ -9,6 +9,7 @@
 #include <iterator>
 #include <utility>
 
+#include "base/json_text.h"
 #include "host/hello.h"
 #include "os/clock.h"
 
@@ -307,7 +308,12 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
     } else {
       message.body = decoder_.take_body();
     }
-    // What came as SAVED has by now the type of its answer.
+    // What came as SAVED has by now the type of its answer. Clients are told that it is JSON.
+    if ((message.type == wire::Type::kResult || message.type == wire::Type::kItem) &&
+        !is_json(message.body)) {
+      violation_ = fmt::format("{} that is not JSON", wire::to_string(message.type));
+      return false;
+    }
     const bool answers = message.type == wire::Type::kResult ||
                          message.type == wire::Type::kError || message.type == wire::Type::kEnd;
     if (answers && !retire_reason_.empty()) message.retire_reason.swap(retire_reason_);

@@ -242,5 +242,19 @@ TEST_F(ChannelTest, TellsUncleanFromInterrupted) {
   }
 }
 
+// Goal: clients are told that results are JSON. A worker whose results or items are not, breaks the
+// protocol.
+TEST_F(ChannelTest, WhatIsNotJsonIsNoResult) {
+  const auto framed = [](wire::Type type, std::string_view body) {
+    std::string frame;
+    wire::append_payload_head(frame, type, 7, body.size(), 0);
+    return frame.append(body);
+  };
+  EXPECT_EQ(says(framed(wire::Type::kResult, "{\"a\": [1, null]}")), Received::kSome);
+  EXPECT_EQ(says(framed(wire::Type::kItem, "\"é\"")), Received::kSome);
+  EXPECT_EQ(says(framed(wire::Type::kItem, "<html>")), Received::kViolation);
+  EXPECT_THAT(channel_->violation(), HasSubstr("not JSON"));
+}
+
 }  // namespace
 }  // namespace keelback::host
