@@ -49,6 +49,13 @@ void Connection::start() {
   pump();
 }
 
+Connection::GivesWay Connection::gives_way() const {
+  if (state_ == State::kIdle && begin_ == end_) return GivesWay::kFirst;
+  if (state_ == State::kHeader) return GivesWay::kSecond;
+  if (state_ == State::kBody && refusal_) return GivesWay::kThird;
+  return GivesWay::kNever;
+}
+
 // ---- reading
 
 void Connection::pump() {

@@ -40,7 +40,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Hub& hub() const { return *hub_; }
   std::string_view peer() const { return peer_; }
-  bool is_idle() const { return state_ == State::kIdle && begin_ == end_; }
+  // Whether it gives way to a newcomer when there are as many connections as there may be. Between
+  // those of one answer the one with the earliest deadline gives way.
+  enum class GivesWay : std::uint8_t {
+    kFirst,   // nothing of a request has come
+    kSecond,  // the header of a request is not whole: nobody knows yet who sends it
+    kThird,   // the rest of a request that is refused already
+    kNever,
+  };
+  GivesWay gives_way() const;
   Clock::time_point deadline() const { return deadline_; }
   std::size_t index() const { return index_; }  // in the hub's list
   void set_index(std::size_t index) { index_ = index; }

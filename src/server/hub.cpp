@@ -99,7 +99,7 @@ void Hub::accept_some(Acceptor& acceptor) {
 }
 
 void Hub::admit(int fd, const Door& door, std::string peer) {
-  if (connections_.size() >= options.connections_max && !evict_idle()) {
+  if (connections_.size() >= options.connections_max && !make_room()) {
     count_rejected();
     refuse_connection(fd, date());
     return;
@@ -126,17 +126,17 @@ void Hub::admit(int fd, const Door& door, std::string peer) {
   arm_timer();
 }
 
-// Closes the connection that is idle for longest: a new client has a request, an idle one has none.
-bool Hub::evict_idle() {
-  Connection* oldest = nullptr;
-  for (const auto& connection : connections_) {
-    if (connection->is_idle() &&
-        (oldest == nullptr || connection->deadline() < oldest->deadline())) {
-      oldest = connection.get();
-    }
-  }
-  if (oldest == nullptr) return false;
-  oldest->close();
+// A keep-alive connection is a courtesy, and who sends a request slowly must not keep out all
+// others; a newcomer has a request.
+bool Hub::make_room() {
+  using GivesWay = Connection::GivesWay;
+  const auto rank = [](const Connection& connection) {
+    return std::pair(connection.gives_way(), connection.deadline());
+  };
+  const auto first = std::ranges::min_element(
+      connections_, [&](const auto& a, const auto& b) { return rank(*a) < rank(*b); });
+  if (first == connections_.end() || (*first)->gives_way() == GivesWay::kNever) return false;
+  (*first)->close();
   return true;
 }
 

@@ -80,7 +80,7 @@ class Hub : public std::enable_shared_from_this<Hub> {
   Taken take_client(Acceptor& acceptor);
   void accept_some(Acceptor& acceptor);
   void admit(int fd, const Door& door, std::string peer);
-  bool evict_idle();
+  bool make_room();
   void report_refusals(Clock::time_point now);
   void arm_timer();
   void on_timer();

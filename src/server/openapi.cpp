@@ -98,6 +98,11 @@ Json call_parameters() {
     if (header == Header::kIdempotent) schema["enum"] = {"true", "false"};
     if (header == Header::kDeadlineMs) schema = {{"type", "integer"}, {"minimum", 1}};
     list.push_back({{"name", to_string(header)}, {"in", "header"}, {"schema", std::move(schema)}});
+    if (header == Header::kAttachment) {
+      list.back()["description"] =
+          "The attachment's name. A body that is not JSON needs at least one Keelback-* header "
+          "(else 415); this one may be any text beside multipart/form-data";
+    }
     if (header == Header::kIdempotencyKey) {
       list.back()["description"] =
           "The same key and body get the same answer for calls.idempotency_ttl; another body is "

@@ -211,6 +211,11 @@ std::size_t RequestReader::on_body_impl(view body, error_code& ec) {
   return body.size();
 }
 
+// A chunk that is announced too large is not waited for.
+void RequestReader::on_chunk_header_impl(std::uint64_t size, view, error_code& ec) {
+  if (size > body_max_ - std::min(body_bytes_, body_max_)) ec = http::error::body_limit;
+}
+
 RequestReader::Step RequestReader::fail(int status, std::string why) {
   error_status_ = status;
   error_ = std::move(why);

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <vector>
 
 #include "support/server_fixture.h"
 
@@ -105,6 +106,42 @@ TEST_F(AbuseTest, ChunkedBodiesMeetTheSameLimit) {
   const auto response = client.receive();
   EXPECT_EQ(response.status, 413);
   EXPECT_EQ(json::parse(response.body)["outcome"], "too_large");
+}
+
+// Goal: a chunk that is announced larger than any body may be is refused at its announcement,
+// whoever sends it and whatever is asked for.
+TEST_F(AbuseTest, AChunkThatIsTooLargeIsNotWaitedFor) {
+  start();
+  for (const char* route :
+       {"POST /v1/call/f", "PATCH /v1/config", "POST /v1/drain", "GET /nothere"}) {
+    for (const char* size : {"8000000000000000", "7fffffffffffffff", "ffffffffffffffff"}) {
+      RawClient client = connect();
+      client.send(
+          fmt::format("{} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                      "Transfer-Encoding: chunked\r\n\r\n{}\r\n",
+                      route, size));
+      const auto response = client.receive();  // the default wait for a body is 30 s
+      EXPECT_TRUE(response.status == 413 || response.status == 404) << response.status << route;
+    }
+  }
+  EXPECT_TRUE(driver_.seen().empty());
+}
+
+// Goal: who sends only beginnings of requests, however many, keeps nobody out.
+TEST_F(AbuseTest, UnfinishedHeadersGiveWay) {
+  driver_.on("f", {});
+  auto options = quick();
+  options.connections_max = 4;
+  start(options);
+  std::vector<RawClient> slow;
+  for (int i = 0; i < 12; ++i) {
+    slow.push_back(connect());
+    slow.back().send("GET /livez HTTP/1.1\r\nHos");
+    EXPECT_EQ(ask("POST", "/v1/call/f", {}, "[1]").body, "[1]") << i;
+  }
+  RawClient& last = slow.back();
+  last.send("t: localhost\r\n\r\n");
+  EXPECT_EQ(last.receive().status, 200) << "the youngest of them is still there";
 }
 
 TEST_F(AbuseTest, ContinueIsSentOnlyWhereTheBodyIsWanted) {

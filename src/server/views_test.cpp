@@ -104,6 +104,11 @@ TEST(Views, OpenApiComesFromTheHello) {
   EXPECT_EQ(forms[0]["additionalProperties"], json::object());
   EXPECT_EQ(forms[1]["minItems"], 1);
   EXPECT_EQ(forms[1]["prefixItems"].size(), 1U);
+  bool told = false;  // bodies that are not JSON are promised, and need a header
+  for (const json& header : greet["parameters"]) {
+    told = told || header.value("description", "").find("else 415") != std::string::npos;
+  }
+  EXPECT_TRUE(told);
   const json& by_position = document["paths"]["/v1/call/a%2Fb"]["post"]["requestBody"]["content"]
                                     ["application/json"]["schema"];
   EXPECT_EQ(by_position["type"], "array") << "a required positional-only argument has no name";
@@ -120,11 +125,11 @@ TEST(Views, OpenApiComesFromTheHello) {
   EXPECT_EQ(functions["app"], "counter");
   EXPECT_EQ(functions["functions"].size(), 2U);
   EXPECT_EQ(functions_json("[]"), "");
-}
-
-}  // namespace
-}  // namespace keelback::server
   const std::string deep =
       "{\"functions\":" + std::string(200'000, '[') + std::string(200'000, ']') + "}";
   EXPECT_EQ(functions_json(deep), "") << "an application that nests deeper than the stack";
   EXPECT_TRUE(json::parse(openapi_json(deep))["paths"].contains("/livez"));
+}
+
+}  // namespace
+}  // namespace keelback::server
