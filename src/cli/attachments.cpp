@@ -1,11 +1,15 @@
 #include "cli/attachments.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <set>
 #include <utility>
@@ -21,7 +25,11 @@ constexpr std::string_view kOctetStream = "application/octet-stream";
 
 // Makes a file name of it that stays in the directory, is not hidden and is not too long.
 std::string file_name(std::string_view name) {
-  std::string out(name.substr(0, 200));
+  constexpr std::size_t kBytesMax = 200;
+  std::size_t size = std::min(name.size(), kBytesMax);
+  const auto continues = [&] { return size < name.size() && (name[size] & 0xC0) == 0x80; };
+  for (int i = 0; i < 3 && continues(); ++i) --size;  // not within a character
+  std::string out(name.substr(0, size));
   for (char& c : out) {
     if (c == '/' || static_cast<unsigned char>(c) < 32) c = '_';
   }
@@ -37,6 +45,31 @@ std::string free_name(const std::string& name, std::set<std::string>& taken) {
     free = fmt::format("{}-{}{}", path.stem().string(), i, path.extension().string());
   }
   return free;
+}
+
+// Nothing, or why it cannot be written. A new file takes the place of what has the name: a link is
+// replaced and not followed, and who reads the old file meanwhile has all of it.
+std::string write_file(const std::string& path, std::string_view bytes) {
+  const std::string fresh = fmt::format("{}.{}~", path, ::getpid());
+  const auto failed = [&](const char* what) {
+    const int error = errno;
+    ::unlink(fresh.c_str());
+    return fmt::format("{} cannot be {}: {}", path, what, std::strerror(error));
+  };
+  ::unlink(fresh.c_str());
+  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd < 0) return failed("written");
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(::fdopen(fd, "wb"), std::fclose);
+  if (!file) {
+    ::close(fd);
+    return failed("written");
+  }
+  if (std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size() ||
+      std::fflush(file.get()) != 0) {
+    return failed("written");
+  }
+  if (::rename(fresh.c_str(), path.c_str()) != 0) return failed("replaced");
+  return {};
 }
 
 }  // namespace
@@ -84,9 +117,9 @@ std::expected<Json, std::string> AttachmentOptions::write(const Attachments& att
       const std::string name =
           free_name(file_name(each.filename.empty() ? each.name : each.filename), taken);
       const std::string path = (std::filesystem::path(out) / name).string();
-      std::ofstream file(path, std::ios::binary | std::ios::trunc);
-      file.write(each.data.data(), static_cast<std::streamsize>(each.data.size()));
-      if (!file.flush()) return std::unexpected(fmt::format("{} cannot be written", path));
+      if (std::string wrong = write_file(path, each.data.view()); !wrong.empty()) {
+        return std::unexpected(std::move(wrong));
+      }
       entry["file"] = path;
     }
     list.push_back(std::move(entry));

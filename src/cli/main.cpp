@@ -5,10 +5,12 @@
 
 #include "cli/command.h"
 #include "cli/pass_on.h"
+#include "os/fd.h"
 #include "simdriver/backend.h"
 
 int main(int argc, char** argv) {
   using namespace keelback::cli;
+  keelback::os::keep_standard_numbers();  // before anything is opened
   constexpr const char* kRemedy =
       "install the component lab (cmake --install DIR --component lab, docs/install.md)";
   const PassedOn laboratories[] = {{{"chaos"}, kChaosDescription, "keelback-lab", kRemedy},

@@ -29,6 +29,16 @@ Result<Fd> open_null() {
   return Fd(fd);
 }
 
+void keep_standard_numbers() {
+  // The lowest free number is given: all below are open when it is above 2. They stay open over
+  // exec, as standard descriptors do.
+  int fd = -1;
+  do {
+    fd = ::open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= 2);
+  if (fd > 2) ::close(fd);
+}
+
 Result<Pipe> make_pipe() {
   if (int error = fault::next()) return failure(error);
   int ends[2];

@@ -41,6 +41,9 @@ class Fd {
 Result<Fd> duplicate(int fd, int at_least = 3);
 Result<void> set_nonblocking(int fd, bool on);
 Result<Fd> open_null();  // /dev/null, for reading and writing
+// Opens /dev/null at the numbers 0, 1 and 2 that are closed, and leaves the others alone. Without
+// it the next socket or file gets such a number, and what is printed goes into it.
+void keep_standard_numbers();
 
 struct Pipe {
   Fd read;
