@@ -11,6 +11,7 @@ import _posixsubprocess  # type: ignore[import-not-found]
 import contextlib
 import functools
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +26,9 @@ _TIME_MAX_S = 0.25  # for finding them and for their deaths
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _SECOND_NS = 1_000_000_000
 
+_RLIMIT_RTTIME = getattr(resource, "RLIMIT_RTTIME", 15)
+_NO_KIN = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
 _noted: "dict[int, int]" = {}  # pid: the call that started it; 0: none
 
 
@@ -37,6 +41,16 @@ def note_starts() -> None:
     subprocess = sys.modules.get("subprocess")
     if getattr(subprocess, "_fork_exec", None) is fork_exec:  # since 3.11; it was imported before
         subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[union-attr]
+
+
+def take_kin(kin: int) -> None:
+    """Marks this process and all that will be below it, whatever they become: a limit of the kernel
+    that nothing uses holds the number, and every fork and exec hands it on. The guard knows by it
+    what a dead worker has left. 0: none.
+    """
+    if kin:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(_RLIMIT_RTTIME, (kin, kin))
 
 
 def forget_starts() -> None:
@@ -135,7 +149,13 @@ class Offspring:
                 yield from _below(pid)
 
     def _is_ours(self, pid: int) -> bool:
-        """True for a program with our environment, and for a fork of this process."""
+        """True for all that is below this process, however it was started."""
+        try:
+            limit = resource.prlimit(pid, _RLIMIT_RTTIME)
+            if limit != _NO_KIN and limit == resource.getrlimit(_RLIMIT_RTTIME):
+                return True
+        except OSError:
+            return False  # gone
         if self._entry in _bytes(f"/proc/{pid}/environ").split(b"\0"):
             return True
         return any(self._mapped in line for line in _bytes(f"/proc/{pid}/maps").splitlines()

@@ -7,6 +7,7 @@ remove something that a worker still needs.
 """
 
 import array
+import contextlib
 import gc
 import json
 import os
@@ -47,6 +48,7 @@ _PACKET_MAX = 192 * 1024  # bytes; a seqpacket socket's default buffer takes a l
 _FDS = 4  # data, control, marks, log
 _LOG = 3
 
+_REAP_EVERY_MS = 50
 _NAMED = 5  # things of a kind in a notice
 
 
@@ -62,6 +64,7 @@ class Zygote:
         self._hello = ""
         self._collects = True  # whether the application wants the garbage collector
         self._workers: set[int] = set()  # pids that were not reaped
+        self._unreaped: set[int] = set()  # of those: to be reaped as soon as it can be
         self._log = -1  # in a fork of ours: the new worker's log
         self._fork_failure: Optional[BaseException] = None
         # Before the application registers its own: the child's part runs first, so that nothing of
@@ -121,13 +124,14 @@ class Zygote:
 
     def serve(self) -> None:
         while True:
+            self._reap_what_can_be()
             packet, fds = self._receive()
             if not packet:
                 self._end()
             try:
                 order = json.loads(packet)
                 if order["op"] == "fork" and len(fds) == _FDS:
-                    self._fork(str(order["worker"]), fds)
+                    self._fork(str(order["worker"]), int(order.get("kin", 0)), fds)
                 elif order["op"] == "reap":
                     self._reap(int(order["pid"]))
                 else:
@@ -141,14 +145,13 @@ class Zygote:
     def _end(self) -> None:
         """Nobody orders any more, and nobody reads the status of those that are left."""
         for pid in self._workers:
-            try:
-                native.waitpid(pid, 0)
-            except ChildProcessError:
-                pass
+            _await_death(pid)
         exits.leave(0, run_exit_functions=True)
 
     def _receive(self) -> tuple[bytes, list[int]]:
         fds = array.array("i")
+        if self._unreaped:
+            self._await_order()
         # socket.recv_fds() forgets its flags, and without this one every program that user code starts inherits them.
         try:
             packet, ancillary, _, _ = self._orders.recvmsg(
@@ -160,7 +163,13 @@ class Zygote:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         return packet, list(fds)
 
-    def _fork(self, name: str, fds: list[int]) -> None:
+    def _await_order(self) -> None:
+        poll = native.poll()
+        poll.register(self._orders, native.POLLIN)
+        while self._unreaped and not poll.poll(_REAP_EVERY_MS):
+            self._reap_what_can_be()
+
+    def _fork(self, name: str, kin: int, fds: list[int]) -> None:
         unsafe = self._checker.unsafe(fds, self._workers)
         if unsafe:
             first = unsafe[0]
@@ -177,7 +186,7 @@ class Zygote:
             self._send({"op": "fork_failed", "worker": name, "errno": error.errno, "detail": str(error)})
             return
         if pid == 0:
-            self._become_worker(name, fds)
+            self._become_worker(name, kin, fds)
         self._log = -1
         self._workers.add(pid)
         try:
@@ -199,9 +208,10 @@ class Zygote:
         except BaseException as error:  # raised here, it would only be printed
             self._fork_failure = error
 
-    def _become_worker(self, name: str, fds: list[int]) -> None:
+    def _become_worker(self, name: str, kin: int, fds: list[int]) -> None:
         """In the child. Never returns."""
         try:
+            offspring.take_kin(kin)
             data, control, marks, log = fds
             lifeline.lead_group()
             self._orders.detach()
@@ -237,20 +247,45 @@ class Zygote:
         self._seeds.in_worker()
 
     def _reap(self, pid: int) -> None:
-        try:
-            if native.waitpid(pid, os.WNOHANG)[0] == 0:
-                if not _is_zombie(pid):
-                    raise ValueError(f"{pid} is alive")
-                native.waitpid(pid, 0)  # its other threads are still on their way out
-        except ChildProcessError:
-            pass  # not ours, or gone
-        self._workers.discard(pid)
+        self._unreaped.add(pid)
+        self._reap_what_can_be()
+        if pid in self._unreaped and not _is_zombie(pid):
+            self._unreaped.discard(pid)
+            raise ValueError(f"{pid} is alive")
+
+    def _reap_what_can_be(self) -> None:
+        """A zombie cannot be had while its other threads are on their way out, nor while a debugger
+        is attached to it. Nobody's start waits for that."""
+        for pid in list(self._unreaped):
+            try:
+                if native.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            except ChildProcessError:
+                pass  # not ours, or gone
+            self._unreaped.discard(pid)
+            self._workers.discard(pid)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
             self._orders.send(_packet(message))
         except OSError:
             self._end()
+
+
+def _await_death(pid: int) -> None:
+    """Returns when the process is dead, also while a debugger keeps its status from us."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except (OSError, AttributeError):  # Python may have been built without it
+        with contextlib.suppress(ChildProcessError):
+            native.waitpid(pid, 0)
+        return
+    poll = native.poll()
+    poll.register(process, native.POLLIN)
+    poll.poll()
+    os.close(process)
 
 
 def _is_zombie(pid: int) -> bool:

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <boost/asio/steady_timer.hpp>
 #include <cstring>
 #include <utility>
 
@@ -10,6 +11,24 @@
 #include "os/socket.h"
 
 namespace keelback::host {
+namespace {
+
+// How long a guard that has been killed may take to become a zombie.
+constexpr std::chrono::milliseconds kReapLimit(1000);
+
+// A debugger that is attached to a process keeps its zombie from us for as long as it likes, and
+// waitpid() would wait with us: the zombie is asked for again until it can be had, or the loop
+// ends.
+void reap_when_it_can_be(boost::asio::io_context& loop, pid_t pid,
+                         std::chrono::milliseconds limit) {
+  if (os::try_to_reap(pid, limit)) return;
+  auto timer = std::make_shared<boost::asio::steady_timer>(loop, std::chrono::milliseconds(100));
+  timer->async_wait([&loop, pid, timer](const boost::system::error_code& error) {
+    if (!error) reap_when_it_can_be(loop, pid, std::chrono::milliseconds(0));
+  });
+}
+
+}  // namespace
 
 os::Result<std::unique_ptr<GuardClient>> GuardClient::start(boost::asio::io_context& loop,
                                                             const std::string& program,
@@ -27,7 +46,7 @@ os::Result<std::unique_ptr<GuardClient>> GuardClient::start(boost::asio::io_cont
   if (!pidfd) {
     pair->ours.reset();  // it ends at the end of its socket
     pair->theirs.reset();
-    static_cast<void>(os::reap_own_child(*pid));
+    reap_when_it_can_be(loop, *pid, kReapLimit);
     return std::unexpected(pidfd.error());
   }
   return std::unique_ptr<GuardClient>(
@@ -36,7 +55,8 @@ os::Result<std::unique_ptr<GuardClient>> GuardClient::start(boost::asio::io_cont
 
 GuardClient::GuardClient(boost::asio::io_context& loop, pid_t pid, os::Pidfd pidfd, os::Fd socket,
                          OnDeath on_death)
-    : pid_(pid),
+    : loop_(loop),
+      pid_(pid),
       pidfd_(std::move(pidfd)),
       on_death_(std::move(on_death)),
       link_(std::make_unique<PacketLink>(
@@ -62,11 +82,11 @@ void GuardClient::spawn(const SpawnSpec& spec, std::vector<os::Fd> fds, OnSpawne
   order(spawn_order, std::move(fds));
 }
 
-void GuardClient::watch(pid_t pid) { order({GuardOp::kWatch, 0, pid, 0, {}}); }
-void GuardClient::reap(pid_t pid) { order({GuardOp::kReap, 0, pid, 0, {}}); }
+void GuardClient::watch(pid_t pid) { order({GuardOp::kWatch, 0, pid, 0, 0, {}}); }
+void GuardClient::reap(pid_t pid) { order({GuardOp::kReap, 0, pid, 0, 0, {}}); }
 
-void GuardClient::kill_marked(const std::string& entry, std::uint64_t inode) {
-  GuardOrder kill_order{GuardOp::kKillMarked, 0, 0, inode, {}};
+void GuardClient::kill_marked(const std::string& entry, std::uint64_t inode, std::uint64_t kin) {
+  GuardOrder kill_order{GuardOp::kKillMarked, 0, 0, inode, kin, {}};
   const std::size_t length = std::min(entry.size(), sizeof(kill_order.text) - 1);
   std::memcpy(kill_order.text, entry.data(), length);
   order(kill_order);
@@ -95,7 +115,7 @@ void GuardClient::answered(std::string_view packet) {
 void GuardClient::died() {
   death_watch_->stop();
   alive_ = false;
-  static_cast<void>(os::reap_own_child(pid_));
+  reap_when_it_can_be(loop_, pid_, std::chrono::milliseconds(0));
   for (auto& [tag, done] : std::exchange(spawning_, {})) done(os::failure(ECANCELED));
   if (auto on_death = std::exchange(on_death_, nullptr)) on_death();
 }
@@ -107,9 +127,11 @@ void GuardClient::stop(std::chrono::milliseconds limit) {
   if (!alive_) return;
   alive_ = false;
   if (!pidfd_.wait_dead(limit).value_or(false)) {
+    // Stopped, perhaps by a debugger: what it would have killed is killed here.
+    for (const pid_t pid : os::descendants_of(pid_)) ::kill(pid, SIGKILL);
     static_cast<void>(pidfd_.send_signal(SIGKILL));
   }
-  static_cast<void>(os::reap_own_child(pid_));
+  reap_when_it_can_be(loop_, pid_, kReapLimit);
 }
 
 }  // namespace keelback::host

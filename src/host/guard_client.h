@@ -33,12 +33,13 @@ class GuardClient {
   // `pid`, a grandchild so far, is to be treated like a child should it become one.
   void watch(pid_t pid);
   void reap(pid_t pid);
-  // Kills its strangers whose environment holds "NAME=value" or that map the memfd `inode`.
-  void kill_marked(const std::string& entry, std::uint64_t inode);
+  // Kills its strangers that are `kin`, whose environment holds "NAME=value" or that map the memfd
+  // `inode`.
+  void kill_marked(const std::string& entry, std::uint64_t inode, std::uint64_t kin);
 
   pid_t pid() const { return pid_; }
   bool alive() const { return alive_; }
-  // Lets it kill what is left, then reaps it; at most `limit`, then it is killed itself.
+  // Lets it kill what is left, then reaps it; at most `limit`, then all below it and it are killed.
   void stop(std::chrono::milliseconds limit);
 
  private:
@@ -48,6 +49,7 @@ class GuardClient {
   void answered(std::string_view packet);
   void died();
 
+  boost::asio::io_context& loop_;
   pid_t pid_;
   bool alive_ = true;
   os::Pidfd pidfd_;

@@ -6,6 +6,9 @@
 //     children, again and again, until it has none, and exits.
 //   - It reaps the children that it was told of (spawned or watched) only on order, because the
 //     supervisor reads their status from the zombie; strangers that fall to it, it reaps at once.
+//   - It waits nowhere but in poll(). A debugger can keep the zombie of a child from it, a process
+//     can make /proc wait for its memory, and a supervisor may not read: none of them holds it up.
+//     docs/security.md, Waits, has the list.
 //
 // Descriptors: 3 the order socket, 4 the supervisor's pidfd. One thread, no sanitizer, nothing but
 // libc: it must not fail when everything else does.
@@ -19,6 +22,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <set>
 #include <vector>
 
@@ -33,6 +37,8 @@ namespace {
 constexpr int kOrders = 3;
 constexpr int kSupervisor = 4;
 constexpr std::size_t kSpecMax = 8 << 20;
+constexpr std::size_t kAnswersMax = 4096;  // that the supervisor has not read
+constexpr std::size_t kSearchesMax = 4;
 
 struct Starting {
   std::uint32_t tag;
@@ -46,6 +52,7 @@ int first_free_number(const SpawnSpec& spec) { return 1 + *std::ranges::max_elem
 // In the child of fork: becomes the program or returns the errno that prevented it.
 int become(const SpawnSpec& spec, const std::vector<os::Fd>& fds) {
   ::setpgid(0, 0);
+  static_cast<void>(os::take_kin(spec.kin));
   sigset_t none;
   ::sigemptyset(&none);
   for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
@@ -84,19 +91,35 @@ class Guard {
   void finish_start(Starting& starting);
   bool obey();  // one packet; false: the supervisor's end is closed
   void reap_strangers();
-  void kill_marked(std::string_view entry, std::uint64_t inode);
-  static void answer(std::uint32_t tag, pid_t pid, int error);
+  void search(const GuardOrder& order);
+  void kill_marked(const GuardOrder& order) const;
+  void answer(std::uint32_t tag, pid_t pid, int error);
+  bool send_answers();
   static void kill_everything();
+  static bool all_dead();
 
+  const pid_t guard_ = ::getpid();  // also in a search
   std::set<pid_t> told_of_;
+  std::deque<GuardReply> answers_;  // not yet sent
+  std::deque<pid_t> searches_;      // processes of ours that may still be at it
   std::vector<Starting> starting_;
 };
 
 void Guard::answer(std::uint32_t tag, pid_t pid, int error) {
-  const GuardReply reply{tag, pid, error};
-  // If the supervisor is gone, poll will say so.
-  (void)os::send_packet(kOrders, {reinterpret_cast<const char*>(&reply), sizeof(reply)},
-                        os::Wait::kYes);
+  answers_.push_back({tag, pid, error});
+  static_cast<void>(send_answers());
+}
+
+// False: the supervisor has stopped reading for good. If it is gone, poll will say so.
+bool Guard::send_answers() {
+  while (!answers_.empty()) {
+    const GuardReply& next = answers_.front();
+    const auto sent = os::send_packet(kOrders, {reinterpret_cast<const char*>(&next), sizeof(next)},
+                                      os::Wait::kNo);
+    if (!sent && sent.error().value() == EAGAIN) return answers_.size() < kAnswersMax;
+    answers_.pop_front();
+  }
+  return true;
 }
 
 void Guard::spawn(const GuardOrder& order, std::vector<os::Fd> fds) {
@@ -130,8 +153,8 @@ void Guard::finish_start(Starting& starting) {
   int error = 0;
   auto got = os::read_some(starting.exec_error.get(), &error, sizeof(error));
   if (got && *got == sizeof(error)) {
-    ::waitpid(starting.pid, nullptr, 0);
-    told_of_.erase(starting.pid);
+    told_of_.erase(starting.pid);  // a stranger, reaped as soon as it can be
+    ::waitpid(starting.pid, nullptr, WNOHANG);
     return answer(starting.tag, 0, error);
   }
   answer(starting.tag, starting.pid, 0);
@@ -141,7 +164,8 @@ bool Guard::obey() {
   GuardOrder order;
   std::vector<os::Fd> fds;
   auto packet = os::receive_packet_with_fds(kOrders, std::as_writable_bytes(std::span(&order, 1)),
-                                            fds, os::Wait::kYes);
+                                            fds, os::Wait::kNo);
+  if (!packet && packet.error().value() == EAGAIN) return true;
   if (!packet || packet->size == 0) return false;
   if (packet->size != sizeof(order)) return true;
   order.text[sizeof(order.text) - 1] = '\0';
@@ -158,7 +182,7 @@ bool Guard::obey() {
       ::waitpid(order.pid, nullptr, WNOHANG);
       break;
     case GuardOp::kKillMarked:
-      kill_marked(order.text, order.inode);
+      search(order);
       break;
   }
   return true;
@@ -170,36 +194,71 @@ void Guard::reap_strangers() {
   }
 }
 
-// What a dead worker left behind outside its group. Their own children fall to us when they die,
-// so the search goes on until nobody new is found.
-void Guard::kill_marked(std::string_view entry, std::uint64_t inode) {
+// In a process of its own: what is sought can make whoever reads its environment or its maps wait.
+void Guard::search(const GuardOrder& order) {
+  const pid_t pid = ::fork();
+  if (pid < 0) return kill_marked(order);
+  if (pid == 0) {
+    kill_marked(order);
+    ::_exit(0);
+  }
+  searches_.push_back(pid);
+  if (searches_.size() <= kSearchesMax) return;
+  // Most have ended long ago. A stranger is reaped only while it is our child, so the number is not
+  // somebody else's unless it was reaped: then it is no child of ours, and left alone.
+  const auto children = os::children_of(::getpid());
+  if (std::ranges::find(children, searches_.front()) != children.end()) {
+    ::kill(searches_.front(), SIGKILL);
+  }
+  searches_.pop_front();
+}
+
+// What a dead worker left behind outside its group. Their own children fall to the guard when they
+// die, so the search goes on until nobody new is found.
+void Guard::kill_marked(const GuardOrder& order) const {
+  const std::string_view entry = order.text;
   const auto left_behind = [&](pid_t pid) {
-    return os::environment_has(pid, entry) || os::maps_inode(pid, inode);
+    return os::is_kin(pid, order.kin) || os::environment_has(pid, entry) ||
+           os::maps_inode(pid, order.inode);
   };
-  std::set<pid_t> seen;
+  // Through a handle that is older than the look: a number that is used again is not mistaken.
+  const auto kill_if_left = [&](pid_t pid) {
+    const auto handle = os::Pidfd::open(pid);
+    if (!handle || !left_behind(pid)) return false;
+    static_cast<void>(handle->send_signal(SIGKILL));
+    return true;
+  };
+  std::set<pid_t> seen = {::getpid()};
   for (bool found = true; found;) {
     found = false;
-    for (pid_t pid : os::children_of(::getpid())) {
+    for (pid_t pid : os::children_of(guard_)) {
       if (told_of_.contains(pid) || seen.contains(pid)) continue;
-      if (!left_behind(pid)) continue;
-      for (pid_t below : os::descendants_of(pid)) {
-        if (left_behind(below)) ::kill(below, SIGKILL);
-      }
-      ::kill(pid, SIGKILL);
+      const auto below = os::descendants_of(pid);  // before it dies and they are somebody else's
+      if (!kill_if_left(pid)) continue;
+      for (pid_t each : below) kill_if_left(each);
       seen.insert(pid);
       found = true;
     }
   }
-  reap_strangers();
+}
+
+// No more is alive below us. Zombies may be left: a debugger has them, or we have not reaped them.
+bool Guard::all_dead() {
+  return std::ranges::none_of(os::descendants_of(::getpid()), [](pid_t pid) {
+    const auto stat = os::read_stat(pid);
+    return stat && stat->state != 'Z' && stat->state != 'X';
+  });
 }
 
 void Guard::kill_everything() {
-  for (;;) {
+  constexpr int kRounds = 10;  // of all being dead and nobody to be reaped
+  for (int rounds = 0; rounds < kRounds;) {
     for (pid_t pid : os::descendants_of(::getpid())) ::kill(pid, SIGKILL);
     pid_t reaped = 0;
-    while ((reaped = ::waitpid(-1, nullptr, WNOHANG)) > 0) {
-    }
+    bool any = false;
+    while ((reaped = ::waitpid(-1, nullptr, WNOHANG)) > 0) any = true;
     if (reaped < 0 && errno == ECHILD) return;
+    rounds = !any && all_dead() ? rounds + 1 : 0;
     // A death wakes us (SIGCHLD is blocked, so it stays pending); a process in the D state only
     // lets us wait.
     sigset_t child;
@@ -219,8 +278,9 @@ bool Guard::run() {
   const os::Fd children(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!children) return false;
   for (bool serving = true; serving;) {
+    const short orders = answers_.empty() ? POLLIN : POLLIN | POLLOUT;
     std::vector<pollfd> entries = {
-        {kOrders, POLLIN, 0}, {kSupervisor, POLLIN, 0}, {children.get(), POLLIN, 0}};
+        {kOrders, orders, 0}, {kSupervisor, POLLIN, 0}, {children.get(), POLLIN, 0}};
     for (const Starting& starting : starting_) {
       entries.push_back({starting.exec_error.get(), POLLIN, 0});
     }
@@ -240,7 +300,8 @@ bool Guard::run() {
       }
       reap_strangers();
     }
-    if (entries[0].revents != 0) serving = obey();
+    if ((entries[0].revents & ~POLLOUT) != 0) serving = obey();
+    if ((entries[0].revents & POLLOUT) != 0 && !send_answers()) serving = false;
     if (entries[1].revents != 0) serving = false;
   }
   kill_everything();

@@ -17,8 +17,8 @@ enum class GuardOp : std::uint32_t {
   kSpawn = 1,  // with descriptors: the spec's memfd, then the child's; answered by a GuardReply
   kWatch,      // pid may become a child of the guard: its zombie waits for kReap, too
   kReap,       // pid's status has been read
-  // SIGKILL the guard's other children that a dead worker has left: their environment holds `text`
-  // (programs it started), or they map the memfd with this inode (plain forks of it).
+  // SIGKILL the guard's other children that a dead worker has left: they are its kin
+  // (os::draw_kin), or their environment holds `text`, or they map the memfd with this inode.
   kKillMarked
 };
 
@@ -27,6 +27,7 @@ struct GuardOrder {
   std::uint32_t tag = 0;
   std::int32_t pid = 0;
   std::uint64_t inode = 0;
+  std::uint64_t kin = 0;
   char text[104] = {};  // NUL-terminated
 };
 
@@ -42,14 +43,16 @@ struct SpawnSpec {
   std::vector<std::string> environment;  // "NAME=value", all of it
   std::string directory;                 // working directory; empty: the guard's
   std::vector<int> numbers;              // the i-th passed descriptor becomes this number
+  std::uint64_t kin = 0;                 // os::draw_kin; 0: the guard's
 };
 
-// Strings one after another, each with its NUL: directory, numbers' count, numbers, argv's count,
-// argv, environment.
+// Strings one after another, each with its NUL: directory, kin, numbers' count, numbers, argv's
+// count, argv, environment.
 inline std::string encode(const SpawnSpec& spec) {
   std::string text;
   const auto put = [&text](std::string_view item) { text.append(item).push_back('\0'); };
   put(spec.directory);
+  put(std::to_string(spec.kin));
   put(std::to_string(spec.numbers.size()));
   for (int number : spec.numbers) put(std::to_string(number));
   put(std::to_string(spec.argv.size()));
@@ -73,8 +76,9 @@ inline std::optional<SpawnSpec> decode_spawn_spec(std::string_view text) {
     return value <= items.size() ? value : items.size();
   };
   SpawnSpec spec;
-  if (items.empty()) return std::nullopt;
+  if (items.size() < 2) return std::nullopt;
   spec.directory = items[at++];
+  spec.kin = std::strtoull(items[at++].c_str(), nullptr, 10);
   for (std::size_t n = count(); n > 0 && at < items.size(); --n) {
     spec.numbers.push_back(static_cast<int>(std::strtol(items[at++].c_str(), nullptr, 10)));
   }

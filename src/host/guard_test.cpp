@@ -51,10 +51,10 @@ class Guard {
   }
 
   GuardReply spawn(std::vector<std::string> argv, std::vector<std::string> environment = {},
-                   int output = -1) {
+                   int output = -1, std::uint64_t kin = 0) {
     auto null = os::open_null();
     const int out = output >= 0 ? output : null->get();
-    SpawnSpec spec{std::move(argv), std::move(environment), "/", {0, 1, 2}};
+    SpawnSpec spec{std::move(argv), std::move(environment), "/", {0, 1, 2}, kin};
     spec.environment.push_back("PATH=/usr/bin:/bin");
     auto text = os::make_text_memfd("spec", encode(spec));
     const int fds[] = {text->get(), null->get(), out, out};
@@ -147,9 +147,31 @@ TEST(Guard, KillsWhatADeadWorkerLeftOutsideItsGroup) {
   const pid_t other = read_pids(pipe->read.get(), 1).at(0);
   ASSERT_TRUE(eventually([&] { return os::read_stat(left)->parent == guard.pid(); }));
   ASSERT_TRUE(eventually([&] { return os::read_stat(other)->parent == guard.pid(); }));
-  GuardOrder order{GuardOp::kKillMarked, 0, 0, 0, {}};
+  GuardOrder order{GuardOp::kKillMarked, 0, 0, 0, 0, {}};
   std::strcpy(order.text, "KEELBACK_WORKER=2.17");
   guard.order(order);
+  EXPECT_TRUE(eventually([&] { return !is_alive(left); }));
+  EXPECT_TRUE(is_alive(other));
+}
+
+// Goal: kin are known by what the kernel hands on, whatever else they have made of themselves.
+TEST(Guard, KillsKinWithoutAnEnvironment) {
+  Guard guard;
+  auto pipe = os::make_pipe();
+  const std::uint64_t kin = os::draw_kin(), others = os::draw_kin();
+  ASSERT_NE(kin, 0U);
+  ASSERT_NE(kin, others);
+  const std::vector<std::string> daemon = {
+      "sh", "-c", "(setsid env -i /bin/sh -c 'echo $$; exec sleep 1000' &)"};
+  guard.spawn(daemon, {}, pipe->write.get(), kin);
+  const pid_t left = read_pids(pipe->read.get(), 1).at(0);
+  guard.spawn(daemon, {}, pipe->write.get(), others);
+  const pid_t other = read_pids(pipe->read.get(), 1).at(0);
+  ASSERT_TRUE(eventually([&] { return os::read_stat(left)->parent == guard.pid(); }));
+  ASSERT_TRUE(eventually([&] { return os::read_stat(other)->parent == guard.pid(); }));
+  EXPECT_TRUE(os::is_kin(left, kin));
+  EXPECT_FALSE(os::is_kin(left, others));
+  guard.order({GuardOp::kKillMarked, 0, 0, 0, kin, "KEELBACK_WORKER=1.1"});
   EXPECT_TRUE(eventually([&] { return !is_alive(left); }));
   EXPECT_TRUE(is_alive(other));
 }
@@ -194,7 +216,7 @@ TEST(Guard, KillsAllWhenTheSupervisorIsKilled) {
 }
 
 TEST(GuardOrders, ASpawnSpecComesBackAndPiecesOfItAreRefused) {
-  const SpawnSpec spec{{"python3", "-m", "x y"}, {"A=1", "B="}, "/tmp", {0, 1, 2, 6}};
+  const SpawnSpec spec{{"python3", "-m", "x y"}, {"A=1", "B="}, "/tmp", {0, 1, 2, 6}, 77};
   const std::string text = encode(spec);
   const auto back = decode_spawn_spec(text);
   ASSERT_TRUE(back);
@@ -202,9 +224,10 @@ TEST(GuardOrders, ASpawnSpecComesBackAndPiecesOfItAreRefused) {
   EXPECT_EQ(back->environment, spec.environment);
   EXPECT_EQ(back->directory, spec.directory);
   EXPECT_EQ(back->numbers, spec.numbers);
+  EXPECT_EQ(back->kin, spec.kin);
   EXPECT_FALSE(decode_spawn_spec(""));
   EXPECT_FALSE(decode_spawn_spec(text.substr(0, text.size() - 1)));
-  EXPECT_FALSE(decode_spawn_spec(std::string_view("/\0009\0", 4)));
+  EXPECT_FALSE(decode_spawn_spec(std::string_view("/\0000\0009\0", 6)));
 }
 
 }  // namespace

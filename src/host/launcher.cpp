@@ -206,6 +206,7 @@ void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   fds.push_back(std::move(*lifeline));
   fds.push_back(std::move(*shared));
   SpawnSpec spec = worker_spec(worker);
+  spec.kin = ends.kin;
   guard_->spawn(spec, std::move(fds),
                 [program = spec.argv.front(), directory = spec.directory,
                  done = std::move(done)](os::Result<pid_t> pid) mutable {
@@ -226,8 +227,9 @@ void Launcher::reap(const Launched& process) {
   if (guard_) guard_->reap(process.pid);
 }
 
-void Launcher::kill_left_behind(WorkerId worker, std::uint64_t marks_inode) {
-  if (guard_) guard_->kill_marked("KEELBACK_WORKER=" + to_string(worker), marks_inode);
+void Launcher::kill_left_behind(const WorkerProcess& worker) {
+  if (!guard_) return;
+  guard_->kill_marked("KEELBACK_WORKER=" + to_string(worker.id), worker.marks.inode(), worker.kin);
 }
 
 // ---- the zygote

@@ -71,8 +71,8 @@ class Launcher {
   bool cancel(WorkerId worker);
   // Its status has been read.
   void reap(const Launched& process);
-  // What the dead worker, whose marks are that memfd, has left outside its group.
-  void kill_left_behind(WorkerId worker, std::uint64_t marks_inode);
+  // What the dead worker has left outside its group.
+  void kill_left_behind(const WorkerProcess& worker);
 
   // A reload: `done` gets an empty string when a second zygote is up (or none is needed), and
   // launch_probe() starts a worker from it; then commit_reload() or abort_reload().

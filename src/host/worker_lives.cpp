@@ -407,7 +407,7 @@ Death WorkerLives::describe_death(WorkerProcess& worker) {
   watch_.read_log(worker);
   const auto stat = os::read_stat(worker.pid);
   static_cast<void>(os::kill_group(worker.pid));
-  launcher_->kill_left_behind(worker.id, worker.marks.inode());
+  launcher_->kill_left_behind(worker);
   launcher_->reap({worker.pid, worker.zygote});
 
   Death death;

@@ -36,6 +36,7 @@ struct WorkerEnds {
   os::Fd control;
   os::Fd marks;
   os::Fd log;
+  std::uint64_t kin = 0;  // os::draw_kin
 };
 
 // A CALL that waits for its session's snapshot to be read.
@@ -63,6 +64,7 @@ struct WorkerProcess final : CrewWorker {
   std::atomic<std::uint64_t> pinged = 0;  // the late call for whose sake it was asked for life
   std::atomic<std::uint64_t> ponged = 0;  // and the last one for which it answered
   std::atomic<pid_t> pid = 0;             // 0: none yet; set once, by the loop
+  std::uint64_t kin = 0;                  // os::draw_kin; constant once it is made
 
   // ---- under the host's lock
   Reader reader GUARDED_BY(host_state) = Reader::kNobody;

@@ -124,7 +124,8 @@ void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
   fds.push_back(std::move(ends.control));
   fds.push_back(std::move(ends.marks));
   fds.push_back(std::move(ends.log));
-  const std::string order = fmt::format(R"({{"op":"fork","worker":"{}"}})", name);
+  const std::string order =
+      fmt::format(R"({{"op":"fork","worker":"{}","kin":{}}})", name, ends.kin);
   if (!link_ || !link_->send(order, std::move(fds))) {
     boost::asio::post(loop_, [this, name, alive = std::weak_ptr<int>(alive_)] {
       if (alive.expired()) return;

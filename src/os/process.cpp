@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -58,6 +59,28 @@ Result<void> limit_data(pid_t pid, std::uint64_t bytes) {
   return {};
 }
 
+std::uint64_t draw_kin() {
+  constexpr std::uint64_t kHighest = std::uint64_t{1} << 62;  // microseconds
+  constexpr std::uint64_t kSpan = std::uint64_t{1} << 40;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_RTTIME, &limit) < 0) return 0;
+  // A supervisor below another one's worker has a kin already, and can only go lower.
+  const std::uint64_t highest = std::min<std::uint64_t>(limit.rlim_max, kHighest);
+  std::uint64_t chance = 0;
+  if (::getrandom(&chance, sizeof(chance), GRND_NONBLOCK) != sizeof(chance)) return 0;
+  return highest > kSpan ? highest - 1 - chance % kSpan : 0;
+}
+
+bool take_kin(std::uint64_t kin) {
+  const rlimit limit{kin, kin};
+  return kin != 0 && ::setrlimit(RLIMIT_RTTIME, &limit) == 0;
+}
+
+bool is_kin(pid_t pid, std::uint64_t kin) {
+  rlimit limit{};
+  return kin != 0 && ::prlimit(pid, RLIMIT_RTTIME, nullptr, &limit) == 0 && limit.rlim_max == kin;
+}
+
 Result<pid_t> spawn(const std::vector<std::string>& argv, std::span<const int> fds) {
   if (int error = fault::next()) return failure(error);
   // First moves the sources to numbers above the targets, so that no dup2 closes a later source.
@@ -99,6 +122,17 @@ Result<int> reap_own_child(pid_t pid) {
     if (errno != EINTR) return last_failure();
   }
   return status;
+}
+
+bool try_to_reap(pid_t pid, std::chrono::milliseconds limit) {
+  const auto until = std::chrono::steady_clock::now() + limit;
+  for (;;) {
+    const pid_t reaped = ::waitpid(pid, nullptr, WNOHANG);
+    if (reaped != 0 && !(reaped < 0 && errno == EINTR)) return true;
+    if (std::chrono::steady_clock::now() >= until) return false;
+    const timespec pause{0, 1'000'000};
+    ::nanosleep(&pause, nullptr);
+  }
 }
 
 Result<std::uint64_t> fd_limit() {

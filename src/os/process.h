@@ -41,8 +41,16 @@ class Pidfd {
 // heap and private mappings, with those that fork inherits). The limit cannot be raised again.
 Result<void> limit_data(pid_t pid, std::uint64_t bytes);
 
-// Sends SIGKILL to a whole group. Call it only while the group's leader exists, alive or as a
-// zombie: later the number may belong to another group. ESRCH: the group is empty.
+// What tells the descendants of one process from all others, whatever they become: a number in
+// RLIMIT_RTTIME, which every fork and exec hands on, and which nobody reads but real-time
+// schedulers. It is far above any time that one of those could use up. A process may lower its own,
+// and one with CAP_SYS_RESOURCE may set any.
+std::uint64_t draw_kin();                   // a new one; 0: there is none to be had
+bool take_kin(std::uint64_t kin);           // this process and all below it; async-signal-safe
+bool is_kin(pid_t pid, std::uint64_t kin);  // never of kin 0. Waits for nobody
+
+// SIGKILL for a whole group. Only while its leader stands, be it as a zombie: else the number may
+// belong to somebody else. ESRCH: nobody is left in it.
 Result<void> kill_group(pid_t group);
 
 // A line of /proc/PID/stat.
@@ -114,8 +122,11 @@ std::optional<std::uint64_t> oom_kills();
 // `fds` becomes number i; all other descriptors with close-on-exec are closed. Safe in a program
 // with threads.
 Result<pid_t> spawn(const std::vector<std::string>& argv, std::span<const int> fds);
-// Waits for this child only, and reaps it. ECHILD: it was reaped already.
+// Waits for this child only, and reaps it. ECHILD: somebody else did.
+// A debugger that is attached to the child makes it wait, for as long as the debugger likes.
 Result<int> reap_own_child(pid_t pid);
+// The same for at most `limit`. False: the child is there still, alive or held by a debugger.
+bool try_to_reap(pid_t pid, std::chrono::milliseconds limit);
 
 // Descriptors this process may have open.
 Result<std::uint64_t> fd_limit();

@@ -64,6 +64,122 @@ class SecurityTest(KeelbackTest):
         return reply.json
 
 
+class Debugger(SecurityTest):
+    """Whoever is traced, calls go on, workers are started, and SIGTERM ends the daemon."""
+
+    def serve_few(self, **settings):
+        return self.serve(HOSTILE, workers=2, settings={"calls.grace": "500ms", "workers.start_timeout": "4s", **settings}).prewarm(2)
+
+    def check(self, daemon, dead=()):
+        self.assertEqual(3, self.call(daemon, "add", 1, 2))
+        killed = daemon.kill_worker()
+        self.assertEqual(200, daemon.client(10).get("/livez").status)
+        daemon.wait_replaced(killed, 20)
+        self.assertEqual([3] * 8, concurrently([lambda: self.call(daemon, "add", 1, 2)] * 8))
+        self.assertEqual(0, daemon.stop(10), daemon.log_text())
+
+    def test_a_debugger_on_the_guard_that_is_killed_then(self):
+        daemon = self.serve_few()
+        guard, _ = self.family(daemon)
+        end = self.debug(guard)
+        os.kill(guard, signal.SIGKILL)
+        wait_until(lambda: zombie(guard), "the guard is dead, and the debugger has it")
+        self.assertEqual(200, daemon.client(10).get("/livez").status)
+        wait_until(lambda: [pid for pid in children_of(daemon.pid) if pid != guard], "there is a new guard", 20)
+        daemon.prewarm(2)
+        self.check(daemon)
+        end()
+
+    def test_a_debugger_on_the_guard_that_has_stopped_it(self):
+        daemon = self.serve_few()
+        guard, _ = self.family(daemon)
+        self.debug(guard)
+        left = self.call(daemon, "daemonise")
+        self.check(daemon)
+        self.assertFalse(alive(left), "what the guard would have killed")
+
+    def test_a_debugger_on_a_worker_that_dies(self):
+        daemon = self.serve_few(**{"workers.start_timeout": "60s"})  # a zygote that waits is given up after half of it
+        first = daemon.workers()[0]
+        end = self.debug(first["pid"], "run")
+        os.kill(first["pid"], signal.SIGKILL)
+        wait_until(lambda: zombie(first["pid"]), "the worker is dead, and the debugger has it")
+        daemon.wait_replaced(first)
+        self.check(daemon)
+        end()
+
+    def test_a_zombie_that_a_debugger_has_let_go_is_reaped(self):
+        daemon = self.serve_few()
+        first = daemon.workers()[0]
+        end = self.debug(first["pid"], "run")
+        os.kill(first["pid"], signal.SIGKILL)
+        daemon.wait_replaced(first)
+        self.assertTrue(zombie(first["pid"]))
+        end()
+        wait_until(lambda: proc_stat(first["pid"]) is None, "its zombie is gone")
+
+    def test_a_debugger_on_the_zygote_that_has_stopped_it(self):
+        daemon = self.serve_few()
+        _, zygote = self.family(daemon)
+        self.debug(zygote)
+        self.check(daemon)
+
+    def test_a_worker_that_takes_long_to_die_is_not_abandoned(self):
+        daemon = self.serve_few(**{"calls.grace": "0"})
+        victim = self.call(daemon, "pid", session="s")
+        end = self.debug(victim, "exit")  # it stays on its way out until the debugger goes
+        slot, = [worker for worker in daemon.workers() if worker["pid"] == victim]
+        reply = daemon.client().call("grow_and_wait", [1 << 20], session="s", deadline_ms=500)
+        self.assertEqual("timeout", reply.outcome, reply)
+        self.assertEqual([3] * 8, concurrently([lambda: self.call(daemon, "add", 1, 2)] * 8))
+        self.assertTrue(alive(victim))
+        end()
+        daemon.wait_replaced(slot)
+        self.assertEqual(0, daemon.pool()["abandoned"])
+
+    def test_a_large_worker_is_not_abandoned_without_a_grace(self):
+        daemon = self.serve_few(**{"calls.grace": "0"})
+        reply = daemon.client().call("grow_and_wait", [512 << 20], deadline_ms=3000)
+        self.assertEqual("timeout", reply.outcome)
+        wait_until(lambda: daemon.pool()["restarts"] == 1, "it is replaced")
+        daemon.prewarm(2)
+        self.assertEqual(0, daemon.pool()["abandoned"])
+
+
+class Descendants(SecurityTest):
+    """What a worker started dies with it, whatever it has made of itself."""
+
+    def check(self, end, **options):
+        daemon = self.serve(HOSTILE, workers=2, **options).prewarm(2)
+        left, other = concurrently([lambda: daemon.client().call("daemonise", session="one").json] * 1 + [lambda: daemon.client().call("daemonise", session="two").json])
+        workers = {session["id"]: session["slot"] for session in daemon.client().get("/v1/sessions").json["items"]}
+        self.assertNotEqual(workers["one"], workers["two"])
+        self.assertEqual((True, True), (alive(left), alive(other)))
+        end(daemon, workers["one"])
+        wait_until(lambda: not alive(left), "the daemon of a dead worker is dead")
+        self.assertTrue(alive(other), "that of a living worker lives")
+        daemon.stop()
+        wait_until(lambda: not alive(other), "nothing outlives the daemon")
+
+    @staticmethod
+    def kill(daemon, slot):
+        worker, = [worker for worker in daemon.workers() if worker["slot"] == slot]
+        os.kill(worker["pid"], signal.SIGKILL)
+
+    @staticmethod
+    def recycle(daemon, slot):
+        daemon.client().request("POST", f"/v1/workers/{slot}/recycle")
+
+    def test_of_a_forked_worker_that_is_killed(self):
+        self.check(self.kill)
+
+    def test_of_a_forked_worker_that_is_recycled(self):
+        self.check(self.recycle, settings={"workers.drain_timeout": "100ms"})
+
+    def test_of_an_executed_worker_that_is_killed(self):
+        self.check(self.kill, settings={"workers.zygote": "off"})
+
+
 class Bounds(SecurityTest):
     """What people and clients write is bounded before it costs anything."""
 
