@@ -192,8 +192,8 @@ class PeersRun {
   // The error: it cannot be started at all. One that is not installed answers its start with one.
   std::expected<LineProcess, std::string> peer(const std::string& name,
                                                const std::string& environment = {}) const {
-    std::vector<std::string> argv{"/usr/bin/env", "PYTHONPATH=" + options_.python_directory +
-                                                       ":" + load::lab_python_directory()};
+    std::vector<std::string> argv{"/usr/bin/env", "PYTHONPATH=" + options_.python_directory + ":" +
+                                                      load::lab_python_directory()};
     if (!environment.empty()) argv.push_back(environment);
     argv.insert(argv.end(), {options_.python, "-m", "peers", name});
     return LineProcess::start(argv, kQuiet);
@@ -276,9 +276,8 @@ class PeersRun {
       result_.not_measured.push_back("uvicorn: " + up.error());
       return {};
     }
-    const auto server =
-        ServeProcess::start(options_.program, load::lab_application("bench_probe"),
-                            options_.python, 2);
+    const auto server = ServeProcess::start(options_.program, load::lab_application("bench_probe"),
+                                            options_.python, 2);
     if (!server) return server.error();
     const std::uint16_t ports[] = {server->port(), (*up)["port"].get<std::uint16_t>()};
     if (auto warm = wait_for_server(ports[1]); !warm) return warm.error();

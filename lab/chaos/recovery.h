@@ -31,8 +31,8 @@ struct PhaseStats {
   std::uint64_t offered = 0, ok = 0, unsent = 0;
   std::uint64_t told = 0;            // late words of losses (losses.h): not counted as offered
   Duration p50{0}, p99{0}, p999{0};  // of the finished ones, from their planned times
-  // How late the load generator sent them, p99. It measures the machine, not the pool: the generator
-  // only has to be woken at a planned time.
+  // How late the load generator sent them, p99. It measures the machine, not the pool: the
+  // generator only has to be woken at a planned time.
   Duration lateness{0};
   std::map<std::string, std::uint64_t> outcomes;
   double success() const {

@@ -22,9 +22,7 @@ bool any_special(const char* eight) {
 }
 
 bool is_json_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_json_hex(char c) {
-  return is_json_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'f');
-}
+bool is_json_hex(char c) { return is_json_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'f'); }
 
 class Checker {
  public:

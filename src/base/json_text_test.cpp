@@ -13,22 +13,77 @@ std::string nested(std::size_t levels) {
 
 // Goal: what RFC 8259 allows is JSON, also where it is odd.
 TEST(JsonText, WhatTheStandardAllowsIsJson) {
-  for (const char* text :
-       {"0", "-0", "-1.5e+3", "1E9", " null ", "true", "false", "\"\"", R"("a\"b\\\/\b\f\n\r\t")",
-        R"("\ud800")", "\"\x7f\"", "[]", "{}", "[ ]", "{ }", R"({"a":1,"a":2})", "[[],{}]",
-        "\t[1,\r\n2]\n", R"({"":{"":[null]}})", "\"é€😀\"", "\"1234567\\n890\"", "\"12345678\""}) {
+  for (const char* text : {"0",
+                           "-0",
+                           "-1.5e+3",
+                           "1E9",
+                           " null ",
+                           "true",
+                           "false",
+                           "\"\"",
+                           R"("a\"b\\\/\b\f\n\r\t")",
+                           R"("\ud800")",
+                           "\"\x7f\"",
+                           "[]",
+                           "{}",
+                           "[ ]",
+                           "{ }",
+                           R"({"a":1,"a":2})",
+                           "[[],{}]",
+                           "\t[1,\r\n2]\n",
+                           R"({"":{"":[null]}})",
+                           "\"é€😀\"",
+                           "\"1234567\\n890\"",
+                           "\"12345678\""}) {
     EXPECT_TRUE(is_json(text)) << text;
   }
 }
 
 // Goal: everything else is not, wherever in a word of eight bytes it stands.
 TEST(JsonText, EverythingElseIsNotJson) {
-  for (const char* text :
-       {"", " ", "01", "+1", "1.", ".5", "1e", "1e+", "-", "NaN", "Infinity", "nul", "nullx",
-        "True", "'a'", "\"", "\"a", "\"\\\"", R"("\x")", R"("\u12g4")", "\"\n\"", "[", "]", "[1",
-        "[1,]", "[,1]", "[1 2]", "[1}", "{", "{1:2}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}",
-        "{\"a\" 1}", "1 2", "[] []", "{}}", "\"\x80\"", "\"\xC0\xAF\"", "\"\xED\xA0\x80\"",
-        "\"\xF4\x90\x80\x80\"", "\"\xE2\x82\"", "<html>"}) {
+  for (const char* text : {"",
+                           " ",
+                           "01",
+                           "+1",
+                           "1.",
+                           ".5",
+                           "1e",
+                           "1e+",
+                           "-",
+                           "NaN",
+                           "Infinity",
+                           "nul",
+                           "nullx",
+                           "True",
+                           "'a'",
+                           "\"",
+                           "\"a",
+                           "\"\\\"",
+                           R"("\x")",
+                           R"("\u12g4")",
+                           "\"\n\"",
+                           "[",
+                           "]",
+                           "[1",
+                           "[1,]",
+                           "[,1]",
+                           "[1 2]",
+                           "[1}",
+                           "{",
+                           "{1:2}",
+                           "{\"a\"}",
+                           "{\"a\":}",
+                           "{\"a\":1,}",
+                           "{\"a\" 1}",
+                           "1 2",
+                           "[] []",
+                           "{}}",
+                           "\"\x80\"",
+                           "\"\xC0\xAF\"",
+                           "\"\xED\xA0\x80\"",
+                           "\"\xF4\x90\x80\x80\"",
+                           "\"\xE2\x82\"",
+                           "<html>"}) {
     EXPECT_FALSE(is_json(text)) << text;
   }
   EXPECT_FALSE(is_json(std::string_view("\"\0\"", 3)));

@@ -66,8 +66,8 @@ std::optional<TomlTooDeep> toml_too_deep(std::string_view text) {
       case '{':
         dots = 0;
         if (++brackets > kTomlBracketsMax) {
-          return TomlTooDeep{line, "values nest deeper than " + std::to_string(kTomlBracketsMax) +
-                                       " levels"};
+          return TomlTooDeep{
+              line, "values nest deeper than " + std::to_string(kTomlBracketsMax) + " levels"};
         }
         break;
       case ']':

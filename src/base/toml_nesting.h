@@ -8,7 +8,7 @@
 
 namespace keelback {
 
-inline constexpr std::size_t kTomlKeyDotsMax = 16;    // of one key, or one table's name
+inline constexpr std::size_t kTomlKeyDotsMax = 16;   // of one key, or one table's name
 inline constexpr std::size_t kTomlBracketsMax = 32;  // arrays and inline tables in one another
 
 struct TomlTooDeep {
