@@ -95,6 +95,16 @@ struct SessionList {
   std::optional<std::string> next;  // pass as `after` for the next page
 };
 
+// A request that killed workers before. The pool refuses it (kQuarantined) until `remaining` is
+// over, or until it is released.
+struct QuarantinedRequest {
+  std::uint64_t fingerprint = 0;  // of function, session and payload
+  std::string function;
+  std::string session;       // empty: stateless
+  std::uint32_t deaths = 0;  // workers that it killed
+  std::chrono::nanoseconds remaining{0};
+};
+
 struct FunctionInfo {
   std::string name;
   std::string doc;
@@ -167,6 +177,8 @@ class Pool {
   std::vector<WorkerStatus> workers();
   // What the application offers; empty until its first worker has said so.
   std::vector<FunctionInfo> functions();
+  // The one whose last death is the oldest comes first; at most 4096.
+  std::vector<QuarantinedRequest> quarantine();
 
   // ---- operators
 
@@ -187,6 +199,8 @@ class Pool {
   // Replaces the slot's worker: the new one starts, then the old one finishes and stops. False:
   // there is no such slot.
   bool recycle(std::uint32_t slot);
+  // Lets a quarantined request run again. False: no request of that fingerprint is quarantined.
+  bool release(std::uint64_t fingerprint);
 
  private:
   explicit Pool(std::unique_ptr<PoolImpl> impl);

@@ -235,6 +235,17 @@ std::vector<FunctionInfo> Pool::functions() {
   return out;
 }
 
+std::vector<QuarantinedRequest> Pool::quarantine() {
+  std::vector<QuarantinedRequest> out;
+  for (auto& entry : impl_->driver->quarantine()) {
+    out.push_back({entry.fingerprint, std::move(entry.function), std::move(entry.session),
+                   entry.deaths, entry.remaining});
+  }
+  return out;
+}
+
+bool Pool::release(std::uint64_t fingerprint) { return impl_->driver->release(fingerprint); }
+
 std::expected<void, Error> Pool::configure(std::string_view key, std::string_view value) {
   return configure({{std::string(key), std::string(value)}});
 }

@@ -208,6 +208,30 @@ TEST(PublicPool, ADrainEndsThePoolAndAReloadRenewsIt) {
   EXPECT_TRUE(pool.stats().draining);
 }
 
+// Goal: an operator sees which requests are refused because they kill, and lets one run again.
+TEST(PublicPool, AQuarantinedRequestIsListedAndReleased) {
+  Config config = simulated();
+  ASSERT_TRUE(config.set("quarantine.deaths", "2"));
+  ASSERT_TRUE(config.set("calls.retries", "0"));
+  Pool pool = start(std::move(config));
+  const auto crash = [&pool] { return pool.call("crash", "[6]").error().kind; };
+  EXPECT_TRUE(pool.quarantine().empty());
+  EXPECT_EQ(crash(), OutcomeKind::kWorkerDied);
+  EXPECT_EQ(crash(), OutcomeKind::kWorkerDied);
+  EXPECT_EQ(crash(), OutcomeKind::kQuarantined);
+  const std::vector<QuarantinedRequest> held = pool.quarantine();
+  ASSERT_EQ(held.size(), 1u);
+  EXPECT_EQ(held[0].function, "crash");
+  EXPECT_EQ(held[0].session, "");
+  EXPECT_EQ(held[0].deaths, 2u);
+  EXPECT_GT(held[0].remaining, 0ns);
+  EXPECT_FALSE(pool.release(held[0].fingerprint + 1)) << "no such request";
+  EXPECT_TRUE(pool.release(held[0].fingerprint));
+  EXPECT_FALSE(pool.release(held[0].fingerprint)) << "it is released";
+  EXPECT_TRUE(pool.quarantine().empty());
+  EXPECT_EQ(crash(), OutcomeKind::kWorkerDied);
+}
+
 TEST(PublicPool, TheApplicationSaysWhatItOffers) {
   Config config = simulated();
   config.expose({"greet"});
