@@ -58,7 +58,8 @@ class SimWorld final : public World {
     return out;
   }
   std::string hello() override {
-    return sim_.application_known() ? sim_.application().hello_json() : "";
+    const sim::Application* known = sim_.application();
+    return known != nullptr ? known->hello_json() : "";
   }
   bool end_session(const std::string& session) override { return sim_.end_session(session); }
   bool recycle(std::uint32_t slot) override { return sim_.recycle(slot); }
@@ -77,7 +78,7 @@ class SimWorld final : public World {
     std::string proof;
     for (const host::WorkerInfo& worker : targets) {
       if (!lives(worker)) return std::unexpected("the worker is gone");
-      sim_.kill_blameless(worker.worker.slot);
+      sim_.kill(worker.worker.slot, /*blameless=*/true);
       proof += fmt::format("{}model worker {}.{} was killed", proof.empty() ? "" : "; ",
                            worker.worker.slot, worker.worker.generation);
     }

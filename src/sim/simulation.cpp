@@ -28,16 +28,8 @@ std::uint64_t fingerprint(const Call& call) {
 
 }  // namespace
 
-void Delivery::run() {
-  std::visit(
-      Overloaded{[](Item& item) { (*item.to)(std::move(item.item)); },
-                 [](End& end) { end.to(std::move(end.outcome)); }, [](Hook& hook) { hook(); }},
-      what_);
-}
-
 Simulation::Simulation(Options options)
-    : seed_(options.seed),
-      crew_(std::move(options.model), options.seed ^ 0xc0ffee, schedule_),
+    : crew_(std::move(options.model), options.seed ^ 0xc0ffee, schedule_),
       pool_(options.settings, options.seed),
       check_invariants_(options.check_invariants) {
   crew_.set_result_max(options.settings.calls.payload_max.count);
@@ -45,14 +37,7 @@ Simulation::Simulation(Options options)
   handle(core::Tick{});
 }
 
-Simulation::~Simulation() {
-  std::vector<ClientCall*> left;
-  calls_.each([&left](ClientCall& call) { left.push_back(&call); });
-  for (ClientCall* call : left) {
-    calls_.erase(*call);
-    delete call;
-  }
-}
+Simulation::~Simulation() = default;
 
 void Simulation::observe(std::function<void(Time, const core::Event&)> on_event,
                          std::function<void(Time, const core::Action&)> on_action) {
@@ -60,13 +45,9 @@ void Simulation::observe(std::function<void(Time, const core::Event&)> on_event,
   on_action_ = std::move(on_action);
 }
 
-CallId Simulation::accept(Call call, std::shared_ptr<OnItem> item, OnOutcome done) {
-  const CallId id{++last_call_};
-  ClientCall& mine = *std::make_unique<ClientCall>(id).release();  // its last word ends it
-  calls_.insert(mine);
-  mine.call = std::move(call);
-  mine.done = std::move(done);
-  mine.item = std::move(item);
+CallId Simulation::submit(Call call, OnOutcome done, std::shared_ptr<OnItem> item) {
+  const ClientCall& mine = calls_.add(std::move(call), std::move(item), std::move(done));
+  const CallId id = mine.id;  // the call may be over when the core has heard of it
   const Call& ask = mine.call;
   const std::string fault = core::fault_of(ask.attachments);
   handle(core::CallSubmitted{.call = id,
@@ -87,12 +68,8 @@ CallId Simulation::accept(Call call, std::shared_ptr<OnItem> item, OnOutcome don
   return id;
 }
 
-CallId Simulation::submit(Call call, OnOutcome done) {
-  return accept(std::move(call), nullptr, std::move(done));
-}
-
 CallId Simulation::stream(Call call, OnItem item, OnOutcome done) {
-  return accept(std::move(call), std::make_shared<OnItem>(std::move(item)), std::move(done));
+  return submit(std::move(call), std::move(done), std::make_shared<OnItem>(std::move(item)));
 }
 
 void Simulation::grant(CallId call, std::uint32_t items) {
@@ -125,7 +102,7 @@ void Simulation::reload(std::move_only_function<void(std::string)> done) {
   const Duration takes = model().start.sample(crew_.prng());
   at(now_ + takes, [this, done = std::move(done)]() mutable {
     if (model().start_failure > 0 && crew_.prng().chance(model().start_failure)) {
-      deliveries_.emplace_back([done = std::move(done)]() mutable {
+      calls_.deliver_later([done = std::move(done)]() mutable {
         done("the new code failed in setup: the model's worker_setup raised");
       });
       return;
@@ -138,15 +115,11 @@ void Simulation::reload(std::move_only_function<void(std::string)> done) {
 
 void Simulation::drain(Duration limit, Hook done) {
   if (drained_) {
-    deliveries_.emplace_back(std::move(done));
+    calls_.deliver_later(std::move(done));
     return;
   }
   waiting_for_drain_.push_back(std::move(done));
   handle(core::DrainRequested{limit});
-}
-
-std::optional<Time> Simulation::next_event() const {
-  return deliveries_.empty() ? next_due() : std::optional(now_);
 }
 
 std::optional<Time> Simulation::next_due() const {
@@ -193,7 +166,7 @@ void Simulation::step_until(Time until) {
 void Simulation::run_until(Time until) {
   deliver();
   while (true) {
-    const auto next = next_event();
+    const auto next = next_due();
     if (!next || *next > until) break;
     step();
     deliver();
@@ -204,7 +177,7 @@ void Simulation::run_until(Time until) {
 bool Simulation::run_while_not(const std::function<bool()>& done, Time limit) {
   deliver();
   while (!done()) {
-    const auto next = next_event();
+    const auto next = next_due();
     if (!next || *next > limit) {
       now_ = std::max(now_, limit);
       return done();
@@ -220,26 +193,12 @@ void Simulation::at(Time when, Hook hook) {
   schedule_.add(std::max(when, now_), Due::Kind::kHook, 0, last_hook_);
 }
 
-void Simulation::deliver() {
-  while (!deliveries_.empty()) {
-    Delivery next = std::move(deliveries_.front());
-    deliveries_.pop_front();
-    next.run();
-  }
-}
-
-std::deque<Delivery> Simulation::take_deliveries() { return std::exchange(deliveries_, {}); }
-
-bool Simulation::kill(std::uint32_t slot) {
+bool Simulation::kill(std::uint32_t slot, bool blameless) {
   const WorkerId worker = crew_.newest(slot);
-  if (worker) crew_.kill(now_, worker, /*ours=*/false);
-  return static_cast<bool>(worker);
-}
-
-bool Simulation::kill_blameless(std::uint32_t slot) {
-  const WorkerId worker = crew_.newest(slot);
-  if (worker) handle(core::DeathOrdered{worker});
-  return kill(slot);
+  if (!worker) return false;
+  if (blameless) handle(core::DeathOrdered{worker});
+  crew_.kill(now_, worker, /*ours=*/false);
+  return true;
 }
 
 bool Simulation::freeze(std::uint32_t slot, Duration spell) {
@@ -275,9 +234,9 @@ void Simulation::perform(core::Action& action) {
                  },
                  [this](core::KeepSnapshot& a) { keep(a); },
                  [this](core::DropSnapshot& a) { drop(a); },
-                 [this](core::Resolve& a) { resolve(a); },
-                 [this](core::TellCaller& a) { tell(a); },
-                 [this](core::ReplayOutcome& a) { replay(a); },
+                 [this](core::Resolve& a) { calls_.resolve(now_, a); },
+                 [this](core::TellCaller& a) { calls_.tell(a); },
+                 [this](core::ReplayOutcome& a) { calls_.replay(a); },
                  [this](core::ForgetOutcome& a) { calls_.forget(a.call); },
                  [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
                  [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
@@ -293,12 +252,12 @@ void Simulation::perform(core::Action& action) {
                  [this](core::Drained&) {
                    drained_ = true;
                    for (Hook& hook : std::exchange(waiting_for_drain_, {})) {
-                     deliveries_.emplace_back(std::move(hook));
+                     calls_.deliver_later(std::move(hook));
                    }
                  },
                  [this](core::Reloaded& a) {
                    for (auto& done : std::exchange(waiting_for_reload_, {})) {
-                     deliveries_.emplace_back(
+                     calls_.deliver_later(
                          [done = std::move(done), error = a.error]() mutable { done(error); });
                    }
                  },
@@ -314,12 +273,9 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
   mine->answer.clear();
   const SessionState* restored = nullptr;
   if (dispatch.session && dispatch.session->restore != 0) {
-    const auto stored = stored_.find(dispatch.session->birth);
-    // Never a snapshot that is not the very last one.
-    CHECK(stored != stored_.end() && stored->second.number == dispatch.session->restore);
-    restored = &stored->second.state;
+    restored = &shelf_.restored(*dispatch.session);
     if (model().store_failure > 0 && crew_.prng().chance(model().store_failure)) {
-      stored_.erase(stored);
+      shelf_.drop(dispatch.session->birth);
       return at(now_, [this, worker = dispatch.worker, call = dispatch.call] {
         handle(core::RestoreFailed{worker, call, true});
       });
@@ -329,77 +285,33 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
   crew_.grant(now_, dispatch.worker, dispatch.call, mine->granted);
 }
 
-void Simulation::in_store(Hook work) {
-  store_free_at_ = std::max(store_free_at_, now_) + model().store.sample(crew_.prng());
-  at(store_free_at_, std::move(work));
-}
-
 void Simulation::save(core::SaveSession& save) {
   at(now_ + model().overhead, [this, save] {
     const auto state = crew_.state_of(save.worker, save.session);
     if (!state) return;  // its exit says so
     const bool taken = !state->spoilt && state->birth == save.birth;
-    if (taken) parked_.insert_or_assign(save.birth, *state);
+    if (taken) shelf_.park(save.birth, *state);
     handle(core::SessionSaved{save.worker, save.session, save.birth, taken,
                               taken ? "" : "the model's state is spoilt"});
-    parked_.erase(save.birth);
+    shelf_.unpark(save.birth);
   });
 }
 
 void Simulation::keep(core::KeepSnapshot& keep) {
-  const auto parked = parked_.find(keep.birth);
-  CHECK(parked != parked_.end());
-  in_store([this, keep, state = parked->second] {
-    core::SnapshotSettled settled{.worker = keep.call ? WorkerId{} : keep.worker,
-                                  .call = keep.call,
-                                  .session = keep.session,
-                                  .birth = keep.birth,
-                                  .number = keep.number};
-    settled.failed = model().store_failure > 0 && crew_.prng().chance(model().store_failure);
-    settled.kept = !settled.failed;
-    if (settled.kept) {
-      stored_.insert_or_assign(keep.birth, Stored{keep.number, state});
-    } else {
-      stored_.erase(keep.birth);
-    }
-    handle(settled);
+  const SessionState& state = shelf_.parked(keep.birth);
+  at(shelf_.done_at(now_, model().store.sample(crew_.prng())), [this, keep, state] {
+    const bool failed = model().store_failure > 0 && crew_.prng().chance(model().store_failure);
+    handle(shelf_.keep(keep, state, failed));
   });
 }
 
 void Simulation::drop(core::DropSnapshot& drop) {
-  in_store([this, drop] {
-    stored_.erase(drop.birth);
+  at(shelf_.done_at(now_, model().store.sample(crew_.prng())), [this, drop] {
+    shelf_.drop(drop.birth);
     if (drop.number == 0) return;
     handle(core::SnapshotSettled{
         .call = drop.call, .session = drop.session, .birth = drop.birth, .number = drop.number});
   });
-}
-
-void Simulation::resolve(core::Resolve& resolve) {
-  const std::unique_ptr<ClientCall> mine(calls_.take(resolve.call));
-  CHECK(mine != nullptr);  // exactly one last word a call
-  Outcome outcome = core::outcome_of(resolve, mine->answer);
-  if (!mine->told) {
-    outcome.dump = std::move(mine->dump);
-  } else if (!mine->dump.empty()) {
-    calls_.late_dumps.add(now_, resolve.call, std::move(mine->dump));
-  }
-  if (resolve.retain) calls_.retain(resolve.call, outcome);
-  if (!mine->told) deliveries_.emplace_back(std::move(mine->done), std::move(outcome));
-}
-
-void Simulation::tell(core::TellCaller& tell) {
-  ClientCall* mine = calls_.find(tell.answer.call);
-  CHECK(mine != nullptr);
-  mine->told = true;
-  mine->item = nullptr;
-  deliveries_.emplace_back(std::move(mine->done), core::outcome_of(tell.answer));
-}
-
-void Simulation::replay(const core::ReplayOutcome& replay) {
-  const std::unique_ptr<ClientCall> mine(calls_.take(replay.call));
-  CHECK(mine != nullptr);
-  deliveries_.emplace_back(std::move(mine->done), calls_.replay(replay));
 }
 
 void Simulation::announce() {
@@ -415,27 +327,20 @@ void Simulation::hear(Said said) {
       if (!announced_) announce();
       handle(core::WorkerReady{said.worker});
       return;
-    case Said::Kind::kItem: {
-      const ClientCall* mine = calls_.find(said.call);
-      if (mine != nullptr && mine->item != nullptr) {
-        deliveries_.emplace_back(mine->item, std::move(said.payload));
-      }
+    case Said::Kind::kItem:
+      calls_.item(said.call, std::move(said.payload));
       handle(core::StreamMoved{said.worker, said.call});
       return;
-    }
     case Said::Kind::kReplied: {
       const std::uint64_t bytes = said.payload.size() + core::bytes_of(said.attachments) +
                                   said.python.message.size() + said.python.type.size() +
                                   said.python.traceback.size();
-      if (ClientCall* mine = calls_.find(said.call)) {
-        mine->answer = {said.reply, std::move(said.payload), std::move(said.attachments), {}};
-        if (said.reply != core::ReplyKind::kOk) mine->answer.python = std::move(said.python);
-      }
+      calls_.answered(said);
       const std::uint64_t birth = said.state.birth;
-      if (said.snapshot == core::Snapshot::kTaken) parked_.insert_or_assign(birth, said.state);
+      if (said.snapshot == core::Snapshot::kTaken) shelf_.park(birth, said.state);
       handle(core::WorkerReplied{said.worker, said.call, said.reply, said.clean, said.interrupted,
                                  bytes, said.snapshot, "the model's state is spoilt"});
-      parked_.erase(birth);
+      shelf_.unpark(birth);
       return;
     }
     case Said::Kind::kExited:

@@ -16,50 +16,24 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <variant>
 #include <vector>
 
 #include "base/id.h"
 #include "base/settings.h"
 #include "base/time.h"
 #include "core/action.h"
-#include "core/call_table.h"
 #include "core/event.h"
 #include "core/pool.h"
 #include "keelback/call.h"
 #include "keelback/outcome.h"
+#include "sim/client_calls.h"
 #include "sim/crew.h"
 #include "sim/model.h"
 #include "sim/schedule.h"
+#include "sim/snapshot_shelf.h"
 #include "sim/trace.h"
 
 namespace keelback::sim {
-
-using OnOutcome = std::move_only_function<void(Outcome&&)>;
-using OnItem = std::move_only_function<void(std::string&& item)>;
-using Hook = std::move_only_function<void()>;
-
-// One callback that is due to somebody outside, with what it carries.
-class Delivery {
- public:
-  // The caller's item function is shared by its deliveries and its call, whichever goes last.
-  Delivery(std::shared_ptr<OnItem> to, std::string item)
-      : what_(Item{std::move(to), std::move(item)}) {}
-  Delivery(OnOutcome to, Outcome outcome) : what_(End{std::move(to), std::move(outcome)}) {}
-  explicit Delivery(Hook hook) : what_(std::move(hook)) {}
-  void run();
-
- private:
-  struct Item {
-    std::shared_ptr<OnItem> to;
-    std::string item;
-  };
-  struct End {
-    OnOutcome to;
-    Outcome outcome;
-  };
-  std::variant<Item, End, Hook> what_;
-};
 
 class Simulation {
  public:
@@ -75,12 +49,11 @@ class Simulation {
   Simulation& operator=(const Simulation&) = delete;
 
   // ---- callers. `done` runs exactly once, from deliver(), never from within these.
-  CallId submit(Call call, OnOutcome done);
+  // `item`: the caller takes a stream; shared with the items that are due to it.
+  CallId submit(Call call, OnOutcome done, std::shared_ptr<OnItem> item = nullptr);
   CallId stream(Call call, OnItem item, OnOutcome done);
   void grant(CallId call, std::uint32_t items);
   bool cancel(CallId call);  // false: no such call is in flight
-  // The stacks of a call that was told to its caller before they were taken; nullopt: none.
-  std::optional<std::string> dump(CallId call) { return calls_.late_dumps.find(now_, call); }
 
   // ---- operators
   void configure(const Settings& settings);
@@ -89,7 +62,6 @@ class Simulation {
   bool apply(const core::Event& event);
   bool end_session(std::string_view session) { return apply(core::SessionEnded{session}); }
   bool recycle(std::uint32_t slot) { return apply(core::RecycleRequested{slot}); }
-  bool release(std::uint64_t fingerprint) { return apply(core::QuarantineReleased{fingerprint}); }
   // A model zygote takes a start's time to load the new code and may fail as starts do; `done` gets
   // an empty string or the reason.
   void reload(std::move_only_function<void(std::string)> done);
@@ -99,8 +71,6 @@ class Simulation {
   Time now() const { return now_; }
   // When step() has something to do; nullopt: never, unless something is submitted.
   std::optional<Time> next_due() const;
-  // The same, but now while deliveries wait.
-  std::optional<Time> next_event() const;
   // Goes to the next due thing and does it. False: there is none. Deliveries only pile up.
   bool step();
   // Does all that is due up to and including `until`, which then is now. Deliveries pile up.
@@ -114,26 +84,23 @@ class Simulation {
   void at(Time when, Hook hook);
 
   // ---- what has piled up for the callers, in order. deliver() runs it, including what these
-  // callbacks add at once; take_deliveries() hands it over, to be run where it may.
-  void deliver();
-  std::deque<Delivery> take_deliveries();
+  // callbacks add at once; calls().take_deliveries() hands it over, to be run where it may.
+  void deliver() { calls_.deliver(); }
+  ClientCalls& calls() { return calls_; }
 
   // ---- faults from outside; false: nothing lives in that slot
-  bool kill(std::uint32_t slot);
-  // The laboratory's kill: the same, but no request is to blame for it.
-  bool kill_blameless(std::uint32_t slot);
+  // Blameless: the laboratory's kill, for which no request is to blame.
+  bool kill(std::uint32_t slot, bool blameless = false);
   bool freeze(std::uint32_t slot, Duration spell);
   ModelSettings& model() { return crew_.model(); }
 
   // ---- readers
   const core::Pool& pool() const { return pool_; }
   core::Stats stats() const { return pool_.stats(now_); }
-  std::int64_t pid(WorkerId worker) const { return crew_.pid(worker); }
-  const Application& application() const { return crew_.application(); }
-  bool application_known() const { return announced_; }
-  std::size_t stored() const { return stored_.size(); }  // snapshots
-  std::uint64_t seed() const { return seed_; }
-  std::uint64_t events() const { return events_; }  // handled by the core so far
+  // Null until it is announced.
+  const Application* application() const { return announced_ ? &crew_.application() : nullptr; }
+  std::size_t stored() const { return shelf_.size(); }  // snapshots
+  std::uint64_t events() const { return events_; }      // handled by the core so far
   std::uint64_t trace_hash() const { return trace_.value(); }
   // Sees every event before the core does, and every action before it is performed. Must not call
   // back into the simulation.
@@ -141,41 +108,20 @@ class Simulation {
                std::function<void(Time, const core::Action&)> on_action);
 
  private:
-  struct ClientCall {
-    explicit ClientCall(CallId call_id) : id(call_id) {}
-
-    const CallId id;
-    Call call;
-    OnOutcome done;
-    std::shared_ptr<OnItem> item;  // null: not a stream
-    WorkerId worker;               // where it runs or last ran
-    std::uint32_t granted = 0;     // credit, for whoever runs it
-    core::Answer answer;
-    std::string dump;
-    bool told = false;  // at its deadline: `done` is used up, the call runs on
-  };
-
-  CallId accept(Call call, std::shared_ptr<OnItem> item, OnOutcome done);
   void handle(const core::Event& event);
   void perform(core::Action& action);
-  void resolve(core::Resolve& resolve);
-  void tell(core::TellCaller& tell);
-  void replay(const core::ReplayOutcome& replay);
   void dispatch(core::Dispatch& dispatch);
-  // ---- the store of snapshots: it does one thing after another
-  void in_store(Hook work);
+  // ---- snapshots
   void save(core::SaveSession& save);
   void keep(core::KeepSnapshot& keep);
   void drop(core::DropSnapshot& drop);
   void hear(Said said);
   void announce();
 
-  const std::uint64_t seed_;
   Schedule schedule_;
   Crew crew_;  // keeps a reference to schedule_
   core::Pool pool_;
   Time now_{};
-  std::uint64_t last_call_ = 0;
   std::uint64_t last_hook_ = 0;
   std::uint64_t events_ = 0;
   std::uint32_t ticks_in_place_ = 0;  // a core whose next deadline does not move is a bug
@@ -185,16 +131,9 @@ class Simulation {
   bool handling_ = false;
   core::Actions actions_;
   TraceHash trace_;
-  core::CallTable<ClientCall> calls_;              // on the heap until their last word
+  ClientCalls calls_;
   std::unordered_map<std::uint64_t, Hook> hooks_;  // looked up, never iterated
-  struct Stored {
-    std::uint64_t number = 0;
-    SessionState state;
-  };
-  std::unordered_map<std::uint64_t, Stored> stored_;        // by birth; likewise
-  std::unordered_map<std::uint64_t, SessionState> parked_;  // by birth, said and not yet kept
-  Time store_free_at_{};
-  std::deque<Delivery> deliveries_;
+  SnapshotShelf shelf_;
   std::vector<std::move_only_function<void(std::string)>> waiting_for_reload_;
   std::vector<Hook> waiting_for_drain_;
   std::function<void(Time, const core::Event&)> on_event_;

@@ -59,7 +59,7 @@ TEST(Simulation, AFunctionAnswersAfterTheTimeItTakesAndNoRealTimePasses) {
 TEST(Simulation, AnOperatorHearsWhetherWhatAnEventNamesIsThere) {
   Simulation sim(options());
   EXPECT_FALSE(sim.end_session("ann"));
-  EXPECT_FALSE(sim.release(7));
+  EXPECT_FALSE(sim.apply(core::QuarantineReleased{7}));
   EXPECT_FALSE(sim.recycle(0));
   EXPECT_FALSE(sim.recycle(3));
   EXPECT_TRUE(sim.recycle(2));
@@ -150,7 +150,7 @@ TEST(Simulation, TheLadderClimbsAsFarAsTheFunctionMakesIt) {
   EXPECT_EQ(held.kind, OutcomeKind::kTimeout);
   EXPECT_EQ(held.effect, Effect::kMaybe);
   EXPECT_NE(run(sim, {.function = "pid"}).worker, before) << "killed and replaced";
-  const auto dump = sim.dump(CallId{held.call});
+  const auto dump = sim.calls().dump(sim.now(), CallId{held.call});
   ASSERT_TRUE(dump) << "it is taken after the caller has heard";
   EXPECT_NE(dump->find("most recent call first"), std::string::npos) << *dump;
 }

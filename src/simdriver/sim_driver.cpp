@@ -84,7 +84,7 @@ void SimDriver::deliver() {
     std::deque<sim::Delivery> due;
     {
       const std::lock_guard lock(mutex_);
-      due = sim_.take_deliveries();
+      due = sim_.calls().take_deliveries();
     }
     if (due.empty()) return;
     for (sim::Delivery& delivery : due) delivery.run();
@@ -142,7 +142,7 @@ bool SimDriver::cancel(CallId call) {
 }
 
 std::optional<std::string> SimDriver::dump(CallId call) {
-  return with([&](sim::Simulation& sim) { return sim.dump(call); });
+  return with([&](sim::Simulation& sim) { return sim.calls().dump(sim.now(), call); });
 }
 
 host::PoolInfo SimDriver::info() {
@@ -175,7 +175,8 @@ core::Pool::SessionPage SimDriver::sessions(std::string_view after, std::size_t 
 
 host::Driver::Application SimDriver::application() {
   return with([](sim::Simulation& sim) {
-    return Application{sim.application_known(), sim.application().hello_json()};
+    const sim::Application* known = sim.application();
+    return known != nullptr ? Application{true, known->hello_json()} : Application{};
   });
 }
 
