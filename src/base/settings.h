@@ -34,6 +34,7 @@ enum class AnswerAt : std::uint8_t { kDeadline, kEnd };
 // kReplaceCancelled: it is replaced also if a coroutine ended because it was cancelled.
 enum class AfterInterrupt : std::uint8_t { kReplace, kKeep, kReplaceCancelled };
 enum class DisconnectPolicy : std::uint8_t { kStateless, kAlways, kNever };
+enum class Switch : std::uint8_t { kOff, kOn };
 enum class LogLevel : std::uint8_t { kTrace, kDebug, kInfo, kWarn, kError, kOff };
 enum class LogFormat : std::uint8_t { kText, kJson };
 
@@ -108,7 +109,9 @@ struct Settings {
   } quarantine;
   struct ServerSection {
     std::vector<std::string> listen = {"127.0.0.1:8080"};                  // restart
+    std::vector<std::string> admin_listen;                                 // restart
     std::string unix_mode = "0600";                                        // restart
+    Switch unix_token = Switch::kOff;                                      // existing
     std::string token;                                                     // existing; a secret
     std::vector<std::string> allowed_hosts;                                // existing
     std::vector<std::string> trusted_proxies;                              // existing

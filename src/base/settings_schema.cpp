@@ -389,9 +389,17 @@ const auto kRows = std::to_array<SettingRow>({
         "server.listen", kRestart, {1, 64}, "",
         "Where the daemon listens: host:port (port 0 picks a free one) or unix:/path; other hosts "
         "than this one need server.token."),
+    row<&S::server, &S::ServerSection::admin_listen, each_rule<check_listen>>(
+        "server.admin_listen", kRestart, {0, 64}, "",
+        "The only addresses that offer the operating routes (docs/security.md); the daemon listens "
+        "there, too. Without any, all of server.listen offer them."),
     row<&S::server, &S::ServerSection::unix_mode, mode_rule>(
         "server.unix_mode", kRestart, {4, 4}, "",
         "The permissions of unix sockets that the daemon makes, as chmod writes them."),
+    row<&S::server, &S::ServerSection::unix_token>(
+        "server.unix_token", kExisting, kChoiceBounds, "",
+        "Whether requests through a unix socket need server.token, too. Off: the socket's "
+        "permissions decide alone."),
     row<&S::server, &S::ServerSection::token, token_rule>(
         "server.token", kExisting, {0, 4096}, "none is asked for",
         "The bearer token that HTTP requests must carry.", true),
@@ -494,6 +502,27 @@ std::expected<void, std::string> set_setting(Settings& settings, std::string_vie
   return {};
 }
 
+namespace {
+
+void check_without_token(const Settings::ServerSection& server,
+                         std::vector<SettingConflict>& conflicts) {
+  const auto remote = [&](const char* key, const std::vector<std::string>& addresses) {
+    const auto found = std::ranges::find_if_not(addresses, is_local_listen);
+    if (found == addresses.end()) return false;
+    conflicts.push_back({"server.token", std::string(key) + " (" + *found +
+                                             ") lets other machines in: set server.token, or "
+                                             "listen on 127.0.0.1 or unix:/path"});
+    return true;
+  };
+  if (!remote("server.listen", server.listen)) remote("server.admin_listen", server.admin_listen);
+  if (server.unix_token == Switch::kOn) {
+    conflicts.push_back(
+        {"server.unix_token", "server.unix_token is on, and there is no server.token"});
+  }
+}
+
+}  // namespace
+
 std::vector<SettingConflict> check_settings(const Settings& settings) {
   std::vector<SettingConflict> conflicts;
   if (settings.pool.min_ready > settings.pool.workers) {
@@ -508,15 +537,7 @@ std::vector<SettingConflict> check_settings(const Settings& settings) {
                                                ") is longer than calls.deadline_max (" +
                                                format_duration(settings.calls.deadline_max) + ")"});
   }
-  if (settings.server.token.empty()) {
-    for (const std::string& address : settings.server.listen) {
-      if (is_local_listen(address)) continue;
-      conflicts.push_back({"server.token", "server.listen (" + address +
-                                               ") lets other machines in: set server.token, or "
-                                               "listen on 127.0.0.1 or unix:/path"});
-      break;
-    }
-  }
+  if (settings.server.token.empty()) check_without_token(settings.server, conflicts);
   return conflicts;
 }
 

@@ -110,6 +110,8 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"quarantine.deaths", SettingScope::kExisting},
       {"quarantine.ttl", SettingScope::kExisting},
       {"server.listen", SettingScope::kRestart},
+      {"server.admin_listen", SettingScope::kRestart},
+      {"server.unix_token", SettingScope::kExisting},
       {"server.token", SettingScope::kExisting},
       {"server.cancel_on_disconnect", SettingScope::kExisting},
       {"server.drain_timeout", SettingScope::kExisting},
@@ -209,6 +211,13 @@ TEST(SettingsSchema, SeesSettingsThatContradictEachOther) {
   EXPECT_EQ(conflicts[0].why, "pool.min_ready (3) is more than pool.workers (2)");
   EXPECT_EQ(conflicts[1].why, "calls.deadline (2h) is longer than calls.deadline_max (1h)");
   EXPECT_EQ(conflicts[2].key, "server.token");
+  settings.server.listen = {"unix:/run/k.sock"};
+  settings.server.admin_listen = {"0.0.0.0:80"};
+  settings.server.unix_token = Switch::kOn;
+  const auto others = check_settings(settings);
+  ASSERT_EQ(others.size(), 4u);
+  EXPECT_EQ(others[2].key, "server.token");
+  EXPECT_EQ(others[3].key, "server.unix_token");
   settings.server.token = "t";
   settings.calls.deadline = 1h;
   settings.pool.min_ready = 2;

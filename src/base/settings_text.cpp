@@ -134,6 +134,7 @@ constexpr std::array<std::string_view, 2> kAnswerTimes = {"deadline", "end"};
 constexpr std::array<std::string_view, 3> kAfterInterrupts = {"replace", "keep",
                                                               "replace_cancelled"};
 constexpr std::array<std::string_view, 3> kDisconnectPolicies = {"stateless", "always", "never"};
+constexpr std::array<std::string_view, 2> kSwitches = {"off", "on"};
 constexpr std::array<std::string_view, 6> kLogLevels = {"trace", "debug", "info",
                                                         "warn",  "error", "off"};
 constexpr std::array<std::string_view, 2> kLogFormats = {"text", "json"};
@@ -256,6 +257,10 @@ std::span<const std::string_view> setting_names<AfterInterrupt>() {
 template <>
 std::span<const std::string_view> setting_names<DisconnectPolicy>() {
   return kDisconnectPolicies;
+}
+template <>
+std::span<const std::string_view> setting_names<Switch>() {
+  return kSwitches;
 }
 template <>
 std::span<const std::string_view> setting_names<LogLevel>() {

@@ -52,6 +52,8 @@ std::span<const std::string_view> setting_names<AfterInterrupt>();
 template <>
 std::span<const std::string_view> setting_names<DisconnectPolicy>();
 template <>
+std::span<const std::string_view> setting_names<Switch>();
+template <>
 std::span<const std::string_view> setting_names<LogLevel>();
 template <>
 std::span<const std::string_view> setting_names<LogFormat>();

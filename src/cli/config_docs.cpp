@@ -60,7 +60,8 @@ constexpr std::string_view kRules = R"(
 ## What must fit together
 
 `pool.min_ready` is at most `pool.workers`. `calls.deadline` is at most `calls.deadline_max`. If an
-address in `server.listen` can be reached from other machines, `server.token` must be set.
+address in `server.listen` or `server.admin_listen` can be reached from other machines,
+`server.token` must be set. `server.unix_token = on` needs it too.
 )";
 
 std::string type_text(const SettingRow& row) {

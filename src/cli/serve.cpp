@@ -15,6 +15,7 @@
 #include "cli/daemon.h"
 #include "cli/logging.h"
 #include "cli/output.h"
+#include "os/process.h"
 
 namespace keelback::cli {
 namespace {
@@ -48,8 +49,10 @@ int serve(Invocation& invocation, const ServeOptions& options) {
       store ? store->settings().log.format == LogFormat::kJson : config.wants_json_log();
   write_faults_as_json(invocation.json_log);
   if (!store) return fail(invocation, kExitUsage, "config", store.error());
-  // Workers inherit our environment, and the application must not see these variables.
-  for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN"}) ::unsetenv(name);
+  // Workers inherit our environment, and may look at it. The application must not see these
+  // variables.
+  for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN"}) os::forget_variable(name);
+  os::forbid_inspection();
 
   // So a write beyond RLIMIT_FSIZE fails like a write to a full disk, and does not end the process.
   std::signal(SIGXFSZ, SIG_IGN);

@@ -43,6 +43,12 @@ struct WorkerInfo : core::WorkerView {
   std::uint64_t log_dropped_lines = 0;
 };
 
+// What a process of ours holds. Other processes of the same user cannot look: docs/security.md.
+struct OwnUse {
+  std::uint64_t open_fds = 0;
+  std::uint64_t resident_bytes = 0;
+};
+
 struct PoolInfo {
   core::Stats stats;
   StartPath start;
@@ -51,6 +57,9 @@ struct PoolInfo {
   // Lines, and pieces of long lines, that workers and zygotes wrote and the log did not take.
   std::uint64_t log_dropped_workers = 0;
   std::uint64_t log_dropped_zygotes = 0;
+  // Both as of the last second or two; zeros: not known yet, or there is no guard.
+  OwnUse supervisor;
+  OwnUse guard;
 };
 
 class Driver {

@@ -92,6 +92,11 @@ void GuardClient::kill_marked(const std::string& entry, std::uint64_t inode, std
   order(kill_order);
 }
 
+OwnUse GuardClient::use() {
+  order({GuardOp::kReport, 0, 0, 0, 0, {}});
+  return {open_fds_, os::read_resident_bytes(pid_).value_or(0)};
+}
+
 void GuardClient::order(const GuardOrder& order, std::vector<os::Fd> fds) {
   if (link_ == nullptr) return;
   // A guard that takes no orders is dead or dying: died() cancels what waits for it.
@@ -103,6 +108,7 @@ void GuardClient::answered(std::string_view packet) {
   GuardReply reply;
   if (packet.size() != sizeof(reply)) return;
   std::memcpy(&reply, packet.data(), sizeof(reply));
+  if (reply.tag == 0) open_fds_ = static_cast<std::uint64_t>(reply.pid);
   auto node = spawning_.extract(reply.tag);
   if (node.empty()) return;
   if (reply.error != 0) {

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "host/driver.h"
 #include "host/guard_orders.h"
 #include "host/loop_io.h"
 #include "os/process.h"
@@ -37,6 +38,9 @@ class GuardClient {
   // `inode`.
   void kill_marked(const std::string& entry, std::uint64_t inode, std::uint64_t kin);
 
+  // What it holds, as far as it has said; and asks it again.
+  OwnUse use();
+
   pid_t pid() const { return pid_; }
   bool alive() const { return alive_; }
   // Lets it kill what is left, then reaps it; at most `limit`, then all below it and it are killed.
@@ -54,7 +58,8 @@ class GuardClient {
   bool alive_ = true;
   os::Pidfd pidfd_;
   OnDeath on_death_;
-  std::uint32_t last_tag_ = 0;
+  std::uint32_t last_tag_ = 0;  // of a spawn
+  std::uint64_t open_fds_ = 0;
   std::unordered_map<std::uint32_t, OnSpawned> spawning_;
   std::unique_ptr<PacketLink> link_;
   std::unique_ptr<FdWatch> death_watch_;

@@ -19,7 +19,8 @@ enum class GuardOp : std::uint32_t {
   kReap,       // pid's status has been read
   // SIGKILL the guard's other children that a dead worker has left: they are its kin
   // (os::draw_kin), or their environment holds `text`, or they map the memfd with this inode.
-  kKillMarked
+  kKillMarked,
+  kReport  // answered with tag 0, and in place of a pid the number of descriptors it has open
 };
 
 struct GuardOrder {

@@ -71,6 +71,7 @@ class Launcher {
   bool cancel(WorkerId worker);
   // Its status has been read.
   void reap(const Launched& process);
+  OwnUse guard_use() { return guard_ ? guard_->use() : OwnUse{}; }
   // What the dead worker has left outside its group.
   void kill_left_behind(const WorkerProcess& worker);
 

@@ -420,6 +420,8 @@ void ProcessCrew::describe(PoolInfo& info) {
   info.log_dropped_zygotes = roster_.log_dropped_zygotes;
   const Locked locked(engine_.lock);
   info.start = roster_.path;
+  info.supervisor = roster_.supervisor_use;
+  info.guard = roster_.guard_use;
 }
 
 void ProcessCrew::describe(std::vector<WorkerInfo>& workers) {

@@ -23,6 +23,8 @@ struct Roster {
   // ---- under the host's lock
   std::unordered_map<WorkerId, WorkerPtr> workers GUARDED_BY(host_state);
   StartPath path GUARDED_BY(host_state);
+  OwnUse supervisor_use GUARDED_BY(host_state);
+  OwnUse guard_use GUARDED_BY(host_state);
   std::uint32_t frame_bytes_max GUARDED_BY(host_state) = 0;
   std::uint64_t payload_max GUARDED_BY(host_state) = 0;
   std::uint64_t snapshot_max GUARDED_BY(host_state) = 0;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
@@ -11,6 +12,7 @@
 #include "base/check.h"
 #include "host/log_lines.h"
 #include "host/started_mark.h"
+#include "os/fd.h"
 #include "os/process.h"
 #include "wire/process.h"
 
@@ -85,6 +87,12 @@ Launcher::Handlers WorkerLives::launcher_handlers() {
 void WorkerLives::look() {
   oom_witness_.look(os::oom_kills());
   launcher_->mark_dropped_lines();
+  const OwnUse own = {os::count_open_fds().value_or(0),
+                      os::read_resident_bytes(::getpid()).value_or(0)};
+  const OwnUse guard = launcher_->guard_use();
+  const Locked locked(engine_.lock);
+  roster_.supervisor_use = own;
+  roster_.guard_use = guard;
 }
 
 void WorkerLives::stop() {

@@ -5,12 +5,15 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 extern char** environ;
 
@@ -133,6 +136,13 @@ bool try_to_reap(pid_t pid, std::chrono::milliseconds limit) {
     const timespec pause{0, 1'000'000};
     ::nanosleep(&pause, nullptr);
   }
+}
+
+void forbid_inspection() { ::prctl(PR_SET_DUMPABLE, 0); }
+
+void forget_variable(const char* name) {
+  if (char* value = ::getenv(name)) ::explicit_bzero(value, std::strlen(value));
+  ::unsetenv(name);
 }
 
 Result<std::uint64_t> fd_limit() {

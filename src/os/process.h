@@ -128,6 +128,13 @@ Result<int> reap_own_child(pid_t pid);
 // The same for at most `limit`. False: the child is there still, alive or held by a debugger.
 bool try_to_reap(pid_t pid, std::chrono::milliseconds limit);
 
+// Other processes of this user can no longer trace this one, nor read its memory, environment and
+// descriptors; and it leaves no core. Those of root still can. An exec ends it.
+void forbid_inspection();
+// Removes a variable from the environment, and its value from the memory that /proc/PID/environ
+// shows. While there is one thread.
+void forget_variable(const char* name);
+
 // Descriptors this process may have open.
 Result<std::uint64_t> fd_limit();
 

@@ -18,6 +18,7 @@ struct Door {
   bool trusted = false;   // a Unix socket that we made, with server.unix_mode: the file system has
                           // checked already
   bool unix_socket = false;
+  bool operating = true;  // it offers the operating routes: server.admin_listen
 };
 
 // Equal in content; the time taken depends on the length of `given` only.

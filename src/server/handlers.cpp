@@ -36,6 +36,25 @@ bool is_order(Route route, const Request& request) {
          route == Route::kDrain || route == Route::kRecycle || route == Route::kRelease;
 }
 
+// What belongs to those who run the daemon, not to those who call functions: docs/security.md.
+bool is_operating(Route route) {
+  switch (route) {
+    case Route::kPool:
+    case Route::kWorkers:
+    case Route::kRecycle:
+    case Route::kSessions:
+    case Route::kQuarantine:
+    case Route::kRelease:
+    case Route::kConfig:
+    case Route::kReload:
+    case Route::kDrain:
+    case Route::kMetrics:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool is_open(Route route) { return route == Route::kLivez || route == Route::kReadyz; }
 
 // The common case without a Target: POST /v1/call/NAME where nothing is escaped.
@@ -359,12 +378,20 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
   match(request, admission);
   const bool open = admission.route && is_open(*admission.route);
   const Settings::ServerSection& server = hub.config.settings().server;
+  Door seen = door;
+  if (server.unix_token == Switch::kOn) seen.trusted = false;
   Access access =
-      check_access(request, door, server.token, {hub.names, server.allowed_hosts}, open);
+      check_access(request, seen, server.token, {hub.names, server.allowed_hosts}, open);
   admission.authorised = access.authorised;
   // A client without the token learns nothing, not even which routes exist.
   if (access.refusal) admission.refusal = std::move(access.refusal);
   if (admission.refusal) return admission;
+  if (!door.operating && admission.route && is_operating(*admission.route)) {
+    admission.refusal = problem(403, "not_here",
+                                "this address has no operating routes; those of "
+                                "server.admin_listen have them");
+    return admission;
+  }
   if (const auto header = request.repeated()) {
     admission.refusal =
         problem(400, "repeated_header", fmt::format("{} came twice", to_string(*header)));

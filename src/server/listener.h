@@ -36,6 +36,7 @@ class Listener {
   int fd() const { return fd_; }
   const Endpoint& endpoint() const { return endpoint_; }
   const Door& door() const { return door_; }
+  void offer_operating_routes(bool on) { door_.operating = on; }
 
  private:
   Listener() = default;

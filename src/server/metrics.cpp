@@ -219,6 +219,10 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                static_cast<double>(server.connections));
   add_durations(scrape, durations);
   add_process(scrape);
+  scrape.gauge("keelback_guard_resident_memory_bytes", "Resident memory of the guard.",
+               static_cast<double>(info.guard.resident_bytes));
+  scrape.gauge("keelback_guard_open_fds", "Open descriptors of the guard.",
+               static_cast<double>(info.guard.open_fds));
   return scrape.text();
 }
 

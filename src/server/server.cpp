@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -12,20 +13,30 @@
 namespace keelback::server {
 namespace {
 
-std::expected<std::vector<Listener>, std::string> open_all(const std::vector<std::string>& specs,
+// `admin`: those that offer the operating routes, which are opened too; none: all do.
+std::expected<std::vector<Listener>, std::string> open_all(std::vector<std::string> specs,
+                                                           const std::vector<std::string>& admin,
                                                            const std::vector<int>& inherited,
                                                            mode_t unix_mode) {
+  const auto operating = [&admin](const std::string& address) {
+    return admin.empty() || std::ranges::find(admin, address) != admin.end();
+  };
   std::vector<Listener> listeners;
   std::string error;
   for (const int fd : inherited) {
     auto listener = Listener::adopt(fd);
     if (!listener) return std::unexpected(std::move(listener.error()));
+    listener->offer_operating_routes(operating(listener->endpoint().text));
     listeners.push_back(std::move(*listener));
   }
   if (!inherited.empty()) return listeners;
+  for (const std::string& spec : admin) {
+    if (std::ranges::find(specs, spec) == specs.end()) specs.push_back(spec);
+  }
   for (const std::string& spec : specs) {
     auto listener = Listener::open(spec, unix_mode);
     if (!listener) return std::unexpected(std::move(listener.error()));
+    listener->offer_operating_routes(operating(spec));
     listeners.push_back(std::move(*listener));
   }
   if (listeners.empty()) return std::unexpected("server.listen names no address");
@@ -61,7 +72,8 @@ std::expected<std::vector<Endpoint>, std::string> Server::listen() {
   const auto& specs = hub_->options.listen.empty() ? settings.server.listen : hub_->options.listen;
   const std::vector<int> inherited =
       hub_->options.service_manager ? inherited_listeners() : std::vector<int>();
-  auto listeners = open_all(specs, inherited, mode_of(settings.server.unix_mode));
+  auto listeners =
+      open_all(specs, settings.server.admin_listen, inherited, mode_of(settings.server.unix_mode));
   if (!listeners) return std::unexpected(std::move(listeners.error()));
   std::vector<Endpoint> endpoints;
   std::vector<std::string> names;
@@ -77,6 +89,7 @@ std::expected<std::vector<Endpoint>, std::string> Server::listen() {
     names.push_back(listener.endpoint().host);
   }
   for (const std::string& spec : specs) names.push_back(name_of(spec));
+  for (const std::string& spec : settings.server.admin_listen) names.push_back(name_of(spec));
   std::erase(names, std::string());
   boost::asio::post(
       hub_->loop, [hub = hub_, names = std::move(names), ready = std::move(*listeners)]() mutable {

@@ -261,6 +261,41 @@ TEST_F(ServerTest, TokenGuardsAllButHealth) {
   EXPECT_EQ(ask("GET", "/v1/pool", "Authorization: Bearer new\r\n").status, 200);
 }
 
+// Goal: who may call functions cannot operate the daemon where server.admin_listen names other
+// addresses; and a unix socket is open or asks for the token, as server.unix_token says, live.
+TEST_F(ServerTest, OperatingRoutesAndUnixSocketsHaveTheirWalls) {
+  driver_.on("f", {});
+  std::string directory = std::filesystem::temp_directory_path() / "kb_admin_XXXXXX";
+  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+  config_.value.server.token = "s3cret";
+  config_.value.server.admin_listen = {"unix:" + directory + "/k.sock"};
+  start();
+  const std::string token = "Authorization: Bearer s3cret\r\n";
+  const auto operate = [&](const std::string& headers) {
+    RawClient client = RawClient::unix_socket(directory + "/k.sock");
+    client.send(request("GET", "/v1/config", headers));
+    return client.receive().status;
+  };
+  for (const char* route :
+       {"GET /v1/pool", "GET /v1/workers", "POST /v1/workers/1/recycle", "GET /v1/sessions",
+        "GET /v1/quarantine", "DELETE /v1/quarantine/1", "GET /v1/config", "PATCH /v1/config",
+        "POST /v1/reload", "POST /v1/drain", "GET /metrics"}) {
+    const std::string_view text = route;
+    const auto blank = text.find(' ');
+    const auto response = ask(text.substr(0, blank), text.substr(blank + 1), token);
+    EXPECT_EQ(response.status, 403) << route;
+    EXPECT_THAT(response.body, HasSubstr("server.admin_listen")) << route;
+  }
+  EXPECT_EQ(ask("POST", "/v1/call/f", token, "[1]").status, 200);
+  EXPECT_EQ(ask("GET", "/readyz").status, 200);
+  EXPECT_EQ(operate(""), 200) << "the socket's permissions decide alone";
+  driver_.on_loop([this] { config_.value.server.unix_token = Switch::kOn; });
+  EXPECT_EQ(operate(""), 401);
+  EXPECT_EQ(operate(token), 200);
+  stop();
+  std::filesystem::remove_all(directory);
+}
+
 TEST_F(ServerTest, DoesNotOpenToTheWorldWithoutAToken) {
   server_.emplace(driver_.loop(), driver_, config_,
                   server::Options{.listen = {"127.0.0.1:0", "0.0.0.0:0"}});

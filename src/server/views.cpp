@@ -14,6 +14,10 @@ Json leaving_json(const core::Stats& stats) {
           {"until_s", seconds(stats.leaving.until)}};
 }
 
+Json use_json(const host::OwnUse& use) {
+  return {{"open_fds", use.open_fds}, {"rss_bytes", use.resident_bytes}};
+}
+
 }  // namespace
 
 std::string reloaded_json(const core::Stats& stats) {
@@ -69,7 +73,8 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
         {"state", info.start.state},
         {"reason", info.start.reason},
         {"import_s", info.start.import_s},
-        {"zygote_pid", info.start.zygote_pid}}}};
+        {"zygote_pid", info.start.zygote_pid}}},
+      {"processes", {{"supervisor", use_json(info.supervisor)}, {"guard", use_json(info.guard)}}}};
   return dump(json);
 }
 

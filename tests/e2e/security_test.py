@@ -180,6 +180,78 @@ class Descendants(SecurityTest):
         self.check(self.kill, settings={"workers.zygote": "off"})
 
 
+class Walls(SecurityTest):
+    def setUp(self):
+        super().setUp()
+        self.tmp.chmod(0o711)
+
+    def serve_as_nobody(self, **options):
+        """Root can read and trace everything: the walls are for everybody else."""
+        if os.getuid() == 0:
+            if not SYSTEM_PYTHON.exists():
+                self.skipTest(f"there is no {SYSTEM_PYTHON}")
+            os.chown(self.private, NOBODY, NOBODY)
+            options.update(user=NOBODY, python=SYSTEM_PYTHON)
+        return self.serve(HOSTILE, workers=1, cwd="/", **options)
+
+    def test_a_function_cannot_look_into_the_daemon_or_its_guard(self):
+        daemon = self.serve_as_nobody()
+        guard, zygote = self.family(daemon)
+        for victim in (daemon.pid, guard):
+            found = self.call(daemon, "attack", victim)
+            self.assertEqual({"PermissionError"}, set(found.values()), found)
+        self.assertIn(None, self.call(daemon, "attack", zygote).values(), "between workers there is no wall")
+
+    def test_they_tell_their_use_themselves(self):
+        daemon = self.serve_as_nobody()
+        used = wait_until(lambda: (pool := daemon.pool()["processes"])["guard"]["open_fds"] and pool, "it is told")
+        for process in used.values():
+            self.assertGreater(process["open_fds"], 2, used)
+            self.assertGreater(process["rss_bytes"], 100_000, used)
+        self.assertGreater(daemon.metrics()["keelback_guard_resident_memory_bytes"], 100_000)
+
+    def test_the_token_is_in_no_environment(self):
+        socket_path = self.private / "k.sock"
+        daemon = self.serve(HOSTILE, workers=1, listen=f"unix:{socket_path}", wait="listening",
+                            env={"KEELBACK_SERVER_TOKEN": "hunter2-the-token"})
+        client = daemon.client()
+        wait_until(lambda: client.get("/readyz").status == 200, "it is ready", 60)
+        with open(f"/proc/{daemon.pid}/environ", "rb") as file:  # as root; nobody else may
+            self.assertNotIn(b"hunter2", file.read())
+        self.assertNotIn("hunter2", client.call("environment_of", [daemon.pid]).json)
+
+    def test_a_function_cannot_clear_the_token_through_the_unix_socket(self):
+        socket_path = self.private / "k.sock"
+        daemon = self.serve(HOSTILE, workers=1, listen=f"unix:{socket_path}", wait="listening",
+                            settings={"server.token": "t0ken", "server.unix_token": "on"})
+        client = daemon.client()
+        token = {"Authorization": "Bearer t0ken"}
+        wait_until(lambda: client.get("/readyz").status == 200, "it is ready", 60)
+        reply = client.call("patch", [str(socket_path), {"server.token": ""}], **token)
+        self.assertEqual((200, 401), (reply.status, reply.json), reply)
+        self.assertEqual(401, client.get("/v1/pool").status)
+
+    def test_operating_routes_are_where_admin_listen_says(self):
+        admin = self.private / "admin.sock"
+        daemon = self.serve(HOSTILE, workers=1, wait="listening", settings={"server.admin_listen": f"unix:{admin}"})
+        wait_until(lambda: len(daemon.addresses) == 2, "it listens twice")
+        wait_until(lambda: daemon.client().get("/readyz").status == 200, "it is ready", 60)
+        self.assertEqual(403, daemon.client().request("POST", "/v1/drain").status)
+        self.assertEqual(403, daemon.client().get("/v1/config").status)
+        self.assertEqual(3, self.call(daemon, "add", 1, 2))
+        self.assertEqual(200, Client(f"unix:{admin}").get("/v1/config").status)
+        self.daemons.remove(daemon)
+        self.assertEqual(0, daemon.stop())
+
+    def test_what_a_worker_forges_is_no_answer(self):
+        daemon = self.serve(HOSTILE, workers=1)
+        for body in ("<html>", "", '{"a":', "\xff", '"a" "b"'):
+            reply = daemon.client().call("forge", [body])
+            self.assertEqual("worker_died", reply.outcome, (body, reply))
+            self.assertIn("not JSON", reply.json["death"]["detail"])
+            daemon.prewarm(1)
+
+
 class Bounds(SecurityTest):
     """What people and clients write is bounded before it costs anything."""
 

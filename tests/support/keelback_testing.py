@@ -208,7 +208,7 @@ class Daemon:
     """`keelback serve` on a free loopback port, in its own process, with everything it starts marked by test_id."""
 
     def __init__(self, app, *, workers=2, settings=None, backend="python", python=None, env=None, args=(), wait="ready", test_id=None, tmp=None,
-                 listen="127.0.0.1:0", expose=None, cwd=ROOT):
+                 listen="127.0.0.1:0", expose=None, cwd=ROOT, user=None):
         self.test_id, self.backend = test_id or uuid.uuid4().hex, (settings or {}).get("pool.backend", backend)
         command = [str(KEELBACK), "serve", str(app), "--workers", str(workers), "--listen", listen]
         if expose:
@@ -229,7 +229,8 @@ class Daemon:
         self.log = []
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, text=True, errors="replace")
+                                        stderr=subprocess.PIPE, text=True, errors="replace",
+                                        **({"user": user, "group": user, "extra_groups": []} if user is not None else {}))
         self.start_time = proc_stat(self.process.pid)[19]
         self.addresses = []
         self._reader = threading.Thread(target=self._read_log, daemon=True)
@@ -295,7 +296,11 @@ class Daemon:
         pids = {worker["pid"] for worker in reply.json if worker["pid"]}
         workers = len(pids)
         links = []
-        for name in os.listdir(f"/proc/{self.pid}/fd"):
+        try:
+            names = os.listdir(f"/proc/{self.pid}/fd")
+        except PermissionError:  # only root may look
+            return {}
+        for name in names:
             with contextlib.suppress(FileNotFoundError):
                 links.append(os.readlink(f"/proc/{self.pid}/fd/{name}"))
         marks = sum(link.startswith("/memfd:keelback-marks") for link in links) - workers
