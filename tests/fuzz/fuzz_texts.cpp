@@ -22,11 +22,12 @@ void json(std::string_view text) {
   if (theirs && text.starts_with("\xEF\xBB\xBF")) return;  // a byte order mark, which it skips
   CHECK(ours || !theirs);
   // Alone the escape of a surrogate is JSON for us, as it is for Python. So is 1e999.
-  if (ours && !theirs) CHECK(text.find("\\u") != text.npos || text.find_first_of("eE") != text.npos);
+  if (ours && !theirs)
+    CHECK(text.find("\\u") != text.npos || text.find_first_of("eE") != text.npos);
   if (!ours) CHECK(parse_json<nlohmann::json>(text).is_discarded() || theirs);
   if (json_nests_within(text, kJsonNestingMax) && theirs) {
-    CHECK(!parse_json<nlohmann::json>(text).dump(-1, ' ', false,
-                                                 nlohmann::json::error_handler_t::replace)
+    CHECK(!parse_json<nlohmann::json>(text)
+               .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
                .empty());
   }
 }
