@@ -1,6 +1,7 @@
-// Just enough JSON for model functions: cuts an argument list into the raw texts of its values.
-// Tolerant on purpose (a model has no use for a full grammar), but never reads past the end and
-// never recurses: a hostile payload costs one pass.
+// Cuts the argument list of a call into the raw JSON texts of its values. Not a JSON parser: a
+// model function answers with the bytes that it was given, and each simulated call comes through
+// here, so nothing is parsed or allocated. Tolerant, but never reads past the end and never
+// recurses: a hostile payload costs one pass.
 #pragma once
 
 #include <array>
@@ -32,9 +33,4 @@ std::optional<Arguments> read_arguments(std::string_view json);
 
 // 12, 12.0 and 12.7 are 12; nullopt for what is no number or does not fit.
 std::optional<std::int64_t> as_integer(std::string_view raw);
-// The text of a JSON string; nullopt for what is none. \u escapes outside ASCII become '?'.
-std::optional<std::string> as_string(std::string_view raw);
-// The text as a JSON string, quotes included.
-std::string quote(std::string_view text);
-
 }  // namespace keelback::sim

@@ -1,12 +1,15 @@
 #include "sim/model.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "sim/json_text.h"
 
 namespace keelback::sim {
 namespace {
+
+using Json = nlohmann::json;
 
 enum class Function : std::uint8_t {
   kAttachEcho,
@@ -97,13 +100,18 @@ std::string number_list(std::uint64_t n, std::uint64_t bytes_max) {
 }
 
 std::string places_of(const Attachments& attachments) {
-  std::string list = "[";
+  Json list = Json::array();
   for (std::size_t i = 0; i < attachments.size(); ++i) {
     const std::string& name = attachments[i].name;
-    list += (i > 0 ? R"(,{"$attachment":)" : R"({"$attachment":)") +
-            quote(name.empty() ? std::to_string(i) : name) + "}";
+    list.emplace_back(Json::object())["$attachment"] = name.empty() ? std::to_string(i) : name;
   }
-  return list += ']';
+  return list.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// The text of a JSON string; of any other value its JSON.
+std::string text_of(std::string_view raw) {
+  const Json value = Json::parse(raw, nullptr, /*allow_exceptions=*/false);
+  return value.is_string() ? value.get<std::string>() : std::string(raw);
 }
 
 void count(Script& script, SessionState* session, bool increment) {
@@ -178,8 +186,7 @@ void with_argument(Script& script, const Standard& known, std::optional<std::str
     return;
   }
   if (known.function == Function::kFail) {
-    raise(script, Script::Ending::kRaise, "ValueError",
-          as_string(*raw).value_or(std::string(*raw)));
+    raise(script, Script::Ending::kRaise, "ValueError", text_of(*raw));
     return;
   }
   const auto number = as_integer(*raw);
