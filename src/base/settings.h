@@ -15,8 +15,6 @@
 
 namespace keelback {
 
-using namespace std::chrono_literals;
-
 struct Bytes {
   std::uint64_t count = 0;
   auto operator<=>(const Bytes&) const = default;
@@ -44,35 +42,36 @@ struct Settings {
     std::uint32_t min_ready = 1;         // existing: /readyz says ready from this many on
     Backend backend = Backend::kPython;  // restart
     std::uint32_t queue_max = 1024;      // existing: calls waiting in the whole pool
-    Duration queue_delay_max = 0s;       // existing: shed above this queue delay; 0 = off
+    Duration queue_delay_max{0};         // existing: shed above this queue delay; 0 = off
     friend bool operator==(const PoolSection&, const PoolSection&) = default;
   } pool;
   struct CallsSection {
-    Duration deadline = 60s;                   // new calls
-    Duration deadline_max = 1h;                // new calls
-    Duration grace = 2s;                       // existing: the kill ladder's whole length
-    AnswerAt answer_at = AnswerAt::kDeadline;  // existing
+    Duration deadline = std::chrono::seconds(60);   // new calls
+    Duration deadline_max = std::chrono::hours(1);  // new calls
+    Duration grace = std::chrono::seconds(2);       // existing: the kill ladder's whole length
+    AnswerAt answer_at = AnswerAt::kDeadline;       // existing
     AfterInterrupt after_interrupt = AfterInterrupt::kReplace;  // existing
-    std::uint32_t retries = 1;         // new calls: beyond the first attempt
-    double retry_budget = 0.2;         // existing: retries as a share of traffic
-    Bytes payload_max = 16_MiB;        // existing: arguments and results
-    Duration idempotency_ttl = 10min;  // existing
-    Duration stream_idle = 30s;        // existing: the longest silence; 0 = no limit
+    std::uint32_t retries = 1;                            // new calls: beyond the first attempt
+    double retry_budget = 0.2;                            // existing: retries as a share of traffic
+    Bytes payload_max = 16_MiB;                           // existing: arguments and results
+    Duration idempotency_ttl = std::chrono::minutes(10);  // existing
+    Duration stream_idle = std::chrono::seconds(30);  // existing: the longest silence; 0 = no limit
     friend bool operator==(const CallsSection&, const CallsSection&) = default;
   } calls;
   struct AttachmentsSection {
     Bytes max = 64_MiB;      // existing: of one call together, and of one result
     Bytes budget = 256_MiB;  // existing: of all unfinished calls; of all slabs
-    Duration keep = 10s;     // existing: a slab that nobody uses for so long is given back
+    // existing: a slab that nobody uses for so long is given back
+    Duration keep = std::chrono::seconds(10);
     friend bool operator==(const AttachmentsSection&, const AttachmentsSection&) = default;
   } attachments;
   struct SessionsSection {
     Affinity mode = Affinity::kStrictQueue;          // new sessions
-    Duration idle_ttl = 30min;                       // existing
-    Duration max_age = 24h;                          // existing
+    Duration idle_ttl = std::chrono::minutes(30);    // existing
+    Duration max_age = std::chrono::hours(24);       // existing
     std::uint32_t max = 100'000;                     // existing: a smaller table refuses newcomers
     std::uint32_t queue_max = 128;                   // existing: calls waiting in one session
-    Duration tombstone_ttl = 1h;                     // existing
+    Duration tombstone_ttl = std::chrono::hours(1);  // existing
     SnapshotMode snapshot = SnapshotMode::kOnDrain;  // existing
     std::string store = "memory";                    // restart: "memory" or "sqlite:PATH"
     Bytes snapshot_max = 1_MiB;                      // existing: of one session
@@ -83,28 +82,31 @@ struct Settings {
     std::string python = "python3";         // restart
     ZygoteMode zygote = ZygoteMode::kAuto;  // next generation
     std::uint32_t blas_threads = 1;         // restart: 0 = leave the environment alone
-    Duration start_timeout =
-        60s;  // existing: a worker from fork to ready, imports included for exec
+    // existing: a worker from fork to ready, imports included for exec
+    Duration start_timeout = std::chrono::seconds(60);
     std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never
-    Duration max_age = 0s;        // next generation: recycle; 0 = never
+    Duration max_age{0};          // next generation: recycle; 0 = never
     Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never
-    Bytes memory_limit = {0};      // next generation: RLIMIT_DATA of a worker; 0 = none
-    Duration drain_timeout = 30s;  // existing
-    Duration kill_timeout = 10s;   // existing: how long a killed process may take to die
-    Duration health_every = 10s;   // existing: between two runs of the health functions; 0 = never
-    Duration health_timeout = 1s;  // existing: of processor time that a check could have had
+    Bytes memory_limit = {0};  // next generation: RLIMIT_DATA of a worker; 0 = none
+    Duration drain_timeout = std::chrono::seconds(30);  // existing
+    // existing: how long a killed process may take to die
+    Duration kill_timeout = std::chrono::seconds(10);
+    // existing: between two runs of the health functions; 0 = never
+    Duration health_every = std::chrono::seconds(10);
+    // existing: of processor time that a check could have had
+    Duration health_timeout = std::chrono::seconds(1);
     friend bool operator==(const WorkersSection&, const WorkersSection&) = default;
   } workers;
   struct BreakerSection {
-    std::uint32_t failures = 5;  // existing: among the calls it looks at; 0 = off
-    double ratio = 0.5;          // existing: failures as a share of those calls
-    Duration window = 10s;       // existing
-    Duration open_for = 5s;      // existing
+    std::uint32_t failures = 5;                   // existing: among the calls it looks at; 0 = off
+    double ratio = 0.5;                           // existing: failures as a share of those calls
+    Duration window = std::chrono::seconds(10);   // existing
+    Duration open_for = std::chrono::seconds(5);  // existing
     friend bool operator==(const BreakerSection&, const BreakerSection&) = default;
   } breaker;
   struct QuarantineSection {
-    std::uint32_t deaths = 2;  // existing: 0 = off
-    Duration ttl = 10min;      // existing
+    std::uint32_t deaths = 2;                 // existing: 0 = off
+    Duration ttl = std::chrono::minutes(10);  // existing
     friend bool operator==(const QuarantineSection&, const QuarantineSection&) = default;
   } quarantine;
   struct ServerSection {
@@ -116,7 +118,7 @@ struct Settings {
     std::vector<std::string> allowed_hosts;                                // existing
     std::vector<std::string> trusted_proxies;                              // existing
     DisconnectPolicy cancel_on_disconnect = DisconnectPolicy::kStateless;  // existing
-    Duration drain_timeout = 30s;                                          // existing
+    Duration drain_timeout = std::chrono::seconds(30);                     // existing
     friend bool operator==(const ServerSection&, const ServerSection&) = default;
   } server;
   struct LogSection {

@@ -15,6 +15,8 @@
 namespace keelback {
 namespace {
 
+using namespace std::chrono_literals;
+
 // ---- one codec a type: read(), write(), and the number that bounds apply to
 
 template <class T>

@@ -11,6 +11,8 @@
 namespace keelback {
 namespace {
 
+using namespace std::chrono_literals;
+
 // A legal value other than the default, for any row.
 std::string other_value(const SettingRow& row, const Settings& settings) {
   const std::string now = row.get(settings);

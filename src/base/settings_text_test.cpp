@@ -7,6 +7,8 @@
 namespace keelback {
 namespace {
 
+using namespace std::chrono_literals;
+
 // Goal: what people write is read exactly, and written back in its simplest form.
 TEST(SettingsText, ReadsDurationsExactlyAndWritesThemInTheLargestUnit) {
   const struct {

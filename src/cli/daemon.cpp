@@ -17,6 +17,8 @@
 namespace keelback::cli {
 namespace {
 
+using namespace std::chrono_literals;
+
 // How long replies may still take to reach their clients when everything else has ended.
 constexpr Duration kLastReplies = 5s;
 // How often a pool that starts is asked whether it is ready.

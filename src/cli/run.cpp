@@ -16,7 +16,9 @@
 namespace keelback::cli {
 namespace {
 
-// What a worker may take to leave by itself when its call has ended.
+using namespace std::chrono_literals;
+
+// How long the worker may take to stop when its call has ended.
 constexpr Duration kLeave = 2s;
 
 struct RunOptions {

@@ -16,6 +16,7 @@
 namespace keelback::server {
 namespace {
 
+using namespace std::chrono_literals;
 using boost::system::error_code;
 
 constexpr std::size_t kReadLeast = 4 << 10;       // a new connection's buffer

@@ -18,6 +18,8 @@
 namespace keelback::server {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr int kAcceptBatch = 64;  // then the loop gets a turn
 constexpr auto kAcceptPause = 100ms;
 constexpr std::uint32_t kRefusalsASecond = 20;  // that are logged

@@ -13,25 +13,26 @@
 
 namespace keelback::server {
 
-using namespace std::chrono_literals;
-
 struct Options {
   std::vector<std::string> listen;  // empty: server.listen
 
   std::size_t connections_max = 1024;
   std::size_t header_max = 16 << 10;          // request line and header fields, bytes
   std::uint64_t buffered_max = 256ULL << 20;  // bodies being read, all connections together
-  Duration header_timeout = 10s;              // from the first byte to the end of the header
-  Duration idle_timeout = 75s;                // between requests
-  Duration transfer_timeout = 30s;            // body or reply: this, plus size / rate_min
-  std::uint64_t rate_min = 16 << 10;          // bytes a second that a client must manage
-  Duration stream_stall_max = 5min;           // a stream's reader may stop reading for so long
-  Duration heartbeat = 10s;                   // a silent stream gets a comment this often
-  Duration linger = 2s;                       // after a refusal: let the client read it
-  Duration tick = 200ms;                      // how exactly the above are kept
+  // From the first byte to the end of the header.
+  Duration header_timeout = std::chrono::seconds(10);
+  Duration idle_timeout = std::chrono::seconds(75);  // between requests
+  // Body or reply: this, plus size / rate_min.
+  Duration transfer_timeout = std::chrono::seconds(30);
+  std::uint64_t rate_min = 16 << 10;  // bytes a second that a client must manage
+  // A stream's reader may stop reading for so long.
+  Duration stream_stall_max = std::chrono::minutes(5);
+  Duration heartbeat = std::chrono::seconds(10);   // a silent stream gets a comment this often
+  Duration linger = std::chrono::seconds(2);       // after a refusal: let the client read it
+  Duration tick = std::chrono::milliseconds(200);  // how exactly the above are kept
 
-  // LISTEN_FDS instead of server.listen, STOPPING=1 to NOTIFY_SOCKET. Who owns the server says
-  // READY=1: a server that listens is not yet a pool that serves.
+  // Takes sockets from LISTEN_FDS instead of server.listen, and sends STOPPING=1 to NOTIFY_SOCKET.
+  // The owner of the server sends READY=1, because a server may listen before its pool can serve.
   bool service_manager = false;
   // Writes a line to the log. Empty: nothing is logged.
   std::function<void(LogLevel level, const std::string& text)> log;

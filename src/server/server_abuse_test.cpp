@@ -12,6 +12,7 @@
 namespace keelback::testing {
 namespace {
 
+using namespace std::chrono_literals;
 using nlohmann::json;
 
 using AbuseTest = ServerFixture;

@@ -10,6 +10,7 @@
 namespace keelback::testing {
 namespace {
 
+using namespace std::chrono_literals;
 using nlohmann::json;
 using ::testing::StartsWith;
 

@@ -16,6 +16,7 @@
 namespace keelback::testing {
 namespace {
 
+using namespace std::chrono_literals;
 using nlohmann::json;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;

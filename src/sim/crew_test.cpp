@@ -5,6 +5,8 @@
 namespace keelback::sim {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr Time at(Duration since_start) { return Time{since_start}; }
 constexpr WorkerId kWorker{1, 1};
 

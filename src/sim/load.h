@@ -16,7 +16,7 @@ namespace keelback::sim {
 
 struct LoadSettings {
   double rate = 1000;  // arrivals per virtual second, > 0
-  Duration length = 1s;
+  Duration length = std::chrono::seconds(1);
   struct Kind {
     Call call;
     std::uint32_t weight = 1;
@@ -26,7 +26,7 @@ struct LoadSettings {
   std::vector<Kind> mix;       // not empty
   std::uint32_t sessions = 8;  // ids "s0" …
   double cancel = 0;           // chance that the caller leaves, some time within cancel_within
-  Duration cancel_within = 20ms;
+  Duration cancel_within = std::chrono::milliseconds(20);
 };
 
 class OpenLoad {

@@ -18,8 +18,6 @@
 
 namespace keelback::sim {
 
-using namespace std::chrono_literals;
-
 // A distribution in integers only, so that a seed means the same on every machine: uniform in
 // [low, high], and with `tail_chance` uniform in [high, tail] instead.
 struct Spread {
@@ -32,22 +30,27 @@ struct Spread {
 
 // All chances are per occasion, in [0, 1].
 struct ModelSettings {
-  Spread start{2ms, 6ms};            // from StartWorker to ready
-  Spread service{10us, 30us};        // a call of a function without a duration of its own; one item
-  Duration overhead = 4us;           // from the dispatch to the "started" mark
-  Duration cancel_delay = 200us;     // from the cancel flag to the end of a call that heeds it
-  Duration interrupt_delay = 300us;  // from the interrupt to the end of a call that heeds it
-  Duration kill_delay = 1ms;         // from SIGKILL to the exit
-  Duration stop_delay = 2ms;         // from StopWorker to the exit
-  double start_failure = 0;          // a start ends as start_failed
-  double die_before_start = 0;       // a dispatched call meets a worker that dies before the mark
-  double die_running = 0;            // … that dies while the function runs
-  double die_after_end = 0;          // … that dies with the result computed and not sent
-  double unclean = 0;                // a call leaves threads or tasks behind
-  Spread store{50us, 150us};         // the store writes or reads one snapshot, one after another
-  double store_failure = 0;          // … and fails: nothing of the session is in it then
-  double unkillable = 0;             // SIGKILL takes unkillable_for (a process in D state)
-  Duration unkillable_for = 10min;
+  // From StartWorker to ready.
+  Spread start{std::chrono::milliseconds(2), std::chrono::milliseconds(6)};
+  // A call of a function without a duration of its own; one item.
+  Spread service{std::chrono::microseconds(10), std::chrono::microseconds(30)};
+  Duration overhead = std::chrono::microseconds(4);  // from the dispatch to the "started" mark
+  // From the cancel flag to the end of a call that heeds it.
+  Duration cancel_delay = std::chrono::microseconds(200);
+  // From the interrupt to the end of a call that heeds it.
+  Duration interrupt_delay = std::chrono::microseconds(300);
+  Duration kill_delay = std::chrono::milliseconds(1);  // from SIGKILL to the exit
+  Duration stop_delay = std::chrono::milliseconds(2);  // from StopWorker to the exit
+  double start_failure = 0;                            // a start ends as start_failed
+  double die_before_start = 0;  // a dispatched call meets a worker that dies before the mark
+  double die_running = 0;       // … that dies while the function runs
+  double die_after_end = 0;     // … that dies with the result computed and not sent
+  double unclean = 0;           // a call leaves threads or tasks behind
+  // The store writes or reads one snapshot, one after another.
+  Spread store{std::chrono::microseconds(50), std::chrono::microseconds(150)};
+  double store_failure = 0;  // … and fails: nothing of the session is in it then
+  double unkillable = 0;     // SIGKILL takes unkillable_for (a process in D state)
+  Duration unkillable_for = std::chrono::minutes(10);
   // Functions beyond the standard ones: each answers its first argument, or null.
   std::vector<std::string> exposed;
 };

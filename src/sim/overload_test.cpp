@@ -15,6 +15,8 @@
 namespace keelback::sim {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr std::uint32_t kWorkers = 4;
 constexpr Duration kService = 10ms;             // mean, uniform in [5, 15] ms
 constexpr double kCapacity = kWorkers / 0.010;  // calls a second

@@ -18,6 +18,8 @@
 namespace keelback::sim {
 namespace {
 
+using namespace std::chrono_literals;
+
 // What the core does, watched from outside with structures too simple to be wrong.
 class Witness {
  public:

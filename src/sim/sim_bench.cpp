@@ -7,6 +7,8 @@
 namespace keelback::sim {
 namespace {
 
+using namespace std::chrono_literals;
+
 // One iteration is one virtual second of open load at 20 000 calls a second on 8 workers.
 void BM_Events(benchmark::State& state) {
   const bool sessions = state.range(0) != 0;

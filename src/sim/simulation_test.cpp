@@ -12,6 +12,8 @@
 namespace keelback::sim {
 namespace {
 
+using namespace std::chrono_literals;
+
 Simulation::Options options(std::uint32_t workers = 2) {
   Simulation::Options out;
   out.settings.pool.workers = workers;

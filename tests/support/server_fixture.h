@@ -16,6 +16,8 @@
 
 namespace keelback::testing {
 
+using namespace std::chrono_literals;
+
 // The configuration as a struct; patches set `sessions.idle_ttl` only, to "200ms" only.
 class PlainConfig final : public server::ConfigPort {
  public:
