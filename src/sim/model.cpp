@@ -229,25 +229,29 @@ Application::Application(std::vector<std::string> exposed) : exposed_(std::move(
 }
 
 std::string Application::hello_json() const {
-  std::string json = R"({"runtime": "sim", "pid": 0, "app": "model", "functions": [)";
-  bool first = true;
+  Json functions = Json::array();
   for (const core::FunctionSpec& spec : functions_) {
-    if (!std::exchange(first, false)) json += ", ";
-    json += R"({"name": )" + quote(spec.name) + R"(, "doc": "", "idempotent": )" +
-            (spec.idempotent ? "true" : "false") + R"(, "stream": )" +
-            (spec.stream ? "true" : "false") +
-            R"(, "async": false, "timeout": null, "max_workers": 0, "interruptible": )" +
-            (spec.interruptible ? "true" : "false") + R"(, "params": [)";
+    Json parameters = Json::array();
     const auto* known = std::ranges::find(kStandard, spec.name, &Standard::name);
     if (known != std::end(kStandard) && known->parameter != nullptr) {
-      json += R"({"name": ")" + std::string(known->parameter) +
-              R"(", "kind": "positional_or_keyword", "required": )" +
-              (known->required ? "true" : "false") +
-              (*known->type ? R"(, "type": ")" + std::string(known->type) + "\"" : "") + "}";
+      parameters.push_back({{"name", known->parameter},
+                            {"kind", "positional_or_keyword"},
+                            {"required", known->required}});
+      if (*known->type != 0) parameters.back()["type"] = known->type;
     }
-    json += "]}";
+    functions.push_back({{"name", spec.name},
+                         {"doc", ""},
+                         {"idempotent", spec.idempotent},
+                         {"stream", spec.stream},
+                         {"async", false},
+                         {"timeout", nullptr},
+                         {"max_workers", 0},
+                         {"interruptible", spec.interruptible},
+                         {"params", std::move(parameters)}});
   }
-  return json + "]}";
+  const Json hello = {
+      {"runtime", "sim"}, {"pid", 0}, {"app", "model"}, {"functions", std::move(functions)}};
+  return hello.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 Script Application::script(const Call& call, const Circumstances& around) const {
