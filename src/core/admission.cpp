@@ -212,7 +212,7 @@ std::optional<Refusal> Admission::check_queue(const CallSubmitted& event, Functi
                                               const Session* session) {
   Call probe;  // stands for the newcomer: would it start at once?
   probe.session = const_cast<Session*>(session);
-  probe.fenced = event.fence.has_value();
+  probe.traits.fenced = event.fence.has_value();
   const bool behind = session && session->lane && !session->lane->empty();
   if (!behind && function.has_room() && waiting_.placement().choose(probe)) return std::nullopt;
   const CallQueue& queue = waiting_.queue();

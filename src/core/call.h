@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <variant>
 
 #include "base/id.h"
 #include "base/time.h"
@@ -24,41 +25,72 @@ struct Session;
 struct Worker;
 class RunQueue;
 
-enum class CallState : std::uint8_t {
-  kWaiting,     // in its lane; as its head also in a run queue or parked at its function's bulkhead
-  kBackingOff,  // waits for its retry; keeps the head of its lane
-  kRunning,     // a worker has it
-  kJoined,      // waits for the outcome of the call with the same idempotency key
-  kSaving,      // answered; the answer waits until its session's state is stored
-};
-
 struct Call : Timer {
+  // A worker's answer that nobody has heard yet.
+  struct Reply {
+    ReplyKind kind;
+    std::uint64_t bytes;  // that the driver holds of it
+  };
+
+  // What it is in, one at a time; docs/states.md has the table. A state owns what only it needs.
+  struct InLane {};      // behind others of its session
+  struct Head {};        // it stands for its lane (stateless: always), in `queue`
+  struct BackingOff {};  // waits for its retry; keeps the head of its lane
+  struct Running {       // a worker has it
+    Worker* worker;
+    Time moved;  // its stream's last item, or when its worker was last allowed to send one
+    std::uint64_t credit;        // items of its stream that may still come; see Runs::idle_due()
+    Time climbed{};              // the last rung of the ladder, really
+    Rung rung = Rung::kNone;     // of the kill ladder
+    bool cancelled = false;      // by its caller
+    std::optional<Reply> reply;  // it waits for its worker's death: see Runs::end_with_worker()
+  };
+  struct Joined {};  // waits for the outcome of the call with the same idempotency key
+  struct Saving {    // answered; the answer waits until its session's state is stored
+    Reply reply;
+  };
+  using State = std::variant<InLane, Head, BackingOff, Running, Joined, Saving>;
+
+  // What its caller and its function say of it, once and for all.
+  struct Traits {
+    bool idempotent = false;        // may run twice
+    bool asked_idempotent = false;  // the caller's part of that
+    bool stream = false;            // the caller takes a stream
+    bool fenced = false;            // its session may not move under it
+  };
+  // Where its deadline comes from.
+  enum class Limit : std::uint8_t {
+    kFunction,  // the function's own, or the pool's
+    kCaller,
+    kSilence,  // its stream fell silent for calls.stream_idle
+  };
+
   Call() : Timer(TimerKind::kCall) {}
 
+  template <class S>
+  S* in() {
+    return std::get_if<S>(&state);
+  }
+  template <class S>
+  const S* in() const {
+    return std::get_if<S>(&state);
+  }
+  // For a worker.
+  bool waits() const { return in<InLane>() || in<Head>() || in<BackingOff>(); }
+
   CallId id;
-  CallState state = CallState::kWaiting;
+  State state;
+  Traits traits;
   Priority priority = Priority::kNormal;
   Priority rank = Priority::kNormal;  // as a head: the highest priority in its lane
-  Rung rung = Rung::kNone;            // of the kill ladder, while it runs
-  bool idempotent = false;            // may run twice
-  bool asked_idempotent = false;      // the caller's part of that
-  bool stream = false;                // the caller takes a stream
-  bool fenced = false;                // its session may not move under it
-  bool cancelled = false;             // the caller cancelled while it ran
-  bool touched = false;               // an attempt may have run: its effect is never none again
+  Limit limit = Limit::kFunction;
+  Effect effect_min = Effect::kNone;  // maybe: an attempt may have run; that never goes back
   bool probe = false;                 // it holds its breaker's half-open permit
-  bool own_limit = true;              // its deadline is its function's own, not its caller's
-  bool went_idle = false;             // its stream fell silent for calls.stream_idle
-  bool is_head = false;               // it stands for its lane (stateless: always)
   bool spoke = false;                 // items of its stream have passed: it runs no second time
-  bool answered = false;              // it waits for its worker's death: see end_with_worker()
   bool told = false;                  // its caller has heard at the deadline; the call runs on
-  ReplyKind reply{};                  // the answer, while it waits for that or for the store
-  std::uint64_t reply_bytes = 0;
 
   Function* function = nullptr;
   Session* session = nullptr;  // of its lane; null: stateless, or its session has ended
-  Worker* worker = nullptr;    // while running
   RunQueue* queue = nullptr;   // the run queue it is in
   IdempotencyEntry* key = nullptr;
 
@@ -73,12 +105,9 @@ struct Call : Timer {
 
   Time accepted;
   Time deadline;
-  Time head_since;  // it became the head of its lane; queue delay counts from here
-  Time dispatched;  // the last time
-  Time climbed;     // the last rung of the ladder, really
-  Time moved;       // its stream's last item, or when its worker was last allowed to send one
+  Time head_since;            // it became the head of its lane; queue delay counts from here
+  Time dispatched;            // the last time
   std::uint64_t granted = 0;  // items of its stream that its caller takes beyond the first ones
-  std::uint64_t credit = 0;   // of those and the first ones, still to come; see idle_due()
   Duration caller_limit = Duration::max();
   Duration expected{0};  // as a waiting head: what a call of its function takes, by experience
   std::shared_ptr<const Death> last_death;  // of its last attempt's worker; shared with tombstones

@@ -65,7 +65,7 @@ void CallQueue::rerank(Lane& lane) {
   if (lane.waiting.empty()) return;
   Call& head = lane.waiting.front();
   const Priority rank = rank_of(lane);
-  if (!head.is_head || head.rank == rank) return;
+  if (!head.in<Call::Head>() || head.rank == rank) return;
   if (RunQueue* queue = head.queue) {
     queue->remove(head);
     head.rank = rank;
@@ -82,21 +82,21 @@ void CallQueue::append(Lane& lane, Call& call) {
 }
 
 void CallQueue::put_back(Lane& lane, Call& call) {
-  CHECK(lane.waiting.empty() || !lane.waiting.front().is_head);
+  CHECK(lane.waiting.empty() || !lane.waiting.front().in<Call::Head>());
   lane.waiting.push_front(call);
   ++lane.by_priority[static_cast<int>(call.priority)];
 }
 
 void CallQueue::remove(Lane& lane, Call& call) {
   dequeue(call);
-  call.is_head = false;
+  call.state = Call::InLane{};
   lane.waiting.erase(lane.waiting.iterator_to(call));
   --lane.by_priority[static_cast<int>(call.priority)];
   rerank(lane);
 }
 
 void CallQueue::make_head(Call& call, const Lane* lane, Time now) {
-  call.is_head = true;
+  call.state = Call::Head{};
   call.rank = lane ? rank_of(*lane) : call.priority;
   if (call.stamp == 0) {
     call.stamp = ++stamps_;

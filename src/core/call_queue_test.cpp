@@ -93,7 +93,7 @@ TEST_F(CallQueueTest, ACallHandedBackKeepsItsPlace) {
   Call& first = waiting(at(0s));
   Call& second = waiting(at(1s));
   queue.dequeue(first);
-  first.is_head = false;
+  first.state = Call::InLane{};
   queue.make_head(first, nullptr, at(5s));
   queue.enqueue(queue.shared(), first);
   EXPECT_EQ(queue.shared().top(), &first);

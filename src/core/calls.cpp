@@ -26,10 +26,10 @@ Call& Calls::make(const CallSubmitted& event, Function& function) {
   functions_.acquire(function);
   call.priority = event.priority;
   call.rank = event.priority;
-  call.asked_idempotent = event.idempotent;
-  call.idempotent = event.idempotent || function.spec.idempotent;
-  call.stream = event.stream;
-  call.fenced = event.fence.has_value();
+  call.traits = {.idempotent = event.idempotent || function.spec.idempotent,
+                 .asked_idempotent = event.idempotent,
+                 .stream = event.stream,
+                 .fenced = event.fence.has_value()};
   call.fingerprint = event.fingerprint;
   call.attachment_bytes = event.attachment_bytes;
   carried_.add(call.attachment_bytes);
@@ -46,7 +46,8 @@ Duration Calls::time_limit(const Function& function, Duration caller_limit) cons
 
 void Calls::set_deadline(Call& call) {
   const Duration limit = time_limit(*call.function, call.caller_limit);
-  call.own_limit = limit == call.function->spec.timeout.value_or(frame_.settings.calls.deadline);
+  const Duration own = call.function->spec.timeout.value_or(frame_.settings.calls.deadline);
+  call.limit = limit == own ? Call::Limit::kFunction : Call::Limit::kCaller;
   call.deadline = call.accepted + std::max(limit, Duration{0});
 }
 
@@ -81,7 +82,7 @@ void Calls::tell(Call& call, Ending&& ending) {
 }
 
 Resolve Calls::report(Call& call, Ending&& ending) {
-  if (call.touched && ending.effect == Effect::kNone) {
+  if (call.effect_min != Effect::kNone && ending.effect == Effect::kNone) {
     ending.effect = Effect::kMaybe;
     // These words promise that nothing ran; an earlier attempt of this call may have.
     if (ending.kind != OutcomeKind::kTimeout && ending.kind != OutcomeKind::kCancelled) {
@@ -114,17 +115,17 @@ Ending Calls::timeout_ending(const Call& call, Effect effect) const {
   ending.kind = OutcomeKind::kTimeout;
   ending.effect = effect;
   const std::string limit = describe(call.deadline - call.accepted);
-  if (call.went_idle) {
+  if (call.limit == Call::Limit::kSilence) {
     ending.message = fmt::format("The stream sent nothing for calls.stream_idle ({}).",
                                  describe(frame_.settings.calls.stream_idle));
     ending.breaker = Breaker::Result::kFailure;
-  } else if (call.last_worker && call.state == CallState::kRunning) {
+  } else if (call.last_worker && call.in<Call::Running>()) {
     ending.message = fmt::format(
         "The deadline ({}) passed {}.", limit,
         effect == Effect::kNone ? "before the call had begun in its worker" : "while the call ran");
     // A caller's tiny deadline, or one that went by in the queue, says nothing about the function.
-    const bool fair =
-        call.own_limit && (frame_.now - call.dispatched) * 2 >= call.deadline - call.accepted;
+    const bool fair = call.limit == Call::Limit::kFunction &&
+                      (frame_.now - call.dispatched) * 2 >= call.deadline - call.accepted;
     ending.breaker = fair ? Breaker::Result::kFailure : Breaker::Result::kNeutral;
   } else {
     ending.message = fmt::format("The deadline ({}) passed while the call waited.", limit);
@@ -187,9 +188,7 @@ std::vector<CallId> Calls::in_order() const {
 
 Call* Calls::find_waiting(CallId id) const {
   Call* call = index_.find(id.value);
-  if (!call) return nullptr;
-  const bool waits = call->state == CallState::kWaiting || call->state == CallState::kBackingOff;
-  return waits ? call : nullptr;
+  return call && call->waits() ? call : nullptr;
 }
 
 }  // namespace keelback::core

@@ -54,7 +54,7 @@ bool Keys::check(const CallSubmitted& event, Function& function, std::optional<R
 void Keys::join(const CallSubmitted& event, Function& function, IdempotencyEntry& entry) {
   Call& call = calls_.make(event, function);
   waiting_.queue().count_in(call);
-  call.state = CallState::kJoined;
+  call.state = Call::Joined{};
   call.key = &entry;
   entry.followers.push_back(call);
   if (call.deadline <= frame_.now) {
@@ -64,13 +64,14 @@ void Keys::join(const CallSubmitted& event, Function& function, IdempotencyEntry
 }
 
 Call* Keys::hand_on(Call& leader) {
-  if (!leader.key || leader.touched || leader.key->followers.empty()) return nullptr;
+  if (!leader.key || leader.effect_min != Effect::kNone || leader.key->followers.empty())
+    return nullptr;
   IdempotencyEntry& entry = *std::exchange(leader.key, nullptr);
   Call& heir = entry.followers.front();
   entry.followers.pop_front();
   entry.leader = heir.id;
-  heir.state = CallState::kWaiting;
-  heir.fenced = leader.fenced;
+  heir.state = Call::InLane{};
+  heir.traits.fenced = leader.traits.fenced;
   heir.session = leader.session;
   heir.birth = leader.birth;
   heir.epoch = leader.epoch;
@@ -104,7 +105,7 @@ void Keys::leave(Call& follower) {
   IdempotencyEntry& entry = *std::exchange(follower.key, nullptr);
   entry.followers.erase(entry.followers.iterator_to(follower));
   const Call* leader = calls_.find(entry.leader);
-  if (leader && leader->attempts > 0) follower.touched = true;
+  if (leader && leader->attempts > 0) follower.effect_min = Effect::kMaybe;
 }
 
 void Keys::forget_outcomes() {

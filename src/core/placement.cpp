@@ -11,7 +11,7 @@ constexpr Duration kPatience = 50ms;
 
 // From a home that is being killed nothing moves: its sessions are about to be lost.
 bool may_move(const Call& head, const Worker* home) {
-  return head.session->mode == Affinity::kHint && !head.fenced && home && !home->killed();
+  return head.session->mode == Affinity::kHint && !head.traits.fenced && home && !home->killed();
 }
 
 }  // namespace

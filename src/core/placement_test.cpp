@@ -51,7 +51,7 @@ struct PlacementTest : ::testing::Test {
     Call& call = calls.emplace_back();
     call.session = session;
     call.stamp = calls.size();
-    call.is_head = true;
+    call.state = Call::Head{};
     return call;
   }
 };
@@ -99,7 +99,7 @@ TEST_F(PlacementTest, AHintSessionMovesWhenItsHomeIsBusy) {
   EXPECT_EQ(placement.choose(head(&ann)), &other);
   EXPECT_EQ(Placement::waits_for(head(&ann)), nullptr);
   Call& fenced = head(&ann);
-  fenced.fenced = true;
+  fenced.traits.fenced = true;
   EXPECT_EQ(placement.choose(fenced), nullptr);
   EXPECT_EQ(Placement::waits_for(fenced), &home);
   workers.set(home, Worker::Killed{Time{}, KillCause::kTimeout, WorkerState::kDraining});

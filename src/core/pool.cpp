@@ -157,7 +157,7 @@ void Pool::Impl::advance() {
         workers_.due(static_cast<Worker&>(*timer));
         break;
       case TimerKind::kSlot:
-        starts_.start(static_cast<Slot&>(*timer));
+        starts_.due(static_cast<Slot&>(*timer));
         break;
       case TimerKind::kHealing:
         health_.advance();
@@ -175,16 +175,9 @@ void Pool::Impl::advance() {
 }
 
 void Pool::Impl::call_due(Call& call) {
-  switch (call.state) {
-    case CallState::kRunning:
-      return runs_.climb(call);
-    case CallState::kSaving:
-      return snapshots_.due(call);
-    case CallState::kBackingOff:
-    case CallState::kWaiting:
-    case CallState::kJoined:
-      return waiting_.due(call);
-  }
+  if (call.in<Call::Running>()) return runs_.climb(call);
+  if (call.in<Call::Saving>()) return snapshots_.due(call);
+  waiting_.due(call);
 }
 
 std::optional<Time> Pool::Impl::next_deadline() const {
@@ -238,10 +231,10 @@ void Pool::Impl::announce(Call& call) {
     ending.message = "The application has no function \"" + call.function->spec.name + "\".";
     return waiting_.end(call, std::move(ending));
   }
-  call.idempotent = call.asked_idempotent || call.function->spec.idempotent;
+  call.traits.idempotent = call.traits.asked_idempotent || call.function->spec.idempotent;
   calls_.set_deadline(call);
   call.deadline = std::max(call.deadline, frame_.now);
-  const bool pausing = call.state == CallState::kBackingOff && call.due < call.deadline;
+  const bool pausing = call.in<Call::BackingOff>() && call.due < call.deadline;
   if (!pausing) frame_.timers.arm(call, call.deadline);
 }
 

@@ -31,13 +31,9 @@ void Runs::dispatch(Worker& worker, Call& call) {
   workers_.occupy(worker);
   waiting_.hand_over(call);
   if (call.session) call.session->lane->running = &call;
-  call.state = CallState::kRunning;
-  call.rung = Rung::kNone;
-  call.worker = &worker;
+  call.state = Call::Running{&worker, frame_.now, kStreamCredit + call.granted};
   call.last_worker = worker.id;
   call.dispatched = frame_.now;
-  call.moved = frame_.now;
-  call.credit = kStreamCredit + call.granted;
   ++call.attempts;
   ++call.function->running;
   worker.running = &call;
@@ -54,21 +50,24 @@ void Runs::dispatch(Worker& worker, Call& call) {
 
 // The call leaves its worker; the caller decides what becomes of either.
 void Runs::stop(Worker& worker, Call& call) {
-  CHECK(worker.running == &call && call.worker == &worker);
+  auto& run = std::get<Call::Running>(call.state);
+  CHECK(worker.running == &call && run.worker == &worker);
   frame_.timers.disarm(call);
   worker.running = nullptr;
-  call.worker = nullptr;
+  run.worker = nullptr;
   --call.function->running;
   if (call.session) call.session->lane->running = nullptr;
 }
 
 void Runs::on(const WorkerReplied& event) {
   Call* found = find(event.worker, event.call);
-  if (!found || found->answered) return;
+  if (!found) return;
   Call& call = *found;
-  Worker& worker = *call.worker;
+  const auto& run = std::get<Call::Running>(call.state);
+  if (run.reply) return;
+  Worker& worker = *run.worker;
   Session* session = call.session;
-  const bool late = frame_.now >= call.deadline || call.rung != Rung::kNone;
+  const bool late = frame_.now >= call.deadline || run.rung != Rung::kNone;
   const bool ran =
       event.kind != ReplyKind::kBadRequest && event.kind != ReplyKind::kUnknownFunction;
   const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
@@ -115,13 +114,12 @@ void Runs::settle_worker(Worker& worker, const WorkerReplied& event) {
 // Late, and something of the call goes on in its worker: the caller hears of it when the worker is
 // dead, so that what it was told to have ended has ended.
 void Runs::end_with_worker(Worker& worker, Call& call, const WorkerReplied& event) {
-  call.answered = true;
-  call.reply = event.kind;
-  call.reply_bytes = event.result_bytes;
+  auto& run = std::get<Call::Running>(call.state);
+  run.reply = Call::Reply{event.kind, event.result_bytes};
   if (call.session) {
     static_cast<void>(snapshots_.save_first(call, event, costs_worker(call, event)));
   }
-  call.rung = Rung::kKill;
+  run.rung = Rung::kKill;
   workers_.kill(worker, KillCause::kUnclean);
   rearm(call);
 }
@@ -130,7 +128,7 @@ void Runs::on(const RestoreFailed& event) {
   Call* found = find(event.worker, event.call);
   if (!found) return;
   Call& call = *found;
-  Worker& worker = *call.worker;
+  Worker& worker = *std::get<Call::Running>(call.state).worker;
   Session* session = call.session;
   if (UNEXPECTED(!session)) return;
   Ending ending;
@@ -164,32 +162,33 @@ void Runs::on(const RestoreFailed& event) {
 // ---- its worker dies
 
 void Runs::settle_death(Worker& worker, Call& call, bool started, const DeathPtr& death) {
+  const auto run = std::get<Call::Running>(call.state);
   Session* session = call.session;
   const bool ours = worker.killed() || death->cause == "killed";
-  const bool late = call.rung != Rung::kNone || frame_.now >= call.deadline;
+  const bool late = run.rung != Rung::kNone || frame_.now >= call.deadline;
   if (started && !ours && !worker.blameless) blame(call);
-  Ending late_ending = call.answered
-                           ? calls_.reply_ending(call, call.reply, true)
+  Ending late_ending = run.reply
+                           ? calls_.reply_ending(call, run.reply->kind, true)
                            : calls_.timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
   LostAttempt attempt;
   attempt.started = started;
   attempt.has_session = session != nullptr;
   attempt.session_established = session && session->established;
   attempt.session_restorable = session && session->saved;
-  attempt.idempotent = call.idempotent && !call.spoke;
-  attempt.cancelled = call.cancelled;
+  attempt.idempotent = call.traits.idempotent && !call.spoke;
+  attempt.cancelled = run.cancelled;
   attempt.quarantined = quarantine_.holds(frame_.now, call.fingerprint, frame_.quarantine_limits());
   attempt.dispatches = call.attempts;
   attempt.retries = call.retries;
   attempt.retries_max = frame_.settings.calls.retries;
   stop(worker, call);
   waiting_.note_room(*call.function);
-  if (started) call.touched = true;
+  if (started) call.effect_min = Effect::kMaybe;
   call.last_death = death;
   if (session && started) session->established = true;
   if (late) {
     REACHED("death: of a call whose time was over");
-    return calls_.resolve(call, std::move(late_ending), call.reply_bytes);
+    return calls_.resolve(call, std::move(late_ending), run.reply ? run.reply->bytes : 0);
   }
   Duration pause{0};
   const AfterDeath then = decide(call, attempt, pause);
@@ -248,37 +247,39 @@ void Runs::on(const CallCancelled& event) {
   Call* found = calls_.find(event.call);
   if (!found) return;
   Call& call = *found;
-  if (call.told || call.state == CallState::kSaving) return;  // nobody waits, or it is done
-  if (call.state != CallState::kRunning) {
+  if (call.told || call.in<Call::Saving>()) return;  // nobody waits, or it is done
+  auto* run = call.in<Call::Running>();
+  if (!run) {
     Ending ending;
     ending.kind = OutcomeKind::kCancelled;
     ending.message = "The call was cancelled while it waited.";
     return waiting_.end(call, std::move(ending));
   }
-  if (call.cancelled || call.rung != Rung::kNone) return;
+  if (run->cancelled || run->rung != Rung::kNone) return;
   if (call.key && !call.key->followers.empty()) return;  // others wait for its answer
-  call.cancelled = true;
+  run->cancelled = true;
   frame_.emit(CancelCall{call.last_worker, call.id, call.dispatched});
 }
 
 void Runs::on(const StreamMoved& event) {
   Call* found = find(event.worker, event.call);
   if (!found) return;
-  Call& call = *found;
-  call.moved = frame_.now;
-  call.spoke = true;
-  if (call.credit > 0) --call.credit;
+  auto& run = std::get<Call::Running>(found->state);
+  run.moved = frame_.now;
+  found->spoke = true;
+  if (run.credit > 0) --run.credit;
 }
 
 void Runs::on(const StreamGranted& event) {
   Call* call = calls_.find(event.call);
-  if (!call || !call->stream || event.items == 0) return;
+  if (!call || !call->traits.stream || event.items == 0) return;
   call->granted += event.items;
-  if (call->state != CallState::kRunning) return;
-  const bool held_back = call->credit == 0;
-  call->credit += event.items;
-  if (!held_back || call->rung != Rung::kNone) return;
-  call->moved = frame_.now;
+  auto* run = call->in<Call::Running>();
+  if (!run) return;
+  const bool held_back = run->credit == 0;
+  run->credit += event.items;
+  if (!held_back || run->rung != Rung::kNone) return;
+  run->moved = frame_.now;
   rearm(*call);
 }
 
@@ -300,41 +301,45 @@ bool Runs::costs_worker(const Call& call, const WorkerReplied& event) const {
 // credit is used up is held back by its reader, who has until the call's deadline.
 std::optional<Time> Runs::idle_due(const Call& call) const {
   const Duration limit = frame_.settings.calls.stream_idle;
-  if (!call.stream || !call.function->spec.stream || limit <= Duration{0}) return std::nullopt;
-  if (call.credit == 0) return std::nullopt;
-  return call.moved + limit;
+  if (!call.traits.stream || !call.function->spec.stream || limit <= Duration{0})
+    return std::nullopt;
+  const auto& run = std::get<Call::Running>(call.state);
+  if (run.credit == 0) return std::nullopt;
+  return run.moved + limit;
 }
 
 Time Runs::due(const Call& call) const {
-  if (call.rung == Rung::kNone) {
+  const auto& run = std::get<Call::Running>(call.state);
+  if (run.rung == Rung::kNone) {
     return std::min(call.deadline, idle_due(call).value_or(call.deadline));
   }
-  if (call.rung == Rung::kGiveUp) return Time::max();
-  return paced_rung_due(next_rung(call.rung), call.deadline, frame_.settings.calls.grace,
-                        call.climbed);
+  if (run.rung == Rung::kGiveUp) return Time::max();
+  return paced_rung_due(next_rung(run.rung), call.deadline, frame_.settings.calls.grace,
+                        run.climbed);
 }
 
 void Runs::climb(Call& call) {
-  Worker& worker = *call.worker;
-  if (call.rung == Rung::kNone && frame_.now < call.deadline && due(call) <= frame_.now) {
-    call.went_idle = true;  // from here on its deadline is now
+  auto& run = std::get<Call::Running>(call.state);
+  if (run.rung == Rung::kNone && frame_.now < call.deadline && due(call) <= frame_.now) {
+    call.limit = Call::Limit::kSilence;  // from here on its deadline is now
     call.deadline = frame_.now;
   }
   while (due(call) <= frame_.now) {
-    call.rung = next_rung(call.rung);
-    call.climbed = frame_.now;
-    take_rung(worker, call);
+    run.rung = next_rung(run.rung);
+    run.climbed = frame_.now;
+    take_rung(call, run);
   }
   rearm(call);
 }
 
-void Runs::take_rung(Worker& worker, Call& call) {
-  switch (call.rung) {
+void Runs::take_rung(Call& call, const Call::Running& run) {
+  Worker& worker = *run.worker;
+  switch (run.rung) {
     case Rung::kNone:
       break;
     case Rung::kCancel:
       workers_.suspect(worker);
-      if (!call.cancelled) frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
+      if (!run.cancelled) frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
       if (frame_.settings.calls.answer_at == AnswerAt::kDeadline) {
         calls_.tell(call, calls_.timeout_ending(call, Effect::kMaybe));
       }
@@ -350,8 +355,8 @@ void Runs::take_rung(Worker& worker, Call& call) {
       break;
     case Rung::kGiveUp:  // its end is the killed worker's, which has a timer of its own
       if (call.told) break;
-      calls_.tell(call, call.answered ? calls_.reply_ending(call, call.reply, true)
-                                      : calls_.timeout_ending(call, Effect::kMaybe));
+      calls_.tell(call, run.reply ? calls_.reply_ending(call, run.reply->kind, true)
+                                  : calls_.timeout_ending(call, Effect::kMaybe));
       break;
   }
 }

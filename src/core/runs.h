@@ -66,7 +66,7 @@ class Runs {
   Call* find(WorkerId worker, CallId call) const;
   // The call leaves its worker; the caller decides what becomes of either.
   void stop(Worker& worker, Call& call);
-  void take_rung(Worker& worker, Call& call);
+  void take_rung(Call& call, const Call::Running& run);
   void settle_worker(Worker& worker, const WorkerReplied& event);
   void end_with_worker(Worker& worker, Call& call, const WorkerReplied& event);
   bool costs_worker(const Call& call, const WorkerReplied& event) const;

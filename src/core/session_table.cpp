@@ -84,7 +84,7 @@ Home::List& SessionTable::list_of(const Session& session) const {
   Home& home = *session.home;
   if (session.lane) return home.active;
   if (session.saved) return home.safe;
-  return home.alive && (session.asked || session.unsavable) ? home.tried : home.idle;
+  return home.alive && session.asking != Asking::kNot ? home.tried : home.idle;
 }
 
 void SessionTable::leave_home(Session& session) {
@@ -109,10 +109,9 @@ void SessionTable::set_saved(Session& session, bool saved) {
   if (!home->alive) saved ? --backlog_ : ++backlog_;
 }
 
-void SessionTable::set_asked(Session& session, bool asked, bool unsavable) {
+void SessionTable::set_asking(Session& session, Asking asking) {
   Home::List* before = session.home ? &list_of(session) : nullptr;
-  session.asked = asked;
-  session.unsavable = unsavable;
+  session.asking = asking;
   Home::List* after = session.home ? &list_of(session) : nullptr;
   if (before == after) return;
   before->erase(before->iterator_to(session));

@@ -34,6 +34,13 @@ namespace keelback::core {
 
 struct Home;
 
+// Whether a worker that drains has been asked for a session's state.
+enum class Asking : std::uint8_t {
+  kNot,
+  kAsked,      // … and has not answered, or the store has not
+  kUnsavable,  // … and had none to give
+};
+
 // Two cache lines: at a million sessions every line that a call touches is a miss.
 struct alignas(64) Session {
   std::string id;
@@ -49,8 +56,7 @@ struct alignas(64) Session {
   bool established : 1 = false;  // user code may have run for it at its home
   bool detached : 1 = false;     // over, but for the call that still runs
   bool saved : 1 = false;        // the store has the state after its last acknowledged call
-  bool asked : 1 = false;        // its worker was asked for its state
-  bool unsavable : 1 = false;    // … and had none to give
+  Asking asking : 2 = Asking::kNot;
   SessionEndReason end_reason = SessionEndReason::kExpired;  // of a detached one
   boost::intrusive::list_member_hook<> age_hook;
   boost::intrusive::list_member_hook<> home_hook;
@@ -111,7 +117,7 @@ class SessionTable {
   void unbind(Session& session);
   // What is known of its state, wherever it is.
   void set_saved(Session& session, bool saved);
-  void set_asked(Session& session, bool asked, bool unsavable);
+  void set_asking(Session& session, Asking asking);
   // Left by an earlier run: idle, saved, without a home. Requires: !find(id). The last of a series
   // is followed by settle_adopted().
   Session& adopt(std::string_view id, Affinity mode, std::uint64_t birth, Time opened_at,

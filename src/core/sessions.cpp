@@ -97,7 +97,7 @@ SessionTicket Sessions::take(Worker& worker, Call& call) {
       ++frame_.counters.moved;
       session->established = false;
     }
-    table_.set_asked(*session, false, session->unsavable);
+    if (session->asking == Asking::kAsked) table_.set_asking(*session, Asking::kNot);
     leave_home(*session);
     workers_.maybe_stop(*old);
   }
@@ -124,7 +124,7 @@ Call* Sessions::next_head(Session& session) {
     finish(session, session.end_reason);
   } else if (!lane.waiting.empty()) {
     Call& head = lane.waiting.front();
-    if (head.is_head || head.state == CallState::kBackingOff) return nullptr;
+    if (!head.in<Call::InLane>()) return nullptr;  // it is head already, or backs off
     waiting_.queue().make_head(head, &lane, frame_.now);
     return &head;
   } else if (session.established || session.saved) {
@@ -173,7 +173,7 @@ void Sessions::lay_off(Session& session) {
   if (!session.lane) return;
   for (auto each = session.lane->waiting.begin(); each != session.lane->waiting.end();) {
     Call& call = *each++;
-    if (!call.fenced) continue;
+    if (!call.traits.fenced) continue;
     Ending ending;
     ending.kind = OutcomeKind::kStaleEpoch;
     ending.message = fmt::format(

@@ -32,7 +32,7 @@ bool Snapshots::save_first(Call& call, const WorkerReplied& event, bool broken_o
   const std::uint64_t number = book_.begin(session.birth);
   sessions_.table().set_saved(session, false);
   if (event.snapshot == Snapshot::kTaken) {
-    sessions_.table().set_asked(session, false, false);
+    sessions_.table().set_asking(session, Asking::kNot);
     keep(session, event.worker, call.id, number);
   } else {
     if (event.snapshot == Snapshot::kFailed) note_unsavable(session, event.snapshot_error);
@@ -42,9 +42,7 @@ bool Snapshots::save_first(Call& call, const WorkerReplied& event, bool broken_o
 }
 
 void Snapshots::hold(Call& call, const WorkerReplied& event) {
-  call.state = CallState::kSaving;
-  call.reply = event.kind;
-  call.reply_bytes = event.result_bytes;
+  call.state = Call::Saving{{event.kind, event.result_bytes}};
   call.session->lane->running = &call;
   frame_.timers.arm(call, call.told ? frame_.now + store_patience() : call.deadline);
 }
@@ -53,7 +51,7 @@ void Snapshots::end_saving(Call& call, Ending&& ending) {
   Session* session = call.session;
   frame_.timers.disarm(call);
   session->lane->running = nullptr;
-  calls_.resolve(call, std::move(ending), call.reply_bytes);
+  calls_.resolve(call, std::move(ending), std::get<Call::Saving>(call.state).reply.bytes);
   sessions_.settle_homeless(*session);
 }
 
@@ -83,14 +81,16 @@ void Snapshots::on(const SnapshotSettled& event) {
   if (latest && session && table.judge(*session, frame_.now) != SessionTable::Verdict::kLost) {
     table.set_saved(*session, event.kept);
   }
-  if (Call* found = calls_.find(event.call); found && found->state == CallState::kSaving) {
+  Call* found = calls_.find(event.call);
+  if (const auto* saving = found ? found->in<Call::Saving>() : nullptr) {
     Call& call = *found;
     Worker* home = call.session->home ? call.session->home->owner : nullptr;
-    end_saving(call, calls_.reply_ending(call, call.reply, call.told));
+    end_saving(call, calls_.reply_ending(call, saving->reply.kind, call.told));
     if (home) workers_.go_on(*home);
   }
   if (Worker* worker = workers_.table().find(event.worker)) {
-    if (session && latest) table.set_asked(*session, false, !event.kept);
+    if (session && latest)
+      table.set_asking(*session, event.kept ? Asking::kNot : Asking::kUnsavable);
     if (worker->saves > 0) --worker->saves;
     workers_.go_on(*worker);
   }
@@ -100,10 +100,10 @@ void Snapshots::on(const SessionSaved& event) {
   Worker* worker = workers_.table().find(event.worker);
   if (!worker) return;
   Session* session = sessions_.table().find(event.session);
-  const bool here = session && session->birth == event.birth && session->asked && session->home &&
-                    session->home->owner == worker;
+  const bool here = session && session->birth == event.birth && session->asking == Asking::kAsked &&
+                    session->home && session->home->owner == worker;
   if (here && session->saved) {  // what its last call had left behind has arrived meanwhile
-    sessions_.table().set_asked(*session, false, false);
+    sessions_.table().set_asking(*session, Asking::kNot);
   } else if (here && event.taken) {
     keep(*session, worker->id, CallId{}, book_.begin(session->birth));
     return;  // the worker takes no call of it before it is stored
@@ -128,8 +128,8 @@ void Snapshots::keep(const Session& session, WorkerId worker, CallId call, std::
 
 void Snapshots::note_unsavable(Session& session, std::string_view why) {
   ++frame_.counters.snapshots_failed;
-  if (session.unsavable) return;  // said once a session
-  sessions_.table().set_asked(session, false, true);
+  if (session.asking == Asking::kUnsavable) return;  // said once a session
+  sessions_.table().set_asking(session, Asking::kUnsavable);
   frame_.notice(Notice::Level::kWarn,
                 fmt::format("The state of session \"{}\" cannot be saved: {}", session.id, why));
 }
@@ -149,7 +149,7 @@ void Snapshots::evacuate(Worker& worker) {
     if (session.lane->running || session.detached) continue;
     if (session.saved) {
       moving.push_back(&session);
-    } else if (may_ask && session.established && !session.asked && !session.unsavable &&
+    } else if (may_ask && session.established && session.asking == Asking::kNot &&
                worker.saves < kSavesAtOnce) {
       ask(worker, session);
     }
@@ -194,7 +194,7 @@ void Snapshots::forget(const Session& session) {
 }
 
 void Snapshots::ask(Worker& worker, Session& session) {
-  sessions_.table().set_asked(session, true, false);
+  sessions_.table().set_asking(session, Asking::kAsked);
   ++worker.saves;
   frame_.emit(SaveSession{worker.id, session.id, session.birth, session.epoch});
 }

@@ -25,15 +25,16 @@ bool Starts::wanted(const Slot& slot) const {
 }
 
 void Starts::refill(Slot& slot, Duration pause) {
-  if (slot.queued || slot.armed() || !wanted(slot)) return;
-  if (pause > Duration{0}) return frame_.timers.arm(slot, frame_.now + pause);
-  start(slot);
+  if (slot.awaits != Slot::Awaits::kNothing || !wanted(slot)) return;
+  if (pause <= Duration{0}) return start(slot);
+  slot.awaits = Slot::Awaits::kPause;
+  frame_.timers.arm(slot, frame_.now + pause);
 }
 
 void Starts::start(Slot& slot) {
-  if (slot.queued || !wanted(slot)) return;
+  if (!wanted(slot)) return;
   if (!has_place()) {
-    slot.queued = true;
+    slot.awaits = Slot::Awaits::kPlace;
     line_.push_back(&slot);
     return;
   }
@@ -54,7 +55,7 @@ void Starts::pump() {
   while (!line_.empty() && has_place()) {
     Slot& slot = *line_.front();
     line_.pop_front();
-    slot.queued = false;
+    slot.awaits = Slot::Awaits::kNothing;
     start(slot);
   }
 }
@@ -77,14 +78,25 @@ Duration Starts::pause_after(const Worker& worker) {
                                 frame_.settings.pool.workers, frame_.prng);
 }
 
+void Starts::due(Slot& slot) {
+  slot.awaits = Slot::Awaits::kNothing;
+  start(slot);
+}
+
+void Starts::end_pause(Slot& slot) {
+  if (slot.awaits != Slot::Awaits::kPause) return;
+  slot.awaits = Slot::Awaits::kNothing;
+  frame_.timers.disarm(slot);
+}
+
 void Starts::drop_unwanted() {
   for (const auto& slot : workers_.table().slots()) {
-    if (!wanted(*slot)) frame_.timers.disarm(*slot);
+    if (!wanted(*slot)) end_pause(*slot);
   }
 }
 
 void Starts::drop_all() {
-  for (const auto& slot : workers_.table().slots()) frame_.timers.disarm(*slot);
+  for (const auto& slot : workers_.table().slots()) end_pause(*slot);
 }
 
 }  // namespace keelback::core

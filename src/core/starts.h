@@ -41,7 +41,8 @@ class Starts {
   // Fills the slot if a worker is wanted there and none is on its way.
   void refill(Slot& slot, Duration pause);
   // The slot's pause is over.
-  void start(Slot& slot);
+  void due(Slot& slot);
+  void end_pause(Slot& slot);
   // Places of exec starts may have become free.
   void pump();
   // How long the slot of a worker that ended on its own stays empty.
@@ -53,6 +54,7 @@ class Starts {
   void drop_all();
 
  private:
+  void start(Slot& slot);
   bool wanted(const Slot& slot) const;
   bool has_place() const;
 

@@ -165,11 +165,11 @@ std::uint32_t Views::check_calls() const {
     CHECK(call->armed());
     carried += call->attachment_bytes;
     if (call->told) ++late;
-    if (call->state == CallState::kRunning) {
+    if (const auto* run = call->in<Call::Running>()) {
       ++running;
-      check_running(*call);
-    } else if (call->state == CallState::kSaving) {
-      CHECK(!call->worker && !call->queue && call->session->lane->running == call);
+      check_running(*call, *run);
+    } else if (call->in<Call::Saving>()) {
+      CHECK(!call->queue && call->session->lane->running == call);
       CHECK(frame_.now <= (call->told ? call->due : call->deadline));
     } else {
       ++waiting;
@@ -182,20 +182,20 @@ std::uint32_t Views::check_calls() const {
   return running;
 }
 
-void Views::check_running(const Call& call) const {
-  CHECK(call.worker && call.worker->running == &call && !call.queue);
+void Views::check_running(const Call& call, const Call::Running& run) const {
+  CHECK(run.worker && run.worker->running == &call && !call.queue);
   if (call.session) CHECK(call.session->lane->running == &call);
-  if (call.session) CHECK(call.session->home == call.worker->home);
+  if (call.session) CHECK(call.session->home == run.worker->home);
   // Only a pool that stood still is later, and then a rung is due that it is about to climb.
   CHECK(call.told ||
         frame_.now <= std::max(call.deadline + frame_.settings.calls.grace, runs_.due(call)));
 }
 
 void Views::check_waiting(const Call& call) const {
-  CHECK(!call.worker && !call.told);
-  CHECK(call.is_head == (call.queue != nullptr));
+  CHECK(!call.told);
+  CHECK((call.in<Call::Head>() != nullptr) == (call.queue != nullptr));
   CHECK(frame_.now <= call.deadline);
-  if (call.state != CallState::kWaiting || call.is_head) return;
+  if (!call.in<Call::InLane>()) return;
   const Lane& lane = *call.session->lane;
   CHECK(lane.running || &lane.waiting.front() != &call);
 }

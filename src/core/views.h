@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "base/time.h"
+#include "core/call.h"
 #include "core/frame.h"
 #include "core/pool.h"
 #include "core/quarantine.h"
 
 namespace keelback::core {
 
-struct Call;
 class Calls;
 class Readiness;
 class Runs;
@@ -48,7 +48,7 @@ class Views {
  private:
   void count_leaving(Time now, Stats& stats) const;
   std::uint32_t check_calls() const;
-  void check_running(const Call& call) const;
+  void check_running(const Call& call, const Call::Running& run) const;
   void check_waiting(const Call& call) const;
   std::uint32_t check_workers() const;
 

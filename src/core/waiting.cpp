@@ -59,7 +59,7 @@ void Waiting::place(Call& first) {
 }
 
 Call* Waiting::place_one(Call& head) {
-  CHECK(head.is_head && !head.queue);
+  CHECK(head.in<Call::Head>() && !head.queue);
   if (head.deadline <= frame_.now) return nullptr;  // its timer ends it in this very step
   if (quarantined(head)) return end_quarantined(head);
   if (!head.function->has_room()) {
@@ -82,12 +82,12 @@ void Waiting::unqueue(Call& head) {
 
 void Waiting::take_back(Call& call, bool retry, Duration pause) {
   queue_.count_in(call);
-  call.state = CallState::kWaiting;
+  call.state = Call::InLane{};
   if (call.session) queue_.put_back(*call.session->lane, call);
   if (retry) {
     ++call.retries;
     ++frame_.counters.retries;
-    call.state = CallState::kBackingOff;
+    call.state = Call::BackingOff{};
     frame_.timers.arm(call, std::min(frame_.now + pause, call.deadline));
     return;
   }
@@ -158,7 +158,7 @@ void Waiting::release_head(Session& session, Worker& worker) {
   Call& head = session.lane->waiting.front();
   if (head.queue != &worker.queue) return;
   unqueue(head);
-  head.is_head = false;
+  head.state = Call::InLane{};
 }
 
 // ---- out
@@ -167,7 +167,6 @@ void Waiting::hand_over(Call& head) {
   unqueue(head);
   if (head.session) queue_.remove(*head.session->lane, head);
   queue_.count_out(head);
-  head.is_head = false;
 }
 
 void Waiting::end(Call& call, Ending&& ending) {
@@ -178,7 +177,7 @@ Call* Waiting::take_out(Call& call, Ending&& ending) {
   Session* session = call.session;
   const bool on_its_own =
       ending.kind == OutcomeKind::kCancelled || ending.kind == OutcomeKind::kTimeout;
-  Call* heir = on_its_own && call.state != CallState::kJoined ? keys_.hand_on(call) : nullptr;
+  Call* heir = on_its_own && !call.in<Call::Joined>() ? keys_.hand_on(call) : nullptr;
   end_in_lane(call, std::move(ending));
   if (session) return sessions_.next_head(*session);
   if (heir) queue_.make_head(*heir, nullptr, frame_.now);
@@ -192,8 +191,8 @@ void Waiting::end_in_lane(Call& call, Ending&& ending) {
 }
 
 void Waiting::leave(Call& call) {
-  if (call.state == CallState::kJoined) keys_.leave(call);
-  if (call.is_head) unqueue(call);
+  if (call.in<Call::Joined>()) keys_.leave(call);
+  if (call.in<Call::Head>()) unqueue(call);
   if (call.session) queue_.remove(*call.session->lane, call);
   call.session = nullptr;
   queue_.count_out(call);
@@ -211,7 +210,7 @@ bool Waiting::quarantined(const Call& head) const {
 
 Call* Waiting::end_quarantined(Call& head) {
   Ending ending;
-  if (head.touched) {  // an attempt of its own had started: that is how it ends
+  if (head.effect_min != Effect::kNone) {  // an attempt of its own had started: that is how it ends
     ending.kind = OutcomeKind::kWorkerDied;
     ending.effect = Effect::kMaybe;
     ending.death = head.last_death;
@@ -226,10 +225,9 @@ Call* Waiting::end_quarantined(Call& head) {
 }
 
 void Waiting::due(Call& call) {
-  if (call.state != CallState::kBackingOff || frame_.now >= call.deadline) {
+  if (!call.in<Call::BackingOff>() || frame_.now >= call.deadline) {
     return end(call, calls_.timeout_ending(call, Effect::kNone));
   }
-  call.state = CallState::kWaiting;
   frame_.timers.arm(call, call.deadline);
   queue_.make_head(call, call.session ? call.session->lane : nullptr, frame_.now);
   place(call);

@@ -120,12 +120,19 @@ struct Worker : Timer {
 };
 
 struct Slot : Timer {
+  // What its next start waits for.
+  enum class Awaits : std::uint8_t {
+    kNothing,
+    kPause,  // its timer
+    kPlace,  // of an exec start
+  };
+
   explicit Slot(std::uint32_t n) : Timer(TimerKind::kSlot), number(n) {}
   std::uint32_t number;
   Worker* current = nullptr;  // starting, ready, busy or suspect
   Worker* next = nullptr;     // starting, to replace current
   bool wanted = true;         // false: the pool was made smaller
-  bool queued = false;        // waits for its turn to start
+  Awaits awaits = Awaits::kNothing;
   bool start_failed = false;  // the last start did, and none has succeeded since
   bool died = false;          // its next start replaces a worker that died
   CrashLoop::Streak streak;

@@ -272,7 +272,7 @@ void Workers::resize() {
       others_.starts.refill(*slot, Duration{0});
       continue;
     }
-    frame_.timers.disarm(*slot);
+    others_.starts.end_pause(*slot);
     if (Worker* next = std::exchange(slot->next, nullptr)) kill(*next, KillCause::kDrained);
     if (Worker* worker = std::exchange(slot->current, nullptr)) {
       if (worker->was_ready()) {
