@@ -1,0 +1,374 @@
+"""The packages of scripts/package, installed and used in bare Debian machines.
+
+    machine_test.py DIST STORE
+
+DIST holds the packages, revision 1 and 2 of the Debian ones; STORE is a folder that keeps a bare machine for the next time. Times are printed, not
+judged. Needs root and debootstrap, and the network for what the packages depend on; skipped without.
+"""
+import http.client
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+import yaml
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent / "support")]
+import bare_machine  # noqa: E402
+from bare_machine import BareMachine, Unit  # noqa: E402
+from keelback_testing import KEELBACK, ROOT, wait_until  # noqa: E402
+
+DIST, STORE = (Path(argument).resolve() for argument in sys.argv[1:3])
+HERE = Path(__file__).resolve().parent
+PACKAGING = ROOT / "packaging"
+
+LEDGER = '''
+import keelback
+
+@keelback.function
+def note(number: int) -> int:
+    """Each number that it was called with is a line of the ledger."""
+    with open("/var/lib/keelback/ledger", "a") as ledger:
+        ledger.write(f"{number}\\n")
+    return number
+
+@keelback.function
+def count() -> int:
+    state = keelback.session().state
+    state["count"] = state.get("count", 0) + 1
+    return state["count"]
+'''
+WHERE = '''
+import sys
+import keelback
+
+@keelback.function
+def where() -> list:
+    return [keelback.__file__, sys.executable]
+'''
+
+
+def deb(name, revision=1):
+    found = sorted(DIST.glob(f"{name}_*-{revision}_*.deb"))
+    assert len(found) == 1, f"{name}, revision {revision}: {found}"
+    return found[0]
+
+
+def wheel():
+    found = sorted(DIST.glob("keelback-*.whl"))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def post(function, arguments, session=None):
+    """(status, document) of one call over a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=60)
+    try:
+        headers = {"Content-Type": "application/json"}
+        if session is not None:
+            headers["Keelback-Session"] = session
+        connection.request("POST", f"/v1/call/{function}", json.dumps(arguments), headers)
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+    finally:
+        connection.close()
+
+
+def needs():
+    """What the packages depend on and an environment takes, without them."""
+    needed = {"python3-venv", "systemd"}
+    for package in (deb("keelback"), deb("keelback-lab"), deb("libkeelback-dev")):
+        told = subprocess.run(["dpkg-deb", "-f", package, "Depends"], capture_output=True, text=True, check=True).stdout
+        needed.update(re.split(r"[ :]", part.strip())[0] for part in told.split(",") if "keelback" not in part)
+    return sorted(needed)
+
+
+class Machine(unittest.TestCase):
+    """A machine for each test, with what our packages need unless the test is BARE."""
+
+    BARE = ()
+
+    def setUp(self):
+        self.machine = BareMachine(STORE, needs=() if self._testMethodName in self.BARE else needs())
+        self.addCleanup(self.machine.remove)
+        self.unit = Unit(self.machine)
+        self.addCleanup(self.unit.kill)
+        self.assertEqual("", self.sh("command -v gcc g++ cc c++ clang make", status=None), "no compiler is on it")
+
+    def sh(self, line, **options):
+        return self.machine.sh(line, **options)
+
+    def install(self, *packages):
+        names = [self.machine.copy_in(package) for package in packages]
+        self.sh(f"apt-get install -y -q --no-install-recommends {' '.join(names)}", online=True)
+
+    def say(self, text):
+        print(f"    {self.id().rsplit('.', 1)[1]}: {text}", flush=True)
+
+
+class DebTest(Machine):
+    BARE = ("test_it_is_installed_and_serves",)
+
+    # Goal: from the package to the first answer it takes less than a minute, without a compiler.
+    def test_it_is_installed_and_serves(self):
+        began = time.monotonic()
+        self.install(deb("keelback"))
+        installed = time.monotonic()
+        self.unit.start()
+        answer = self.sh("keelback call greet '{\"name\":\"Ada\"}'")
+        ended = time.monotonic()
+        self.assertEqual('"Hello, Ada!"\n', answer)
+        self.say(f"{installed - began:.1f} s to install with all it needs, {ended - installed:.1f} s to start the unit and call")
+        # Everybody may use the socket that the unit makes.
+        self.assertEqual('"Hello, Bob!"\n', self.sh("setpriv --reuid=65534 --clear-groups keelback call -u unix:/run/keelback/keelback.sock "
+                                                    "greet '{\"name\":\"Bob\"}'"))
+        self.sh("keelback doctor")
+        self.assertEqual(0, self.unit.stop())
+
+    def test_a_reload_reads_the_settings_again(self):
+        self.install(deb("keelback"))
+        self.unit.start()
+        self.sh("sed -i 's/^workers = 2/workers = 3/' /etc/keelback/keelback.toml")
+        self.unit.reload()
+        wait_until(lambda: self.sh("keelback config get pool.workers --json").count('"value":3'), self.unit.text)
+        self.assertEqual(0, self.unit.stop())
+
+    # Goal: the token is a file that only root can read, and no setting or variable holds it.
+    def test_the_token_comes_as_a_credential(self):
+        self.install(deb("keelback"))
+        self.sh("umask 077; echo hunter2 >/etc/keelback/token")
+        self.unit.start()
+        self.assertIn("send the token of server.token", self.sh("keelback call greet '{\"name\":\"Ada\"}'", status=None))
+        self.assertEqual('"Hello, Ada!"\n', self.sh("keelback call greet '{\"name\":\"Ada\"}'", KEELBACK_TOKEN="hunter2"))
+        self.assertEqual(0, self.unit.stop())
+
+    # Goal: systemd finds nothing wrong with the unit, and what its processes may do is little.
+    def test_the_unit_is_sound_and_closed(self):
+        self.install(deb("keelback"))
+        self.assertEqual("", self.sh("systemd-analyze verify keelback.service"))
+        told = self.sh("systemd-analyze security --offline=true --no-pager keelback.service")
+        exposure = float(re.search(r"Overall exposure level for keelback\.service: ([0-9.]+)", told)[1])
+        self.assertLessEqual(exposure, 4.0, told)
+        self.say(f"exposure {exposure}")
+
+    # Goal: after remove and purge there are the user's files and nothing of ours.
+    def test_nothing_is_left_of_it(self):
+        packages = [deb("keelback"), deb("keelback-lab"), deb("libkeelback-dev")]
+        before = self.machine.files()
+        self.install(*packages)
+        # Root uses it, so that Python may write beside the files; the service keeps sessions.
+        self.sh("keelback run /usr/share/keelback/examples/hello.py greet '{\"name\":\"Ada\"}'")
+        self.sh("python3 -c 'import sys; sys.path.append(\"/usr/share/keelback/python\"); import keelback.worker'")
+        (self.machine.root / "srv/app.py").write_text(LEDGER)
+        self.sh("sed -i s,^APP=.*,APP=/srv/app.py, /etc/default/keelback")
+        self.unit.start()
+        self.sh("keelback call count --session ann")
+        self.assertEqual(0, self.unit.stop())
+        self.sh("deb-systemd-helper enable keelback.service", DPKG_MAINTSCRIPT_PACKAGE="keelback")
+
+        self.sh("apt-get remove -y -q keelback-lab libkeelback-dev keelback")
+        left = {path for path in self.machine.files() - before if not path.startswith(("srv/", "var/lib/dpkg/info/"))}
+        kept = {path for path in left if path.startswith(("etc/", "var/lib/"))}
+        self.assertEqual(set(), left - kept, "a removed package keeps its settings and its state only")
+        self.assertIn("etc/keelback/keelback.toml", kept)
+        self.sh("apt-get purge -y -q keelback")
+        self.assertEqual({"srv/app.py"}, self.machine.files() - before)
+        self.assertEqual(set(), before - self.machine.files(), "and takes nothing else away")
+
+    def test_the_laboratory_works(self):
+        self.install(deb("keelback"), deb("keelback-lab"))
+        told = self.sh("keelback chaos run worker-kill --app /usr/share/keelback/examples/counter.py --level light --out /tmp/out")
+        self.assertIn("PASS  worker-kill on python", told)
+
+    def test_a_program_is_built_with_the_library(self):
+        self.install(deb("keelback"), deb("libkeelback-dev"))
+        self.sh("apt-get install -y -q --no-install-recommends g++ pkg-config cmake make", online=True)
+        for name in ("main.cpp", "CMakeLists.txt"):
+            self.machine.copy_in(HERE / "consumer" / name, "/root/consumer")
+        (self.machine.root / "root/app.py").write_text("import keelback\n\n@keelback.function\ndef echo(value):\n    return value\n")
+        self.sh("g++ consumer/main.cpp -o by-pkg-config $(pkg-config --cflags --libs keelback)")
+        self.assertEqual('"installed"\n', self.sh("./by-pkg-config app.py python"))
+        self.sh("cmake -S consumer -B build && cmake --build build")
+        self.assertEqual('"installed"\n', self.sh("build/consumer app.py python"))
+
+
+class UpgradeTest(Machine):
+    # Goal: stop, install, start, as systemctl and dpkg do it, under load. A client that comes again after 503, and after a connection that was
+    # refused or broke without an answer, has an answer to each call, each call ran once, and sessions count on.
+    def test_no_call_is_lost_and_sessions_go_on(self):
+        self.install(deb("keelback"))
+        self.machine.copy_in(deb("keelback", 2))
+        (self.machine.root / "srv/app.py").write_text(LEDGER)
+        self.sh("sed -i s,^APP=.*,APP=/srv/app.py, /etc/default/keelback")
+        self.unit.start()
+        lock, stop = threading.Lock(), threading.Event()
+        numbers, answered, counts, wrong, broken, again = iter(range(10**9)), [], {}, [], [], [0]
+
+        def call(function, arguments, session=None):
+            while True:
+                try:
+                    status, document = post(function, arguments, session)
+                except ConnectionRefusedError:
+                    status = 503
+                except (BrokenPipeError, ConnectionResetError) as error:  # it waited to be accepted when the daemon ended
+                    broken.append(repr(error))
+                    status = 503
+                except OSError as error:
+                    wrong.append(f"{function}{arguments}: {error!r}")
+                    return None
+                if status == 200:
+                    return document
+                if status != 503:
+                    wrong.append(f"{function}{arguments}: {status} {document}")
+                    return None
+                again[0] += 1
+                time.sleep(0.01)  # what a client does between two tries
+
+        def client(session):
+            while not stop.is_set():
+                with lock:
+                    number = next(numbers)
+                if call("note", [number]) == number:
+                    answered.append(number)
+                counts.setdefault(session, []).append(call("count", [], session))
+
+        clients = [threading.Thread(target=client, args=(f"session-{i}",)) for i in range(4)]
+        for thread in clients:
+            thread.start()
+        try:
+            wait_until(lambda: len(answered) > 200, lambda: f"{wrong[:3]}\n{self.unit.text()}")
+            began = time.monotonic()
+            self.assertEqual(0, self.unit.stop(), "systemctl stop")
+            self.sh(f"dpkg -i {deb('keelback', 2).name}")
+            self.unit.start()
+            away = time.monotonic() - began
+            before = len(answered)
+            wait_until(lambda: len(answered) > before + 200, lambda: f"{wrong[:3]}\n{self.unit.text()}")
+        finally:
+            stop.set()
+            for thread in clients:
+                thread.join()
+        self.assertIn("-2", self.sh("dpkg-query -W -f '${Version}' keelback"))
+        self.assertEqual([], wrong)
+        ledger = (self.machine.root / "var/lib/keelback/ledger").read_text().split()
+        self.assertEqual(sorted(answered), sorted(map(int, ledger)), "each call ran once")
+        for session, told in counts.items():
+            self.assertEqual(list(range(1, len(told) + 1)), told, session)
+        self.assertGreater(again[0], 0, "the clients met the upgrade")
+        self.say(f"{len(answered)} calls and {len(counts)} sessions over an upgrade of {away:.1f} s, {again[0]} tries again, "
+                 f"{len(broken)} of them after a broken connection")
+        self.assertEqual(0, self.unit.stop())
+
+
+class WheelTest(Machine):
+    BARE = ("test_it_is_installed_and_serves",)  # it must bring its libraries itself
+
+    def setUp(self):
+        super().setUp()
+        self.sh("apt-get install -y -q --no-install-recommends python3-venv", online=True)
+        self.name = self.machine.copy_in(wheel())
+        (self.machine.root / "root/app.py").write_text(WHERE)
+
+    # Goal: from the wheel to the first answer in an environment of its own, without a compiler and without anything from a registry.
+    def test_it_is_installed_and_serves(self):
+        began = time.monotonic()
+        self.sh(f"python3 -m venv venv && venv/bin/pip install -q --no-index {self.name}")
+        installed = time.monotonic()
+        runtime, python = json.loads(self.sh("venv/bin/keelback run app.py where"))
+        ran = time.monotonic()
+        self.assertEqual("/root/venv/bin/python3", python, "the environment's Python, though nobody activated it")
+        self.assertTrue(runtime.startswith("/root/venv/lib/"), runtime)
+        self.say(f"{installed - began:.1f} s to install, {ran - installed:.1f} s to run a function")
+        served = subprocess.Popen(self.machine.command(["/root/venv/bin/keelback", "serve", "/root/app.py"]), env=self.machine.environment(),
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(served.stdout.close)
+        try:
+            wait_until(lambda: "listening on" in served.stdout.readline(), "it listens")
+            wait_until(lambda: self.sh("venv/bin/keelback status", status=None).count("ready"), "it is ready")
+            self.assertEqual([runtime, python], json.loads(self.sh("venv/bin/keelback call where")))
+        finally:
+            served.terminate()
+            self.assertEqual(0, served.wait(60))
+        # Tests and editors import the same version from the environment.
+        self.assertEqual("ok\n", self.sh("venv/bin/python -c 'import app, keelback; assert \"/site-packages/keelback/\" in keelback.__file__; "
+                                         "app.where(); print(\"ok\")'"))
+        self.sh("venv/bin/keelback doctor && venv/bin/pip check")
+
+    def test_the_laboratory_comes_along(self):
+        self.sh(f"python3 -m venv venv && venv/bin/pip install -q --no-index {self.name}")
+        self.machine.copy_in(ROOT / "examples/counter.py")
+        self.assertIn("PASS  worker-kill on python", self.sh("venv/bin/keelback chaos run worker-kill --app counter.py --level light --out out"))
+
+    def test_nothing_is_left_of_it(self):
+        self.sh("python3 -m venv venv")
+
+        def names():
+            return {path for path in self.sh("find venv").split("\n") if "/pip" not in path}
+
+        before = names()
+        self.sh(f"venv/bin/pip install -q --no-index {self.name} && venv/bin/keelback run app.py where")
+        self.sh("venv/bin/pip uninstall -q -y keelback")
+        self.assertEqual(before, names())
+
+    # Goal: a daemon brings its own runtime. What the environment of the application has, another version too, is for tests and editors.
+    def test_the_runtime_of_the_daemon_wins_over_the_environments(self):
+        self.install(deb("keelback"))
+        self.sh(f"python3 -m venv venv && venv/bin/pip install -q --no-index {self.name}")
+        self.sh("echo 'raise ImportError(\"another version\")' >>venv/lib/python3*/site-packages/keelback/__init__.py")
+        self.sh("sed -i 's/^Version: .*/Version: 9.9.9/' venv/lib/python3*/site-packages/keelback-*.dist-info/METADATA")
+        for mode in ("auto", "off"):
+            told = self.sh(f"keelback run app.py where --set workers.python=venv/bin/python --set workers.zygote={mode}")
+            self.assertEqual(["/usr/share/keelback/python/keelback/__init__.py", "/root/venv/bin/python"], json.loads(told))
+        told = self.sh("keelback doctor --set workers.python=venv/bin/python", status=None)
+        self.assertRegex(told, r"warn +package +the environment has keelback 9\.9\.9")
+
+
+class ManifestTest(unittest.TestCase):
+    # Goal: what Kubernetes is given is of its schema, and nothing in it is misspelt.
+    def test_the_manifests_are_of_the_schema(self):
+        validate = shutil.which("kubernetes-validate", path=str(Path(sys.executable).parent))
+        self.assertIsNotNone(validate, "scripts/venv package")
+        done = subprocess.run([validate, "--strict", str(PACKAGING / "kubernetes/keelback.yaml")], capture_output=True, text=True)
+        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+        for page in sorted((PACKAGING / "kubernetes").glob("*.yaml")):
+            with self.subTest(page.name):
+                self.assertTrue(list(yaml.safe_load_all(page.read_text())))
+
+    # Goal: the settings in the manifest and in the package are settings.
+    def test_the_settings_in_them_are_known(self):
+        for document in yaml.safe_load_all((PACKAGING / "kubernetes/keelback.yaml").read_text()):
+            if document["kind"] == "ConfigMap":
+                self.check(document["data"]["keelback.toml"])
+        self.check((PACKAGING / "debian/keelback.toml").read_text())
+
+    def check(self, text):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(text)
+            file.flush()
+            done = subprocess.run([KEELBACK, "config", "check", "--config", file.name], capture_output=True, text=True)
+        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+
+
+def main():
+    why = bare_machine.why_not()
+    if why is None:
+        bare_machine.step_aside()
+    else:
+        print(f"the bare machines are skipped: {why}")
+        for case in (DebTest, UpgradeTest, WheelTest):
+            unittest.skip(why)(case)
+    sys.argv[1:3] = []
+    result = unittest.main(verbosity=2, exit=False).result
+    failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - failed - len(result.skipped)} passed, {failed} failed, {len(result.skipped)} skipped")
+    return 0 if failed == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
