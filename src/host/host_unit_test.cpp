@@ -269,7 +269,7 @@ TEST(EventLoop, AGuardedHandlerRunsUntilItsOwnerEnds) {
   EventLoop loop;
   Alive alive;
   int runs = 0;  // on the loop's thread
-  loop.run([&] { boost::asio::post(loop.context(), alive.guard([&] { ++runs; })); });
+  boost::asio::post(loop.context(), alive.guard([&] { ++runs; }));
   loop.run([&] {
     EXPECT_TRUE(loop.on_its_thread());
     boost::asio::post(loop.context(), alive.guard([&] { ++runs; }));

@@ -51,7 +51,9 @@ void Connection::start() {
 }
 
 Connection::GivesWay Connection::gives_way() const {
-  if (state_ == State::kIdle && begin_ == end_) return GivesWay::kFirst;
+  // A new connection is no idle one: its first request has perhaps arrived and was not read yet.
+  if (state_ == State::kIdle && begin_ == end_)
+    return served_ ? GivesWay::kFirst : GivesWay::kSecond;
   if (state_ == State::kHeader) return GivesWay::kSecond;
   if (state_ == State::kBody && refusal_) return GivesWay::kThird;
   return GivesWay::kNever;

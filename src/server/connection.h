@@ -43,8 +43,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Whether it gives way to a newcomer when there are as many connections as there may be. Between
   // those of one answer the one with the earliest deadline gives way.
   enum class GivesWay : std::uint8_t {
-    kFirst,   // nothing of a request has come
-    kSecond,  // the header of a request is not whole: nobody knows yet who sends it
+    kFirst,   // it waits between two requests
+    kSecond,  // no header has come whole: nobody knows yet who asks for what
     kThird,   // the rest of a request that is refused already
     kNever,
   };

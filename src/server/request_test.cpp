@@ -111,7 +111,7 @@ TEST(RequestReader, RefusesWhatIsAmbiguous) {
       {"Name : space\r\n\r\n", 400},
       {"no colon\r\n\r\n", 400},
       {"Bad: \x01\r\n\r\n", 400},
-      {"Transfer-Encoding: chunked\r\n\r\n65\r\n", 0},  // 101 bytes announced: not yet too many
+      {"Transfer-Encoding: chunked\r\n\r\n65\r\n", 413},  // 101 bytes announced: one too many
   };
   for (const auto& [text, status] : cases) {
     EXPECT_EQ(read(std::string("POST / HTTP/1.1\r\n") + text, 1).status, status) << text;
