@@ -107,7 +107,7 @@ void Health::note_sick(Worker& worker, std::string why) {
 }
 
 void Health::withhold(Worker& worker) {
-  worker.condition = std::max(worker.condition, Condition::kWithheld);
+  worker.condition = Condition::kWithheld;
   workers_.occupy(worker);
 }
 
@@ -131,8 +131,8 @@ void Health::let_all_serve() {
 void Health::advance() {
   if (healing_) {
     const Worker* old = healing_->current;
-    const bool healing = old && old->condition == Condition::kHealing;
-    if (healing_->wanted && healing && old->shown() != WorkerState::kDraining) return;
+    const bool tried = old && old->healing && old->shown() != WorkerState::kDraining;
+    if (healing_->wanted && tried) return;
     healing_ = nullptr;
   }
   if (frame_.draining() || timer_.armed()) return;
@@ -141,8 +141,8 @@ void Health::advance() {
     if (!slot->wanted || !worker || worker->condition == Condition::kWell) continue;
     if (worker->ending() || worker->draining()) continue;
     healing_ = slot.get();
-    worker->condition = Condition::kHealing;
-    workers_.occupy(*worker);
+    worker->healing = true;
+    withhold(*worker);
     return starts_.refill(*slot, Duration{0});
   }
 }
@@ -152,7 +152,7 @@ void Health::replacement_failed(Slot& slot, std::string_view why) {
       Notice::Level::kError,
       fmt::format("The replacement of worker {}.{} is no better: {}. The old worker serves on.",
                   slot.number, slot.current->id.generation, why));
-  slot.current->condition = std::min(slot.current->condition, Condition::kWithheld);
+  slot.current->healing = false;
   if (healing_ == &slot) healing_ = nullptr;
   frame_.timers.arm(timer_, frame_.now + pause_after(++heal_failures_));
   let_all_serve();

@@ -20,7 +20,7 @@ bool Starts::wanted(const Slot& slot) const {
   if (frame_.draining() && waiting_.queue().waiting() == 0) return false;
   const Worker* current = slot.current;
   if (!current) return true;
-  const bool replaced = current->recycle || current->condition == Worker::Condition::kHealing;
+  const bool replaced = current->recycle || current->healing;
   return replaced && current->was_ready() && !frame_.draining();
 }
 

@@ -58,7 +58,6 @@ struct Worker : Timer {
     kWell,
     kSick,      // it serves on
     kWithheld,  // it takes no calls until a replacement has been tried
-    kHealing,   // the same, and that replacement is its own
   };
 
   Worker() : Timer(TimerKind::kWorker) {}
@@ -70,6 +69,7 @@ struct Worker : Timer {
   Condition condition = Condition::kWell;
   std::string fault;       // of a sick one: "fails its health check: …"
   bool recycle = false;    // a replacement is wanted, then it drains
+  bool healing = false;    // it is broken, and its own replacement is being tried
   bool blameless = false;  // the laboratory ends it: no request is to blame
   bool choosing = false;   // a call has just ended: what comes next is for offer() to say
 
@@ -109,8 +109,7 @@ struct Worker : Timer {
   }
   // What outsiders see.
   WorkerState shown() const;
-  // Withheld, or healing: it takes no calls.
-  bool withheld() const { return condition >= Condition::kWithheld; }
+  bool withheld() const { return condition == Condition::kWithheld; }
   std::size_t sessions() const { return home ? home->sessions() : 0; }
   // It can take a call of a session bound to it now.
   bool free() const {

@@ -136,8 +136,7 @@ void Workers::note_failed_start(Worker& worker, const DeathPtr& death) {
   others_.readiness.note_failed_start(death);
   frame_.notice(Notice::Level::kError, "Worker " + why + ".");
   others_.replacements.note_failed_start("worker " + why);
-  if (slot.next == &worker && slot.current &&
-      slot.current->condition == Worker::Condition::kHealing) {
+  if (slot.next == &worker && slot.current && slot.current->healing) {
     others_.health.replacement_failed(slot, describe(*death));
   }
 }
@@ -166,6 +165,7 @@ void Workers::drain(Worker& worker) {
   others_.waiting.placement().withdraw(worker);
   table_.set(worker, Worker::Draining{frame_.now});
   worker.condition = std::min(worker.condition, Worker::Condition::kSick);
+  worker.healing = false;
   if (worker.check == Worker::Check::kWanted) worker.check = Worker::Check::kNone;
   arm(worker);
   leave(worker);
