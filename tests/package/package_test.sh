@@ -84,10 +84,14 @@ check "$scratch/by-pkg-config"
 [ "$(PREFIX=$prefix "$prefix/bin/keelback" run "$scratch/app.py" echo '["installed"]')" = '"installed"' ]
 
 # So do the laboratories, which measure and test what was installed with them.
-PREFIX=$prefix "$prefix/bin/keelback" chaos run worker-kill --app "$scratch/app.py" --backend python --level light \
-  --call 'echo=["installed"]' --out "$scratch/chaos" >"$scratch/chaos.log" || { cat "$scratch/chaos.log"; exit 1; }
-"$prefix/bin/keelback" bench run http --profile quick --blocks 2 --json >"$scratch/bench.json"
-case $(tr -d ' ' <"$scratch/bench.json") in *"\"program\":\"$prefix/bin/keelback\""*) ;; *) cat "$scratch/bench.json"; exit 1 ;; esac
+# A function of the application must not have the name of a word of the laboratory.
+sed 's/def echo/def again/' "$scratch/app.py" >"$scratch/lab_app.py"
+PREFIX=$prefix "$prefix/bin/keelback" chaos run worker-kill --app "$scratch/lab_app.py" --backend python --level light \
+  --call 'again=["installed"]' --out "$scratch/chaos" >"$scratch/chaos.log" || { cat "$scratch/chaos.log"; exit 1; }
+status=0  # 3: the machine was too busy for its numbers to count
+"$prefix/bin/keelback" bench run http --profile quick --blocks 2 --json >"$scratch/bench.json" || status=$?
+case $status in 0 | 3) ;; *) cat "$scratch/bench.json"; exit 1 ;; esac
+grep -q '"noop\|http\.' "$scratch/bench.json"
 # What measures us beside others is not there; nor is a laboratory in the component product, which says what to do.
 refused() { # refused REMEDY COMMAND...: it ends with 70 and names the remedy
   local status=0 remedy=$1 && shift
