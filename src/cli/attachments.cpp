@@ -49,7 +49,7 @@ std::string free_name(const std::string& name, std::set<std::string>& taken) {
 
 // Nothing, or why it cannot be written. A new file takes the place of what has the name: a link is
 // replaced and not followed, and who reads the old file meanwhile has all of it.
-std::string write_file(const std::string& path, std::string_view bytes) {
+std::string put_whole_file(const std::string& path, std::string_view bytes) {
   const std::string fresh = fmt::format("{}.{}~", path, ::getpid());
   const auto failed = [&](const char* what) {
     const int error = errno;
@@ -117,7 +117,7 @@ std::expected<Json, std::string> AttachmentOptions::write(const Attachments& att
       const std::string name =
           free_name(file_name(each.filename.empty() ? each.name : each.filename), taken);
       const std::string path = (std::filesystem::path(out) / name).string();
-      if (std::string wrong = write_file(path, each.data.view()); !wrong.empty()) {
+      if (std::string wrong = put_whole_file(path, each.data.view()); !wrong.empty()) {
         return std::unexpected(std::move(wrong));
       }
       entry["file"] = path;

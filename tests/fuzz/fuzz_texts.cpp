@@ -19,7 +19,8 @@ using namespace keelback;
 void json(std::string_view text) {
   const bool ours = is_json(text);
   const bool theirs = nlohmann::json::accept(text);
-  if (theirs && text.starts_with("\xEF\xBB\xBF")) return;  // a byte order mark, which it skips
+  // It skips a byte order mark, and takes a NUL for the end.
+  if (theirs && (text.starts_with("\xEF\xBB\xBF") || text.find('\0') != text.npos)) return;
   CHECK(ours || !theirs);
   // Alone the escape of a surrogate is JSON for us, as it is for Python. So is 1e999.
   if (ours && !theirs)
