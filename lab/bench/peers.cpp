@@ -26,7 +26,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// What the alternatives tell people; what goes wrong they answer.
+// What the alternatives write to stderr is for people. Their errors come in their answers.
 constexpr auto kQuiet = LineProcess::Stderr::kNowhere;
 constexpr double kLeast = 1e-9;     // what stands for zero where logarithms are taken
 constexpr double kTypicalS = 10;    // of a stage
@@ -34,7 +34,7 @@ constexpr int kCalls = 60;          // with an attachment, a block
 constexpr std::size_t kOurs = 0;    // the first arm of every block
 constexpr double kBallastMb = 100;  // of an application that a worker's start is measured with
 
-// The row of "call" or "throughput" that an alternative has: its own, or everybody's.
+// The row of "call" or "throughput" for an alternative: its own, or the one with "*".
 std::string row_of(const std::string& what, const std::string& peer, const std::string& place) {
   const std::string own = fmt::format("{}.{}.{}", what, peer, place);
   return find_metric(own) ? own : fmt::format("{}.*.{}", what, place);
@@ -70,7 +70,7 @@ PeerRow row_alone(const Metric& metric, const std::vector<double>& samples) {
     for (const double sample : samples) logs.push_back(log_of(sample));
     const Estimate centre = hodges_lehmann(logs, 0.95);
     const double value = row.at_most ? median(samples) : *std::ranges::min_element(samples);
-    figure = {value, std::exp(centre.low), std::exp(centre.high)};
+    figure = {value, std::min(value, std::exp(centre.low)), std::exp(centre.high)};
   }
   row.ours = figure.value;
   row.log_ratio = {log_of(figure.value), log_of(figure.low), log_of(figure.high)};

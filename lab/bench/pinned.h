@@ -1,4 +1,4 @@
-// Puts this thread, and what it starts meanwhile, on one processor; undone at the end of the scope.
+// Keeps this thread, and what it starts meanwhile, on one processor until the end of the scope.
 #pragma once
 
 #include <sched.h>
@@ -18,7 +18,8 @@ class Pinned {
   Pinned(const Pinned&) = delete;
   Pinned& operator=(const Pinned&) = delete;
 
-  // A thread for good; 0 is the one that asks. Harmless if there is none.
+  // Keeps that thread on a processor until it ends. 0 means the calling thread. Does nothing if the
+  // thread does not exist.
   static void put(pid_t thread, int cpu) {
     cpu_set_t one;
     CPU_ZERO(&one);
@@ -26,7 +27,8 @@ class Pinned {
     ::sched_setaffinity(thread, sizeof one, &one);
   }
 
-  // The processors on which this thread may run, counted from 0; nullopt: there are not so many.
+  // The processor at `index` (from 0) among those on which this thread may run; nullopt: there are
+  // not so many.
   static std::optional<int> allowed(int index) {
     cpu_set_t set;
     ::sched_getaffinity(0, sizeof set, &set);

@@ -1,5 +1,5 @@
-// Where a quantile of a distribution lies that nobody knows, from a sample of it: two of its order
-// statistics, by the binomial distribution alone.
+// Between which two values of a sample a quantile of the unknown distribution lies. Holds for every
+// distribution, because it counts only how many values lie below the quantile (binomial).
 #pragma once
 
 #include <span>
@@ -8,8 +8,8 @@ namespace keelback::bench {
 
 struct QuantileEstimate {
   double value = 0;  // of the sample
-  double low = 0;    // covers with at least the confidence that was asked for
-  double high = 0;   // infinite: so few values bound it on this side only with less confidence
+  double low = 0;    // the interval has at least the confidence that was asked for
+  double high = 0;   // infinite: the sample is too small to bound the quantile above
 };
 // q and confidence in (0, 1); at least one value, none negative.
 QuantileEstimate quantile_interval(std::span<const double> values, double q, double confidence);
