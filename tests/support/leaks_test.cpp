@@ -16,7 +16,7 @@
 namespace keelback::test {
 namespace {
 
-constexpr std::chrono::milliseconds kSoon{1};
+constexpr std::chrono::milliseconds kSoon{50};  // long enough for what is only passing
 
 using testing::Contains;
 using testing::ElementsAre;
