@@ -111,7 +111,11 @@ std::expected<double, std::string> allocations_per_call(const std::string& progr
   const std::string library = host::find_program("libkeelback-allocations.so");
   if (library.empty()) return std::unexpected("libkeelback-allocations.so was not found");
   const PreloadablePath preloadable(library);
-  auto greeted = greet(program, "LD_PRELOAD=" + preloadable.path());
+  // The library leaves the environment of the first program that it meets. So that must be the one
+  // that counts, not the command, which becomes it.
+  const std::string laboratory = host::find_program_of(program, "keelback-lab");
+  auto greeted =
+      greet(laboratory.empty() ? program : laboratory, "LD_PRELOAD=" + preloadable.path());
   if (!greeted) return std::unexpected(greeted.error());
   if (auto up = greeted->process.ask(start); !up) return std::unexpected(up.error());
   const auto answer = greeted->process.ask(

@@ -53,8 +53,9 @@ class Flapping final : public Fault {
 
 std::vector<FaultClass> classes() {
   return {{.name = "pool.flap",
-           .what = "An autoscaler cannot decide: the pool shrinks by one worker and grows again, in "
-                   "turn.",
+           .what =
+               "An autoscaler cannot decide: the pool shrinks by one worker and grows again, in "
+               "turn.",
            .proof = "fewer workers were up in at least two turns",
            .undo = "the old size, by the laboratory; it ends with the pool",
            .reach = Reach::kPool,
