@@ -9,7 +9,9 @@ PROGRAMS = ROOT / "tests" / "apps" / "programs.py"
 
 
 class Programs(KeelbackTest):
-    SETTINGS = {"calls.grace": "4s"}  # 1.2 s from the interrupt to the kill, which would take the helper with it
+    # 1.2 s from the interrupt to the kill, which would take the helper with it. So would the end of a worker that is
+    # replaced after the interrupt.
+    SETTINGS = {"calls.grace": "4s", "calls.after_interrupt": "keep"}
 
     def daemon(self, zygote):
         settings = {**self.SETTINGS, "workers.zygote": zygote}

@@ -1,6 +1,7 @@
 """What a hostile function, a debugger, a client and a file can do to the daemon: docs/security.md, row by row."""
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from keelback_testing import KEELBACK, ROOT, Client, KeelbackTest, alive, children_of, concurrently, main, proc_stat, wait_until  # noqa: E402
+from keelback_testing import BUILD, KEELBACK, ROOT, Client, KeelbackTest, alive, children_of, concurrently, main, proc_stat, wait_until  # noqa: E402
 
 HOSTILE = ROOT / "tests" / "apps" / "hostile.py"
 NOBODY = 65534
@@ -191,7 +192,11 @@ class Walls(SecurityTest):
             if not SYSTEM_PYTHON.exists():
                 self.skipTest(f"there is no {SYSTEM_PYTHON}")
             os.chown(self.private, NOBODY, NOBODY)
-            options.update(user=NOBODY, python=SYSTEM_PYTHON)
+            # The build tree may lie where only root can go, such as root's home.
+            prefix, app = self.tmp / "prefix", self.tmp / "hostile.py"
+            subprocess.run(["cmake", "--install", BUILD, "--prefix", prefix, "--component", "product"], check=True, stdout=subprocess.DEVNULL)
+            shutil.copy(HOSTILE, app)
+            return self.serve(app, workers=1, cwd="/", user=NOBODY, python=SYSTEM_PYTHON, program=prefix / "bin" / "keelback", **options)
         return self.serve(HOSTILE, workers=1, cwd="/", **options)
 
     def test_a_function_cannot_look_into_the_daemon_or_its_guard(self):

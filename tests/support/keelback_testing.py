@@ -208,9 +208,9 @@ class Daemon:
     """`keelback serve` on a free loopback port, in its own process, with everything it starts marked by test_id."""
 
     def __init__(self, app, *, workers=2, settings=None, backend="python", python=None, env=None, args=(), wait="ready", test_id=None, tmp=None,
-                 listen="127.0.0.1:0", expose=None, cwd=ROOT, user=None):
+                 listen="127.0.0.1:0", expose=None, cwd=ROOT, user=None, program=None):
         self.test_id, self.backend = test_id or uuid.uuid4().hex, (settings or {}).get("pool.backend", backend)
-        command = [str(KEELBACK), "serve", str(app), "--workers", str(workers), "--listen", listen]
+        command = [str(program or KEELBACK), "serve", str(app), "--workers", str(workers), "--listen", listen]
         if expose:
             command += ["--expose", expose]
         settings = dict(settings or {})
