@@ -298,8 +298,13 @@ class Bounds(SecurityTest):
         process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", str(KEELBACK), "serve", "model", "--backend", "sim", "--listen", f"unix:{address}"],
                                    env={**os.environ, "KEELBACK_TEST_ID": self.test_id})
         try:
-            wait_until(address.exists, "it listens")
-            self.assertEqual(200, Client(f"unix:{address}").get("/livez").status)
+            def answers():
+                try:
+                    return Client(f"unix:{address}").get("/livez").status == 200
+                except OSError:  # the socket has its name before it listens
+                    return False
+
+            wait_until(answers, "it answers")
             self.assertEqual(["/dev/null"] * 3, [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)])
         finally:
             process.terminate()
