@@ -200,7 +200,7 @@ std::expected<CallHeaders, std::string> read_call_headers(const Request& request
   return out;
 }
 
-bool is_json(std::string_view content_type) {
+bool is_json_type(std::string_view content_type) {
   content_type = content_type.substr(0, content_type.find(';'));
   while (content_type.ends_with(' ')) content_type.remove_suffix(1);
   return same_word(content_type, "application/json");

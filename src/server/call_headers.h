@@ -18,6 +18,6 @@ struct CallHeaders {
 std::expected<CallHeaders, std::string> read_call_headers(const Request& request);
 
 // "application/json", with or without parameters.
-bool is_json(std::string_view content_type);
+bool is_json_type(std::string_view content_type);
 
 }  // namespace keelback::server

@@ -99,11 +99,11 @@ TEST(CallHeaders, MaximaFit) {
 }
 
 TEST(CallHeaders, JsonIsJsonWithOrWithoutParameters) {
-  EXPECT_TRUE(is_json("application/json"));
-  EXPECT_TRUE(is_json("Application/JSON ; charset=utf-8"));
-  EXPECT_FALSE(is_json("application/jsonx"));
-  EXPECT_FALSE(is_json("text/plain"));
-  EXPECT_FALSE(is_json(""));
+  EXPECT_TRUE(is_json_type("application/json"));
+  EXPECT_TRUE(is_json_type("Application/JSON ; charset=utf-8"));
+  EXPECT_FALSE(is_json_type("application/jsonx"));
+  EXPECT_FALSE(is_json_type("text/plain"));
+  EXPECT_FALSE(is_json_type(""));
 }
 
 }  // namespace

@@ -160,7 +160,7 @@ void admit_config(const Request& request, Admission& admission) {
   if (request.method != "PATCH") return;
   std::string_view type = request.get(Header::kContentType);
   type = type.substr(0, type.find(';'));
-  if (!is_json(type) && type != "application/merge-patch+json") {
+  if (!is_json_type(type) && type != "application/merge-patch+json") {
     admission.refusal =
         problem(415, "not_json", "a change of the configuration is Content-Type: application/json");
     return;
