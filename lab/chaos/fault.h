@@ -24,6 +24,12 @@
 
 namespace keelback::chaos {
 
+// Of signals that must not end their process: one that is misled has left when this has passed.
+inline constexpr Duration kHarmShows = std::chrono::milliseconds(300);
+inline constexpr std::string_view kStrayProof =
+    "/proc/PID/status: SigCgt or SigIgn has the signal, and it is not pending any "
+    "more; 300 ms later the process must still live, or it is SAFETY";
+
 // All that is referred to outlives the fault.
 struct FaultContext {
   const Scenario& scenario;

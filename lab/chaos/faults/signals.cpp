@@ -19,7 +19,6 @@ const std::vector<OutcomeKind> kDeath = {kWorkerDied, kSessionLost, kTimeout,
                                          kOverloaded, kCircuitOpen, kNotReady};
 const std::vector<OutcomeKind> kHang = {kTimeout,    kWorkerDied,  kSessionLost,
                                         kOverloaded, kSessionBusy, kCircuitOpen};
-constexpr Duration kHarmShows = 300ms;  // a process that a signal misleads has left by then
 
 template <int kSignal>
 class Signal : public Fault {
@@ -110,9 +109,7 @@ template <int kSignal>
 FaultClass stray(std::string_view name, std::string_view what) {
   return {.name = name,
           .what = what,
-          .proof =
-              "/proc/PID/status: SigCgt or SigIgn has the signal, and it is not pending any "
-              "more; 300 ms later the process must still live, or it is SAFETY",
+          .proof = kStrayProof,
           .harmless = true,
           .fake = true,
           .python = true,

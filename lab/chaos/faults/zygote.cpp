@@ -12,8 +12,6 @@ namespace {
 using enum OutcomeKind;
 using namespace std::chrono_literals;
 
-constexpr Duration kHarmShows = 300ms;
-
 class ToZygote : public Fault {
  public:
   using Fault::Fault;
@@ -83,9 +81,7 @@ template <int kSignal>
 FaultClass stray(std::string_view name, std::string_view what) {
   return {.name = name,
           .what = what,
-          .proof =
-              "/proc/PID/status: SigCgt or SigIgn has the signal, and it is not pending any "
-              "more; 300 ms later the process must still live, or it is SAFETY",
+          .proof = kStrayProof,
           .reach = Reach::kCapacity,
           .harmless = true,
           .renews_zygote = true,
