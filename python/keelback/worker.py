@@ -436,7 +436,6 @@ class Worker:
     # ---- health
 
     def _retire(self, call: int, reason: str) -> None:
-        errors.log(f"this worker is given up: {reason}")
         words = reason.encode(errors="replace")[:wire.REASON_MAX]
         self.channel.send(wire.frame(wire.RETIRE, call, words))
 
