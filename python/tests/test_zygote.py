@@ -291,17 +291,17 @@ class Safety(SupervisorTest):
 
     def test_it_is_asked_before_every_fork(self):
         zygote = self.zygote(self.app("""
-            import os, signal, threading, keelback
+            import os, queue, signal, threading, keelback
             started = []
 
             def start(*_):
                 if not started:
-                    started.append(threading.Thread(target=release.wait, daemon=True))
+                    started.append(threading.Thread(target=release.get, daemon=True))
                     started[-1].start()
 
-            release = threading.Event()
+            release = queue.SimpleQueue()  # put() may be interrupted by another put(), as Event.set() may not
             signal.signal(signal.SIGUSR1, start)
-            signal.signal(signal.SIGUSR2, lambda *_: (release.set(), started[-1].join()))
+            signal.signal(signal.SIGUSR2, lambda *_: release.put(None))
 
             @keelback.function
             def pid():
