@@ -5,6 +5,7 @@
 #include "keelback/attachment.h"
 #include "keelback/call.h"
 #include "keelback/config.h"
+#include "keelback/function.h"
 #include "keelback/outcome.h"
 #include "keelback/pool.h"
 #include "keelback/result.h"

@@ -21,6 +21,7 @@
 
 #include "keelback/call.h"
 #include "keelback/config.h"
+#include "keelback/function.h"
 #include "keelback/outcome.h"
 #include "keelback/result.h"
 #include "keelback/session.h"
@@ -103,24 +104,6 @@ struct QuarantinedRequest {
   std::string session;       // empty: stateless
   std::uint32_t deaths = 0;  // workers that it killed
   std::chrono::nanoseconds remaining{0};
-};
-
-struct FunctionInfo {
-  std::string name;
-  std::string doc;
-  bool idempotent = false;
-  bool stream = false;
-  bool async = false;
-  std::optional<std::chrono::nanoseconds> timeout;
-  std::uint32_t max_workers = 0;  // 0: no limit
-  bool interruptible = false;     // its worker may be kept after an interrupt
-  struct Parameter {
-    std::string name;
-    std::string kind;  // as Python's inspect names it
-    std::string type;  // as it is annotated; empty: not
-    bool required = false;
-  };
-  std::vector<Parameter> parameters;
 };
 
 class Pool {

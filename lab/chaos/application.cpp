@@ -438,34 +438,29 @@ std::string last_frame(std::string_view dump, const std::vector<std::string>& ou
   return "";
 }
 
-std::vector<AppFunction> choose_functions(std::string_view hello_json,
+std::vector<AppFunction> choose_functions(const Application* application,
                                           const std::vector<LoadCall>& wanted) {
   std::vector<AppFunction> out;
-  const Json hello = Json::parse(hello_json, nullptr, false);
   const auto named = [&](const std::string& name) {
     return std::ranges::find_if(
         wanted, [&](const LoadCall& call) { return call.own && call.function == name; });
   };
   const bool some_named = std::ranges::any_of(wanted, &LoadCall::own);
-  if (!hello.is_object() || !hello.contains("functions")) return out;
-  for (const Json& each : hello["functions"]) {
-    AppFunction function{.name = each.value("name", ""), .payload = "[]"};
-    if (function.name.empty() || function.name.starts_with(kOurs)) continue;
-    function.idempotent = each.value("idempotent", false);
+  if (application == nullptr) return out;
+  for (const FunctionInfo& each : application->functions) {
+    AppFunction function{.name = each.name, .payload = "[]", .idempotent = each.idempotent};
+    if (function.name.starts_with(kOurs)) continue;
     const auto given = named(function.name);
-    std::vector<std::string> required;
-    for (const Json& parameter : each.value("params", Json::array())) {
-      if (parameter.value("required", false)) required.push_back(parameter.value("name", "?"));
-    }
+    const auto required = std::ranges::find_if(each.parameters, &FunctionInfo::Parameter::required);
     if (given != wanted.end()) {
       function.payload = given->payload;
     } else if (some_named) {
       function.why_not = "it was not among the functions that were named";
-    } else if (!required.empty()) {
+    } else if (required != each.parameters.end()) {
       function.why_not = fmt::format("it needs arguments: --call '{}={{\"{}\": …}}'", function.name,
-                                     required.front());
+                                     required->name);
     }
-    if (each.value("stream", false)) function.why_not = "it streams: only plain calls are made";
+    if (each.stream) function.why_not = "it streams: only plain calls are made";
     out.push_back(std::move(function));
   }
   for (const LoadCall& call : wanted) {

@@ -18,8 +18,9 @@
 
 namespace keelback::chaos {
 
-// From HELLO, those of the laboratory left out. `wanted`: of [[load.call]] and --call.
-std::vector<AppFunction> choose_functions(std::string_view hello_json,
+// Those of the application (null: it has none), without those of the laboratory. `wanted`: of
+// [[load.call]] and --call.
+std::vector<AppFunction> choose_functions(const Application* application,
                                           const std::vector<LoadCall>& wanted);
 
 struct Trial {

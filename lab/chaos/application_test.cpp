@@ -13,12 +13,12 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-constexpr const char* kHello = R"({"functions": [
+const Application kApplication = *parse_application(R"({"functions": [
   {"name": "chaos_echo", "params": [{"name": "value", "required": true}]},
   {"name": "count", "idempotent": false, "params": []},
   {"name": "peek", "idempotent": true, "params": [{"name": "depth", "required": false}]},
   {"name": "classify", "params": [{"name": "text", "required": true, "type": "str"}]},
-  {"name": "tokens", "stream": true, "params": []}]})";
+  {"name": "tokens", "stream": true, "params": []}]})");
 
 AppFunction function(std::string name) {
   return {.name = std::move(name),
@@ -51,7 +51,7 @@ struct Judged {
 };
 
 TEST(ChooseFunctions, TakesThoseThatNeedNoArgumentsAndSaysWhyNotTheOthers) {
-  const auto chosen = choose_functions(kHello, {});
+  const auto chosen = choose_functions(&kApplication, {});
   ASSERT_THAT(chosen, SizeIs(4)) << "the laboratory's own are left out";
   EXPECT_EQ(chosen[0].name, "count");
   EXPECT_THAT(chosen[0].why_not, IsEmpty());
@@ -65,7 +65,7 @@ TEST(ChooseFunctions, CallsOnlyTheNamedOnesOnceOneIsNamed) {
   const std::vector<LoadCall> named = {
       {.function = "classify", .payload = R"({"text": "hi"})", .own = true},
       {.function = "gone", .payload = "[]", .own = true}};
-  const auto chosen = choose_functions(kHello, named);
+  const auto chosen = choose_functions(&kApplication, named);
   ASSERT_THAT(chosen, SizeIs(5));
   EXPECT_THAT(chosen[0].why_not, HasSubstr("not among"));
   EXPECT_EQ(chosen[2].payload, R"({"text": "hi"})");
@@ -73,9 +73,8 @@ TEST(ChooseFunctions, CallsOnlyTheNamedOnesOnceOneIsNamed) {
   EXPECT_EQ(chosen[4].why_not, "the application has no such function");
 }
 
-TEST(ChooseFunctions, OfAnythingThatIsNoHelloThereAreNone) {
-  EXPECT_THAT(choose_functions("", {}), IsEmpty());
-  EXPECT_THAT(choose_functions("[1]", {}), IsEmpty());
+TEST(ChooseFunctions, WithoutAnApplicationThereAreNone) {
+  EXPECT_THAT(choose_functions(nullptr, {}), IsEmpty());
 }
 
 TEST(LoadOfTheApplication, IsHalfOfAllCallsWhereItsFunctionsAreQuick) {

@@ -88,9 +88,9 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
   const std::uint32_t workers = scenario.settings.pool.workers;
   stage.whole = wait_until_whole(*stage.world, workers, kStartLimit, interrupted);
   if (!stage.whole) return {};
-  stage.trial =
-      try_functions(*stage.world, scenario,
-                    choose_functions(stage.world->hello(), scenario.load.calls), interrupted);
+  stage.trial = try_functions(
+      *stage.world, scenario,
+      choose_functions(stage.world->application().get(), scenario.load.calls), interrupted);
   return {};
 }
 

@@ -34,7 +34,7 @@ class Wrapped : public World {
   std::vector<Ended> take_ended() override { return inner_->take_ended(); }
   host::PoolInfo info() override { return inner_->info(); }
   std::vector<host::WorkerInfo> workers() override { return inner_->workers(); }
-  std::string hello() override { return inner_->hello(); }
+  std::shared_ptr<const Application> application() override { return inner_->application(); }
   bool end_session(const std::string& session) override { return inner_->end_session(session); }
   bool recycle(std::uint32_t slot) override { return inner_->recycle(slot); }
   void reload() override { inner_->reload(); }

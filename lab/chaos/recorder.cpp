@@ -43,11 +43,11 @@ std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
 
 bool Recorder::declared_idempotent(const std::string& function) {
   if (!idempotent_) {
-    const Json hello = Json::parse(world_.hello(), nullptr, false);
-    if (!hello.is_object()) return false;  // no worker is up yet
+    const auto application = world_.application();
+    if (!application) return false;  // no worker is up yet
     idempotent_.emplace();
-    for (const Json& each : hello.value("functions", Json::array())) {
-      if (each.value("idempotent", false)) idempotent_->insert(each.value("name", ""));
+    for (const FunctionInfo& each : application->functions) {
+      if (each.idempotent) idempotent_->insert(each.name);
     }
   }
   return idempotent_->contains(function);

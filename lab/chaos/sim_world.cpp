@@ -57,9 +57,9 @@ class SimWorld final : public World {
     }
     return out;
   }
-  std::string hello() override {
+  std::shared_ptr<const Application> application() override {
     const sim::Application* known = sim_.application();
-    return known != nullptr ? known->hello_json() : "";
+    return known != nullptr ? std::make_shared<const Application>(known->describe()) : nullptr;
   }
   bool end_session(const std::string& session) override { return sim_.end_session(session); }
   bool recycle(std::uint32_t slot) override { return sim_.recycle(slot); }

@@ -44,7 +44,8 @@ Tried try_application(const std::string& app) {
     EXPECT_TRUE(world) << world.error();
     const auto never = [] { return false; };
     EXPECT_TRUE(wait_until_whole(**world, 2, 60s, never));
-    out.trial = try_functions(**world, scenario, choose_functions((*world)->hello(), {}), never);
+    out.trial = try_functions(**world, scenario,
+                              choose_functions((*world)->application().get(), {}), never);
     out.start = (*world)->info().start;
   }
   std::filesystem::remove_all(directory);

@@ -66,7 +66,8 @@ class World {
 
   virtual host::PoolInfo info() = 0;
   virtual std::vector<host::WorkerInfo> workers() = 0;
-  virtual std::string hello() = 0;  // the application's HELLO object; empty: not yet
+  // Null: no worker has said HELLO yet.
+  virtual std::shared_ptr<const Application> application() = 0;
   virtual bool end_session(const std::string& session) = 0;  // false: there is none
   virtual bool recycle(std::uint32_t slot) = 0;
   virtual void reload() = 0;

@@ -1,13 +1,11 @@
 #include "keelback/pool.h"
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "api/driver_factory.h"
 #include "api/pool_impl.h"
-#include "base/json_text.h"
 #include "os/handover.h"
 
 namespace keelback {
@@ -44,41 +42,6 @@ class AutomaticGrant {
   CallId call_;  // written once
   std::uint32_t owed_ = 0;
 };
-
-std::string text_of(const nlohmann::json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
-
-bool flag_of(const nlohmann::json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_boolean() && it->get<bool>();
-}
-
-FunctionInfo function_from(const nlohmann::json& json) {
-  FunctionInfo out;
-  out.name = text_of(json, "name");
-  out.doc = text_of(json, "doc");
-  out.idempotent = flag_of(json, "idempotent");
-  out.stream = flag_of(json, "stream");
-  out.async = flag_of(json, "async");
-  out.interruptible = flag_of(json, "interruptible");
-  if (const auto it = json.find("timeout"); it != json.end() && it->is_number()) {
-    out.timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(
-        std::chrono::duration<double>(it->get<double>()));
-  }
-  if (const auto it = json.find("max_workers"); it != json.end() && it->is_number_unsigned()) {
-    out.max_workers = it->get<std::uint32_t>();
-  }
-  if (const auto it = json.find("params"); it != json.end() && it->is_array()) {
-    for (const auto& parameter : *it) {
-      if (!parameter.is_object()) continue;
-      out.parameters.push_back({text_of(parameter, "name"), text_of(parameter, "kind"),
-                                text_of(parameter, "type"), flag_of(parameter, "required")});
-    }
-  }
-  return out;
-}
 
 }  // namespace
 
@@ -222,17 +185,8 @@ std::vector<WorkerStatus> Pool::workers() {
 }
 
 std::vector<FunctionInfo> Pool::functions() {
-  std::vector<FunctionInfo> out;
-  const host::Driver::Application application = impl_->driver->application();
-  if (!application.known) return out;
-  const auto hello = parse_json<nlohmann::json>(application.hello_json);
-  if (!hello.is_object()) return out;
-  const auto functions = hello.find("functions");
-  if (functions == hello.end() || !functions->is_array()) return out;
-  for (const auto& function : *functions) {
-    if (function.is_object()) out.push_back(function_from(function));
-  }
-  return out;
+  const auto application = impl_->driver->application();
+  return application ? application->functions : std::vector<FunctionInfo>();
 }
 
 std::vector<QuarantinedRequest> Pool::quarantine() {

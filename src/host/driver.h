@@ -9,11 +9,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/application.h"
 #include "base/id.h"
 #include "base/settings.h"
 #include "base/time.h"
@@ -64,12 +66,6 @@ struct PoolInfo {
 
 class Driver {
  public:
-  // Where the application's functions are described, as announced by the last HELLO.
-  struct Application {
-    bool known = false;
-    std::string hello_json;  // the HELLO object
-  };
-
   virtual ~Driver() = default;
 
   // Blocks until the call has its outcome; the calling thread does its own worker's I/O where it
@@ -90,7 +86,9 @@ class Driver {
   virtual PoolInfo info() = 0;
   virtual std::vector<WorkerInfo> workers() = 0;
   virtual core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) = 0;
-  virtual Application application() = 0;
+  // As its last HELLO describes it; null: no worker has said HELLO. Shared by the driver and its
+  // readers, because another HELLO may come while one of them reads.
+  virtual std::shared_ptr<const Application> application() = 0;
   virtual std::vector<core::QuarantineView> quarantine() = 0;
 
   // Gives the core an operator's event. False: what it names is not there (core::Pool::knows), and

@@ -158,16 +158,17 @@ bool Engine::item(WorkerId worker, CallId call, std::string&& bytes, CallRecord*
 void Engine::hear_later(CrewNews news, Effects& effects) { for_loop(std::move(news), effects); }
 
 void Engine::announce(const std::string& hello_json) {
-  const auto application = application_of_hello(hello_json);
+  auto application = parse_application(hello_json);
   if (!application) return log(core::Notice::Level::kError, "a HELLO that says nothing");
+  const core::FunctionsAnnounced announced = functions_of(*application);
   {
     const Locked locked(lock);
-    application_ = {true, hello_json};
+    application_ = std::make_shared<const Application>(std::move(*application));
   }
-  feed(*application);
+  feed(announced);
 }
 
-Driver::Application Engine::application() {
+std::shared_ptr<const Application> Engine::application() {
   const Locked locked(lock);
   return application_;
 }

@@ -119,7 +119,7 @@ class Engine {
                           Effects& effects) REQUIRES(host_state);
   void hear_later(CrewNews news, Effects& effects) REQUIRES(host_state);
   void announce(const std::string& hello_json) EXCLUDES(host_state);
-  Driver::Application application() EXCLUDES(host_state);
+  std::shared_ptr<const Application> application() EXCLUDES(host_state);
   void crew_is_gone();
 
   // ---- operators
@@ -162,7 +162,7 @@ class Engine {
   bool poked_ GUARDED_BY(host_state) = false;
   bool timer_wanted_ GUARDED_BY(host_state) = false;
   Time timer_at_ GUARDED_BY(host_state) = Time::max();
-  Driver::Application application_ GUARDED_BY(host_state);
+  std::shared_ptr<const Application> application_ GUARDED_BY(host_state);
 
   std::atomic<std::uint64_t> last_call_ = 0;
   std::atomic<std::uint32_t> crew_gone_ = 0;

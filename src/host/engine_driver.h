@@ -34,7 +34,7 @@ class EngineDriver final : public Driver {
   PoolInfo info() override;
   std::vector<WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
-  Application application() override { return engine_.application(); }
+  std::shared_ptr<const Application> application() override { return engine_.application(); }
   std::vector<core::QuarantineView> quarantine() override;
   bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override { engine_.configure(settings); }

@@ -1,18 +1,18 @@
-// What the Python side says in JSON: HELLO, and how something failed. The only JSON that the host
-// reads; payloads are never looked into. Foreign text: nothing in it can do more than be refused.
+// What the Python side says: of the application, and of failures. The host reads no other JSON; it
+// never looks into payloads. Foreign text: nothing in it can do more than be refused.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
+#include "base/application.h"
 #include "core/event.h"
 #include "keelback/outcome.h"
 
 namespace keelback::host {
 
-// What a HELLO object says of its application; nullopt: it is not one.
-std::optional<core::FunctionsAnnounced> application_of_hello(std::string_view json);
+// What the core decides by. It has no use for the rest: texts and parameters.
+core::FunctionsAnnounced functions_of(const Application& application);
 
 // {type, message, traceback} of ERROR and START_FAILED; what is missing stays empty.
 PythonError python_error_of(std::string_view json);

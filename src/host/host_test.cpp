@@ -23,7 +23,7 @@ TEST_F(HostTest, ABlockingCallIsServedByTheZygotesWorkers) {
   EXPECT_EQ(outcome.attempts, 1U);
   EXPECT_EQ(host_->info().start.mode, "zygote");
   EXPECT_EQ(host_->info().start.state, "up");
-  EXPECT_TRUE(host_->application().known);
+  EXPECT_TRUE(host_->application());
 }
 
 TEST_F(HostTest, AsynchronousOutcomesComeOnTheLoopAndNeverFromWithinSubmit) {
@@ -160,7 +160,7 @@ TEST_F(HostTest, WithoutAZygoteWorkersAreExecuted) {
   start();
   EXPECT_EQ(call("twice", "[3]").payload, "6");
   EXPECT_EQ(host_->info().start.mode, "exec");
-  EXPECT_TRUE(host_->application().known);
+  EXPECT_TRUE(host_->application());
 }
 
 TEST_F(HostTest, ADrainFinishesWhatRunsAndRefusesWhatComes) {

@@ -158,31 +158,26 @@ TEST(LogLines, AFloodIsBoundedCountedAndItsEndKept) {
   EXPECT_EQ(out.size(), LogLines::kLinesPerSecond);
 }
 
-TEST(Hello, NamesTheFunctionsAndRefusesWhatIsNone) {
-  const auto application = application_of_hello(
-      R"({"functions":[{"name":"f","timeout":1.5,"idempotent":true,"max_workers":2,"new":1},
-          {"name":"g","stream":true,"timeout":null,"interruptible":true}]})");
-  ASSERT_TRUE(application);
-  EXPECT_FALSE(application->health);
-  const auto* functions = &application->functions;
-  ASSERT_EQ(functions->size(), 2U);
-  EXPECT_EQ((*functions)[0].name, "f");
-  EXPECT_TRUE((*functions)[0].idempotent);
-  EXPECT_EQ((*functions)[0].timeout, 1500ms);
-  EXPECT_EQ((*functions)[0].max_workers, 2U);
-  EXPECT_TRUE((*functions)[1].stream);
-  EXPECT_FALSE((*functions)[1].timeout);
-  EXPECT_FALSE((*functions)[0].interruptible);
-  EXPECT_TRUE((*functions)[1].interruptible);
-  for (const char* bad : {"", "[]", "{}", R"({"functions":3})", R"({"functions":[{}]})",
-                          R"({"functions":[3]})", "\xff"}) {
-    EXPECT_FALSE(application_of_hello(bad)) << bad;
-  }
-  const auto long_lived =
-      application_of_hello(R"({"functions":[{"name":"f","timeout":1e300}],"health":true})");
-  ASSERT_TRUE(long_lived);
-  EXPECT_FALSE(long_lived->functions[0].timeout);
-  EXPECT_TRUE(long_lived->health);
+// Goal: the core hears of a function whatever it decides by.
+TEST(Hello, TellsTheCoreWhatItDecidesBy) {
+  Application application{.name = "a", .runtime = "r", .health = true, .functions = {}};
+  application.functions.push_back({.name = "f",
+                                   .idempotent = true,
+                                   .stream = true,
+                                   .timeout = 1500ms,
+                                   .max_workers = 2,
+                                   .interruptible = true});
+  application.functions.push_back({.name = "g"});
+  const core::FunctionsAnnounced announced = functions_of(application);
+  EXPECT_TRUE(announced.health);
+  ASSERT_EQ(announced.functions.size(), 2U);
+  const core::FunctionSpec& f = announced.functions[0];
+  EXPECT_EQ(f.name, "f");
+  EXPECT_TRUE(f.idempotent && f.stream && f.interruptible);
+  EXPECT_EQ(f.timeout, 1500ms);
+  EXPECT_EQ(f.max_workers, 2U);
+  const core::FunctionSpec& g = announced.functions[1];
+  EXPECT_FALSE(g.idempotent || g.stream || g.interruptible || g.timeout);
 }
 
 TEST(Hello, AnErrorThatIsNoJsonIsShownAsItIs) {

@@ -227,7 +227,7 @@ void WorkerLives::said_hello(const WorkerPtr& worker, std::string json) {
     forked = roster_.path.mode == "zygote";
   }
   // A zygote has said it for all its workers.
-  if (!forked || !engine_.application().known) engine_.announce(json);
+  if (!forked || !engine_.application()) engine_.announce(json);
 }
 
 void WorkerLives::said_ready(const WorkerPtr& ready) {

@@ -191,12 +191,9 @@ Response get_health(Hub& hub, Route route, bool authorised) {
 }
 
 Response get_application(Hub& hub, Route route) {
-  const host::Driver::Application application = hub.driver.application();
-  if (route == Route::kOpenapi) {
-    return {.body = openapi_json(application.known ? application.hello_json : "")};
-  }
-  std::string body = application.known ? functions_json(application.hello_json) : std::string();
-  if (!body.empty()) return {.body = std::move(body)};
+  const auto application = hub.driver.application();
+  if (route == Route::kOpenapi) return {.body = openapi_json(application.get())};
+  if (application) return {.body = functions_json(*application)};
   return problem(503, "not_ready", "no worker has announced the application's functions yet");
 }
 

@@ -5,7 +5,6 @@
 #include <map>
 #include <string>
 
-#include "base/json_text.h"
 #include "keelback/outcome.h"
 #include "server/json.h"
 #include "server/request.h"
@@ -15,16 +14,7 @@
 namespace keelback::server {
 namespace {
 
-std::string text(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-bool truth(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_boolean() && found->get<bool>();
-}
-
-// What a Python annotation says about JSON; nothing is said of what we do not know for certain.
+// The JSON type of a Python annotation. Empty unless it is certain.
 Json schema_of(const std::string& annotation) {
   static const std::map<std::string, const char*, std::less<>> kTypes = {
       {"str", "string"}, {"int", "integer"}, {"float", "number"}, {"bool", "boolean"},
@@ -39,7 +29,7 @@ Json schema_of(const std::string& annotation) {
 }
 
 // The two ways to give arguments: by name and by position. Each only where Python allows it.
-Json arguments_schema(const Json& params) {
+Json arguments_schema(const std::vector<FunctionInfo::Parameter>& parameters) {
   Json by_name = {{"type", "object"},
                   {"properties", Json::object()},
                   {"required", Json::array()},
@@ -48,12 +38,8 @@ Json arguments_schema(const Json& params) {
   std::size_t least = 0;
   bool name_works = true;
   bool position_works = true;
-  for (const Json& param : params) {
-    if (!param.is_object()) continue;
-    const std::string kind = text(param, "kind");
-    const std::string name = text(param, "name");
-    const bool required = truth(param, "required");
-    const Json schema = schema_of(text(param, "type"));
+  for (const auto& [name, kind, type, required] : parameters) {
+    const Json schema = schema_of(type);
     if (kind == "var_positional") {
       by_position["items"] = schema;
     } else if (kind == "var_keyword") {
@@ -138,17 +124,15 @@ Json problem_response(const char* description) {
           {"content", {{"application/problem+json", {{"schema", reference("schemas/Problem")}}}}}};
 }
 
-Json function_path(const Json& function) {
-  const auto params = function.find("params");
-  Json operation = {{"operationId", "call_" + text(function, "name")},
+Json function_path(const FunctionInfo& function) {
+  Json operation = {{"operationId", "call_" + function.name},
                     {"tags", {"functions"}},
-                    {"summary", "Call " + text(function, "name")}};
-  if (const std::string doc = text(function, "doc"); !doc.empty()) operation["description"] = doc;
+                    {"summary", "Call " + function.name}};
+  if (!function.doc.empty()) operation["description"] = function.doc;
   operation["parameters"] = call_parameters();
   operation["requestBody"] = {
       {"content",
-       {{"application/json",
-         {{"schema", arguments_schema(params == function.end() ? Json::array() : *params)}}},
+       {{"application/json", {{"schema", arguments_schema(function.parameters)}}},
         {"multipart/form-data",
          {{"schema",
            {{"type", "object"},
@@ -156,7 +140,7 @@ Json function_path(const Json& function) {
             {"properties", {{"arguments", {{"type", "object"}}}}},
             {"additionalProperties", {{"type", "string"}, {"format", "binary"}}}}}}},
         {"application/octet-stream", {{"schema", {{"type", "string"}, {"format", "binary"}}}}}}}};
-  operation["responses"] = call_responses(truth(function, "stream"));
+  operation["responses"] = call_responses(function.stream);
   return {{"post", std::move(operation)}};
 }
 
@@ -225,17 +209,13 @@ Json problem_schema() {
 
 }  // namespace
 
-std::string openapi_json(std::string_view hello_text) {
-  const Json hello = parse_json<Json>(hello_text);
+std::string openapi_json(const Application* application) {
   Json paths = Json::object();
   std::string app = "Keelback";
-  if (hello.is_object()) {
-    if (const std::string name = text(hello, "app"); !name.empty()) app = name;
-    if (const auto functions = hello.find("functions"); functions != hello.end()) {
-      for (const Json& function : *functions) {
-        if (!function.is_object()) continue;
-        paths["/v1/call/" + escape_segment(text(function, "name"))] = function_path(function);
-      }
+  if (application != nullptr) {
+    if (!application->name.empty()) app = application->name;
+    for (const FunctionInfo& function : application->functions) {
+      paths["/v1/call/" + escape_segment(function.name)] = function_path(function);
     }
   }
   add_service_paths(paths);

@@ -368,7 +368,8 @@ TEST_F(ServerTest, OperatorsRoutes) {
     world.workers.push_back(worker);
     world.quarantine.push_back({.fingerprint = 0xabc, .function = "f"});
     world.pool.stats.quarantined = 1;
-    world.application = {true, R"({"app":"a","runtime":"r","functions":[{"name":"greet"}]})"};
+    world.application = std::make_shared<const Application>(Application{
+        .name = "a", .runtime = "r", .health = false, .functions = {{.name = "greet"}}});
   });
   start();
   EXPECT_EQ(json::parse(ask("GET", "/v1/workers").body)[0]["generation"], 5);

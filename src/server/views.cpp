@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "base/json_text.h"
 #include "server/json.h"
 
 namespace keelback::server {
@@ -126,15 +125,29 @@ std::string quarantine_json(const std::vector<core::QuarantineView>& entries, st
   return dump({{"total", total}, {"items", std::move(items)}});
 }
 
-std::string functions_json(std::string_view hello) {
-  const Json json = parse_json<Json>(hello);
-  if (!json.is_object()) return {};
-  const auto member = [&json](const char* key) {
-    const auto found = json.find(key);
-    return found == json.end() ? Json() : *found;
-  };
-  return dump(
-      {{"app", member("app")}, {"runtime", member("runtime")}, {"functions", member("functions")}});
+std::string functions_json(const Application& application) {
+  Json functions = Json::array();
+  for (const FunctionInfo& function : application.functions) {
+    Json parameters = Json::array();
+    for (const FunctionInfo::Parameter& each : function.parameters) {
+      parameters.push_back({{"name", each.name},
+                            {"kind", each.kind},
+                            {"required", each.required},
+                            {"type", each.type.empty() ? Json() : Json(each.type)}});
+    }
+    functions.push_back({{"name", function.name},
+                         {"doc", function.doc},
+                         {"idempotent", function.idempotent},
+                         {"stream", function.stream},
+                         {"async", function.async},
+                         {"timeout", function.timeout ? Json(seconds(*function.timeout)) : Json()},
+                         {"max_workers", function.max_workers},
+                         {"interruptible", function.interruptible},
+                         {"params", std::move(parameters)}});
+  }
+  return dump({{"app", application.name},
+               {"runtime", application.runtime},
+               {"functions", std::move(functions)}});
 }
 
 }  // namespace keelback::server

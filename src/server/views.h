@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/application.h"
 #include "core/pool.h"
 #include "host/driver.h"
 
@@ -16,9 +17,10 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected);
 std::string workers_json(const std::vector<host::WorkerInfo>& workers);
 std::string sessions_json(const core::Pool::SessionPage& page);
 std::string quarantine_json(const std::vector<core::QuarantineView>& entries, std::uint64_t total);
-// {app, runtime, functions} of a HELLO object; empty if it is not one.
-std::string functions_json(std::string_view hello);
-// OpenAPI 3.1 of the whole service; each function of the HELLO is a path of its own.
-std::string openapi_json(std::string_view hello);
+// {app, runtime, functions}, each function as in its HELLO.
+std::string functions_json(const Application& application);
+// OpenAPI 3.1 of the whole service; each function has a path of its own. `application` is null
+// until a worker has said HELLO.
+std::string openapi_json(const Application* application);
 
 }  // namespace keelback::server

@@ -1,5 +1,6 @@
 #include "server/views.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -91,7 +92,8 @@ constexpr const char* kHello = R"({"runtime":"python 3.11","pid":1,"app":"counte
 
 // Goal: the document describes this application's arguments, in the two ways they can be given.
 TEST(Views, OpenApiComesFromTheHello) {
-  const json document = json::parse(openapi_json(kHello));
+  const Application application = *parse_application(kHello);
+  const json document = json::parse(openapi_json(&application));
   EXPECT_EQ(document["openapi"], "3.1.0");
   EXPECT_EQ(document["info"]["title"], "counter");
   const json& greet = document["paths"]["/v1/call/greet"]["post"];
@@ -119,16 +121,25 @@ TEST(Views, OpenApiComesFromTheHello) {
   EXPECT_EQ(document["paths"]["/v1/sessions/{id}"]["delete"]["parameters"][0]["in"], "path");
   ASSERT_EQ(document["security"].size(), 2U);
   EXPECT_EQ(document["security"][1]["bearer"], json::array());
-  EXPECT_TRUE(json::parse(openapi_json("not json"))["paths"].contains("/livez"));
+  EXPECT_TRUE(json::parse(openapi_json(nullptr))["paths"].contains("/livez"));
+}
 
-  const json functions = json::parse(functions_json(kHello));
-  EXPECT_EQ(functions["app"], "counter");
-  EXPECT_EQ(functions["functions"].size(), 2U);
-  EXPECT_EQ(functions_json("[]"), "");
-  const std::string deep =
-      "{\"functions\":" + std::string(200'000, '[') + std::string(200'000, ']') + "}";
-  EXPECT_EQ(functions_json(deep), "") << "an application that nests deeper than the stack";
-  EXPECT_TRUE(json::parse(openapi_json(deep))["paths"].contains("/livez"));
+// Goal: /v1/functions says of each function what its HELLO said, under the same names.
+TEST(Views, FunctionsAreShownAsTheHelloHasThem) {
+  const char* const greet =
+      R"({"name":"greet","doc":"d","idempotent":true,"stream":false,"async":true,"timeout":1.5,
+          "max_workers":2,"interruptible":true,"params":[
+            {"name":"a","kind":"keyword_only","required":true,"type":"int"},
+            {"name":"b","kind":"var_keyword","required":false,"type":null}]})";
+  const std::string hello = fmt::format(
+      R"({{"app":"counter","runtime":"python 3.11","functions":[{},{{"name":"plain"}}]}})", greet);
+  const json shown = json::parse(functions_json(*parse_application(hello)));
+  EXPECT_EQ(shown["app"], "counter");
+  EXPECT_EQ(shown["runtime"], "python 3.11");
+  ASSERT_EQ(shown["functions"].size(), 2U);
+  EXPECT_EQ(shown["functions"][0], json::parse(greet));
+  EXPECT_EQ(shown["functions"][1]["timeout"], nullptr);
+  EXPECT_EQ(shown["functions"][1]["params"], json::array());
 }
 
 }  // namespace

@@ -228,30 +228,21 @@ Application::Application(std::vector<std::string> exposed) : exposed_(std::move(
   }
 }
 
-std::string Application::hello_json() const {
-  Json functions = Json::array();
+keelback::Application Application::describe() const {
+  keelback::Application out{.name = "model", .runtime = "sim", .health = false, .functions = {}};
   for (const core::FunctionSpec& spec : functions_) {
-    Json parameters = Json::array();
+    FunctionInfo& function = out.functions.emplace_back();
+    function.name = spec.name;
+    function.idempotent = spec.idempotent;
+    function.stream = spec.stream;
+    function.interruptible = spec.interruptible;
     const auto* known = std::ranges::find(kStandard, spec.name, &Standard::name);
     if (known != std::end(kStandard) && known->parameter != nullptr) {
-      parameters.push_back({{"name", known->parameter},
-                            {"kind", "positional_or_keyword"},
-                            {"required", known->required}});
-      if (*known->type != 0) parameters.back()["type"] = known->type;
+      function.parameters.push_back(
+          {known->parameter, "positional_or_keyword", known->type, known->required});
     }
-    functions.push_back({{"name", spec.name},
-                         {"doc", ""},
-                         {"idempotent", spec.idempotent},
-                         {"stream", spec.stream},
-                         {"async", false},
-                         {"timeout", nullptr},
-                         {"max_workers", 0},
-                         {"interruptible", spec.interruptible},
-                         {"params", std::move(parameters)}});
   }
-  const Json hello = {
-      {"runtime", "sim"}, {"pid", 0}, {"app", "model"}, {"functions", std::move(functions)}};
-  return hello.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return out;
 }
 
 Script Application::script(const Call& call, const Circumstances& around) const {

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/application.h"
 #include "base/prng.h"
 #include "base/time.h"
 #include "core/action.h"
@@ -83,8 +84,8 @@ class Application {
   explicit Application(std::vector<std::string> exposed);
 
   const std::vector<core::FunctionSpec>& functions() const { return functions_; }
-  // The HELLO object of docs/protocol.md.
-  std::string hello_json() const;
+  // What a worker's HELLO would say.
+  keelback::Application describe() const;
   // Decides the call. `session` (null: stateless) is the worker's own state and may change.
   // `service` is what a function without a duration of its own takes; `result_max` in bytes.
   struct Circumstances {

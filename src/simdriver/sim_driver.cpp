@@ -173,10 +173,10 @@ core::Pool::SessionPage SimDriver::sessions(std::string_view after, std::size_t 
   return with([&](sim::Simulation& sim) { return sim.pool().sessions(sim.now(), after, limit); });
 }
 
-host::Driver::Application SimDriver::application() {
+std::shared_ptr<const Application> SimDriver::application() {
   return with([](sim::Simulation& sim) {
     const sim::Application* known = sim.application();
-    return known != nullptr ? Application{true, known->hello_json()} : Application{};
+    return known != nullptr ? std::make_shared<const Application>(known->describe()) : nullptr;
   });
 }
 

@@ -44,7 +44,7 @@ class SimDriver final : public host::Driver {
   host::PoolInfo info() override;
   std::vector<host::WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
-  Application application() override;
+  std::shared_ptr<const Application> application() override;
   std::vector<core::QuarantineView> quarantine() override;
   bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override;

@@ -126,10 +126,13 @@ TEST_P(DriverTest, TheApplicationSaysWhatItOffers) {
   World world(GetParam());
   world.warm();
   const auto application = world.driver().application();
-  EXPECT_TRUE(application.known);
-  for (const char* name : {"\"echo\"", "\"counter\"", "\"items\""}) {
-    EXPECT_NE(application.hello_json.find(name), std::string::npos) << application.hello_json;
-  }
+  ASSERT_TRUE(application);
+  EXPECT_FALSE(application->runtime.empty());
+  for (const char* name : {"echo", "counter", "items"})
+    EXPECT_TRUE(application->find(name)) << name;
+  EXPECT_TRUE(application->find("items")->stream);
+  ASSERT_EQ(application->find("echo")->parameters.size(), 1U);
+  EXPECT_TRUE(application->find("echo")->parameters[0].required);
 }
 
 TEST_P(DriverTest, WorkersAreListedWithWhatTheyDo) {

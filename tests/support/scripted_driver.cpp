@@ -194,7 +194,7 @@ bool ScriptedDriver::cancel(CallId call) {
 
 host::PoolInfo ScriptedDriver::info() { return world().pool; }
 std::vector<host::WorkerInfo> ScriptedDriver::workers() { return world().workers; }
-host::Driver::Application ScriptedDriver::application() { return world().application; }
+std::shared_ptr<const Application> ScriptedDriver::application() { return world().application; }
 std::vector<core::QuarantineView> ScriptedDriver::quarantine() { return world().quarantine; }
 Time ScriptedDriver::now() const { return os::monotonic_now(); }
 void ScriptedDriver::configure(const Settings&) {}

@@ -55,7 +55,7 @@ class ScriptedDriver final : public host::Driver {
     std::vector<host::WorkerInfo> workers;
     std::vector<core::SessionView> sessions;  // in id order
     std::vector<core::QuarantineView> quarantine;
-    Application application;
+    std::shared_ptr<const Application> application;
     std::string reload_error;
     std::vector<std::uint32_t> recycled;
     std::vector<std::string> ended_sessions;
@@ -74,7 +74,7 @@ class ScriptedDriver final : public host::Driver {
   host::PoolInfo info() override;
   std::vector<host::WorkerInfo> workers() override;
   core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
-  Application application() override;
+  std::shared_ptr<const Application> application() override;
   std::vector<core::QuarantineView> quarantine() override;
   bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override;

@@ -1,0 +1,30 @@
+// What an application says of one of its functions.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace keelback {
+
+struct FunctionInfo {
+  std::string name;
+  std::string doc;
+  bool idempotent = false;
+  bool stream = false;
+  bool async = false;
+  std::optional<std::chrono::nanoseconds> timeout;
+  std::uint32_t max_workers = 0;  // 0: no limit
+  bool interruptible = false;     // its worker may be kept after an interrupt
+  struct Parameter {
+    std::string name;
+    std::string kind;  // as Python's inspect names it
+    std::string type;  // as it is annotated; empty: not
+    bool required = false;
+  };
+  std::vector<Parameter> parameters;
+};
+
+}  // namespace keelback
