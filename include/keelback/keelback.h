@@ -10,4 +10,6 @@
 #include "keelback/pool.h"
 #include "keelback/result.h"
 #include "keelback/session.h"
+#include "keelback/status.h"
 #include "keelback/stream.h"
+#include "keelback/worker.h"

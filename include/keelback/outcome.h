@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "keelback/attachment.h"
+#include "keelback/worker.h"
 
 namespace keelback {
 
@@ -44,13 +45,6 @@ std::string_view to_string(Effect effect);
 std::optional<OutcomeKind> outcome_kind_from(std::string_view name);
 // The HTTP status of this kind. A whole Outcome may have another one: see the function below.
 int http_status(OutcomeKind kind);
-
-// A worker is a slot and the generation that fills it; generations never repeat within a pool.
-struct WorkerRef {
-  std::uint32_t slot = 0;
-  std::uint32_t generation = 0;  // 0: no worker
-  friend bool operator==(const WorkerRef&, const WorkerRef&) = default;
-};
 
 // What the function raised.
 struct PythonError {

@@ -25,6 +25,7 @@
 #include "keelback/outcome.h"
 #include "keelback/result.h"
 #include "keelback/session.h"
+#include "keelback/status.h"
 #include "keelback/stream.h"
 
 namespace keelback {
@@ -37,73 +38,6 @@ struct CallHandle {
 struct Submission {
   CallHandle handle;
   std::future<Result> result;
-};
-
-struct PoolStats {
-  bool ready = false;
-  std::vector<std::string> reasons;  // why it is not; empty when it is
-  struct {
-    std::uint32_t starting = 0, ready = 0, busy = 0, suspect = 0, draining = 0;
-  } workers;
-  std::uint32_t queue_depth = 0;
-  std::chrono::nanoseconds queue_delay{0};     // how long the oldest waiting call has waited
-  std::uint64_t accepted = 0;                  // every call seen, refusals included
-  std::uint64_t in_flight = 0;                 // queued + running + backing off
-  std::uint64_t late = 0;                      // still running after their caller got `timeout`
-  std::uint64_t outcomes[kOutcomeKinds] = {};  // by OutcomeKind; accepted = in_flight + their sum
-  struct {
-    std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0;
-  } sessions;
-  struct {
-    std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored
-  } snapshots;
-  struct {
-    std::uint64_t carried_bytes = 0;  // of unfinished calls
-    std::uint64_t slab_bytes = 0;     // shared memory of all workers
-  } attachments;
-  std::uint64_t restarts = 0;  // workers started to replace one that died
-  std::uint64_t retries = 0;
-  std::uint64_t quarantined = 0;
-  bool draining = false;
-
-  std::uint64_t count(OutcomeKind kind) const { return outcomes[static_cast<std::size_t>(kind)]; }
-};
-
-struct WorkerStatus {
-  WorkerRef worker;
-  std::string state;  // "starting", "ready", "busy", "suspect", "draining"
-  std::int64_t pid = 0;
-  std::uint64_t calls = 0;     // given to this generation
-  std::uint32_t sessions = 0;  // bound to it
-  std::uint64_t rss_bytes = 0;
-  std::chrono::nanoseconds age{0};
-  std::string function;  // it runs now; empty: none
-};
-
-struct SessionStatus {
-  std::string id;
-  WorkerRef worker;
-  std::uint64_t birth = 0;
-  std::uint32_t epoch = 0;
-  std::chrono::nanoseconds idle{0};
-  std::chrono::nanoseconds age{0};
-  std::string state;  // "idle", "queued", "running"
-};
-
-struct SessionList {
-  std::uint64_t total = 0;  // all live ones
-  std::vector<SessionStatus> items;
-  std::optional<std::string> next;  // pass as `after` for the next page
-};
-
-// A request that killed workers before. The pool refuses it (kQuarantined) until `remaining` is
-// over, or until it is released.
-struct QuarantinedRequest {
-  std::uint64_t fingerprint = 0;  // of function, session and payload
-  std::string function;
-  std::string session;       // empty: stateless
-  std::uint32_t deaths = 0;  // workers that it killed
-  std::chrono::nanoseconds remaining{0};
 };
 
 class Pool {

@@ -317,7 +317,7 @@ class Tryer {
 
   pid_t pid_of(const WorkerRef& worker) {
     for (const host::WorkerInfo& each : world_.workers()) {
-      if (each.worker.slot == worker.slot && each.worker.generation == worker.generation) {
+      if (each.worker == worker) {
         return static_cast<pid_t>(each.pid);
       }
     }
@@ -402,7 +402,7 @@ class Tryer {
 
   core::WorkerState state_of(const WorkerRef& worker) {
     for (const host::WorkerInfo& each : world_.workers()) {
-      if (each.worker.slot == worker.slot && each.worker.generation == worker.generation) {
+      if (each.worker == worker) {
         return each.state;
       }
     }

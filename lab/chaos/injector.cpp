@@ -143,7 +143,7 @@ Fault& Injector::make(const Firing& firing, Duration at) {
                   .placebo = spec.placebo,
                   .proof = {}};
   for (const host::WorkerInfo& worker : context.targets) {
-    made.targets.push_back({worker.worker.slot, worker.worker.generation});
+    made.targets.push_back(worker.worker);
     made.pids.push_back(worker.pid);
   }
   recorder_.history().faults.push_back(std::move(made));

@@ -22,13 +22,11 @@ struct Cause {
   std::set<std::string> told;  // sessions that had their late word
 };
 
-WorkerId id(const WorkerRef& worker) { return {worker.slot, worker.generation}; }
-
 // Every worker that ever served a call of the session.
 using Homes = std::map<std::string, std::set<WorkerId>>;
 
 bool through_target(const Cause& fault, const CallEvent& call, const Homes& homes) {
-  if (fault.targets.contains(id(call.worker))) return true;
+  if (fault.targets.contains(call.worker)) return true;
   if (call.session.empty()) return false;
   const auto found = homes.find(call.session);
   if (found == homes.end()) return false;
@@ -112,7 +110,7 @@ std::vector<Cause> faults_of(const CheckInput& input) {
     const FaultSpec* spec = input.scenario.fault(event.id);
     const auto& expected = spec != nullptr && spec->expected ? *spec->expected : kind->expected;
     fault.expected.insert(expected.begin(), expected.end());
-    for (const WorkerRef& worker : event.targets) fault.targets.insert(id(worker));
+    for (const WorkerRef& worker : event.targets) fault.targets.insert(worker);
     out.push_back(std::move(fault));
   }
   return out;
@@ -176,7 +174,7 @@ Losses explain(const CheckInput& input) {
   Homes homes;
   for (const CallEvent& call : input.history.calls) {
     if (!call.session.empty() && call.worker.generation != 0) {
-      homes[call.session].insert(id(call.worker));
+      homes[call.session].insert(call.worker);
     }
   }
   std::vector<Cause> faults = faults_of(input);

@@ -75,7 +75,7 @@ void Recorder::collect() {
     }
     if (call.ok() && !call.session.empty()) {
       SessionHome& home = homes_[call.session];
-      home.worker = {call.worker.slot, call.worker.generation};
+      home.worker = call.worker;
       ++home.replies;
     }
   }
@@ -132,7 +132,7 @@ void Recorder::read_reply(CallEvent& call, const Outcome& outcome) {
 
 void Recorder::sample(Duration at) {
   const host::PoolInfo info = world_.info();
-  const core::Stats& stats = info.stats;
+  const PoolStats& stats = info.stats;
   Sample sample{.at = at,
                 .ready = stats.ready,
                 .up = stats.workers.ready + stats.workers.busy,
@@ -157,7 +157,7 @@ void Recorder::sample(Duration at) {
   };
   for (const host::WorkerInfo& worker : workers_) {
     if (worker.state == core::WorkerState::kDead || !worker.worker) continue;
-    const WorkerRef ref{worker.worker.slot, worker.worker.generation};
+    const WorkerRef ref = worker.worker;
     std::string state(core::to_string(worker.state));
     if (state == "busy") state = "ready";
     const auto known = known_.find(ref.generation);
@@ -175,7 +175,7 @@ void Recorder::sample(Duration at) {
 }
 
 void Recorder::final_counts() {
-  const core::Stats stats = world_.info().stats;
+  const PoolStats stats = world_.info().stats;
   history_.facts.accepted = stats.accepted;
   history_.facts.not_ready = stats.reasons;
   for (int i = 0; i < kOutcomeKinds; ++i) {

@@ -53,7 +53,7 @@ class LadderMaker {
   LadderMaker(const CheckInput& input, const Losses& losses, const PhaseStats& baseline,
               const FaultEvent& fault)
       : input_(input), losses_(losses), baseline_(baseline), fault_(fault) {
-    for (const WorkerRef& worker : fault.targets) targets_.insert({worker.slot, worker.generation});
+    for (const WorkerRef& worker : fault.targets) targets_.insert(worker);
   }
 
   Ladder make() {
@@ -84,13 +84,10 @@ class LadderMaker {
   }
 
  private:
-  bool is_target(const WorkerRef& worker) const {
-    return targets_.contains({worker.slot, worker.generation});
-  }
+  bool is_target(const WorkerRef& worker) const { return targets_.contains(worker); }
   bool died(WorkerId target) const {
     return std::ranges::any_of(input_.history.workers, [&](const WorkerEvent& event) {
-      return WorkerId{event.worker.slot, event.worker.generation} == target &&
-             event.what == "gone" && event.at >= fault_.fired;
+      return event.worker == target && event.what == "gone" && event.at >= fault_.fired;
     });
   }
   bool somebody_died() const {

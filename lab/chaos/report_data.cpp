@@ -38,7 +38,7 @@ Json faults_json(const RunResult& result) {
     }
     Json targets = Json::array();
     for (const WorkerRef& worker : fault.targets) {
-      targets.push_back(fmt::format("{}.{}", worker.slot, worker.generation));
+      targets.push_back(to_string(worker));
     }
     const auto account = result.judgement.losses.by_fault.find(fault.id);
     const bool known = account != result.judgement.losses.by_fault.end();

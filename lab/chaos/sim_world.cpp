@@ -217,7 +217,7 @@ class SimWorld final : public World {
   }
   void effect(CallId call, WorkerId worker) {
     if (!noted_.insert({{call.value, worker.generation}, true}).second) return;
-    EffectEvent made{.call = call.value, .worker = {worker.slot, worker.generation}};
+    EffectEvent made{.call = call.value, .worker = worker};
     const auto found = dispatched_.find(call.value);
     if (found != dispatched_.end() && found->second.session) {
       made.session = found->second.session->id;

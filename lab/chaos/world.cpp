@@ -18,7 +18,7 @@ bool wait_until_whole(World& world, std::uint32_t workers, Duration limit,
   const Duration until = world.now() + limit;
   const std::uint64_t restarts = world.info().stats.restarts;
   while (!interrupted()) {
-    const core::Stats stats = world.info().stats;
+    const PoolStats stats = world.info().stats;
     const std::uint32_t up = stats.workers.ready + stats.workers.busy;
     if (up >= workers) return true;
     const bool in_vain = up == 0 && stats.restarts - restarts >= kTriesPerSlot * workers;

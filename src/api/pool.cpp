@@ -68,7 +68,7 @@ std::expected<void, Error> Pool::wait_ready(std::chrono::nanoseconds timeout) {
   // The core decides what ready means, and a pool may become not ready again. So this asks for it.
   const auto until = std::chrono::steady_clock::now() + timeout;
   while (true) {
-    const core::Stats stats = impl_->driver->info().stats;
+    const PoolStats stats = impl_->driver->info().stats;
     if (stats.ready) return {};
     if (std::chrono::steady_clock::now() >= until) {
       std::string text = "the pool is not ready";
@@ -127,59 +127,24 @@ void Pool::grant(CallHandle call, std::uint32_t items) {
 Session Pool::session(std::string id) { return Session(*impl_, std::move(id)); }
 
 SessionList Pool::sessions(std::string_view after, std::size_t limit) {
-  core::Pool::SessionPage page = impl_->driver->sessions(after, limit);
-  SessionList out;
-  out.total = page.total;
-  out.next = std::move(page.next);
-  for (core::SessionView& view : page.items) {
-    out.items.push_back({std::move(view.id),
-                         {view.worker.slot, view.worker.generation},
-                         view.birth,
-                         view.epoch,
-                         view.idle,
-                         view.age,
-                         std::string(view.state)});
-  }
-  return out;
+  return impl_->driver->sessions(after, limit);
 }
 
-PoolStats Pool::stats() {
-  host::PoolInfo info = impl_->driver->info();
-  core::Stats& stats = info.stats;
-  PoolStats out;
-  out.ready = stats.ready;
-  out.reasons = std::move(stats.reasons);
-  out.workers = {stats.workers.starting, stats.workers.ready, stats.workers.busy,
-                 stats.workers.suspect, stats.workers.draining};
-  out.queue_depth = stats.queue_depth;
-  out.queue_delay = stats.queue_delay;
-  out.accepted = stats.accepted;
-  out.in_flight = stats.in_flight;
-  out.late = stats.late;
-  for (int i = 0; i < kOutcomeKinds; ++i) out.outcomes[i] = stats.outcomes[i];
-  out.sessions = {stats.sessions.active, stats.sessions.opened,   stats.sessions.expired,
-                  stats.sessions.lost,   stats.sessions.restored, stats.sessions.ended,
-                  stats.sessions.moved};
-  out.snapshots = {stats.snapshots.kept, stats.snapshots.failed};
-  out.attachments = {stats.attachment_bytes, info.slab_bytes};
-  out.restarts = stats.restarts;
-  out.retries = stats.retries;
-  out.quarantined = stats.quarantined;
-  out.draining = stats.draining;
-  return out;
-}
+PoolStats Pool::stats() { return impl_->driver->info().stats; }
 
 std::vector<WorkerStatus> Pool::workers() {
   std::vector<WorkerStatus> out;
   for (host::WorkerInfo& info : impl_->driver->workers()) {
-    out.push_back({{info.worker.slot, info.worker.generation},
-                   std::string(core::to_string(info.state)),
-                   info.pid,
-                   info.calls,
-                   info.sessions,
-                   info.rss_bytes,
-                   info.age,
-                   std::move(info.function)});
+    out.push_back({.worker = info.worker,
+                   .state = std::string(core::to_string(info.state)),
+                   .pid = info.pid,
+                   .calls = info.calls,
+                   .sessions = info.sessions,
+                   .rss_bytes = info.rss_bytes,
+                   .age = info.age,
+                   .function = std::move(info.function),
+                   .sick = std::move(info.sick),
+                   .log_dropped_lines = info.log_dropped_lines});
   }
   return out;
 }
@@ -189,14 +154,7 @@ std::vector<FunctionInfo> Pool::functions() {
   return application ? application->functions : std::vector<FunctionInfo>();
 }
 
-std::vector<QuarantinedRequest> Pool::quarantine() {
-  std::vector<QuarantinedRequest> out;
-  for (auto& entry : impl_->driver->quarantine()) {
-    out.push_back({entry.fingerprint, std::move(entry.function), std::move(entry.session),
-                   entry.deaths, entry.remaining});
-  }
-  return out;
-}
+std::vector<QuarantinedRequest> Pool::quarantine() { return impl_->driver->quarantine(); }
 
 bool Pool::release(std::uint64_t fingerprint) { return impl_->driver->release(fingerprint); }
 

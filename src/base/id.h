@@ -6,22 +6,19 @@
 #include <cstdint>
 #include <functional>
 
+#include "keelback/worker.h"
+
 namespace keelback {
 
+// CallHandle (keelback/pool.h) is its public name: a caller may keep one, but has no use for order,
+// hash and truth.
 struct CallId {
   std::uint64_t value = 0;  // 0 is no call
   auto operator<=>(const CallId&) const = default;
   explicit operator bool() const { return value != 0; }
 };
 
-// A worker is a slot and the generation that fills it. Generations count up over the whole pool,
-// so a late message of a dead worker never matches a living one.
-struct WorkerId {
-  std::uint32_t slot = 0;
-  std::uint32_t generation = 0;  // 0 is no worker
-  auto operator<=>(const WorkerId&) const = default;
-  explicit operator bool() const { return generation != 0; }
-};
+using WorkerId = WorkerRef;
 
 }  // namespace keelback
 

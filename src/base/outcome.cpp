@@ -61,6 +61,10 @@ std::string_view to_string(Effect effect) {
   return {};
 }
 
+std::string to_string(const WorkerRef& worker) {
+  return std::to_string(worker.slot) + "." + std::to_string(worker.generation);
+}
+
 std::optional<OutcomeKind> outcome_kind_from(std::string_view name) {
   for (std::size_t i = 0; i < kOutcomes.size(); ++i) {
     if (kOutcomes[i].name == name) return static_cast<OutcomeKind>(i);

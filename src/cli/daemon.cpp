@@ -95,7 +95,7 @@ int Daemon::serve() { return finished_.get_future().get(); }
 // On the loop, until the pool has been ready once or cannot be.
 void Daemon::look_at_first_load() {
   if (draining_ || killing_ || done_) return;
-  const core::Stats stats = driver_->info().stats;
+  const PoolStats stats = driver_->info().stats;
   if (stats.ready) {
     server::notify("READY=1");
     return;

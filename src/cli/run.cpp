@@ -30,12 +30,9 @@ struct RunOptions {
 
 Json document_of(const Outcome& outcome) {
   const auto ms = [](Duration d) { return static_cast<double>(d.count()) / 1e6; };
-  Json json = {{"outcome", to_string(outcome.kind)},
-               {"effect", to_string(outcome.effect)},
-               {"worker", server::worker_text(outcome.worker)},
-               {"attempts", outcome.attempts},
-               {"queue_ms", ms(outcome.queued)},
-               {"run_ms", ms(outcome.ran)}};
+  Json json = {{"outcome", to_string(outcome.kind)},  {"effect", to_string(outcome.effect)},
+               {"worker", to_string(outcome.worker)}, {"attempts", outcome.attempts},
+               {"queue_ms", ms(outcome.queued)},      {"run_ms", ms(outcome.ran)}};
   if (outcome.birth != 0) {
     json["birth"] = fmt::format("{:016x}", outcome.birth);
     json["epoch"] = outcome.epoch;

@@ -23,7 +23,7 @@ CallSubmitted brief(ModelDriver& driver, std::string_view function = "f",
   return call;
 }
 
-Stats stats_of(const ModelDriver& driver) { return driver.pool.stats(driver.now); }
+PoolStats stats_of(const ModelDriver& driver) { return driver.pool.stats(driver.now); }
 
 // Goal: the caller hears at the deadline, `maybe`; the worker's next call and the counts of the
 // running calls wait for the real end; the worker is not punished for a call that ends by itself

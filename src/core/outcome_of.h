@@ -16,7 +16,7 @@ inline Outcome outcome_of(Resolve& resolve) {
   outcome.effect = resolve.effect;
   outcome.message = std::move(resolve.message);
   outcome.death = std::move(resolve.death);
-  outcome.worker = {resolve.worker.slot, resolve.worker.generation};
+  outcome.worker = resolve.worker;
   outcome.attempts = resolve.attempts;
   outcome.birth = resolve.birth;
   outcome.epoch = resolve.epoch;

@@ -52,12 +52,12 @@ Pool& Pool::operator=(Pool&&) noexcept = default;
 
 void Pool::handle(Time now, const Event& event, Actions& out) { impl_->handle(now, event, out); }
 std::optional<Time> Pool::next_deadline() const { return impl_->next_deadline(); }
-Stats Pool::stats(Time now) const { return impl_->views().stats(now); }
+PoolStats Pool::stats(Time now) const { return impl_->views().stats(now); }
 std::vector<WorkerView> Pool::workers(Time now) const { return impl_->views().workers(now); }
-Pool::SessionPage Pool::sessions(Time now, std::string_view after, std::size_t limit) const {
+SessionList Pool::sessions(Time now, std::string_view after, std::size_t limit) const {
   return impl_->views().sessions(now, after, limit);
 }
-std::vector<QuarantineView> Pool::quarantine(Time now) const {
+std::vector<QuarantinedRequest> Pool::quarantine(Time now) const {
   return impl_->views().quarantine(now);
 }
 bool Pool::knows(Time now, const Event& event) const { return impl_->views().knows(now, event); }

@@ -34,6 +34,7 @@
 #include "base/time.h"
 #include "core/action.h"
 #include "core/event.h"
+#include "keelback/status.h"
 
 namespace keelback::core {
 
@@ -42,48 +43,8 @@ std::string_view to_string(WorkerState state);
 
 // ---- what can be read off the pool at any moment; one call, one consistent picture
 
-struct Stats {
-  bool ready = false;
-  std::vector<std::string> reasons;  // why not ready; empty when ready
-  // Ready, but not whole: why slots stay empty. Empty when no start has failed since the last good
-  // one.
-  std::string failing;
-  // The first load has failed: every worker's start did, and none has ever been ready. Null: no.
-  std::shared_ptr<const Death> load_failure;
-  struct {
-    std::uint32_t starting = 0, ready = 0, busy = 0, suspect = 0, draining = 0;
-  } workers;
-  std::uint32_t queue_depth = 0;
-  Duration queue_delay{0};  // how long the oldest waiting call has waited
-  std::uint64_t accepted = 0;
-  std::uint64_t in_flight = 0;                 // queued + running + backing off, not yet told
-  std::uint64_t late = 0;                      // told at their deadline, and still running
-  std::uint64_t outcomes[kOutcomeKinds] = {};  // accepted = in_flight + their sum
-  struct {
-    std::uint64_t active = 0, opened = 0, expired = 0, lost = 0, restored = 0, ended = 0, moved = 0,
-                  evicted = 0;
-  } sessions;
-  std::uint64_t restarts = 0;  // workers started to replace one that died
-  std::uint64_t retries = 0;
-  std::uint64_t quarantined = 0;       // fingerprints held now
-  std::uint64_t attachment_bytes = 0;  // that unfinished calls carry
-  std::uint64_t abandoned = 0;
-  struct {
-    std::uint64_t kept = 0, failed = 0;  // failed: not written down by its worker, or not stored
-  } snapshots;
-  struct {
-    std::uint64_t failed = 0;   // checks
-    std::uint64_t retired = 0;  // workers that a function has given up
-  } health;
-  bool draining = false;
-  // Workers that have been replaced and serve only the sessions that they hold.
-  struct {
-    std::uint32_t workers = 0;
-    std::uint64_t sessions = 0;
-    Duration until{0};  // then the last of them ends
-  } leaving;
-};
-
+// The types of the other pictures are in keelback/status.h. WorkerView is not WorkerStatus: whoever
+// decides by a state reads an enum, and pids and memory are known to the driver only.
 struct WorkerView {
   WorkerId worker;
   WorkerState state = WorkerState::kStarting;
@@ -93,25 +54,6 @@ struct WorkerView {
   CallId call;                 // running now
   std::string function;        // of that call
   std::string sick;            // why it is to be replaced; empty: it is well
-};
-
-struct SessionView {
-  std::string id;
-  WorkerId worker;
-  std::uint64_t birth = 0;
-  std::uint32_t epoch = 0;
-  Duration idle{0};
-  Duration age{0};
-  std::string_view state;  // "idle", "queued", "running"
-};
-
-// A request that is refused because it killed workers before.
-struct QuarantineView {
-  std::uint64_t fingerprint = 0;
-  std::string function;
-  std::string session;       // empty: stateless
-  std::uint32_t deaths = 0;  // started attempts that killed their worker, in a row
-  Duration remaining{0};     // until it is let go by itself
 };
 
 class Pool {
@@ -130,17 +72,12 @@ class Pool {
   std::optional<Time> next_deadline() const;
 
   // Readers. Whoever reads sees what a call at `now` would meet: due expiries count as expired.
-  Stats stats(Time now) const;
+  PoolStats stats(Time now) const;
   std::vector<WorkerView> workers(Time now) const;
   // At most `limit` sessions with ids after `after` in id order; total counts all live ones.
-  struct SessionPage {
-    std::uint64_t total = 0;
-    std::vector<SessionView> items;
-    std::optional<std::string> next;  // pass as `after`
-  };
-  SessionPage sessions(Time now, std::string_view after, std::size_t limit) const;
+  SessionList sessions(Time now, std::string_view after, std::size_t limit) const;
   // Oldest last death first; at most 4096.
-  std::vector<QuarantineView> quarantine(Time now) const;
+  std::vector<QuarantinedRequest> quarantine(Time now) const;
   const Config& config() const;
   // Whether what an operator's event names is there: the session of SessionEnded, the request of
   // QuarantineReleased, the slot of RecycleRequested. True for every other event. O(1).

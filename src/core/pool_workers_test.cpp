@@ -52,7 +52,7 @@ TEST(PoolWorkers, NotReadySaysWhichStepFailed) {
   EXPECT_EQ(driver.outcome(waiting).death->step, "hello");
   EXPECT_EQ(driver.outcome(waiting).death->stderr_tail, "ImportError: no module named nothing");
   EXPECT_EQ(driver.fate(driver.submit()), "not_ready");
-  const Stats stats = driver.pool.stats(driver.now);
+  const PoolStats stats = driver.pool.stats(driver.now);
   EXPECT_FALSE(stats.ready);
   ASSERT_EQ(stats.reasons.size(), 3u);
   EXPECT_NE(stats.reasons[1].find("ImportError"), std::string::npos);
@@ -114,7 +114,7 @@ TEST(PoolWorkers, AReadyPoolSaysWhyItIsNotWhole) {
   driver.ready(WorkerId{1, 1});
   EXPECT_EQ(driver.pool.stats(driver.now).failing, "") << "the other one starts";
   driver.fail_start(WorkerId{2, 2}, "hello");
-  Stats stats = driver.pool.stats(driver.now);
+  PoolStats stats = driver.pool.stats(driver.now);
   EXPECT_TRUE(stats.ready);
   EXPECT_NE(stats.failing.find("1 of 2 workers serve; the last start ended with a failed start "
                                "(at hello)"),
@@ -144,7 +144,7 @@ TEST(PoolWorkers, ACrashLoopAfterTheStartIsSaid) {
     for (const WorkerId worker : driver.with(false)) driver.ready(worker);
     for (const WorkerId worker : driver.with(true)) driver.exit(worker);
   }
-  const Stats stats = driver.pool.stats(driver.now);
+  const PoolStats stats = driver.pool.stats(driver.now);
   EXPECT_FALSE(stats.ready);
   ASSERT_EQ(stats.reasons.size(), 3u);
   EXPECT_NE(stats.reasons[1].find("the last worker to end by itself"), std::string::npos)
@@ -279,7 +279,7 @@ TEST(PoolWorkers, AfterAReloadOldWorkersServeTheirSessionsOnly) {
   driver.ready(WorkerId{1, 3});
   driver.ready(WorkerId{2, 4});
   EXPECT_EQ(driver.count("reloaded"), 1u);
-  const Stats stats = driver.pool.stats(driver.now);
+  const PoolStats stats = driver.pool.stats(driver.now);
   EXPECT_EQ(stats.leaving.workers, 1u);
   EXPECT_EQ(stats.leaving.sessions, 1u);
   EXPECT_EQ(stats.leaving.until, settings.workers.drain_timeout);

@@ -56,7 +56,7 @@ std::string Readiness::describe_failure() const {
   return text;
 }
 
-void Readiness::describe(Time now, Stats& stats) const {
+void Readiness::describe(Time now, PoolStats& stats) const {
   std::uint32_t sick = 0;
   const Worker* sickest = nullptr;
   workers_.table().each([&](const Worker& worker) {
@@ -89,7 +89,7 @@ void Readiness::describe(Time now, Stats& stats) const {
 }
 
 // What has happened, and what comes next.
-void Readiness::give_causes(Time now, Stats& stats) const {
+void Readiness::give_causes(Time now, PoolStats& stats) const {
   if (start_failure_) {
     stats.reasons.push_back(describe_failure());
   } else if (last_exit_) {

@@ -42,10 +42,10 @@ class Readiness {
   bool not_ready() const { return not_ready_; }
   Refusal refusal() const;
   // The parts of the statistics that say whether the pool is ready, and why not.
-  void describe(Time now, Stats& stats) const;
+  void describe(Time now, PoolStats& stats) const;
 
  private:
-  void give_causes(Time now, Stats& stats) const;
+  void give_causes(Time now, PoolStats& stats) const;
   std::string describe_failure() const;
 
   Frame& frame_;

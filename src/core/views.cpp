@@ -16,8 +16,8 @@
 
 namespace keelback::core {
 
-Stats Views::stats(Time now) const {
-  Stats stats;
+PoolStats Views::stats(Time now) const {
+  PoolStats stats;
   stats.workers.starting = workers_.table().count(WorkerState::kStarting);
   stats.workers.ready = workers_.table().count(WorkerState::kReady);
   stats.workers.busy = workers_.table().count(WorkerState::kBusy);
@@ -43,7 +43,7 @@ Stats Views::stats(Time now) const {
   stats.retries = frame_.counters.retries;
   stats.quarantined = quarantine_.held(now, frame_.quarantine_limits());
   stats.sessions.evicted = frame_.counters.evicted;
-  stats.attachment_bytes = calls_.carried().total();
+  stats.attachments.carried_bytes = calls_.carried().total();
   stats.abandoned = frame_.counters.abandoned;
   stats.snapshots.kept = frame_.counters.snapshots_kept;
   stats.snapshots.failed = frame_.counters.snapshots_failed;
@@ -54,7 +54,7 @@ Stats Views::stats(Time now) const {
   return stats;
 }
 
-void Views::count_leaving(Time now, Stats& stats) const {
+void Views::count_leaving(Time now, PoolStats& stats) const {
   workers_.table().each([&](const Worker& worker) {
     const auto* draining = worker.in<Worker::Draining>();
     if (!draining || worker.sessions() == 0) return;
@@ -86,8 +86,8 @@ std::vector<WorkerView> Views::workers(Time now) const {
   return views;
 }
 
-Pool::SessionPage Views::sessions(Time now, std::string_view after, std::size_t limit) const {
-  Pool::SessionPage page;
+SessionList Views::sessions(Time now, std::string_view after, std::size_t limit) const {
+  SessionList page;
   page.total = sessions_.table().live(now);
   // Keeps the `limit + 1` smallest ids: O(n log limit), and no order to maintain on the hot path.
   std::vector<const Session*> first;
@@ -105,7 +105,7 @@ Pool::SessionPage Views::sessions(Time now, std::string_view after, std::size_t 
   const bool more = first.size() > limit;
   if (more) first.resize(limit);
   for (const Session* session : first) {
-    SessionView view;
+    SessionStatus view;
     view.id = session->id;
     const bool homeless = session->home && !session->home->alive;  // until it is called again
     if (session->home && !homeless) view.worker = session->home->worker;
@@ -120,8 +120,8 @@ Pool::SessionPage Views::sessions(Time now, std::string_view after, std::size_t 
   return page;
 }
 
-std::vector<QuarantineView> Views::quarantine(Time now) const {
-  std::vector<QuarantineView> views;
+std::vector<QuarantinedRequest> Views::quarantine(Time now) const {
+  std::vector<QuarantinedRequest> views;
   const Quarantine::Limits limits = frame_.quarantine_limits();
   quarantine_.each_held(now, limits, [&](const Quarantine::Entry& entry) {
     views.push_back({entry.fingerprint, entry.function, entry.session, entry.deaths,

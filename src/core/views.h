@@ -38,15 +38,15 @@ class Views {
         workers_(workers),
         readiness_(readiness) {}
 
-  Stats stats(Time now) const;
+  PoolStats stats(Time now) const;
   std::vector<WorkerView> workers(Time now) const;
-  Pool::SessionPage sessions(Time now, std::string_view after, std::size_t limit) const;
-  std::vector<QuarantineView> quarantine(Time now) const;
+  SessionList sessions(Time now, std::string_view after, std::size_t limit) const;
+  std::vector<QuarantinedRequest> quarantine(Time now) const;
   bool knows(Time now, const Event& event) const;
   void check_invariants() const;
 
  private:
-  void count_leaving(Time now, Stats& stats) const;
+  void count_leaving(Time now, PoolStats& stats) const;
   std::uint32_t check_calls() const;
   void check_running(const Call& call, const Call::Running& run) const;
   void check_waiting(const Call& call) const;

@@ -52,10 +52,9 @@ struct OwnUse {
 };
 
 struct PoolInfo {
-  core::Stats stats;
+  PoolStats stats;
   StartPath start;
-  store::Status store;           // of session snapshots
-  std::uint64_t slab_bytes = 0;  // shared memory of all workers, for attachments
+  store::Status store;  // of session snapshots
   // Lines, and pieces of long lines, that workers and zygotes wrote and the log did not take.
   std::uint64_t log_dropped_workers = 0;
   std::uint64_t log_dropped_zygotes = 0;
@@ -85,11 +84,11 @@ class Driver {
 
   virtual PoolInfo info() = 0;
   virtual std::vector<WorkerInfo> workers() = 0;
-  virtual core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) = 0;
+  virtual SessionList sessions(std::string_view after, std::size_t limit) = 0;
   // As its last HELLO describes it; null: no worker has said HELLO. Shared by the driver and its
   // readers, because another HELLO may come while one of them reads.
   virtual std::shared_ptr<const Application> application() = 0;
-  virtual std::vector<core::QuarantineView> quarantine() = 0;
+  virtual std::vector<QuarantinedRequest> quarantine() = 0;
 
   // Gives the core an operator's event. False: what it names is not there (core::Pool::knows), and
   // nothing was done.

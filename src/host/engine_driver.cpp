@@ -215,12 +215,12 @@ std::vector<WorkerInfo> EngineDriver::workers() {
   return list;
 }
 
-core::Pool::SessionPage EngineDriver::sessions(std::string_view after, std::size_t limit) {
+SessionList EngineDriver::sessions(std::string_view after, std::size_t limit) {
   const Locked locked(engine_.lock);
   return engine_.pool().sessions(now(), after, limit);
 }
 
-std::vector<core::QuarantineView> EngineDriver::quarantine() {
+std::vector<QuarantinedRequest> EngineDriver::quarantine() {
   const Locked locked(engine_.lock);
   return engine_.pool().quarantine(now());
 }

@@ -33,9 +33,9 @@ class EngineDriver final : public Driver {
   std::optional<std::string> dump(CallId call) override;
   PoolInfo info() override;
   std::vector<WorkerInfo> workers() override;
-  core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
+  SessionList sessions(std::string_view after, std::size_t limit) override;
   std::shared_ptr<const Application> application() override { return engine_.application(); }
-  std::vector<core::QuarantineView> quarantine() override;
+  std::vector<QuarantinedRequest> quarantine() override;
   bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override { engine_.configure(settings); }
   void reload(std::move_only_function<void(std::string error)> done) override;

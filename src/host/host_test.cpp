@@ -234,7 +234,7 @@ TEST_F(HostTest, EveryCallHasOneOutcomeWhileWorkersAreKilledAtRandom) {
   EXPECT_GT(asynchronous, 0);
   EXPECT_GT(ok, kCalls / 2);
   EXPECT_GT(died, 0);
-  const core::Stats stats = host.info().stats;
+  const PoolStats stats = host.info().stats;
   EXPECT_EQ(stats.accepted, static_cast<std::uint64_t>(kCalls));
   EXPECT_EQ(stats.in_flight, 0U);
   std::uint64_t sum = 0;

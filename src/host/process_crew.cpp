@@ -415,7 +415,7 @@ void ProcessCrew::dump(WorkerProcess& worker, CallId call) {
 // ---- readers
 
 void ProcessCrew::describe(PoolInfo& info) {
-  info.slab_bytes = roster_.slab_budget->used();
+  info.stats.attachments.slab_bytes = roster_.slab_budget->used();
   info.log_dropped_workers = roster_.log_dropped_workers;
   info.log_dropped_zygotes = roster_.log_dropped_zygotes;
   const Locked locked(engine_.lock);

@@ -273,7 +273,7 @@ void WorkerLives::probe_ended(const std::string& error) {
 
 void WorkerLives::reload_ended(const std::string& error) {
   if (error.empty()) {
-    core::Stats stats;
+    PoolStats stats;
     {
       const Locked locked(engine_.lock);
       stats = engine_.pool().stats(engine_.now());

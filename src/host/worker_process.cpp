@@ -51,6 +51,4 @@ void WorkerProcess::leave_loop() {
   pidfd.reset();
 }
 
-std::string to_string(WorkerId id) { return fmt::format("{}.{}", id.slot, id.generation); }
-
 }  // namespace keelback::host

@@ -125,7 +125,4 @@ struct NewWorker {
 os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
                                   std::shared_ptr<SlabBudget> slab_budget);
 
-// "2.17"
-std::string to_string(WorkerId id);
-
 }  // namespace keelback::host

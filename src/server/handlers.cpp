@@ -174,7 +174,7 @@ void admit_config(const Request& request, Admission& admission) {
 Response get_health(Hub& hub, Route route, bool authorised) {
   if (route == Route::kLivez) return {.body = R"({"live":true})"};
   const host::PoolInfo info = hub.driver.info();
-  const core::Stats& stats = info.stats;
+  const PoolStats& stats = info.stats;
   const bool draining = stats.draining || hub.draining();
   nlohmann::ordered_json json = {{"ready", stats.ready && !draining}};
   if (authorised) {  // a reason may quote what a worker printed

@@ -68,7 +68,7 @@ class Scrape {
   std::vector<MetricFamily> families_;
 };
 
-void add_calls(Scrape& scrape, const core::Stats& stats) {
+void add_calls(Scrape& scrape, const PoolStats& stats) {
   scrape.open("keelback_calls_total", "Calls that ended, by outcome.", MetricType::Counter);
   for (int i = 0; i < kOutcomeKinds; ++i) {
     scrape.value(static_cast<double>(stats.outcomes[i]),
@@ -88,7 +88,7 @@ void add_calls(Scrape& scrape, const core::Stats& stats) {
                seconds(stats.queue_delay));
 }
 
-void add_workers(Scrape& scrape, const core::Stats& stats) {
+void add_workers(Scrape& scrape, const PoolStats& stats) {
   scrape.open("keelback_workers", "Workers, by state.", MetricType::Gauge);
   const std::pair<const char*, std::uint32_t> states[] = {{"starting", stats.workers.starting},
                                                           {"ready", stats.workers.ready},
@@ -110,7 +110,7 @@ void add_workers(Scrape& scrape, const core::Stats& stats) {
                static_cast<double>(stats.quarantined));
 }
 
-void add_sessions(Scrape& scrape, const core::Stats& stats) {
+void add_sessions(Scrape& scrape, const PoolStats& stats) {
   scrape.gauge("keelback_sessions_active", "Live sessions.",
                static_cast<double>(stats.sessions.active));
   scrape.open("keelback_sessions_total", "What happened to sessions.", MetricType::Counter);
@@ -124,7 +124,7 @@ void add_sessions(Scrape& scrape, const core::Stats& stats) {
   }
 }
 
-void add_snapshots(Scrape& scrape, const core::Stats& stats, const store::Status& store) {
+void add_snapshots(Scrape& scrape, const PoolStats& stats, const store::Status& store) {
   scrape.open("keelback_snapshots_total", "Snapshots of sessions, stored or not.",
               MetricType::Counter);
   scrape.value(static_cast<double>(stats.snapshots.kept), {{"result", "kept"}});
@@ -201,7 +201,7 @@ void CallDurations::observe(std::string_view function, const Outcome& outcome) {
 
 std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                          const CallDurations& durations) {
-  const core::Stats& stats = info.stats;
+  const PoolStats& stats = info.stats;
   Scrape scrape;
   add_calls(scrape, stats);
   add_workers(scrape, stats);
@@ -209,9 +209,9 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
   add_snapshots(scrape, stats, info.store);
   add_log(scrape, info, server);
   scrape.gauge("keelback_attachment_carried_bytes", "Attachments of unfinished calls.",
-               static_cast<double>(stats.attachment_bytes));
+               static_cast<double>(stats.attachments.carried_bytes));
   scrape.gauge("keelback_attachment_slab_bytes", "Shared memory of all workers, for attachments.",
-               static_cast<double>(info.slab_bytes));
+               static_cast<double>(info.stats.attachments.slab_bytes));
   scrape.counter("keelback_http_rejected_total",
                  "Requests refused before the pool saw them (syntax, authentication, limits).",
                  static_cast<double>(server.http_rejected));

@@ -1,4 +1,4 @@
-// Prometheus text. Counters of the pool come from one core::Stats, so that within one scrape
+// Prometheus text. Counters of the pool come from one PoolStats, so that within one scrape
 // accepted = in_flight + sum of outcomes; only the histograms are kept here.
 #pragma once
 

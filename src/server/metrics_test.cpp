@@ -28,7 +28,7 @@ std::map<std::string, double> scrape(const std::string& text) {
 // Goal: one scrape is one picture: accepted = in flight + outcomes, also for counters far beyond
 // what six digits can hold.
 TEST(Metrics, CountersAddUpWithinAScrape) {
-  core::Stats stats;
+  PoolStats stats;
   stats.ready = true;
   stats.accepted = 123'456'789'012;
   stats.in_flight = 5;
@@ -37,10 +37,11 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   stats.workers.busy = 3;
   stats.queue_delay = 250ms;
   stats.sessions.expired = 4;
-  stats.attachment_bytes = 70'000;
-  const std::string text = metrics_text(
-      {.stats = stats, .slab_bytes = 65536, .log_dropped_workers = 11, .log_dropped_zygotes = 12},
-      {.http_rejected = 9, .connections = 2, .log_lost = 13}, {});
+  stats.attachments.carried_bytes = 70'000;
+  stats.attachments.slab_bytes = 65536;
+  const std::string text =
+      metrics_text({.stats = stats, .log_dropped_workers = 11, .log_dropped_zygotes = 12},
+                   {.http_rejected = 9, .connections = 2, .log_lost = 13}, {});
   const auto values = scrape(text);
   double sum = values.at("keelback_calls_in_flight");
   for (int i = 0; i < kOutcomeKinds; ++i) {

@@ -185,7 +185,7 @@ std::string problem_of(const Outcome& outcome) {
                       {"message", outcome.python->message},
                       {"traceback", outcome.python->traceback}};
   }
-  if (outcome.worker.generation != 0) json["worker"] = worker_text(outcome.worker);
+  if (outcome.worker.generation != 0) json["worker"] = to_string(outcome.worker);
   if (outcome.death) json["death"] = death_json(*outcome.death);
   if (!outcome.dump.empty()) json["dump"] = outcome.dump;
   if (may_run_on(outcome)) json["dump_at"] = fmt::format("/v1/calls/{}/dump", outcome.call);
@@ -219,10 +219,6 @@ Response problem(int status, std::string_view name, std::string_view detail) {
 bool may_run_on(const Outcome& outcome) {
   return outcome.kind == OutcomeKind::kTimeout && outcome.effect == Effect::kMaybe &&
          outcome.dump.empty() && outcome.call != 0;
-}
-
-std::string worker_text(WorkerRef worker) {
-  return fmt::format("{}.{}", worker.slot, worker.generation);
 }
 
 }  // namespace keelback::server

@@ -53,6 +53,4 @@ Response problem(int status, std::string_view name, std::string_view detail);
 // True: the call may still run after this answer, and its stacks come later.
 bool may_run_on(const Outcome& outcome);
 
-std::string worker_text(WorkerRef worker);  // "2.17"
-
 }  // namespace keelback::server

@@ -15,7 +15,7 @@ std::string end_json(const Outcome& outcome, std::uint64_t items) {
   nlohmann::ordered_json json = {{"outcome", to_string(outcome.kind)},
                                  {"effect", to_string(outcome.effect)},
                                  {"items", items},
-                                 {"worker", worker_text(outcome.worker)},
+                                 {"worker", to_string(outcome.worker)},
                                  {"attempts", outcome.attempts},
                                  {"queue_ms", ms(outcome.queued)},
                                  {"run_ms", ms(outcome.ran)}};

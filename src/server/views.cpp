@@ -7,7 +7,7 @@
 namespace keelback::server {
 namespace {
 
-Json leaving_json(const core::Stats& stats) {
+Json leaving_json(const PoolStats& stats) {
   return {{"workers", stats.leaving.workers},
           {"sessions", stats.leaving.sessions},
           {"until_s", seconds(stats.leaving.until)}};
@@ -19,12 +19,12 @@ Json use_json(const host::OwnUse& use) {
 
 }  // namespace
 
-std::string reloaded_json(const core::Stats& stats) {
+std::string reloaded_json(const PoolStats& stats) {
   return dump({{"reloaded", true}, {"draining", leaving_json(stats)}});
 }
 
 std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
-  const core::Stats& stats = info.stats;
+  const PoolStats& stats = info.stats;
   Json calls = {{"accepted", stats.accepted}, {"in_flight", stats.in_flight}, {"late", stats.late}};
   for (int i = 0; i < kOutcomeKinds; ++i) {
     calls[std::string(to_string(static_cast<OutcomeKind>(i)))] = stats.outcomes[i];
@@ -60,7 +60,9 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
         {"store", info.store.name},
         {"up", info.store.up},
         {"error", info.store.error}}},
-      {"attachments", {{"carried_bytes", stats.attachment_bytes}, {"slab_bytes", info.slab_bytes}}},
+      {"attachments",
+       {{"carried_bytes", stats.attachments.carried_bytes},
+        {"slab_bytes", info.stats.attachments.slab_bytes}}},
       {"health", {{"failed", stats.health.failed}, {"retired", stats.health.retired}}},
       {"restarts", stats.restarts},
       {"retries", stats.retries},
@@ -96,9 +98,9 @@ std::string workers_json(const std::vector<host::WorkerInfo>& workers) {
   return dump(list);
 }
 
-std::string sessions_json(const core::Pool::SessionPage& page) {
+std::string sessions_json(const SessionList& page) {
   Json items = Json::array();
-  for (const core::SessionView& session : page.items) {
+  for (const SessionStatus& session : page.items) {
     items.push_back({{"id", session.id},
                      {"slot", session.worker.slot},
                      {"generation", session.worker.generation},
@@ -113,9 +115,9 @@ std::string sessions_json(const core::Pool::SessionPage& page) {
   return dump(json);
 }
 
-std::string quarantine_json(const std::vector<core::QuarantineView>& entries, std::uint64_t total) {
+std::string quarantine_json(const std::vector<QuarantinedRequest>& entries, std::uint64_t total) {
   Json items = Json::array();
-  for (const core::QuarantineView& entry : entries) {
+  for (const QuarantinedRequest& entry : entries) {
     items.push_back({{"fingerprint", fmt::format("{:016x}", entry.fingerprint)},
                      {"function", entry.function},
                      {"session", entry.session},

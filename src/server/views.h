@@ -12,11 +12,11 @@
 namespace keelback::server {
 
 // What a reload answers once it is over.
-std::string reloaded_json(const core::Stats& stats);
+std::string reloaded_json(const PoolStats& stats);
 std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected);
 std::string workers_json(const std::vector<host::WorkerInfo>& workers);
-std::string sessions_json(const core::Pool::SessionPage& page);
-std::string quarantine_json(const std::vector<core::QuarantineView>& entries, std::uint64_t total);
+std::string sessions_json(const SessionList& page);
+std::string quarantine_json(const std::vector<QuarantinedRequest>& entries, std::uint64_t total);
 // {app, runtime, functions}, each function as in its HELLO.
 std::string functions_json(const Application& application);
 // OpenAPI 3.1 of the whole service; each function has a path of its own. `application` is null

@@ -65,7 +65,7 @@ TEST(Views, WorkersSessionsAndQuarantine) {
   EXPECT_EQ(workers[0]["function"], "greet");
   EXPECT_FALSE(workers[1].contains("function"));
 
-  core::Pool::SessionPage page;
+  SessionList page;
   page.total = 3;
   page.items.push_back(
       {.id = "a\xFF", .worker = {1, 4}, .birth = 0xab, .epoch = 2, .state = "idle"});

@@ -195,7 +195,7 @@ void schedule_faults(Simulation& sim, Prng& prng, const Settings& settings) {
   }
 }
 
-void expect_sums(const core::Stats& stats) {
+void expect_sums(const PoolStats& stats) {
   std::uint64_t outcomes = 0;
   for (const std::uint64_t n : stats.outcomes) outcomes += n;
   EXPECT_EQ(stats.accepted, stats.in_flight + outcomes);
@@ -232,7 +232,7 @@ std::uint64_t run_seed(std::uint64_t seed) {
   sim.drain(1s, [&] { drained = true; });
   EXPECT_TRUE(sim.run_while_not([&] { return drained; }, sim.now() + 1min)) << "the drain hangs";
   EXPECT_EQ(witness.submitted(), witness.resolved());
-  const core::Stats stats = sim.stats();
+  const PoolStats stats = sim.stats();
   expect_sums(stats);
   EXPECT_EQ(stats.in_flight, 0u);
   EXPECT_EQ(stats.accepted, witness.submitted());

@@ -96,7 +96,7 @@ class Simulation {
 
   // ---- readers
   const core::Pool& pool() const { return pool_; }
-  core::Stats stats() const { return pool_.stats(now_); }
+  PoolStats stats() const { return pool_.stats(now_); }
   // Null until it is announced.
   const Application* application() const { return announced_ ? &crew_.application() : nullptr; }
   std::size_t stored() const { return shelf_.size(); }  // snapshots

@@ -169,7 +169,7 @@ std::vector<host::WorkerInfo> SimDriver::workers() {
   });
 }
 
-core::Pool::SessionPage SimDriver::sessions(std::string_view after, std::size_t limit) {
+SessionList SimDriver::sessions(std::string_view after, std::size_t limit) {
   return with([&](sim::Simulation& sim) { return sim.pool().sessions(sim.now(), after, limit); });
 }
 
@@ -180,7 +180,7 @@ std::shared_ptr<const Application> SimDriver::application() {
   });
 }
 
-std::vector<core::QuarantineView> SimDriver::quarantine() {
+std::vector<QuarantinedRequest> SimDriver::quarantine() {
   return with([](sim::Simulation& sim) { return sim.pool().quarantine(sim.now()); });
 }
 

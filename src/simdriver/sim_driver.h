@@ -43,9 +43,9 @@ class SimDriver final : public host::Driver {
   std::optional<std::string> dump(CallId call) override;
   host::PoolInfo info() override;
   std::vector<host::WorkerInfo> workers() override;
-  core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
+  SessionList sessions(std::string_view after, std::size_t limit) override;
   std::shared_ptr<const Application> application() override;
-  std::vector<core::QuarantineView> quarantine() override;
+  std::vector<QuarantinedRequest> quarantine() override;
   bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override;
   void reload(std::move_only_function<void(std::string error)> done) override;

@@ -30,7 +30,9 @@ Call carrying(std::string function, Attachments attachments, std::string payload
 Attachment plain(std::string name, std::string bytes) {
   return {std::move(name), Buffer(std::move(bytes)), "", {}};
 }
-std::uint64_t slab_bytes(World& world) { return world.driver().info().slab_bytes; }
+std::uint64_t slab_bytes(World& world) {
+  return world.driver().info().stats.attachments.slab_bytes;
+}
 // This process maps no slab and has no descriptor of one.
 bool no_slab_is_held() {
   constexpr std::string_view kName = "memfd:keelback-slab";
@@ -204,7 +206,7 @@ TEST_P(DriverTest, AttachmentsAreBounded) {
 
   const Pending busy = world.submit(carrying("sleep", {plain("x", pattern(90'000))}, "[2000]"));
   ASSERT_TRUE(world.running("sleep"));
-  EXPECT_EQ(world.stats().attachment_bytes, 90'000u);
+  EXPECT_EQ(world.stats().attachments.carried_bytes, 90'000u);
   EXPECT_OUTCOME(world.call(carrying("attach_echo", {plain("x", pattern(60'000))})), kOk, kDone);
   const Outcome full = world.call(carrying("attach_echo", {plain("x", pattern(60'001))}));
   EXPECT_OUTCOME(full, kOverloaded, kNone);
@@ -214,7 +216,7 @@ TEST_P(DriverTest, AttachmentsAreBounded) {
   world.driver().cancel(busy.id());
   const Outcome ended = world.wait(busy);  // the simulator's sleeps to its end
   if (GetParam() != Backend::kSim) EXPECT_OUTCOME(ended, kCancelled, kMaybe);
-  EXPECT_EQ(world.stats().attachment_bytes, 0u);
+  EXPECT_EQ(world.stats().attachments.carried_bytes, 0u);
   EXPECT_OUTCOME(world.call(carrying("attach_echo", {plain("x", pattern(60'001))})), kOk, kDone);
 
   world.configure([](Settings& settings) { settings.attachments.max = Bytes{1024}; });
@@ -277,7 +279,7 @@ TEST_P(DriverTest, AStreamsCallMayBringAttachments) {
   EXPECT_OUTCOME(end, kOk, kDone);
   EXPECT_EQ(stream.items().size(), 40u);
   EXPECT_TRUE(end.attachments.empty());
-  EXPECT_EQ(world.stats().attachment_bytes, 0u);
+  EXPECT_EQ(world.stats().attachments.carried_bytes, 0u);
 }
 
 // Goal: a session's snapshot is its state and nothing else. Attachments pass by what is saved and
@@ -310,7 +312,7 @@ TEST_P(DriverTest, AttachmentsPassBySessionsThatAreSavedAndRestored) {
   }
   EXPECT_EQ(world.stats().sessions.lost, 0u);
   EXPECT_EQ(world.stats().snapshots.failed, 0u);
-  EXPECT_EQ(world.stats().attachment_bytes, 0u);
+  EXPECT_EQ(world.stats().attachments.carried_bytes, 0u);
   EXPECT_TRUE(world.adds_up());
 }
 

@@ -81,7 +81,7 @@ TEST_P(DriverTest, ADeathInMidStreamEndsTheStream) {
   world.configure([](Settings& s) { s.workers.drain_timeout = 50ms; });
   const WorkerRef home = [&] {
     for (const auto& info : world.driver().workers()) {
-      if (info.function == "items") return WorkerRef{info.worker.slot, info.worker.generation};
+      if (info.function == "items") return info.worker;
     }
     return WorkerRef{};
   }();

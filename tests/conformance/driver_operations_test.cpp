@@ -192,7 +192,7 @@ TEST_P(DriverTest, TheNumbersAddUp) {
     ++seen[static_cast<int>(world.wait(call).kind)];
     EXPECT_TRUE(world.adds_up());
   }
-  const core::Stats stats = world.stats();
+  const PoolStats stats = world.stats();
   EXPECT_EQ(stats.accepted, 60u);
   EXPECT_EQ(stats.in_flight, 0u);
   for (int kind = 0; kind < kOutcomeKinds; ++kind) {

@@ -31,7 +31,7 @@ TEST_P(DriverTest, EachCallASessionGoesOnAfterItsWorkersDeath) {
   EXPECT_EQ(after.epoch, 2u);
   EXPECT_NE(after.worker, first.worker);
   EXPECT_EQ(world.call("counter", "[]", "bob").payload, "2");
-  const core::Stats stats = world.stats();
+  const PoolStats stats = world.stats();
   EXPECT_EQ(stats.sessions.restored, 2u);
   EXPECT_EQ(stats.sessions.lost, 0u);
   EXPECT_EQ(stats.sessions.active, 2u);

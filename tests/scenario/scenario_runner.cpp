@@ -262,7 +262,7 @@ class Scenario {
     driver_->reply(call_id(w.at(1)), kind, !w.has("unclean"));
   }
   void show() {
-    const Stats s = driver_->pool.stats(driver_->now);
+    const PoolStats s = driver_->pool.stats(driver_->now);
     std::string line =
         fmt::format("> {} accepted={} in_flight={} waiting={} sessions={} expired={} lost={}",
                     s.ready ? "ready" : "not ready", s.accepted, s.in_flight, s.queue_depth,

@@ -195,15 +195,15 @@ bool ScriptedDriver::cancel(CallId call) {
 host::PoolInfo ScriptedDriver::info() { return world().pool; }
 std::vector<host::WorkerInfo> ScriptedDriver::workers() { return world().workers; }
 std::shared_ptr<const Application> ScriptedDriver::application() { return world().application; }
-std::vector<core::QuarantineView> ScriptedDriver::quarantine() { return world().quarantine; }
+std::vector<QuarantinedRequest> ScriptedDriver::quarantine() { return world().quarantine; }
 Time ScriptedDriver::now() const { return os::monotonic_now(); }
 void ScriptedDriver::configure(const Settings&) {}
 
-core::Pool::SessionPage ScriptedDriver::sessions(std::string_view after, std::size_t limit) {
+SessionList ScriptedDriver::sessions(std::string_view after, std::size_t limit) {
   const std::lock_guard lock(mutex_);
-  core::Pool::SessionPage page;
+  SessionList page;
   page.total = world_.sessions.size();
-  for (const core::SessionView& session : world_.sessions) {
+  for (const SessionStatus& session : world_.sessions) {
     if (session.id <= after) continue;
     if (page.items.size() == limit) {
       page.next = page.items.back().id;

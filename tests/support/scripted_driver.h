@@ -53,8 +53,8 @@ class ScriptedDriver final : public host::Driver {
   struct World {
     host::PoolInfo pool;  // its counters of calls are kept by the driver itself
     std::vector<host::WorkerInfo> workers;
-    std::vector<core::SessionView> sessions;  // in id order
-    std::vector<core::QuarantineView> quarantine;
+    std::vector<SessionStatus> sessions;  // in id order
+    std::vector<QuarantinedRequest> quarantine;
     std::shared_ptr<const Application> application;
     std::string reload_error;
     std::vector<std::uint32_t> recycled;
@@ -73,9 +73,9 @@ class ScriptedDriver final : public host::Driver {
   std::optional<std::string> dump(CallId call) override;
   host::PoolInfo info() override;
   std::vector<host::WorkerInfo> workers() override;
-  core::Pool::SessionPage sessions(std::string_view after, std::size_t limit) override;
+  SessionList sessions(std::string_view after, std::size_t limit) override;
   std::shared_ptr<const Application> application() override;
-  std::vector<core::QuarantineView> quarantine() override;
+  std::vector<QuarantinedRequest> quarantine() override;
   bool apply(const core::Event& event) override;
   void configure(const Settings& settings) override;
   void reload(std::move_only_function<void(std::string error)> done) override;

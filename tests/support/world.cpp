@@ -157,12 +157,12 @@ void World::configure(const std::function<void(Settings&)>& change) {
   driver_->configure(settings_);
 }
 
-core::Stats World::stats() { return driver_->info().stats; }
+PoolStats World::stats() { return driver_->info().stats; }
 
 std::uint64_t World::count(OutcomeKind kind) { return stats().outcomes[static_cast<int>(kind)]; }
 
 bool World::adds_up() {
-  const core::Stats now = stats();
+  const PoolStats now = stats();
   std::uint64_t outcomes = 0;
   for (const std::uint64_t n : now.outcomes) outcomes += n;
   return now.accepted == now.in_flight + outcomes;

@@ -74,7 +74,7 @@ class World {
   bool running(std::string_view function, std::size_t workers = 1);
 
   void configure(const std::function<void(Settings&)>& change);
-  core::Stats stats();
+  PoolStats stats();
   std::uint64_t count(OutcomeKind kind);
   // accepted = in flight + outcomes, in one picture.
   bool adds_up();

@@ -46,7 +46,7 @@ class Stray final : public Signal<kSignal> {
  private:
   // It must still be there, unless something else ended it.
   void watch(const host::WorkerInfo& target) {
-    const WorkerRef mine{target.worker.slot, target.worker.generation};
+    const WorkerRef& mine = target.worker;
     const bool there = std::ranges::any_of(this->recorder().workers(), [&](const auto& worker) {
       return worker.worker == target.worker && worker.state != core::WorkerState::kDead;
     });
@@ -55,8 +55,8 @@ class Stray final : public Signal<kSignal> {
     });
     if (there || other) return;
     this->noted().harm =
-        fmt::format("worker {}.{} (pid {}) is gone after a signal that must not end it", mine.slot,
-                    mine.generation, target.pid);
+        fmt::format("worker {} (pid {}) is gone after a signal that must not end it",
+                    to_string(mine), target.pid);
   }
 
   bool watched_ = false;

@@ -46,9 +46,7 @@ double milliseconds(Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
-std::string describe(const WorkerRef& worker) {
-  return fmt::format("worker {}.{}", worker.slot, worker.generation);
-}
+std::string describe(const WorkerRef& worker) { return "worker " + to_string(worker); }
 
 std::string describe(const CallEvent& call) {
   return fmt::format("call {} ({}{}{}, of {}, {})", call.index, call.function,
