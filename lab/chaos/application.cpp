@@ -317,9 +317,7 @@ class Tryer {
 
   pid_t pid_of(const WorkerRef& worker) {
     for (const host::WorkerInfo& each : world_.workers()) {
-      if (each.worker == worker) {
-        return static_cast<pid_t>(each.pid);
-      }
+      if (each.worker == worker) return static_cast<pid_t>(each.pid);
     }
     return 0;
   }
@@ -360,7 +358,7 @@ class Tryer {
     world_.recycle(worker.slot);
     const Duration until = world_.now() + scenario_.settings.workers.start_timeout;
     while (world_.now() < until && !interrupted_()) {
-      if (state_of(worker) == core::WorkerState::kDead) return;
+      if (!state_of(worker)) return;
       world_.wait_until(world_.now() + 2ms, false);
     }
   }
@@ -389,7 +387,7 @@ class Tryer {
         if (function.stops != "killed") function.stops = "stops";
         return;
       }
-      if (state == core::WorkerState::kDead) {
+      if (!state) {
         function.stops = "killed";
         function.stops_witness =
             last_frame(reply.outcome.dump,
@@ -400,13 +398,12 @@ class Tryer {
     }
   }
 
-  core::WorkerState state_of(const WorkerRef& worker) {
+  // nullopt: it is gone.
+  std::optional<core::WorkerState> state_of(const WorkerRef& worker) {
     for (const host::WorkerInfo& each : world_.workers()) {
-      if (each.worker == worker) {
-        return each.state;
-      }
+      if (each.worker == worker) return each.state;
     }
-    return core::WorkerState::kDead;
+    return std::nullopt;
   }
 
   World& world_;

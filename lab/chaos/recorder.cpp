@@ -156,7 +156,7 @@ void Recorder::sample(Duration at) {
     history_.workers.push_back({at, worker, pid, std::move(what)});
   };
   for (const host::WorkerInfo& worker : workers_) {
-    if (worker.state == core::WorkerState::kDead || !worker.worker) continue;
+    if (!worker.worker) continue;
     const WorkerRef ref = worker.worker;
     std::string state(core::to_string(worker.state));
     if (state == "busy") state = "ready";

@@ -136,9 +136,8 @@ class SimWorld final : public World {
   }
 
   bool lives(const host::WorkerInfo& worker) {
-    return std::ranges::any_of(workers(), [&](const host::WorkerInfo& each) {
-      return each.worker == worker.worker && each.state != core::WorkerState::kDead;
-    });
+    return std::ranges::any_of(
+        workers(), [&](const host::WorkerInfo& each) { return each.worker == worker.worker; });
   }
 
   void note(const core::Action& action) {

@@ -61,7 +61,7 @@ def on_session_open(hook: F) -> F:
 
 
 def on_session_end(hook: F) -> F:
-    """Runs when a session's state is about to be dropped, with the reason: expired, ended, lost, evicted,
+    """Runs when a session's state is about to be dropped, with the reason: expired, ended, lost,
     drained or moved; a hook without parameters is not told. `session()` is the session. What it raises is logged.
     """
     if _takes(hook, 1):

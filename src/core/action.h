@@ -14,8 +14,9 @@
 
 namespace keelback::core {
 
-// Why a session's state ended; the worker's on_session_end hook is told the same word.
-enum class SessionEndReason : std::uint8_t { kExpired, kEnded, kLost, kEvicted, kDrained, kMoved };
+// Why a session's state ended; the worker's on_session_end hook is told the same word. A session
+// that is lost had its state in a worker that is dead: there is nobody to tell.
+enum class SessionEndReason : std::uint8_t { kExpired, kEnded, kDrained, kMoved };
 
 // What a dispatched call needs to know of its session.
 struct SessionTicket {

@@ -38,8 +38,6 @@ std::string_view to_string(WorkerState state) {
       return "suspect";
     case WorkerState::kDraining:
       return "draining";
-    case WorkerState::kDead:
-      return "dead";
   }
   return "unknown";
 }

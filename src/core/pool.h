@@ -38,7 +38,7 @@
 
 namespace keelback::core {
 
-enum class WorkerState : std::uint8_t { kStarting, kReady, kBusy, kSuspect, kDraining, kDead };
+enum class WorkerState : std::uint8_t { kStarting, kReady, kBusy, kSuspect, kDraining };
 std::string_view to_string(WorkerState state);
 
 // ---- what can be read off the pool at any moment; one call, one consistent picture

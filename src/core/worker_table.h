@@ -173,7 +173,7 @@ class WorkerTable {
   boost::unordered_flat_map<std::uint32_t, std::unique_ptr<Worker>> workers_;  // by generation
   std::vector<Worker*> in_order_;
   std::uint32_t generations_ = 0;
-  std::uint32_t counts_[6] = {};
+  std::uint32_t counts_[static_cast<int>(WorkerState::kDraining) + 1] = {};
 };
 
 }  // namespace keelback::core

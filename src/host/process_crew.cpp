@@ -24,7 +24,17 @@ constexpr std::string_view kSilent =
     " Its control thread answered no ping: the GIL is held, or it is stopped.";
 
 wire::SessionEnd wire_reason(core::SessionEndReason reason) {
-  return static_cast<wire::SessionEnd>(reason);  // same values, see wire/messages.h
+  switch (reason) {
+    case core::SessionEndReason::kExpired:
+      return wire::SessionEnd::kExpired;
+    case core::SessionEndReason::kEnded:
+      return wire::SessionEnd::kEnded;
+    case core::SessionEndReason::kDrained:
+      return wire::SessionEnd::kDrained;
+    case core::SessionEndReason::kMoved:
+      return wire::SessionEnd::kMoved;
+  }
+  return wire::SessionEnd::kEnded;
 }
 
 std::vector<std::string> own_environment() {

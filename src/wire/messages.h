@@ -42,7 +42,7 @@ struct CallMessage {
 [[nodiscard]] bool append_call_head(std::string& out, const CallMessage& message);
 std::expected<CallMessage, Error> decode_call(const Frame& frame);
 
-// Same values and order as core::SessionEndReason.
+// The numbers of docs/protocol.md. The pool sends neither kLost nor kEvicted; workers know them.
 enum class SessionEnd : std::uint8_t { kExpired, kEnded, kLost, kEvicted, kDrained, kMoved };
 struct SessionEndMessage {
   std::uint64_t birth = 0;

@@ -9,7 +9,7 @@ namespace keelback::core {
 namespace {
 
 std::string_view reason_word(SessionEndReason reason) {
-  constexpr std::string_view kWords[] = {"expired", "ended", "lost", "evicted", "drained", "moved"};
+  constexpr std::string_view kWords[] = {"expired", "ended", "drained", "moved"};
   return kWords[static_cast<int>(reason)];
 }
 

@@ -48,7 +48,7 @@ class Stray final : public Signal<kSignal> {
   void watch(const host::WorkerInfo& target) {
     const WorkerRef& mine = target.worker;
     const bool there = std::ranges::any_of(this->recorder().workers(), [&](const auto& worker) {
-      return worker.worker == target.worker && worker.state != core::WorkerState::kDead;
+      return worker.worker == target.worker;
     });
     const bool other = this->excused([&](const FaultEvent& fault, const FaultClass&) {
       return fault.targets.empty() || std::ranges::find(fault.targets, mine) != fault.targets.end();
