@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the layer table of ARCHITECTURE.md: which folder may include which, and what the pure ones may not touch.
+"""Holds the layer table of ARCHITECTURE.md: which folder may include and link to which, and what the pure ones may not touch.
 
 Run without arguments from anywhere; exit 0 and silence, or one line per violation and exit 1.
 `--self-test` proves that a violation is seen.
@@ -9,33 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-# folder of src/ -> folders of ours it may include (besides itself). "keelback" is include/keelback.
-LAYERS = {
-    "base": {"keelback"},
-    "wire": {"base", "keelback"},
-    "fakeworker": {"wire", "base", "keelback"},
-    "core": {"base", "keelback"},
-    "sim": {"core", "wire", "base", "keelback"},
-    "os": {"base", "keelback"},
-    "host": {"core", "wire", "store", "os", "base", "keelback"},
-    "store": {"os", "base", "keelback"},
-    "api": {"host", "store", "core", "os", "base", "keelback"},
-    "simdriver": {"api", "host", "sim", "core", "os", "base", "keelback"},
-    "server": {"api", "host", "store", "core", "os", "base", "keelback"},
-    "cli": {"base", "wire", "core", "sim", "os", "host", "store", "api", "simdriver", "server", "keelback"},
-}
-# The same for the folders of lab/. Nothing of src/ includes them. "cli" is src/cli and lab/cli.
-LAB = {
-    "load": {"host", "core", "base", "keelback"},
-    "report": {"base", "keelback"},
-    "chaos": {"load", "report", "api", "store", "sim", "host", "core", "wire", "os", "base", "keelback"},
-    "bench": {"load", "report", "api", "sim", "host", "core", "wire", "os", "base", "keelback"},
-    "cli": {"base", "os", "host", "api", "simdriver", "load", "report", "chaos", "bench", "keelback"},
-}
+# A row of the code map: | `src/NAME/` | what it is | folders it may include; pure |
+ROW = re.compile(r"^\| `(src|lab)/([a-z]+)/` \|.*\| ([^|]*) \|$", re.M)
 # What tests of every folder may include.
 TEST_DOUBLES = {"simdriver"}
-# Folders that touch nothing: no clock, thread, lock, I/O, environment, randomness of their own.
-PURE = {"base", "wire", "core", "sim", "report"}
 # base/check.cpp reports to stderr before it aborts: the one exception.
 IMPURE_ALLOWED = {("base", "check.cpp")}
 FORBIDDEN = re.compile(
@@ -43,7 +20,24 @@ FORBIDDEN = re.compile(
     r"unistd\.h|fcntl\.h|sys/[a-z]+\.h|poll\.h|signal\.h|boost/asio.*|spdlog/.*)>"
     r"|\b(steady_clock|system_clock|high_resolution_clock)\b|\bgetenv\b|\brandom_device\b|\bsrand\b|\brand\(\)"
 )
+# What a library of a folder links to, in its CMakeLists.txt.
+DEPS = re.compile(r"^keelback_library\([^()]*?\bDEPS\s+([a-z_\s]+)", re.M)
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<](?:([a-z]+)/)[^">]+[">]')
+
+
+def code_map(root: Path):
+    """(tree, folder) -> the folders it may include besides itself and include/keelback; and the pure ones, which have
+    no clock, thread, lock, I/O, environment and randomness of their own."""
+    rows, pure = {}, set()
+    table = ROW.findall((root / "ARCHITECTURE.md").read_text())
+    for tree, folder, cell in table:
+        folders, _, purity = cell.partition(";")
+        rows[tree, folder] = {"keelback", *re.findall(r"[a-z]+", folders)}
+        if "all of `src/`" in folders:
+            rows[tree, folder] |= {each for row_tree, each, _ in table if row_tree == "src"}
+        if "pure" in (folders.strip(), purity.strip()):
+            pure.add((tree, folder))
+    return rows, pure
 
 
 def violations(root: Path):
@@ -54,9 +48,17 @@ def violations(root: Path):
             match = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
             if match and not match.group(1).startswith("keelback/"):
                 found.append(f"{path.relative_to(root)}:{number}: public headers include nothing of src/: {line.strip()}")
-    ours = {*LAYERS, *LAB, "keelback"}
-    rows = [("src", *row) for row in LAYERS.items()] + [("lab", *row) for row in LAB.items()]
-    for tree, folder, allowed in rows:
+    rows, pure = code_map(root)
+    ours = {"keelback", *(folder for _, folder in rows)}
+    for tree in ("src", "lab"):
+        for path in sorted((root / tree).glob("*")):
+            if path.is_dir() and path.name != "__pycache__" and (tree, path.name) not in rows:
+                found.append(f"{tree}/{path.name}: ARCHITECTURE.md has no row for it")
+    for (tree, folder), allowed in rows.items():
+        build = root / tree / folder / "CMakeLists.txt"
+        for linked in DEPS.findall(build.read_text()) if build.exists() else []:
+            for dep in sorted(set(linked.split()) & ours - allowed - {folder}):
+                found.append(f"{tree}/{folder}/CMakeLists.txt: {folder}/ may not link to {dep}/")
         for path in sorted((root / tree / folder).rglob("*")):
             if path.suffix not in {".h", ".cpp"}:
                 continue
@@ -69,7 +71,7 @@ def violations(root: Path):
                 if match and match.group(1) in ours:
                     if match.group(1) != folder and match.group(1) not in allowed:
                         found.append(f"{where}: {folder}/ may not include {match.group(1)}/")
-                if folder in PURE and not test and (folder, path.name) not in IMPURE_ALLOWED:
+                if (tree, folder) in pure and not test and (folder, path.name) not in IMPURE_ALLOWED:
                     code = line.split("//", 1)[0]
                     if FORBIDDEN.search(code):
                         found.append(f"{where}: {folder}/ is pure: {line.strip()}")
@@ -81,6 +83,9 @@ def self_test():
         root = Path(name)
         (root / "include" / "keelback").mkdir(parents=True)
         (root / "src" / "core").mkdir(parents=True)
+        (root / "ARCHITECTURE.md").write_text(
+            "| `src/base/` | ids | pure |\n| `src/core/` | pool | base; pure |\n| `src/host/` | loop | core |\n"
+            "| `lab/load/` | load | host |\n| `lab/chaos/` | faults | load |\n")
         bad = root / "src" / "core" / "bad.cpp"
         bad.write_text('#include "host/loop.h"\n#include <thread>\nauto t = std::chrono::steady_clock::now();\n')
         (root / "include" / "keelback" / "bad.h").write_text('#include "core/pool.h"\n')
@@ -93,6 +98,12 @@ def self_test():
         (root / "lab" / "load" / "bad.h").write_text('#include "host/host.h"\n')
         (root / "include" / "keelback" / "bad.h").write_text("#include <string>\n")
         assert not violations(root)
+        (root / "src" / "core" / "CMakeLists.txt").write_text(
+            "keelback_library(core HOT\n  SOURCES a.cpp\n  DEPS base host\n  EXTERNAL fmt::fmt)\n")
+        assert violations(root) == ["src/core/CMakeLists.txt: core/ may not link to host/"]
+        (root / "src" / "core" / "CMakeLists.txt").unlink()
+        (root / "src" / "new").mkdir()
+        assert violations(root) == ["src/new: ARCHITECTURE.md has no row for it"]
 
 
 if __name__ == "__main__":
