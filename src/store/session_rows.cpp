@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <memory>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "store/proof.h"
@@ -273,21 +275,31 @@ int SessionRows::read(std::int64_t id, std::uint64_t proof, std::optional<Snapsh
   return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-int SessionRows::load(std::uint64_t store,
-                      const std::function<bool(std::optional<StoredRow> row)>& each) {
+std::optional<std::vector<StoredRow>> SessionRows::load(const Totals& totals) {
   Statement all = db_.prepare(kLoad);
-  if (!all.valid()) return SQLITE_CORRUPT;
+  if (!all.valid()) return std::nullopt;
+  std::vector<StoredRow> rows;
+  std::uint64_t digest = 0;
   int code = all.step();
   for (; code == SQLITE_ROW; code = all.step()) {
     RowFields fields;
     int column = 1;
     for (std::int64_t& number : fields.numbers) number = all.integer(column++);
     for (std::string& text : fields.texts) text = all.blob(column++);
-    auto row = proven_row(std::move(fields), store);
-    if (row) row->id = all.integer(0);
-    if (!each(std::move(row))) return SQLITE_OK;
+    auto row = proven_row(std::move(fields), totals.store);
+    if (!row) return std::nullopt;
+    row->id = all.integer(0);
+    digest += row->proof;
+    rows.push_back(std::move(*row));
   }
-  return done(code);
+  std::unordered_set<std::string_view> sessions;
+  for (const StoredRow& row : rows) {
+    if (!sessions.insert(row.record.session).second) return std::nullopt;
+  }
+  if (done(code) != SQLITE_OK || rows.size() != totals.rows || digest != totals.digest) {
+    return std::nullopt;
+  }
+  return rows;
 }
 
 }  // namespace keelback::store

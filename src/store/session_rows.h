@@ -9,10 +9,10 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "store/sqlite.h"
 #include "store/store.h"
@@ -74,8 +74,9 @@ class SessionRows {
   int set_aside(std::int64_t id, std::string_view why);
   // The state of the row that has this proof; nullopt and SQLITE_OK: it is not there, or damaged.
   int read(std::int64_t id, std::uint64_t proof, std::optional<Snapshot>& state);
-  // Every row, by id; nullopt: one that does not prove itself. Stops when `each` says false.
-  int load(std::uint64_t store, const std::function<bool(std::optional<StoredRow> row)>& each);
+  // Every row of a database that is whole; nullopt: they are not the rows that `totals` says, or an
+  // error.
+  std::optional<std::vector<StoredRow>> load(const Totals& totals);
 
  private:
   Connection& db_;

@@ -66,6 +66,18 @@ int Connection::open(const std::string& path) {
   return code;
 }
 
+int Connection::connect(const std::string& path, std::string& error) {
+  int code = open(path);
+  for (const char* sql : {"PRAGMA locking_mode = EXCLUSIVE", "SELECT count(*) FROM sqlite_master",
+                          "BEGIN EXCLUSIVE", "COMMIT"}) {
+    if (code == SQLITE_OK) code = run(sql);
+  }
+  if (code == SQLITE_OK) return code;
+  error = this->error();
+  close();
+  return code;
+}
+
 void Connection::close() { connection_.reset(); }
 
 void Connection::finish() {

@@ -44,6 +44,9 @@ class Connection {
   Connection() = default;
   // Opens or makes the file. SQLITE_OK or an error.
   int open(const std::string& path);
+  // The same, alone: takes the exclusive lock before the first access and keeps it, and shares no
+  // file. After an error, of which `error` has SQLite's words, it is closed.
+  int connect(const std::string& path, std::string& error);
   bool is_open() const { return connection_ != nullptr; }
   void close();  // the log stays as it is
   // The log is brought into the file, and goes.

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 namespace keelback::store {
 namespace {
@@ -53,8 +54,8 @@ os::Result<StaleList> StaleList::open(const std::string& path) {
   for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(Entry); ++i) {
     const Entry& entry = entries[i];
     if (entry.check != (entry.birth ^ kCheck)) continue;
-    if (entry.birth == kAll) list.found_.all = true;
-    list.found_.births.push_back(entry.birth);
+    if (entry.birth == kAll) list.all_ = true;
+    list.found_.insert(entry.birth);
     list.used_ = i + 1;
   }
   return list;

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <unordered_set>
 
 #include "os/fd.h"
 #include "os/result.h"
@@ -23,12 +23,8 @@ class StaleList {
   // Opens or makes it. EWOULDBLOCK: another process has it; EISDIR: it is not a file.
   static os::Result<StaleList> open(const std::string& path);
 
-  // What an earlier run has left. `all`: more than the list can hold.
-  struct Found {
-    bool all = false;
-    std::vector<std::uint64_t> births;
-  };
-  const Found& found() const { return found_; }
+  // An earlier run has left it here, or has left more births than the list can hold.
+  bool had(std::uint64_t birth) const { return all_ || found_.contains(birth); }
   // On the disk when it returns true. One more than kEntriesMax makes it say `all`.
   [[nodiscard]] bool add(std::uint64_t birth);
   // Empty, on the disk, when it returns true.
@@ -40,7 +36,8 @@ class StaleList {
   bool write(std::size_t entry, std::uint64_t birth);
   os::Fd fd_;
   std::size_t used_ = 0;
-  Found found_;
+  std::unordered_set<std::uint64_t> found_;  // what an earlier run has left
+  bool all_ = false;                         // likewise: every birth
 };
 
 }  // namespace keelback::store

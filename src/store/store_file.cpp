@@ -96,8 +96,6 @@ int StoreFile::open_list() {
   }
   if (!list) return failed(list.error(), "its list of rows that are out of date");
   stale_list_ = std::move(*list);
-  all_stale_ = stale_list_.found().all;
-  stale_.insert(stale_list_.found().births.begin(), stale_list_.found().births.end());
   return SQLITE_OK;
 }
 
@@ -128,9 +126,9 @@ int StoreFile::make_database() {
 }
 
 int StoreFile::open_database() {
-  if (const int code = connect(); code != SQLITE_OK) return code;
+  if (const int code = db_.connect(paths_.database, error_); code != SQLITE_OK) return code;
   const auto totals = in_file_.totals();
-  const auto rows = totals ? load(*totals) : std::nullopt;
+  const auto rows = totals ? in_file_.load(*totals) : std::nullopt;
   rows_ = {};
   if (!rows || !in_file_.prepare()) {
     state_ = State::kToMake;
@@ -175,19 +173,6 @@ int StoreFile::fill(Connection& db) {
   return code;
 }
 
-int StoreFile::connect() {
-  int code = db_.open(paths_.database);
-  // Exclusive before the first access: the lock is taken then, and kept; no file is shared.
-  for (const char* sql : {"PRAGMA locking_mode = EXCLUSIVE", "SELECT count(*) FROM sqlite_master",
-                          "BEGIN EXCLUSIVE", "COMMIT"}) {
-    if (code == SQLITE_OK) code = db_.run(sql);
-  }
-  if (code == SQLITE_OK) return code;
-  error_ = db_.error();
-  db_.close();
-  return code;
-}
-
 int StoreFile::prepare() {
   const int code = db_.run("PRAGMA journal_mode = WAL");
   if (code != SQLITE_OK) return failed(code, db_.error());
@@ -218,25 +203,6 @@ int StoreFile::make_anchor() {
   }
   invalidated_.clear();
   return SQLITE_OK;
-}
-
-std::optional<std::vector<StoredRow>> StoreFile::load(const Totals& totals) {
-  std::vector<StoredRow> rows;
-  std::unordered_set<std::string_view> sessions;
-  std::uint64_t digest = 0;
-  bool proven = true;
-  const int code = in_file_.load(totals.store, [&](std::optional<StoredRow> row) {
-    proven = row.has_value();
-    if (!proven) return false;
-    digest += row->proof;
-    rows.push_back(std::move(*row));
-    return true;
-  });
-  for (const StoredRow& row : rows) proven = sessions.insert(row.record.session).second && proven;
-  if (code != SQLITE_OK || !proven || rows.size() != totals.rows || digest != totals.digest) {
-    return std::nullopt;
-  }
-  return rows;
 }
 
 void StoreFile::close_database() {

@@ -19,15 +19,14 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "store/anchor.h"
+#include "store/examination.h"
 #include "store/row_index.h"
 #include "store/row_source.h"
 #include "store/session_rows.h"
@@ -78,21 +77,15 @@ class StoreFile {
   void note_invalidated();
 
  private:
-  enum class Verdict : std::uint8_t { kWhole, kNone, kVersion1, kReadOnly, kDamaged, kRefused };
   // What becomes of the database next; kOpen: it is whole, and is read and written.
   enum class State : std::uint8_t { kToMake, kToOpen, kOpen };
 
   // ---- the start (store_file_start.cpp)
-  Verdict examine(const Anchor::Found& anchor);
-  Verdict examine_header(const Anchor::Found& anchor);
-  Verdict prove(const Anchor::Found& anchor);
-  Verdict judge(Verdict verdict, std::string why);
   void settle(const Anchor::Found& anchor);
-  void adopt(const Anchor::Found& anchor);
-  bool is_stale(const StoredRow& row, const Anchor::Found& anchor) const;
+  void adopt(Examined&& whole, const Anchor::Found& anchor);
   void go_on_with(const Anchor::Found& anchor);
   void take_version_1();
-  void save_rows(const Anchor::Found& anchor);
+  void save_rows(const std::string& why, const Anchor::Found& anchor);
   void lose_unread(const Anchor::Found& anchor);
   void lose(std::vector<std::string> names);
   void lose_all();
@@ -103,11 +96,8 @@ class StoreFile {
   int make_database();
   int fill(Connection& db);
   int open_database();
-  int connect();
   int prepare();
   int make_anchor();
-  // Every row of a database that is whole; nullopt: it is not, or an error.
-  std::optional<std::vector<StoredRow>> load(const Totals& totals);
   void close_database();  // its log stays as it is
   void tell_loss(std::size_t saved, const std::vector<std::string>& lost);
 
@@ -137,15 +127,11 @@ class StoreFile {
   std::uint64_t used_ = 0;    // the last number that a commit has had, or a failure
   bool begun_ = false;        // a transaction
   RowIndex rows_;
-  std::vector<StoredRow> loaded_;            // at the start
-  std::unordered_set<std::uint64_t> stale_;  // by the list: births whose rows must go
-  bool all_stale_ = false;                   // likewise
-  std::vector<std::uint64_t> invalidated_;   // births that the anchor does not know of yet
+  std::vector<std::uint64_t> invalidated_;  // births that the anchor does not know of yet
   std::vector<Record> found_;
   std::vector<std::string> lost_;
   bool down_ = false;
   std::string error_;
-  std::string why_;  // of the verdict
   std::uint64_t set_aside_ = 0;
 };
 

@@ -7,16 +7,13 @@
 #include <set>
 #include <utility>
 
+#include "store/examination.h"
 #include "store/salvage.h"
 #include "store/store_file.h"
 #include "store/version_1.h"
 
 namespace keelback::store {
 namespace {
-
-constexpr std::string_view kInUse = "another process is using it";
-// A longer file is not read completely at the start. Damage in the rest is found when that is read.
-constexpr std::uint64_t kCheckedBytesMax = 256ULL << 20;
 
 std::uint64_t random_word() {
   std::random_device device;
@@ -25,8 +22,15 @@ std::uint64_t random_word() {
   return word;
 }
 
-std::string of_later_version(std::uint64_t version) {
-  return fmt::format("it has version {}, and this Keelback knows version {}", version, kVersion);
+// The anchor of its own store says that it is out of date, or that it was never acknowledged.
+bool is_stale(const StoredRow& row, const Anchor::Found& anchor) {
+  // A commit that was reported as failed, but is there.
+  if (anchor.void_from > 0 && row.commit >= anchor.void_from && row.commit <= anchor.used) {
+    return true;
+  }
+  const auto entry = anchor.entries.find(row.record.birth);
+  return entry != anchor.entries.end() && entry->second.mark != Anchor::Mark::kNone &&
+         row.commit <= entry->second.marked_at;
 }
 
 }  // namespace
@@ -46,11 +50,12 @@ std::expected<void, std::string> StoreFile::open() {
   if (anchor.health == Anchor::Health::kLater) return wrong(of_later_version(anchor.version));
   anchor_aside_ =
       anchor.health == Anchor::Health::kTorn || anchor.health == Anchor::Health::kDamaged;
-  switch (examine(anchor)) {
+  Examined examined = examine(paths_, anchor, db_, in_file_);
+  switch (examined.verdict) {
     case Verdict::kRefused:
-      return wrong(why_);
+      return wrong(examined.why);
     case Verdict::kWhole:
-      adopt(anchor);
+      adopt(std::move(examined), anchor);
       break;
     case Verdict::kNone:
       store_ = random_word();
@@ -62,111 +67,27 @@ std::expected<void, std::string> StoreFile::open() {
       lose_unread(anchor);
       break;
     case Verdict::kDamaged:
-      save_rows(anchor);
+      save_rows(examined.why, anchor);
       break;
   }
   settle(anchor);
   return {};
 }
 
-// ---- what is believed
-
-StoreFile::Verdict StoreFile::judge(Verdict verdict, std::string why) {
-  why_ = std::move(why);
-  if (verdict == Verdict::kDamaged) close_database();
-  return verdict;
-}
-
-StoreFile::Verdict StoreFile::examine(const Anchor::Found& anchor) {
-  if (paths_.is_read_only()) return Verdict::kReadOnly;
-  if (paths_.log_is_no_file()) return judge(Verdict::kDamaged, "its log is no file");
-  if (paths_.database_bytes() == 0) {
-    const bool nothing = anchor.entries.empty() && anchor.health != Anchor::Health::kDamaged;
-    if (nothing && paths_.log_bytes() == 0) return Verdict::kNone;
-    return judge(Verdict::kDamaged, "there is a log or an anchor, but no database");
-  }
-  const int code = connect();
-  if (code == SQLITE_OK) return examine_header(anchor);
-  if (is_busy(code)) return judge(Verdict::kRefused, std::string(kInUse));
-  if (is_damage(code)) return judge(Verdict::kDamaged, error_);
-  switch (code & 0xff) {
-    case SQLITE_IOERR:  // errors of locks and others that are not about the bytes of the file
-    case SQLITE_PERM:
-    case SQLITE_AUTH:
-    case SQLITE_CANTOPEN:
-    case SQLITE_NOMEM:
-      return judge(Verdict::kRefused, error_);
-    default:
-      return judge(Verdict::kDamaged, error_);
-  }
-}
-
-// A file that has a good anchor beside it is ours, whatever its header says.
-StoreFile::Verdict StoreFile::examine_header(const Anchor::Found& anchor) {
-  const std::int64_t id = db_.number("PRAGMA application_id", -1);
-  const std::int64_t version = db_.number("PRAGMA user_version", -1);
-  if (id == kApplicationId && version == kVersion) return prove(anchor);
-  if (anchor.is_usable()) return judge(Verdict::kDamaged, "its header is damaged");
-  if (id == 0 && db_.number("SELECT count(*) FROM sqlite_master", -1) == 0) {
-    close_database();
-    return anchor.entries.empty() ? Verdict::kNone : judge(Verdict::kDamaged, "it is empty");
-  }
-  // Version 1 has no anchor. One of the two numbers may be damaged.
-  const bool is_first = id == kApplicationId || version == Version1::kVersion;
-  if (is_first && Version1::has_tables(db_)) return Verdict::kVersion1;
-  if (id != kApplicationId) {
-    return judge(Verdict::kRefused, "it is a database of another program");
-  }
-  return judge(Verdict::kRefused, of_later_version(static_cast<std::uint64_t>(version)));
-}
-
-StoreFile::Verdict StoreFile::prove(const Anchor::Found& anchor) {
-  if (!in_file_.has_tables()) return judge(Verdict::kDamaged, "its tables are not a store's");
-  if (paths_.database_bytes() <= kCheckedBytesMax) {
-    if (const std::string wrong = in_file_.check(); !wrong.empty()) {
-      return judge(Verdict::kDamaged, wrong);
-    }
-  }
-  const auto totals = in_file_.totals();
-  if (!totals) return judge(Verdict::kDamaged, "its totals are damaged");
-  if (totals->store == anchor.store && totals->commit < anchor.committed) {
-    return judge(Verdict::kDamaged,
-                 fmt::format("it ends with commit {}, and commit {} was acknowledged",
-                             totals->commit, anchor.committed));
-  }
-  auto rows = load(*totals);
-  if (!rows) return judge(Verdict::kDamaged, "its rows are not those that its totals say");
-  if (!in_file_.prepare()) return judge(Verdict::kDamaged, db_.error());
-  loaded_ = std::move(*rows);
-  store_ = totals->store;
-  commit_ = totals->commit;
-  used_ = commit_ + 1;  // what earlier runs have left in the log under this number is void
-  state_ = State::kOpen;
-  return Verdict::kWhole;
-}
-
 // ---- a database that is whole
 
-bool StoreFile::is_stale(const StoredRow& row, const Anchor::Found& anchor) const {
-  if (all_stale_ || stale_.contains(row.record.birth)) return true;
-  if (anchor.store != store_) return false;
-  // A commit that was reported as failed, but is there.
-  if (anchor.void_from > 0 && row.commit >= anchor.void_from && row.commit <= anchor.used) {
-    return true;
-  }
-  const auto entry = anchor.entries.find(row.record.birth);
-  return entry != anchor.entries.end() && entry->second.mark != Anchor::Mark::kNone &&
-         row.commit <= entry->second.marked_at;
-}
-
-void StoreFile::adopt(const Anchor::Found& anchor) {
-  std::ranges::stable_sort(loaded_, std::less<>(),
+void StoreFile::adopt(Examined&& whole, const Anchor::Found& anchor) {
+  store_ = whole.totals.store;
+  commit_ = whole.totals.commit;
+  used_ = commit_ + 1;  // what earlier runs have left in the log under this number is void
+  state_ = State::kOpen;
+  std::ranges::stable_sort(whole.rows, std::less<>(),
                            [](const StoredRow& row) { return row.record.used_ms; });
   std::vector<std::string> stale;
-  for (StoredRow& row : loaded_) {
+  for (StoredRow& row : whole.rows) {
     rows_.put(row.record.session, {row.id, row.record.birth, row.record.number, row.proof,
                                    bytes_of(row.record) + row.state_bytes});
-    if (!is_stale(row, anchor)) {
+    if (!stale_list_.had(row.record.birth) && !(anchor.store == store_ && is_stale(row, anchor))) {
       found_.push_back(std::move(row.record));
       continue;
     }
@@ -176,7 +97,6 @@ void StoreFile::adopt(const Anchor::Found& anchor) {
     if (!told) lost_.push_back(row.record.session);
     stale.push_back(std::move(row.record.session));
   }
-  loaded_.clear();
   rows_.commit();
   for (const std::string& session : stale) rows_.outdate(session);
   if (!stale.empty()) {
@@ -238,7 +158,7 @@ void StoreFile::take_version_1() {
   auto old = std::make_unique<Version1>(std::move(db_));
   std::vector<std::string> stale;
   for (Version1::Row& row : old->take_rows()) {
-    if (all_stale_ || stale_.contains(row.record.birth)) {
+    if (stale_list_.had(row.record.birth)) {
       stale.push_back(std::move(row.record.session));
       continue;
     }
@@ -257,17 +177,17 @@ void StoreFile::take_version_1() {
 }
 
 // The rows that the anchor names and that can be read. The anchor must be complete.
-void StoreFile::save_rows(const Anchor::Found& anchor) {
+void StoreFile::save_rows(const std::string& why, const Anchor::Found& anchor) {
   ++set_aside_;
   aside_ = StorePaths::aside_suffix();
-  say(true, fmt::format("the database is damaged: {}.", why_));
+  say(true, fmt::format("the database is damaged: {}.", why));
   std::set<std::string> lost;
   Witness witness{.store = anchor.store, .rows = {}, .last_commit = anchor.used};
   witness.may_be_behind = true;
   for (const auto& [birth, entry] : anchor.entries) {
     if (entry.mark == Anchor::Mark::kTold || entry.session.empty()) continue;
     lost.insert(entry.session);
-    if (entry.mark == Anchor::Mark::kStale || all_stale_ || stale_.contains(birth)) continue;
+    if (entry.mark == Anchor::Mark::kStale || stale_list_.had(birth)) continue;
     witness.rows.emplace(birth, Witness::Row{entry.session, entry.proof});
   }
   std::unique_ptr<Salvage> salvage;
