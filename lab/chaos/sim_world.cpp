@@ -61,8 +61,10 @@ class SimWorld final : public World {
     const sim::Application* known = sim_.application();
     return known != nullptr ? std::make_shared<const Application>(known->describe()) : nullptr;
   }
-  bool end_session(const std::string& session) override { return sim_.end_session(session); }
-  bool recycle(std::uint32_t slot) override { return sim_.recycle(slot); }
+  bool end_session(const std::string& session) override {
+    return sim_.apply(core::SessionEnded{session});
+  }
+  bool recycle(std::uint32_t slot) override { return sim_.apply(core::RecycleRequested{slot}); }
   void reload() override {
     sim_.reload([](const std::string&) {});
   }

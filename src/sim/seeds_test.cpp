@@ -176,13 +176,13 @@ void schedule_faults(Simulation& sim, Prng& prng, const Settings& settings) {
         sim.at(sim.now() + when, [&sim, slot] { sim.freeze(slot, 300ms); });
         break;
       case 2:
-        sim.at(sim.now() + when, [&sim, slot] { sim.recycle(slot); });
+        sim.at(sim.now() + when, [&sim, slot] { sim.apply(core::RecycleRequested{slot}); });
         break;
       case 3:
         sim.at(sim.now() + when, [&sim] { sim.reload([](std::string) {}); });
         break;
       case 4:
-        sim.at(sim.now() + when, [&sim] { sim.end_session("s0"); });
+        sim.at(sim.now() + when, [&sim] { sim.apply(core::SessionEnded{"s0"}); });
         break;
       default: {
         Settings changed = settings;

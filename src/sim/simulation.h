@@ -60,8 +60,6 @@ class Simulation {
   // An operator's event. False: what it names is not there (core::Pool::knows), and nothing was
   // done.
   bool apply(const core::Event& event);
-  bool end_session(std::string_view session) { return apply(core::SessionEnded{session}); }
-  bool recycle(std::uint32_t slot) { return apply(core::RecycleRequested{slot}); }
   // A model zygote takes a start's time to load the new code and may fail as starts do; `done` gets
   // an empty string or the reason.
   void reload(std::move_only_function<void(std::string)> done);

@@ -60,17 +60,17 @@ TEST(Simulation, AFunctionAnswersAfterTheTimeItTakesAndNoRealTimePasses) {
 // Goal: existence is answered by a lookup, at the present time: what is over is not there.
 TEST(Simulation, AnOperatorHearsWhetherWhatAnEventNamesIsThere) {
   Simulation sim(options());
-  EXPECT_FALSE(sim.end_session("ann"));
+  EXPECT_FALSE(sim.apply(core::SessionEnded{"ann"}));
   EXPECT_FALSE(sim.apply(core::QuarantineReleased{7}));
-  EXPECT_FALSE(sim.recycle(0));
-  EXPECT_FALSE(sim.recycle(3));
-  EXPECT_TRUE(sim.recycle(2));
+  EXPECT_FALSE(sim.apply(core::RecycleRequested{0}));
+  EXPECT_FALSE(sim.apply(core::RecycleRequested{3}));
+  EXPECT_TRUE(sim.apply(core::RecycleRequested{2}));
   EXPECT_TRUE(run(sim, {.function = "echo", .payload = "[1]", .session = "ann"}).ok());
   EXPECT_TRUE(run(sim, {.function = "echo", .payload = "[1]", .session = "bob"}).ok());
-  EXPECT_TRUE(sim.end_session("ann"));
-  EXPECT_FALSE(sim.end_session("ann")) << "it has ended";
+  EXPECT_TRUE(sim.apply(core::SessionEnded{"ann"}));
+  EXPECT_FALSE(sim.apply(core::SessionEnded{"ann"})) << "it has ended";
   sim.advance(options().settings.sessions.idle_ttl);
-  EXPECT_FALSE(sim.end_session("bob")) << "it has expired";
+  EXPECT_FALSE(sim.apply(core::SessionEnded{"bob"})) << "it has expired";
 }
 
 TEST(Simulation, EveryStandardFunctionEndsAsItsNameSays) {
@@ -122,9 +122,9 @@ TEST(Simulation, ASessionCountsOnOneWorkerInOrder) {
     EXPECT_EQ(seen[i], std::to_string(i + 1));
     EXPECT_EQ(homes[i], homes[0]);
   }
-  EXPECT_TRUE(sim.end_session("ann"));
-  EXPECT_FALSE(sim.end_session("ann"));
-  EXPECT_FALSE(sim.end_session("an"));
+  EXPECT_TRUE(sim.apply(core::SessionEnded{"ann"}));
+  EXPECT_FALSE(sim.apply(core::SessionEnded{"ann"}));
+  EXPECT_FALSE(sim.apply(core::SessionEnded{"an"}));
 }
 
 // Goal: each function heeds exactly the rungs it says: sleep and spin the interrupt, hold nothing

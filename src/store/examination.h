@@ -23,7 +23,8 @@ struct Examined {
   std::vector<StoredRow> rows;  // of kWhole: all of them
 };
 
-// Connects `db`, whose rows are `rows`. It stays connected if the database is whole or of version 1.
+// Connects `db`, whose rows are `rows`. It stays connected if the database is whole or of
+// version 1.
 Examined examine(const StorePaths& paths, const Anchor::Found& anchor, Connection& db,
                  SessionRows& rows);
 
