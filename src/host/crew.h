@@ -57,7 +57,7 @@ class Crew {
   // old code still serves.
   virtual void reload(std::move_only_function<void(std::string error)> done) = 0;
   virtual void reloaded(const std::string& error) = 0;  // core::Reloaded
-  // Kills every worker; Engine::crew_is_gone() when none is left.
+  // Kills every worker; puts Engine::crew_gone when none is left.
   virtual void stop() = 0;
   // After this nothing of the crew waits on the loop. May block it for a while.
   virtual void leave_loop() = 0;

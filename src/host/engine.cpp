@@ -173,11 +173,6 @@ std::shared_ptr<const Application> Engine::application() {
   return application_;
 }
 
-void Engine::crew_is_gone() {
-  crew_gone_ = 1;
-  os::futex_wake(&crew_gone_);
-}
-
 // ---- operators
 
 void Engine::configure(const Settings& settings) {
@@ -258,11 +253,6 @@ void Engine::arm_timer() {
 }
 
 // ---- the end
-
-void Engine::wait_for_crew(Duration limit) {
-  const Time until = now() + limit;
-  while (crew_gone_ == 0 && now() < until) os::futex_wait_for(crew_gone_, 0, until - now());
-}
 
 // The engine's last turn of the loop. What is booked by now - the last outcomes - is still
 // performed.

@@ -38,6 +38,7 @@
 #include "host/event_loop.h"
 #include "host/host_lock.h"
 #include "os/clock.h"
+#include "os/handover.h"
 #include "store/store.h"
 
 namespace keelback::host {
@@ -75,6 +76,7 @@ class Engine {
   Crew& crew() { return *crew_; }
 
   HostLock lock;
+  os::Handover<bool> crew_gone;  // put by the crew when none of its workers is left
 
   // ---- any thread
   EventLoop& loop() { return *config_.loop; }
@@ -120,15 +122,12 @@ class Engine {
   void hear_later(CrewNews news, Effects& effects) REQUIRES(host_state);
   void announce(const std::string& hello_json) EXCLUDES(host_state);
   std::shared_ptr<const Application> application() EXCLUDES(host_state);
-  void crew_is_gone();
 
   // ---- operators
   void configure(const Settings& settings) EXCLUDES(host_state);
   void drain(Duration limit, std::move_only_function<void()> done);
 
-  // ---- the end: wait_for_crew(), then leave_loop() on the loop, then
-  // CallBook::end_remaining()
-  void wait_for_crew(Duration limit);
+  // ---- the end: `crew_gone`, then leave_loop() on the loop, then CallBook::end_remaining()
   void leave_loop();
 
  private:
@@ -165,7 +164,6 @@ class Engine {
   std::shared_ptr<const Application> application_ GUARDED_BY(host_state);
 
   std::atomic<std::uint64_t> last_call_ = 0;
-  std::atomic<std::uint32_t> crew_gone_ = 0;
 
   // ---- loop thread
   boost::asio::steady_timer timer_{context()};

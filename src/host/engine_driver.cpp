@@ -67,7 +67,7 @@ EngineDriver::~EngineDriver() {
       engine_.feed(core::DrainRequested{Duration{0}});
       crew_->stop();
     });
-    engine_.wait_for_crew(kStopMax);
+    static_cast<void>(engine_.crew_gone.wait(kStopMax));
     engine_.store().close();
   }
   engine_.loop().run([this] {

@@ -102,7 +102,7 @@ void WorkerLives::stop() {
     const Locked locked(engine_.lock);
     left = roster_.all();
   }
-  if (left.empty()) engine_.crew_is_gone();
+  if (left.empty()) engine_.crew_gone.put(true);
   for (const WorkerPtr& worker : left) kill(worker);
 }
 
@@ -465,7 +465,7 @@ void WorkerLives::close_worker(const WorkerPtr& worker) {
   }
   // Not from within the handlers of what is destroyed here.
   boost::asio::post(engine_.context(), [worker] { worker->leave_loop(); });
-  if (gone) engine_.crew_is_gone();
+  if (gone) engine_.crew_gone.put(true);
 }
 
 }  // namespace keelback::host

@@ -31,7 +31,7 @@ class WorkerLives {
   [[nodiscard]] os::Result<void> start(Launcher::Program program);
   void configure(const Settings& settings) { launcher_->configure(settings); }
   void look();  // once a second
-  // Kills every worker; Engine::crew_is_gone() when none is left.
+  // Kills every worker; puts Engine::crew_gone when none is left.
   void stop();
   void leave_loop();
 

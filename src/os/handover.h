@@ -1,6 +1,7 @@
 // One value handed from a thread to one that waits for it.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
@@ -21,6 +22,11 @@ class Handover {
     std::unique_lock lock(mutex_);
     there_.wait(lock, [this] { return value_.has_value(); });
     return std::move(*value_);
+  }
+  // False: it was not put within `limit`.
+  bool wait(std::chrono::nanoseconds limit) {
+    std::unique_lock lock(mutex_);
+    return there_.wait_for(lock, limit, [this] { return value_.has_value(); });
   }
 
  private:
