@@ -51,9 +51,7 @@ class SimWorld final : public World {
   std::vector<host::WorkerInfo> workers() override {
     std::vector<host::WorkerInfo> out;
     for (core::WorkerView& view : sim_.pool().workers(sim_.now())) {
-      host::WorkerInfo info;
-      static_cast<core::WorkerView&>(info) = std::move(view);
-      out.push_back(std::move(info));
+      out.push_back({std::move(view)});
     }
     return out;
   }

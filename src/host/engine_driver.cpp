@@ -207,9 +207,7 @@ std::vector<WorkerInfo> EngineDriver::workers() {
   std::vector<WorkerInfo> list;
   {
     const Locked locked(engine_.lock);
-    for (core::WorkerView& view : engine_.pool().workers(now())) {
-      static_cast<core::WorkerView&>(list.emplace_back()) = std::move(view);
-    }
+    for (core::WorkerView& view : engine_.pool().workers(now())) list.push_back({std::move(view)});
   }
   crew_->describe(list);
   return list;

@@ -160,11 +160,7 @@ host::PoolInfo SimDriver::info() {
 std::vector<host::WorkerInfo> SimDriver::workers() {
   return with([](sim::Simulation& sim) {
     std::vector<host::WorkerInfo> out;
-    for (core::WorkerView& view : sim.pool().workers(sim.now())) {
-      host::WorkerInfo info;
-      static_cast<core::WorkerView&>(info) = std::move(view);
-      out.push_back(std::move(info));
-    }
+    for (core::WorkerView& view : sim.pool().workers(sim.now())) out.push_back({std::move(view)});
     return out;
   });
 }
