@@ -30,7 +30,7 @@ void Admission::on(const CallSubmitted& event) {
   runs_.note_call();
   Function* function = nullptr;
   Session* session = nullptr;
-  std::optional<Refusal> refusal = check_request(event, function);
+  std::optional<Ending> refusal = check_request(event, function);
   if (!refusal && !function) function = &calls_.functions().trust(event.function);
   if (!refusal && !keys_.check(event, *function, refusal) && !refusal) return;
   if (!refusal) refusal = check_function(event, *function);
@@ -46,24 +46,20 @@ void Admission::on(const CallSubmitted& event) {
   accept(event, *function, session);
 }
 
-std::optional<Refusal> Admission::check_request(const CallSubmitted& event, Function*& function) {
+std::optional<Ending> Admission::check_request(const CallSubmitted& event, Function*& function) {
   using enum OutcomeKind;
   if (frame_.draining()) {
-    return Refusal{kShuttingDown, "The pool is shutting down and takes no new calls.", {}, {}};
+    return Ending{kShuttingDown, "The pool is shutting down and takes no new calls."};
   }
   if (event.session.size() > kNameMax || event.function.size() > kNameMax ||
       event.idempotency_key.size() > kNameMax) {
-    return Refusal{kBadRequest,
-                   "Session ids, function names and idempotency keys have at most 256 bytes.",
-                   {},
-                   {}};
+    return Ending{kBadRequest,
+                  "Session ids, function names and idempotency keys have at most 256 bytes."};
   }
   if (event.payload_bytes > frame_.settings.calls.payload_max.count) {
-    return Refusal{kTooLarge,
-                   fmt::format("The arguments have {} bytes; calls.payload_max allows {}.",
-                               event.payload_bytes, frame_.settings.calls.payload_max.count),
-                   {},
-                   {}};
+    return Ending{kTooLarge,
+                  fmt::format("The arguments have {} bytes; calls.payload_max allows {}.",
+                              event.payload_bytes, frame_.settings.calls.payload_max.count)};
   }
   if (event.attachment_bytes > 0 || !event.attachment_fault.empty()) {
     if (auto refusal = check_attachments(event)) return refusal;
@@ -71,63 +67,54 @@ std::optional<Refusal> Admission::check_request(const CallSubmitted& event, Func
   function = calls_.functions().find(event.function);
   if (calls_.functions().announced() && !known_function(function)) {
     function = nullptr;
-    return Refusal{kUnknownFunction,
-                   fmt::format("The application has no function \"{}\".", event.function),
-                   {},
-                   {}};
+    return Ending{kUnknownFunction,
+                  fmt::format("The application has no function \"{}\".", event.function)};
   }
   return std::nullopt;
 }
 
-std::optional<Refusal> Admission::check_attachments(const CallSubmitted& event) {
+std::optional<Ending> Admission::check_attachments(const CallSubmitted& event) {
   using enum OutcomeKind;
   if (!event.attachment_fault.empty()) {
-    return Refusal{kBadRequest, std::string(event.attachment_fault), {}, {}};
+    return Ending{kBadRequest, std::string(event.attachment_fault)};
   }
   const auto& [max, budget, keep] = frame_.settings.attachments;
   switch (calls_.carried().judge(event.attachment_bytes, {max.count, budget.count})) {
     case CarriedBytes::Verdict::kFits:
       break;
     case CarriedBytes::Verdict::kTooLarge:
-      return Refusal{kTooLarge,
-                     fmt::format("The attachments have {} bytes; attachments.max allows {}, "
-                                 "attachments.budget {}.",
-                                 event.attachment_bytes, max.count, budget.count),
-                     {},
-                     {}};
+      return Ending{kTooLarge,
+                    fmt::format("The attachments have {} bytes; attachments.max allows {}, "
+                                "attachments.budget {}.",
+                                event.attachment_bytes, max.count, budget.count)};
     case CarriedBytes::Verdict::kFull:
-      return Refusal{kOverloaded,
-                     fmt::format("Unfinished calls carry {} bytes of attachments, {} more are over "
-                                 "attachments.budget ({}).",
-                                 calls_.carried().total(), event.attachment_bytes, budget.count),
-                     waiting_.retry_after(),
-                     {}};
+      return Ending{kOverloaded,
+                    fmt::format("Unfinished calls carry {} bytes of attachments, {} more are over "
+                                "attachments.budget ({}).",
+                                calls_.carried().total(), event.attachment_bytes, budget.count),
+                    waiting_.retry_after()};
   }
   return std::nullopt;
 }
 
-std::optional<Refusal> Admission::check_function(const CallSubmitted& event, Function& function) {
+std::optional<Ending> Admission::check_function(const CallSubmitted& event, Function& function) {
   using enum OutcomeKind;
   if (readiness_.not_ready()) return readiness_.refusal();
   const Quarantine::Limits held = frame_.quarantine_limits();
   if (quarantine_.holds(frame_.now, event.fingerprint, held)) {
-    return Refusal{
-        kQuarantined,
-        held_back(held.deaths, quarantine_.remaining(frame_.now, event.fingerprint, held)),
-        {},
-        {}};
+    return Ending{kQuarantined, held_back(held.deaths, quarantine_.remaining(
+                                                           frame_.now, event.fingerprint, held))};
   }
   if (const auto wait = function.breaker.refusal(frame_.now, frame_.breaker_limits())) {
-    return Refusal{
+    return Ending{
         kCircuitOpen,
         fmt::format("Function \"{}\" failed too often; its circuit is open.", function.spec.name),
-        wait,
-        {}};
+        wait};
   }
   return std::nullopt;
 }
 
-std::optional<Refusal> Admission::check_session(const CallSubmitted& event, Session*& session) {
+std::optional<Ending> Admission::check_session(const CallSubmitted& event, Session*& session) {
   using enum OutcomeKind;
   session = sessions_.find_live(event.session);
   if (session) return check_live_session(event, *session);
@@ -138,78 +125,64 @@ std::optional<Refusal> Admission::check_session(const CallSubmitted& event, Sess
                       (event.open == SessionOpen::kAny && strict && !stone->told);
     if (tell) {
       stone->told = true;
-      return Refusal{stone->why == SessionOver::kLost ? kSessionLost : kSessionExpired,
-                     session_over(stone->why, event.session, stone->limit, stone->death.get()),
-                     {},
-                     stone->death};
+      return Ending{stone->why == SessionOver::kLost ? kSessionLost : kSessionExpired,
+                    session_over(stone->why, event.session, stone->limit, stone->death.get()),
+                    {},
+                    stone->death};
     }
   }
   if (event.open == SessionOpen::kExisting) {
-    return Refusal{
-        kBadRequest,
-        fmt::format("There is no session \"{}\", and the call asked for an existing one.",
-                    event.session),
-        {},
-        {}};
+    return Ending{kBadRequest,
+                  fmt::format("There is no session \"{}\", and the call asked for an existing one.",
+                              event.session)};
   }
   if (event.fence) {
-    return Refusal{kStaleEpoch,
-                   fmt::format("Session \"{}\" is not open, so epoch {} of it is gone.",
-                               event.session, event.fence->epoch),
-                   {},
-                   {}};
+    return Ending{kStaleEpoch, fmt::format("Session \"{}\" is not open, so epoch {} of it is gone.",
+                                           event.session, event.fence->epoch)};
   }
   if (sessions_.table().attached() >= frame_.settings.sessions.max) {
-    return Refusal{
+    return Ending{
         kSessionLimit,
         fmt::format("All {} sessions (sessions.max) are in use.", frame_.settings.sessions.max),
-        waiting_.retry_after(),
-        {}};
+        waiting_.retry_after()};
   }
   return std::nullopt;
 }
 
-std::optional<Refusal> Admission::check_live_session(const CallSubmitted& event, Session& session) {
+std::optional<Ending> Admission::check_live_session(const CallSubmitted& event, Session& session) {
   using enum OutcomeKind;
   if (event.open == SessionOpen::kNew) {
-    return Refusal{kBadRequest,
-                   fmt::format("Session \"{}\" is open already, and the call asked for a new one.",
-                               event.session),
-                   {},
-                   {}};
+    return Ending{kBadRequest,
+                  fmt::format("Session \"{}\" is open already, and the call asked for a new one.",
+                              event.session)};
   }
   if (event.fence && (event.fence->epoch != session.epoch ||
                       (event.fence->birth != 0 && event.fence->birth != session.birth))) {
-    return Refusal{kStaleEpoch,
-                   fmt::format("Session \"{}\" is at epoch {}, not at the one the call expects.",
-                               event.session, session.epoch),
-                   {},
-                   {}};
+    return Ending{kStaleEpoch,
+                  fmt::format("Session \"{}\" is at epoch {}, not at the one the call expects.",
+                              event.session, session.epoch)};
   }
   const bool in_use = session.lane && !session.lane->empty();
   if (session.mode == Affinity::kStrictFailFast) {
     const Worker* home = session.home ? session.home->owner : nullptr;
     if (in_use || (home && !home->free())) {
-      return Refusal{
+      return Ending{
           kSessionBusy,
-          fmt::format("The worker of session \"{}\" is busy (strict_fail_fast).", event.session),
-          {},
-          {}};
+          fmt::format("The worker of session \"{}\" is busy (strict_fail_fast).", event.session)};
     }
   }
   if (in_use && waiting_.queue().lane_full(*session.lane)) {
-    return Refusal{kOverloaded,
-                   fmt::format("Session \"{}\" has {} calls waiting (sessions.queue_max; of what "
-                               "pool.queue_max leaves, half at most).",
-                               event.session, session.lane->waiting.size()),
-                   waiting_.queue().retry_after(1),
-                   {}};
+    return Ending{kOverloaded,
+                  fmt::format("Session \"{}\" has {} calls waiting (sessions.queue_max; of what "
+                              "pool.queue_max leaves, half at most).",
+                              event.session, session.lane->waiting.size()),
+                  waiting_.queue().retry_after(1)};
   }
   return std::nullopt;
 }
 
-std::optional<Refusal> Admission::check_queue(const CallSubmitted& event, Function& function,
-                                              const Session* session) {
+std::optional<Ending> Admission::check_queue(const CallSubmitted& event, Function& function,
+                                             const Session* session) {
   Call probe;  // stands for the newcomer: would it start at once?
   probe.session = const_cast<Session*>(session);
   probe.traits.fenced = event.fence.has_value();
@@ -218,33 +191,30 @@ std::optional<Refusal> Admission::check_queue(const CallSubmitted& event, Functi
   const CallQueue& queue = waiting_.queue();
   const auto retry_after = waiting_.retry_after();
   if (queue.full()) {
-    return Refusal{OutcomeKind::kOverloaded,
-                   fmt::format("{} calls are waiting (pool.queue_max).", queue.waiting()),
-                   retry_after,
-                   {}};
+    return Ending{OutcomeKind::kOverloaded,
+                  fmt::format("{} calls are waiting (pool.queue_max).", queue.waiting()),
+                  retry_after};
   }
   const std::uint32_t up = workers_.table().up();
   if (behind || Placement::waits_for(probe) || up == 0) return std::nullopt;
   const Duration delay = queue.delay(frame_.now, event.priority, up);
   if (queue.too_slow(delay, event.priority)) {
-    return Refusal{
+    return Ending{
         OutcomeKind::kOverloaded,
         fmt::format("Calls wait {} at the moment (pool.queue_delay_max).", describe(delay)),
-        retry_after,
-        {}};
+        retry_after};
   }
   const Duration limit = calls_.time_limit(function, event.deadline.value_or(Duration::max()));
   if (CallQueue::hopeless(delay, limit)) {
-    return Refusal{OutcomeKind::kOverloaded,
-                   fmt::format("Calls wait {} at the moment, and this one may take {} in all.",
-                               describe(delay), describe(limit)),
-                   retry_after,
-                   {}};
+    return Ending{OutcomeKind::kOverloaded,
+                  fmt::format("Calls wait {} at the moment, and this one may take {} in all.",
+                              describe(delay), describe(limit)),
+                  retry_after};
   }
   return std::nullopt;
 }
 
-void Admission::refuse(const CallSubmitted& event, Refusal&& refusal) {
+void Admission::refuse(const CallSubmitted& event, Ending&& refusal) {
   ++frame_.counters.outcomes[static_cast<int>(refusal.kind)];
   Resolve resolve;
   resolve.call = event.call;

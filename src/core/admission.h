@@ -42,14 +42,14 @@ class Admission {
   void on(const CallSubmitted& event);
 
  private:
-  std::optional<Refusal> check_request(const CallSubmitted& event, Function*& function);
-  std::optional<Refusal> check_attachments(const CallSubmitted& event);
-  std::optional<Refusal> check_function(const CallSubmitted& event, Function& function);
-  std::optional<Refusal> check_session(const CallSubmitted& event, Session*& session);
-  std::optional<Refusal> check_live_session(const CallSubmitted& event, Session& session);
-  std::optional<Refusal> check_queue(const CallSubmitted& event, Function& function,
-                                     const Session* session);
-  void refuse(const CallSubmitted& event, Refusal&& refusal);
+  std::optional<Ending> check_request(const CallSubmitted& event, Function*& function);
+  std::optional<Ending> check_attachments(const CallSubmitted& event);
+  std::optional<Ending> check_function(const CallSubmitted& event, Function& function);
+  std::optional<Ending> check_session(const CallSubmitted& event, Session*& session);
+  std::optional<Ending> check_live_session(const CallSubmitted& event, Session& session);
+  std::optional<Ending> check_queue(const CallSubmitted& event, Function& function,
+                                    const Session* session);
+  void refuse(const CallSubmitted& event, Ending&& refusal);
   void accept(const CallSubmitted& event, Function& function, Session* session);
 
   Frame& frame_;

@@ -14,22 +14,14 @@ namespace keelback::core {
 // A worker's death, shared by the calls and the sessions that ended with it.
 using DeathPtr = std::shared_ptr<const Death>;
 
-// A call that is turned away, or ends without an answer.
-struct Refusal {
-  OutcomeKind kind;
-  std::string message;
-  std::optional<Duration> retry_after;
-  DeathPtr death;
-  bool key_reused = false;
-};
-
-// How a call in flight ends.
+// How a call ends, or why it is turned away.
 struct Ending {
   OutcomeKind kind = OutcomeKind::kOk;
-  Effect effect = Effect::kNone;
   std::string message;
   std::optional<Duration> retry_after;
   DeathPtr death;
+  bool key_reused = false;  // kBadRequest: the idempotency key is another request's
+  Effect effect = Effect::kNone;
   Breaker::Result breaker = Breaker::Result::kNeutral;
 };
 

@@ -10,41 +10,37 @@
 
 namespace keelback::core {
 
-bool Keys::check(const CallSubmitted& event, Function& function, std::optional<Refusal>& refusal) {
+bool Keys::check(const CallSubmitted& event, Function& function, std::optional<Ending>& refusal) {
   if (event.idempotency_key.empty() || off()) return true;
   using enum OutcomeKind;
   if (event.stream) {
-    refusal =
-        Refusal{kBadRequest, "A stream cannot be replayed; it takes no idempotency key.", {}, {}};
+    refusal = Ending{kBadRequest, "A stream cannot be replayed; it takes no idempotency key."};
     return false;
   }
   IdempotencyEntry* entry =
       table_.find(frame_.now, event.idempotency_key, frame_.settings.calls.idempotency_ttl);
   if (!entry) {
     if (!table_.full()) return true;
-    refusal = Refusal{kOverloaded,
-                      "Too many calls with idempotency keys are in flight.",
-                      waiting_.retry_after(),
-                      {}};
+    refusal = Ending{kOverloaded, "Too many calls with idempotency keys are in flight.",
+                     waiting_.retry_after()};
     return false;
   }
   if (entry->fingerprint != event.fingerprint) {
-    refusal = Refusal{kBadRequest,
-                      fmt::format("Idempotency key \"{}\" was used for another request; use a new "
-                                  "key.",
-                                  event.idempotency_key),
-                      {},
-                      {},
-                      true};
+    refusal = Ending{kBadRequest,
+                     fmt::format("Idempotency key \"{}\" was used for another request; use a new "
+                                 "key.",
+                                 event.idempotency_key),
+                     {},
+                     {},
+                     true};
   } else if (entry->ended) {
     ++frame_.counters.outcomes[static_cast<int>(entry->kind)];
     frame_.emit(ReplayOutcome{event.call, entry->leader, entry->kind, entry->effect});
   } else if (waiting_.queue().full()) {
     refusal =
-        Refusal{kOverloaded,
-                fmt::format("{} calls are waiting (pool.queue_max).", waiting_.queue().waiting()),
-                waiting_.retry_after(),
-                {}};
+        Ending{kOverloaded,
+               fmt::format("{} calls are waiting (pool.queue_max).", waiting_.queue().waiting()),
+               waiting_.retry_after()};
   } else {
     join(event, function, *entry);
   }

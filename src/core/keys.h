@@ -28,7 +28,7 @@ class Keys {
   Keys& operator=(const Keys&) = delete;
 
   // False: the key has taken the call over, or `refusal` says why not.
-  bool check(const CallSubmitted& event, Function& function, std::optional<Refusal>& refusal);
+  bool check(const CallSubmitted& event, Function& function, std::optional<Ending>& refusal);
   // The call has come in, and is the first of its key, if it has one.
   void lead(const CallSubmitted& event, Call& call);
   // A leader that nothing was done for leaves: its first follower takes its place, at the end of

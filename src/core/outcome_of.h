@@ -1,5 +1,5 @@
 // What the core knows of an outcome. The driver adds what it holds itself: result, Python error,
-// dump.
+// dump. Resolve is not an Outcome, because that has room for what only the driver holds.
 #pragma once
 
 #include <utility>

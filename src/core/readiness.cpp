@@ -28,20 +28,14 @@ void Readiness::refresh() {
   }
   not_ready_ = true;
   if (was) return;
-  Refusal refused = refusal();
-  Ending ending;
-  ending.kind = refused.kind;
-  ending.message = std::move(refused.message);
-  ending.retry_after = refused.retry_after;
-  ending.death = std::move(refused.death);
-  waiting_.end_all(ending);
+  waiting_.end_all(refusal());
 }
 
-Refusal Readiness::refusal() const {
+Ending Readiness::refusal() const {
   const auto next = starts_.next();
   const Duration retry = next ? std::max(*next - frame_.now, Duration{std::chrono::milliseconds(1)})
                               : waiting_.queue().retry_after(0);
-  return Refusal{
+  return Ending{
       OutcomeKind::kNotReady,
       fmt::format("No worker is up: the last one ended with {}.", core::describe(*start_failure_)),
       retry, start_failure_};

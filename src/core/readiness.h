@@ -40,7 +40,7 @@ class Readiness {
   void refresh();
   // No worker is up, and none comes: calls are refused.
   bool not_ready() const { return not_ready_; }
-  Refusal refusal() const;
+  Ending refusal() const;
   // The parts of the statistics that say whether the pool is ready, and why not.
   void describe(Time now, PoolStats& stats) const;
 
