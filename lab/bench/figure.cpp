@@ -27,8 +27,8 @@ std::vector<report::Mark> marks_of(const Json& figure) {
 
 // Medians with what the blocks span around them.
 void add_points(Chart& chart, const std::string& name, const Json& points, int colour, bool line) {
-  Series band{.name = name, .colour = colour, .points = {}, .kind = Series::Kind::kBand};
-  Series dots{.name = name, .colour = colour, .points = {}, .kind = Series::Kind::kDots};
+  Series band{.name = name, .colour = colour, .kind = Series::Kind::kBand};
+  Series dots{.name = name, .colour = colour, .kind = Series::Kind::kDots};
   for (const auto& point : points) {
     if (point[1].is_null()) continue;
     const double x = point[0].get<double>();
@@ -49,9 +49,6 @@ void add_points(Chart& chart, const std::string& name, const Json& points, int c
 Chart curve_chart(const Json& figure) {
   Chart chart{.x = {.label = figure.value("x", ""), .scale = scale_of(figure, "log_x")},
               .y = {.label = figure.value("y", ""), .scale = scale_of(figure, "log_y")},
-              .right = {},
-              .series = {},
-              .shades = {},
               .marks = marks_of(figure)};
   int colour = 0;
   for (const auto& series : figure.value("series", Json::array()))
@@ -77,8 +74,7 @@ void add_scaling(report::Page& page, const Json& figure) {
     const Json& fit = figure["fit"];
     const double lambda = fit["lambda"], sigma = fit["sigma"], kappa = fit["kappa"];
     const double furthest = points.back()[0].get<double>();
-    Series law{.name = "fitted law", .colour = 1, .points = {}},
-        ideal{.name = "linear", .colour = 7, .points = {}};
+    Series law{.name = "fitted law", .colour = 1}, ideal{.name = "linear", .colour = 7};
     for (double n = 1; n <= furthest * 1.001; n += furthest / 100) {
       law.points.emplace_back(n, lambda * n / (1 + sigma * (n - 1) + kappa * n * (n - 1)));
     }
@@ -105,9 +101,9 @@ void add_scaling(report::Page& page, const Json& figure) {
 }
 
 void add_waterfall(report::Page& page, const Json& figure) {
-  report::Waterfall waterfall{.unit = "ms", .rows = {}};
+  report::Waterfall waterfall{.unit = "ms"};
   for (const auto& row : figure.value("rows", Json::array())) {
-    waterfall.rows.push_back({.name = row.value("name", ""), .stages = {}});
+    waterfall.rows.push_back({.name = row.value("name", "")});
     for (const auto& stage : row["stages"])
       waterfall.rows.back().stages.emplace_back(stage[0].get<std::string>(),
                                                 stage[1].get<double>());
@@ -118,7 +114,6 @@ void add_waterfall(report::Page& page, const Json& figure) {
 void add_heat(report::Page& page, const Json& figure) {
   report::Heat heat{.x = {.label = figure.value("x", "")},
                     .y = {.label = figure.value("y", "")},
-                    .points = {},
                     .marks = marks_of(figure)};
   double longest = 0;
   for (const auto& point : figure.value("points", Json::array())) {
@@ -144,11 +139,8 @@ Chart percentile_chart(const Json& series) {
     for (const auto& bucket : one["buckets"])
       total += bucket[1].get<std::uint64_t>() + bucket[2].get<std::uint64_t>();
     const std::string name = one.value("name", "");
-    Series line{.name = name, .colour = colour % 8, .points = {}, .kind = Series::Kind::kSteps};
-    Series bound{.name = name + ", at least",
-                 .colour = colour++ % 8,
-                 .points = {},
-                 .kind = Series::Kind::kDots};
+    Series line{.name = name, .colour = colour % 8, .kind = Series::Kind::kSteps};
+    Series bound{.name = name + ", at least", .colour = colour++ % 8, .kind = Series::Kind::kDots};
     std::uint64_t seen = 0;
     bool censored = false;
     double last = -1;

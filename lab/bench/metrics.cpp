@@ -12,7 +12,7 @@ constexpr Compared kNo = Compared::kNo, kReported = Compared::kReported, kGated 
 constexpr Metric held(std::string_view id, std::string_view unit, Better better,
                       std::string_view doc, double target = 0, std::string_view against = {},
                       std::string_view limit = {}) {
-  Metric metric{.id = id, .unit = unit, .better = better, .from = {}, .doc = doc};
+  Metric metric{.id = id, .unit = unit, .better = better, .doc = doc};
   metric.held = true;
   metric.target = target;
   metric.against = against;

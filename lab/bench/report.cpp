@@ -157,7 +157,7 @@ report::Cell figure_cell(double value, report::Tone tone) {
 
 void add_environment(report::Page& page, const Json& document, const std::string& command) {
   page.section("Where this was measured", "Numbers belong to a machine; ratios travel.");
-  report::Table table{.head = {"", ""}, .rows = {}};
+  report::Table table{.head = {"", ""}};
   const Json machine = document.value("machine", Json::object());
   const auto add = [&](const char* name, const Json& value) {
     if (value.is_null() || (value.is_string() && value.get<std::string>().empty())) return;

@@ -50,8 +50,7 @@ std::string first_call_text(const Json& document) {
 
 report::Table pools_of(const Json& document) {
   report::Table table{.head = {"workers", "calls/s within the objective", "calls/s kept busy",
-                               "alone p50, ms", "alone p99, ms", "MB a worker"},
-                      .rows = {}};
+                               "alone p50, ms", "alone p99, ms", "MB a worker"}};
   for (const auto& pool : document["pools"]) {
     const Tone tone = pool.contains("at_objective_per_second") ? Tone::kGood : Tone::kBad;
     table.rows.push_back({Cell(std::to_string(pool.value("workers", 0)), Tone::kPlain, true),
@@ -66,8 +65,7 @@ report::Table pools_of(const Json& document) {
 
 report::Table steps_of(const Json& document) {
   report::Table table{
-      .head = {"workers", "offered/s", "answered/s", "p50, ms", "p99, ms", "service p99, ms", ""},
-      .rows = {}};
+      .head = {"workers", "offered/s", "answered/s", "p50, ms", "p99, ms", "service p99, ms", ""}};
   for (const auto& pool : document["pools"]) {
     for (const auto& step : pool["steps"])
       table.rows.push_back(
@@ -103,9 +101,7 @@ report::Chart latency_chart(const Json& document) {
   int colour = 0;
   double furthest = 0;
   for (const auto& pool : document["pools"]) {
-    Series line{.name = fmt::format("{} workers", pool.value("workers", 0)),
-                .colour = colour % 8,
-                .points = {}};
+    Series line{.name = fmt::format("{} workers", pool.value("workers", 0)), .colour = colour % 8};
     for (const auto& step : pool["steps"]) {
       line.points.emplace_back(step["offered"].get<double>(), step["p99_ms"].get<double>());
       furthest = std::max(furthest, step["offered"].get<double>());
@@ -134,8 +130,7 @@ report::Chart goodput_chart(const Json& document) {
   double furthest = 0;
   for (const auto& pool : document["pools"]) {
     Series line{.name = fmt::format("{} workers", pool.value("workers", 0)),
-                .colour = colour++ % 8,
-                .points = {}};
+                .colour = colour++ % 8};
     for (const auto& step : pool["steps"]) {
       line.points.emplace_back(step["offered"].get<double>(), step["good"].get<double>());
       furthest = std::max(furthest, step["offered"].get<double>());

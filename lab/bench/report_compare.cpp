@@ -93,8 +93,7 @@ Summary summarize(const Json& document) {
 
 report::Forest forest_of(const Json& metrics) {
   report::Forest forest{
-      .label = "head against base in %, right is worse; green: ignored, red: beyond the tolerance",
-      .rows = {}};
+      .label = "head against base in %, right is worse; green: ignored, red: beyond the tolerance"};
   for (const auto& metric : metrics) {
     const auto& interval = metric["interval_percent"];
     forest.rows.push_back({.name = metric.value("id", ""),
@@ -111,8 +110,7 @@ report::Forest forest_of(const Json& metrics) {
 
 report::Table table_of(const Json& metrics) {
   report::Table table{.head = {"metric", "base", "head", "unit", "change [95 %]", "verdict",
-                               "blocks", "can resolve", "what"},
-                      .rows = {}};
+                               "blocks", "can resolve", "what"}};
   for (const auto& metric : metrics) {
     table.rows.push_back(
         {Cell(metric.value("id", "")), figure_cell(metric.value("base", 0.0)),
@@ -196,7 +194,7 @@ void add_blocks(report::Page& page, const Json& document) {
   const Json blocks = list_in(document, "blocks");
   for (const auto& metric : list_in(document, "metrics")) {
     report::Series first{
-        .name = "head went first", .colour = 0, .points = {}, .kind = report::Series::Kind::kDots},
+        .name = "head went first", .colour = 0, .kind = report::Series::Kind::kDots},
         second = first;
     second.name = "base went first";
     second.colour = 1;
@@ -210,10 +208,7 @@ void add_blocks(report::Page& page, const Json& document) {
     }
     page.figure(draw(report::Chart{.x = {.label = "block"},
                                    .y = {.label = "change, %"},
-                                   .right = {},
                                    .series = {first, second},
-                                   .shades = {},
-                                   .marks = {},
                                    .height = 110}),
                 id);
   }
@@ -235,7 +230,7 @@ std::string html(const Json& document) {
   add_trust(page, document);
   add_latencies(page, document);
   page.section("Exact counters", "Counted, not timed: no statistics, no noise.");
-  report::Table counts{.head = {"counter", "what", "base", "head", ""}, .rows = {}};
+  report::Table counts{.head = {"counter", "what", "base", "head", ""}};
   for (const auto& counter : list_in(document, "counters")) {
     const bool worse = counter.value("worse", false);
     counts.rows.push_back(

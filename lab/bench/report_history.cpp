@@ -24,8 +24,7 @@ std::string word(const Json& row) {
 }
 
 report::Table table_of(const Json& document) {
-  report::Table table{.head = {"metric", "accepted", "now", "unit", "change", "stands out"},
-                      .rows = {}};
+  report::Table table{.head = {"metric", "accepted", "now", "unit", "change", "stands out"}};
   for (const auto& row : document.value("against", Json::array()))
     table.rows.push_back({Cell(row.value("id", "")), figure_cell(row.value("before", 0.0)),
                           figure_cell(row.value("now", 0.0)), Cell(row.value("unit", "")),
@@ -61,7 +60,7 @@ std::string html(const Json& document) {
               changes ? fmt::format("{} changes of level stand out.", changes)
                       : "No change of level stands out.",
               {});
-  report::Table table{.head = {"#", "when", "why", "profile", "build"}, .rows = {}};
+  report::Table table{.head = {"#", "when", "why", "profile", "build"}};
   for (std::size_t i = 0; i < records.size(); ++i)
     table.rows.push_back({Cell(std::to_string(i + 1), Tone::kPlain, true),
                           Cell(records[i].value("time", "")), Cell(records[i].value("reason", "")),
@@ -79,20 +78,15 @@ std::string html(const Json& document) {
                "Change of level from the first accepted run, in percent of the reference; dashed: "
                "where the level changed, by a permutation test that pays for looking everywhere.");
   for (const auto& row : document["history"]) {
-    report::Series line{.name = "", .colour = 0, .points = {}};
+    report::Series line{.name = "", .colour = 0};
     const Json& scores = row["scores"];
     for (std::size_t i = 0; i < scores.size(); ++i)
       line.points.emplace_back(static_cast<double>(i + 1),
                                100 * std::expm1(scores[i].get<double>() - scores[0].get<double>()));
     report::Series dots = line;
     dots.kind = report::Series::Kind::kDots;
-    report::Chart chart{.x = {.label = "accepted run"},
-                        .y = {.label = "%"},
-                        .right = {},
-                        .series = {line, dots},
-                        .shades = {},
-                        .marks = {},
-                        .height = 110};
+    report::Chart chart{
+        .x = {.label = "accepted run"}, .y = {.label = "%"}, .series = {line, dots}, .height = 110};
     for (const auto& change : row["changes"])
       chart.marks.push_back({static_cast<double>(change["at"].get<int>()) + 0.5,
                              fmt::format("{:+.1f} %", change.value("percent", 0.0))});

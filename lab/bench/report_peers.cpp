@@ -51,8 +51,7 @@ std::vector<std::string> limits(const Json& document) {
 
 report::Table table_of(const Json& document) {
   report::Table table{
-      .head = {"row", "against", "ours", "theirs", "unit", "ratio [95 %]", "target", "what"},
-      .rows = {}};
+      .head = {"row", "against", "ours", "theirs", "unit", "ratio [95 %]", "target", "what"}};
   for (const auto& row : document["rows"]) {
     const Tone tone = !row.contains("target")   ? Tone::kMuted
                       : row.value("met", false) ? Tone::kGood

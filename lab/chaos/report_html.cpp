@@ -113,8 +113,7 @@ class Html {
                              100 * judgement_.shape.depth, judgement_.shape.area_during,
                              judgement_.shape.area_after));
     page_.figure(figures_.latency(), "");
-    report::Table table{.head = {"phase", "offered", "ok", "success", "p50", "p99", "p99.9"},
-                        .rows = {}};
+    report::Table table{.head = {"phase", "offered", "ok", "success", "p50", "p99", "p99.9"}};
     const std::pair<const char*, const PhaseStats*> phases[] = {{"baseline", &judgement_.baseline},
                                                                 {"during", &judgement_.during},
                                                                 {"after", &judgement_.after}};
@@ -136,7 +135,7 @@ class Html {
     static constexpr std::pair<std::string_view, const char*> kSteps[] = {
         {kHeldLoad, "the same load, as long again"},
         {kRestoredLoad, "after a rest without load, the same again"}};
-    report::Table table{.head = {"latch test", "offered", "ok", "success"}, .rows = {}};
+    report::Table table{.head = {"latch test", "offered", "ok", "success"}};
     for (const auto& [origin, words] : kSteps) {
       std::uint64_t offered = 0, ok = 0;
       for (const CallEvent& call : run_.history.calls) {
@@ -172,7 +171,7 @@ class Html {
                                100 * static_cast<double>(lost) / static_cast<double>(offered));
     };
     const auto ratio = groups.ratio();
-    report::Table table{.head = {"what", "this run", "read it as"}, .rows = {}};
+    report::Table table{.head = {"what", "this run", "read it as"}};
     table.rows = {{"session calls on workers that a fault touched",
                    number(share(groups.exposed_lost, groups.exposed_offered)), "the exposed group"},
                   {"session calls on the other workers",
@@ -201,7 +200,7 @@ class Html {
       page_.paragraph("None: the run was simulated, on virtual time.");
       return;
     }
-    report::Table table{.head = {"what", ""}, .rows = {}};
+    report::Table table{.head = {"what", ""}};
     table.rows = {{"Keelback", what.version},
                   {"processor", what.cpu.empty() ? "not known" : what.cpu},
                   {"processors that the run may use", std::to_string(what.cpus)},
@@ -234,8 +233,7 @@ class Html {
                   "A fault without proof makes the run INVALID, never PASS. `at most` is what "
                   "arithmetic allows it to cost: the calls in its reach while it was about.");
     report::Table table{
-        .head = {"fault", "class", "target", "bit", "proof", "undone", "lost", "at most"},
-        .rows = {}};
+        .head = {"fault", "class", "target", "bit", "proof", "undone", "lost", "at most"}};
     for (const FaultEvent& fault : run_.history.faults) {
       std::string targets;
       for (const WorkerRef& worker : fault.targets) {
@@ -273,7 +271,7 @@ class Html {
          {"detect", "contain", "typed", "respawn", "capacity", "service", "drained", "clean"}) {
       if (known.contains(rung)) names.emplace_back(rung);
     }
-    report::Table table{.head = {"fault"}, .rows = {}};
+    report::Table table{.head = {"fault"}};
     for (const std::string& name : names) table.head.push_back(name + ", ms");
     for (const Ladder& ladder : judgement_.ladders) {
       std::vector<Cell> row = {
@@ -335,7 +333,6 @@ class Html {
         judgement_.losses.primary, judgement_.losses.secondary, judgement_.losses.unexplained));
     matrix();
     report::Table table{.head = {"at", "call", "outcome", "explained by", "message"},
-                        .rows = {},
                         .empty = "no call of the load was lost"};
     auto sorted = judgement_.losses.all;
     std::ranges::stable_sort(sorted, [](const Loss& a, const Loss& b) { return a.how > b.how; });
@@ -372,7 +369,7 @@ class Html {
       outcomes.insert(kind);
     }
     if (rows.empty()) return;
-    report::Table table{.head = {"phase", "explained by"}, .rows = {}};
+    report::Table table{.head = {"phase", "explained by"}};
     for (const std::string& kind : outcomes) table.head.push_back(kind);
     for (const auto& [key, counts] : rows) {
       std::vector<Cell> row = {Cell(key.first.substr(2)),
@@ -404,7 +401,7 @@ class Html {
       origins.insert(origin);
       ++callers[call.finished() ? std::string(to_string(call.kind)) : "no outcome"][origin];
     }
-    report::Table table{.head = {"outcome"}, .rows = {}};
+    report::Table table{.head = {"outcome"}};
     for (const std::string& origin : origins) table.head.push_back(origin);
     for (const char* name : {"callers", "pool", ""}) table.head.emplace_back(name);
     for (const auto& [kind, by_origin] : callers) {
@@ -453,7 +450,7 @@ class Html {
   void invariants() {
     page_.section("Invariants",
                   "Checked on the recorded history; `keelback chaos judge` checks it again.");
-    report::Table table{.head = {"", "invariant", "status", "looked at", "witness"}, .rows = {}};
+    report::Table table{.head = {"", "invariant", "status", "looked at", "witness"}};
     for (const CheckResult& result : judgement_.invariants) {
       const Invariant* known = find_invariant(result.id);
       table.rows.push_back({result.id,
@@ -470,8 +467,7 @@ class Html {
     page_.section("The application",
                   "What a trial before the run, without any fault, has shown of each function.");
     report::Table table{.head = {"function", "called", "usual", "sessions are apart",
-                                 "ends at its deadline", "keeps a call"},
-                        .rows = {}};
+                                 "ends at its deadline", "keeps a call"}};
     for (const AppFunction& each : run_.history.functions) {
       const bool leaks = each.bytes_per_call > (128 << 10) || each.descriptors_per_call > 0.5 ||
                          each.threads_per_call > 0.5;
@@ -516,7 +512,7 @@ class Html {
 
   void untested() {
     page_.section("Not tested", "What this run says nothing about.");
-    report::Table table{.head = {"what", "why"}, .rows = {}};
+    report::Table table{.head = {"what", "why"}};
     for (const NotTested& each : judgement_.not_tested) table.rows.push_back({each.what, each.why});
     page_.table(table);
   }

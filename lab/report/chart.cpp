@@ -210,21 +210,21 @@ std::string draw_series(const Series& series, const Mapping& x, const Mapping& y
     return fmt::format("<path d=\"{}\" fill=\"var(--c{})\" fill-opacity=\".95\"/>", path,
                        series.colour);
   }
-  return fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"var(--c{})\" stroke-width=\"1.8\"{}/>",
-                     path, series.colour, series.right_axis ? " stroke-dasharray=\"5 3\"" : "");
+  return fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"var(--c{})\" stroke-width=\"1.8\"/>",
+                     path, series.colour);
 }
 
 }  // namespace
 
 std::string draw(const Chart& chart) {
-  Extent xs, left, right;
+  Extent xs, ys;
   const std::vector<Series> all = stack(chart);
   for (const Series& series : all) {
     for (const auto& [x, y] : series.points) {
       xs.add(x);
-      (series.right_axis ? right : left).add(y);
+      ys.add(y);
     }
-    for (double y : series.lower) left.add(y);
+    for (double y : series.lower) ys.add(y);
   }
   if (xs.empty()) return nothing();
   for (const Shade& shade : chart.shades) xs.add(shade.to);
@@ -233,10 +233,8 @@ std::string draw(const Chart& chart) {
   Axis x_plain = chart.x;
   if (!x_plain.low && x_plain.scale == Scale::kLinear) x_plain.low = xs.low;
   const Mapping x(x_plain, xs.low, xs.high, kLeft, kWidth - kRight);
-  const Mapping y(chart.y, left.low, left.high * (chart.y.scale == Scale::kLog ? 1 : 1.05), bottom,
+  const Mapping y(chart.y, ys.low, ys.high * (chart.y.scale == Scale::kLog ? 1 : 1.05), bottom,
                   kTop);
-  const Axis right_axis = chart.right.value_or(Axis{});
-  const Mapping y2(right_axis, right.low, right.high * 1.05, bottom, kTop);
 
   std::string out = open_svg(height) + x_axis(x, chart.x, bottom, height);
   for (double t : y.ticks()) {
@@ -244,21 +242,15 @@ std::string draw(const Chart& chart) {
            text(kLeft - 6, y(t) + 4, "end", short_number(t));
   }
   out += text(kLeft, kTop - 10, "start", chart.y.label, "class=\"strong\"");
-  if (!right.empty()) {
-    for (double t : y2.ticks())
-      out += text(kWidth - kRight + 6, y2(t) + 4, "start", short_number(t));
-  }
   // Stacked areas are cumulative, so the largest is painted first.
   std::vector<std::pair<std::string, int>> names;
   for (auto it = all.rbegin(); it != all.rend(); ++it) {
-    if (it->kind == Series::Kind::kArea)
-      out += draw_series(*it, x, it->right_axis ? y2 : y, bottom);
+    if (it->kind == Series::Kind::kArea) out += draw_series(*it, x, y, bottom);
   }
   for (const Series& series : all) {
     if (series.kind != Series::Kind::kBand && !series.unnamed)
       names.emplace_back(series.name, series.colour);
-    if (series.kind != Series::Kind::kArea)
-      out += draw_series(series, x, series.right_axis ? y2 : y, bottom);
+    if (series.kind != Series::Kind::kArea) out += draw_series(series, x, y, bottom);
   }
   out += shades_and_marks(x, chart.shades, chart.marks, kTop, bottom);
   return out + legend(names) + "</svg>";
@@ -355,8 +347,8 @@ std::string draw(const Forest& forest) {
   constexpr double kRow = 24, kNames = 300;
   const double bottom = kTop + kRow * static_cast<double>(forest.rows.size());
   const double height = bottom + kBottom;
-  const Mapping x(Axis{.label = {}, .scale = Scale::kLinear, .low = xs.low, .high = xs.high},
-                  xs.low, xs.high, kNames, kWidth - 290);
+  const Mapping x(Axis{.scale = Scale::kLinear, .low = xs.low, .high = xs.high}, xs.low, xs.high,
+                  kNames, kWidth - 290);
   std::string out = open_svg(height);
   double y = kTop;
   for (const Forest::Row& row : forest.rows) {

@@ -25,7 +25,6 @@ struct Series {
   int colour = 0;                                 // 0 … 7
   std::vector<std::pair<double, double>> points;  // x ascending
   enum class Kind { kLine, kSteps, kDots, kArea, kBand } kind = Kind::kLine;
-  bool right_axis = false;
   std::vector<double> lower = {};  // of kBand: its lower edge, one a point; never in the legend
   bool unnamed = false;            // not in the legend: another series speaks for it
 };
@@ -41,7 +40,6 @@ struct Mark {  // a vertical line, such as a rung of the recovery ladder
 
 struct Chart {
   Axis x, y;
-  std::optional<Axis> right;  // for series with right_axis
   std::vector<Series> series;
   bool stacked = false;  // areas are stacked in the order given; they must share their x values
   std::vector<Shade> shades;

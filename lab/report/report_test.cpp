@@ -106,17 +106,10 @@ TEST(Chart, Gallery) {
   Page page("Gallery", "one of each chart");
   page.banner(Tone::kGood, "PASS", "every chart drew", {{"seed", "42"}, {"commit", "abc"}});
   page.section("Curve", "offered, good and p99 with a fault's window and its ladder");
-  Chart curve{.x = {.label = "seconds"},
-              .y = {.label = "calls a second"},
-              .right = Axis{.label = "p99 ms"},
-              .stacked = true};
-  Series good{.name = "ok", .colour = 2, .points = {}, .kind = Series::Kind::kArea},
-      bad{.name = "lost", .colour = 6, .points = {}, .kind = Series::Kind::kArea},
-      p99{.name = "p99 ms",
-          .colour = 0,
-          .points = {},
-          .kind = Series::Kind::kLine,
-          .right_axis = true};
+  Chart curve{.x = {.label = "seconds"}, .y = {.label = "calls a second"}, .stacked = true};
+  Series good{.name = "ok", .colour = 2, .kind = Series::Kind::kArea},
+      bad{.name = "lost", .colour = 6, .kind = Series::Kind::kArea},
+      p99{.name = "p99 ms", .colour = 0, .kind = Series::Kind::kLine};
   for (int i = 0; i <= 100; ++i) {
     const double t = i / 10.0, dip = t > 4 && t < 5 ? 60 : 0;
     good.points.emplace_back(t, 100 - dip);
