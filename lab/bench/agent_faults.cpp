@@ -21,7 +21,7 @@ constexpr Duration kPause = std::chrono::microseconds(50);
 // A worker that is burning processor time in the call that we gave it.
 std::optional<host::WorkerInfo> busy_with(PoolUnderTest& pool, CallId call) {
   std::optional<host::WorkerInfo> victim;
-  const bool found = wait_for(
+  const bool found = load::soon(
       [&] {
         for (const host::WorkerInfo& worker : pool.driver().workers()) {
           if (worker.call == call && worker.pid > 0) victim = worker;
@@ -33,7 +33,8 @@ std::optional<host::WorkerInfo> busy_with(PoolUnderTest& pool, CallId call) {
   // A call that has not started is handed to another worker without a word. This one has, once its
   // worker has burnt processor time that only the function can have used.
   const std::uint64_t ran = run_time(victim->pid);
-  if (!wait_for([&] { return run_time(victim->pid) > ran + 2'000'000; }, std::chrono::seconds(10)))
+  if (!load::soon([&] { return run_time(victim->pid) > ran + 2'000'000; },
+                  std::chrono::seconds(10)))
     return std::nullopt;
   return victim;
 }
@@ -74,7 +75,7 @@ std::expected<Victim, std::string> kill_a_busy_worker(PoolUnderTest& pool) {
   if (outcome.wait_for(std::chrono::seconds(30)) != std::future_status::ready)
     return std::unexpected("the killed worker's call had no outcome within 30 s");
   std::tie(victim.kind, victim.detected) = outcome.get();
-  if (!wait_for([&] { return replaced(pool, worker->worker); }, std::chrono::seconds(30), kPause))
+  if (!load::soon([&] { return replaced(pool, worker->worker); }, std::chrono::seconds(30), kPause))
     return std::unexpected("no replacement within 30 s");
   victim.ready = Clock::now();
   return victim;
@@ -172,11 +173,11 @@ Json recycle(PoolUnderTest& pool) {
   const auto began = Clock::now();
   if (!pool.driver().recycle(old->slot)) return refusal("there is no such slot");
   const auto limit = std::chrono::seconds(30);
-  if (!wait_for([&] { return replaced(pool, *old); }, limit, kPause))
+  if (!load::soon([&] { return replaced(pool, *old); }, limit, kPause))
     return refusal("no replacement within 30 s");
   const double took = ms(Clock::now() - began);
   // The old one goes before the next order, so that it costs that one nothing.
-  if (!wait_for([&] { return pool.driver().workers().size() == pool.size(); }, limit))
+  if (!load::soon([&] { return pool.driver().workers().size() == pool.size(); }, limit))
     return refusal("the replaced worker does not go");
   return {{"ok", true}, {"ready_ms", took}};
 }

@@ -7,11 +7,11 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
-#include <thread>
 
 #include "base/check.h"
 #include "bench/agent_process.h"
 #include "bench/signed_rank.h"
+#include "load/soon.h"
 #include "os/process.h"
 
 namespace keelback::bench {
@@ -168,20 +168,15 @@ double Subject::seconds_to_vanish() {
   }
   ::kill(agent_->pid(), SIGKILL);
   const auto began = Clock::now();
-  const auto living = [&] {
-    return std::ranges::any_of(family, [](const Known& known) {
+  const auto gone = [&] {
+    return std::ranges::none_of(family, [](const Known& known) {
       const auto stat = os::read_stat(known.pid);
       return stat && stat->start_time == known.start_time && stat->state != 'Z' &&
              stat->state != 'X';
     });
   };
-  while (living()) {
-    if (Clock::now() - began > std::chrono::seconds(10)) {
-      block_->fail(arm_, "processes were left 10 s after their supervisor's SIGKILL");
-      break;
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(500));
-  }
+  if (!load::soon(gone, std::chrono::seconds(10), std::chrono::microseconds(500)))
+    block_->fail(arm_, "processes were left 10 s after their supervisor's SIGKILL");
   return std::chrono::duration<double>(Clock::now() - began).count();
 }
 

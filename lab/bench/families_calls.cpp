@@ -6,11 +6,9 @@
 #include <cmath>
 #include <thread>
 
-#include "bench/families_internal.h"
-#include "bench/http_client.h"
-#include "bench/http_load.h"
+#include "bench/family.h"
+#include "bench/http.h"
 #include "bench/pool_under_test.h"
-#include "bench/serve_process.h"
 #include "load/generator.h"
 
 namespace keelback::bench {

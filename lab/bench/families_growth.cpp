@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "bench/core_cost.h"
-#include "bench/families_internal.h"
+#include "bench/family.h"
 
 namespace keelback::bench {
 namespace {

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "bench/families_internal.h"
+#include "bench/family.h"
 #include "bench/signed_rank.h"
 
 namespace keelback::bench {

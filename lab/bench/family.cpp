@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "bench/families_internal.h"
 #include "bench/signed_rank.h"
 
 namespace keelback::bench {

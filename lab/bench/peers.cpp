@@ -11,13 +11,12 @@
 #include "bench/agent_process.h"
 #include "bench/block.h"
 #include "bench/core_cost.h"
-#include "bench/http_load.h"
+#include "bench/http.h"
 #include "bench/machine.h"
 #include "bench/pinned.h"
 #include "bench/pool_under_test.h"
 #include "bench/quantile_interval.h"
 #include "bench/reference.h"
-#include "bench/serve_process.h"
 #include "bench/shared_memory_peer.h"
 #include "load/application.h"
 
@@ -52,7 +51,6 @@ double log_of(double value) { return std::log(std::max(value, kLeast)); }
 PeerRow row_of(const Metric& metric) {
   return {.id = std::string(metric.id),
           .what = std::string(metric.doc),
-          .peer = {},
           .unit = std::string(metric.unit),
           .target = metric.target,
           .at_most = metric.better == Better::kLess};

@@ -90,7 +90,7 @@ std::uint64_t pss_kb(std::int64_t pid) {
 }
 
 bool PoolUnderTest::wait_until_ready() {
-  return wait_for(
+  return load::soon(
       [&] {
         const auto& workers = driver_->info().stats.workers;
         return workers.ready + workers.busy >= workers_;
@@ -142,7 +142,7 @@ Json PoolUnderTest::first_calls(const Json& order, Clock::time_point began) {
         [&promise](Outcome&& outcome) { promise.set_value({std::move(outcome), Clock::now()}); });
   }
   auto first = promises.front().get_future();
-  (void)wait_for(
+  (void)load::soon(
       [&] {
         const auto& workers = driver_->info().stats.workers;
         return workers.ready + workers.busy > 0 ||

@@ -6,29 +6,14 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "api/driver_factory.h"
+#include "load/soon.h"
 
 namespace keelback::bench {
-
-// Asks until the condition holds, with a pause in between, which is the error of every time that is
-// measured with it. False: the limit is over.
-template <typename Condition>
-bool wait_for(Condition condition, Duration limit,
-              Duration pause = std::chrono::microseconds(100)) {
-  const auto end = std::chrono::steady_clock::now() + limit;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(pause);
-  }
-  return true;
-}
 
 nlohmann::json refusal(std::string why);  // {"ok": false, "error": why}
 double ms(Duration d);

@@ -1,23 +1,20 @@
 #include "chaos/daemon.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <memory>
 #include <optional>
 
 #include "base/settings_text.h"
 #include "chaos/json.h"
-#include "chaos/soon.h"
 #include "host/environment.h"
 #include "host/install.h"
 #include "load/application.h"
+#include "load/http.h"
+#include "load/soon.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -66,56 +63,7 @@ double ms_since(Clock::time_point from) {
   return std::chrono::duration<double, std::milli>(Clock::now() - from).count();
 }
 
-struct Answer {
-  int status = 0;
-  std::string body;
-};
-
-class Socket {
- public:
-  explicit Socket(const std::string& path) : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    connected_ = ::connect(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
-  }
-  bool send(const std::string& text) {
-    return connected_ && ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL) ==
-                             static_cast<ssize_t>(text.size());
-  }
-  // To the end of the connection.
-  std::optional<Answer> receive() {
-    std::string all;
-    const auto until = Clock::now() + kAnswerLimit;
-    while (Clock::now() < until) {
-      pollfd entry{.fd = fd_.get(), .events = POLLIN, .revents = 0};
-      if (::poll(&entry, 1, 100) <= 0) continue;
-      char piece[8192];
-      const ssize_t got = ::recv(fd_.get(), piece, sizeof(piece), 0);
-      if (got < 0) return std::nullopt;
-      if (got == 0) break;
-      all.append(piece, static_cast<std::size_t>(got));
-    }
-    Answer answer;
-    const std::size_t head = all.find("\r\n\r\n");
-    if (std::sscanf(all.c_str(), "HTTP/1.1 %d", &answer.status) != 1 || head == all.npos) {
-      return std::nullopt;
-    }
-    answer.body = all.substr(head + 4);
-    return answer;
-  }
-
- private:
-  os::Fd fd_;
-  bool connected_ = false;
-};
-
-std::string request(std::string_view method, const std::string& path, const std::string& body) {
-  return fmt::format(
-      "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-      "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-      method, path, body.size(), body);
-}
+using load::http_request;
 
 class Daemon {
  public:
@@ -137,14 +85,11 @@ class Daemon {
     DaemonSeen out;
     const std::uint32_t workers = what_.settings.pool.workers;
     if (!start(out.failure)) return out;
-    std::vector<std::unique_ptr<Socket>> holding;
+    std::vector<Client> holding;
     const std::string hold =
-        request("POST", "/v1/call/" + word("hold"), fmt::format("[{}]", kHoldMs));
-    for (std::uint32_t i = 0; i < workers; ++i) {
-      holding.push_back(std::make_unique<Socket>(socket()));
-      holding.back()->send(hold);
-    }
-    if (!soon([&] { return busy() == workers; }, kAnswerLimit, 2ms)) {
+        http_request("POST", "/v1/call/" + word("hold"), fmt::format("[{}]", kHoldMs));
+    for (std::uint32_t i = 0; i < workers; ++i) sends(holding.emplace_back(connect()), hold);
+    if (!load::soon([&] { return busy() == workers; }, kAnswerLimit, 2ms)) {
       out.failure = fmt::format("only {} of {} workers of the daemon became busy", busy(), workers);
       return out;
     }
@@ -153,8 +98,8 @@ class Daemon {
     const auto killed = Clock::now();
     end();
     const bool gone =
-        soon([&] { return std::ranges::none_of(family, lives) && family_of(first).empty(); },
-             kGoneLimit, 2ms);
+        load::soon([&] { return std::ranges::none_of(family, lives) && family_of(first).empty(); },
+                   kGoneLimit, 2ms);
     const double took = ms_since(killed);
     if (!gone) {
       for (const Named& each : family_of(first)) {
@@ -185,17 +130,15 @@ class Daemon {
     DaemonSeen out;
     if (!start(out.failure)) return out;
     const std::string half = "POST /v1/call/" + word("echo") + " HTTP/1.1\r\nHost: loc";
-    const std::string large = request("POST", "/v1/call/" + word("blob"), "[1000000]");
-    const std::string slow = request("POST", "/v1/call/" + word("sleep"), "[100]");
-    std::vector<std::unique_ptr<Socket>> held;
+    const std::string large = http_request("POST", "/v1/call/" + word("blob"), "[1000000]");
+    const std::string slow = http_request("POST", "/v1/call/" + word("sleep"), "[100]");
+    std::vector<Client> held;
     std::uint32_t bad = 0;
     for (std::uint32_t i = 0; i < clients; ++i) {
-      held.push_back(std::make_unique<Socket>(socket()));
-      bad += held.back()->send(half);
-      held.push_back(std::make_unique<Socket>(socket()));
-      bad += held.back()->send(large);
-      Socket leaves(socket());
-      bad += leaves.send(slow);
+      bad += sends(held.emplace_back(connect()), half);
+      bad += sends(held.emplace_back(connect()), large);
+      Client leaves = connect();
+      bad += sends(leaves, slow);
     }
     if (bad < clients * 3) {
       out.failure = fmt::format("only {} of {} bad clients got in", bad, clients * 3);
@@ -224,7 +167,20 @@ class Daemon {
   }
 
  private:
+  using Client = std::expected<load::HttpConnection, std::string>;
+
   std::string socket() const { return directory_ + "/s"; }
+  Client connect() const { return load::HttpConnection::open(socket()); }
+  static bool sends(Client& client, const std::string& bytes) {
+    return client && client->send(bytes);
+  }
+  // Status 0: it did not answer.
+  load::HttpConnection::Reply ask(std::string_view method, const std::string& path,
+                                  const std::string& body = {}) const {
+    Client client = connect();
+    return client ? client->exchange(http_request(method, path, body))
+                  : load::HttpConnection::Reply{};
+  }
   std::string word(const std::string& plain) const {
     return (what_.settings.pool.backend == Backend::kPython ? "chaos_" : "") + plain;
   }
@@ -267,23 +223,14 @@ class Daemon {
       failure = "the warden could not be told of the daemon";
       return false;
     }
-    const bool ready = soon(
-        [&] {
-          Socket ask(socket());
-          if (!ask.send(request("GET", "/readyz", ""))) return false;
-          const auto answer = ask.receive();
-          return answer && answer->status == 200;
-        },
-        kStartLimit, 2ms);
+    const bool ready =
+        load::soon([&] { return ask("GET", "/readyz").status == 200; }, kStartLimit, 2ms);
     if (!ready) failure = "the daemon was not ready in time";
     return ready;
   }
 
-  Json get(const std::string& path) {
-    Socket ask(socket());
-    if (!ask.send(request("GET", path, ""))) return {};
-    const auto answer = ask.receive();
-    return answer ? Json::parse(answer->body, nullptr, false) : Json();
+  Json get(const std::string& path) const {
+    return Json::parse(ask("GET", path).body, nullptr, false);
   }
 
   std::uint32_t busy() {
@@ -294,11 +241,8 @@ class Daemon {
     return n;
   }
 
-  bool asked() {
-    Socket ask(socket());
-    if (!ask.send(request("POST", "/v1/call/" + word("echo"), "[\"alive\"]"))) return false;
-    const auto answer = ask.receive();
-    return answer && answer->status == 200;
+  bool asked() const {
+    return ask("POST", "/v1/call/" + word("echo"), "[\"alive\"]").status == 200;
   }
 
   void end() {

@@ -8,8 +8,8 @@
 #include <optional>
 #include <utility>
 
-#include "chaos/soon.h"
 #include "host/environment.h"
+#include "load/soon.h"
 
 namespace keelback::chaos {
 namespace {
@@ -40,7 +40,7 @@ bool has(pid_t pid, std::string_view field, int signal) {
 }
 
 Evidence taken_by(const Signalled& who, int signal) {
-  if (!soon([&] { return !has(who.pid, "ShdPnd:", signal); }, kProofWait)) {
+  if (!load::soon([&] { return !has(who.pid, "ShdPnd:", signal); }, kProofWait)) {
     return std::unexpected(fmt::format("pid {}: signal {} was not taken", who.pid, signal));
   }
   return fmt::format("pid {}: signal {} sent, in {}, and taken; state {}", who.pid, signal,
@@ -49,7 +49,7 @@ Evidence taken_by(const Signalled& who, int signal) {
 
 Evidence death_of(const Signalled& who, int signal) {
   int status = 0;
-  const bool dead = soon(
+  const bool dead = load::soon(
       [&] {
         const auto stat = os::read_stat(who.pid);
         const bool same = stat && stat->start_time == who.process.start_time;
@@ -132,7 +132,7 @@ Evidence Processes::stop(pid_t pid, Duration at_most) {
   if (const auto sent = process->handle.send_signal(SIGSTOP); !sent) {
     return std::unexpected(sent.error().message());
   }
-  if (!soon([&] { return state_of(pid) == 'T'; }, kProofWait)) {
+  if (!load::soon([&] { return state_of(pid) == 'T'; }, kProofWait)) {
     return std::unexpected(
         fmt::format("pid {} is in state {} after SIGSTOP", pid, state_of(pid).value_or('-')));
   }

@@ -19,11 +19,11 @@
 #include "chaos/lab.h"
 #include "chaos/memory_file.h"
 #include "chaos/processes.h"
-#include "chaos/soon.h"
 #include "chaos/world.h"
 #include "host/environment.h"
 #include "host/install.h"
 #include "load/application.h"
+#include "load/soon.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -223,7 +223,7 @@ class RealWorld final : public World {
   Census census(std::string when) override {
     if (when == "before") return before_;
     Census now = count(when);
-    soon(
+    load::soon(
         [&] {
           now = count(when);
           return now.processes.size() <= before_.processes.size() &&

@@ -17,7 +17,7 @@
 
 #include "chaos/cleanup.h"
 #include "chaos/processors.h"
-#include "chaos/soon.h"
+#include "load/soon.h"
 #include "host/install.h"
 #include "os/fd.h"
 #include "os/process.h"
@@ -126,7 +126,7 @@ TEST(Warden, AStoppedProcessGoesOnWhereverTheLaboratoryIsKilled) {
       ::kill(victim.pid(), SIGSTOP);
       while (!victim.stopped()) std::this_thread::sleep_for(100us);
     });
-    EXPECT_TRUE(soon([&] { return !fs::exists(directory / "journal"); }, kPatience))
+    EXPECT_TRUE(load::soon([&] { return !fs::exists(directory / "journal"); }, kPatience))
         << "the warden stays behind, step " << static_cast<int>(step);
     EXPECT_TRUE(victim.as_before()) << "step " << static_cast<int>(step);
   }
@@ -138,7 +138,7 @@ TEST(Warden, ALimitIsLiftedWhereverTheLaboratoryIsKilled) {
     const Victim victim;
     laboratory(directory / "journal", step, {victim.undo(Undo::Kind::kLimit)},
                [&] { victim.limit_to(7); });
-    EXPECT_TRUE(soon([&] { return !fs::exists(directory / "journal"); }, kPatience));
+    EXPECT_TRUE(load::soon([&] { return !fs::exists(directory / "journal"); }, kPatience));
     EXPECT_TRUE(victim.as_before()) << "step " << static_cast<int>(step);
   }
 }
@@ -154,7 +154,7 @@ TEST(Warden, FilesGoAndComeBackWhereverTheLaboratoryIsKilled) {
       std::ofstream(mine) << "order";
       fs::rename(theirs, theirs + std::string(kAside));
     });
-    EXPECT_TRUE(soon([&] { return !fs::exists(directory / "journal"); }, kPatience));
+    EXPECT_TRUE(load::soon([&] { return !fs::exists(directory / "journal"); }, kPatience));
     EXPECT_FALSE(fs::exists(mine));
     EXPECT_TRUE(fs::exists(theirs)) << "step " << static_cast<int>(step);
   }
@@ -164,7 +164,7 @@ TEST(Warden, WhatTheLaboratoryStartedDiesWithIt) {
   const Directory directory;
   const Victim victim;
   laboratory(directory / "journal", Step::kInjected, {victim.undo(Undo::Kind::kKill)}, [] {});
-  EXPECT_TRUE(soon([&] { return victim.state() == 'Z'; }, kPatience));
+  EXPECT_TRUE(load::soon([&] { return victim.state() == 'Z'; }, kPatience));
 }
 
 TEST(Warden, ALeaseEndsByItselfWhileTheLaboratoryLives) {
@@ -176,8 +176,8 @@ TEST(Warden, ALeaseEndsByItselfWhileTheLaboratoryLives) {
   undo.lease_ms = 50;
   ASSERT_TRUE(warden->arm(undo));
   ::kill(victim.pid(), SIGSTOP);
-  ASSERT_TRUE(soon([&] { return victim.stopped(); }, kPatience));
-  EXPECT_TRUE(soon([&] { return !victim.stopped(); }, kPatience));
+  ASSERT_TRUE(load::soon([&] { return victim.stopped(); }, kPatience));
+  EXPECT_TRUE(load::soon([&] { return !victim.stopped(); }, kPatience));
 }
 
 TEST(Warden, UndoingTwiceIsAsGoodAsOnce) {
@@ -197,7 +197,7 @@ TEST(Warden, UndoingTwiceIsAsGoodAsOnce) {
 TEST(Warden, AnotherProcessOfTheSameNumberIsLeftAlone) {
   const Victim victim;
   ::kill(victim.pid(), SIGSTOP);
-  ASSERT_TRUE(soon([&] { return victim.stopped(); }, kPatience));
+  ASSERT_TRUE(load::soon([&] { return victim.stopped(); }, kPatience));
   for (const Undo::Kind kind : {Undo::Kind::kContinue, Undo::Kind::kLimit, Undo::Kind::kKill}) {
     Undo undo = victim.undo(kind);
     ++undo.start_time;
@@ -262,7 +262,7 @@ TEST(Warden, ACompetitorEndsWithTheLaboratory) {
   ::close(ends[0]);
   ::close(ends[1]);
   ASSERT_GT(competitor, 1);
-  EXPECT_TRUE(soon(
+  EXPECT_TRUE(load::soon(
       [&] {
         const auto time = processor_time(competitor);
         return time && time->ran_ns + time->waited_ns > 5'000'000;
@@ -289,7 +289,7 @@ TEST(Warden, WhenItIsKilledTheLaboratoryUndoesByItself) {
   EXPECT_FALSE(warden->arm(victim.undo(Undo::Kind::kLimit)))
       << "nothing is injected without a warden";
   EXPECT_TRUE(warden->undo(*id));
-  EXPECT_TRUE(soon([&] { return !victim.stopped(); }, kPatience));
+  EXPECT_TRUE(load::soon([&] { return !victim.stopped(); }, kPatience));
 }
 
 // Goal: laboratory and warden killed together, as the OOM killer may: the journal is enough.
@@ -310,7 +310,7 @@ TEST(CleanUp, UndoesWhatAJournalStillHolds) {
   EXPECT_FALSE(cleaned[0].busy);
   EXPECT_THAT(cleaned[0].text, testing::HasSubstr("SIGCONT sent"));
   EXPECT_THAT(cleaned[0].text, testing::Not(testing::HasSubstr("failed")));
-  EXPECT_TRUE(soon([&] { return victim.as_before(); }, kPatience));
+  EXPECT_TRUE(load::soon([&] { return victim.as_before(); }, kPatience));
   EXPECT_FALSE(fs::exists(directory / "warden.journal"));
   EXPECT_THAT(clean_up({directory.path()}), testing::IsEmpty()) << "there is nothing left";
 }
@@ -322,7 +322,7 @@ TEST(CleanUp, LeavesARunThatGoesOnAlone) {
   ASSERT_TRUE(warden) << warden.error();
   ASSERT_TRUE(warden->arm(victim.undo(Undo::Kind::kContinue)));
   ::kill(victim.pid(), SIGSTOP);
-  ASSERT_TRUE(soon([&] { return victim.stopped(); }, kPatience));
+  ASSERT_TRUE(load::soon([&] { return victim.stopped(); }, kPatience));
   const std::vector<Cleaned> cleaned = clean_up({directory.path()});
   ASSERT_EQ(cleaned.size(), 1U);
   EXPECT_TRUE(cleaned[0].busy);

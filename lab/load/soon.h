@@ -4,12 +4,13 @@
 #include <chrono>
 #include <thread>
 
-namespace keelback::chaos {
+namespace keelback::load {
 
-// Whether the condition became true within `limit`; looked at each `pause`. Blocks that long.
+// Whether the condition became true within `limit`. Looks at it again after each `pause`, which is
+// the error of every time that is measured with it. Blocks.
 template <class Condition>
 bool soon(Condition condition, std::chrono::nanoseconds limit,
-          std::chrono::nanoseconds pause = std::chrono::microseconds(200)) {
+          std::chrono::nanoseconds pause = std::chrono::microseconds(100)) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() >= end) return false;
@@ -18,4 +19,4 @@ bool soon(Condition condition, std::chrono::nanoseconds limit,
   return true;
 }
 
-}  // namespace keelback::chaos
+}  // namespace keelback::load
