@@ -35,26 +35,11 @@
 // Times are milliseconds or microseconds as the name says, by CLOCK_MONOTONIC.
 #pragma once
 
-#include <memory>
-#include <nlohmann/json.hpp>
-
 namespace keelback::bench {
 
 inline constexpr int kAgentProtocol = 2;
 
-class Agent {
- public:
-  Agent();
-  ~Agent();
-  // Performs one order. Never throws; an order that cannot be done answers {"ok": false}.
-  nlohmann::json perform(const nlohmann::json& order);
-
- private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
-};
-
-// Reads orders from `in`, writes answers to `out`, until end of file. Returns an exit code.
-int serve_agent(int in, int out);
+// Reads orders from stdin and writes answers to stdout, until end of file. Returns an exit code.
+int serve_agent();
 
 }  // namespace keelback::bench

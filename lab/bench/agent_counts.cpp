@@ -22,7 +22,7 @@ AllocationCounter allocation_counter() {
 
 }  // namespace
 
-Json memory(PoolUnderTest& pool) {
+Json memory(PoolUnderTest& pool, const Json&) {
   std::uint64_t workers = 0, zygote = 0;
   std::uint32_t living = 0;
   for (const host::WorkerInfo& worker : pool.driver().workers()) {

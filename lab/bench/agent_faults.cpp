@@ -163,7 +163,7 @@ Json kill_all(PoolUnderTest& pool, const Json& order) {
 
 // A planned replacement, from the order to the new worker ready: what one more worker costs while
 // the pool serves.
-Json recycle(PoolUnderTest& pool) {
+Json recycle(PoolUnderTest& pool, const Json&) {
   std::optional<WorkerId> old;
   for (const host::WorkerInfo& worker : pool.driver().workers()) {
     if (worker.state == core::WorkerState::kReady) old = worker.worker;

@@ -28,9 +28,9 @@ nlohmann::json queue_cost(PoolUnderTest& pool, const nlohmann::json& order);
 
 nlohmann::json recover(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json kill_all(PoolUnderTest& pool, const nlohmann::json& order);
-nlohmann::json recycle(PoolUnderTest& pool);
+nlohmann::json recycle(PoolUnderTest& pool, const nlohmann::json& order);
 
-nlohmann::json memory(PoolUnderTest& pool);
+nlohmann::json memory(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json memory_growth(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json counters(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json calls(PoolUnderTest& pool, const nlohmann::json& order);

@@ -5,15 +5,79 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include "bench/agent_process.h"
 #include "bench/machine.h"
 #include "bench/metrics.h"
-#include "bench/signed_rank.h"
+#include "bench/sequential.h"
 
 namespace keelback::bench {
 namespace {
+
+using Json = nlohmann::json;
+
+struct ProfilePlan {
+  GatePlan gate;                   // alpha is of the whole family; each metric gets its share
+  std::size_t control_blocks = 0;  // 0: none (and the report says so)
+  std::size_t canary_blocks = 0;
+  double canary_slowdown = 0.10;
+};
+
+ProfilePlan plan_of(Profile profile) {
+  switch (profile) {
+    case Profile::kQuick:
+      return {.gate = {.looks = {12}, .shares = {1.0}}};
+    case Profile::kPr:
+      return {.gate = GatePlan::pr(), .control_blocks = 12, .canary_blocks = 12};
+    case Profile::kNightly:
+      return {.gate = GatePlan::nightly(),
+              .control_blocks = 24,
+              .canary_blocks = 18,
+              .canary_slowdown = 0.05};
+  }
+  return {};
+}
+
+struct MetricResult {
+  std::string id;
+  Judgement judgement;
+  std::vector<double> scores;
+  double base_median = 0, head_median = 0;
+  GatePlan gate;
+};
+
+struct CounterResult {
+  std::string id, doc;
+  double base = 0, head = 0;  // medians over the blocks
+  bool worse = false;         // head is above base by more than the slack
+};
+
+struct Comparison {
+  std::vector<MetricResult> metrics;
+  std::vector<CounterResult> counters;
+  std::vector<Pair> blocks;
+  std::vector<std::string> void_reasons;  // empty: the run counts
+  std::vector<MetricResult> control;      // of call.p10_us and call.p50_us
+  double canary_slowdown = 0;             // what was injected, as a share of the median call
+  std::vector<MetricResult> canary;
+  bool canary_caught = false;
+  double took_s = 0;
+};
+
+int exit_code(const Comparison& comparison, bool strict) {
+  if (!comparison.void_reasons.empty()) return 3;
+  if (std::ranges::any_of(comparison.counters, &CounterResult::worse)) return 1;
+  bool inconclusive = false;
+  for (const MetricResult& metric : comparison.metrics) {
+    const Metric* row = find_metric(metric.id);
+    if (!row || !row->gated()) continue;
+    if (metric.judgement.verdict == Verdict::kRegressed) return 1;
+    inconclusive |= metric.judgement.verdict == Verdict::kInconclusive;
+  }
+  return strict && inconclusive ? 4 : 0;
+}
 
 std::size_t gated_metrics() {
   return static_cast<std::size_t>(
@@ -39,7 +103,7 @@ std::vector<double> scores_of(const std::vector<Pair>& blocks, const std::string
 
 // One metric through the looks: the first final judgement stands.
 MetricResult follow(const std::string& id, GatePlan gate, const std::vector<Pair>& blocks) {
-  MetricResult result{.id = id, .judgement = {}, .scores = scores_of(blocks, id), .gate = gate};
+  MetricResult result{.id = id, .scores = scores_of(blocks, id), .gate = gate};
   const std::vector<double> base = values_of(blocks, false, id), head = values_of(blocks, true, id);
   if (!base.empty()) result.base_median = median(base);
   if (!head.empty()) result.head_median = median(head);
@@ -58,7 +122,7 @@ constexpr double kTypicalS = 2.5;     // of a block
 constexpr double kShortBlock = 0.35;  // a block of calls only takes of a whole one
 
 // A start order whose noop burns so long.
-nlohmann::json slowed_by(double microseconds) {
+Json slowed_by(double microseconds) {
   const auto spin_ns = static_cast<long>(1e3 * microseconds);
   return {{"env", {{"KEELBACK_BENCH_SPIN_NS", std::to_string(spin_ns)}}}};
 }
@@ -81,14 +145,13 @@ class Run {
   }
 
   std::expected<Comparison, std::string> run() {
-    result_.seed = options_.seed;
     if (auto error = check_builds(); !error.empty()) return std::unexpected(error);
     if (auto error = inject(); !error.empty()) return std::unexpected(error);
     if (auto error = take_blocks(); !error.empty()) return std::unexpected(error);
     judge_all();
     if (auto error = control(); !error.empty()) return std::unexpected(error);
     if (auto error = canary(); !error.empty()) return std::unexpected(error);
-    result_.took = Duration{static_cast<std::int64_t>(1e9 * pace_->spent_s())};
+    result_.took_s = pace_->spent_s();
     return std::move(result_);
   }
 
@@ -164,7 +227,7 @@ class Run {
   }
 
   // Calls only: what control and canary need.
-  std::string side_run(const char* stage, std::size_t count, const nlohmann::json& head_start,
+  std::string side_run(const char* stage, std::size_t count, const Json& head_start,
                        std::vector<Pair>& out) {
     PairOptions block = block_;
     block.base_program = block.head_program;
@@ -184,8 +247,8 @@ class Run {
   std::string control() {
     if (plan_.control_blocks == 0) return {};
     std::vector<Pair> blocks;
-    if (auto error = side_run("control: head against itself", plan_.control_blocks,
-                              nlohmann::json::object(), blocks);
+    if (auto error =
+            side_run("control: head against itself", plan_.control_blocks, Json::object(), blocks);
         !error.empty())
       return error;
     for (const char* id : kSteady) {
@@ -234,22 +297,22 @@ class Run {
   std::optional<Pace> pace_;
 };
 
-nlohmann::json to_json(const MetricResult& metric) {
+Json to_json(const MetricResult& metric) {
   const Judgement& j = metric.judgement;
   const auto percent = [](double log_ratio) { return 100 * std::expm1(log_ratio); };
-  nlohmann::json out = {{"id", metric.id},
-                        {"verdict", to_string(j.verdict)},
-                        {"base", metric.base_median},
-                        {"head", metric.head_median},
-                        {"change_percent", percent(j.effect.value)},
-                        {"interval_percent", {percent(j.effect.low), percent(j.effect.high)}},
-                        {"confidence", j.effect.confidence},
-                        {"p_slower", j.p_slower},
-                        {"p_fine", j.p_fine},
-                        {"blocks", j.blocks},
-                        {"delta_min", metric.gate.delta_min},
-                        {"delta_tol", metric.gate.delta_tol},
-                        {"scores", metric.scores}};
+  Json out = {{"id", metric.id},
+              {"verdict", to_string(j.verdict)},
+              {"base", metric.base_median},
+              {"head", metric.head_median},
+              {"change_percent", percent(j.effect.value)},
+              {"interval_percent", {percent(j.effect.low), percent(j.effect.high)}},
+              {"confidence", j.effect.confidence},
+              {"p_slower", j.p_slower},
+              {"p_fine", j.p_fine},
+              {"blocks", j.blocks},
+              {"delta_min", metric.gate.delta_min},
+              {"delta_tol", metric.gate.delta_tol},
+              {"scores", metric.scores}};
   if (const Metric* row = find_metric(metric.id)) {
     out["unit"] = row->unit;
     out["gated"] = row->gated();
@@ -263,9 +326,8 @@ nlohmann::json to_json(const MetricResult& metric) {
   return out;
 }
 
-nlohmann::json series_of(const std::vector<Pair>& blocks, const char* curve,
-                         const std::string& suffix) {
-  nlohmann::json series = nlohmann::json::array();
+Json series_of(const std::vector<Pair>& blocks, const char* curve, const std::string& suffix) {
+  Json series = Json::array();
   for (const bool head : {false, true}) {
     Buckets sum;
     for (const Pair& block : blocks) {
@@ -281,68 +343,28 @@ nlohmann::json series_of(const std::vector<Pair>& blocks, const char* curve,
   return series;
 }
 
-}  // namespace
-
-ProfilePlan plan_of(Profile profile) {
-  switch (profile) {
-    case Profile::kQuick: {
-      ProfilePlan plan;
-      plan.gate.looks = {12};
-      plan.gate.shares = {1.0};
-      return plan;
-    }
-    case Profile::kPr:
-      return {.gate = GatePlan::pr(), .control_blocks = 12, .canary_blocks = 12};
-    case Profile::kNightly:
-      return {.gate = GatePlan::nightly(),
-              .control_blocks = 24,
-              .canary_blocks = 18,
-              .canary_slowdown = 0.05};
-  }
-  return {};
-}
-
-std::expected<Comparison, std::string> compare(const CompareOptions& options) {
-  return Run(options).run();
-}
-
-Comparison::Exit Comparison::exit_code(bool strict) const {
-  if (!void_reasons.empty()) return Exit::kVoid;
-  bool inconclusive = false;
-  for (const CounterResult& counter : counters) {
-    if (counter.worse) return Exit::kRegressed;
-  }
-  for (const MetricResult& metric : metrics) {
-    const Metric* row = find_metric(metric.id);
-    if (!row || !row->gated()) continue;
-    if (metric.judgement.verdict == Verdict::kRegressed) return Exit::kRegressed;
-    inconclusive |= metric.judgement.verdict == Verdict::kInconclusive;
-  }
-  return strict && inconclusive ? Exit::kInconclusive : Exit::kOk;
-}
-
-nlohmann::json to_json(const Comparison& comparison, const CompareOptions& options) {
-  nlohmann::json out = {
+Json to_json(const Comparison& comparison, const CompareOptions& options) {
+  Json out = {
       {"schema", "keelback-bench/1"},
       {"profile", to_string(options.profile)},
       {"strict", options.strict},
-      {"exit", static_cast<int>(comparison.exit_code(options.strict))},
+      {"exit", exit_code(comparison, options.strict)},
       {"machine", describe_machine()},
       {"build", build_text()},
       {"topology", options.block.cpu >= 0 ? "one-cpu" : "free"},
-      {"seed", comparison.seed},
+      {"seed", options.seed},
       {"base", options.block.base_program},
       {"head", options.block.head_program},
       {"cpu", options.block.cpu},
-      {"took_s", std::chrono::duration<double>(comparison.took).count()},
+      {"took_s", comparison.took_s},
       {"void", comparison.void_reasons},
       {"canary", {{"slowdown", comparison.canary_slowdown}, {"caught", comparison.canary_caught}}}};
-  out["metrics"] = nlohmann::json::array();
+  out["metrics"] = Json::array();
   for (const MetricResult& metric : comparison.metrics) out["metrics"].push_back(to_json(metric));
   for (const MetricResult& metric : comparison.control) out["control"].push_back(to_json(metric));
   for (const MetricResult& metric : comparison.canary)
     out["canary"]["metrics"].push_back(to_json(metric));
-  out["counters"] = nlohmann::json::array();
+  out["counters"] = Json::array();
   for (const CounterResult& row : comparison.counters) {
     out["counters"].push_back({{"id", row.id},
                                {"base", row.base},
@@ -351,11 +373,11 @@ nlohmann::json to_json(const Comparison& comparison, const CompareOptions& optio
                                {"doc", row.doc}});
   }
   out["curves"] = {{"One caller, closed loop", series_of(comparison.blocks, "closed", "")}};
-  nlohmann::json open = series_of(comparison.blocks, "open", ", from the planned time");
+  Json open = series_of(comparison.blocks, "open", ", from the planned time");
   for (const auto& one : series_of(comparison.blocks, "service", ", service alone"))
     open.push_back(one);
   out["curves"]["Open loop at 15 % of the base's lone caller"] = std::move(open);
-  out["blocks"] = nlohmann::json::array();
+  out["blocks"] = Json::array();
   for (const Pair& block : comparison.blocks) {
     out["blocks"].push_back({{"head_first", block.head_first},
                              {"base", block.base},
@@ -364,5 +386,15 @@ nlohmann::json to_json(const Comparison& comparison, const CompareOptions& optio
   }
   return out;
 }
+
+}  // namespace
+
+std::expected<Json, std::string> compare(const CompareOptions& options) {
+  const auto comparison = Run(options).run();
+  if (!comparison) return std::unexpected(comparison.error());
+  return to_json(*comparison, options);
+}
+
+int exit_code_of_compare(const Json& document) { return document.value("exit", 0); }
 
 }  // namespace keelback::bench

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <memory>
 
 #include "bench/agent.h"
 #include "bench/app.h"
@@ -17,6 +16,7 @@
 #include "bench/metrics.h"
 #include "bench/report.h"
 #include "bench/run.h"
+#include "cli/adder.h"
 #include "cli/bench_commands.h"
 #include "cli/output.h"
 #include "host/install.h"
@@ -25,80 +25,35 @@ namespace keelback::cli {
 namespace {
 
 struct BenchOptions {
-  std::string base, head, profile = "pr", out, python = "python3", directory;
-  std::string app, function, payload = "[]", reason, history = "bench-history.jsonl";
-  std::vector<std::string> families, expose;
-  std::vector<std::uint32_t> workers = {1, 2, 4};
-  std::uint32_t sessions = 0;
-  double objective_ms = 0, rate = 0;
-  bool ratios = false;
-  std::uint64_t seed = 1;
-  int cpu = -1, blocks = 0;
-  double inject = 0;
-  bool strict = false, free = false;
+  bench::RunPlan run;
+  bench::CompareOptions compare;
+  bench::AppPlan app;
+  std::string out, directory, reason, history = "bench-history.jsonl";
+  bool ratios = false, free = false;
+  double inject_percent = 0;
 };
 
-int run(const Invocation& invocation, const BenchOptions& chosen) {
-  bench::RunPlan plan;
-  plan.family.program = host::find_program("keelback");
-  plan.family.python = chosen.python;
-  plan.family.cpu = chosen.cpu;
-  plan.family.profile = *bench::profile_named(chosen.profile);
-  plan.families = chosen.families;
-  plan.blocks = chosen.blocks;
-  plan.seed = chosen.seed;
-  plan.progress = bench_progress();
-  const auto document = bench::run_families(plan);
-  if (!document) {
-    end_bench_progress();
-    return fail(invocation, kExitUsage, "usage", document.error());
-  }
-  return deliver(invocation, chosen.out, *document, bench::exit_code_of_run(*document));
+int run(const Invocation& invocation, BenchOptions& chosen) {
+  chosen.run.family.program = host::find_program("keelback");
+  chosen.run.progress = bench_progress();
+  return deliver(invocation, chosen.out, bench::run_families(chosen.run), bench::exit_code_of_run);
 }
 
-int compare(const Invocation& invocation, const BenchOptions& chosen) {
-  bench::CompareOptions options;
-  options.block.base_program = chosen.base;
-  options.block.head_program = chosen.head;
-  options.block.cpu = chosen.free ? -1 : std::max(0, chosen.cpu);
-  options.profile = *bench::profile_named(chosen.profile);
-  options.seed = chosen.seed;
-  options.strict = chosen.strict;
-  options.inject = chosen.inject / 100;
+int compare(const Invocation& invocation, BenchOptions& chosen) {
+  bench::CompareOptions& options = chosen.compare;
+  options.block.cpu = chosen.free ? -1 : std::max(0, options.block.cpu);
+  options.inject = chosen.inject_percent / 100;
   options.progress = bench_progress();
-  const auto result = bench::compare(options);
-  if (!result) {
-    end_bench_progress();
-    return fail(invocation, kExitUsage, "usage", result.error());
-  }
-  return deliver(invocation, chosen.out, bench::to_json(*result, options),
-                 static_cast<int>(result->exit_code(chosen.strict)));
+  return deliver(invocation, chosen.out, bench::compare(options), bench::exit_code_of_compare);
 }
 
-int app(const Invocation& invocation, const BenchOptions& chosen) {
-  bench::AppPlan plan;
-  plan.program = host::find_program("keelback");
-  plan.python = chosen.python;
-  plan.app = chosen.app;
-  plan.function = chosen.function;
-  plan.payload = chosen.payload;
-  plan.expose = chosen.expose;
-  plan.workers = chosen.workers;
-  plan.sessions = chosen.sessions;
-  plan.objective_ms = chosen.objective_ms;
-  plan.rate = chosen.rate;
-  plan.profile = *bench::profile_named(chosen.profile);
-  plan.seed = chosen.seed;
-  plan.progress = bench_progress();
-  const auto document = bench::measure_app(plan);
-  if (!document) {
-    end_bench_progress();
-    return fail(invocation, kExitUsage, "usage", document.error());
-  }
-  return deliver(invocation, chosen.out, *document, bench::exit_code_of_app(*document));
+int app(const Invocation& invocation, BenchOptions& chosen) {
+  chosen.app.program = host::find_program("keelback");
+  chosen.app.progress = bench_progress();
+  return deliver(invocation, chosen.out, bench::measure_app(chosen.app), bench::exit_code_of_app);
 }
 
-int accept_baseline(const Invocation& invocation, const BenchOptions& chosen) {
+int accept_baseline(const Invocation& invocation, BenchOptions& chosen) {
   const auto document = bench::read_report(chosen.directory);
   if (!document) return fail(invocation, kExitUsage, "usage", document.error());
   const auto record = bench::make_record(*document, chosen.reason);
@@ -113,7 +68,7 @@ int accept_baseline(const Invocation& invocation, const BenchOptions& chosen) {
   return kExitOk;
 }
 
-int show_baseline(const Invocation& invocation, const BenchOptions& chosen) {
+int show_baseline(const Invocation& invocation, BenchOptions& chosen) {
   const auto history = bench::read_history(chosen.history);
   if (!history) return fail(invocation, kExitUsage, "usage", history.error());
   if (history->empty())
@@ -132,16 +87,14 @@ int show_baseline(const Invocation& invocation, const BenchOptions& chosen) {
       return fail(invocation, kExitUsage, "refused", "this run cannot be compared: " + why);
     document["against"] = bench::against_baseline(*record, history->back());
   }
-  return deliver(invocation, chosen.out, document, kExitOk);
+  return deliver(invocation, chosen.out, document);
 }
 
-int report(const Invocation& invocation, const BenchOptions& chosen) {
-  const auto document = bench::read_report(chosen.directory);
-  if (!document) return fail(invocation, kExitUsage, "usage", document.error());
-  return deliver(invocation, chosen.directory, *document, kExitOk);
+int report(const Invocation& invocation, BenchOptions& chosen) {
+  return deliver(invocation, chosen.directory, bench::read_report(chosen.directory));
 }
 
-int list(const Invocation& invocation) {
+int list(const Invocation& invocation, BenchOptions&) {
   Json families = Json::array(), gate = Json::array();
   Table table({"metric", "unit", "what"});
   for (const bench::Family& family : bench::families()) {
@@ -175,123 +128,114 @@ int list(const Invocation& invocation) {
   return kExitOk;
 }
 
-void add_profile(CLI::App& command, BenchOptions& chosen) {
-  command.add_option("--profile", chosen.profile, "quick (a first look), pr, nightly")
-      ->capture_default_str()
+using BenchAdder = Adder<BenchOptions>;
+
+void add_profile(CLI::App* command, bench::Profile& profile) {
+  command
+      ->add_option_function<std::string>(
+          "--profile",
+          [&profile](const std::string& name) { profile = *bench::profile_named(name); },
+          "quick (a first look), pr, nightly")
+      ->default_str("pr")
       ->check(CLI::IsMember({"quick", "pr", "nightly"}));
 }
 
-void add_capacity(CLI::App& group, Invocation& invocation,
-                  const std::shared_ptr<BenchOptions>& chosen) {
-  CLI::App* apps = add_command(
-      group, invocation, "app",
-      "How much your own function carries: calls a second, at which p99, with how many workers",
-      "keelback bench app examples/hello.py greet --payload '{\"name\": \"Ada\"}' --out out/");
-  apps->add_option("APP", chosen->app, "app.py, or a module: package.module")->required();
-  apps->add_option("FUNCTION", chosen->function, "Which of its functions")->required();
-  apps->add_option("--payload", chosen->payload, "Its arguments, JSON")->capture_default_str();
-  apps->add_option("--expose", chosen->expose, "Functions of a plain module, separated by commas")
+void add_capacity(CLI::App& group, const BenchAdder& to) {
+  CLI::App* apps = to.add(
+      group, "app",
+      "How much your own function carries: calls a second, at which p99, with how many "
+      "workers",
+      "keelback bench app examples/hello.py greet --payload '{\"name\": \"Ada\"}' --out out/", app);
+  bench::AppPlan& plan = to.chosen->app;
+  apps->add_option("APP", plan.app, "app.py, or a module: package.module")->required();
+  apps->add_option("FUNCTION", plan.function, "Which of its functions")->required();
+  apps->add_option("--payload", plan.payload, "Its arguments, JSON")->capture_default_str();
+  apps->add_option("--expose", plan.expose, "Functions of a plain module, separated by commas")
       ->delimiter(',')
       ->allow_extra_args(false);
-  apps->add_option("--workers", chosen->workers, "Numbers of workers to try, separated by commas")
+  apps->add_option("--workers", plan.workers, "Numbers of workers to try, separated by commas")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 64));
-  apps->add_option("--p99", chosen->objective_ms,
+  apps->add_option("--p99", plan.objective_ms,
                    "What p99 may be, in ms (default: five times what a call takes alone)")
       ->check(CLI::PositiveNumber);
-  apps->add_option("--rate", chosen->rate, "Calls a second that are wanted (default: the most)")
+  apps->add_option("--rate", plan.rate, "Calls a second that are wanted (default: the most)")
       ->check(CLI::PositiveNumber);
-  apps->add_option("--sessions", chosen->sessions, "Spread the calls over so many sessions (Zipf)");
-  add_profile(*apps, *chosen);
-  add_bench_out(*apps, chosen->out);
-  apps->add_option("--seed", chosen->seed, "Of every plan")->capture_default_str();
-  apps->add_option("--python", chosen->python, "The workers' interpreter")->capture_default_str();
-  apps->callback([&invocation, chosen] {
-    invocation.run = [&invocation, chosen] { return app(invocation, *chosen); };
-  });
+  apps->add_option("--sessions", plan.sessions, "Spread the calls over so many sessions (Zipf)");
+  add_profile(apps, plan.profile);
+  add_bench_out(*apps, to.chosen->out);
+  apps->add_option("--seed", plan.seed, "Of every plan")->capture_default_str();
+  apps->add_option("--python", plan.python, "The workers' interpreter")->capture_default_str();
 }
 
-void add_baseline(CLI::App& group, Invocation& invocation,
-                  const std::shared_ptr<BenchOptions>& chosen) {
+void add_baseline(CLI::App& group, const BenchAdder& to) {
   CLI::App* baseline =
       group.add_subcommand("baseline", "The history of accepted runs, as ratios to the reference");
   baseline->require_subcommand(1);
-  CLI::App* accepts = add_command(
-      *baseline, invocation, "accept", "Append a run to the history, by decision and for a reason",
-      "keelback bench baseline accept out/ --reason \"zygote forks faster\"");
-  accepts->add_option("DIR", chosen->directory, "The --out of `bench run`")->required();
-  accepts->add_option("--reason", chosen->reason, "Why these numbers are right")->required();
+  CLI::App* accepts = to.add(
+      *baseline, "accept", "Append a run to the history, by decision and for a reason",
+      "keelback bench baseline accept out/ --reason \"zygote forks faster\"", accept_baseline);
+  accepts->add_option("DIR", to.chosen->directory, "The --out of `bench run`")->required();
+  accepts->add_option("--reason", to.chosen->reason, "Why these numbers are right")->required();
   CLI::App* shows =
-      add_command(*baseline, invocation, "show",
-                  "The history with its change points; with DIR that run against the last accepted",
-                  "keelback bench baseline show out/");
-  shows->add_option("DIR", chosen->directory, "A run to hold against the last accepted one");
-  shows->add_flag("--ratios", chosen->ratios, "Also where the machine differs: ratios travel");
-  add_bench_out(*shows, chosen->out);
+      to.add(*baseline, "show",
+             "The history with its change points; with DIR that run against the last accepted",
+             "keelback bench baseline show out/", show_baseline);
+  shows->add_option("DIR", to.chosen->directory, "A run to hold against the last accepted one");
+  shows->add_flag("--ratios", to.chosen->ratios, "Also where the machine differs: ratios travel");
+  add_bench_out(*shows, to.chosen->out);
   for (CLI::App* command : {accepts, shows})
-    command->add_option("--file", chosen->history, "The history, JSON lines")
+    command->add_option("--file", to.chosen->history, "The history, JSON lines")
         ->capture_default_str();
-  accepts->callback([&invocation, chosen] {
-    invocation.run = [&invocation, chosen] { return accept_baseline(invocation, *chosen); };
-  });
-  shows->callback([&invocation, chosen] {
-    invocation.run = [&invocation, chosen] { return show_baseline(invocation, *chosen); };
-  });
 }
 
-void add_run(CLI::App& group, Invocation& invocation, const std::shared_ptr<BenchOptions>& chosen) {
-  CLI::App* runs =
-      add_command(group, invocation, "run",
-                  "Measure this build: families of metrics, each in blocks of fresh processes",
-                  "keelback bench run startup call recovery --profile quick --out out/");
-  runs->add_option("FAMILY", chosen->families, "Which (default: all); `bench list` has them");
-  add_profile(*runs, *chosen);
-  add_bench_out(*runs, chosen->out);
-  runs->add_option("--blocks", chosen->blocks, "How many, instead of what the profile takes")
+void add_run(CLI::App& group, const BenchAdder& to) {
+  CLI::App* runs = to.add(
+      group, "run", "Measure this build: families of metrics, each in blocks of fresh processes",
+      "keelback bench run startup call recovery --profile quick --out out/", run);
+  bench::RunPlan& plan = to.chosen->run;
+  runs->add_option("FAMILY", plan.families, "Which (default: all); `bench list` has them");
+  add_profile(runs, plan.family.profile);
+  add_bench_out(*runs, to.chosen->out);
+  runs->add_option("--blocks", plan.blocks, "How many, instead of what the profile takes")
       ->check(CLI::Range(1, 1000));
-  runs->add_option("--seed", chosen->seed, "Of every plan and coin")->capture_default_str();
-  runs->add_option("--cpu", chosen->cpu, "Pin the pools to that processor; for history");
-  runs->add_option("--python", chosen->python, "The workers' interpreter")->capture_default_str();
-  runs->callback([&invocation, chosen] {
-    invocation.run = [&invocation, chosen] { return run(invocation, *chosen); };
-  });
+  runs->add_option("--seed", plan.seed, "Of every plan and coin")->capture_default_str();
+  runs->add_option("--cpu", plan.family.cpu, "Pin the pools to that processor; for history");
+  runs->add_option("--python", plan.family.python, "The workers' interpreter")
+      ->capture_default_str();
 
-  CLI::App* reports = add_command(group, invocation, "report",
-                                  "Make report.html, report.md and junit.xml of a directory anew",
-                                  "keelback bench report out/");
-  reports->add_option("DIR", chosen->directory, "Where report.json is")->required();
-  reports->callback([&invocation, chosen] {
-    invocation.run = [&invocation, chosen] { return report(invocation, *chosen); };
-  });
+  to.add(group, "report", "Make report.html, report.md and junit.xml of a directory anew",
+         "keelback bench report out/", report)
+      ->add_option("DIR", to.chosen->directory, "Where report.json is")
+      ->required();
 }
 
-void add_compare(CLI::App& group, Invocation& invocation,
-                 const std::shared_ptr<BenchOptions>& chosen) {
-  CLI::App* compares = add_command(
-      group, invocation, "compare",
+void add_compare(CLI::App& group, const BenchAdder& to) {
+  CLI::App* compares = to.add(
+      group, "compare",
       "Is the head slower than the base? Paired fresh pools, an exact test, its own proofs",
-      "keelback bench compare --base ./old/keelback --head ./new/keelback --profile pr --out out/");
-  compares->add_option("--base", chosen->base, "The keelback program to compare with")
+      "keelback bench compare --base ./old/keelback --head ./new/keelback --profile pr --out out/",
+      compare);
+  bench::CompareOptions& options = to.chosen->compare;
+  compares->add_option("--base", options.block.base_program, "The keelback program to compare with")
       ->required()
       ->check(CLI::ExistingFile);
-  compares->add_option("--head", chosen->head, "The keelback program in question")
+  compares->add_option("--head", options.block.head_program, "The keelback program in question")
       ->required()
       ->check(CLI::ExistingFile);
-  add_profile(*compares, *chosen);
-  add_bench_out(*compares, chosen->out);
-  compares->add_option("--seed", chosen->seed, "Of every coin that is thrown")
+  add_profile(compares, options.profile);
+  add_bench_out(*compares, to.chosen->out);
+  compares->add_option("--seed", options.seed, "Of every coin that is thrown")
       ->capture_default_str();
-  compares->add_option("--cpu", chosen->cpu, "The processor that both sides run on (default: 0)");
+  compares->add_option("--cpu", options.block.cpu,
+                       "The processor that both sides run on (default: 0)");
   compares
-      ->add_option("--inject", chosen->inject,
+      ->add_option("--inject", to.chosen->inject_percent,
                    "Slow the head's function by so many percent of a call: watch the gate at work")
       ->check(CLI::Range(0.0, 1000.0));
-  compares->add_flag("--free", chosen->free, "Pin nothing: nearer to production, much noisier");
-  compares->add_flag("--strict", chosen->strict, "Inconclusive is exit 4");
-  compares->callback([&invocation, chosen] {
-    invocation.run = [&invocation, chosen] { return compare(invocation, *chosen); };
-  });
+  compares->add_flag("--free", to.chosen->free, "Pin nothing: nearer to production, much noisier");
+  compares->add_flag("--strict", options.strict, "Inconclusive is exit 4");
 }
 
 }  // namespace
@@ -310,16 +254,18 @@ void end_bench_progress() {
   if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\x1b[K");
 }
 
-int deliver(const Invocation& invocation, const std::string& out, const nlohmann::json& document,
-            int code) {
+int deliver(const Invocation& invocation, const std::string& out,
+            const std::expected<nlohmann::json, std::string>& document,
+            int (*code)(const nlohmann::json&)) {
   end_bench_progress();
+  if (!document) return fail(invocation, kExitUsage, "usage", document.error());
   if (!out.empty()) {
-    if (auto written = bench::write_report(out, document); !written)
+    if (auto written = bench::write_report(out, *document); !written)
       return fail(invocation, kExitUsage, "usage", written.error());
   }
-  print(invocation.json ? document.dump() + "\n" : bench::to_text(document));
+  print(invocation.json ? document->dump() + "\n" : bench::to_text(*document));
   if (!out.empty() && !invocation.json) print(fmt::format("{}/report.html\n", out));
-  return code;
+  return code ? code(*document) : static_cast<int>(kExitOk);
 }
 
 void add_bench_out(CLI::App& command, std::string& out) {
@@ -345,25 +291,19 @@ CLI::App& add_bench_group(CLI::App& app) {
 }
 
 void add_bench(CLI::App& app, Invocation& invocation) {
-  CLI::App* group = &add_bench_group(app);
-  auto chosen = std::make_shared<BenchOptions>();
-
-  add_run(*group, invocation, chosen);
-  add_capacity(*group, invocation, chosen);
-  add_baseline(*group, invocation, chosen);
-  CLI::App* lists =
-      add_command(*group, invocation, "list", "What is measured, and what the gate tolerates",
-                  "keelback bench list");
-  lists->callback([&invocation] { invocation.run = [&invocation] { return list(invocation); }; });
-
-  add_compare(*group, invocation, chosen);
-  add_passed_on(*group, kBenchPeers);
+  CLI::App& group = add_bench_group(app);
+  const BenchAdder to{invocation};
+  add_run(group, to);
+  add_capacity(group, to);
+  add_baseline(group, to);
+  to.add(group, "list", "What is measured, and what the gate tolerates", "keelback bench list",
+         list);
+  add_compare(group, to);
+  add_passed_on(group, kBenchPeers);
 
   // One side of a comparison; not for people.
-  CLI::App* agent = group->add_subcommand("agent", "")->group("");
-  agent->callback([&invocation] {
-    invocation.run = [] { return bench::serve_agent(STDIN_FILENO, STDOUT_FILENO); };
-  });
+  CLI::App* agent = group.add_subcommand("agent", "")->group("");
+  agent->callback([&invocation] { invocation.run = [] { return bench::serve_agent(); }; });
 }
 
 }  // namespace keelback::cli

@@ -1,6 +1,7 @@
 // The commands of `keelback bench`, and what they share.
 #pragma once
 
+#include <expected>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -21,8 +22,10 @@ void add_bench_out(CLI::App& command, std::string& out);
 // One line on a terminal that is drawn over; silent elsewhere.
 bench::Progress bench_progress();
 void end_bench_progress();
-// Files where they are wanted, the document or its text on stdout.
-int deliver(const Invocation& invocation, const std::string& out, const nlohmann::json& document,
-            int code);
+// Files where they are wanted, the document or its text on stdout. `code`: the document's exit
+// code; null: 0. An error instead of a document is one of usage.
+int deliver(const Invocation& invocation, const std::string& out,
+            const std::expected<nlohmann::json, std::string>& document,
+            int (*code)(const nlohmann::json&) = nullptr);
 
 }  // namespace keelback::cli

@@ -4,8 +4,8 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <memory>
 
+#include "cli/adder.h"
 #include "cli/chaos_commands.h"
 #include "cli/pass_on.h"
 
@@ -21,20 +21,15 @@ const char* const kChaosExitCodes =
     "7 INCONCLUSIVE; 77 SKIPPED (this backend cannot inject it); 64 usage; 70 the laboratory "
     "failed.";
 
-struct Adder {
+struct ChaosAdder : Adder<ChaosOptions> {
   CLI::App& group;
-  Invocation& invocation;
-  std::shared_ptr<ChaosOptions> chosen;
 
-  CLI::App* add(const char* name, const char* description, const std::string& example,
-                int (*act)(const Invocation&, const ChaosOptions&)) const {
-    CLI::App* command = add_command(group, invocation, name, description, example);
+  ChaosAdder(Invocation& command_line, CLI::App& chaos) : Adder{command_line}, group(chaos) {}
+
+  CLI::App* add(const char* name, const char* description, const char* example,
+                int (*act)(const Invocation&, ChaosOptions&)) const {
+    CLI::App* command = Adder::add(group, name, description, example, act);
     command->footer(fmt::format("Example:\n  {}\n\n{}", example, kChaosExitCodes));
-    command->callback([this_invocation = &invocation, options = chosen, act] {
-      this_invocation->run = [this_invocation, options, act] {
-        return act(*this_invocation, *options);
-      };
-    });
     return command;
   }
   void directory(CLI::App* command) const {
@@ -70,7 +65,7 @@ struct Adder {
   }
 };
 
-void add_running(const Adder& to) {
+void add_running(const ChaosAdder& to) {
   CLI::App* runs = to.add("run", "Runs scenarios and judges them",
                           "keelback chaos run worker-kill --app examples/counter.py --backend "
                           "python --seed 42 --out out/",
@@ -119,7 +114,7 @@ void add_chaos(CLI::App& app, Invocation& invocation) {
       "Example:\n  keelback chaos run worker-kill\n  keelback chaos run worker-kill --app app.py "
       "--backend python --out out/\n\n{}",
       kChaosExitCodes));
-  const Adder to{*group, invocation, std::make_shared<ChaosOptions>()};
+  const ChaosAdder to(invocation, *group);
 
   CLI::App* lists =
       to.add("list", "The scenarios that come with the program, and the fault classes",

@@ -40,15 +40,15 @@ std::expected<chaos::Scenario, std::vector<std::string>> read_scenario(const std
                                                                        std::uint64_t seed);
 int chaos_usage(const Invocation& invocation, std::string_view message);
 
-int chaos_list(const Invocation& invocation, const ChaosOptions& options);
-int chaos_check(const Invocation& invocation, const ChaosOptions& options);
-int chaos_plan(const Invocation& invocation, const ChaosOptions& options);
-int chaos_run(const Invocation& invocation, const ChaosOptions& options);
-int chaos_replay(const Invocation& invocation, const ChaosOptions& options);
-int chaos_shrink(const Invocation& invocation, const ChaosOptions& options);
-int chaos_judge(const Invocation& invocation, const ChaosOptions& options);
-int chaos_report(const Invocation& invocation, const ChaosOptions& options);
-int chaos_cleanup(const Invocation& invocation, const ChaosOptions& options);
-int chaos_doctor(const Invocation& invocation, const ChaosOptions& options);
+int chaos_list(const Invocation& invocation, ChaosOptions& options);
+int chaos_check(const Invocation& invocation, ChaosOptions& options);
+int chaos_plan(const Invocation& invocation, ChaosOptions& options);
+int chaos_run(const Invocation& invocation, ChaosOptions& options);
+int chaos_replay(const Invocation& invocation, ChaosOptions& options);
+int chaos_shrink(const Invocation& invocation, ChaosOptions& options);
+int chaos_judge(const Invocation& invocation, ChaosOptions& options);
+int chaos_report(const Invocation& invocation, ChaosOptions& options);
+int chaos_cleanup(const Invocation& invocation, ChaosOptions& options);
+int chaos_doctor(const Invocation& invocation, ChaosOptions& options);
 
 }  // namespace keelback::cli

@@ -80,8 +80,7 @@ std::function<void(const chaos::ShrinkStep&)> shrink_progress() {
 
 // Keeps the plan in DIR/plan.json and says how to run it.
 std::string keep_minimal(const chaos::Shrunk& shrunk, const std::string& directory) {
-  const auto result = chaos::replay_plan(
-      shrunk.plan, {.app = shrunk.plan.app, .out = directory, .arguments = {}, .conduct = {}});
+  const auto result = chaos::replay_plan(shrunk.plan, {.app = shrunk.plan.app, .out = directory});
   if (!result) return "the minimal plan could not be kept: " + result.error();
   return fmt::format("keelback chaos replay {}", shell_quoted(directory));
 }
@@ -173,8 +172,7 @@ class Runs {
                               .seed = seed,
                               .out = options_.out,
                               .arguments = wanted_.arguments,
-                              .twice = rows_.size() % kTwiceEvery == 0,
-                              .conduct = {}};
+                              .twice = rows_.size() % kTwiceEvery == 0};
     if (several && !options_.out.empty()) {
       request.out += fmt::format("/{}-{}", scenario.name, seed);
     }
@@ -200,8 +198,8 @@ class Runs {
     const bool exact = result.plan.backend == Backend::kSim;
     if (options_.no_shrink || shrunk_ || !exact || !failed(result.judgement.verdict)) return;
     shrunk_ = true;
-    const auto shrunk = chaos::shrink_plan(
-        result.plan, {.run = {}, .runs_max = kShrinkRuns, .on_step = shrink_progress()});
+    const auto shrunk =
+        chaos::shrink_plan(result.plan, {.runs_max = kShrinkRuns, .on_step = shrink_progress()});
     end_chaos_progress();
     if (!shrunk) return;
     const std::string command = out.empty()
@@ -236,7 +234,7 @@ class Runs {
 
 }  // namespace
 
-int chaos_run(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_run(const Invocation& invocation, ChaosOptions& options) {
   if (const auto no = refused(invocation)) return *no;
   const auto wanted = asked(options);
   if (!wanted) return chaos_usage(invocation, wanted.error());
@@ -248,7 +246,7 @@ int chaos_run(const Invocation& invocation, const ChaosOptions& options) {
   return Runs(invocation, options, *wanted).play(names);
 }
 
-int chaos_replay(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_replay(const Invocation& invocation, ChaosOptions& options) {
   if (const auto no = refused(invocation)) return *no;
   const std::string directory = options.scenarios.front();
   auto stored = stored_plan(directory);
@@ -259,8 +257,7 @@ int chaos_replay(const Invocation& invocation, const ChaosOptions& options) {
                             .level = stored->level,
                             .seed = stored->seed,
                             .out = options.out,
-                            .arguments = stored->arguments,
-                            .conduct = {}};
+                            .arguments = stored->arguments};
   request.conduct.on_progress = chaos_progress("replay " + stored->name);
   request.conduct.interrupted = &g_interrupted;
   const auto result = chaos::replay_plan(std::move(*stored), request);
@@ -280,13 +277,13 @@ int chaos_replay(const Invocation& invocation, const ChaosOptions& options) {
   return chaos::exit_code(result->judgement.verdict);
 }
 
-int chaos_shrink(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_shrink(const Invocation& invocation, ChaosOptions& options) {
   if (const auto no = refused(invocation)) return *no;
   const std::string path = options.scenarios.front();
   const auto stored = stored_plan(path);
   if (!stored) return chaos_usage(invocation, stored.error());
   const Interruptible interruptible;
-  chaos::ShrinkRequest request{.run = {}, .on_step = shrink_progress()};
+  chaos::ShrinkRequest request{.on_step = shrink_progress()};
   if (options.runs > 0) request.runs_max = options.runs;
   const auto shrunk = chaos::shrink_plan(*stored, request);
   end_chaos_progress();

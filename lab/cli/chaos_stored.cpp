@@ -18,7 +18,7 @@ using chaos::Verdict;
 
 // ---- list, check, plan
 
-int chaos_list(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_list(const Invocation& invocation, ChaosOptions& options) {
   const auto names = chaos::library_names();
   if (invocation.json) {
     print_json({{"scenarios", scenarios_json(names, options.tag)}, {"classes", classes_json()}});
@@ -28,7 +28,7 @@ int chaos_list(const Invocation& invocation, const ChaosOptions& options) {
   return kExitOk;
 }
 
-int chaos_check(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_check(const Invocation& invocation, ChaosOptions& options) {
   Json files = Json::array();
   bool wrong = false;
   for (const std::string& name : options.scenarios) {
@@ -72,7 +72,7 @@ int chaos_check(const Invocation& invocation, const ChaosOptions& options) {
   return wrong ? kExitLabUsage : kExitOk;
 }
 
-int chaos_plan(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_plan(const Invocation& invocation, ChaosOptions& options) {
   const auto wanted = asked(options);
   if (!wanted) return chaos_usage(invocation, wanted.error());
   const auto scenario = read_scenario(options.scenarios.front(), *wanted, options.seed);
@@ -118,7 +118,7 @@ int chaos_plan(const Invocation& invocation, const ChaosOptions& options) {
 
 namespace {
 
-int judge(const Invocation& invocation, const ChaosOptions& options, bool rewrite) {
+int judge(const Invocation& invocation, ChaosOptions& options, bool rewrite) {
   const std::string directory = options.scenarios.front();
   const auto result = chaos::judge_directory(directory);
   if (!result) return chaos_usage(invocation, result.error());
@@ -140,14 +140,14 @@ int judge(const Invocation& invocation, const ChaosOptions& options, bool rewrit
 
 }  // namespace
 
-int chaos_judge(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_judge(const Invocation& invocation, ChaosOptions& options) {
   return judge(invocation, options, false);
 }
-int chaos_report(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_report(const Invocation& invocation, ChaosOptions& options) {
   return judge(invocation, options, true);
 }
 
-int chaos_cleanup(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_cleanup(const Invocation& invocation, ChaosOptions& options) {
   Json journals = Json::array();
   bool failed = false;
   for (const chaos::Cleaned& each : chaos::clean_up(options.scenarios)) {
@@ -169,7 +169,7 @@ int chaos_cleanup(const Invocation& invocation, const ChaosOptions& options) {
   return failed ? chaos::exit_code(Verdict::kResidue) : static_cast<int>(kExitOk);
 }
 
-int chaos_doctor(const Invocation& invocation, const ChaosOptions& options) {
+int chaos_doctor(const Invocation& invocation, ChaosOptions& options) {
   ConfigOptions config;
   config.assignments = options.settings;
   const auto store = config.load();
