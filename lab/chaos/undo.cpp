@@ -51,8 +51,15 @@ Undone remove_directory(const std::string& path) {
   return {true, "removed " + path + " and " + std::to_string(names.size()) + " files in it"};
 }
 
-const char* word_of_path(Undo::Kind kind) {
-  return kind == Undo::Kind::kUnlink ? "unlink" : kind == Undo::Kind::kRename ? "rename" : "remove";
+// By kind.
+constexpr const char* kWords[] = {"cont", "limit", "unlink", "rename", "kill", "bind", "remove"};
+
+bool is_valid(const Undo& undo) {
+  using enum Undo::Kind;
+  if (undo.kind == kBind) return parse_processors(undo.path).has_value();
+  if (undo.kind == kRemove) return may_be_removed(undo.path);
+  const bool needs_path = undo.kind == kUnlink || undo.kind == kRename;
+  return !needs_path || (!undo.path.empty() && undo.path.size() <= kPathMax);
 }
 
 }  // namespace
@@ -67,80 +74,37 @@ bool is_of_another_laboratory(std::string_view path) {
 }
 
 std::string to_line(const Undo& undo) {
-  char buffer[256];
-  const auto id = static_cast<unsigned long long>(undo.id);
-  const auto lease = static_cast<unsigned long long>(undo.lease_ms);
-  const auto start = static_cast<unsigned long long>(undo.start_time);
-  switch (undo.kind) {
-    case Undo::Kind::kContinue:
-      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu cont %d %llu", id, lease, undo.pid,
-                    start);
-      return buffer;
-    case Undo::Kind::kLimit:
-      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu limit %d %llu %d %llu %llu", id, lease,
-                    undo.pid, start, undo.resource, static_cast<unsigned long long>(undo.soft),
-                    static_cast<unsigned long long>(undo.hard));
-      return buffer;
-    case Undo::Kind::kKill:
-      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu kill %d %llu", id, lease, undo.pid,
-                    start);
-      return buffer;
-    case Undo::Kind::kBind:
-      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu bind %d %llu ", id, lease, undo.pid,
-                    start);
-      return buffer + undo.path;
-    case Undo::Kind::kUnlink:
-    case Undo::Kind::kRename:
-    case Undo::Kind::kRemove:
-      std::snprintf(buffer, sizeof(buffer), "arm %llu %llu %s ", id, lease,
-                    word_of_path(undo.kind));
-      return buffer + undo.path;
+  std::string out = std::string("arm ") + std::to_string(undo.id) + " " +
+                    std::to_string(undo.lease_ms) + " " +
+                    kWords[static_cast<std::size_t>(undo.kind)];
+  for (const std::string& field :
+       {std::to_string(undo.pid), std::to_string(undo.start_time), std::to_string(undo.resource),
+        std::to_string(undo.soft), std::to_string(undo.hard), undo.path}) {
+    out += " " + field;
   }
-  return "";
+  return out;
 }
 
 std::optional<Undo> parse_undo(std::string_view text) {
   const std::string line(text);
-  Undo undo;
   unsigned long long id = 0, lease = 0, start = 0, soft = 0, hard = 0;
-  char kind[16] = {};
+  Undo undo;
+  char word[16] = {};
   int used = 0;
-  if (std::sscanf(line.c_str(), "arm %llu %llu %15s %n", &id, &lease, kind, &used) != 3) {
+  if (std::sscanf(line.c_str(), "arm %llu %llu %15s %d %llu %d %llu %llu %n", &id, &lease, word,
+                  &undo.pid, &start, &undo.resource, &soft, &hard, &used) != 8) {
     return std::nullopt;
   }
+  const auto kind = std::ranges::find(kWords, std::string_view(word));
+  if (kind == std::end(kWords)) return std::nullopt;
+  undo.kind = static_cast<Undo::Kind>(kind - kWords);
   undo.id = id;
   undo.lease_ms = lease;
-  const char* rest = line.c_str() + used;
-  if (std::strcmp(kind, "cont") == 0 || std::strcmp(kind, "kill") == 0) {
-    if (kind[0] == 'k') undo.kind = Undo::Kind::kKill;
-    if (std::sscanf(rest, "%d %llu", &undo.pid, &start) != 2) return std::nullopt;
-  } else if (std::strcmp(kind, "limit") == 0) {
-    undo.kind = Undo::Kind::kLimit;
-    if (std::sscanf(rest, "%d %llu %d %llu %llu", &undo.pid, &start, &undo.resource, &soft,
-                    &hard) != 5) {
-      return std::nullopt;
-    }
-  } else if (std::strcmp(kind, "bind") == 0) {
-    undo.kind = Undo::Kind::kBind;
-    int at = 0;
-    if (std::sscanf(rest, "%d %llu %n", &undo.pid, &start, &at) != 2) return std::nullopt;
-    undo.path = rest + at;
-    if (!parse_processors(undo.path)) return std::nullopt;
-  } else if (std::strcmp(kind, "unlink") == 0 || std::strcmp(kind, "rename") == 0 ||
-             std::strcmp(kind, "remove") == 0) {
-    undo.kind = kind[0] == 'u'   ? Undo::Kind::kUnlink
-                : kind[2] == 'n' ? Undo::Kind::kRename
-                                 : Undo::Kind::kRemove;
-    undo.path = rest;
-    if (undo.path.empty() || undo.path.size() > kPathMax) return std::nullopt;
-    if (undo.kind == Undo::Kind::kRemove && !may_be_removed(undo.path)) return std::nullopt;
-  } else {
-    return std::nullopt;
-  }
   undo.start_time = start;
   undo.soft = soft;
   undo.hard = hard;
-  return undo;
+  undo.path = line.substr(static_cast<std::size_t>(used));
+  return is_valid(undo) ? std::optional(undo) : std::nullopt;
 }
 
 Undone perform(const Undo& undo) {

@@ -1,4 +1,5 @@
 // What takes a fault back, as one line of text: the warden's orders and the journal are made of it.
+//   arm ID LEASE_MS KIND PID START_TIME RESOURCE SOFT HARD PATH
 // A process is named by pid and start time together, so a number that changed hands is never hit.
 #pragma once
 

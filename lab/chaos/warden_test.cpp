@@ -17,8 +17,8 @@
 
 #include "chaos/cleanup.h"
 #include "chaos/processors.h"
-#include "load/soon.h"
 #include "host/install.h"
+#include "load/soon.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -223,7 +223,7 @@ TEST(Warden, RemovesADirectoryOfTheLaboratoryAndNoOther) {
   std::ofstream(other / "mine") << "mine";
   for (const std::string& path :
        {other.path(), std::string("/dev/shm"), shared + "/..", shared + "/deeper"}) {
-    EXPECT_FALSE(parse_undo("arm 1 2 remove " + path)) << path;
+    EXPECT_FALSE(parse_undo("arm 1 2 remove 0 0 0 0 0 " + path)) << path;
     EXPECT_FALSE(perform({.kind = Undo::Kind::kRemove, .path = path}).ok) << path;
   }
   EXPECT_TRUE(fs::exists(other / "mine"));
@@ -364,11 +364,13 @@ TEST(UndoLine, ReadsBackWhatItWrote) {
     const auto back = parse_undo(to_line(each));
     ASSERT_TRUE(back) << to_line(each);
     EXPECT_EQ(to_line(*back), to_line(each));
+    EXPECT_EQ(back->path, each.path);
   }
-  EXPECT_FALSE(parse_undo("arm 1 2 unlink "));
-  EXPECT_FALSE(parse_undo("arm 1 2 format /"));
-  EXPECT_FALSE(parse_undo("arm 1 2 bind 7 8 "));
-  EXPECT_FALSE(parse_undo("arm 1 2 bind 7 8 0,x"));
+  EXPECT_FALSE(parse_undo("arm 1 2 unlink 0 0 0 0 0 "));
+  EXPECT_FALSE(parse_undo("arm 1 2 format 0 0 0 0 0 /"));
+  EXPECT_FALSE(parse_undo("arm 1 2 bind 7 8 0 0 0 "));
+  EXPECT_FALSE(parse_undo("arm 1 2 bind 7 8 0 0 0 0,x"));
+  EXPECT_FALSE(parse_undo("arm 1 2 cont 7"));
   EXPECT_FALSE(parse_undo("arm x"));
 }
 

@@ -330,7 +330,7 @@ class Safety(ChaosTest):
         self.addCleanup(victim.kill)
         run = self.tmp / "run"
         run.mkdir()
-        (run / "warden.journal").write_text(f"arm 1 60000 cont {victim.pid} {proc_stat(victim.pid)[19]}\n")
+        (run / "warden.journal").write_text(f"arm 1 60000 cont {victim.pid} {proc_stat(victim.pid)[19]} 0 0 0 \n")
         victim.send_signal(signal.SIGSTOP)
         wait_until(lambda: proc_stat(victim.pid)[0] == "T", "the victim is stopped")
         self.assertIn("SIGCONT", self.chaos(0, "cleanup", str(run)))
