@@ -4,7 +4,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -14,32 +14,54 @@
 #include "chaos/history.h"
 #include "chaos/plan.h"
 #include "chaos/scenario.h"
-#include "chaos/verdict.h"
 
 namespace keelback::chaos {
+
+// What a run comes to.
+enum class Verdict : std::uint8_t {
+  kPass,
+  kSafety,        // an invariant is broken
+  kLiveness,      // it did not come back, or too late
+  kBudget,        // success during the faults is below the scenario's budget
+  kInvalid,       // a fault did not bite, or the baseline is none: nothing was tested
+  kAborted,       // a stop condition ended the run
+  kResidue,       // a fault is still in place
+  kInconclusive,  // a checker could not decide
+  kSkipped,       // this backend cannot inject the scenario's faults
+};
+std::string_view to_string(Verdict verdict);  // "PASS", "SAFETY", …
 
 enum class Status : std::uint8_t { kHolds, kBroken, kUnknown, kVacuous };
 std::string_view to_string(Status status);  // "holds", "broken", "unknown", "vacuous"
 
+struct Reason {
+  Verdict verdict = Verdict::kPass;
+  std::string text;
+};
+
 struct CheckResult {
   std::string id;
   Status status = Status::kVacuous;
-  std::uint64_t looked_at = 0;  // how many cases it decided
-  std::string witness;          // of anything but holds: the first case, in words
-  std::uint64_t broken = 0;     // how many cases are broken
+  std::uint64_t looked_at = 0;         // how many cases it decided
+  std::string witness;                 // of anything but holds: the first case, in words
+  std::uint64_t broken = 0;            // how many cases are broken
+  std::optional<Reason> instead = {};  // what it means for the run, if not what the status says
 };
+
+struct Weighed;  // recovery.h
 
 struct CheckInput {
   const History& history;
   const Scenario& scenario;
   const Plan& plan;
+  const Weighed* weighed = nullptr;  // null: only single facts can be checked
 };
 
 // Counts cases while a checker looks at them, and keeps the first that is broken.
 class Tally {
  public:
   explicit Tally(std::string_view id) { result_.id = id; }
-  void saw() { ++result_.looked_at; }
+  void saw(std::uint64_t cases = 1) { result_.looked_at += cases; }
   void broken(std::string witness) {
     if (result_.broken++ == 0) result_.witness = std::move(witness);
   }
@@ -75,14 +97,13 @@ struct Invariant {
   Verdict verdict = Verdict::kSafety;  // of a run that breaks it
   // Said to the author of an application that breaks it.
   std::string (*advice)(const CheckInput& input) = nullptr;
-  // Null: the judge decides it, who has weighed the whole run.
   CheckResult (*check)(const CheckInput& input, Tally tally) = nullptr;
 
   std::string_view id() const { return alias.empty() ? name : alias; }  // of its CheckResult
 };
 const std::vector<Invariant>& invariants();
 const Invariant* find_invariant(std::string_view name_or_alias);  // null: there is none
-// Runs it. One that the judge decides is `unknown` here.
+// `unknown` if there is none of that name.
 CheckResult check(std::string_view name_or_alias, const CheckInput& input);
 
 // Of the application, in its author's words; and what of it this run says nothing about.

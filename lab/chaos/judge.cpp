@@ -36,6 +36,7 @@ class Judge {
     out_.shape = make_shape(input_, out_.series, out_.baseline);
     out_.ladders = make_ladders(input_, out_.losses, out_.baseline);
     out_.metrics = make_metrics(input_, out_.losses, out_.baseline);
+    weigh_recovery();
     out_.not_tested = application_not_tested(input_);
     for (NotTested& each : not_tested(input_.plan.backend)) {
       out_.not_tested.push_back(std::move(each));
@@ -45,7 +46,6 @@ class Judge {
     residue();
     harm();  // the cause before what came of it
     invariants();
-    unexplained();
     liveness();
     budget();
     advise();
@@ -64,10 +64,6 @@ class Judge {
  private:
   void say(Verdict verdict, std::string text) {
     out_.reasons.push_back({verdict, std::move(text)});
-  }
-
-  bool uses(std::string_view id) const {
-    return std::ranges::find(input_.scenario.checks, id) != input_.scenario.checks.end();
   }
 
   void validity() {
@@ -110,21 +106,23 @@ class Judge {
     }
   }
 
-  CheckResult guarded(const Invariant& rule) const {
+  CheckResult guarded(const std::string& id) const {
+    CheckInput input = input_;
+    input.weighed = &out_;
     try {
-      return check(rule.id(), input_);
+      return check(id, input);
     } catch (const std::exception& error) {
-      return {.id = std::string(rule.id()), .status = Status::kUnknown, .witness = error.what()};
+      return {.id = id, .status = Status::kUnknown, .witness = error.what()};
     }
   }
 
   void invariants() {
     for (const std::string& id : input_.scenario.checks) {
-      const Invariant* rule = find_invariant(id);
-      if (rule != nullptr && rule->check == nullptr) continue;  // liveness() and unexplained()
-      CheckResult result = rule == nullptr ? check(id, input_) : guarded(*rule);
-      if (result.status == Status::kBroken) {
-        say(rule->verdict, fmt::format("{} is broken: {}", id, result.witness));
+      CheckResult result = guarded(id);
+      if (result.instead) {
+        out_.reasons.push_back(*result.instead);
+      } else if (result.status == Status::kBroken) {
+        say(find_invariant(id)->verdict, fmt::format("{} is broken: {}", id, result.witness));
       } else if (result.status == Status::kUnknown) {
         say(Verdict::kInconclusive, fmt::format("{} could not be decided: {}", id, result.witness));
       } else if (result.status == Status::kVacuous) {
@@ -138,53 +136,6 @@ class Judge {
       say(Verdict::kSafety, fmt::format("expect.never: {}", describe(call)));
       break;
     }
-  }
-
-  void unexplained() {
-    if (!uses("I22")) return;
-    CheckResult result{.id = "I22",
-                       .status = Status::kHolds,
-                       .looked_at = out_.losses.all.size(),
-                       .witness = {},
-                       .broken = out_.losses.unexplained};
-    if (out_.losses.unexplained > input_.scenario.unexplained_max) {
-      result.status = Status::kBroken;
-      for (const Loss& loss : out_.losses.all) {
-        if (loss.how != Explanation::kUnexplained) continue;
-        const CallEvent& call = input_.history.calls.at(loss.call);
-        result.witness =
-            fmt::format("{} losses that no fault explains; the first at {:.0f} ms: {}{}{}",
-                        out_.losses.unexplained, milliseconds(call.planned), describe(call),
-                        call.message.empty() ? "" : ": ", call.message);
-        break;
-      }
-      if (const std::uint64_t n = refused_before_any_fault(); n > 0) {
-        result.status = Status::kUnknown;
-        say(Verdict::kInvalid,
-            fmt::format(
-                "{} calls were refused or too late before there was any fault: this machine "
-                "is too busy, or the pool too small, for this load",
-                n));
-      } else {
-        say(Verdict::kSafety, "I22 is broken: " + result.witness);
-      }
-    }
-    out_.invariants.push_back(std::move(result));
-  }
-
-  // Where calls are lost for want of capacity without any fault, one that is lost so later accuses
-  // nobody. 0: there are none, or some unexplained loss is of another kind.
-  std::uint64_t refused_before_any_fault() const {
-    Duration first = input_.plan.phases.end;
-    for (const FaultEvent& fault : input_.history.faults) first = std::min(first, fault.fired);
-    std::uint64_t out = 0;
-    for (const Loss& loss : out_.losses.all) {
-      if (loss.how != Explanation::kUnexplained) continue;
-      const CallEvent& call = input_.history.calls.at(loss.call);
-      if (!call.finished() || !for_want_of_capacity(call.kind)) return 0;
-      out += call.done < first;
-    }
-    return out;
   }
 
   // What a fault's class says that it cannot do.
@@ -204,63 +155,43 @@ class Judge {
     }
   }
 
-  // I13: the service is back, in time; if not, what brings it back.
-  void liveness() {
+  // Whether the service is back, and in time; if not, what brings it back.
+  void weigh_recovery() {
     verification();
-    const Duration healed = last_heal(input_);
-    const Stretch until_end{.from = healed, .to = input_.plan.phases.end};
+    const Stretch until_end{.from = last_heal(input_), .to = input_.plan.phases.end};
     if (const auto back = service_back(input_, out_.losses, out_.baseline, until_end)) {
-      out_.service = *back - healed;
+      out_.service = *back - until_end.from;
     }
-    if (input_.history.facts.stopped || out_.baseline.offered == 0) return;
+    out_.recovery_known = has_recovery() && out_.after.offered > 0 && !was_too_short();
+    if (out_.recovery_known) out_.not_back = not_back();
+  }
+
+  bool has_recovery() const { return !input_.history.facts.stopped && out_.baseline.offered > 0; }
+  bool whole() const { return out_.verified == out_.verify_offered; }
+  bool was_too_short() const {
+    return whole() && !out_.service &&
+           last_heal(input_) + hold_of(input_.scenario) > input_.plan.phases.end;
+  }
+
+  void liveness() {
+    if (!has_recovery()) return;
     if (out_.after.offered == 0) {
-      say(Verdict::kInvalid, "the recovery has no calls: nothing says that the service is back");
-      return;
+      return say(Verdict::kInvalid,
+                 "the recovery has no calls: nothing says that the service is back");
     }
-    CheckResult result{.id = "I13", .status = Status::kHolds, .looked_at = out_.after.offered};
-    const bool whole = out_.verified == out_.verify_offered;
-    if (whole && !out_.service && healed + hold_of(input_.scenario) > input_.plan.phases.end) {
+    if (was_too_short()) {
       say(Verdict::kInvalid,
           fmt::format(
               "the last fault bit or was undone at {:.0f} ms, and the run ended at {:.0f} ms: "
               "no time was left to judge the recovery; give recovery.for more",
-              milliseconds(healed), milliseconds(input_.plan.phases.end)));
-      result.status = Status::kVacuous;
-    } else if (result.witness = not_back(whole); !result.witness.empty()) {
-      result.status = Status::kBroken;
-      result.broken = 1;
-      if (const auto busy = machine_was_late()) {
-        result.status = Status::kUnknown;
-        result.broken = 0;
-        result.witness += "; " + *busy;
-        if (uses("I13"))
-          say(Verdict::kInconclusive, fmt::format("I13 could not be decided: {}", result.witness));
-      } else if (uses("I13")) {
-        say(Verdict::kLiveness,
-            fmt::format("I13 is broken ({}): {}", to_string(out_.latch), result.witness));
-      }
+              milliseconds(last_heal(input_)), milliseconds(input_.plan.phases.end)));
     }
-    if (uses("I13")) out_.invariants.push_back(std::move(result));
     deadlines();
   }
 
-  // A service that is whole and only slow may be slow because this machine is: other programs use
-  // its processors. The load generator shows it: it was woken late too. A call needs at least four
-  // wake-ups (generator, worker, loop, generator), so a quarter of the slowdown is enough.
-  std::optional<std::string> machine_was_late() const {
-    if (out_.latch != Latch::kSlow || out_.after.success() < out_.baseline.success()) return {};
-    const Duration slower = out_.after.p99 - out_.baseline.p99;
-    const Duration later = out_.after.lateness - out_.baseline.lateness;
-    if (slower <= Duration(0) || later * 4 < slower) return {};
-    return fmt::format(
-        "this machine is busy: the load generator was {:.1f} ms late at p99 after the faults, "
-        "{:.1f} ms in the baseline",
-        milliseconds(out_.after.lateness), milliseconds(out_.baseline.lateness));
-  }
-
   // What of the service is not back, and sets the latch; empty: all is.
-  std::string not_back(bool whole) {
-    if (!whole) {
+  std::string not_back() {
+    if (!whole()) {
       out_.latch = Latch::kDamaged;
       return fmt::format("after everything {} of {} verification calls were ok", out_.verified,
                          out_.verify_offered);

@@ -41,6 +41,26 @@ struct PhaseStats {
 };
 PhaseStats phase_stats(const History& history, const Losses& losses, Duration from, Duration to);
 
+// What the pool did once the faults were gone.
+enum class Latch : std::uint8_t {
+  kNone,        // the service came back in time
+  kSlow,        // it came back, too late
+  kMetastable,  // only when the load was taken away
+  kDamaged,     // not even then
+};
+std::string_view to_string(Latch latch);
+
+// What the judge weighs of the whole run, before any invariant is checked.
+struct Weighed {
+  Losses losses;
+  PhaseStats baseline, during, after;
+  std::optional<Duration> service;  // from the last heal to the service at its baseline
+  std::uint64_t verified = 0, verify_offered = 0;  // calls after everything
+  bool recovery_known = false;  // the run was long enough to say whether the service is back
+  std::string not_back;         // what of the service is not back, in words; empty: all is
+  Latch latch = Latch::kNone;
+};
+
 // From the bite (capacity, service and drained of a fault that lasts: from its undo); nullopt: not
 // reached; a rung that does not apply to the class is absent.
 struct Ladder {
