@@ -217,7 +217,6 @@ TEST(Documents, AFigureWithoutABoundSaysSo) {
   PeersResult result;
   result.rows.push_back({.id = "recovery.p99",
                          .what = "w",
-                         .peer = {},
                          .unit = "ms",
                          .ours = 23,
                          .log_ratio = {std::log(23.0), std::log(20.0), INFINITY},

@@ -32,8 +32,7 @@ class BadDiskTest : public testing::Test {
   }
 
   std::unique_ptr<store::SqliteStore> open(const std::string& name) {
-    auto opened = store::SqliteStore::open(
-        {.path = directory_ + "/" + name, .bytes_max = 1 << 20, .notice = {}});
+    auto opened = store::SqliteStore::open({.path = directory_ + "/" + name, .bytes_max = 1 << 20});
     EXPECT_TRUE(opened) << opened.error();
     return opened ? std::move(*opened) : nullptr;
   }
@@ -129,8 +128,8 @@ TEST_F(BadDiskTest, ANewStoreOnAFullDiskIsMadeLater) {
   ASSERT_TRUE(store_);
   EXPECT_FALSE(store_->status().up);
   EXPECT_FALSE(keep("a", 1));
-  const auto second = store::SqliteStore::open(
-      {.path = directory_ + "/new.db", .bytes_max = 1 << 20, .notice = {}});
+  const auto second =
+      store::SqliteStore::open({.path = directory_ + "/new.db", .bytes_max = 1 << 20});
   ASSERT_FALSE(second) << "it has its owner already";
   disk_.mend();
   EXPECT_TRUE(test::eventually([&] { return keep("a", 1, 2); }, 30s));

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "chaos/parameters.h"
 #include "chaos/plan.h"
+#include "chaos/scenario.h"
 
 namespace keelback::chaos {
 

@@ -25,6 +25,9 @@ enum class Reach : std::uint8_t {
   kPool,      // everything
 };
 
+// The backends that can inject a class: each step has the backends of the one before it, too.
+enum class Where : std::uint8_t { kPython, kProcesses, kEverywhere };
+
 enum class ParameterType : std::uint8_t { kCount, kNumber, kDuration, kSize, kText };
 
 struct Parameter {
@@ -58,7 +61,7 @@ struct FaultClass {
   bool by_operator = false;      // an order after which workers are replaced
   bool needs_store = false;      // needs a session store on disk
   bool feeds_on_others = false;  // bites only where another fault makes calls fail
-  bool sim = false, fake = false, python = false;
+  Where where = Where::kPython;
   std::vector<Parameter> parameters;
   std::vector<OutcomeKind> expected;  // what calls on its path may end as, besides ok
 
@@ -68,7 +71,8 @@ struct FaultClass {
   std::unique_ptr<Fault> (*make)(FaultContext context) = nullptr;
 
   bool on(Backend backend) const {
-    return backend == Backend::kSim ? sim : backend == Backend::kFake ? fake : python;
+    return backend == Backend::kPython || where == Where::kEverywhere ||
+           (backend == Backend::kFake && where == Where::kProcesses);
   }
   const Parameter* parameter(std::string_view parameter_name) const;
 };

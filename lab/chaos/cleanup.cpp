@@ -35,7 +35,7 @@ std::vector<Cleaned> clean_up(const std::vector<std::string>& directories) {
     const std::string path = directory + "/" + kJournalName;
     const os::Fd journal(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!journal) continue;
-    Cleaned cleaned{.journal = path, .text = {}};
+    Cleaned cleaned{.journal = path};
     // A warden holds the lock as long as it lives.
     cleaned.busy = ::flock(journal.get(), LOCK_EX | LOCK_NB) != 0;
     if (!cleaned.busy) cleaned.text = undo_journal(path);

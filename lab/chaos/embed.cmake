@@ -1,7 +1,7 @@
 # cmake -DOUT=... -DDIR=... -P embed.cmake: every DIR/*.toml as a raw string in one table, by name.
 file(GLOB paths "${DIR}/*.toml")
 list(SORT paths)
-set(text "// Made from scenarios/*.toml.\n#include \"chaos/library.h\"\n\nnamespace keelback::chaos {\n\nconst std::vector<LibraryEntry>& library() {\n  static const std::vector<LibraryEntry> all = {\n")
+set(text "// Made from scenarios/*.toml.\n#include \"chaos/scenario.h\"\n\nnamespace keelback::chaos {\n\nconst std::vector<LibraryEntry>& library() {\n  static const std::vector<LibraryEntry> all = {\n")
 foreach(path ${paths})
   get_filename_component(name "${path}" NAME_WE)
   file(READ "${path}" content)

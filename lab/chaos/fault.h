@@ -16,13 +16,21 @@
 #include "chaos/call_plan.h"
 #include "chaos/catalogue.h"
 #include "chaos/evidence.h"
-#include "chaos/parameters.h"
 #include "chaos/processes.h"
 #include "chaos/recorder.h"
 #include "chaos/scenario.h"
 #include "chaos/world.h"
 
 namespace keelback::chaos {
+
+// What a fault may cost that takes a worker away, or that makes it silent: the worker's call, its
+// sessions, and calls that wait too long meanwhile.
+inline const std::vector<OutcomeKind> kDeath = {
+    OutcomeKind::kWorkerDied, OutcomeKind::kSessionLost, OutcomeKind::kTimeout,
+    OutcomeKind::kOverloaded, OutcomeKind::kCircuitOpen, OutcomeKind::kNotReady};
+inline const std::vector<OutcomeKind> kHang = {
+    OutcomeKind::kTimeout,    OutcomeKind::kWorkerDied,  OutcomeKind::kSessionLost,
+    OutcomeKind::kOverloaded, OutcomeKind::kSessionBusy, OutcomeKind::kCircuitOpen};
 
 // Of signals that must not end their process: one that is misled has left when this has passed.
 inline constexpr Duration kHarmShows = std::chrono::milliseconds(300);

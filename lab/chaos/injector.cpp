@@ -129,8 +129,7 @@ Fault& Injector::make(const Firing& firing, Duration at) {
                        .firing = firing,
                        .spec = spec,
                        .kind = kind,
-                       .event = recorder_.history().faults.size(),
-                       .targets = {}};
+                       .event = recorder_.history().faults.size()};
   if (kind.reach == Reach::kTarget) {
     context.targets = choose_targets(spec.target, firing.pick, recorder_);
   }
@@ -138,10 +137,7 @@ Fault& Injector::make(const Firing& firing, Duration at) {
                   .round = firing.round,
                   .fault_class = spec.fault_class,
                   .fired = at,
-                  .targets = {},
-                  .pids = {},
-                  .placebo = spec.placebo,
-                  .proof = {}};
+                  .placebo = spec.placebo};
   for (const host::WorkerInfo& worker : context.targets) {
     made.targets.push_back(worker.worker);
     made.pids.push_back(worker.pid);

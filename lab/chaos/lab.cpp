@@ -66,12 +66,7 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
   stage.options = {.settings = scenario.settings,
                    .app = request.app,
                    .directory = stage.directory.path(),
-                   .seed = request.seed,
-                   .prepare = {},
-                   .means = {},
-                   .interpreter = {},
-                   .environment = {},
-                   .interpose = {}};
+                   .seed = request.seed};
   for (const FaultSpec& fault : scenario.faults) {
     const FaultClass* kind = find_fault_class(fault.fault_class);
     if (kind != nullptr && kind->prepare != nullptr) stage.options.prepare.push_back(kind->prepare);
@@ -100,8 +95,7 @@ std::expected<RunResult, std::string> play(Stage stage, Scenario scenario, Plan 
   if (const auto kept = write_file(where + "/plan.json", to_json_text(plan)); !kept) {
     return std::unexpected(kept.error());
   }
-  RunResult result{
-      .scenario = std::move(scenario), .plan = std::move(plan), .history = {}, .judgement = {}};
+  RunResult result{.scenario = std::move(scenario), .plan = std::move(plan)};
   ConductOptions conducting = request.conduct;
   conducting.before = std::move(stage.trial.calls);
   if (!stage.whole) conducting.start_limit = Duration{0};
@@ -134,8 +128,7 @@ std::expected<RunResult, std::string> skipped(Scenario scenario, Plan plan,
     if (known == nullptr || known->on(plan.backend)) continue;
     missing += fmt::format("{}{}", missing.empty() ? "" : ", ", fault.fault_class);
   }
-  RunResult result{
-      .scenario = std::move(scenario), .plan = std::move(plan), .history = {}, .judgement = {}};
+  RunResult result{.scenario = std::move(scenario), .plan = std::move(plan)};
   result.judgement.verdict = Verdict::kSkipped;
   result.judgement.why =
       fmt::format("backend {} cannot inject {}", setting_name(result.plan.backend), missing);
@@ -233,7 +226,7 @@ std::expected<RunResult, std::string> replay_plan(Plan plan, const RunRequest& r
 
 std::expected<Shrunk, std::string> shrink_plan(const Plan& plan, ShrinkRequest request) {
   request.run = [](const Plan& candidate) -> std::expected<Judgement, std::string> {
-    auto result = replay_plan(candidate, {.app = candidate.app, .conduct = {}});
+    auto result = replay_plan(candidate, {.app = candidate.app});
     if (!result) return std::unexpected(result.error());
     return std::move(result->judgement);
   };
@@ -264,8 +257,7 @@ std::expected<RunResult, std::string> judge_directory(const std::string& directo
   if (!history) return std::unexpected("events.jsonl: " + history.error());
   RunResult result{.scenario = std::move(*parsed.scenario),
                    .plan = std::move(*plan),
-                   .history = std::move(*history),
-                   .judgement = {}};
+                   .history = std::move(*history)};
   result.judgement = judge({result.history, result.scenario, result.plan});
   return result;
 }

@@ -77,14 +77,7 @@ Duration capacity_back(const History& history, Duration from, std::uint32_t work
 
 // When no more calls waited than usual; the end of the run if never.
 Duration backlog_gone(const CheckInput& input, Duration from, Duration end) {
-  std::vector<std::uint32_t> before;
-  for (const Sample& sample : input.history.samples) {
-    if (sample.at >= input.plan.phases.baseline && sample.at < input.plan.phases.faults) {
-      before.push_back(sample.queue);
-    }
-  }
-  std::ranges::sort(before);
-  const std::uint32_t usual = before.empty() ? 0 : before[before.size() * 95 / 100];
+  const std::uint32_t usual = usual_queue(input);
   for (const Sample& sample : input.history.samples) {
     if (sample.at >= from && sample.queue <= usual) return sample.at;
   }
@@ -131,6 +124,17 @@ std::uint64_t bound_of(const Cause& fault, const CheckInput& input, const Homes&
 }
 
 }  // namespace
+
+std::uint32_t usual_queue(const CheckInput& input) {
+  std::vector<std::uint32_t> before;
+  for (const Sample& sample : input.history.samples) {
+    if (sample.at >= input.plan.phases.baseline && sample.at < input.plan.phases.faults) {
+      before.push_back(sample.queue);
+    }
+  }
+  std::ranges::sort(before);
+  return before.empty() ? 0 : before[before.size() * 95 / 100];
+}
 
 bool for_want_of_capacity(OutcomeKind kind) {
   return kind == OutcomeKind::kTimeout || kind == OutcomeKind::kOverloaded ||

@@ -56,6 +56,9 @@ struct Window {
 bool for_want_of_capacity(OutcomeKind kind);
 Window window_of(const FaultEvent& fault, const CheckInput& input);
 
+// How many calls waited in the baseline, at its 95th percentile.
+std::uint32_t usual_queue(const CheckInput& input);
+
 // Looks at the load, the probes and the verification calls; a fault's own calls are its tools.
 Losses explain(const CheckInput& input);
 

@@ -409,11 +409,9 @@ Scenario scenario_of(const std::string& name) {
 }
 
 RunResult run(const Mutant& mutant) {
-  RunResult result{
-      .scenario = scenario_of(mutant.scenario), .plan = {}, .history = {}, .judgement = {}};
+  RunResult result{.scenario = scenario_of(mutant.scenario)};
   result.plan = make_plan(result.scenario, {.seed = mutant.seed, .level = Level::kMedium});
-  WorldOptions options{
-      .settings = result.scenario.settings, .app = {}, .directory = {}, .seed = mutant.seed};
+  WorldOptions options{.settings = result.scenario.settings, .seed = mutant.seed};
   if (mutant.pool) mutant.pool(options.settings);
   const auto world = mutant.make(make_sim_world(options));
   Census before = world->census("before");

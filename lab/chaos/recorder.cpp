@@ -208,7 +208,7 @@ std::optional<WorkerId> Recorder::busiest_home() const {
 }
 
 Progress Recorder::progress() const {
-  return {.phase = {}, .sent = history_.calls.size(), .ok = ok_, .failed = failed_, .last = {}};
+  return {.sent = history_.calls.size(), .ok = ok_, .failed = failed_};
 }
 
 }  // namespace keelback::chaos

@@ -57,7 +57,7 @@ class LadderMaker {
   }
 
   Ladder make() {
-    Ladder out{.fault = fault_.id, .round = fault_.round, .rungs = {}};
+    Ladder out{.fault = fault_.id, .round = fault_.round};
     const FaultClass* kind = find_fault_class(fault_.fault_class);
     if (kind == nullptr || !fault_.bit) return out;
     const bool workers = !targets_.empty() && kind->reach != Reach::kPool;
@@ -161,14 +161,7 @@ class LadderMaker {
     });
   }
   std::optional<Duration> drained(Duration from) const {
-    std::vector<std::uint32_t> before;
-    for (const Sample& sample : input_.history.samples) {
-      if (sample.at >= input_.plan.phases.baseline && sample.at < input_.plan.phases.faults) {
-        before.push_back(sample.queue);
-      }
-    }
-    std::ranges::sort(before);
-    const std::uint32_t usual = before.empty() ? 0 : before[before.size() * 95 / 100];
+    const std::uint32_t usual = usual_queue(input_);
     for (const Sample& sample : input_.history.samples) {
       if (sample.at >= from && sample.queue <= usual) return sample.at;
     }

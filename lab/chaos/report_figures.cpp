@@ -71,10 +71,23 @@ std::vector<WorkerSpan> spans_of(const History& history, Duration end) {
 
 double Figures::end() const { return seconds(run_.plan.phases.end); }
 
+report::Chart Figures::over_time(report::Axis y, int height) const {
+  return {.x = {.label = "seconds", .low = 0, .high = end()},
+          .y = std::move(y),
+          .shades = shades(run_, false),
+          .marks = phases(run_, false),
+          .height = height};
+}
+
+report::Lanes Figures::lanes_over_time() const {
+  return {.x = {.label = "seconds", .low = 0, .high = end()},
+          .shades = shades(run_, false),
+          .marks = phases(run_, false)};
+}
+
 std::string Figures::curve() const {
-  report::Chart chart{.x = {.label = "seconds", .low = 0, .high = end()},
-                      .y = {.label = "calls a second, by the time they were due"},
-                      .stacked = true};
+  report::Chart chart = over_time({.label = "calls a second, by the time they were due"}, 230);
+  chart.stacked = true;
   report::Series good{.name = "ok", .colour = Colour::kOk, .kind = report::Series::Kind::kArea};
   report::Series told{
       .name = "explained", .colour = Colour::kExplained, .kind = report::Series::Kind::kArea};
@@ -92,12 +105,11 @@ std::string Figures::curve() const {
   chart.series = {good, told, bad};
   chart.shades = shades(run_, true);
   chart.marks = phases(run_, true);
-  chart.height = 230;
   return report::draw(chart);
 }
 
 std::string Figures::faults() const {
-  report::Lanes lanes{.x = {.label = "seconds", .low = 0, .high = end()}};
+  report::Lanes lanes = lanes_over_time();
   lanes.legend = {{"fired, not yet biting", kStarting},
                   {"in force", Colour::kUnexplained},
                   {"until the service was back", Colour::kQuiet}};
@@ -122,17 +134,14 @@ std::string Figures::faults() const {
     }
     lanes.lanes.push_back(std::move(lane));
   }
-  lanes.marks = phases(run_, false);
+  lanes.shades.clear();  // the spans say it
   return report::draw(lanes);
 }
 
 std::string Figures::share() const {
-  report::Chart chart{.x = {.label = "seconds", .low = 0, .high = end()},
-                      .y = {.label = "% ok", .low = 0, .high = 100}};
-  report::Series all{.name = "all", .colour = Colour::kLine, .kind = report::Series::Kind::kLine};
-  report::Series control{.name = "sessions on untouched workers",
-                         .colour = Colour::kOk,
-                         .kind = report::Series::Kind::kLine};
+  report::Chart chart = over_time({.label = "% ok", .low = 0, .high = 100});
+  report::Series all{.name = "all", .colour = Colour::kLine};
+  report::Series control{.name = "sessions on untouched workers", .colour = Colour::kOk};
   const auto& series = run_.judgement.series;
   for (const Bin& bin : series.bins) {
     const double x = seconds(bin.at) + seconds(series.width) / 2;
@@ -143,31 +152,24 @@ std::string Figures::share() const {
   }
   chart.series = {all};
   if (!control.points.empty()) chart.series.push_back(control);
-  chart.shades = shades(run_, false);
-  chart.marks = phases(run_, false);
-  chart.height = 170;
   return report::draw(chart);
 }
 
 std::string Figures::latency() const {
-  report::Chart chart{
-      .x = {.label = "seconds", .low = 0, .high = end()},
-      .y = {.label = "p99 from the planned time, ms", .scale = report::Scale::kLog}};
-  report::Series p99{.name = "p99", .colour = Colour::kLine, .kind = report::Series::Kind::kLine};
+  report::Chart chart =
+      over_time({.label = "p99 from the planned time, ms", .scale = report::Scale::kLog});
+  report::Series p99{.name = "p99", .colour = Colour::kLine};
   const auto& series = run_.judgement.series;
   for (const Bin& bin : series.bins) {
     if (bin.p99 <= Duration{0}) continue;
     p99.points.emplace_back(seconds(bin.at) + seconds(series.width) / 2, milliseconds(bin.p99));
   }
   chart.series = {p99};
-  chart.shades = shades(run_, false);
-  chart.marks = phases(run_, false);
-  chart.height = 170;
   return report::draw(chart);
 }
 
 std::string Figures::slots() const {
-  report::Lanes lanes{.x = {.label = "seconds", .low = 0, .high = end()}};
+  report::Lanes lanes = lanes_over_time();
   lanes.legend = {{"starting", kStarting},
                   {"up", kUp},
                   {"its successor", kUpNext},
@@ -203,8 +205,6 @@ std::string Figures::slots() const {
     if (lane != by_slot.end()) lane->second.ticks.push_back(seconds(call.done));
   }
   for (auto& [slot, lane] : by_slot) lanes.lanes.push_back(std::move(lane));
-  lanes.shades = shades(run_, false);
-  lanes.marks = phases(run_, false);
   return report::draw(lanes);
 }
 
@@ -227,12 +227,12 @@ std::string Figures::sessions() const {
   std::vector<std::pair<std::size_t, std::string>> order;
   for (const auto& [session, calls] : replies) order.emplace_back(calls.size(), session);
   std::ranges::sort(order, std::greater<>());
-  report::Lanes lanes{.x = {.label = "seconds", .low = 0, .high = end()}};
+  report::Lanes lanes = lanes_over_time();
   std::map<std::string, int> colours;
   for (std::size_t i = 0; i < std::min(order.size(), kSessionsShown); ++i) {
     auto& calls = replies[order[i].second];
     std::ranges::stable_sort(calls, {}, &CallEvent::done);
-    report::Lane lane{.name = order[i].second, .spans = {}, .ticks = told[order[i].second]};
+    report::Lane lane{.name = order[i].second, .ticks = told[order[i].second]};
     for (std::size_t k = 0; k < calls.size();) {
       std::size_t last = k;
       while (last + 1 < calls.size() && calls[last + 1]->worker == calls[k]->worker &&
@@ -251,8 +251,6 @@ std::string Figures::sessions() const {
     lanes.lanes.push_back(std::move(lane));
   }
   if (colours.size() <= 8) lanes.legend.assign(colours.begin(), colours.end());
-  lanes.shades = shades(run_, false);
-  lanes.marks = phases(run_, false);
   return report::draw(lanes);
 }
 

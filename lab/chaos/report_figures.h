@@ -5,6 +5,7 @@
 #include <string>
 
 #include "chaos/lab.h"
+#include "report/chart.h"
 
 namespace keelback::chaos {
 
@@ -27,6 +28,9 @@ class Figures {
 
  private:
   double end() const;
+  // Empty, with the run's time, its faults and its phases.
+  report::Chart over_time(report::Axis y, int height = 170) const;
+  report::Lanes lanes_over_time() const;
   const RunResult& run_;
 };
 

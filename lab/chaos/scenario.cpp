@@ -151,11 +151,6 @@ void apply(toml::table& root, const Overrides& overrides) {
 
 // ---- pieces of the file
 
-std::optional<std::uint64_t> whole(std::string_view text) {
-  const auto value = parse_count(text);
-  return value ? std::optional(*value) : std::nullopt;
-}
-
 // "rung(k, respawn)" -> {"rung", "k, respawn"}
 std::pair<std::string_view, std::string_view> split_call(std::string_view text) {
   const std::size_t open = text.find('(');
@@ -189,7 +184,7 @@ std::optional<Target> parse_target(std::string_view text) {
   }
   const std::size_t equals = text.find('=');
   if (equals == text.npos) return std::nullopt;
-  const auto value = whole(text.substr(equals + 1));
+  const auto value = parse_count(text.substr(equals + 1));
   const auto name = text.substr(0, equals);
   if (!value || *value > 10'000) return std::nullopt;
   target.n = static_cast<std::uint32_t>(*value);
@@ -207,7 +202,7 @@ std::optional<Trigger> parse_on(std::string_view text) {
   Trigger trigger;
   const auto [word, inside] = split_call(text);
   if (word == "calls") {
-    const auto n = whole(inside);
+    const auto n = parse_count(inside);
     if (!n || *n == 0) return std::nullopt;
     trigger.kind = Trigger::Kind::kCalls;
     trigger.calls = *n;
@@ -316,11 +311,8 @@ class Builder {
         continue;
       }
       const std::string text = scalar_text(node);
-      if (const auto set = set_setting(made_.settings, name, text); !set) {
+      if (const auto set = set_setting(made_.settings, name, text); !set)
         findings_.push_back({true, "settings." + name, set.error()});
-      } else {
-        made_.changed_settings.emplace_back(name, text);
-      }
     }
   }
 
@@ -510,6 +502,11 @@ class Builder {
   bool chosen_ = false;
 };
 
+std::string parameter_text(const FaultSpec& fault, std::string_view name) {
+  const auto found = fault.parameters.find(std::string(name));
+  return found == fault.parameters.end() ? std::string() : found->second;
+}
+
 // The scenario that this one extends, if there is one and it can be read.
 std::optional<Scenario> ratcheted(std::string_view text, Level level, const Lookup& lookup) {
   const auto own = read_toml(text);
@@ -544,9 +541,32 @@ std::string describe(const Finding& finding) {
   return fmt::format("{}{}: {}", finding.error ? "" : "warning: ", finding.where, finding.text);
 }
 
-std::string parameter_value(const FaultSpec& fault, std::string_view name) {
-  const auto found = fault.parameters.find(std::string(name));
-  return found == fault.parameters.end() ? std::string() : found->second;
+std::uint64_t count_of(const FaultSpec& fault, std::string_view name) {
+  return parse_count(parameter_text(fault, name)).value_or(0);
+}
+
+double number_of(const FaultSpec& fault, std::string_view name) {
+  return parse_number(parameter_text(fault, name)).value_or(0);
+}
+
+Duration duration_of(const FaultSpec& fault, std::string_view name) {
+  return parse_duration(parameter_text(fault, name)).value_or(Duration{0});
+}
+
+std::uint64_t bytes_of(const FaultSpec& fault, std::string_view name) {
+  return parse_bytes(parameter_text(fault, name)).value_or(Bytes{}).count;
+}
+
+std::vector<std::string> library_names() {
+  std::vector<std::string> names;
+  for (const LibraryEntry& each : library()) names.emplace_back(each.name);
+  return names;
+}
+
+std::optional<std::string> library_text(std::string_view name) {
+  const auto found = std::ranges::find(library(), name, &LibraryEntry::name);
+  if (found == library().end()) return std::nullopt;
+  return std::string(found->text);
 }
 
 std::vector<std::string> laxer(const Scenario& scenario, const Scenario& base) {

@@ -120,7 +120,6 @@ struct Scenario {
   std::string source;  // where it was read: "library" or a path
   std::string text;    // the TOML with `extends` and the level applied: reads as the same scenario
   Settings settings;
-  std::vector<std::pair<std::string, std::string>> changed_settings;
   LoadSpec load;
   Duration baseline = std::chrono::seconds(2);
   double baseline_ok = 0.99;                 // a baseline below it is no baseline: INVALID
@@ -181,11 +180,19 @@ std::vector<Finding> check_scenario(const Scenario& scenario);
 // What `scenario` promises less of than `base`: "during.ok: 0.7, now 0.5", one for each threshold.
 std::vector<std::string> laxer(const Scenario& scenario, const Scenario& base);
 
-// Those that come with the program, by name.
+// Those that come with the program, by name. The table is made at build time of scenarios/*.toml.
+struct LibraryEntry {
+  std::string_view name, text;
+};
+const std::vector<LibraryEntry>& library();
 std::vector<std::string> library_names();
 std::optional<std::string> library_text(std::string_view name);
 
-// "proc.kill" -> what the parameter is at this level, unless the scenario says otherwise.
-std::string parameter_value(const FaultSpec& fault, std::string_view name);
+// A parameter of a fault: what it is at the level of the run, unless the scenario says otherwise. 0
+// if the fault has no such parameter.
+std::uint64_t count_of(const FaultSpec& fault, std::string_view name);
+double number_of(const FaultSpec& fault, std::string_view name);
+Duration duration_of(const FaultSpec& fault, std::string_view name);
+std::uint64_t bytes_of(const FaultSpec& fault, std::string_view name);
 
 }  // namespace keelback::chaos

@@ -194,7 +194,7 @@ class Shrinker {
 }  // namespace
 
 Symptom symptom_of(const Judgement& judgement) {
-  Symptom out{.verdict = judgement.verdict, .invariant = {}};
+  Symptom out{.verdict = judgement.verdict};
   for (const CheckResult& check : judgement.invariants) {
     if (check.status != Status::kBroken) continue;
     const std::string prefix = check.id + " is broken";

@@ -24,7 +24,7 @@ Scenario scenario(const std::string& name, const Overrides& overrides = {},
 }
 RunResult play(Scenario chosen, std::uint64_t seed, Level level = Level::kLight,
                bool twice = false) {
-  RunRequest request{.level = level, .seed = seed, .twice = twice, .conduct = {}};
+  RunRequest request{.level = level, .seed = seed, .twice = twice};
   auto result = run_scenario(std::move(chosen), request);
   EXPECT_TRUE(result) << result.error();
   return std::move(*result);
@@ -233,7 +233,7 @@ TEST(ChaosShrink, FindsAPlanOfAFewCallsThatFailsAlike) {
   ASSERT_TRUE(parsed.ok()) << describe(parsed.findings.at(0));
   const RunResult whole = play(*parsed.scenario, 3);
   ASSERT_EQ(whole.judgement.verdict, Verdict::kSafety) << report_text(whole);
-  const auto shrunk = shrink_plan(whole.plan, {.run = {}, .runs_max = 3000, .on_step = {}});
+  const auto shrunk = shrink_plan(whole.plan, {.runs_max = 3000});
   ASSERT_TRUE(shrunk) << shrunk.error();
   EXPECT_EQ(shrunk->symptom.verdict, Verdict::kSafety);
   EXPECT_TRUE(shrunk->complete);
@@ -248,7 +248,7 @@ TEST(ChaosShrink, FindsAPlanOfAFewCallsThatFailsAlike) {
 
 TEST(ChaosShrink, APlanThatPassesHasNothingToShrink) {
   const RunResult whole = run("worker-kill", 2);
-  const auto shrunk = shrink_plan(whole.plan, {.run = {}, .on_step = {}});
+  const auto shrunk = shrink_plan(whole.plan, {.run = {}});
   ASSERT_FALSE(shrunk);
   EXPECT_THAT(shrunk.error(), testing::HasSubstr("nothing to shrink"));
 }
@@ -270,8 +270,7 @@ TEST(ChaosShrink, GivesARareFailureMoreTries) {
                       return judgement;
                     },
                     .first_runs = 9,
-                    .runs_max = 5000,
-                    .on_step = {}});
+                    .runs_max = 5000});
   ASSERT_TRUE(shrunk) << shrunk.error();
   EXPECT_EQ(shrunk->first_failed, 3U);
   EXPECT_EQ(shrunk->plan.firings.size(), 1U);

@@ -13,6 +13,8 @@
 namespace keelback::cli {
 namespace {
 
+using chaos::seconds;
+
 constexpr int kBar = 24;
 
 std::size_t terminal_width() {
@@ -21,18 +23,24 @@ std::size_t terminal_width() {
   return known ? size.ws_col : 80;
 }
 
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 std::string joined(const std::vector<std::string>& words, const char* between) {
   std::string out;
   for (const std::string& word : words) out += (out.empty() ? "" : between) + word;
   return out;
 }
 
-std::string backends_text(const chaos::Scenario& scenario) {
+std::vector<std::string> names_of(const std::vector<Backend>& backends) {
   std::vector<std::string> names;
-  for (const Backend backend : scenario.backends) names.emplace_back(setting_name(backend));
-  return joined(names, " ");
+  for (const Backend backend : backends) names.emplace_back(setting_name(backend));
+  return names;
+}
+
+std::vector<std::string> backends_of(const chaos::FaultClass& kind) {
+  std::vector<Backend> out;
+  for (const Backend backend : {Backend::kSim, Backend::kFake, Backend::kPython}) {
+    if (kind.on(backend)) out.push_back(backend);
+  }
+  return names_of(out);
 }
 
 // Of the library; all of them parse (a test says so).
@@ -115,7 +123,7 @@ std::string scenarios_text(const std::vector<std::string>& names, const std::str
   for (const chaos::Scenario& scenario : all) {
     out += fmt::format("{:<{}}  {}\n", scenario.name, width, scenario.why);
     const std::string faint =
-        fmt::format("{}  on {}{}", classes_of(scenario), backends_text(scenario),
+        fmt::format("{}  on {}{}", classes_of(scenario), joined(names_of(scenario.backends), " "),
                     scenario.tags.empty() ? "" : "  #") +
         joined(scenario.tags, " #");
     out += fmt::format("{:<{}}  {}\n", "", width, toned(Tone::kFaint, faint));
@@ -126,8 +134,7 @@ std::string scenarios_text(const std::vector<std::string>& names, const std::str
 Json scenarios_json(const std::vector<std::string>& names, const std::string& tag) {
   Json out = Json::array();
   for (const chaos::Scenario& scenario : parsed(names, tag)) {
-    Json backends = Json::array(), faults = Json::array();
-    for (const Backend backend : scenario.backends) backends.push_back(setting_name(backend));
+    Json faults = Json::array();
     for (const chaos::FaultSpec& fault : scenario.faults) {
       faults.push_back({{"id", fault.id}, {"class", fault.fault_class}});
     }
@@ -135,7 +142,7 @@ Json scenarios_json(const std::vector<std::string>& names, const std::string& ta
                    {"why", scenario.why},
                    {"incident", scenario.incident},
                    {"tags", scenario.tags},
-                   {"backends", backends},
+                   {"backends", names_of(scenario.backends)},
                    {"faults", faults}});
   }
   return out;
@@ -144,10 +151,7 @@ Json scenarios_json(const std::vector<std::string>& names, const std::string& ta
 std::string classes_text() {
   std::string out;
   for (const chaos::FaultClass& each : chaos::catalogue()) {
-    std::vector<std::string> backends, parameters;
-    for (const Backend backend : {Backend::kSim, Backend::kFake, Backend::kPython}) {
-      if (each.on(backend)) backends.emplace_back(setting_name(backend));
-    }
+    std::vector<std::string> parameters;
     for (const chaos::Parameter& parameter : each.parameters) {
       parameters.push_back(fmt::format("{}={}|{}|{} ({})", parameter.name, parameter.light,
                                        parameter.medium, parameter.heavy, parameter.doc));
@@ -159,7 +163,7 @@ std::string classes_text() {
             fmt::format("{:<22} {}\n", "", toned(Tone::kFaint, fmt::format("{} {}", what, text)));
       }
     };
-    more("on", joined(backends, " "));
+    more("on", joined(backends_of(each), " "));
     more("with", joined(parameters, ", "));
     more("proof:", std::string(each.proof));
   }
@@ -169,17 +173,14 @@ std::string classes_text() {
 Json classes_json() {
   Json out = Json::array();
   for (const chaos::FaultClass& each : chaos::catalogue()) {
-    Json backends = Json::array(), expected = Json::array();
-    for (const Backend backend : {Backend::kSim, Backend::kFake, Backend::kPython}) {
-      if (each.on(backend)) backends.push_back(setting_name(backend));
-    }
+    Json expected = Json::array();
     for (const OutcomeKind kind : each.expected) expected.push_back(to_string(kind));
     out.push_back({{"name", each.name},
                    {"what", each.what},
                    {"proof", each.proof},
                    {"undo", each.undo},
                    {"lasts", each.lasts},
-                   {"backends", backends},
+                   {"backends", backends_of(each)},
                    {"parameters", parameters_json(each)},
                    {"expected", expected}});
   }

@@ -92,7 +92,7 @@ int chaos_plan(const Invocation& invocation, ChaosOptions& options) {
     print(text);
     return kExitOk;
   }
-  const auto s = [](Duration at) { return std::chrono::duration<double>(at).count(); };
+  const auto s = chaos::seconds;
   print(fmt::format("{}: {}\n  plan {:016x}, {} calls in {:.1f} s, then {} to verify\n", made.name,
                     scenario->why, chaos::hash(made), made.load.size(), s(made.phases.end),
                     made.verify.size()));

@@ -12,10 +12,6 @@ using enum OutcomeKind;
 using enum ParameterType;
 using namespace std::chrono_literals;
 
-const std::vector<OutcomeKind> kDeath = {kWorkerDied, kSessionLost, kTimeout,
-                                         kOverloaded, kCircuitOpen, kNotReady};
-const std::vector<OutcomeKind> kHang = {kTimeout,    kWorkerDied,  kSessionLost,
-                                        kOverloaded, kSessionBusy, kCircuitOpen};
 const std::vector<OutcomeKind> kLoad = {kTimeout, kOverloaded};
 
 class Crash final : public OwnCalls {
@@ -74,14 +70,12 @@ class Poison final : public OwnCalls {
   }
 };
 
-// What all of them are; `to` sends so many calls at once.
 FaultClass of(FaultClass made) {
   made.reach = made.lasts ? Reach::kPool : Reach::kOwnCalls;
-  made.python = true;
   return made;
 }
 FaultClass everywhere(FaultClass made) {
-  made.sim = made.fake = true;
+  made.where = Where::kEverywhere;
   return of(std::move(made));
 }
 

@@ -96,8 +96,7 @@ FaultClass of(std::string_view name, std::string_view what) {
           .what = what,
           .undo = "the order is taken back; it ends with the laboratory in any case",
           .lasts = true,
-          .fake = true,
-          .python = true,
+          .where = Where::kProcesses,
           .prepare = prepare};
 }
 

@@ -113,7 +113,7 @@ class RetryStorm final : public OwnCalls {
 FaultClass of(FaultClass made) {
   made.reach = Reach::kPool;
   made.callers_only = true;
-  made.sim = made.fake = made.python = true;
+  made.where = Where::kEverywhere;
   return made;
 }
 

@@ -58,7 +58,8 @@ FaultClass of(FaultClass made) {
   }
   made.undo = "by the laboratory, in whose process the store writes; it ends with it in any case";
   made.reach = Reach::kPool;
-  made.lasts = made.needs_store = made.fake = made.python = true;
+  made.lasts = made.needs_store = true;
+  made.where = Where::kProcesses;
   made.prepare = prepare;
   return made;
 }

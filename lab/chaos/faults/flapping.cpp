@@ -62,9 +62,7 @@ std::vector<FaultClass> classes() {
            .lasts = true,
            .renews_zygote = true,
            .by_operator = true,
-           .sim = true,
-           .fake = true,
-           .python = true,
+           .where = Where::kEverywhere,
            .parameters = {{"every", kDuration, "400ms", "300ms", "200ms", "between two orders"}},
            .expected = {kSessionLost, kTimeout, kOverloaded},
            .make = make_fault<Flapping>}};

@@ -71,7 +71,6 @@ std::vector<FaultClass> classes() {
            .reach = Reach::kCapacity,
            .lasts = true,
            .renews_zygote = true,
-           .python = true,
            .expected = {kTimeout, kOverloaded, kNotReady, kSessionLost, kWorkerDied},
            .prepare = prepare,
            .make = make_fault<Gone>}};

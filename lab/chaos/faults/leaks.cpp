@@ -3,11 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "base/hash.h"
 #include "chaos/fault.h"
-#include "chaos/holdings.h"
+#include "os/process.h"
 
 namespace keelback::chaos::faults::leaks {
 namespace {
@@ -20,6 +22,30 @@ namespace fs = std::filesystem;
 const std::vector<OutcomeKind> kCosts = {kTimeout, kWorkerDied, kSessionLost, kOverloaded};
 // What lies in memory harms nobody who waits for it; a worker may still be about to use the place.
 constexpr Duration kSharedSlack = 30s;
+
+// What a process holds, by the kernel's books: the evidence of a leak.
+struct Holdings {
+  std::uint64_t descriptors = 0, threads = 0;
+  std::uint64_t segments = 0, shared_bytes = 0;  // mapped from files below the given path
+};
+
+// nullopt: it is gone.
+std::optional<Holdings> holdings_of(pid_t pid, std::string_view shared_path) {
+  const auto stat = os::read_stat(pid);
+  if (!stat) return std::nullopt;
+  Holdings out{.threads = stat->threads};
+  if (const auto descriptors = os::descriptors_of(pid)) out.descriptors = descriptors->size();
+  std::ifstream maps(fmt::format("/proc/{}/maps", pid));
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(shared_path) == line.npos) continue;
+    char* dash = nullptr;
+    const std::uint64_t from = std::strtoull(line.c_str(), &dash, 16);
+    if (dash == nullptr || *dash != '-') continue;
+    ++out.segments;
+    out.shared_bytes += std::strtoull(dash + 1, nullptr, 16) - from;
+  }
+  return out;
+}
 
 class Growth final : public OwnCalls {
  public:
@@ -156,7 +182,7 @@ FaultClass leak(FaultClass made, Parameter size) {
   made.parameters = {{"calls", kCount, "10", "20", "40", "that keep some"}, size};
   made.undo =
       made.undo == kNothingToUndo ? "the worker is replaced, on the laboratory's order" : made.undo;
-  made.lasts = made.replaced = made.python = true;
+  made.lasts = made.replaced = true;
   made.expected = kCosts;
   return made;
 }
@@ -168,7 +194,6 @@ std::vector<FaultClass> classes() {
       {.name = "mem.leak",
        .what = "Calls in one worker keep memory for ever.",
        .proof = "the worker's resident memory has grown by at least half of it",
-       .python = true,
        .parameters = {{"calls", kCount, "20", "40", "80", "that keep memory"},
                       {"size", kSize, "1MiB", "2MiB", "4MiB", "each keeps"}},
        .expected = kCosts,

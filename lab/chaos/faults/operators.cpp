@@ -120,7 +120,7 @@ class ShortenSessions final : public Configured {
 
 FaultClass order(FaultClass made) {
   made.renews_zygote = made.by_operator = true;
-  made.sim = made.fake = made.python = true;
+  made.where = Where::kEverywhere;
   if (made.expected.empty()) made.expected = {kSessionLost, kTimeout, kOverloaded};
   return made;
 }

@@ -10,15 +10,8 @@
 namespace keelback::chaos::faults::signals {
 namespace {
 
-using enum OutcomeKind;
 using enum ParameterType;
 using namespace std::chrono_literals;
-
-// Whatever takes a worker away costs its call, its sessions, and what waits too long meanwhile.
-const std::vector<OutcomeKind> kDeath = {kWorkerDied, kSessionLost, kTimeout,
-                                         kOverloaded, kCircuitOpen, kNotReady};
-const std::vector<OutcomeKind> kHang = {kTimeout,    kWorkerDied,  kSessionLost,
-                                        kOverloaded, kSessionBusy, kCircuitOpen};
 
 template <int kSignal>
 class Signal : public Fault {
@@ -94,13 +87,11 @@ class Throttled final : public Stopped {
 };
 
 template <int kSignal>
-FaultClass deadly(std::string_view name, std::string_view what, bool sim = false) {
+FaultClass deadly(std::string_view name, std::string_view what, Where where = Where::kProcesses) {
   return {.name = name,
           .what = what,
           .proof = "the worker's pidfd reports its end; its wait status where the zombie was seen",
-          .sim = sim,
-          .fake = true,
-          .python = true,
+          .where = where,
           .expected = kDeath,
           .make = make_fault<Signal<kSignal>>};
 }
@@ -111,8 +102,7 @@ FaultClass stray(std::string_view name, std::string_view what) {
           .what = what,
           .proof = kStrayProof,
           .harmless = true,
-          .fake = true,
-          .python = true,
+          .where = Where::kProcesses,
           .make = make_fault<Stray<kSignal>>};
 }
 
@@ -120,7 +110,7 @@ FaultClass stray(std::string_view name, std::string_view what) {
 
 std::vector<FaultClass> classes() {
   return {
-      deadly<SIGKILL>("proc.kill", "SIGKILL to a worker.", true),
+      deadly<SIGKILL>("proc.kill", "SIGKILL to a worker.", Where::kEverywhere),
       deadly<SIGSEGV>("proc.segv", "SIGSEGV to a worker, as a broken C extension."),
       deadly<SIGABRT>("proc.abort", "SIGABRT to a worker, as a failed assertion."),
       stray<SIGTERM>("proc.term", "SIGTERM to a worker, for whom it is not meant."),
@@ -131,9 +121,7 @@ std::vector<FaultClass> classes() {
        .proof = "state T in /proc/PID/stat",
        .undo = "SIGCONT, by the warden",
        .lasts = true,
-       .sim = true,
-       .fake = true,
-       .python = true,
+       .where = Where::kEverywhere,
        .expected = kHang,
        .make = make_fault<Stopped>},
       {.name = "proc.throttle",
@@ -141,8 +129,7 @@ std::vector<FaultClass> classes() {
        .proof = "state T seen in at least three turns",
        .undo = "SIGCONT, by the warden",
        .lasts = true,
-       .fake = true,
-       .python = true,
+       .where = Where::kProcesses,
        .parameters = {{"stopped", kDuration, "10ms", "20ms", "45ms", "stopped per turn"},
                       {"running", kDuration, "10ms", "10ms", "5ms", "running per turn"}},
        .expected = kHang,

@@ -34,7 +34,7 @@ class Ordered final : public Fault {
   std::uint64_t obeyed_ = 0;
 };
 
-FaultClass start(std::string_view name, std::string_view what, bool sim = false,
+FaultClass start(std::string_view name, std::string_view what, Where where,
                  std::vector<Parameter> parameters = {}) {
   return {.name = name,
           .what = what,
@@ -43,9 +43,7 @@ FaultClass start(std::string_view name, std::string_view what, bool sim = false,
           .reach = Reach::kCapacity,
           .lasts = true,
           .hits_starts = true,
-          .sim = sim,
-          .fake = true,
-          .python = true,
+          .where = where,
           .parameters = std::move(parameters),
           .expected = {kTimeout, kOverloaded, kNotReady, kSessionLost, kWorkerDied},
           .make = make_fault<Ordered>};
@@ -54,13 +52,14 @@ FaultClass start(std::string_view name, std::string_view what, bool sim = false,
 }  // namespace
 
 std::vector<FaultClass> classes() {
-  return {start("spawn.fail", "worker_setup raises.", true),
-          start("spawn.exit", "A starting worker leaves with a code.", false,
+  using enum Where;
+  return {start("spawn.fail", "worker_setup raises.", kEverywhere),
+          start("spawn.exit", "A starting worker leaves with a code.", kProcesses,
                 {{"code", kCount, "1", "1", "0", "the exit code"}}),
-          start("spawn.slow", "A start takes longer.", true,
+          start("spawn.slow", "A start takes longer.", kEverywhere,
                 {{"delay", kDuration, "100ms", "300ms", "1s", "added to each start"}}),
-          start("spawn.hang", "A starting worker never becomes ready."),
-          start("spawn.stay", "A worker that does not leave when it is told to.")};
+          start("spawn.hang", "A starting worker never becomes ready.", kProcesses),
+          start("spawn.stay", "A worker that does not leave when it is told to.", kProcesses)};
 }
 
 }  // namespace keelback::chaos::faults::starts

@@ -72,7 +72,6 @@ FaultClass death(std::string_view name, std::string_view what) {
           .proof = "the zygote's pidfd reports its end",
           .reach = Reach::kCapacity,
           .renews_zygote = true,
-          .python = true,
           .expected = {kTimeout, kOverloaded},
           .make = make_fault<Signal<kSignal>>};
 }
@@ -85,7 +84,6 @@ FaultClass stray(std::string_view name, std::string_view what) {
           .reach = Reach::kCapacity,
           .harmless = true,
           .renews_zygote = true,
-          .python = true,
           .make = make_fault<Signal<kSignal>>};
 }
 
@@ -104,7 +102,6 @@ std::vector<FaultClass> classes() {
        .reach = Reach::kCapacity,
        .lasts = true,
        .renews_zygote = true,
-       .python = true,
        .expected = {kTimeout, kOverloaded, kNotReady},
        .make = make_fault<Stop>}};
 }

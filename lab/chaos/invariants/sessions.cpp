@@ -9,7 +9,7 @@
 #include <tuple>
 #include <utility>
 
-#include "chaos/checkers.h"
+#include "chaos/recovery.h"
 
 namespace keelback::chaos {
 
@@ -195,29 +195,15 @@ const Invariant kControl = {
     .sentence = "sessions on untouched workers keep their service",
     .verdict = Verdict::kBudget,
     .check = [](const CheckInput& input, Tally tally) -> CheckResult {
-      std::set<std::uint32_t> touched;  // slots
-      bool pool_wide = false;
-      for (const FaultEvent& fault : input.history.faults) {
-        for (const WorkerRef& worker : fault.targets) touched.insert(worker.slot);
-        pool_wide = pool_wide || fault.targets.empty();
-      }
-      if (pool_wide) {
+      if (std::ranges::any_of(input.history.faults,
+                              [](const FaultEvent& fault) { return fault.targets.empty(); })) {
         return tally.not_applicable("a fault reached the whole pool: there is no control group");
       }
-      // A session's home by its last ok reply before the first fault.
-      std::map<std::string, std::uint32_t> homes;
-      for (const CallEvent& call : input.history.calls) {
-        if (call.ok() && !call.session.empty() && call.origin == "load" &&
-            call.done < input.plan.phases.faults) {
-          homes[call.session] = call.worker.slot;
-        }
-      }
+      const std::set<std::string> control = control_group(input);
       std::uint64_t offered = 0, ok = 0;
       const CallEvent* lost = nullptr;
       for (const CallEvent& call : input.history.calls) {
-        const auto home = homes.find(call.session);
-        if (call.origin != "load" || home == homes.end() || touched.contains(home->second))
-          continue;
+        if (call.origin != "load" || !control.contains(call.session)) continue;
         if (call.planned < input.plan.phases.faults || call.planned >= input.plan.phases.recovery) {
           continue;
         }
