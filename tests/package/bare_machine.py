@@ -278,3 +278,105 @@ class Unit:
 
     def text(self):
         return (self.machine.root / "var/log/keelback-unit.log").read_text()[-4000:]
+
+
+def _control_groups():
+    """(where the tree of control groups, version 2, is mounted; the group of this process in it), or None if there is no such tree."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
+    own = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
+    return (Path(mounted[0]), own[0]) if mounted and own else None
+
+
+def why_no_manager():
+    """Why no systemd can run in a machine here; None if one can."""
+    if _control_groups() is None:
+        return "there is no tree of control groups, version 2"
+    for program in ("unshare", "nsenter", "setpriv"):
+        if shutil.which(program) is None:
+            return f"systemd in a machine needs {program}"
+    return None
+
+
+class Manager:
+    """A real systemd as the first process of a machine. It has processes, mounts and control groups of its own, and devices that harm nothing; of
+    the kernel's settings it changes none. The network is that of this process."""
+
+    BOOT = r"""
+        set -e
+        cd "$1"
+        umount -l proc sys dev
+        mount -t proc proc proc
+        mount --bind proc/sys proc/sys
+        mount -o remount,bind,ro proc/sys
+        mount -t sysfs -o ro sysfs sys
+        mount -t cgroup2 cgroup2 sys/fs/cgroup
+        mount -t tmpfs -o mode=755 dev dev
+        mkdir dev/pts dev/shm
+        mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
+        mount -t tmpfs -o mode=1777 shm dev/shm
+        for name in null zero full random urandom tty; do touch "dev/$name"; mount --bind "/dev/$name" "dev/$name"; done
+        ln -s pts/ptmx dev/ptmx
+        ln -s /proc/self/fd dev/fd
+        pivot_root . .  # not chroot: who has left its root may make no namespace of users
+        umount -l .
+        cd /
+        mount --make-rshared /  # as at the boot of a machine: credentials are mounted by a child of systemd
+        drop=-sys_module,-sys_time,-sys_boot,-sys_rawio,-syslog,-audit_control,-audit_read,-audit_write
+        exec setpriv --bounding-set="$drop" --inh-caps="$drop" \
+          env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system systemd.unit=basic.target
+    """
+
+    def __init__(self, machine, timeout=60):
+        self.machine = machine
+        tree, own = _control_groups()
+        self.group = tree / own.lstrip("/") / f"keelback-machine-{os.getpid()}-{id(machine)}"
+        self.group.mkdir()
+        self.log = machine.root / "var/log/boot.log"
+        # In its group it makes a namespace of groups, whose root that group is then. It waits outside.
+        enter = 'echo 0 >"$2/cgroup.procs" && exec unshare --cgroup --ipc --uts --mount --pid --fork --kill-child sh -c "$3" sh "$1"'
+        with open(self.log, "wb") as log:
+            self.outer = subprocess.Popen(["sh", "-c", enter, "sh", machine.root, self.group, self.BOOT], stdin=subprocess.DEVNULL, stdout=log,
+                                          stderr=log)
+        self.pid = None
+        try:
+            deadline = time.monotonic() + timeout
+            while self._state() not in ("running", "degraded"):
+                assert self.outer.poll() is None and time.monotonic() < deadline, f"systemd is {self._state()}: {self.log.read_text()}"
+                time.sleep(0.05)
+        except BaseException:
+            self.end()
+            raise
+
+    def _state(self):
+        if self.pid is None:
+            children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
+            if not children or not (self.machine.root / "run/systemd/private").exists():
+                return "away"
+            self.pid = int(children[0])
+            (self.group.parent / "cgroup.procs").write_text(str(self.outer.pid))
+        return self.sh("systemctl is-system-running", status=None).strip()
+
+    def sh(self, line, *, timeout=600, status=0, **environment):
+        """Runs a line of shell among the processes of systemd; what it wrote."""
+        enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--root", "env", "-C", "/root"]
+        done = subprocess.run([*enter, "bash", "-c", line], env=_environment(**environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=timeout)
+        assert status is None or done.returncode == status, f"{line}\nended with {done.returncode}:\n{done.stdout}\n{self.text()}"
+        return done.stdout
+
+    def text(self):
+        return self.sh("journalctl --no-pager -n 60", status=None) if self.pid is not None else self.log.read_text()
+
+    def end(self):
+        """Ends all its processes."""
+        self.outer.kill()
+        self.outer.wait()
+        deadline = time.monotonic() + 30
+        while self.group.exists():
+            # A group can be removed when its last process is gone.
+            for folder, _, _ in os.walk(self.group, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    assert time.monotonic() < deadline, f"{folder} still has processes"
+            time.sleep(0.02)

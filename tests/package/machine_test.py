@@ -9,6 +9,7 @@ import http.client
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import yaml
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent / "support")]
 import bare_machine  # noqa: E402
-from bare_machine import BareMachine, Unit  # noqa: E402
+from bare_machine import BareMachine, Manager, Unit  # noqa: E402
 from keelback_testing import KEELBACK, ROOT, wait_until  # noqa: E402
 
 DIST, STORE = (Path(argument).resolve() for argument in sys.argv[1:3])
@@ -66,9 +67,20 @@ def wheel():
     return found[0]
 
 
-def post(function, arguments, session=None):
-    """(status, document) of one call over a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=60)
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def post(function, arguments, session=None, unix=None):
+    """(status, document) of one call over a connection of its own, to the port or to a Unix socket."""
+    connection = UnixConnection(unix, 60) if unix else http.client.HTTPConnection("127.0.0.1", 8080, timeout=60)
     try:
         headers = {"Content-Type": "application/json"}
         if session is not None:
@@ -151,7 +163,7 @@ class DebTest(Machine):
     # Goal: systemd finds nothing wrong with the unit, and what its processes may do is little.
     def test_the_unit_is_sound_and_closed(self):
         self.install(deb("keelback"))
-        self.assertEqual("", self.sh("systemd-analyze verify keelback.service"))
+        self.assertEqual("", self.sh("systemd-analyze verify keelback.service keelback.socket"))
         told = self.sh("systemd-analyze security --offline=true --no-pager keelback.service")
         exposure = float(re.search(r"Overall exposure level for keelback\.service: ([0-9.]+)", told)[1])
         self.assertLessEqual(exposure, 4.0, told)
@@ -198,6 +210,66 @@ class DebTest(Machine):
         self.assertEqual('"installed"\n', self.sh("build/consumer app.py python"))
 
 
+class Load:
+    """Clients with a session each, which call again after a 503 and after what `patience` names, until they are stopped. Each second one uses the
+    Unix socket, if there is one."""
+
+    def __init__(self, patience=(), unix=None):
+        self.patience, self.unix = patience, unix
+        self.answered, self.counts, self.wrong, self.again, self.broken = [], {}, [], 0, 0
+        self._numbers, self._lock, self._over = iter(range(10**9)), threading.Lock(), threading.Event()
+        self._clients = [threading.Thread(target=self._client, args=(number,)) for number in range(4)]
+
+    def _call(self, function, arguments, session=None, unix=None):
+        while True:
+            try:
+                status, document = post(function, arguments, session, unix)
+            except self.patience as error:
+                self.broken += not isinstance(error, ConnectionRefusedError)
+                status = 503
+            except (OSError, http.client.HTTPException) as error:
+                self.wrong.append(f"{function}{arguments}, {session}, {unix}: {error!r}")
+                return None
+            if status == 200:
+                return document
+            if status != 503:
+                self.wrong.append(f"{function}{arguments}: {status} {document}")
+                return None
+            self.again += 1
+            time.sleep(0.01)  # what a client does between two tries
+
+    def _client(self, own):
+        unix = self.unix if own % 2 else None
+        while not self._over.is_set():
+            with self._lock:
+                number = next(self._numbers)
+            if self._call("note", [number], None, unix) == number:
+                self.answered.append(number)
+            self.counts.setdefault(f"session-{own}", []).append(self._call("count", [], f"session-{own}", unix))
+
+    def more(self, text):
+        """Comes back when the clients have had many answers more."""
+        before = len(self.answered)
+        wait_until(lambda: len(self.answered) > before + 200, lambda: f"{self.wrong[:3]}\n{text()}")
+
+    def __enter__(self):
+        for client in self._clients:
+            client.start()
+        return self
+
+    def __exit__(self, *error):
+        self._over.set()
+        for client in self._clients:
+            client.join()
+
+    def check(self, test, ledger):
+        """No call was lost or ran twice, and no session forgot."""
+        test.assertEqual([], self.wrong)
+        test.assertEqual(sorted(self.answered), sorted(map(int, ledger.read_text().split())), "each call ran once")
+        for session, told in self.counts.items():
+            test.assertEqual(list(range(1, len(told) + 1)), told, session)
+
+
 class UpgradeTest(Machine):
     # Goal: stop, install, start, as systemctl and dpkg do it, under load. A client that comes again after 503, and after a connection that was
     # refused or broke without an answer, has an answer to each call, each call ran once, and sessions count on.
@@ -207,63 +279,76 @@ class UpgradeTest(Machine):
         (self.machine.root / "srv/app.py").write_text(LEDGER)
         self.sh("sed -i s,^APP=.*,APP=/srv/app.py, /etc/default/keelback")
         self.unit.start()
-        lock, stop = threading.Lock(), threading.Event()
-        numbers, answered, counts, wrong, broken, again = iter(range(10**9)), [], {}, [], [], [0]
-
-        def call(function, arguments, session=None):
-            while True:
-                try:
-                    status, document = post(function, arguments, session)
-                except ConnectionRefusedError:
-                    status = 503
-                except (BrokenPipeError, ConnectionResetError) as error:  # it waited to be accepted when the daemon ended
-                    broken.append(repr(error))
-                    status = 503
-                except OSError as error:
-                    wrong.append(f"{function}{arguments}: {error!r}")
-                    return None
-                if status == 200:
-                    return document
-                if status != 503:
-                    wrong.append(f"{function}{arguments}: {status} {document}")
-                    return None
-                again[0] += 1
-                time.sleep(0.01)  # what a client does between two tries
-
-        def client(session):
-            while not stop.is_set():
-                with lock:
-                    number = next(numbers)
-                if call("note", [number]) == number:
-                    answered.append(number)
-                counts.setdefault(session, []).append(call("count", [], session))
-
-        clients = [threading.Thread(target=client, args=(f"session-{i}",)) for i in range(4)]
-        for thread in clients:
-            thread.start()
-        try:
-            wait_until(lambda: len(answered) > 200, lambda: f"{wrong[:3]}\n{self.unit.text()}")
+        # Broken or reset: it waited to be accepted when the daemon ended.
+        with Load(patience=(ConnectionRefusedError, BrokenPipeError, ConnectionResetError)) as load:
+            load.more(self.unit.text)
             began = time.monotonic()
             self.assertEqual(0, self.unit.stop(), "systemctl stop")
             self.sh(f"dpkg -i {deb('keelback', 2).name}")
             self.unit.start()
             away = time.monotonic() - began
-            before = len(answered)
-            wait_until(lambda: len(answered) > before + 200, lambda: f"{wrong[:3]}\n{self.unit.text()}")
-        finally:
-            stop.set()
-            for thread in clients:
-                thread.join()
+            load.more(self.unit.text)
         self.assertIn("-2", self.sh("dpkg-query -W -f '${Version}' keelback"))
-        self.assertEqual([], wrong)
-        ledger = (self.machine.root / "var/lib/keelback/ledger").read_text().split()
-        self.assertEqual(sorted(answered), sorted(map(int, ledger)), "each call ran once")
-        for session, told in counts.items():
-            self.assertEqual(list(range(1, len(told) + 1)), told, session)
-        self.assertGreater(again[0], 0, "the clients met the upgrade")
-        self.say(f"{len(answered)} calls and {len(counts)} sessions over an upgrade of {away:.1f} s, {again[0]} tries again, "
-                 f"{len(broken)} of them after a broken connection")
+        load.check(self, self.machine.root / "var/lib/keelback/ledger")
+        self.assertGreater(load.again, 0, "the clients met the upgrade")
+        self.say(f"{len(load.answered)} calls and {len(load.counts)} sessions over an upgrade of {away:.1f} s, {load.again} tries again, "
+                 f"{load.broken} of them after a broken connection")
         self.assertEqual(0, self.unit.stop())
+
+
+class SystemdTest(Machine):
+    """The same with a real systemd: what the unit says of users, credentials, sandbox and sockets is done by it."""
+
+    def setUp(self):
+        why = bare_machine.why_no_manager()
+        if why is not None:
+            self.skipTest(why)
+        super().setUp()
+        (self.machine.root / "usr/sbin/policy-rc.d").unlink()  # here services are started
+        self.manager = Manager(self.machine)
+        self.addCleanup(self.manager.end)
+        self.do = self.manager.sh
+        for revision in (1, 2):
+            self.machine.copy_in(deb("keelback", revision))
+        (self.machine.root / "srv/app.py").write_text(LEDGER)
+        self.do(f"dpkg -i {deb('keelback').name} && sed -i s,^APP=.*,APP=/srv/app.py, /etc/default/keelback")
+
+    def main_pid(self):
+        return int(self.do("systemctl show -P MainPID keelback"))
+
+    def call(self, status=0, **environment):
+        return self.do("keelback call note '[1]'", status=status, **environment)
+
+    # Goal: with keelback.socket nobody is refused, whatever happens to the service. Clients that come again after a 503 and after nothing else lose no
+    # call over restarts and an upgrade, and no daemon runs while the package's files change.
+    def test_clients_of_the_socket_wait_for_a_restart_and_an_upgrade(self):
+        self.do("systemctl enable --now keelback.socket keelback.service")
+        with Load(unix=self.machine.root / "run/keelback.sock") as load:
+            load.more(self.manager.text)
+            for _ in range(3):
+                self.do("systemctl restart keelback")
+                load.more(self.manager.text)
+            began = time.monotonic()
+            self.do(f"dpkg -i {deb('keelback', 2).name}")
+            away = time.monotonic() - began
+            load.more(self.manager.text)
+        self.assertIn("-2", self.do("dpkg-query -W -f '${Version}' keelback"))
+        self.assertEqual("/usr/bin/keelback\n", self.do(f"readlink /proc/{self.main_pid()}/exe"), "the new program runs")
+        load.check(self, self.machine.root / "var/lib/private/keelback/ledger")
+        self.say(f"{len(load.answered)} calls over three restarts and an upgrade of {away:.1f} s, {load.again} of them again after a 503")
+
+    # Goal: a client starts the service that is not there; removing the package ends socket and service.
+    def test_the_socket_starts_the_service_and_goes_with_the_package(self):
+        self.do("systemctl enable --now keelback.socket")
+        self.assertEqual("inactive\n", self.do("systemctl is-active keelback.service", status=None))
+        self.assertEqual("1\n", self.call())
+        wait_until(lambda: self.do("systemctl is-active keelback.service", status=None) == "active\n", self.manager.text)
+        pid = self.main_pid()
+        self.do("apt-get remove -y -q keelback")
+        self.assertEqual("gone\n", self.do(f"test -e /proc/{pid} || echo gone"))
+        self.assertFalse((self.machine.root / "run/keelback.sock").exists())
+        with self.assertRaises(ConnectionRefusedError):
+            post("note", [1])
 
 
 class WheelTest(Machine):
@@ -361,7 +446,7 @@ def main():
         bare_machine.step_aside()
     else:
         print(f"the bare machines are skipped: {why}")
-        for case in (DebTest, UpgradeTest, WheelTest):
+        for case in (DebTest, UpgradeTest, SystemdTest, WheelTest):
             unittest.skip(why)(case)
     sys.argv[1:3] = []
     result = unittest.main(verbosity=2, exit=False).result
