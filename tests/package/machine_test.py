@@ -319,6 +319,36 @@ class SystemdTest(Machine):
     def call(self, status=0, **environment):
         return self.do("keelback call note '[1]'", status=status, **environment)
 
+    # Goal: nothing runs before somebody wants it. The service starts in its sandbox, as a user of its own, and ends as it should.
+    def test_the_unit_serves_in_its_sandbox(self):
+        self.assertEqual("disabled\ndisabled\n", self.do("systemctl is-enabled keelback.service keelback.socket", status=None))
+        self.assertEqual("inactive\ninactive\n", self.do("systemctl is-active keelback.service keelback.socket", status=None))
+        self.do("systemctl start keelback")
+        self.assertEqual("1\n", self.call())
+        status = dict(line.split(":", 1) for line in self.do(f"cat /proc/{self.main_pid()}/status").splitlines())
+        self.assertEqual("1", status["NoNewPrivs"].strip())
+        self.assertEqual({"0" * 16}, {status[name].strip() for name in ("CapEff", "CapPrm", "CapBnd")})
+        self.assertNotIn("0", status["Uid"].split())
+        self.assertEqual("2", status["Seccomp"].strip())
+        self.do("sed -i 's/^workers = 2/workers = 3/' /etc/keelback/keelback.toml && systemctl reload keelback")
+        wait_until(lambda: self.do("keelback config get pool.workers --json").count('"value":3'), self.manager.text)
+        self.do("systemctl stop keelback")
+        self.assertEqual("success\n", self.do("systemctl show -P Result keelback"))
+        self.say(re.search(r"Overall exposure level.*", self.do("systemd-analyze security --no-pager keelback"))[0])
+
+    # Goal: systemd reads a file that only root can read, and the daemon has the token from it. No variable and no command line holds it.
+    def test_the_token_comes_as_a_credential(self):
+        self.do("umask 077; echo hunter2 >/etc/keelback/token; systemctl start keelback")
+        self.assertIn("send the token of server.token", self.call(status=None))
+        self.assertEqual("1\n", self.call(KEELBACK_TOKEN="hunter2"))
+        self.assertEqual("600 root\n", self.do("stat -c '%a %U' /etc/keelback/token"))
+        told = self.do("for pid in $(cat /sys/fs/cgroup/system.slice/keelback.service/cgroup.procs); do cat /proc/$pid/environ /proc/$pid/cmdline; done | "
+                       "tr '\\0' '\\n'")
+        self.assertIn("/usr/libexec/keelback/keelback-guard", told)
+        self.assertNotIn("hunter2", told + self.do("systemctl show keelback"))
+        self.do("rm /etc/keelback/token && systemctl restart keelback")
+        self.assertEqual("1\n", self.call())
+
     # Goal: with keelback.socket nobody is refused, whatever happens to the service. Clients that come again after a 503 and after nothing else lose no
     # call over restarts and an upgrade, and no daemon runs while the package's files change.
     def test_clients_of_the_socket_wait_for_a_restart_and_an_upgrade(self):
