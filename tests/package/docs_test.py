@@ -95,6 +95,12 @@ class Documents(PageTest):
             with self.subTest(command):
                 self.type(place, command, shown)
 
+    def test_packages_have_the_name_of_this_version(self):
+        version = re.search(r"^project\(keelback VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)[1]
+        named = {(page.name, found) for page in PAGES for found in re.findall(r"\bkeelback[_-](\d+\.\d[\d.]*\d)-", page.read_text())}
+        self.assertLessEqual({"README.md", "packages.md"}, {page for page, _ in named})
+        self.assertEqual({version}, {found for _, found in named}, named)
+
     def test_the_readme_is_read_in_three_minutes(self):
         text = BLOCK.sub("", (ROOT / "README.md").read_text())
         prose = re.sub(r"^\|.*$|\]\([^)]*\)", "", text, flags=re.MULTILINE)
