@@ -7,6 +7,7 @@ judged. Needs root and debootstrap, and the network for what the packages depend
 """
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
@@ -19,6 +20,8 @@ import unittest
 from pathlib import Path
 
 import yaml
+
+MACHINE = os.environ.get("PATH", "")  # before the tests' own
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent / "support")]
 import bare_machine  # noqa: E402
@@ -52,6 +55,21 @@ import keelback
 @keelback.function
 def where() -> list:
     return [keelback.__file__, sys.executable]
+'''
+TYPED = '''
+import keelback
+
+@keelback.function
+def greet(name: str) -> str:
+    return f"Hello, {name}!"
+
+@keelback.function(idempotent=True, timeout=2)
+async def later(number: int) -> int:
+    return number
+
+reveal_type(greet)
+reveal_type(later)
+reveal_type(keelback.session())
 '''
 
 
@@ -442,6 +460,63 @@ class WheelTest(Machine):
             self.assertEqual(["/usr/share/keelback/python/keelback/__init__.py", "/root/venv/bin/python"], json.loads(told))
         told = self.sh("keelback doctor --set workers.python=venv/bin/python", status=None)
         self.assertRegex(told, r"warn +package +the environment has keelback 9\.9\.9")
+
+
+def pythons():
+    """{version: interpreter} of this machine that can make an environment and are new enough: Debian's, those in PATH and those of pyenv."""
+    folders = [Path(folder) for folder in ["/usr/bin", *MACHINE.split(os.pathsep)] if folder]
+    folders += sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin"))
+    found = {}
+    for python in (file for folder in folders for file in folder.glob("python3.*") if re.fullmatch(r"python3\.\d+", file.name)):
+        done = subprocess.run([python, "-c", "import ensurepip, sys, venv; print('.'.join(map(str, sys.version_info[:2])))"], capture_output=True, text=True)
+        if done.returncode == 0 and tuple(map(int, done.stdout.split("."))) >= (3, 9):
+            found.setdefault(done.stdout.strip(), python)
+    return found
+
+
+class PythonsTest(unittest.TestCase):
+    """The wheel in environments of this machine's interpreters. A machine with one of them tries one."""
+
+    def setUp(self):
+        self.here = Path(tempfile.mkdtemp(prefix="keelback-pythons-"))
+        self.addCleanup(shutil.rmtree, self.here, ignore_errors=True)
+        (self.here / "app.py").write_text(WHERE)
+
+    def says(self, *command):
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "MYPYPATH")}
+        done = subprocess.run(command, cwd=self.here, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        self.assertEqual(0, done.returncode, f"{command}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def install(self, python, name):
+        self.says(python, "-m", "venv", name)
+        self.says(self.here / name / "bin/pip", "install", "-q", "--no-index", wheel())
+        return self.here / name / "bin"
+
+    # Goal: in an environment of each Python a test or an editor imports the application, and its functions are called without a server and with one.
+    def test_it_works_with_every_python(self):
+        found = pythons()
+        self.assertTrue(found, "no python3 here can make an environment")
+        for version, python in found.items():
+            with self.subTest(version):
+                programs = self.install(python, version)
+                site = self.here / version / f"lib/python{version}/site-packages"
+                # A warning of the compiler is an error of the next version.
+                self.says(programs / "python", "-W", "error", "-m", "compileall", "-q", "-f", site / "keelback", site / "keelback_programs")
+                runtime = self.says(programs / "python", "-W", "error", "-c", "import app; print(app.where()[0])")
+                self.assertEqual(f"{site}/keelback/__init__.py\n", runtime)
+                told = json.loads(self.says(programs / "keelback", "run", "app.py", "where"))
+                self.assertEqual(str(programs / "python3"), told[1])
+        print(f"    Python {', '.join(sorted(found, key=lambda version: int(version[2:])))}", flush=True)
+
+    # Goal: what an editor shows of a function of the application is what its author wrote.
+    def test_types_are_seen(self):
+        programs = self.install(sys.executable, "typed")
+        (self.here / "app.py").write_text(TYPED)
+        told = self.says(sys.executable, "-m", "mypy", "--strict", "--cache-dir=/dev/null", "--python-executable", programs / "python", "app.py")
+        self.assertIn('Revealed type is "def (name: str) -> str"', told)
+        self.assertIn('Revealed type is "def (number: int) -> typing.Coroutine[Any, Any, int]"', told)
+        self.assertIn('Revealed type is "keelback.sessions.Session"', told)
 
 
 class ManifestTest(unittest.TestCase):
