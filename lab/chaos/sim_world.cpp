@@ -159,8 +159,9 @@ class SimWorld final : public World {
     if (const auto* exit = std::get_if<core::WorkerExited>(&event)) {
       if (exit->death.cause == "start_failed") REACHED("start: failed");
       // The mark names the last call that started; its reply may have been noted already.
-      if (exit->started && !noted_.contains({exit->started.value, exit->worker.generation})) {
-        effect(exit->started, exit->worker);
+      for (const core::StartedCall& each : exit->started) {
+        if (noted_.contains({each.call.value, exit->worker.generation})) continue;
+        effect(each.call, exit->worker);
       }
     }
   }

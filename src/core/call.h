@@ -115,11 +115,18 @@ struct Call : Timer {
   boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>> queue_hook;
   boost::intrusive::list_member_hook<> lane_hook;  // in the lane, or among a key's followers
   boost::intrusive::list_member_hook<> wait_hook;  // among all that wait
+  boost::intrusive::list_member_hook<> run_hook;   // among those that its worker runs
 };
 
 using CallList = boost::intrusive::list<
     Call,
     boost::intrusive::member_hook<Call, boost::intrusive::list_member_hook<>, &Call::lane_hook>,
+    boost::intrusive::constant_time_size<true>>;
+
+// The calls that one worker runs, in the order in which it got them.
+using RunningCalls = boost::intrusive::list<
+    Call,
+    boost::intrusive::member_hook<Call, boost::intrusive::list_member_hook<>, &Call::run_hook>,
     boost::intrusive::constant_time_size<true>>;
 
 // The waiting calls of one session, oldest first, and the one that runs.

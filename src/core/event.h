@@ -109,14 +109,30 @@ struct StreamGranted {
   CallId call;
   std::uint32_t items = 0;
 };
+// A call that a worker had begun, by its mark, and had not answered when it ended.
+struct StartedCall {
+  CallId call;
+  // If the driver has only now looked at all of the call; 0: as it was submitted.
+  std::uint64_t fingerprint = 0;
+};
+// No call: none.
+inline std::vector<StartedCall> started_calls(CallId call, std::uint64_t fingerprint = 0) {
+  if (!call) return {};
+  return {{call, fingerprint}};
+}
 // The process is gone (or never was: death.cause "start_failed"). Everything it wrote has been
-// reported before. started: the call its mark names, if any.
+// reported before.
 struct WorkerExited {
   WorkerId worker;
   Death death;
-  CallId started;
-  // Of the call it ran, if the driver has only now looked at all of it; 0: as it was submitted.
-  std::uint64_t fingerprint = 0;
+  std::vector<StartedCall> started;
+
+  const StartedCall* find(CallId call) const {
+    for (const StartedCall& each : started) {
+      if (each.call == call) return &each;
+    }
+    return nullptr;
+  }
 };
 
 // The chaos laboratory ends this worker: whatever call it dies with is not to blame, so no request

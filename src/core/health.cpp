@@ -113,7 +113,7 @@ void Health::withhold(Worker& worker) {
 
 // It takes calls if nothing is in the way.
 void Health::let_serve(Worker& worker) {
-  if (!worker.running && worker.busy()) workers_.rest(worker);
+  if (worker.running.empty() && worker.busy()) workers_.rest(worker);
   workers_.go_on(worker);
 }
 

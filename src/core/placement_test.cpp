@@ -78,11 +78,11 @@ TEST_F(PlacementTest, AStrictSessionWaitsForItsHome) {
   bind(ann, home);
   EXPECT_EQ(placement.choose(head(&ann)), &home);
   Call running;
-  home.running = &running;
+  home.running.push_back(running);
   placement.set_busy(home);
   EXPECT_EQ(placement.choose(head(&ann)), nullptr);
   EXPECT_EQ(Placement::waits_for(head(&ann)), &home);
-  home.running = nullptr;
+  home.running.clear();
 }
 
 // Goal: a hint session prefers its home and moves when that is busy, unless the call is fenced or
@@ -94,7 +94,7 @@ TEST_F(PlacementTest, AHintSessionMovesWhenItsHomeIsBusy) {
   bind(ann, home);
   EXPECT_EQ(placement.choose(head(&ann)), &home);
   Call running;
-  home.running = &running;
+  home.running.push_back(running);
   placement.set_busy(home);
   EXPECT_EQ(placement.choose(head(&ann)), &other);
   EXPECT_EQ(Placement::waits_for(head(&ann)), nullptr);
@@ -105,7 +105,7 @@ TEST_F(PlacementTest, AHintSessionMovesWhenItsHomeIsBusy) {
   workers.set(home, Worker::Killed{Time{}, KillCause::kTimeout, WorkerState::kDraining});
   EXPECT_EQ(placement.choose(head(&ann)), nullptr);
   EXPECT_EQ(Placement::waits_for(head(&ann)), &home);
-  home.running = nullptr;
+  home.running.clear();
 }
 
 // Goal: a free worker takes the older head; with more than its share of sessions it leaves new

@@ -90,6 +90,7 @@ Pool::Impl::~Impl() {
   waiting_.clear();
   workers_.table().each([this](Worker& worker) {
     worker.queue.clear();
+    worker.running.clear();
     if (worker.home) sessions_.table().kill_home(*std::exchange(worker.home, nullptr), nullptr);
   });
   calls_.each([this](Call& call) {
@@ -199,7 +200,7 @@ void Pool::Impl::on(const ConfigChanged& event) {
   sessions_.set_limits();
   workers_.table().each([this](Worker& worker) {
     workers_.arm(worker);
-    if (worker.running) runs_.rearm(*worker.running);
+    for (Call& call : worker.running) runs_.rearm(call);
   });
   workers_.resize();
   readiness_.refresh();

@@ -22,12 +22,13 @@
 namespace keelback::core {
 
 Call* Runs::find(WorkerId id, CallId call) const {
-  const Worker* worker = workers_.table().find(id);
-  return worker && worker->running && worker->running->id == call ? worker->running : nullptr;
+  Call* found = calls_.find(call);
+  const auto* run = found ? found->in<Call::Running>() : nullptr;
+  return run && run->worker->id == id ? found : nullptr;
 }
 
 void Runs::dispatch(Worker& worker, Call& call) {
-  CHECK(worker.free() && !worker.running);
+  CHECK(worker.free());
   workers_.occupy(worker);
   waiting_.hand_over(call);
   if (call.session) call.session->lane->running = &call;
@@ -36,7 +37,7 @@ void Runs::dispatch(Worker& worker, Call& call) {
   call.dispatched = frame_.now;
   ++call.attempts;
   ++call.function->running;
-  worker.running = &call;
+  worker.running.push_back(call);
   ++worker.calls;
   Dispatch action;
   if (call.session) action.session = sessions_.take(worker, call);
@@ -51,9 +52,9 @@ void Runs::dispatch(Worker& worker, Call& call) {
 // The call leaves its worker; the caller decides what becomes of either.
 void Runs::stop(Worker& worker, Call& call) {
   auto& run = std::get<Call::Running>(call.state);
-  CHECK(worker.running == &call && run.worker == &worker);
+  CHECK(run.worker == &worker);
   frame_.timers.disarm(call);
-  worker.running = nullptr;
+  worker.running.erase(worker.running.iterator_to(call));
   run.worker = nullptr;
   --call.function->running;
   if (call.session) call.session->lane->running = nullptr;

@@ -62,7 +62,7 @@ class Runs {
   void climb(Call& call);
 
  private:
-  // The call that the worker runs, if it is that one.
+  // The call, if the worker runs it.
   Call* find(WorkerId worker, CallId call) const;
   // The call leaves its worker; the caller decides what becomes of either.
   void stop(Worker& worker, Call& call);

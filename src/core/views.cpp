@@ -74,9 +74,9 @@ std::vector<WorkerView> Views::workers(Time now) const {
     view.calls = worker.calls;
     view.sessions = static_cast<std::uint32_t>(worker.sessions());
     view.age = now - worker.started;
-    if (worker.running) {
-      view.call = worker.running->id;
-      view.function = worker.running->function->spec.name;
+    if (!worker.running.empty()) {
+      view.call = worker.running.front().id;
+      view.function = worker.running.front().function->spec.name;
     }
     view.sick = worker.fault;
     views.push_back(std::move(view));
@@ -183,7 +183,7 @@ std::uint32_t Views::check_calls() const {
 }
 
 void Views::check_running(const Call& call, const Call::Running& run) const {
-  CHECK(run.worker && run.worker->running == &call && !call.queue);
+  CHECK(run.worker && call.run_hook.is_linked() && !call.queue);
   if (call.session) CHECK(call.session->lane->running == &call);
   if (call.session) CHECK(call.session->home == run.worker->home);
   // Only a pool that stood still is later, and then a rung is due that it is about to climb.
@@ -200,22 +200,23 @@ void Views::check_waiting(const Call& call) const {
   CHECK(lane.running || &lane.waiting.front() != &call);
 }
 
-// Returns how many run a call.
+// Returns how many calls they run.
 std::uint32_t Views::check_workers() const {
-  std::uint32_t busy = 0;
+  std::uint32_t running = 0;
   bool idle = false;
   workers_.table().each([&](const Worker& worker) {
-    if (worker.running) ++busy;
+    running += static_cast<std::uint32_t>(worker.running.size());
+    for (const Call& call : worker.running) CHECK(call.in<Call::Running>()->worker == &worker);
     const bool serves = worker.ready();
     CHECK(worker.saves == 0 || worker.shown() == WorkerState::kDraining);
     CHECK(worker.idle_hook.is_linked() == serves);
-    CHECK(!(serves && worker.running));
+    CHECK(!serves || worker.running.empty());
     CHECK(!serves || worker.queue.empty());
     if (serves) idle = true;
   });
   // Nobody stands idle while a head waits that anyone may serve.
   if (idle) CHECK(waiting_.queue().shared().empty());
-  return busy;
+  return running;
 }
 
 }  // namespace keelback::core

@@ -44,7 +44,7 @@ Worker& WorkerTable::make(Slot& slot, Time now) {
 }
 
 void WorkerTable::erase(Worker& worker) {
-  CHECK(!worker.running && !worker.home && worker.queue.empty());
+  CHECK(worker.running.empty() && !worker.home && worker.queue.empty());
   CHECK(!worker.armed() && !worker.idle_hook.is_linked() && !worker.load_hook.is_linked());
   --counts_[static_cast<int>(worker.shown())];
   std::erase(in_order_, &worker);

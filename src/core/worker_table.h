@@ -73,7 +73,7 @@ struct Worker : Timer {
   bool blameless = false;  // the laboratory ends it: no request is to blame
   bool choosing = false;   // a call has just ended: what comes next is for offer() to say
 
-  Call* running = nullptr;
+  RunningCalls running;
   Home* home = nullptr;  // null once its sessions are lost
   RunQueue queue;        // heads of the sessions bound to it
   std::uint64_t calls = 0;
@@ -113,7 +113,7 @@ struct Worker : Timer {
   std::size_t sessions() const { return home ? home->sessions() : 0; }
   // It can take a call of a session bound to it now.
   bool free() const {
-    return !running && !choosing && check != Check::kRuns && !withheld() && saves == 0 &&
+    return running.empty() && !choosing && check != Check::kRuns && !withheld() && saves == 0 &&
            (ready() || draining());
   }
 };

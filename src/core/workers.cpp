@@ -93,10 +93,12 @@ void Workers::on(const WorkerExited& event) {
   slot.died |= current;
   others_.waiting.placement().withdraw(*worker);
   const std::uint64_t lost_before = frame_.counters.lost;
-  const bool had_call = worker->running != nullptr;
-  if (Call* call = worker->running) {
-    if (event.fingerprint != 0) call->fingerprint = event.fingerprint;
-    others_.runs.settle_death(*worker, *call, event.started == call->id, death);
+  const bool had_call = !worker->running.empty();
+  while (!worker->running.empty()) {
+    Call& call = worker->running.front();
+    const StartedCall* started = event.find(call.id);
+    if (started && started->fingerprint != 0) call.fingerprint = started->fingerprint;
+    others_.runs.settle_death(*worker, call, started != nullptr, death);
   }
   others_.sessions.drop_home(*worker, death);
   const std::uint64_t lost = frame_.counters.lost - lost_before;
@@ -172,7 +174,7 @@ void Workers::drain(Worker& worker) {
 }
 
 void Workers::maybe_stop(Worker& worker) {
-  if (!worker.draining() || worker.running || worker.saves > 0) return;
+  if (!worker.draining() || !worker.running.empty() || worker.saves > 0) return;
   const Home* home = worker.home;
   if (!home || worker.sessions() == home->safe.size()) return stop(worker);
   // The pool shuts down: what cannot be saved need not be waited for.
@@ -183,13 +185,13 @@ void Workers::maybe_stop(Worker& worker) {
 }
 
 void Workers::end_drain(Worker& worker) {
-  if (worker.running || worker.saves > 0) return kill(worker, KillCause::kDrained);
+  if (!worker.running.empty() || worker.saves > 0) return kill(worker, KillCause::kDrained);
   stop(worker);
 }
 
 void Workers::stop(Worker& worker) {
   if (worker.ending()) return;
-  CHECK(!worker.running);
+  CHECK(worker.running.empty());
   table_.set(worker, Worker::Stopping{frame_.now});
   others_.sessions.drop_home(worker,
                              std::make_shared<const Death>(our_death("its worker was drained")));
@@ -221,7 +223,9 @@ void Workers::abandon(Worker& worker) {
                             worker.id.slot, worker.id.generation));
   Slot& slot = *worker.slot;
   slot.died |= slot.current == &worker;
-  if (Call* call = worker.running) others_.runs.settle_death(worker, *call, true, shared);
+  while (!worker.running.empty()) {
+    others_.runs.settle_death(worker, worker.running.front(), true, shared);
+  }
   others_.sessions.drop_home(worker, std::move(shared));
   remove(worker, Duration{0});
 }

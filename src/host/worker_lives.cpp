@@ -397,9 +397,11 @@ void WorkerLives::finish_death(const WorkerPtr& worker) {
     worker->reader = Reader::kNobody;
     const CallId started =
         may_have_started(worker->running, worker->last_ok, marks) ? worker->running : CallId{};
-    if (!worker->probe)
-      engine_.step(core::WorkerExited{worker->id, std::move(death), started, print}, nullptr,
-                   effects);
+    if (!worker->probe) {
+      engine_.step(
+          core::WorkerExited{worker->id, std::move(death), core::started_calls(started, print)},
+          nullptr, effects);
+    }
     engine_.settle(effects);
   }
   engine_.perform(effects);

@@ -344,7 +344,8 @@ void Simulation::hear(Said said) {
       return;
     }
     case Said::Kind::kExited:
-      handle(core::WorkerExited{said.worker, std::move(said.death), said.call});
+      handle(
+          core::WorkerExited{said.worker, std::move(said.death), core::started_calls(said.call)});
       return;
   }
 }

@@ -188,7 +188,7 @@ void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, boo
   const auto worker = call.worker;
   if (!worker) return wrongs.push_back(fmt::format("r{} is not running", id.value));
   call.worker.reset();
-  alive(*worker).call = CallId{};
+  alive(*worker).calls.erase(id.value);
   WorkerReplied event{*worker, id, kind, clean, interrupted};
   const bool ran = kind != ReplyKind::kBadRequest && kind != ReplyKind::kUnknownFunction;
   if (ran && call.birth != 0) call.version = ++store.versions[call.birth];
@@ -206,7 +206,7 @@ void ModelDriver::fail_restore(CallId id, bool gone) {
     return wrongs.push_back(fmt::format("r{} restores nothing", id.value));
   }
   call.worker.reset();
-  alive(*worker).call = CallId{};
+  alive(*worker).calls.erase(id.value);
   // The pool may have given the call up meanwhile: then its answer from the store means nothing.
   if (gone && !call.over) store.kept.erase(call.birth);
   handle(RestoreFailed{*worker, id, gone});
@@ -215,7 +215,7 @@ void ModelDriver::fail_restore(CallId id, bool gone) {
 // What is due is done before the exit is: actions for this worker may still come in that step.
 void ModelDriver::bury(const WorkerExited& event) {
   workers.at(event.worker).killed = true;
-  workers.at(event.worker).call = CallId{};
+  workers.at(event.worker).calls.clear();
   workers.at(event.worker).exiting = true;
   gone_.insert(event.worker);
   handle(event);
@@ -228,10 +228,10 @@ void ModelDriver::exit(WorkerId worker, bool started, std::string cause) {
   event.worker = worker;
   event.death.cause = std::move(cause);
   if (event.death.cause == "signal") event.death.signal = 9;
-  if (started) event.started = gone.call;
-  if (gone.call) {
-    calls.at(gone.call.value).worker.reset();
-    calls.at(gone.call.value).started |= started;
+  for (const auto& [id, when] : gone.calls) {
+    if (started) event.started.push_back({CallId{id}});
+    calls.at(id).worker.reset();
+    calls.at(id).started |= started;
   }
   bury(event);
 }
@@ -307,15 +307,14 @@ void ModelDriver::on(const Dispatch& action) {
   ModelWorker& worker = alive(action.worker);
   must(worker.ready && !worker.stopping && !worker.killed && !worker.abandoned, action,
        "not a ready worker");
-  must(!worker.call, action, "not an idle worker");
+  must(worker.calls.empty(), action, "not an idle worker");
   must(worker.exiting || !worker.checking, action, "its health is being checked");
   ModelCall& call = calls.at(action.call.value);
   must(!call.resolved && !call.worker, action, "the call is over or runs elsewhere");
   must(action.attempt == ++call.dispatches, action, "attempts count up");
   must(action.deadline > now, action, "dead already");
   must(action.session.has_value() == !call.session.empty(), action, "session or none");
-  worker.call = action.call;
-  worker.dispatched = now;
+  worker.calls[action.call.value] = now;
   call.worker = action.worker;
   if (!action.session) return;
   const SessionTicket& ticket = *action.session;
@@ -418,7 +417,7 @@ void ModelDriver::perform(const Action& action) {
          "generations never repeat");
   } else if (const auto* stop = std::get_if<StopWorker>(&action)) {
     ModelWorker& worker = alive(stop->worker);
-    must(worker.ready && (worker.exiting || !worker.call), action, "not an idle worker");
+    must(worker.ready && (worker.exiting || worker.calls.empty()), action, "not an idle worker");
     worker.stopping = true;
   } else if (const auto* kill = std::get_if<KillWorker>(&action)) {
     must(!std::exchange(alive(kill->worker).killed, true) || alive(kill->worker).exiting, action,
@@ -427,9 +426,9 @@ void ModelDriver::perform(const Action& action) {
     must(alive(abandon->worker).killed, action, "was not killed");
     ModelWorker& worker = alive(abandon->worker);
     worker.abandoned = true;
-    if (worker.call) {  // for all anyone knows it runs on
-      calls.at(worker.call.value).worker.reset();
-      calls.at(worker.call.value).started = true;
+    for (const auto& [id, when] : worker.calls) {  // for all anyone knows they run on
+      calls.at(id).worker.reset();
+      calls.at(id).started = true;
     }
   } else if (const auto* end = std::get_if<EndSession>(&action)) {
     const ModelWorker& worker = alive(end->worker);
@@ -437,19 +436,20 @@ void ModelDriver::perform(const Action& action) {
          "nobody hears it");
   } else if (const auto* cancel = std::get_if<CancelCall>(&action)) {
     const ModelWorker& worker = alive(cancel->worker);
-    must(worker.exiting || worker.call == cancel->call, action, "does not run there");
-    must(worker.exiting || worker.dispatched == cancel->dispatched, action,
+    const auto call = worker.calls.find(cancel->call.value);
+    must(worker.exiting || call != worker.calls.end(), action, "does not run there");
+    must(worker.exiting || call == worker.calls.end() || call->second == cancel->dispatched, action,
          "names another time than that of its dispatch");
   } else if (const auto* save = std::get_if<SaveSession>(&action)) {
     const ModelWorker& worker = alive(save->worker);
-    must(worker.ready && !worker.call && !worker.killed && !worker.stopping, action,
+    must(worker.ready && worker.calls.empty() && !worker.killed && !worker.stopping, action,
          "not an idle worker");
     store.asked.push_back(
         {.save = true,
          .event = {.worker = save->worker, .session = save->session, .birth = save->birth}});
   } else if (const auto* check = std::get_if<CheckWorker>(&action)) {
     ModelWorker& worker = alive(check->worker);
-    must(worker.ready && !worker.call && !worker.killed && !worker.stopping, action,
+    must(worker.ready && worker.calls.empty() && !worker.killed && !worker.stopping, action,
          "not an idle worker");
     must(!std::exchange(worker.checking, true), action, "it is being checked");
   } else if (const auto* keep = std::get_if<KeepSnapshot>(&action)) {

@@ -54,8 +54,7 @@ struct ModelWorker {
   bool abandoned = false;
   bool exiting = false;  // its exit is being handed in
   bool checking = false;
-  CallId call;
-  Time dispatched;  // when it was given the call
+  std::map<std::uint64_t, Time> calls;  // that it runs, and when it was given each
 };
 
 // The snapshots, as numbers: a session's state is the count of calls that have changed it.
