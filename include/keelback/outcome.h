@@ -53,16 +53,26 @@ struct PythonError {
   std::string traceback;  // as Python prints it
 };
 
+// What a call was to the end of its worker, if that ran several calls.
+enum class DeathRole : std::uint8_t {
+  kNone,       // the call ran alone, had not begun, or no call is the cause
+  kCulprit,    // it is the cause
+  kBystander,  // another call is the cause
+  kSuspect,    // one of the calls is, nobody knows which
+};
+std::string_view to_string(DeathRole role);  // "", "culprit", "bystander", "suspect"
+
 // How a worker ended. At most one of signal and exit_code is set. Neither is set if the status is
 // unknown, because the process that reaps workers died too.
 struct Death {
   std::string cause;  // "signal", "exit", "oom", "start_failed", "killed", "abandoned", "unknown"
   std::optional<int> signal;
   std::optional<int> exit_code;
-  bool oom_suspected = false;  // SIGKILL that we did not send
-  std::string step;            // of a failed start: "fork", "connect", "hello", "setup"
-  std::string detail;          // one sentence for people
-  std::string stderr_tail;     // the last lines it wrote, bounded
+  bool oom_suspected = false;         // SIGKILL that we did not send
+  std::string step;                   // of a failed start: "fork", "connect", "hello", "setup"
+  std::string detail;                 // one sentence for people
+  std::string stderr_tail;            // the last lines it wrote, bounded
+  DeathRole role = DeathRole::kNone;  // of the call that ended with it
 };
 
 struct Outcome {

@@ -22,8 +22,8 @@ std::size_t content_length(std::string head) {
 // False: nobody listens there.
 template <class Address>
 bool connects(const os::Fd& socket, const Address& address) {
-  return socket && ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-                             sizeof(address)) == 0;
+  return socket &&
+         ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ HttpConnection::Reply HttpConnection::receive() {
     if (head != std::string::npos) need = head + 4 + content_length(buffer_.substr(0, head));
   }
   Reply reply{.status = buffer_.size() > 12 ? std::atoi(buffer_.c_str() + 9) : 0,
-                    .body = buffer_.substr(head + 4, need - head - 4)};
+              .body = buffer_.substr(head + 4, need - head - 4)};
   buffer_.erase(0, need);
   return reply;
 }

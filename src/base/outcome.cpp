@@ -43,6 +43,11 @@ const OutcomeRow& row(OutcomeKind kind) {
 }  // namespace
 
 std::string_view to_string(OutcomeKind kind) { return row(kind).name; }
+
+std::string_view to_string(DeathRole role) {
+  constexpr std::string_view kWords[] = {"", "culprit", "bystander", "suspect"};
+  return kWords[static_cast<int>(role)];
+}
 int http_status(OutcomeKind kind) { return row(kind).status; }
 int http_status(const Outcome& outcome) {
   return outcome.key_reused ? 422 : http_status(outcome.kind);

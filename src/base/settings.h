@@ -84,6 +84,8 @@ struct Settings {
     std::uint32_t blas_threads = 1;         // restart: 0 = leave the environment alone
     // existing: a worker from fork to ready, imports included for exec
     Duration start_timeout = std::chrono::seconds(60);
+    std::uint32_t concurrency =
+        0;  // existing: calls that one worker may run; 0 = as its functions say
     std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never
     Duration max_age{0};          // next generation: recycle; 0 = never
     Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never

@@ -335,6 +335,9 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::workers, &S::WorkersSection::start_timeout>(
         "workers.start_timeout", kExisting, between(kTick, 24h), "",
         "How long a worker may take from its start until it is ready."),
+    row<&S::workers, &S::WorkersSection::concurrency>(
+        "workers.concurrency", kExisting, {0, 1024}, "as its functions say",
+        "How many calls of shared functions (`concurrency` above 1) one worker may run at once."),
     row<&S::workers, &S::WorkersSection::max_calls>("workers.max_calls", kNextGeneration,
                                                     {0, 1e15L}, "never",
                                                     "Replace a worker after so many calls."),

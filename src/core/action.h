@@ -29,11 +29,13 @@ struct SessionTicket {
   std::uint64_t restore = 0;
 };
 
-// Hand the call to the worker. Only ever to a ready, idle worker.
+// Hand the call to the worker. One that runs alone only ever to a ready, idle worker; others to a
+// ready worker that runs only such calls.
 struct Dispatch {
   WorkerId worker;
   CallId call;
   std::uint32_t attempt = 1;  // from 1
+  bool alone = true;          // no other call runs there until this one has ended
   Time deadline;
   std::optional<SessionTicket> session;
 };

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -34,7 +35,7 @@ void Admission::on(const CallSubmitted& event) {
   if (!refusal && !function) function = &calls_.functions().trust(event.function);
   if (!refusal && !keys_.check(event, *function, refusal) && !refusal) return;
   if (!refusal) refusal = check_function(event, *function);
-  if (!refusal && !event.session.empty()) refusal = check_session(event, session);
+  if (!refusal && !event.session.empty()) refusal = check_session(event, *function, session);
   if (!refusal) refusal = check_queue(event, *function, session);
   if (refusal) {
     if (function) {  // a name taken on trust stays only while a call of it waits
@@ -114,10 +115,11 @@ std::optional<Ending> Admission::check_function(const CallSubmitted& event, Func
   return std::nullopt;
 }
 
-std::optional<Ending> Admission::check_session(const CallSubmitted& event, Session*& session) {
+std::optional<Ending> Admission::check_session(const CallSubmitted& event, Function& function,
+                                               Session*& session) {
   using enum OutcomeKind;
   session = sessions_.find_live(event.session);
-  if (session) return check_live_session(event, *session);
+  if (session) return check_live_session(event, function, *session);
 
   const bool strict = event.affinity.value_or(frame_.settings.sessions.mode) != Affinity::kHint;
   if (Tombstone* stone = sessions_.tombstones().find(frame_.now, event.session)) {
@@ -149,7 +151,20 @@ std::optional<Ending> Admission::check_session(const CallSubmitted& event, Sessi
   return std::nullopt;
 }
 
-std::optional<Ending> Admission::check_live_session(const CallSubmitted& event, Session& session) {
+// Makes `probe` stand for the newcomer: would it start at once?
+void Admission::stand_for(Call& probe, const CallSubmitted& event, Function& function,
+                          const Session* session) const {
+  probe.function = &function;
+  probe.session = const_cast<Session*>(session);
+  probe.traits.fenced = event.fence.has_value();
+  probe.fingerprint = event.fingerprint;
+  probe.rank = event.priority;
+  probe.stamp = std::numeric_limits<std::uint64_t>::max();
+  waiting_.classify(probe);
+}
+
+std::optional<Ending> Admission::check_live_session(const CallSubmitted& event, Function& function,
+                                                    Session& session) {
   using enum OutcomeKind;
   if (event.open == SessionOpen::kNew) {
     return Ending{kBadRequest,
@@ -165,7 +180,9 @@ std::optional<Ending> Admission::check_live_session(const CallSubmitted& event, 
   const bool in_use = session.lane && !session.lane->empty();
   if (session.mode == Affinity::kStrictFailFast) {
     const Worker* home = session.home ? session.home->owner : nullptr;
-    if (in_use || (home && !home->free())) {
+    Call probe;
+    stand_for(probe, event, function, &session);
+    if (in_use || (home && !home->takes(probe))) {
       return Ending{
           kSessionBusy,
           fmt::format("The worker of session \"{}\" is busy (strict_fail_fast).", event.session)};
@@ -183,11 +200,10 @@ std::optional<Ending> Admission::check_live_session(const CallSubmitted& event, 
 
 std::optional<Ending> Admission::check_queue(const CallSubmitted& event, Function& function,
                                              const Session* session) {
-  Call probe;  // stands for the newcomer: would it start at once?
-  probe.session = const_cast<Session*>(session);
-  probe.traits.fenced = event.fence.has_value();
+  Call probe;
+  stand_for(probe, event, function, session);
   const bool behind = session && session->lane && !session->lane->empty();
-  if (!behind && function.has_room() && waiting_.placement().choose(probe)) return std::nullopt;
+  if (!behind && waiting_.would_run(probe)) return std::nullopt;
   const CallQueue& queue = waiting_.queue();
   const auto retry_after = waiting_.retry_after();
   if (queue.full()) {

@@ -45,10 +45,14 @@ class Admission {
   std::optional<Ending> check_request(const CallSubmitted& event, Function*& function);
   std::optional<Ending> check_attachments(const CallSubmitted& event);
   std::optional<Ending> check_function(const CallSubmitted& event, Function& function);
-  std::optional<Ending> check_session(const CallSubmitted& event, Session*& session);
-  std::optional<Ending> check_live_session(const CallSubmitted& event, Session& session);
+  std::optional<Ending> check_session(const CallSubmitted& event, Function& function,
+                                      Session*& session);
+  std::optional<Ending> check_live_session(const CallSubmitted& event, Function& function,
+                                           Session& session);
   std::optional<Ending> check_queue(const CallSubmitted& event, Function& function,
                                     const Session* session);
+  void stand_for(Call& probe, const CallSubmitted& event, Function& function,
+                 const Session* session) const;
   void refuse(const CallSubmitted& event, Ending&& refusal);
   void accept(const CallSubmitted& event, Function& function, Session* session);
 

@@ -88,6 +88,8 @@ struct Call : Timer {
   bool probe = false;                 // it holds its breaker's half-open permit
   bool spoke = false;                 // items of its stream have passed: it runs no second time
   bool told = false;                  // its caller has heard at the deadline; the call runs on
+  bool suspect = false;               // one like it may have killed a worker that ran several
+  bool alone = true;                  // it runs alone in its worker; else beside others
 
   Function* function = nullptr;
   Session* session = nullptr;  // of its lane; null: stateless, or its session has ended

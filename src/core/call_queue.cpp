@@ -17,9 +17,9 @@ constexpr Duration kNoWorker = 1s;        // nothing serves at the moment
 }  // namespace
 
 Duration CallQueue::delay(Time now, Priority priority, std::uint32_t workers_up) const {
-  const Call* first = shared_.first_of(priority);
+  const Call* first = common_.first_of(priority);
   const Duration waited = first ? now - std::max(first->head_since, served_since_) : Duration{0};
-  return std::max(waited, shared_.work_before(priority) / std::max(workers_up, 1U));
+  return std::max(waited, common_.work_before(priority) / std::max(workers_up, 1U));
 }
 
 bool CallQueue::too_slow(Duration delay, Priority priority) const {

@@ -1,9 +1,6 @@
 // Where calls wait. Every session has a lane, first in, first out; only the head of a lane competes
-// for a worker. A stateless call is its own head. Heads stand in run queues: one that any worker
-// may serve from, and one per worker for the sessions that are bound to it.
-//
-// Order among heads: rank first (the highest priority in the lane), then the stamp it got when it
-// became a head. So sessions take turns, and a lane of a hundred calls delays nobody by a hundred.
+// for a worker. A stateless call is its own head. Heads stand in run queues (run_queue.h): one that
+// any worker may serve from, and one per worker for the sessions that are bound to it.
 //
 // Bounds: `queue_max` calls wait in the pool; in one session `lane_max`, and no more than there is
 // room left for others, so that a few hot sessions cannot fill the queue. Newcomers that any worker
@@ -13,71 +10,14 @@
 
 #include <algorithm>
 #include <boost/intrusive/list.hpp>
-#include <boost/intrusive/set.hpp>
 #include <cstdint>
 #include <optional>
 
 #include "base/time.h"
 #include "core/call.h"
+#include "core/run_queue.h"
 
 namespace keelback::core {
-
-struct HeadOrder {
-  bool operator()(const Call& a, const Call& b) const {
-    return a.rank != b.rank ? a.rank < b.rank : a.stamp < b.stamp;
-  }
-};
-
-class RunQueue {
- public:
-  void insert(Call& head) {
-    tree_.insert(head);
-    head.queue = this;
-    work_[static_cast<int>(head.rank)] += head.expected;
-  }
-  void remove(Call& head) {
-    tree_.erase(tree_.iterator_to(head));
-    head.queue = nullptr;
-    work_[static_cast<int>(head.rank)] -= head.expected;
-  }
-  // What the heads that go before a newcomer of this rank are expected to take, all together.
-  Duration work_before(Priority rank) const {
-    Duration work{0};
-    for (int i = 0; i <= static_cast<int>(rank); ++i) work += work_[i];
-    return work;
-  }
-  Call* top() { return tree_.empty() ? nullptr : &*tree_.begin(); }
-  const Call* top() const { return tree_.empty() ? nullptr : &*tree_.begin(); }
-  // The first head of exactly this rank.
-  const Call* first_of(Priority rank) const {
-    const auto found = tree_.lower_bound(rank, ByRank{});
-    return found != tree_.end() && found->rank == rank ? &*found : nullptr;
-  }
-  bool empty() const { return tree_.empty(); }
-  std::size_t size() const { return tree_.size(); }
-  void clear() {
-    tree_.clear();
-    for (Duration& work : work_) work = Duration{0};
-  }
-  template <class Visit>
-  void each(Visit visit) const {
-    for (const Call& call : tree_) visit(call);
-  }
-
- private:
-  struct ByRank {
-    bool operator()(const Call& a, Priority b) const { return a.rank < b; }
-    bool operator()(Priority a, const Call& b) const { return a < b.rank; }
-  };
-  boost::intrusive::set<
-      Call,
-      boost::intrusive::member_hook<
-          Call, boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>>,
-          &Call::queue_hook>,
-      boost::intrusive::compare<HeadOrder>>
-      tree_;
-  Duration work_[3] = {};
-};
 
 class CallQueue {
  public:
@@ -88,8 +28,9 @@ class CallQueue {
   };
   explicit CallQueue(Limits limits) : limits_(limits) {}
 
-  RunQueue& shared() { return shared_; }
-  const RunQueue& shared() const { return shared_; }
+  // The heads that any worker may serve.
+  RunQueue& common() { return common_; }
+  const RunQueue& common() const { return common_; }
   void set_limits(Limits limits) { limits_ = limits; }
 
   // ---- bounds, for a newcomer that would have to wait
@@ -123,7 +64,7 @@ class CallQueue {
     return waiting_.empty() ? Duration{0} : now - waiting_.front().accepted;
   }
   void clear() {
-    shared_.clear();
+    common_.clear();
     waiting_.clear();
   }
 
@@ -145,7 +86,7 @@ class CallQueue {
   void rerank(Lane& lane);
 
   Limits limits_;
-  RunQueue shared_;
+  RunQueue common_;
   boost::intrusive::list<Call,
                          boost::intrusive::member_hook<Call, boost::intrusive::list_member_hook<>,
                                                        &Call::wait_hook>>

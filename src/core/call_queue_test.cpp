@@ -30,7 +30,7 @@ struct Fixture : ::testing::Test {
   Call& waiting(Time now, Priority priority = Priority::kNormal) {
     Call& head = call(priority);
     queue.make_head(head, nullptr, now);
-    queue.enqueue(queue.shared(), head);
+    queue.enqueue(queue.common(), head);
     queue.count_in(head);
     return head;
   }
@@ -44,10 +44,10 @@ TEST_F(CallQueueTest, HighBeforeNormalBeforeLowThenFirstComeFirst) {
   Call& second = waiting(at(2s));
   Call& high = waiting(at(3s), Priority::kHigh);
   for (Call* expected : {&high, &first, &second, &low}) {
-    ASSERT_EQ(queue.shared().top(), expected);
+    ASSERT_EQ(queue.common().top(), expected);
     queue.dequeue(*expected);
   }
-  EXPECT_TRUE(queue.shared().empty());
+  EXPECT_TRUE(queue.common().empty());
 }
 
 // Goal: a lane stays first in, first out; its head inherits the highest priority behind it, and
@@ -57,15 +57,15 @@ TEST_F(CallQueueTest, AHeadInheritsTheHighestPriorityOfItsLane) {
   Call& head = call(Priority::kLow);
   queue.append(lane, head);
   queue.make_head(head, &lane, at(0s));
-  queue.enqueue(queue.shared(), head);
+  queue.enqueue(queue.common(), head);
   Call& rival = waiting(at(1s));
-  EXPECT_EQ(queue.shared().top(), &rival);
+  EXPECT_EQ(queue.common().top(), &rival);
   Call& urgent = call(Priority::kHigh);
   queue.append(lane, urgent);
-  EXPECT_EQ(queue.shared().top(), &head);
+  EXPECT_EQ(queue.common().top(), &head);
   EXPECT_EQ(&lane.waiting.front(), &head);
   queue.remove(lane, urgent);
-  EXPECT_EQ(queue.shared().top(), &rival);
+  EXPECT_EQ(queue.common().top(), &rival);
   queue.remove(lane, head);
   EXPECT_TRUE(lane.empty());
 }
@@ -79,13 +79,13 @@ TEST_F(CallQueueTest, SessionsTakeTurns) {
   queue.append(ann, a2);
   queue.append(bob, b1);
   queue.make_head(a1, &ann, at(0s));
-  queue.enqueue(queue.shared(), a1);
+  queue.enqueue(queue.common(), a1);
   queue.make_head(b1, &bob, at(0s));
-  queue.enqueue(queue.shared(), b1);
+  queue.enqueue(queue.common(), b1);
   queue.remove(ann, a1);
   queue.make_head(a2, &ann, at(1s));
-  queue.enqueue(queue.shared(), a2);
-  EXPECT_EQ(queue.shared().top(), &b1);
+  queue.enqueue(queue.common(), a2);
+  EXPECT_EQ(queue.common().top(), &b1);
 }
 
 // Goal: a call that its worker's death handed back stands where it stood.
@@ -95,8 +95,8 @@ TEST_F(CallQueueTest, ACallHandedBackKeepsItsPlace) {
   queue.dequeue(first);
   first.state = Call::InLane{};
   queue.make_head(first, nullptr, at(5s));
-  queue.enqueue(queue.shared(), first);
-  EXPECT_EQ(queue.shared().top(), &first);
+  queue.enqueue(queue.common(), first);
+  EXPECT_EQ(queue.common().top(), &first);
   EXPECT_EQ(first.head_since, at(0s));
   static_cast<void>(second);
 }
@@ -164,7 +164,7 @@ TEST_F(CallQueueTest, TheDelayIsAlsoWhatTheWorkBeforeTakes) {
     Call& head = call(priority);
     head.expected = 100ms;
     queue.make_head(head, nullptr, at(0s));
-    queue.enqueue(queue.shared(), head);
+    queue.enqueue(queue.common(), head);
     heads.push_back(&head);
   }
   EXPECT_EQ(queue.delay(at(0s), Priority::kHigh, 1), 100ms);

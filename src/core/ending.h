@@ -22,6 +22,7 @@ struct Ending {
   DeathPtr death;
   bool key_reused = false;  // kBadRequest: the idempotency key is another request's
   Effect effect = Effect::kNone;
+  DeathRole role = DeathRole::kNone;
   Breaker::Result breaker = Breaker::Result::kNeutral;
 };
 

@@ -54,7 +54,8 @@ struct FunctionSpec {
   bool stream = false;
   bool interruptible = false;  // it leaves everything whole when it is interrupted
   std::optional<Duration> timeout;
-  std::uint32_t max_workers = 0;  // bulkhead: at most so many at once; 0 = no limit
+  std::uint32_t max_workers = 0;  // bulkhead: at most so many workers run it; 0 = no limit
+  std::uint32_t concurrency = 1;  // calls of it that one worker may run; 1: each runs alone there
 };
 // The application's functions, from the first hello or the zygote; a reload may change them.
 struct FunctionsAnnounced {
@@ -133,6 +134,12 @@ struct WorkerExited {
     }
     return nullptr;
   }
+};
+
+// The worker's event loop has answered a ping. Asked for when a call that runs beside others is
+// cancelled.
+struct LoopTurned {
+  WorkerId worker;
 };
 
 // The chaos laboratory ends this worker: whatever call it dies with is not to blame, so no request
@@ -219,7 +226,7 @@ struct Tick {};
 
 using Event =
     std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
-                 WorkerReplied, StreamMoved, StreamGranted, WorkerExited, WorkerChecked,
+                 WorkerReplied, StreamMoved, StreamGranted, WorkerExited, WorkerChecked, LoopTurned,
                  DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed, SessionsFound,
                  ConfigChanged, SessionEnded, QuarantineReleased, RecycleRequested, ReloadRequested,
                  DrainRequested, Tick>;

@@ -21,8 +21,9 @@ struct Function {
   FunctionSpec spec;
   bool known = false;           // announced
   std::uint32_t in_flight = 0;  // calls that point here
-  std::uint32_t running = 0;
-  std::uint32_t queued = 0;  // heads in the queue that any worker serves
+  std::uint32_t workers = 0;    // that run it
+  std::uint32_t suspects = 0;   // that run
+  std::uint32_t queued = 0;     // heads in the queue that any worker serves
   bool room_noted = false;
   Duration service{0};  // what a call of it takes: a moving mean; 0: none has ended yet
   Breaker breaker;
@@ -30,11 +31,15 @@ struct Function {
   boost::intrusive::list_member_hook<> hook;
 
   std::string_view name() const { return spec.name; }
+  // Its calls run beside others in one worker.
+  bool shared() const { return spec.concurrency > 1; }
   void observe_service(Duration ran) {
     service = service == Duration{0} ? ran : service + (ran - service) / 8;
   }
-  // The bulkhead: may one more run?
-  bool has_room() const { return spec.max_workers == 0 || running < spec.max_workers; }
+  // The bulkhead: may one more worker run it?
+  bool has_room() const { return spec.max_workers == 0 || workers < spec.max_workers; }
+  // May one more worker run this call? Of a function one suspect runs at a time.
+  bool has_room(const Call& call) const { return has_room() && !(call.suspect && suspects > 0); }
 };
 
 class FunctionTable {

@@ -44,9 +44,9 @@ TEST(FunctionTable, TheBulkheadCountsWhatRuns) {
   Function function;
   EXPECT_TRUE(function.has_room());
   function.spec.max_workers = 2;
-  function.running = 1;
+  function.workers = 1;
   EXPECT_TRUE(function.has_room());
-  function.running = 2;
+  function.workers = 2;
   EXPECT_FALSE(function.has_room());
 }
 

@@ -64,7 +64,7 @@ void Health::on(const WorkerChecked& event) {
 void Health::want_check(Worker& worker) {
   if (worker.check == Worker::Check::kRuns) return;
   worker.check = Worker::Check::kWanted;
-  if (worker.ready() && worker.free()) begin_check(worker);
+  if (worker.serves() && !worker.draining() && !worker.taken()) begin_check(worker);
 }
 
 void Health::begin_check(Worker& worker) {
@@ -74,8 +74,10 @@ void Health::begin_check(Worker& worker) {
 }
 
 void Health::check_after_error(Worker& worker) {
-  if (!checks() || worker.condition != Condition::kWell || frame_.now < worker.error_check_at)
+  if (!checks() || worker.condition != Condition::kWell || worker.check == Worker::Check::kRuns ||
+      frame_.now < worker.error_check_at) {
     return;
+  }
   worker.error_check_at = frame_.now + kErrorChecksEvery;
   worker.check = Worker::Check::kWanted;
 }

@@ -1,5 +1,9 @@
 #include "core/placement.h"
 
+#include <algorithm>
+
+#include "core/function_table.h"
+
 namespace keelback::core {
 namespace {
 
@@ -14,6 +18,20 @@ bool may_move(const Call& head, const Worker* home) {
   return head.session->mode == Affinity::kHint && !head.traits.fenced && home && !home->killed();
 }
 
+// The first head that the worker could run now.
+Call* next_of(const RunQueue& queue, const Worker& worker) {
+  Call* shared = queue.top_shared([&](const Call& head) { return worker.fits(head); });
+  return worker.running.empty() ? earlier(queue.top_alone(), shared) : shared;
+}
+
+// What runs alone and waits until the worker is empty goes before this head.
+bool held_back(const Worker& worker, const Call& head, const RunQueue& common) {
+  if (worker.running.empty()) return false;
+  const Call* first =
+      earlier(worker.queue.top_alone(), worker.emptied ? common.top_alone() : nullptr);
+  return first && HeadOrder{}(*first, head);
+}
+
 }  // namespace
 
 void Placement::admit(Worker& worker) {
@@ -22,6 +40,7 @@ void Placement::admit(Worker& worker) {
 
 void Placement::withdraw(Worker& worker) {
   set_busy(worker);
+  set_not_sharing(worker);
   if (worker.load_hook.is_linked()) by_load_.erase(by_load_.iterator_to(worker));
 }
 
@@ -47,6 +66,40 @@ void Placement::set_busy(Worker& worker) {
   if (worker.idle_hook.is_linked()) idle_.erase(idle_.iterator_to(worker));
 }
 
+void Placement::set_sharing(Worker& worker) {
+  if (!worker.sharing_hook.is_linked()) sharing_.push_back(worker);
+}
+
+void Placement::set_not_sharing(Worker& worker) {
+  worker.emptied = false;
+  if (worker.sharing_hook.is_linked()) sharing_.erase(sharing_.iterator_to(worker));
+}
+
+Worker* Placement::empty(std::size_t workers) {
+  if (sharing_.empty()) return nullptr;
+  std::size_t emptied = 0;
+  Worker* most = nullptr;  // calls in one that is emptied
+  for (Worker& worker : sharing_) {
+    if (!worker.emptied) continue;
+    ++emptied;
+    if (!most || worker.running.size() > most->running.size()) most = &worker;
+  }
+  if (emptied > workers) {
+    most->emptied = false;
+    return most;
+  }
+  for (; emptied < workers; ++emptied) {
+    Worker* fewest = nullptr;
+    for (Worker& worker : sharing_) {
+      if (worker.emptied || (fewest && worker.running.size() >= fewest->running.size())) continue;
+      fewest = &worker;
+    }
+    if (!fewest) break;
+    fewest->emptied = true;
+  }
+  return nullptr;
+}
+
 Worker* Placement::waits_for(const Call& head) {
   const Session* session = head.session;
   if (!session || !session->home) return nullptr;
@@ -54,31 +107,43 @@ Worker* Placement::waits_for(const Call& head) {
   return may_move(head, home) ? nullptr : home;
 }
 
-Worker* Placement::choose(const Call& head) const {
+Worker* Placement::choose(const Call& head, const RunQueue& common) const {
   const Session* session = head.session;
   if (session && session->home) {
     Worker* home = session->home->owner;
-    if (home && home->free()) return home;
+    if (home && home->takes(head) && !held_back(*home, head, common)) return home;
     if (!may_move(head, home)) return nullptr;
   }
-  return first_idle();
+  if (Worker* idle = first_idle(); idle && idle->takes(head)) return idle;
+  return head.alone ? nullptr : roomiest(head, common);
+}
+
+Worker* Placement::roomiest(const Call& head, const RunQueue& common) const {
+  const Worker* found = nullptr;
+  std::size_t most = 0;
+  for (const Worker& worker : sharing_) {
+    const std::size_t room =
+        worker.capacity - std::min<std::size_t>(worker.running.size(), worker.capacity);
+    if (room <= most || !worker.takes(head) || held_back(worker, head, common)) continue;
+    found = &worker;
+    most = room;
+  }
+  return const_cast<Worker*>(found);
 }
 
 bool Placement::over_share(const Worker& worker) const {
   return !by_load_.empty() && worker.sessions() > by_load_.begin()->sessions() + kShareSlack;
 }
 
-Call* Placement::pick(Worker& worker, RunQueue& shared, Time now) const {
-  Call* own = worker.queue.top();
-  if (!worker.ready()) return own;  // a draining one serves only its own
-  Call* common = shared.top();
-  if (!own || !common) return own ? own : common;
-  const bool opens = common->session && !common->session->home;
-  if (opens && common->rank >= own->rank && over_share(worker) &&
-      now - common->head_since < kPatience) {
-    return own;
-  }
-  return HeadOrder{}(*own, *common) ? own : common;
+Call* Placement::pick(const Worker& worker, const RunQueue& common, Time now) const {
+  if (worker.taken()) return nullptr;
+  Call* own = next_of(worker.queue, worker);
+  Call* other = worker.draining() ? nullptr : next_of(common, worker);  // that serves only its own
+  const bool opens = own && other && other->session && !other->session->home;
+  const bool leaves = opens && other->rank >= own->rank && over_share(worker) &&
+                      now - other->head_since < kPatience;
+  Call* first = leaves ? own : earlier(own, other);
+  return first && !held_back(worker, *first, common) ? first : nullptr;
 }
 
 }  // namespace keelback::core

@@ -5,6 +5,11 @@
 // A worker that becomes free chooses between the heads bound to it and those that anyone may serve.
 // The older goes first; but a worker with more sessions than its share leaves *new* sessions to the
 // others while it has work of its own, so that a burst spreads evenly and nobody stands idle.
+//
+// Calls of shared functions go to an idle worker first, then to the one that has the most room. A
+// call that runs alone needs an idle worker. If there is none, a worker is emptied for it: it takes
+// no younger call that would run beside others. For a session's call that is the session's home;
+// for all others it is one worker at a time, or as many as the caller of empty() wants.
 #pragma once
 
 #include <boost/intrusive/set.hpp>
@@ -27,14 +32,22 @@ class Placement {
   void after_change(Worker& worker);
   void set_idle(Worker& worker);
   void set_busy(Worker& worker);
+  // It has begun to run calls beside each other, or runs none any more.
+  void set_sharing(Worker& worker);
+  void set_not_sharing(Worker& worker);
 
   // ---- decisions
-  // The worker that should run this head now; nullptr: it must wait.
-  Worker* choose(const Call& head) const;
+  // The worker that should run this head now; nullptr: it must wait. common: heads that any worker
+  // may serve.
+  Worker* choose(const Call& head, const RunQueue& common) const;
   // Where it waits: its home's queue, or (nullptr) with those that any worker may serve.
   static Worker* waits_for(const Call& head);
-  // The head that a free worker should run next; nullptr: it is idle.
-  Call* pick(Worker& worker, RunQueue& shared, Time now) const;
+  // The head that a worker should run next; nullptr: it takes none. Whether the function's bulkhead
+  // lets it run is not asked.
+  Call* pick(const Worker& worker, const RunQueue& common, Time now) const;
+  // Empties so many workers for heads of `common` that run alone. Returns one that was to be
+  // emptied and need not be any more: it may take calls again; nullptr: none.
+  Worker* empty(std::size_t workers);
   Worker* first_idle() const {
     return idle_.empty() ? nullptr : const_cast<Worker*>(&*idle_.begin());
   }
@@ -42,6 +55,7 @@ class Placement {
   void clear() {
     idle_.clear();
     by_load_.clear();
+    sharing_.clear();
   }
 
  private:
@@ -57,6 +71,7 @@ class Placement {
     }
   };
   bool over_share(const Worker& worker) const;
+  Worker* roomiest(const Call& head, const RunQueue& common) const;
 
   boost::intrusive::set<Worker,
                         boost::intrusive::member_hook<Worker, boost::intrusive::set_member_hook<>,
@@ -68,6 +83,10 @@ class Placement {
                                                       &Worker::load_hook>,
                         boost::intrusive::compare<LoadOrder>>
       by_load_;
+  boost::intrusive::list<Worker,
+                         boost::intrusive::member_hook<Worker, boost::intrusive::list_member_hook<>,
+                                                       &Worker::sharing_hook>>
+      sharing_;  // run calls beside each other
   std::uint64_t idle_count_ = 0;
   bool was_idle_ = false;  // between before_change() and after_change()
   bool was_loaded_ = false;

@@ -1,5 +1,7 @@
 #include "core/placement.h"
 
+#include "core/function_table.h"
+
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -13,13 +15,14 @@ struct PlacementTest : ::testing::Test {
   WorkerTable workers;
   SessionTable sessions{{1h, 1h}, 1};
   Placement placement;
-  RunQueue shared;
+  Function function;
+  RunQueue common;
   std::deque<Call> calls;
   std::deque<Lane> lanes;
   int names = 0;
 
   ~PlacementTest() override {
-    shared.clear();
+    common.clear();
     placement.clear();
     workers.each([this](Worker& worker) {
       worker.queue.clear();
@@ -49,6 +52,7 @@ struct PlacementTest : ::testing::Test {
   }
   Call& head(Session* session = nullptr) {
     Call& call = calls.emplace_back();
+    call.function = &function;
     call.session = session;
     call.stamp = calls.size();
     call.state = Call::Head{};
@@ -61,13 +65,13 @@ TEST_F(PlacementTest, NewcomersGoToTheLeastLoadedIdleWorker) {
   Worker& full = idle_worker(3);
   Worker& light = idle_worker(1);
   Worker& warm = idle_worker(1);
-  EXPECT_EQ(placement.choose(head()), &warm);
+  EXPECT_EQ(placement.choose(head(), common), &warm);
   placement.set_busy(warm);
-  EXPECT_EQ(placement.choose(head()), &light);
+  EXPECT_EQ(placement.choose(head(), common), &light);
   placement.set_busy(light);
-  EXPECT_EQ(placement.choose(head()), &full);
+  EXPECT_EQ(placement.choose(head(), common), &full);
   placement.set_busy(full);
-  EXPECT_EQ(placement.choose(head()), nullptr);
+  EXPECT_EQ(placement.choose(head(), common), nullptr);
 }
 
 // Goal: a strict session waits for its home, whoever else is idle.
@@ -76,11 +80,11 @@ TEST_F(PlacementTest, AStrictSessionWaitsForItsHome) {
   idle_worker();
   Session& ann = session();
   bind(ann, home);
-  EXPECT_EQ(placement.choose(head(&ann)), &home);
-  Call running;
+  EXPECT_EQ(placement.choose(head(&ann), common), &home);
+  Call& running = head();
   home.running.push_back(running);
   placement.set_busy(home);
-  EXPECT_EQ(placement.choose(head(&ann)), nullptr);
+  EXPECT_EQ(placement.choose(head(&ann), common), nullptr);
   EXPECT_EQ(Placement::waits_for(head(&ann)), &home);
   home.running.clear();
 }
@@ -92,18 +96,18 @@ TEST_F(PlacementTest, AHintSessionMovesWhenItsHomeIsBusy) {
   Worker& other = idle_worker();
   Session& ann = session(Affinity::kHint);
   bind(ann, home);
-  EXPECT_EQ(placement.choose(head(&ann)), &home);
-  Call running;
+  EXPECT_EQ(placement.choose(head(&ann), common), &home);
+  Call& running = head();
   home.running.push_back(running);
   placement.set_busy(home);
-  EXPECT_EQ(placement.choose(head(&ann)), &other);
+  EXPECT_EQ(placement.choose(head(&ann), common), &other);
   EXPECT_EQ(Placement::waits_for(head(&ann)), nullptr);
   Call& fenced = head(&ann);
   fenced.traits.fenced = true;
-  EXPECT_EQ(placement.choose(fenced), nullptr);
+  EXPECT_EQ(placement.choose(fenced, common), nullptr);
   EXPECT_EQ(Placement::waits_for(fenced), &home);
   workers.set(home, Worker::Killed{Time{}, KillCause::kTimeout, WorkerState::kDraining});
-  EXPECT_EQ(placement.choose(head(&ann)), nullptr);
+  EXPECT_EQ(placement.choose(head(&ann), common), nullptr);
   EXPECT_EQ(Placement::waits_for(head(&ann)), &home);
   home.running.clear();
 }
@@ -115,19 +119,19 @@ TEST_F(PlacementTest, AFreeWorkerWithMoreThanItsShareServesItsOwnFirst) {
   idle_worker(1);
   Call& newcomer = head(&session());
   newcomer.session->home = nullptr;
-  shared.insert(newcomer);
-  EXPECT_EQ(placement.pick(crowded, shared, at(0s)), &newcomer) << "nothing of its own";
+  common.insert(newcomer);
+  EXPECT_EQ(placement.pick(crowded, common, at(0s)), &newcomer) << "nothing of its own";
   Session& bound = session();
   bind(bound, crowded);
   Call& own = head(&bound);
   crowded.queue.insert(own);
-  EXPECT_EQ(placement.pick(crowded, shared, at(0s)), &own);
-  EXPECT_EQ(placement.pick(crowded, shared, at(50ms)), &newcomer) << "patience has an end";
+  EXPECT_EQ(placement.pick(crowded, common, at(0s)), &own);
+  EXPECT_EQ(placement.pick(crowded, common, at(50ms)), &newcomer) << "patience has an end";
   Worker& fair = idle_worker(1);
   Session& at_fair = session();
   bind(at_fair, fair);
   fair.queue.insert(head(&at_fair));
-  EXPECT_EQ(placement.pick(fair, shared, at(0s)), &newcomer) << "within its share: the older first";
+  EXPECT_EQ(placement.pick(fair, common, at(0s)), &newcomer) << "within its share: the older first";
 }
 
 // Goal: a draining worker serves what is bound to it and nothing else.
@@ -135,8 +139,8 @@ TEST_F(PlacementTest, ADrainingWorkerServesOnlyItsOwn) {
   Worker& worker = idle_worker();
   placement.withdraw(worker);
   workers.set(worker, Worker::Draining{});
-  shared.insert(head());
-  EXPECT_EQ(placement.pick(worker, shared, at(0s)), nullptr);
+  common.insert(head());
+  EXPECT_EQ(placement.pick(worker, common, at(0s)), nullptr);
   EXPECT_EQ(placement.first_idle(), nullptr);
 }
 

@@ -16,7 +16,7 @@ constexpr std::size_t kSweepStep = 64;
 bool same(const FunctionSpec& a, const FunctionSpec& b) {
   return a.name == b.name && a.idempotent == b.idempotent && a.stream == b.stream &&
          a.timeout == b.timeout && a.max_workers == b.max_workers &&
-         a.interruptible == b.interruptible;
+         a.concurrency == b.concurrency && a.interruptible == b.interruptible;
 }
 
 template <class... Handlers>
@@ -130,6 +130,7 @@ void Pool::Impl::route(const Event& event) {
                  [this](const StreamGranted& e) { runs_.on(e); },
                  [this](const WorkerExited& e) { workers_.on(e); },
                  [this](const WorkerChecked& e) { health_.on(e); },
+                 [this](const LoopTurned& e) { workers_.on(e); },
                  [this](const DeathOrdered& e) { workers_.on(e); },
                  [this](const SessionSaved& e) { snapshots_.on(e); },
                  [this](const SnapshotSettled& e) { snapshots_.on(e); },
@@ -203,6 +204,7 @@ void Pool::Impl::on(const ConfigChanged& event) {
     for (Call& call : worker.running) runs_.rearm(call);
   });
   workers_.resize();
+  set_capacity();
   readiness_.refresh();
 }
 
@@ -219,7 +221,18 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
   for (const CallId id : calls) {
     if (Call* call = calls_.find_waiting(id)) announce(*call);
   }
+  set_capacity();
   functions.each([this](Function& function) { waiting_.note_room(function); });
+}
+
+// How many calls a worker may run: as the largest function says, or workers.concurrency.
+void Pool::Impl::set_capacity() {
+  std::uint32_t most = 1;
+  for (const FunctionSpec& each : announced_) most = std::max(most, each.concurrency);
+  const std::uint32_t cap = frame_.settings.workers.concurrency;
+  if (cap > 0) most = std::min(most, cap);
+  workers_.table().set_capacity(most);
+  waiting_.offer_to_sharing();
 }
 
 // Taken on trust until now: its function's own terms apply from here on.
@@ -231,6 +244,7 @@ void Pool::Impl::announce(Call& call) {
     return waiting_.end(call, std::move(ending));
   }
   call.traits.idempotent = call.traits.asked_idempotent || call.function->spec.idempotent;
+  waiting_.classify(call);
   calls_.set_deadline(call);
   call.deadline = std::max(call.deadline, frame_.now);
   const bool pausing = call.in<Call::BackingOff>() && call.due < call.deadline;

@@ -69,6 +69,7 @@ class Pool::Impl {
   void on(const ConfigChanged& event);
   void on(const FunctionsAnnounced& event);
   void announce(Call& waiting);
+  void set_capacity();
 
   // Parts refer to each other; their order here is that of the seeds they draw.
   Frame frame_;

@@ -60,6 +60,7 @@ Settings small(std::uint32_t variant) {
   s.breaker.open_for = 500ms;
   s.workers.health_every = variant % 8 == 0 ? Duration(0) : Duration(200ms);
   s.calls.idempotency_ttl = 1s;
+  s.workers.concurrency = variant % 9 == 0 ? 1 + variant % 3 : 0;
   s.sessions.snapshot = static_cast<SnapshotMode>(variant / 2 % 3);
   return s;
 }
@@ -118,6 +119,9 @@ class Player {
         return s.a % 16 == 0 ? driver.handle(DrainRequested{Duration(s.b % 2'000'000'000)})
                              : late(s);
       case 23:
+        if (const auto all = driver.with(true); s.b % 2 == 0 && !all.empty()) {
+          return driver.handle(LoopTurned{all[s.a % all.size()]});
+        }
         return check(s);
       default:
         if (!driver.store.asked.empty()) return driver.settle(s.b % 8 != 0);
@@ -139,12 +143,15 @@ class Player {
 
  private:
   static std::vector<FunctionSpec> functions(const Step& s) {
-    std::vector<FunctionSpec> all(3);
+    std::vector<FunctionSpec> all(5);
     all[0].name = "f";
     all[1] = {
         .name = "idem", .idempotent = true, .stream = false, .timeout = 300ms, .max_workers = 0};
     all[2] = {.name = "one", .idempotent = false, .stream = false, .timeout = {}, .max_workers = 1};
-    if (s.a % 5 == 0) all.pop_back();
+    all[3] = {.name = "many", .max_workers = s.a / 10 % 3, .concurrency = 2 + s.a % 3};
+    all[4] = {.name = "both", .idempotent = true, .timeout = 400ms, .concurrency = 8};
+    if (s.a % 7 == 0) all[4].concurrency = 1;
+    if (s.a % 5 == 0) all.erase(all.begin() + 2);
     return all;
   }
   static std::string_view session(const Step& s) {
@@ -152,18 +159,17 @@ class Player {
     return kIds[s.a % 8];
   }
   void submit(const Step& s) {
-    constexpr std::string_view kNames[] = {"f", "idem", "one", "nosuch"};
+    constexpr std::string_view kNames[] = {"f", "idem", "one", "many", "both", "nosuch"};
+    const std::uint32_t name = s.b % 16 == 0 ? 5 : s.b % 5;
     constexpr std::string_view kKeys[] = {"k1", "k2", "k3"};
-    CallSubmitted call = driver.request(kNames[s.b % 16 == 0 ? 3 : s.b % 3], session(s));
+    CallSubmitted call = driver.request(kNames[name], session(s));
     call.priority = static_cast<Priority>(s.b / 3 % 3);
     if (s.b / 9 % 3 != 0) call.affinity = static_cast<Affinity>(s.b / 9 % 3);
     if (s.a / 8 % 8 == 0) call.open = static_cast<SessionOpen>(s.b % 3);
     if (s.a / 8 % 8 == 1) call.fence = Fence{0, 1 + s.b % 2};
     call.deadline = Duration(std::uint64_t{s.a / 64 % 1500} * 1'000'000);
-    call.fingerprint = 1 + s.a % 8 + 8 * (s.b % 16 == 0 ? 3 : s.b % 3);
-    if (s.a % 8 < 2)
-      call.fingerprint =
-          1000 + (s.b % 16 == 0 ? 3 : s.b % 3);  // "" twice over: one stateless caller
+    call.fingerprint = 1 + s.a % 8 + 8 * name;
+    if (s.a % 8 < 2) call.fingerprint = 1000 + name;  // "" twice over: one stateless caller
     call.idempotent = s.b / 27 % 4 == 0;
     if (s.b / 108 % 4 == 0) call.idempotency_key = kKeys[s.b / 432 % 3];
     const std::uint32_t burst = s.a / 512 % 8 == 0 ? 8 : 1;
@@ -211,7 +217,13 @@ class Player {
       return driver.exit(driver.worker_of(calls[s.a % calls.size()]), true);
     }
     const auto all = driver.living();
-    if (!all.empty()) driver.exit(all[s.a % all.size()], s.b % 2 == 0);
+    if (all.empty()) return;
+    const WorkerId worker = all[s.a % all.size()];
+    std::set<std::uint64_t> started;  // some of its calls
+    for (const auto& [id, when] : driver.workers.at(worker).calls) {
+      if ((s.b >> id % 16) % 2 == 0) started.insert(id);
+    }
+    driver.exit_with(worker, started);
   }
   void cancel(const Step& s) {
     if (!driver.calls.empty()) driver.handle(CallCancelled{CallId{1 + s.a % driver.calls.size()}});

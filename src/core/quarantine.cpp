@@ -14,9 +14,20 @@ Duration Quarantine::remaining(Time now, std::uint64_t fingerprint, const Limits
   return index_.find(fingerprint)->second->last_death + limits.ttl - now;
 }
 
+bool Quarantine::suspects(Time now, std::uint64_t fingerprint, const Limits& limits) const {
+  if (index_.empty()) return false;
+  const auto found = index_.find(fingerprint);
+  return found != index_.end() && now - found->second->last_death < limits.ttl;
+}
+
 void Quarantine::died(Time now, std::uint64_t fingerprint, std::string_view function,
                       std::string_view session, const Limits& limits) {
-  if (fingerprint == 0 || limits.deaths == 0) return;
+  if (Entry* entry = note(now, fingerprint, function, session, limits)) ++entry->deaths;
+}
+
+Quarantine::Entry* Quarantine::note(Time now, std::uint64_t fingerprint, std::string_view function,
+                                    std::string_view session, const Limits& limits) {
+  if (fingerprint == 0) return nullptr;
   sweep(now, limits);
   if (const auto found = index_.find(fingerprint); found != index_.end()) {
     by_death_.splice(by_death_.end(), by_death_, found->second);
@@ -28,8 +39,8 @@ void Quarantine::died(Time now, std::uint64_t fingerprint, std::string_view func
     by_death_.push_back(Entry{fingerprint, std::string(function), std::string(session), 0, now});
     index_.emplace(fingerprint, std::prev(by_death_.end()));
   }
-  ++by_death_.back().deaths;
   by_death_.back().last_death = now;
+  return &by_death_.back();
 }
 
 void Quarantine::answered(std::uint64_t fingerprint) {

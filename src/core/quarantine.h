@@ -1,6 +1,7 @@
 // Requests that kill. A fingerprint is quarantined when its last `deaths` started attempts each
-// killed their worker with no answer between them; any answer clears it. Bounded: beyond kTracked
-// fingerprints the one whose last death is the oldest is forgotten.
+// killed their worker with no answer between them; any answer clears it. An attempt that ran beside
+// others when their worker died is only suspected: the next one runs alone, and its deaths count.
+// Bounded: beyond kTracked fingerprints the one whose last death is the oldest is forgotten.
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
@@ -24,7 +25,7 @@ class Quarantine {
     std::uint64_t fingerprint = 0;
     std::string function;
     std::string session;
-    std::uint32_t deaths = 0;
+    std::uint32_t deaths = 0;  // while it ran alone
     Time last_death;
   };
   static constexpr std::size_t kTracked = 4096;
@@ -33,7 +34,15 @@ class Quarantine {
   bool holds(Time now, std::uint64_t fingerprint, const Limits& limits) const;
   // How long holds() stays true; requires holds().
   Duration remaining(Time now, std::uint64_t fingerprint, const Limits& limits) const;
-  // A started attempt killed its worker; our own kills do not count and are not reported here.
+  // Its worker died not long ago, and it has not answered since: it runs alone.
+  bool suspects(Time now, std::uint64_t fingerprint, const Limits& limits) const;
+  // A started attempt died with its worker and with others: it may be the cause. Our own kills do
+  // not count and are not reported here.
+  void suspect(Time now, std::uint64_t fingerprint, std::string_view function,
+               std::string_view session, const Limits& limits) {
+    note(now, fingerprint, function, session, limits);
+  }
+  // A started attempt killed its worker, in which it ran alone; our own kills do not count.
   void died(Time now, std::uint64_t fingerprint, std::string_view function,
             std::string_view session, const Limits& limits);
   // The function returned or raised.
@@ -52,6 +61,10 @@ class Quarantine {
   }
 
  private:
+  // The fingerprint's entry, as the one with the latest death; nullptr: it is nobody's.
+  Entry* note(Time now, std::uint64_t fingerprint, std::string_view function,
+              std::string_view session, const Limits& limits);
+
   using List = std::list<Entry>;  // oldest last death first
   static bool is_held(const Entry& entry, Time now, const Limits& limits) {
     return limits.deaths > 0 && entry.deaths >= limits.deaths &&

@@ -25,9 +25,19 @@ void Replacements::recycle(Worker& worker) {
 // replacement starts now and the worker drains. A replacement that is started by exec imports the
 // whole application first; until then the worker serves.
 void Replacements::replace_interrupted(Worker& worker) {
+  if (starts_.exec()) return recycle(worker);
+  replace_now(worker);
+}
+
+// It takes no call any more, and its replacement starts now, however long that takes.
+void Replacements::doom(Worker& worker) {
+  worker.doomed = true;
+  replace_now(worker);
+}
+
+void Replacements::replace_now(Worker& worker) {
   Slot& slot = *worker.slot;
   if (worker.ending() || slot.current != &worker) return;
-  if (starts_.exec()) return recycle(worker);
   std::uint32_t draining = 0;
   Worker* oldest = nullptr;
   workers_.table().each([&](Worker& other) {

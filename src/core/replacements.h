@@ -34,12 +34,15 @@ class Replacements {
   void recycle(Worker& worker);
   // Its code was interrupted at an arbitrary line.
   void replace_interrupted(Worker& worker);
+  // A call in it does not end: the others may finish.
+  void doom(Worker& worker);
   // The reload may be over: says so.
   void finish_reload();
   // A start has failed; whoever waits for a reload hears why.
   void note_failed_start(std::string why);
 
  private:
+  void replace_now(Worker& worker);
   bool serves_old_code() const;
 
   Frame& frame_;

@@ -40,9 +40,9 @@ AfterDeath after_death(const LostAttempt& attempt) {
   }
   // The started call itself may have built state in a session it opened: that is gone too.
   const bool session_ok = !attempt.has_session || attempt.session_restorable;
-  const bool may = attempt.idempotent && !attempt.cancelled && !attempt.quarantined && session_ok &&
-                   attempt.retries < attempt.retries_max;
-  return may ? AfterDeath::kRetry : AfterDeath::kFail;
+  const bool may = attempt.idempotent && !attempt.cancelled && !attempt.quarantined && session_ok;
+  if (may && attempt.innocent) return AfterDeath::kRedispatch;
+  return may && attempt.retries < attempt.retries_max ? AfterDeath::kRetry : AfterDeath::kFail;
 }
 
 Duration retry_pause(std::uint32_t retry, Prng& prng) {

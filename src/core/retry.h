@@ -36,6 +36,7 @@ struct LostAttempt {
   bool session_established = false;  // user code had run for the session on that worker
   bool session_restorable = false;   // a snapshot of its last acknowledged call exists
   bool idempotent = false;
+  bool innocent = false;  // others ran beside it, and it is not known to be the cause
   bool cancelled = false;
   bool quarantined = false;      // this death was one too many for its fingerprint
   std::uint32_t dispatches = 0;  // so far
@@ -44,7 +45,7 @@ struct LostAttempt {
 };
 
 enum class AfterDeath : std::uint8_t {
-  kRedispatch,   // nothing ran: again at once, silently
+  kRedispatch,   // nothing ran, or it is innocent and may run twice: again at once, silently
   kRetry,        // it may have run and may run twice: again after a pause, if the budget allows
   kSessionLost,  // nothing ran, but the state it needs is gone
   kFail,         // worker_died

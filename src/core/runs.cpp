@@ -28,7 +28,7 @@ Call* Runs::find(WorkerId id, CallId call) const {
 }
 
 void Runs::dispatch(Worker& worker, Call& call) {
-  CHECK(worker.free());
+  CHECK(worker.takes(call));
   workers_.occupy(worker);
   waiting_.hand_over(call);
   if (call.session) call.session->lane->running = &call;
@@ -36,15 +36,15 @@ void Runs::dispatch(Worker& worker, Call& call) {
   call.last_worker = worker.id;
   call.dispatched = frame_.now;
   ++call.attempts;
-  ++call.function->running;
-  worker.running.push_back(call);
-  ++worker.calls;
+  worker.begin(call);
+  if (!call.alone && worker.busy()) waiting_.placement().set_sharing(worker);
   Dispatch action;
   if (call.session) action.session = sessions_.take(worker, call);
   rearm(call);
   action.worker = worker.id;
   action.call = call.id;
   action.attempt = call.attempts;
+  action.alone = call.alone;
   action.deadline = call.deadline;
   frame_.emit(std::move(action));
 }
@@ -54,10 +54,16 @@ void Runs::stop(Worker& worker, Call& call) {
   auto& run = std::get<Call::Running>(call.state);
   CHECK(run.worker == &worker);
   frame_.timers.disarm(call);
-  worker.running.erase(worker.running.iterator_to(call));
+  worker.end(call);
+  if (worker.running.empty()) waiting_.placement().set_not_sharing(worker);
   run.worker = nullptr;
-  --call.function->running;
   if (call.session) call.session->lane->running = nullptr;
+}
+
+// How much of its worker's time the call has had, if that runs as many of them as it may.
+Duration Runs::worker_time(const Worker& worker, const Call& call) const {
+  const std::uint32_t beside = std::min(call.function->spec.concurrency, worker.capacity);
+  return (frame_.now - call.dispatched) / (call.alone ? 1U : std::max(beside, 1U));
 }
 
 void Runs::on(const WorkerReplied& event) {
@@ -72,19 +78,21 @@ void Runs::on(const WorkerReplied& event) {
   const bool ran =
       event.kind != ReplyKind::kBadRequest && event.kind != ReplyKind::kUnknownFunction;
   const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
-  waiting_.queue().observe_service(frame_.now - call.dispatched);
-  call.function->observe_service(frame_.now - call.dispatched);
+  const Duration held = worker_time(worker, call);
+  waiting_.queue().observe_service(held);
+  call.function->observe_service(held);
   if (session && ran) {
     if (!session->established && session->saved) ++frame_.counters.restored;
     session->established = true;
   }
   if (answered) quarantine_.answered(call.fingerprint);
-  if (late && !event.clean) return end_with_worker(worker, call, event);
-  const bool replaced = costs_worker(call, event);
+  if (late && !event.clean && call.alone) return end_with_worker(worker, call, event);
+  const bool broken_off = costs_worker(call, event);
+  const bool replaced = broken_off || (late && !event.clean);
   stop(worker, call);
   waiting_.note_room(*call.function);
   const bool too_late = late && !call.told;
-  if (session && ran && snapshots_.save_first(call, event, replaced) && !too_late) {
+  if (session && ran && snapshots_.save_first(call, event, broken_off) && !too_late) {
     snapshots_.hold(call, event);
   } else {
     calls_.resolve(call, calls_.reply_ending(call, event.kind, late), event.result_bytes);
@@ -162,12 +170,45 @@ void Runs::on(const RestoreFailed& event) {
 
 // ---- its worker dies
 
-void Runs::settle_death(Worker& worker, Call& call, bool started, const DeathPtr& death) {
+void Runs::settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death) {
+  std::size_t several = 0;
+  const Call* culprit = nullptr;  // whose end the kill ladder could not wait for
+  for (const Call& call : worker.running) {
+    if (event.find(call.id)) ++several;
+    if (worker.killed() && is_over(call) && !culprit) culprit = &call;
+  }
+  DeathPtr beside = death;  // as bystanders are told of it
+  if (culprit && several > 1) {
+    Death told = *death;
+    told.detail = fmt::format("call {} of function \"{}\" did not end", culprit->id.value,
+                              culprit->function->spec.name);
+    beside = std::make_shared<const Death>(std::move(told));
+  }
+  while (!worker.running.empty()) {
+    Call& call = worker.running.front();
+    const StartedCall* started = event.find(call.id);
+    if (started && started->fingerprint != 0) call.fingerprint = started->fingerprint;
+    DeathRole role = DeathRole::kNone;
+    if (started && several > 1) {
+      if (culprit) {
+        role = is_over(call) ? DeathRole::kCulprit : DeathRole::kBystander;
+      } else if (!worker.killed() && death->cause != "killed") {
+        role = DeathRole::kSuspect;
+      }
+    }
+    settle_death(worker, call, started != nullptr, role,
+                 role == DeathRole::kBystander ? beside : death);
+  }
+}
+
+void Runs::settle_death(Worker& worker, Call& call, bool started, DeathRole role,
+                        const DeathPtr& death) {
   const auto run = std::get<Call::Running>(call.state);
   Session* session = call.session;
   const bool ours = worker.killed() || death->cause == "killed";
   const bool late = run.rung != Rung::kNone || frame_.now >= call.deadline;
-  if (started && !ours && !worker.blameless) blame(call);
+  const bool innocent = role == DeathRole::kBystander || role == DeathRole::kSuspect;
+  if (started && !ours && !worker.blameless) blame(call, role);
   Ending late_ending = run.reply
                            ? calls_.reply_ending(call, run.reply->kind, true)
                            : calls_.timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
@@ -177,6 +218,7 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, const DeathPtr
   attempt.session_established = session && session->established;
   attempt.session_restorable = session && session->saved;
   attempt.idempotent = call.traits.idempotent && !call.spoke;
+  attempt.innocent = innocent;
   attempt.cancelled = run.cancelled;
   attempt.quarantined = quarantine_.holds(frame_.now, call.fingerprint, frame_.quarantine_limits());
   attempt.dispatches = call.attempts;
@@ -200,6 +242,7 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, const DeathPtr
   }
   Ending ending;
   ending.death = death;
+  ending.role = role;
   ending.effect = started ? Effect::kMaybe : Effect::kNone;
   if (then == AfterDeath::kSessionLost) {
     ending.kind = OutcomeKind::kSessionLost;
@@ -211,16 +254,20 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, const DeathPtr
     ending.kind = OutcomeKind::kWorkerDied;
     ending.message = fmt::format("The worker died {} this call ({}).",
                                  started ? "while it ran" : "before it began", describe(*death));
-    if (started && !ours) ending.breaker = Breaker::Result::kFailure;
+    if (started && !ours && !innocent) ending.breaker = Breaker::Result::kFailure;
   }
   calls_.resolve(call, std::move(ending));
 }
 
-void Runs::blame(const Call& call) {
+void Runs::blame(const Call& call, DeathRole role) {
   const Quarantine::Limits limits = frame_.quarantine_limits();
   const Session* session = call.session;
-  quarantine_.died(frame_.now, call.fingerprint, call.function->spec.name,
-                   session ? session->id : std::string_view{}, limits);
+  const std::string_view id = session ? session->id : std::string_view{};
+  const std::string& function = call.function->spec.name;
+  if (role == DeathRole::kSuspect) {
+    return quarantine_.suspect(frame_.now, call.fingerprint, function, id, limits);
+  }
+  quarantine_.died(frame_.now, call.fingerprint, function, id, limits);
   if (!quarantine_.holds(frame_.now, call.fingerprint, limits)) return;
   frame_.notice(Notice::Level::kWarn,
                 fmt::format("A request of function \"{}\" killed {} workers in a row and is "
@@ -309,6 +356,11 @@ std::optional<Time> Runs::idle_due(const Call& call) const {
   return run.moved + limit;
 }
 
+bool Runs::is_over(const Call& call) {
+  const auto& run = std::get<Call::Running>(call.state);
+  return run.rung == Rung::kGiveUp;
+}
+
 Time Runs::due(const Call& call) const {
   const auto& run = std::get<Call::Running>(call.state);
   if (run.rung == Rung::kNone) {
@@ -333,13 +385,20 @@ void Runs::climb(Call& call) {
   rearm(call);
 }
 
+// The call's grace is over, and others run beside it: they may finish, if the worker's loop turns.
+void Runs::give_up(Worker& worker, const Call& call) {
+  if (worker.turned < call.deadline) return workers_.kill(worker, KillCause::kTimeout);
+  if (!worker.doomed) replacements_.doom(worker);
+  workers_.end_doomed(worker);
+}
+
 void Runs::take_rung(Call& call, const Call::Running& run) {
   Worker& worker = *run.worker;
   switch (run.rung) {
     case Rung::kNone:
       break;
     case Rung::kCancel:
-      workers_.suspect(worker);
+      if (call.alone) workers_.suspect(worker);
       if (!run.cancelled) frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
       if (frame_.settings.calls.answer_at == AnswerAt::kDeadline) {
         calls_.tell(call, calls_.timeout_ending(call, Effect::kMaybe));
@@ -349,12 +408,13 @@ void Runs::take_rung(Call& call, const Call::Running& run) {
       frame_.emit(InterruptCall{worker.id, call.id});
       break;
     case Rung::kDump:
-      frame_.emit(DumpWorker{worker.id, call.id});
+      if (worker.running.size() == 1) frame_.emit(DumpWorker{worker.id, call.id});
       break;
     case Rung::kKill:
-      workers_.kill(worker, KillCause::kTimeout);
+      if (worker.running.size() == 1) workers_.kill(worker, KillCause::kTimeout);
       break;
     case Rung::kGiveUp:  // its end is the killed worker's, which has a timer of its own
+      if (!worker.ending()) give_up(worker, call);
       if (call.told) break;
       calls_.tell(call, run.reply ? calls_.reply_ending(call, run.reply->kind, true)
                                   : calls_.timeout_ending(call, Effect::kMaybe));

@@ -53,8 +53,10 @@ class Runs {
   void note_call() { retry_budget_.count_call(frame_.now); }
   // Requires: the worker is free for this head.
   void dispatch(Worker& worker, Call& call);
-  // The worker is gone, and this call with it.
-  void settle_death(Worker& worker, Call& call, bool started, const DeathPtr& death);
+  // The worker is gone, and its calls with it.
+  void settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death);
+  // Its time and its grace are over, and it still runs.
+  static bool is_over(const Call& call);
   // When the call is to be looked at again: its deadline, its silence, its next rung.
   Time due(const Call& call) const;
   void rearm(Call& call) { frame_.timers.arm(call, due(call)); }
@@ -71,7 +73,11 @@ class Runs {
   void end_with_worker(Worker& worker, Call& call, const WorkerReplied& event);
   bool costs_worker(const Call& call, const WorkerReplied& event) const;
   std::optional<Time> idle_due(const Call& call) const;
-  void blame(const Call& call);
+  Duration worker_time(const Worker& worker, const Call& call) const;
+  void settle_death(Worker& worker, Call& call, bool started, DeathRole role,
+                    const DeathPtr& death);
+  void blame(const Call& call, DeathRole role);
+  void give_up(Worker& worker, const Call& call);
   AfterDeath decide(const Call& call, const LostAttempt& attempt, Duration& pause);
 
   Frame& frame_;

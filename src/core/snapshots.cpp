@@ -141,7 +141,7 @@ bool Snapshots::may_save() const {
 }
 
 void Snapshots::evacuate(Worker& worker) {
-  if (!worker.draining() || !worker.running.empty() || !worker.home) return;
+  if (!worker.draining() || worker.taken() || !worker.home) return;
   if (worker.check == Worker::Check::kRuns) return;
   const bool may_ask = may_save();
   std::vector<Session*> moving;

@@ -204,9 +204,18 @@ void Views::check_waiting(const Call& call) const {
 std::uint32_t Views::check_workers() const {
   std::uint32_t running = 0;
   bool idle = false;
+  const RunQueue& common = waiting_.queue().common();
   workers_.table().each([&](const Worker& worker) {
     running += static_cast<std::uint32_t>(worker.running.size());
+    CHECK(worker.running.size() <= 1 || !worker.taken());
     for (const Call& call : worker.running) CHECK(call.in<Call::Running>()->worker == &worker);
+    CHECK(worker.sharing_hook.is_linked() ==
+          (!worker.running.empty() && !worker.taken() && (worker.busy() || worker.suspect())));
+    // Nobody has room while a head waits that it may serve.
+    if (worker.serves() && worker.was_ready()) {
+      const Call* head = waiting_.placement().pick(worker, common, frame_.now);
+      CHECK(!head || !worker.takes(*head));
+    }
     const bool serves = worker.ready();
     CHECK(worker.saves == 0 || worker.shown() == WorkerState::kDraining);
     CHECK(worker.idle_hook.is_linked() == serves);
@@ -215,7 +224,7 @@ std::uint32_t Views::check_workers() const {
     if (serves) idle = true;
   });
   // Nobody stands idle while a head waits that anyone may serve.
-  if (idle) CHECK(waiting_.queue().shared().empty());
+  if (idle) CHECK(common.empty());
   return running;
 }
 

@@ -15,6 +15,10 @@
 namespace keelback::core {
 namespace {
 
+using namespace std::chrono_literals;
+// One more worker is emptied for each of these that the waiting calls which run alone will take.
+constexpr Duration kWorthAWorker = 50ms;
+
 CallQueue::Limits queue_limits(const Settings& settings) {
   return {settings.pool.queue_max, settings.sessions.queue_max, settings.pool.queue_delay_max};
 }
@@ -48,6 +52,7 @@ void Waiting::enter(Call& call) {
   Session* session = call.session;
   if (call.deadline <= frame_.now) return end(call, calls_.timeout_ending(call, Effect::kNone));
   frame_.timers.arm(call, call.deadline);
+  order_changed_ = true;
   if (session && (&session->lane->waiting.front() != &call || session->lane->running)) return;
   queue_.make_head(call, session ? session->lane : nullptr, frame_.now);
   place(call);
@@ -62,21 +67,23 @@ Call* Waiting::place_one(Call& head) {
   CHECK(head.in<Call::Head>() && !head.queue);
   if (head.deadline <= frame_.now) return nullptr;  // its timer ends it in this very step
   if (quarantined(head)) return end_quarantined(head);
-  if (!head.function->has_room()) {
-    head.function->parked.insert(head);
-  } else if (Worker* worker = placement_.choose(head)) {
+  classify(head);
+  if (Worker* worker = placement_.choose(head, queue_.common())) {
     runs_.dispatch(*worker, head);
+  } else if (!head.function->has_room(head)) {
+    head.function->parked.insert(head);
   } else {
     Worker* home = Placement::waits_for(head);
     if (!home) ++head.function->queued;
     head.expected = head.function->service;
-    queue_.enqueue(home ? home->queue : queue_.shared(), head);
+    queue_.enqueue(home ? home->queue : queue_.common(), head);
   }
   return nullptr;
 }
 
 void Waiting::unqueue(Call& head) {
-  if (head.queue == &queue_.shared()) --head.function->queued;
+  order_changed_ = true;
+  if (head.queue == &queue_.common()) --head.function->queued;
   queue_.dequeue(head);
 }
 
@@ -97,6 +104,19 @@ void Waiting::take_back(Call& call, bool retry, Duration pause) {
   place(call);
 }
 
+void Waiting::classify(Call& call) {
+  const Function& function = *call.function;
+  const bool suspect = function.shared() && quarantine_.suspects(frame_.now, call.fingerprint,
+                                                                 frame_.quarantine_limits());
+  const bool alone = suspect || !function.shared();
+  if (suspect == call.suspect && alone == call.alone) return;
+  RunQueue* queue = call.queue;
+  if (queue) queue->remove(call);
+  call.suspect = suspect;
+  call.alone = alone;
+  if (queue) queue->insert(call);
+}
+
 void Waiting::note_room(Function& function) {
   if (function.parked.empty() || function.room_noted) return;
   function.room_noted = true;
@@ -112,23 +132,53 @@ void Waiting::use_room() {
     unpark(function);
     calls_.functions().release(function);
   }
+  empty_workers();
+}
+
+void Waiting::empty_workers() {
+  const auto workers = [this] {
+    const RunQueue& common = queue_.common();
+    const auto worth = static_cast<std::size_t>(common.work_alone() / kWorthAWorker);
+    return std::min(common.size_alone(), worth + 1);
+  };
+  while (Worker* worker = placement_.empty(workers())) offer(*worker);
+  // What went before a head, so that a worker was kept free for it, may be gone.
+  if (!std::exchange(order_changed_, false) || workers_.table().capacity() == 1) return;
+  offer_to_sharing();
+}
+
+void Waiting::offer_to_sharing() {
+  std::vector<Worker*> sharing;
+  workers_.table().each([&](Worker& worker) {
+    if (!worker.running.empty() && !worker.taken()) sharing.push_back(&worker);
+  });
+  for (Worker* worker : sharing) offer(*worker);
 }
 
 void Waiting::unpark(Function& function) {
   // As many as could run now; those whose own worker is busy wait with it and take no room.
-  while (function.spec.max_workers == 0 ||
-         function.running + function.queued < function.spec.max_workers) {
-    Call* head = function.parked.top();
-    if (!head) return;
+  const auto has_room = [&](const Call& head) {
+    const std::uint32_t max = function.spec.max_workers;
+    if (head.suspect && function.suspects > 0) return false;
+    return max == 0 || function.workers + function.queued < max || would_run(head);
+  };
+  while (Call* head = function.parked.top_shared(has_room)) {
     function.parked.remove(*head);
     place(*head);
+  }
+  while (Call* head = function.parked.top_alone()) {
+    if (!has_room(*head)) return;
+    const bool last = head->suspect;  // of suspects one runs at a time
+    function.parked.remove(*head);
+    place(*head);
+    if (last) return;
   }
 }
 
 void Waiting::offer(Worker& worker) {
   if (worker.check == Worker::Check::kWanted) health_.want_check(worker);
-  while (worker.free()) {
-    Call* head = placement_.pick(worker, queue_.shared(), frame_.now);
+  while (worker.serves()) {
+    Call* head = placement_.pick(worker, queue_.common(), frame_.now);
     if (!head) {
       if (worker.ready()) placement_.set_idle(worker);
       return;
@@ -137,9 +187,14 @@ void Waiting::offer(Worker& worker) {
       if (Call* next = end_quarantined(*head)) place(*next);
       continue;
     }
-    if (head->function->has_room()) return runs_.dispatch(worker, *head);
-    unqueue(*head);
-    head->function->parked.insert(*head);
+    classify(*head);
+    if (worker.takes(*head)) {
+      runs_.dispatch(worker, *head);
+      if (worker.capacity == 1 || worker.taken()) return;
+    } else if (worker.fits(*head)) {
+      unqueue(*head);
+      head->function->parked.insert(*head);
+    }
   }
 }
 
@@ -147,7 +202,7 @@ void Waiting::hold_heads(Worker& worker) {
   for (Session& session : worker.home->active) {
     if (session.lane->waiting.empty()) continue;
     Call& head = session.lane->waiting.front();
-    if (head.queue != &queue_.shared()) continue;
+    if (head.queue != &queue_.common()) continue;
     unqueue(head);
     queue_.enqueue(worker.queue, head);
   }
@@ -194,6 +249,7 @@ void Waiting::leave(Call& call) {
   if (call.in<Call::Joined>()) keys_.leave(call);
   if (call.in<Call::Head>()) unqueue(call);
   if (call.session) queue_.remove(*call.session->lane, call);
+  order_changed_ = true;
   call.session = nullptr;
   queue_.count_out(call);
 }

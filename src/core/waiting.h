@@ -53,9 +53,17 @@ class Waiting {
   void place(Call& head);
   // A worker may be free: gives it work or makes it idle.
   void offer(Worker& worker);
+  // To all that run calls beside each other.
+  void offer_to_sharing();
   // A call of `function` is out of the way: those parked behind it may go, at the end of this step.
   void note_room(Function& function);
   void use_room();
+  // The function's terms have changed, or calls like this one have become suspects, while it waits.
+  void classify(Call& call);
+  // Whether it would run at once.
+  bool would_run(const Call& call) const {
+    return placement_.choose(call, queue_.common()) != nullptr;
+  }
 
   // ---- out
   // A worker takes it.
@@ -83,6 +91,8 @@ class Waiting {
   void leave(Call& call);
   void unqueue(Call& head);
   void unpark(Function& function);
+  // Workers are emptied for heads that run alone, and others need not be any more.
+  void empty_workers();
 
   Frame& frame_;
   const Quarantine& quarantine_;
@@ -94,6 +104,7 @@ class Waiting {
   Health& health_;
   CallQueue queue_;
   Placement placement_;
+  bool order_changed_ = false;   // a head has left its queue, or may have another rank
   std::vector<Function*> room_;  // functions that may have room for parked calls; see use_room()
 };
 

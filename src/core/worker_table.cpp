@@ -4,8 +4,60 @@
 #include <iterator>
 
 #include "base/check.h"
+#include "core/function_table.h"
 
 namespace keelback::core {
+
+std::uint32_t Worker::shared_calls(const Function& function) const {
+  const auto found = std::ranges::find(shared_, &function, &Shared::function);
+  return found == shared_.end() ? 0 : found->calls;
+}
+
+bool Worker::fits(const Call& head) const {
+  if (!serves()) return false;
+  if (running.empty()) return true;
+  return !head.alone && !taken() && running.size() < capacity &&
+         shared_calls(*head.function) < head.function->spec.concurrency;
+}
+
+bool Worker::takes(const Call& head) const {
+  if (!fits(head)) return false;
+  return head.function->has_room(head) || (!head.alone && shared_calls(*head.function) > 0);
+}
+
+void Worker::begin(Call& call) {
+  Function& function = *call.function;
+  running.push_back(call);
+  ++calls;
+  if (call.alone) {
+    ++function.workers;
+    if (call.suspect) ++function.suspects;
+    return;
+  }
+  const auto found = std::ranges::find(shared_, &function, &Shared::function);
+  if (found != shared_.end()) {
+    ++found->calls;
+    return;
+  }
+  shared_.push_back({&function, 1});
+  ++function.workers;
+}
+
+void Worker::end(Call& call) {
+  Function& function = *call.function;
+  running.erase(running.iterator_to(call));
+  if (call.alone) {
+    --function.workers;
+    if (call.suspect) --function.suspects;
+    return;
+  }
+  const auto found = std::ranges::find(shared_, &function, &Shared::function);
+  CHECK(found != shared_.end());
+  if (--found->calls > 0) return;
+  *found = shared_.back();
+  shared_.pop_back();
+  --function.workers;
+}
 
 WorkerState Worker::shown() const {
   if (const Killed* killed = in<Killed>()) return killed->shown;
@@ -27,6 +79,11 @@ void WorkerTable::resize(std::uint32_t slots) {
   for (const auto& slot : slots_) slot->wanted = slot->number <= slots;
 }
 
+void WorkerTable::set_capacity(std::uint32_t calls) {
+  capacity_ = calls;
+  for (Worker* worker : in_order_) worker->capacity = calls;
+}
+
 Slot* WorkerTable::slot(std::uint32_t number) {
   return number >= 1 && number <= slots_.size() ? slots_[number - 1].get() : nullptr;
 }
@@ -37,6 +94,7 @@ Worker& WorkerTable::make(Slot& slot, Time now) {
   worker.id = WorkerId{slot.number, ++generations_};
   worker.slot = &slot;
   worker.started = now;
+  worker.capacity = capacity_;
   ++counts_[static_cast<int>(worker.shown())];
   workers_.emplace(worker.id.generation, std::move(owned));
   in_order_.push_back(&worker);
@@ -46,6 +104,7 @@ Worker& WorkerTable::make(Slot& slot, Time now) {
 void WorkerTable::erase(Worker& worker) {
   CHECK(worker.running.empty() && !worker.home && worker.queue.empty());
   CHECK(!worker.armed() && !worker.idle_hook.is_linked() && !worker.load_hook.is_linked());
+  CHECK(!worker.sharing_hook.is_linked());
   --counts_[static_cast<int>(worker.shown())];
   std::erase(in_order_, &worker);
   workers_.erase(worker.id.generation);

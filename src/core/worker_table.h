@@ -73,7 +73,13 @@ struct Worker : Timer {
   bool blameless = false;  // the laboratory ends it: no request is to blame
   bool choosing = false;   // a call has just ended: what comes next is for offer() to say
 
-  RunningCalls running;
+  RunningCalls running;        // one that runs alone, or several that do not
+  std::uint32_t capacity = 1;  // calls that it may run
+  bool emptied = false;        // it takes no call that is younger than one that is to run alone
+  // A call in it does not end though its grace is over: it takes no call any more, and is killed
+  // when the others have ended.
+  bool doomed = false;
+  Time turned;           // its event loop was last seen to turn
   Home* home = nullptr;  // null once its sessions are lost
   RunQueue queue;        // heads of the sessions bound to it
   std::uint64_t calls = 0;
@@ -89,6 +95,7 @@ struct Worker : Timer {
 
   boost::intrusive::set_member_hook<> idle_hook;
   boost::intrusive::set_member_hook<> load_hook;
+  boost::intrusive::list_member_hook<> sharing_hook;
 
   template <class S>
   const S* in() const {
@@ -111,11 +118,31 @@ struct Worker : Timer {
   WorkerState shown() const;
   bool withheld() const { return condition == Condition::kWithheld; }
   std::size_t sessions() const { return home ? home->sessions() : 0; }
-  // It can take a call of a session bound to it now.
-  bool free() const {
-    return running.empty() && !choosing && check != Check::kRuns && !withheld() && saves == 0 &&
-           (ready() || draining());
+  // Nothing but the calls that it runs keeps it from taking one of a session bound to it.
+  bool serves() const {
+    return !choosing && check != Check::kRuns && !withheld() && saves == 0 && !doomed &&
+           (ready() || draining() || (busy() && !running.empty()));
   }
+  // It serves, and runs nothing.
+  bool free() const { return running.empty() && serves(); }
+  // Its call runs alone.
+  bool taken() const { return !running.empty() && running.front().alone; }
+  // It serves, and this call can run beside those that run there.
+  bool fits(const Call& head) const;
+  // The same, and the call's function may run in one more worker, or runs in this one already.
+  bool takes(const Call& head) const;
+  // Calls of this function that run beside others.
+  std::uint32_t shared_calls(const Function& function) const;
+  // Notes that a call begins and ends to run here.
+  void begin(Call& call);
+  void end(Call& call);
+
+ private:
+  struct Shared {
+    Function* function;
+    std::uint32_t calls;
+  };
+  std::vector<Shared> shared_;  // by function; none with 0 calls
 };
 
 struct Slot : Timer {
@@ -151,6 +178,9 @@ class WorkerTable {
   Slot* slot(std::uint32_t number);
 
   Worker& make(Slot& slot, Time now);
+  // How many calls each worker may run, from now on.
+  void set_capacity(std::uint32_t calls);
+  std::uint32_t capacity() const { return capacity_; }
   void erase(Worker& worker);
   Worker* find(WorkerId id) const;
   void set(Worker& worker, const Worker::State& state);
@@ -173,6 +203,7 @@ class WorkerTable {
   boost::unordered_flat_map<std::uint32_t, std::unique_ptr<Worker>> workers_;  // by generation
   std::vector<Worker*> in_order_;
   std::uint32_t generations_ = 0;
+  std::uint32_t capacity_ = 1;
   std::uint32_t counts_[static_cast<int>(WorkerState::kDraining) + 1] = {};
 };
 

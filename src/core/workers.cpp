@@ -71,6 +71,7 @@ void Workers::go_on(Worker& worker) {
   others_.snapshots.evacuate(worker);
   others_.waiting.offer(worker);
   maybe_stop(worker);
+  end_doomed(worker);
 }
 
 void Workers::on(const WorkerExited& event) {
@@ -94,12 +95,7 @@ void Workers::on(const WorkerExited& event) {
   others_.waiting.placement().withdraw(*worker);
   const std::uint64_t lost_before = frame_.counters.lost;
   const bool had_call = !worker->running.empty();
-  while (!worker->running.empty()) {
-    Call& call = worker->running.front();
-    const StartedCall* started = event.find(call.id);
-    if (started && started->fingerprint != 0) call.fingerprint = started->fingerprint;
-    others_.runs.settle_death(*worker, call, started != nullptr, death);
-  }
+  others_.runs.settle_deaths(*worker, event, death);
   others_.sessions.drop_home(*worker, death);
   const std::uint64_t lost = frame_.counters.lost - lost_before;
   if (was_ready && (on_its_own || lost > 0)) {
@@ -120,7 +116,7 @@ void Workers::suspect(Worker& worker) {
 }
 
 void Workers::rest(Worker& worker) {
-  if (!worker.suspect() && !worker.busy()) return;
+  if (!worker.running.empty() || (!worker.suspect() && !worker.busy())) return;
   if (worker.check == Worker::Check::kRuns || worker.withheld()) {
     table_.set(worker, Worker::Busy{});
   } else {
@@ -170,7 +166,7 @@ void Workers::drain(Worker& worker) {
   worker.healing = false;
   if (worker.check == Worker::Check::kWanted) worker.check = Worker::Check::kNone;
   arm(worker);
-  leave(worker);
+  go_on(worker);  // it may have been withheld
 }
 
 void Workers::maybe_stop(Worker& worker) {
@@ -187,6 +183,15 @@ void Workers::maybe_stop(Worker& worker) {
 void Workers::end_drain(Worker& worker) {
   if (!worker.running.empty() || worker.saves > 0) return kill(worker, KillCause::kDrained);
   stop(worker);
+}
+
+void Workers::end_doomed(Worker& worker) {
+  if (!worker.doomed || worker.ending() || worker.running.empty() || worker.saves > 0) return;
+  if (std::ranges::all_of(worker.running, Runs::is_over)) kill(worker, KillCause::kTimeout);
+}
+
+void Workers::on(const LoopTurned& event) {
+  if (Worker* worker = table_.find(event.worker)) worker->turned = frame_.now;
 }
 
 void Workers::stop(Worker& worker) {
@@ -223,9 +228,9 @@ void Workers::abandon(Worker& worker) {
                             worker.id.slot, worker.id.generation));
   Slot& slot = *worker.slot;
   slot.died |= slot.current == &worker;
-  while (!worker.running.empty()) {
-    others_.runs.settle_death(worker, worker.running.front(), true, shared);
-  }
+  WorkerExited exit{worker.id, *shared, {}};
+  for (const Call& call : worker.running) exit.started.push_back({call.id});
+  others_.runs.settle_deaths(worker, exit, shared);
   others_.sessions.drop_home(worker, std::move(shared));
   remove(worker, Duration{0});
 }

@@ -51,6 +51,7 @@ class Workers {
   void on(const WorkerReady& event);
   void on(const WorkerExited& event);
   void on(const DeathOrdered& event);
+  void on(const LoopTurned& event);
   // As many slots as the settings say.
   void resize();
 
@@ -73,6 +74,8 @@ class Workers {
   void maybe_stop(Worker& worker);
   // The drain has taken its time: what is left ends.
   void end_drain(Worker& worker);
+  // A doomed one in which only calls are left that do not end.
+  void end_doomed(Worker& worker);
   void stop(Worker& worker);
   void kill(Worker& worker, KillCause cause);
 

@@ -59,7 +59,7 @@ struct EventFields {
   void operator()(const core::FunctionsAnnounced& e) {
     for (const auto& spec : e.functions) {
       f(std::string_view(spec.name), spec.idempotent, spec.stream, spec.timeout, spec.max_workers,
-        spec.interruptible);
+        spec.concurrency, spec.interruptible);
     }
   }
   void operator()(const core::WorkerReady& e) { f(e.worker); }
@@ -89,6 +89,7 @@ struct EventFields {
   }
   void operator()(const core::SessionEnded& e) { f(e.session); }
   void operator()(const core::DeathOrdered& e) { f(e.worker); }
+  void operator()(const core::LoopTurned& e) { f(e.worker); }
   void operator()(const core::QuarantineReleased& e) { f(e.fingerprint); }
   void operator()(const core::RecycleRequested& e) { f(e.slot); }
   void operator()(const core::ReloadRequested&) {}
@@ -99,7 +100,7 @@ struct EventFields {
 struct ActionFields {
   Fields& f;
   void operator()(const core::Dispatch& a) {
-    f(a.worker, a.call, a.attempt, a.deadline, a.session);
+    f(a.worker, a.call, a.attempt, a.alone, a.deadline, a.session);
   }
   void operator()(const core::Resolve& a) {
     f(a.call, a.kind, a.effect, a.worker, a.attempts, a.birth, a.epoch, a.queued, a.ran,

@@ -160,6 +160,8 @@ CallId ModelDriver::submit(const CallSubmitted& event) {
 }
 
 void ModelDriver::announce(std::vector<FunctionSpec> functions) {
+  concurrency_.clear();
+  for (const FunctionSpec& each : functions) concurrency_[each.name] = each.concurrency;
   handle(FunctionsAnnounced{std::move(functions), health});
 }
 
@@ -223,15 +225,22 @@ void ModelDriver::bury(const WorkerExited& event) {
 }
 
 void ModelDriver::exit(WorkerId worker, bool started, std::string cause) {
-  ModelWorker gone = alive(worker);
+  std::set<std::uint64_t> all;
+  for (const auto& [id, when] : alive(worker).calls) all.insert(id);
+  exit_with(worker, started ? all : std::set<std::uint64_t>{}, std::move(cause));
+}
+
+void ModelDriver::exit_with(WorkerId worker, const std::set<std::uint64_t>& started,
+                            std::string cause) {
+  const ModelWorker gone = alive(worker);
   WorkerExited event;
   event.worker = worker;
   event.death.cause = std::move(cause);
   if (event.death.cause == "signal") event.death.signal = 9;
   for (const auto& [id, when] : gone.calls) {
-    if (started) event.started.push_back({CallId{id}});
+    if (started.contains(id)) event.started.push_back({CallId{id}});
     calls.at(id).worker.reset();
-    calls.at(id).started |= started;
+    calls.at(id).started |= started.contains(id);
   }
   bury(event);
 }
@@ -303,11 +312,38 @@ ModelWorker& ModelDriver::alive(WorkerId worker) {
   return nobody = ModelWorker{};
 }
 
+// A function that changes while its calls run may leave an odd mixture: the model looks at those
+// that are announced now.
+bool ModelDriver::fits(const ModelWorker& worker, const ModelCall& call, bool alone) const {
+  if (worker.calls.empty()) return true;
+  if (alone) return false;
+  const auto limit_of = [this](const std::string& function) {
+    const auto found = concurrency_.find(function);
+    return found == concurrency_.end() ? 1U : found->second;
+  };
+  std::uint32_t same = 0;
+  for (const auto& [id, when] : worker.calls) {
+    const ModelCall& other = calls.at(id);
+    if (other.alone) return false;
+    if (other.function == call.function) ++same;
+  }
+  return same < limit_of(call.function);
+}
+
+// It runs nothing, or only calls that run beside each other.
+bool ModelDriver::runs_shared(const ModelWorker& worker) const {
+  for (const auto& [id, when] : worker.calls) {
+    if (calls.at(id).alone) return false;
+  }
+  return true;
+}
+
 void ModelDriver::on(const Dispatch& action) {
   ModelWorker& worker = alive(action.worker);
   must(worker.ready && !worker.stopping && !worker.killed && !worker.abandoned, action,
        "not a ready worker");
-  must(worker.calls.empty(), action, "not an idle worker");
+  must(worker.exiting || fits(worker, calls.at(action.call.value), action.alone), action,
+       "the worker runs what it cannot run beside");
   must(worker.exiting || !worker.checking, action, "its health is being checked");
   ModelCall& call = calls.at(action.call.value);
   must(!call.resolved && !call.worker, action, "the call is over or runs elsewhere");
@@ -315,6 +351,7 @@ void ModelDriver::on(const Dispatch& action) {
   must(action.deadline > now, action, "dead already");
   must(action.session.has_value() == !call.session.empty(), action, "session or none");
   worker.calls[action.call.value] = now;
+  call.alone = action.alone;
   call.worker = action.worker;
   if (!action.session) return;
   const SessionTicket& ticket = *action.session;
@@ -442,15 +479,15 @@ void ModelDriver::perform(const Action& action) {
          "names another time than that of its dispatch");
   } else if (const auto* save = std::get_if<SaveSession>(&action)) {
     const ModelWorker& worker = alive(save->worker);
-    must(worker.ready && worker.calls.empty() && !worker.killed && !worker.stopping, action,
-         "not an idle worker");
+    must(worker.ready && runs_shared(worker) && !worker.killed && !worker.stopping, action,
+         "runs a call alone");
     store.asked.push_back(
         {.save = true,
          .event = {.worker = save->worker, .session = save->session, .birth = save->birth}});
   } else if (const auto* check = std::get_if<CheckWorker>(&action)) {
     ModelWorker& worker = alive(check->worker);
-    must(worker.ready && worker.calls.empty() && !worker.killed && !worker.stopping, action,
-         "not an idle worker");
+    must(worker.ready && runs_shared(worker) && !worker.killed && !worker.stopping, action,
+         "runs a call alone");
     must(!std::exchange(worker.checking, true), action, "it is being checked");
   } else if (const auto* keep = std::get_if<KeepSnapshot>(&action)) {
     if (keep->call) calls.at(keep->call.value).interrupted = false;

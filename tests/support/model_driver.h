@@ -35,6 +35,7 @@ struct ModelCall {
   bool interrupted = false;
   std::uint64_t order = 0;         // of submission
   std::optional<WorkerId> worker;  // where it runs
+  bool alone = true;               // in that worker
   std::uint32_t dispatches = 0;
   bool started = false;  // an attempt of it had, when its worker died
   std::uint64_t birth = 0;
@@ -111,6 +112,9 @@ class ModelDriver {
   void checked(WorkerId worker, bool healthy = true, bool over = true);
   // The worker dies of `cause`; started: its mark names the call it has.
   void exit(WorkerId worker, bool started = true, std::string cause = "signal");
+  // The marks name these of its calls.
+  void exit_with(WorkerId worker, const std::set<std::uint64_t>& started,
+                 std::string cause = "signal");
   void fail_start(WorkerId worker, std::string step = "setup");
   void configure(const Settings& settings) { handle(ConfigChanged{settings}); }
 
@@ -149,6 +153,11 @@ class ModelDriver {
   void must(bool right, const Action& action, std::string_view why);
   ModelWorker& alive(WorkerId worker);
 
+  // Whether the worker may run this call beside those that it runs.
+  bool fits(const ModelWorker& worker, const ModelCall& call, bool alone) const;
+  bool runs_shared(const ModelWorker& worker) const;
+
+  std::map<std::string, std::uint32_t> concurrency_;  // of the functions
   std::uint64_t next_call_ = 1;
   std::size_t taken_ = 0;
   std::set<WorkerId> gone_;
