@@ -17,6 +17,7 @@ struct FunctionInfo {
   bool async = false;
   std::optional<std::chrono::nanoseconds> timeout;
   std::uint32_t max_workers = 0;  // 0: no limit
+  std::uint32_t concurrency = 1;  // calls of it that one worker may run at once
   bool interruptible = false;     // its worker may be kept after an interrupt
   struct Parameter {
     std::string name;

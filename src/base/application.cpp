@@ -11,6 +11,7 @@ namespace {
 
 using Json = nlohmann::json;
 constexpr std::size_t kFunctionsMax = 10'000;
+constexpr std::uint32_t kConcurrencyMax = 1024;
 
 std::string text_of(const Json& object, const char* name) {
   const auto found = object.find(name);
@@ -57,6 +58,7 @@ FunctionInfo function_of(const Json& object) {
           .async = flag_of(object, "async"),
           .timeout = timeout_of(object),
           .max_workers = number_of(object, "max_workers"),
+          .concurrency = std::clamp(number_of(object, "concurrency"), 1U, kConcurrencyMax),
           .interruptible = flag_of(object, "interruptible"),
           .parameters = parameters_of(object)};
 }

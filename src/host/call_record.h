@@ -56,6 +56,7 @@ struct CallRecord {
   // heap; it stays until the call ends.
   bool told GUARDED_BY(host_state) = false;
   Time deadline GUARDED_BY(host_state) = Time::max();  // of a call that was dispatched
+  bool alone GUARDED_BY(host_state) = true;            // in its worker
   bool dump_asked GUARDED_BY(host_state) = false;
   std::size_t dump_from GUARDED_BY(host_state) = 0;  // earlier dumps of that worker end here
   std::string dump_note GUARDED_BY(host_state);      // why there is none

@@ -23,12 +23,12 @@ Channel::Channel(os::Fd socket, std::uint32_t frame_bytes_max, SlabBudget& slab_
       scratch_(std::make_unique_for_overwrite<std::byte[]>(wire::kPacketMax)) {}
 
 std::string Channel::push(std::string head, std::shared_ptr<const std::string> payload) {
-  return push(0, std::move(head), std::move(payload), nullptr);
+  return push(0, std::move(head), std::move(payload), nullptr, false);
 }
 
 std::string Channel::push(std::uint64_t call, std::string head,
                           std::shared_ptr<const std::string> payload,
-                          std::shared_ptr<const Attachments> attachments) {
+                          std::shared_ptr<const Attachments> attachments, bool inlined) {
   const os::MutexLock lock(mutex_);
   if (broken_) {
     head.clear();
@@ -39,6 +39,7 @@ std::string Channel::push(std::uint64_t call, std::string head,
   next.payload = std::move(payload);
   next.call = call;
   next.attachments = std::move(attachments);
+  next.inlined = inlined;
   return head;
 }
 
@@ -73,7 +74,7 @@ void Channel::retire_front() {
 void Channel::put_in_place(Outgoing& next) {
   std::vector<SlabNews> news;
   std::string frames;
-  slabs_.attach(next.call, *std::exchange(next.attachments, nullptr), news, frames);
+  slabs_.attach(next.call, *std::exchange(next.attachments, nullptr), next.inlined, news, frames);
   next.head.insert(0, frames);
   for (auto each = news.rbegin(); each != news.rend(); ++each) {
     Outgoing& first = make(out_.begin());

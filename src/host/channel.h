@@ -69,9 +69,9 @@ class Channel {
   // `head` is a frame, or its beginning if `payload` is the rest. Comes back: an empty string,
   // maybe with the memory of one that was sent. Who makes the next frame in it allocates nothing.
   std::string push(std::string head, std::shared_ptr<const std::string> payload = nullptr);
-  // The same, with attachments in front of it.
+  // The same, with attachments in front of it; inlined: none of them in slabs.
   std::string push(std::uint64_t call, std::string head, std::shared_ptr<const std::string> payload,
-                   std::shared_ptr<const Attachments> attachments);
+                   std::shared_ptr<const Attachments> attachments, bool inlined);
   enum class Flushed : std::uint8_t { kAll, kBlocked, kBroken };
   Flushed flush();
   bool has_pending() const;
@@ -111,6 +111,7 @@ class Channel {
     bool planned = false;
     std::uint64_t call = 0;                          // whose attachments these are
     std::shared_ptr<const Attachments> attachments;  // shared likewise; not yet in place
+    bool inlined = false;                            // they stay out of slabs
     os::Fd fd;                                       // goes with the packet
   };
   using Queue = std::list<Outgoing>;  // each stays where it is: its plan borrows from it

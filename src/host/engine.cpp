@@ -128,6 +128,7 @@ void Engine::dispatch(const core::Dispatch& action, CallRecord* self, Effects& e
   CallRecord* record = calls_.find(action.call);
   if (UNEXPECTED(record == nullptr)) return;
   record->answer.clear();
+  record->alone = action.alone;
   record->dump_asked = false;
   record->dump_note.clear();
   record->deadline = action.deadline;

@@ -26,6 +26,7 @@ core::FunctionsAnnounced functions_of(const Application& application) {
     spec.stream = each.stream;
     spec.timeout = each.timeout;
     spec.max_workers = each.max_workers;
+    spec.concurrency = each.concurrency;
     spec.interruptible = each.interruptible;
     out.functions.push_back(std::move(spec));
   }

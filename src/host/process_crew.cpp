@@ -22,6 +22,8 @@ constexpr auto kSamplingPeriod = std::chrono::seconds(1);
 
 constexpr std::string_view kSilent =
     " Its control thread answered no ping: the GIL is held, or it is stopped.";
+constexpr std::string_view kBlocked =
+    " Its event loop answered no ping: a call blocks it, or the GIL is held, or it is stopped.";
 
 wire::SessionEnd wire_reason(core::SessionEndReason reason) {
   switch (reason) {
@@ -180,9 +182,10 @@ void ProcessCrew::heard(CrewNews& news) {
 // ---- under the lock: frames for the workers
 
 void ProcessCrew::encode(const CallRecord& record, const core::Dispatch& dispatch,
-                         std::string& frame) {
+                         std::uint16_t row, std::string& frame) {
   wire::CallMessage message;
   message.call = record.id.value;
+  message.row = row;
   message.deadline_ns = dispatch.deadline.time_since_epoch().count();
   message.attempt = dispatch.attempt;
   message.stream = record.streaming;
@@ -212,27 +215,28 @@ void ProcessCrew::dispatch(const core::Dispatch& action, CallRecord& record, Cal
   // that event tells. It takes the call back in the same step.
   if (worker == nullptr) return;
   record.worker = worker;
-  worker->running = action.call;
+  std::uint16_t row = 0;
+  if (action.alone) {
+    worker->running = action.call;
+  } else {
+    row = worker->shared.begin(action.call);
+  }
   if (action.session && action.session->restore != 0) {
     // The loop reads its answer: the caller waits for the store and for the worker, here or there.
-    worker->reader = Reader::kLoop;
-    effects.arm.push_back(worker);
-    return restore(action, worker, record, effects);
+    reading_.read_between_calls(worker, effects);
+    return restore(action, row, worker, record, effects);
   }
-  encode(record, action, effects.frame);
+  encode(record, action, row, effects.frame);
   effects.frame = worker->channel.push(record.id.value, std::move(effects.frame),
-                                       record.large_payload, record.attachments);
+                                       record.large_payload, record.attachments, row != 0);
   if (record.granted > 0) {
     std::string frame;
     wire::append_credit(frame, action.call.value, record.granted);
     worker->channel.push(std::move(frame));
   }
   effects.flush.push_back(worker);
-  if (!record.blocking) {
-    worker->reader = Reader::kLoop;
-    effects.arm.push_back(worker);
-    return;
-  }
+  // Of calls that run beside each other the loop reads all answers.
+  if (!record.blocking || row != 0) return reading_.read_between_calls(worker, effects);
   CHECK(record.reading == nullptr);
   worker->reader = Reader::kCaller;
   record.reading = worker;
@@ -280,7 +284,7 @@ void ProcessCrew::grant(const CallRecord& record, std::uint32_t items, Effects& 
   if (record.worker == nullptr) return;
   WorkerProcess& worker = static_cast<WorkerProcess&>(*record.worker);
   // Else it is sent behind the call.
-  if (worker.running != record.id || worker.unsent != nullptr) return;
+  if (!worker.runs(record.id) || worker.unsent.contains(record.id)) return;
   std::string frame;
   wire::append_credit(frame, record.id.value, items);
   worker.channel.push(std::move(frame));
@@ -295,24 +299,25 @@ void ProcessCrew::add_evidence(const CallRecord& record, Outcome& outcome) {
   const WorkerProcess& worker = static_cast<const WorkerProcess&>(*record.worker);
   const bool silent = outcome.kind == OutcomeKind::kTimeout && worker.pinged == record.id.value &&
                       worker.ponged != record.id.value;
-  if (silent) outcome.message += kSilent;
+  const std::string_view why = record.alone ? kSilent : kBlocked;
+  if (silent) outcome.message += why;
   if (!record.dump_asked) return;
   outcome.dump = record.dump_note;
   if (outcome.dump.empty()) outcome.dump = worker.marks.dump(record.dump_from);
   if (outcome.dump.empty()) outcome.dump = "unavailable: no answer";
-  if (silent && record.told) outcome.dump.insert(0, std::string(kSilent.substr(1)) + "\n");
+  if (silent && record.told) outcome.dump.insert(0, std::string(why.substr(1)) + "\n");
 }
 
 // ---- a session's state in front of its call
 
 // A call whose session is restored first: it is sent behind its state, when that is there.
-void ProcessCrew::restore(const core::Dispatch& action, const WorkerPtr& worker,
+void ProcessCrew::restore(const core::Dispatch& action, std::uint16_t row, const WorkerPtr& worker,
                           const CallRecord& record, Effects& effects) {
   const core::SessionTicket& ticket = *action.session;
   std::string frame;
-  encode(record, action, frame);
-  worker->unsent = std::make_unique<UnsentCall>(
-      UnsentCall{std::move(frame), record.large_payload, record.attachments});
+  encode(record, action, row, frame);
+  worker->unsent[action.call] = {std::move(frame), record.large_payload, record.attachments,
+                                 row != 0};
   auto fetched = engine_.store().fetch(ticket.id, ticket.birth, ticket.restore,
                                        [this, worker, call = action.call](store::Fetched later) {
                                          Effects& own = effects_of_thread();
@@ -329,17 +334,19 @@ void ProcessCrew::restore(const core::Dispatch& action, const WorkerPtr& worker,
 
 void ProcessCrew::send_restored(const WorkerPtr& worker, CallId call, const store::Fetched& fetched,
                                 Effects& effects) {
-  if (worker->running != call || worker->unsent == nullptr) return;  // given up meanwhile
-  if (roster_.find(worker->id) != worker) return;                    // or its worker has died
+  const auto waiting = worker->unsent.find(call);
+  if (waiting == worker->unsent.end()) return;     // given up meanwhile
+  if (roster_.find(worker->id) != worker) return;  // or its worker has died
   if (!fetched.snapshot) return give_up_restore(*worker, call, fetched.gone);
-  const auto unsent = std::move(worker->unsent);
+  UnsentCall unsent = std::move(waiting->second);
+  worker->unsent.erase(waiting);
   std::string head;
   wire::append_restore_head(head, call.value,
                             static_cast<wire::StateFormat>(fetched.snapshot->format),
                             fetched.snapshot->state->size());
   worker->channel.push(std::move(head), fetched.snapshot->state);
-  worker->channel.push(call.value, std::move(unsent->frame), std::move(unsent->payload),
-                       std::move(unsent->attachments));
+  worker->channel.push(call.value, std::move(unsent.frame), std::move(unsent.payload),
+                       std::move(unsent.attachments), unsent.shared);
   if (const CallRecord* record = engine_.calls().find(call);
       record != nullptr && record->granted > 0) {
     std::string frame;
@@ -351,9 +358,9 @@ void ProcessCrew::send_restored(const WorkerPtr& worker, CallId call, const stor
 
 // The worker has heard nothing of the call.
 void ProcessCrew::give_up_restore(WorkerProcess& worker, CallId call, bool gone) {
-  worker.unsent.reset();
-  worker.running = {};
-  worker.reader = Reader::kNobody;
+  worker.unsent.erase(call);
+  worker.end(call);
+  if (worker.idle() && worker.saves == 0 && !worker.checking) worker.reader = Reader::kNobody;
   engine_.owe(core::RestoreFailed{worker.id, call, gone});
 }
 
@@ -364,13 +371,15 @@ void ProcessCrew::climb(const core::Action& rung, WorkerId id, CallId call) {
   WorkerPtr worker;
   bool streaming = false;
   bool unsent = false;
+  std::uint16_t row = 0;
   Effects& effects = effects_of_thread();
   {
     const Locked locked(engine_.lock);
     worker = roster_.find(id);
     const CallRecord* record = engine_.calls().find(call);
-    if (worker == nullptr || worker->running != call) return;
-    unsent = worker->unsent != nullptr;
+    if (worker == nullptr || !worker->runs(call)) return;
+    row = worker->shared.row_of(call);
+    unsent = worker->unsent.contains(call);
     if (unsent) {
       give_up_restore(*worker, call, /*gone=*/false);
       engine_.follow_up(nullptr, effects);
@@ -380,7 +389,11 @@ void ProcessCrew::climb(const core::Action& rung, WorkerId id, CallId call) {
   }
   if (unsent) return engine_.perform(effects);
   if (const auto* order = std::get_if<core::CancelCall>(&rung)) {
-    cancel(*order, worker, streaming);
+    cancel(*order, worker, row, streaming);
+  } else if (std::holds_alternative<core::InterruptCall>(rung) && row != 0) {
+    std::string frame;
+    wire::append_interrupt(frame, call.value);
+    if (worker->control) static_cast<void>(worker->control->send(std::move(frame)));
   } else if (std::holds_alternative<core::InterruptCall>(rung)) {
     worker->marks.set_interrupt(call.value);
     if (worker->pidfd) static_cast<void>(worker->pidfd.send_signal(SIGINT));
@@ -389,13 +402,18 @@ void ProcessCrew::climb(const core::Action& rung, WorkerId id, CallId call) {
   }
 }
 
-void ProcessCrew::cancel(const core::CancelCall& action, const WorkerPtr& worker, bool streaming) {
+void ProcessCrew::cancel(const core::CancelCall& action, const WorkerPtr& worker, std::uint16_t row,
+                         bool streaming) {
   const std::uint64_t call = action.call.value;
   const auto dispatched = action.dispatched.time_since_epoch();
-  worker->marks.set_cancel(call, static_cast<std::uint64_t>(dispatched.count()));
+  if (row != 0) {
+    worker->marks.set_cancel(row, call);
+  } else {
+    worker->marks.set_cancel(call, static_cast<std::uint64_t>(dispatched.count()));
+  }
   std::string frame;
   wire::append_cancel(frame, call);
-  wire::append_ping(frame, call);
+  wire::append_ping(frame, call, /*loop=*/row != 0);
   worker->pinged = call;
   if (worker->control) static_cast<void>(worker->control->send(std::move(frame)));
   if (!streaming) return;

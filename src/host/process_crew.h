@@ -56,14 +56,16 @@ class ProcessCrew final : public Crew {
   std::expected<Launcher::Program, StartError> find_programs() const;
   void every_second();
   // The frame of a call, all of it but a large payload and attachments.
-  static void encode(const CallRecord& record, const core::Dispatch& dispatch, std::string& frame);
-  void restore(const core::Dispatch& action, const WorkerPtr& worker, const CallRecord& record,
-               Effects& effects) REQUIRES(host_state);
+  static void encode(const CallRecord& record, const core::Dispatch& dispatch, std::uint16_t row,
+                     std::string& frame);
+  void restore(const core::Dispatch& action, std::uint16_t row, const WorkerPtr& worker,
+               const CallRecord& record, Effects& effects) REQUIRES(host_state);
   void send_restored(const WorkerPtr& worker, CallId call, const store::Fetched& fetched,
                      Effects& effects) REQUIRES(host_state);
   void give_up_restore(WorkerProcess& worker, CallId call, bool gone) REQUIRES(host_state);
   void climb(const core::Action& rung, WorkerId id, CallId call);
-  void cancel(const core::CancelCall& action, const WorkerPtr& worker, bool streaming);
+  void cancel(const core::CancelCall& action, const WorkerPtr& worker, std::uint16_t row,
+              bool streaming);
   void dump(WorkerProcess& worker, CallId call);
 
   Engine& engine_;

@@ -17,9 +17,9 @@ std::string slab_frame(const wire::SlabMessage& message) {
 
 }  // namespace
 
-void Slabs::attach(std::uint64_t call, const Attachments& attachments, std::vector<SlabNews>& news,
-                   std::string& frames) {
-  shelf_.begin_call();
+void Slabs::attach(std::uint64_t call, const Attachments& attachments, bool inlined,
+                   std::vector<SlabNews>& news, std::string& frames) {
+  if (!inlined) shelf_.begin_call();
   for (const Attachment& attachment : attachments) {
     const std::uint64_t bytes = attachment.data.size();
     wire::AttachmentMessage message{.call = call,
@@ -29,7 +29,7 @@ void Slabs::attach(std::uint64_t call, const Attachments& attachments, std::vect
                                     .name = attachment.name,
                                     .filename = attachment.filename,
                                     .content_type = attachment.content_type};
-    if (bytes >= wire::kSlabFrom) {
+    if (bytes >= wire::kSlabFrom && !inlined) {
       std::vector<std::uint32_t> dropped;
       const auto place = shelf_.place(os::monotonic_now(), bytes, dropped);
       Dropped gone;

@@ -29,9 +29,10 @@ class Slabs {
 
   // Puts the call's attachments where its worker will find them. What the worker must be told
   // before is appended to `news`; the ATTACH frames, inlined bytes included, to `frames`. Copies
-  // the bytes; blocks while the kernel clears fresh pages. What gets no slab is inlined.
-  void attach(std::uint64_t call, const Attachments& attachments, std::vector<SlabNews>& news,
-              std::string& frames);
+  // the bytes; blocks while the kernel clears fresh pages. What gets no slab is inlined, or
+  // (inlined) everything is: then the call does not count as one that uses slabs.
+  void attach(std::uint64_t call, const Attachments& attachments, bool inlined,
+              std::vector<SlabNews>& news, std::string& frames);
   // The answer to SLAB_WANTED.
   void grow(std::uint64_t bytes, std::vector<SlabNews>& news);
   // Where a part of a result lies; shared with the thread that copies it out. Null: nowhere.

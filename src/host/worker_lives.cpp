@@ -27,13 +27,17 @@ constexpr auto kTimeToDie = std::chrono::milliseconds(50);
 constexpr auto kGuardStopMax = std::chrono::seconds(1);
 
 // An answer to the ping that a late call's first rung sent; anything else is not worth a life.
-void take_pong(WorkerProcess& worker, std::string_view packet) {
-  if (packet.size() < wire::kHeaderBytes) return;
+// Returns whether the worker's event loop has given it.
+bool take_pong(WorkerProcess& worker, std::string_view packet) {
+  if (packet.size() < wire::kHeaderBytes) return false;
   const auto header = wire::parse_header(packet.substr(0, wire::kHeaderBytes),
                                          wire::Link::kSupervisorControl, wire::kPacketMax);
-  if (!header) return;
-  const auto pong = wire::decode_pong({*header, packet.substr(wire::kHeaderBytes)});
-  if (pong) worker.ponged = pong->token;
+  if (!header) return false;
+  const wire::Frame frame{*header, packet.substr(wire::kHeaderBytes)};
+  const auto pong = wire::decode_pong(frame);
+  if (!pong) return false;
+  worker.ponged = pong->token;
+  return frame.loop();
 }
 
 // The step that a worker is in, by what it has said last; `forked`: its process is there.
@@ -147,7 +151,10 @@ void WorkerLives::start_worker(WorkerId id, bool probe, bool again) {
                                 [this, worker = worker.get()] { watch_.read_log(*worker); });
   worker->control = std::make_unique<PacketLink>(
       engine_.context(), std::move(made->control),
-      [worker = worker.get()](std::string_view packet) { take_pong(*worker, packet); }, [] {});
+      [this, worker = worker.get()](std::string_view packet) {
+        if (take_pong(*worker, packet)) engine_.feed(core::LoopTurned{worker->id});
+      },
+      [] {});
   {
     const Locked locked(engine_.lock);
     roster_.workers[id] = worker;
@@ -376,18 +383,29 @@ bool WorkerLives::read_to_the_end(const WorkerPtr& worker) {
   return true;
 }
 
+// Those of the dead worker's calls whose user code may have run.
+std::vector<core::StartedCall> WorkerLives::started_calls(WorkerProcess& worker) {
+  std::vector<core::StartedCall> started;
+  const auto note = [&](CallId call, std::uint64_t last_ok, MarksAtDeath marks) {
+    if (may_have_started(call, last_ok, marks)) started.push_back({call});
+  };
+  const Locked locked(engine_.lock);
+  note(worker.running, worker.last_ok, {worker.marks.started(), worker.marks.ended()});
+  worker.shared.each([&](CallId call, std::uint16_t row) {
+    note(call, 0, {worker.marks.started(row), worker.marks.ended(row)});
+  });
+  return started;
+}
+
 // Everything the worker wrote comes first, then its death.
 void WorkerLives::finish_death(const WorkerPtr& worker) {
   if (worker->finished || !read_to_the_end(worker)) return;
   // Only now does the zombie go: its number, its group and its status were safe until here.
   Death death = describe_death(*worker);
-  const MarksAtDeath marks{worker->marks.started(), worker->marks.ended()};
-  CallId running;
-  {
-    const Locked locked(engine_.lock);
-    running = worker->running;
+  std::vector<core::StartedCall> started = started_calls(*worker);
+  for (core::StartedCall& each : started) {
+    each.fingerprint = engine_.calls().print_of_victim(each.call);
   }
-  const std::uint64_t print = engine_.calls().print_of_victim(running);
   Effects& effects = effects_of_thread();
   {
     const Locked locked(engine_.lock);
@@ -395,12 +413,9 @@ void WorkerLives::finish_death(const WorkerPtr& worker) {
     roster_.workers.erase(worker->id);
     worker->finished = true;
     worker->reader = Reader::kNobody;
-    const CallId started =
-        may_have_started(worker->running, worker->last_ok, marks) ? worker->running : CallId{};
     if (!worker->probe) {
-      engine_.step(
-          core::WorkerExited{worker->id, std::move(death), core::started_calls(started, print)},
-          nullptr, effects);
+      engine_.step(core::WorkerExited{worker->id, std::move(death), std::move(started)}, nullptr,
+                   effects);
     }
     engine_.settle(effects);
   }

@@ -57,6 +57,7 @@ class WorkerLives {
   void never_started(const WorkerPtr& worker, const StartFailure& failure);
   void process_started(const WorkerPtr& worker, const Launched& process);
   void process_dead(const WorkerPtr& worker);
+  std::vector<core::StartedCall> started_calls(WorkerProcess& worker);
   bool read_to_the_end(const WorkerPtr& worker);
   void finish_death(const WorkerPtr& worker);
   Death describe_death(WorkerProcess& worker);

@@ -42,6 +42,17 @@ std::optional<ParkedState> WorkerProcess::take_parked(CallId call, std::uint64_t
   return std::nullopt;
 }
 
+bool WorkerProcess::end(CallId call) {
+  if (!call) return false;
+  if (running == call) {
+    running = {};
+    return true;
+  }
+  const std::uint16_t row = shared.row_of(call);
+  if (row != 0) shared.end(row);
+  return row != 0;
+}
+
 void WorkerProcess::leave_loop() {
   log_watch.reset();
   death_watch.reset();

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "host/host_lock.h"
 #include "host/log_lines.h"
 #include "host/loop_io.h"
+#include "host/shared_calls.h"
 #include "os/memory.h"
 #include "os/process.h"
 
@@ -44,6 +46,7 @@ struct UnsentCall {
   std::string frame;
   std::shared_ptr<const std::string> payload;  // shared with the call, as in Channel
   std::shared_ptr<const Attachments> attachments;
+  bool shared = false;
 };
 
 // Shared (shared_ptr) by the host's table, the threads that are writing to it or reading from it,
@@ -68,16 +71,24 @@ struct WorkerProcess final : CrewWorker {
 
   // ---- under the host's lock
   Reader reader GUARDED_BY(host_state) = Reader::kNobody;
-  CallId running GUARDED_BY(host_state);  // dispatched and not yet answered; 0: idle
+  // Dispatched and not yet answered: the call that runs alone (0: none), or those that do not.
+  CallId running GUARDED_BY(host_state);
+  SharedCalls shared GUARDED_BY(host_state);
   // Its last call that was answered with a result; 0: none.
   std::uint64_t last_ok GUARDED_BY(host_state) = 0;
   bool drained GUARDED_BY(host_state) = false;      // its socket has been read to the end
   bool stop_wanted GUARDED_BY(host_state) = false;  // SHUTDOWN was sent
-  // SAVEs not yet answered; only while it runs nothing.
+  // SAVEs not yet answered; only while no call runs alone.
   std::uint32_t saves GUARDED_BY(host_state) = 0;
   bool checking GUARDED_BY(host_state) = false;  // CHECK not yet answered; as `saves`
   std::vector<ParkedState> parked GUARDED_BY(host_state);
-  std::unique_ptr<UnsentCall> unsent GUARDED_BY(host_state);  // of `running`
+  std::map<CallId, UnsentCall> unsent GUARDED_BY(host_state);  // of those that it runs
+  bool runs(CallId call) const REQUIRES(host_state) {
+    return call && (running == call || shared.row_of(call) != 0);
+  }
+  bool idle() const REQUIRES(host_state) { return !running && shared.empty(); }
+  // It runs the call no more; false: it does not run it. The row that it had is free.
+  bool end(CallId call) REQUIRES(host_state);
   // The state that came with the call's answer or, without a call, for the session of that birth.
   std::optional<ParkedState> take_parked(CallId call, std::uint64_t birth) REQUIRES(host_state);
 

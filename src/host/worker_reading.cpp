@@ -88,7 +88,7 @@ void WorkerReading::read_between_calls(const WorkerPtr& worker, Effects& effects
 }
 
 void WorkerReading::end_reading_between_calls(WorkerProcess& worker, CallRecord* self) {
-  if (worker.saves == 0 && !worker.checking) release(worker, self);
+  if (worker.saves == 0 && !worker.checking && worker.idle()) release(worker, self);
 }
 
 void WorkerReading::hear_later(const WorkerPtr& worker, News news, std::string text,
@@ -243,20 +243,22 @@ void WorkerReading::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>
     if (!violation.empty()) break;
     // Once the answer is in, the reading may be somebody else's already: whatever follows it in
     // the same packet breaks the protocol.
-    if (worker->reader == Reader::kNobody) {
+    if (worker->reader == Reader::kNobody ||
+        (self == nullptr && worker->reader == Reader::kCaller)) {
       violation = fmt::format("{} after the answer", wire::to_string(message.type));
     } else if (message.type == wire::Type::kResult || message.type == wire::Type::kError ||
                message.type == wire::Type::kEnd) {
+      const bool shared = worker->shared.row_of(CallId{message.call}) != 0;
       if (!take_answer(*worker, message, self, effects)) violation = "an answer to no call of its";
-      if (violation.empty()) {
+      if (violation.empty() && !shared) {
         if (&message != &messages.back()) violation = "more after the answer";
         break;
       }
     } else if (message.type == wire::Type::kItem) {
-      if (worker->running.value != message.call) {
+      const CallId call{message.call};
+      if (!worker->runs(call)) {
         violation = "an item of no call of its";
-      } else if (!engine_.item(worker->id, worker->running, std::move(message.body), self,
-                               effects)) {
+      } else if (!engine_.item(worker->id, call, std::move(message.body), self, effects)) {
         violation = "an item for a caller that takes none";
       }
     } else if (message.type == wire::Type::kSnapshot) {
@@ -279,9 +281,13 @@ void WorkerReading::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>
 bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, CallRecord* self,
                                 Effects& effects) {
   const CallId call{message.call};
-  if (!call || worker.running != call) return false;
-  worker.running = {};
-  release(worker, self);
+  const bool shared = worker.running != call;
+  if (!worker.end(call)) return false;
+  if (shared) {
+    end_reading_between_calls(worker, self);
+  } else {
+    release(worker, self);
+  }
   Reply reply;
   reply.worker = worker.id;
   reply.call = call;
@@ -289,7 +295,7 @@ bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, C
   reply.clean = !message.unclean;
   reply.interrupted = message.interrupted;
   reply.retire_reason = message.retire_reason;
-  if (reply.answer.kind == core::ReplyKind::kOk) worker.last_ok = call.value;
+  if (reply.answer.kind == core::ReplyKind::kOk && !shared) worker.last_ok = call.value;
   if (message.state != nullptr) {
     WorkerState& state = *message.state;
     const bool taken = state.format != wire::StateFormat::kNone;

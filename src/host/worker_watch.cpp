@@ -141,7 +141,7 @@ void WorkerWatch::sample_memory() {
   {
     const Locked locked(engine_.lock);
     for (const auto& [id, worker] : roster_.workers) {
-      if (!worker->running && worker->said == Step::kReady && !worker->probe) {
+      if (worker->idle() && worker->said == Step::kReady && !worker->probe) {
         idle.push_back(worker);
       }
     }
@@ -166,7 +166,7 @@ void WorkerWatch::shrink_slabs() {
   {
     const Locked locked(engine_.lock);
     for (const auto& [id, worker] : roster_.workers) {
-      if (worker->running || worker->said != Step::kReady) continue;
+      if (!worker->idle() || worker->said != Step::kReady) continue;
       auto theirs = worker->channel.shrink_slabs(limit);
       if (theirs.empty()) continue;
       effects.flush.push_back(worker);

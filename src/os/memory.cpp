@@ -107,7 +107,7 @@ Result<Marks> Marks::create() {
   auto fd = make_sealed_memfd("keelback-marks", kBytes);
   if (!fd) return std::unexpected(fd.error());
   if (int error = fault::next()) return failure(error);
-  void* page = ::mmap(nullptr, kDumpOffset, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0);
+  void* page = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0);
   if (page == MAP_FAILED) return last_failure();
   Marks marks;
   marks.fd_ = std::move(*fd);
@@ -125,7 +125,7 @@ Marks& Marks::operator=(Marks&& other) noexcept {
 }
 
 Marks::~Marks() {
-  if (words_ != nullptr) ::munmap(words_, kDumpOffset);
+  if (words_ != nullptr) ::munmap(words_, kBytes);
 }
 
 std::uint64_t Marks::inode() const {
@@ -134,8 +134,8 @@ std::uint64_t Marks::inode() const {
 }
 
 std::string Marks::dump(std::size_t from) const {
-  const std::size_t begin = std::min(kDumpOffset + from, kBytes);
-  auto text = std::string(kBytes - begin, '\0');
+  const std::size_t begin = std::min(kDumpOffset + from, kRowsOffset);
+  auto text = std::string(kRowsOffset - begin, '\0');
   const ssize_t got = ::pread(fd_.get(), text.data(), text.size(), static_cast<off_t>(begin));
   text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
   text.resize(std::min(text.find('\0'), text.size()));

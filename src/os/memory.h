@@ -54,6 +54,8 @@ class Marks {
  public:
   static constexpr std::size_t kBytes = 128 * 1024;
   static constexpr std::size_t kDumpOffset = 4096;
+  static constexpr std::size_t kRowsOffset = 96 * 1024;  // the dump ends there
+  static constexpr std::uint16_t kRows = 1024;
 
   Marks() = default;
   static Result<Marks> create();
@@ -65,6 +67,10 @@ class Marks {
   std::uint64_t inode() const;  // names the memfd in /proc/PID/maps of whoever maps it
   std::uint64_t started() const { return load(0); }
   std::uint64_t ended() const { return load(1); }
+  // Of the shared call that has this row, from 1 to kRows.
+  std::uint64_t started(std::uint16_t row) const { return load(word_of(row)); }
+  std::uint64_t ended(std::uint16_t row) const { return load(word_of(row) + 1); }
+  void set_cancel(std::uint16_t row, std::uint64_t call) { store(word_of(row) + 2, call); }
   // dispatched_ns: when the worker was given the call, on CLOCK_MONOTONIC.
   void set_cancel(std::uint64_t call, std::uint64_t dispatched_ns) {
     store(6, dispatched_ns);  // first: a worker that sees the cancel also finds the time
@@ -79,11 +85,15 @@ class Marks {
   std::string dump(std::size_t from = 0) const;
 
  private:
+  static constexpr std::size_t kWordsOfRow = 4;
+  static std::size_t word_of(std::uint16_t row) {
+    return kRowsOffset / sizeof(std::uint64_t) + kWordsOfRow * (row - 1U);
+  }
   std::uint64_t load(std::size_t word) const;
   void store(std::size_t word, std::uint64_t value);
 
   Fd fd_;
-  std::uint64_t* words_ = nullptr;  // page 0 of the mapping
+  std::uint64_t* words_ = nullptr;  // the mapping
 };
 
 }  // namespace keelback::os

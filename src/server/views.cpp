@@ -144,6 +144,7 @@ std::string functions_json(const Application& application) {
                          {"async", function.async},
                          {"timeout", function.timeout ? Json(seconds(*function.timeout)) : Json()},
                          {"max_workers", function.max_workers},
+                         {"concurrency", function.concurrency},
                          {"interruptible", function.interruptible},
                          {"params", std::move(parameters)}});
   }

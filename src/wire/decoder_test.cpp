@@ -178,8 +178,8 @@ TEST(Decoder, RefusesEveryWrongHeader) {
   EXPECT_EQ(error_of(edited(0, std::uint32_t{15})), Error::kLengthTooSmall);
   EXPECT_EQ(error_of(edited(0, std::uint32_t{0})), Error::kLengthTooSmall);
   EXPECT_EQ(error_of(edited(0, UINT32_MAX)), Error::kLengthTooLarge);
-  EXPECT_EQ(error_of(edited(6, std::uint16_t{1})), Error::kReservedNotZero);
-  EXPECT_EQ(error_of(edited(6, std::uint16_t{0x8000})), Error::kReservedNotZero);
+  EXPECT_EQ(error_of(edited(6, std::uint16_t{1})), Error::kRow);
+  EXPECT_EQ(error_of(edited(6, std::uint16_t{0x8000})), Error::kRow);
   std::string call;
   ASSERT_TRUE(append_call_head(call, {.call = 1, .function = "f"}));
   EXPECT_EQ(error_of(call), Error::kUnexpectedType);

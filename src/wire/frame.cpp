@@ -45,6 +45,7 @@ constexpr Rule kRules[] = {
     {Type::kPing, "PING", Link::kWorkerControl, 8, 8},
     {Type::kPong, "PONG", Link::kSupervisorControl, 16, 16},
     {Type::kCancel, "CANCEL", Link::kWorkerControl, 0, 0},
+    {Type::kInterrupt, "INTERRUPT", Link::kWorkerControl, 0, 0},
 };
 
 const Rule* rule_of(std::uint8_t type) {
@@ -71,8 +72,8 @@ std::string_view to_string(Error error) {
       return "a frame of unknown type";
     case Error::kUnexpectedType:
       return "a frame that this end does not receive on this socket";
-    case Error::kReservedNotZero:
-      return "a frame whose reserved field is not zero";
+    case Error::kRow:
+      return "a frame with a row that it cannot have";
     case Error::kBodySize:
       return "a frame whose body has the wrong size";
     case Error::kBodyContent:
@@ -89,7 +90,8 @@ std::expected<Header, Error> parse_header(std::string_view bytes, Link link,
   if (length < kHeaderBytes) return std::unexpected(Error::kLengthTooSmall);
   const Rule* rule = rule_of(type);
   if (rule == nullptr) return std::unexpected(Error::kUnknownType);
-  if (load<std::uint16_t>(bytes, 6) != 0) return std::unexpected(Error::kReservedNotZero);
+  const auto row = load<std::uint16_t>(bytes, 6);
+  if (row > (rule->type == Type::kCall ? kRowsMax : 0)) return std::unexpected(Error::kRow);
   if (rule->link != link) return std::unexpected(Error::kUnexpectedType);
   if (length > frame_bytes_max) return std::unexpected(Error::kLengthTooLarge);
   const auto body_bytes = static_cast<std::uint32_t>(length - kHeaderBytes);
@@ -98,6 +100,7 @@ std::expected<Header, Error> parse_header(std::string_view bytes, Link link,
   }
   return Header{.type = rule->type,
                 .flags = load<std::uint8_t>(bytes, 5),
+                .row = row,
                 .body_bytes = body_bytes,
                 .call = load<std::uint64_t>(bytes, 8)};
 }
@@ -106,7 +109,7 @@ void write_header(char* out, const Header& header) {
   store<std::uint32_t>(out, static_cast<std::uint32_t>(kHeaderBytes + header.body_bytes));
   store<std::uint8_t>(out + 4, static_cast<std::uint8_t>(header.type));
   store<std::uint8_t>(out + 5, header.flags);
-  store<std::uint16_t>(out + 6, 0);
+  store<std::uint16_t>(out + 6, header.row);
   store<std::uint64_t>(out + 8, header.call);
 }
 

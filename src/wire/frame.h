@@ -45,6 +45,7 @@ enum class Type : std::uint8_t {
   kPing = 48,
   kPong = 49,
   kCancel = 50,
+  kInterrupt = 51,
 };
 std::string_view to_string(Type type);  // "CALL", …; "?" for what is none of them
 
@@ -58,28 +59,35 @@ constexpr std::uint8_t reply_flags(bool unclean, bool interrupted) {
                                    (interrupted ? kFlagInterrupted : 0));
 }
 
+// Flag of PING and PONG: the worker's event loop is to answer, has answered.
+inline constexpr std::uint8_t kFlagLoop = 1;
+
+// Shared calls of a worker, at most; each has a row of the marks, from 1.
+inline constexpr std::uint16_t kRowsMax = 1024;
+
 // Which end receives, and on which socket. It accepts only what the other end may send.
 enum class Link : std::uint8_t {
   kWorkerData,         // in a worker: CALL … CHECK
-  kWorkerControl,      // in a worker: PING, CANCEL
+  kWorkerControl,      // in a worker: PING, CANCEL, INTERRUPT
   kSupervisorData,     // in the supervisor: CONNECT … RETIRE
   kSupervisorControl,  // in the supervisor: PONG
 };
 
 enum class Error : std::uint8_t {
-  kLengthTooSmall,   // of the frame: under 16
-  kLengthTooLarge,   // of the frame: over the receiver's limit
-  kUnknownType,      // no such type
-  kUnexpectedType,   // such a type, but not from that end or on that socket
-  kReservedNotZero,  // the field `zero`
-  kBodySize,         // not a length that this type can have
-  kBodyContent,      // fields of the body contradict each other or name nothing
+  kLengthTooSmall,  // of the frame: under 16
+  kLengthTooLarge,  // of the frame: over the receiver's limit
+  kUnknownType,     // no such type
+  kUnexpectedType,  // such a type, but not from that end or on that socket
+  kRow,             // a row where none belongs, or that is none
+  kBodySize,        // not a length that this type can have
+  kBodyContent,     // fields of the body contradict each other or name nothing
 };
 std::string_view to_string(Error error);  // one clause for people; static storage
 
 struct Header {
   Type type{};
   std::uint8_t flags = 0;
+  std::uint16_t row = 0;  // of a CALL that runs beside others; 0: it runs alone
   std::uint32_t body_bytes = 0;
   std::uint64_t call = 0;
   friend bool operator==(const Header&, const Header&) = default;
@@ -106,6 +114,7 @@ struct Frame {
   Type type() const { return header.type; }
   std::uint64_t call() const { return header.call; }
   bool unclean() const { return (header.flags & kFlagUnclean) != 0; }
+  bool loop() const { return (header.flags & kFlagLoop) != 0; }
   bool interrupted() const { return (header.flags & kFlagInterrupted) != 0; }
 };
 

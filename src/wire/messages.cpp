@@ -26,11 +26,12 @@ std::optional<StateFormat> format_of(std::uint8_t value) {
 }
 
 void append_header(std::string& out, Type type, std::uint64_t call, std::uint64_t body_bytes,
-                   std::uint8_t flags = 0) {
+                   std::uint8_t flags = 0, std::uint16_t row = 0) {
   CHECK(body_bytes <= UINT32_MAX - kHeaderBytes);
   char bytes[kHeaderBytes];
   write_header(bytes, {.type = type,
                        .flags = flags,
+                       .row = row,
                        .body_bytes = static_cast<std::uint32_t>(body_bytes),
                        .call = call});
   out.append(bytes, kHeaderBytes);
@@ -45,7 +46,8 @@ bool append_call_head(std::string& out, const CallMessage& message) {
                     message.trace.size() <= UINT16_MAX && head_bytes <= kHeadMax &&
                     message.payload.size() <= UINT32_MAX - kHeadMax;
   if (!fits) return false;
-  append_header(out, Type::kCall, message.call, head_bytes - kHeaderBytes + message.payload.size());
+  append_header(out, Type::kCall, message.call, head_bytes - kHeaderBytes + message.payload.size(),
+                /*flags=*/0, message.row);
   append(out, message.deadline_ns);
   append(out, message.birth);
   append(out, message.epoch);
@@ -78,6 +80,7 @@ std::expected<CallMessage, Error> decode_call(const Frame& frame) {
     return part;
   };
   CallMessage message{.call = frame.header.call,
+                      .row = frame.header.row,
                       .deadline_ns = load<std::int64_t>(body, 0),
                       .birth = load<std::uint64_t>(body, 8),
                       .epoch = load<std::uint32_t>(body, 16),
@@ -220,8 +223,8 @@ std::expected<std::uint32_t, Error> decode_credit(const Frame& frame) {
   return load<std::uint32_t>(frame.body, 0);
 }
 
-void append_ping(std::string& out, std::uint64_t token) {
-  append_header(out, Type::kPing, 0, sizeof token);
+void append_ping(std::string& out, std::uint64_t token, bool loop) {
+  append_header(out, Type::kPing, 0, sizeof token, loop ? kFlagLoop : 0);
   append(out, token);
 }
 std::expected<std::uint64_t, Error> decode_ping(const Frame& frame) {
@@ -231,6 +234,10 @@ std::expected<std::uint64_t, Error> decode_ping(const Frame& frame) {
 
 void append_cancel(std::string& out, std::uint64_t call) {
   append_header(out, Type::kCancel, call, 0);
+}
+
+void append_interrupt(std::string& out, std::uint64_t call) {
+  append_header(out, Type::kInterrupt, call, 0);
 }
 
 bool append_attachment_head(std::string& out, Type type, const AttachmentMessage& message) {
@@ -369,8 +376,8 @@ std::expected<ErrorMessage, Error> decode_error(const Frame& frame) {
   return ErrorMessage{.kind = static_cast<ErrorKind>(kind), .json = frame.body.substr(1)};
 }
 
-void append_pong(std::string& out, const PongMessage& message) {
-  append_header(out, Type::kPong, 0, 16);
+void append_pong(std::string& out, const PongMessage& message, bool loop) {
+  append_header(out, Type::kPong, 0, 16, loop ? kFlagLoop : 0);
   append(out, message.token);
   append(out, message.running);
 }

@@ -22,6 +22,7 @@ inline constexpr std::size_t kCallFixedBytes = 32;  // of the body, before the s
 
 struct CallMessage {
   std::uint64_t call = 0;
+  std::uint16_t row = 0;         // 0: it runs alone; else its row of the marks
   std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
@@ -58,9 +59,11 @@ void append_shutdown(std::string& out);
 void append_credit(std::string& out, std::uint64_t call, std::uint32_t items);
 std::expected<std::uint32_t, Error> decode_credit(const Frame& frame);
 
-void append_ping(std::string& out, std::uint64_t token);
+// loop: the event loop is to answer.
+void append_ping(std::string& out, std::uint64_t token, bool loop = false);
 std::expected<std::uint64_t, Error> decode_ping(const Frame& frame);
 void append_cancel(std::string& out, std::uint64_t call);
+void append_interrupt(std::string& out, std::uint64_t call);
 
 // How a session's state is written down. Same values as store::Format.
 enum class StateFormat : std::uint8_t {
@@ -209,7 +212,7 @@ struct PongMessage {
   std::uint64_t running = 0;  // the call that runs; 0: idle
   friend bool operator==(const PongMessage&, const PongMessage&) = default;
 };
-void append_pong(std::string& out, const PongMessage& message);
+void append_pong(std::string& out, const PongMessage& message, bool loop = false);
 std::expected<PongMessage, Error> decode_pong(const Frame& frame);
 
 // ---- into packets
