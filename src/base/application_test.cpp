@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 TEST(Application, HasWhatHelloSays) {
   const auto read = parse_application(
       R"({"app":"a.py","runtime":"python 3.11","health":true,"new":1,"functions":[
-          {"name":"f","doc":"d","timeout":1.5,"idempotent":true,"max_workers":2,"new":1,
+          {"name":"f","doc":"d","timeout":1.5,"idempotent":true,"max_workers":2,"concurrency":32,"new":1,
            "params":[{"name":"x","kind":"keyword_only","required":true,"type":"int"},
                      {"name":"y","kind":"positional_or_keyword","required":false,"type":null}]},
           {"name":"g","stream":true,"async":true,"timeout":null,"interruptible":true}]})");
@@ -28,6 +28,8 @@ TEST(Application, HasWhatHelloSays) {
   EXPECT_EQ(f->timeout, 1500ms);
   EXPECT_TRUE(f->idempotent);
   EXPECT_EQ(f->max_workers, 2U);
+  EXPECT_EQ(f->concurrency, 32U);
+  EXPECT_EQ(read->find("g")->concurrency, 1U);
   EXPECT_FALSE(f->stream || f->async || f->interruptible);
   ASSERT_EQ(f->parameters.size(), 2U);
   EXPECT_EQ(f->parameters[0].kind, "keyword_only");

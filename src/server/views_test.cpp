@@ -128,7 +128,7 @@ TEST(Views, OpenApiComesFromTheHello) {
 TEST(Views, FunctionsAreShownAsTheHelloHasThem) {
   const char* const greet =
       R"({"name":"greet","doc":"d","idempotent":true,"stream":false,"async":true,"timeout":1.5,
-          "max_workers":2,"interruptible":true,"params":[
+          "max_workers":2,"concurrency":8,"interruptible":true,"params":[
             {"name":"a","kind":"keyword_only","required":true,"type":"int"},
             {"name":"b","kind":"var_keyword","required":false,"type":null}]})";
   const std::string hello = fmt::format(
