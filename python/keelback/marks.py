@@ -16,6 +16,7 @@ RESULT_MAX = 4
 SNAPSHOT_MAX = 5
 DISPATCHED = 6
 ATTACHED_MAX = 8
+ORDERED = 9
 DUMPED = 512  # the first bytes of the dump: 0 while there is none
 
 SIZE = 128 * 1024

@@ -27,6 +27,7 @@ from keelback import (
     marks,
     native,
     offspring,
+    ordering,
     snapshots,
     streams,
     wire,
@@ -89,6 +90,7 @@ class Worker:
         _here.words = self.words
         _here.retire = self._retire
         os.environ["KEELBACK_WORKER"] = self.name
+        self.words[marks.ORDERED] = ordering.register()
         offspring.forget_starts()
         forks = ForksOfUserCode()
         os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)
@@ -195,8 +197,6 @@ class Worker:
         words = self.words
         if words[_DUMPED]:  # of an earlier call; until now the supervisor could read it
             self.marks.rewind_dump()
-        if words[_CANCEL] == call:
-            return self._error(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
         _here.call = about = _new_tuple(Call, (call, deadline, session, attempt, trace))
         _current.set(about)
         context = self._new_context()
@@ -205,6 +205,10 @@ class Worker:
         try:
             try:
                 words[_STARTED] = call
+                if words[_CANCEL] == call:  # looked at after the mark: docs/protocol.md, Marks
+                    words[_STARTED] = words[_ENDED]
+                    _here.call = None
+                    return self._error(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
                 if session is not None and not session.opened:
                     context.run(self._open, call, session)
                 if function.is_plain:

@@ -58,9 +58,11 @@ struct Resolve {
   bool retain = false;         // keep a copy of the outcome until ForgetOutcome{call}
 };
 // The call's deadline has passed, and its caller hears `answer` now. The call runs on: its worker
-// still answers it, and a Resolve follows.
+// still answers it, and a Resolve follows. An effect of `maybe` is the core's; a driver that knows
+// that the call has not started and never will says `none` and `if_never_started` instead.
 struct TellCaller {
   Resolve answer;
+  std::string if_never_started;  // empty: an earlier attempt may have started
 };
 // The call ends as `of` did (same idempotency key): hand it a copy of the retained outcome. The
 // last word on `call`, like Resolve; `kind` and `effect` are those of the copy.

@@ -30,6 +30,7 @@ struct Call : Timer {
   struct Reply {
     ReplyKind kind;
     std::uint64_t bytes;  // that the driver holds of it
+    bool started = true;  // false: nothing of the call ran before it
   };
 
   // What it is in, one at a time; docs/states.md has the table. A state owns what only it needs.

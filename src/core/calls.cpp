@@ -76,7 +76,11 @@ void Calls::resolve(Call& call, Ending&& ending, std::uint64_t reply_bytes) {
 
 void Calls::tell(Call& call, Ending&& ending) {
   CHECK(!call.told);
-  frame_.emit(TellCaller{report(call, std::move(ending))});
+  TellCaller action{report(call, std::move(ending)), {}};
+  if (action.answer.effect == Effect::kMaybe && call.effect_min == Effect::kNone) {
+    action.if_never_started = timeout_ending(call, Effect::kNone).message;
+  }
+  frame_.emit(std::move(action));
   call.told = true;
   ++frame_.counters.late;
 }
@@ -136,17 +140,18 @@ Ending Calls::timeout_ending(const Call& call, Effect effect) const {
   return ending;
 }
 
-Ending Calls::reply_ending(const Call& call, ReplyKind kind, bool late) const {
+Ending Calls::reply_ending(const Call& call, Call::Reply reply, bool late) const {
   using enum OutcomeKind;
+  const ReplyKind kind = reply.kind;
   const bool answered = kind == ReplyKind::kOk || kind == ReplyKind::kError;
-  const bool refused = kind == ReplyKind::kBadRequest || kind == ReplyKind::kUnknownFunction;
+  const bool refused =
+      kind == ReplyKind::kBadRequest || kind == ReplyKind::kUnknownFunction || !reply.started;
   // A caller who has heard at the deadline hears no more. The key's next caller gets the real
   // answer.
   if (late && (!call.told || kind == ReplyKind::kCancelled)) {
-    Ending ending = timeout_ending(call, answered  ? Effect::kDone
-                                         : refused ? Effect::kNone
-                                                   : Effect::kMaybe);
-    return ending;
+    return timeout_ending(call, refused    ? Effect::kNone
+                                : answered ? Effect::kDone
+                                           : Effect::kMaybe);
   }
   Ending ending;
   ending.breaker = Breaker::Result::kSuccess;
@@ -157,13 +162,14 @@ Ending Calls::reply_ending(const Call& call, ReplyKind kind, bool late) const {
       break;
     case ReplyKind::kError:
       ending.kind = kError;
-      ending.effect = Effect::kDone;
+      ending.effect = reply.started ? Effect::kDone : Effect::kNone;
       ending.message = fmt::format("Function \"{}\" raised an error.", call.function->spec.name);
       break;
     case ReplyKind::kCancelled:
       ending.kind = kCancelled;
-      ending.effect = Effect::kMaybe;
-      ending.message = "The call was cancelled while it ran.";
+      ending.effect = reply.started ? Effect::kMaybe : Effect::kNone;
+      ending.message = fmt::format("The call was cancelled {}.",
+                                   reply.started ? "while it ran" : "before it began");
       ending.breaker = Breaker::Result::kNeutral;
       break;
     case ReplyKind::kBadRequest:

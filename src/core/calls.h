@@ -63,7 +63,7 @@ class Calls {
   // The caller hears now, and the call runs on.
   void tell(Call& call, Ending&& ending);
   Ending timeout_ending(const Call& call, Effect effect) const;
-  Ending reply_ending(const Call& call, ReplyKind kind, bool late) const;
+  Ending reply_ending(const Call& call, Call::Reply reply, bool late) const;
 
  private:
   // Counts how the call ends for its caller, and says so.

@@ -91,6 +91,8 @@ struct WorkerReplied {
   std::string_view snapshot_error;
   // The function has asked for its worker's replacement; empty: it has not.
   std::string_view retire_reason;
+  // False: the worker answered without having begun, so nothing of the call ran.
+  bool started = true;
 };
 // The answer to CheckWorker, unless the worker exits first. A check that takes too long is answered
 // twice: at its limit (not healthy, not over), and when it has ended.

@@ -67,6 +67,49 @@ TEST(LateCalls, AnswerAtEndWaitsForTheRealEnd) {
   EXPECT_EQ(driver.outcome(late).effect, Effect::kDone);
 }
 
+// Goal: what its worker never began has no effect, whatever the worker answers: cancelled by its
+// caller, past its deadline, or refused with an error of the runtime's own.
+TEST(LateCalls, WhatDidNotStartHasNoEffect) {
+  Settings settings = graceful(1);
+  settings.calls.answer_at = AnswerAt::kEnd;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  for (const ReplyKind kind : {ReplyKind::kCancelled, ReplyKind::kError}) {
+    for (const bool late : {false, true}) {
+      const CallId refused = driver.submit(brief(driver));
+      if (late) driver.advance(1s);
+      driver.refuse(refused, kind);
+      EXPECT_EQ(driver.outcome(refused).effect, Effect::kNone) << driver.fate(refused);
+      const CallId begun = driver.submit(brief(driver));
+      if (late) driver.advance(1s);
+      driver.reply(begun, kind);
+      EXPECT_NE(driver.outcome(begun).effect, Effect::kNone) << driver.fate(begun);
+    }
+  }
+}
+
+// Goal: the driver may say `none` at the deadline of a call that never starts, but not if an
+// earlier attempt may have.
+TEST(LateCalls, AtTheDeadlineTheDriverMayKnowThatNothingRan) {
+  ModelDriver driver(graceful(1));
+  driver.warm_up();
+  CallSubmitted request = brief(driver);
+  request.idempotent = true;
+  const CallId call = driver.submit(request);
+  driver.exit(driver.worker_of(call));
+  for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+  driver.advance(1s);
+  ASSERT_EQ(driver.fate(call), "timeout");
+  EXPECT_EQ(driver.outcome(call).attempts, 2u);
+  EXPECT_EQ(driver.if_never_started, "");
+  for (const WorkerId worker : driver.living()) driver.exit(worker);
+  for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+  const CallId other = driver.submit(brief(driver));
+  driver.advance(1s);
+  ASSERT_EQ(driver.fate(other), "timeout");
+  EXPECT_NE(driver.if_never_started.find("before the call had begun"), std::string::npos);
+}
+
 // Goal: a key stays in flight until the real end. Who asked meanwhile and who asks afterwards both
 // get the real answer.
 TEST(LateCalls, WhoAsksAgainWithTheKeyGetsTheRealAnswer) {

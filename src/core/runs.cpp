@@ -20,6 +20,13 @@
 #include "core/workers.h"
 
 namespace keelback::core {
+namespace {
+
+Call::Reply reply_of(const WorkerReplied& event) {
+  return {event.kind, event.result_bytes, event.started};
+}
+
+}  // namespace
 
 Call* Runs::find(WorkerId id, CallId call) const {
   Call* found = calls_.find(call);
@@ -95,7 +102,7 @@ void Runs::on(const WorkerReplied& event) {
   if (session && ran && snapshots_.save_first(call, event, broken_off) && !too_late) {
     snapshots_.hold(call, event);
   } else {
-    calls_.resolve(call, calls_.reply_ending(call, event.kind, late), event.result_bytes);
+    calls_.resolve(call, calls_.reply_ending(call, reply_of(event), late), event.result_bytes);
   }
   settle_worker(worker, event);
   // Its session's next call takes its turn among all that wait, not the worker it is standing at.
@@ -124,7 +131,7 @@ void Runs::settle_worker(Worker& worker, const WorkerReplied& event) {
 // dead, so that what it was told to have ended has ended.
 void Runs::end_with_worker(Worker& worker, Call& call, const WorkerReplied& event) {
   auto& run = std::get<Call::Running>(call.state);
-  run.reply = Call::Reply{event.kind, event.result_bytes};
+  run.reply = reply_of(event);
   if (call.session) {
     static_cast<void>(snapshots_.save_first(call, event, costs_worker(call, event)));
   }
@@ -210,7 +217,7 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, DeathRole role
   const bool innocent = role == DeathRole::kBystander || role == DeathRole::kSuspect;
   if (started && !ours && !worker.blameless) blame(call, role);
   Ending late_ending = run.reply
-                           ? calls_.reply_ending(call, run.reply->kind, true)
+                           ? calls_.reply_ending(call, *run.reply, true)
                            : calls_.timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
   LostAttempt attempt;
   attempt.started = started;
@@ -416,7 +423,7 @@ void Runs::take_rung(Call& call, const Call::Running& run) {
     case Rung::kGiveUp:  // its end is the killed worker's, which has a timer of its own
       if (!worker.ending()) give_up(worker, call);
       if (call.told) break;
-      calls_.tell(call, run.reply ? calls_.reply_ending(call, run.reply->kind, true)
+      calls_.tell(call, run.reply ? calls_.reply_ending(call, *run.reply, true)
                                   : calls_.timeout_ending(call, Effect::kMaybe));
       break;
   }

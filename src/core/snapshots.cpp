@@ -42,7 +42,7 @@ bool Snapshots::save_first(Call& call, const WorkerReplied& event, bool broken_o
 }
 
 void Snapshots::hold(Call& call, const WorkerReplied& event) {
-  call.state = Call::Saving{{event.kind, event.result_bytes}};
+  call.state = Call::Saving{{event.kind, event.result_bytes, event.started}};
   call.session->lane->running = &call;
   frame_.timers.arm(call, call.told ? frame_.now + store_patience() : call.deadline);
 }
@@ -85,7 +85,7 @@ void Snapshots::on(const SnapshotSettled& event) {
   if (const auto* saving = found ? found->in<Call::Saving>() : nullptr) {
     Call& call = *found;
     Worker* home = call.session->home ? call.session->home->owner : nullptr;
-    end_saving(call, calls_.reply_ending(call, saving->reply.kind, call.told));
+    end_saving(call, calls_.reply_ending(call, saving->reply, call.told));
     if (home) workers_.go_on(*home);
   }
   if (Worker* worker = workers_.table().find(event.worker)) {

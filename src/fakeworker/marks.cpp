@@ -1,8 +1,10 @@
 #include "fakeworker/marks.h"
 
+#include <linux/membarrier.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -99,6 +101,9 @@ Marks::Marks(int fd) {
   }
   ::close(fd);
   g_page = static_cast<char*>(page);
+  const long in_order =
+      ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0 ? 1 : 0;
+  word(wire::kMarkOrdered).store(static_cast<std::uint64_t>(in_order));
 }
 
 void Marks::install_signals() {
@@ -111,10 +116,13 @@ void Marks::install_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-void Marks::start(std::uint64_t call, const char* function) {
+bool Marks::start(std::uint64_t call, const char* function) {
   g_function.store(function);
   rewind_dump();  // the last call's dump could be read until now
   word(wire::kMarkStarted).store(call);
+  if (!cancelled(call)) return true;  // looked at after the mark (docs/protocol.md, Marks)
+  word(wire::kMarkStarted).store(word(wire::kMarkEnded).load());
+  return false;
 }
 void Marks::end(std::uint64_t call) { word(wire::kMarkEnded).store(call); }
 bool Marks::cancelled(std::uint64_t call) const { return word(wire::kMarkCancel).load() == call; }

@@ -17,8 +17,9 @@ class Marks {
   explicit Marks(int fd);
   void install_signals();
 
-  // User code of `call` begins and is over; `function` outlives the call.
-  void start(std::uint64_t call, const char* function);
+  // User code of `call` begins and is over; `function` outlives the call. False: the call was
+  // cancelled before, and does not begin.
+  [[nodiscard]] bool start(std::uint64_t call, const char* function);
   void end(std::uint64_t call);
 
   bool cancelled(std::uint64_t call) const;

@@ -79,6 +79,10 @@ void CallBook::tell(core::TellCaller& action, CallRecord* self, Effects& effects
   late->worker = std::move(record->worker);
   late->answer = std::move(record->answer);  // if that is there and waits for the store
   record->outcome = core::outcome_of(action.answer);
+  if (!action.if_never_started.empty() && engine_.crew().never_starts(*late)) {
+    record->outcome.effect = Effect::kNone;
+    record->outcome.message = std::move(action.if_never_started);
+  }
   table_.insert(*late.release());
   if (!record->blocking) {
     return engine_.for_loop(Engine::Completion{std::unique_ptr<CallRecord>(record)}, effects);

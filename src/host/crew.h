@@ -79,6 +79,10 @@ class Crew {
       REQUIRES(host_state) = 0;
   // The call has ended before its answer: its caller, which reads, must find the end.
   virtual void end_reading(CallRecord& record) REQUIRES(host_state) = 0;
+  // From now on the call does not start, if it has not. The rung itself is climbed on the loop.
+  virtual void mark_cancelled(const core::CancelCall& action) REQUIRES(host_state) = 0;
+  // True: the call, which is marked so, has not started and never will. False: it may have.
+  virtual bool never_starts(const CallRecord& record) REQUIRES(host_state) = 0;
   // Adds what the worker's silence and its stacks tell of a call that has ended.
   virtual void add_evidence(const CallRecord& record, Outcome& outcome) REQUIRES(host_state) = 0;
   virtual void limit(const Settings& settings) REQUIRES(host_state) = 0;  // sizes, from now on

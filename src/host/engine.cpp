@@ -115,6 +115,10 @@ void Engine::book(core::Action& any, CallRecord* self, Effects& effects) {
               REQUIRES(host_state) { crew_->stop_worker(action, effects); },
           [&](core::EndSession& action)
               REQUIRES(host_state) { crew_->end_session(action, effects); },
+          [&](core::CancelCall& action) REQUIRES(host_state) {
+            crew_->mark_cancelled(action);
+            for_loop(std::move(any), effects);
+          },
           [&](core::SaveSession& action)
               REQUIRES(host_state) { crew_->save_session(action, effects); },
           [&](core::KeepSnapshot& action) REQUIRES(host_state) { keeper_->keep(action, *crew_); },
@@ -141,7 +145,7 @@ void Engine::answered(Reply& reply, CallRecord* self, Effects& effects) {
   const std::uint64_t held_bytes = calls_.take_answer(reply);
   step(core::WorkerReplied{reply.worker, reply.call, reply.answer.kind, reply.clean,
                            reply.interrupted, held_bytes, reply.snapshot, reply.snapshot_error,
-                           reply.retire_reason},
+                           reply.retire_reason, reply.started},
        self, effects);
 }
 

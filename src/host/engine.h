@@ -64,6 +64,7 @@ struct Reply {
   core::Snapshot snapshot = core::Snapshot::kNone;
   std::string_view snapshot_error;
   std::string_view retire_reason;
+  bool started = true;  // false: nothing of the call ran before it
 };
 
 class Engine {

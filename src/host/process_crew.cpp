@@ -295,6 +295,28 @@ void ProcessCrew::end_reading(CallRecord& record) {
   static_cast<WorkerProcess&>(*record.reading).channel.shutdown_reading();
 }
 
+void ProcessCrew::mark_cancelled(const core::CancelCall& action) {
+  const WorkerPtr worker = roster_.find(action.worker);
+  if (worker == nullptr || !worker->runs(action.call)) return;
+  if (const std::uint16_t row = worker->shared.row_of(action.call)) {
+    return worker->marks.set_cancel(row, action.call.value);
+  }
+  const auto dispatched = action.dispatched.time_since_epoch();
+  worker->marks.set_cancel(action.call.value, static_cast<std::uint64_t>(dispatched.count()));
+}
+
+// A worker writes the started mark and then looks at the cancel mark, which is set by now. So it
+// sees it, or we see the started mark, if neither processor holds its own store back.
+bool ProcessCrew::never_starts(const CallRecord& record) {
+  if (record.worker == nullptr) return false;
+  const WorkerProcess& worker = static_cast<const WorkerProcess&>(*record.worker);
+  // It may have answered by now: then its marks may be those of another call.
+  if (!worker.runs(record.id) && (!record.alone || worker.running)) return false;
+  // Also of a call that seems to have started: its worker may just be taking that back.
+  if (!worker.marks.ordered() || !os::order_marks()) return false;
+  return !worker.may_have_begun(record.id);
+}
+
 void ProcessCrew::add_evidence(const CallRecord& record, Outcome& outcome) {
   const WorkerProcess& worker = static_cast<const WorkerProcess&>(*record.worker);
   const bool silent = outcome.kind == OutcomeKind::kTimeout && worker.pinged == record.id.value &&
@@ -405,12 +427,6 @@ void ProcessCrew::climb(const core::Action& rung, WorkerId id, CallId call) {
 void ProcessCrew::cancel(const core::CancelCall& action, const WorkerPtr& worker, std::uint16_t row,
                          bool streaming) {
   const std::uint64_t call = action.call.value;
-  const auto dispatched = action.dispatched.time_since_epoch();
-  if (row != 0) {
-    worker->marks.set_cancel(row, call);
-  } else {
-    worker->marks.set_cancel(call, static_cast<std::uint64_t>(dispatched.count()));
-  }
   std::string frame;
   wire::append_cancel(frame, call);
   wire::append_ping(frame, call, /*loop=*/row != 0);

@@ -44,6 +44,8 @@ class ProcessCrew final : public Crew {
   void grant(const CallRecord& record, std::uint32_t items, Effects& effects)
       REQUIRES(host_state) override;
   void end_reading(CallRecord& record) REQUIRES(host_state) override;
+  void mark_cancelled(const core::CancelCall& action) REQUIRES(host_state) override;
+  bool never_starts(const CallRecord& record) REQUIRES(host_state) override;
   void add_evidence(const CallRecord& record, Outcome& outcome) REQUIRES(host_state) override;
   void limit(const Settings& settings) REQUIRES(host_state) override { roster_.limit(settings); }
 

@@ -37,8 +37,8 @@ class SharedCalls {
   bool empty() const { return count_ == 0; }
   template <class Visit>
   void each(Visit visit) const {
-    for (std::size_t i = 0; i < rows_.size(); ++i) {
-      if (rows_[i]) visit(rows_[i], static_cast<std::uint16_t>(i + 1));
+    for (const CallId call : rows_) {
+      if (call) visit(call);
     }
   }
 

@@ -11,7 +11,6 @@
 
 #include "base/check.h"
 #include "host/log_lines.h"
-#include "host/started_mark.h"
 #include "os/fd.h"
 #include "os/process.h"
 #include "wire/process.h"
@@ -386,13 +385,10 @@ bool WorkerLives::read_to_the_end(const WorkerPtr& worker) {
 // Those of the dead worker's calls whose user code may have run.
 std::vector<core::StartedCall> WorkerLives::started_calls(WorkerProcess& worker) {
   std::vector<core::StartedCall> started;
-  const auto note = [&](CallId call, std::uint64_t last_ok, MarksAtDeath marks) {
-    if (may_have_started(call, last_ok, marks)) started.push_back({call});
-  };
   const Locked locked(engine_.lock);
-  note(worker.running, worker.last_ok, {worker.marks.started(), worker.marks.ended()});
-  worker.shared.each([&](CallId call, std::uint16_t row) {
-    note(call, 0, {worker.marks.started(row), worker.marks.ended(row)});
+  if (worker.may_have_begun(worker.running)) started.push_back({worker.running});
+  worker.shared.each([&](CallId call) REQUIRES(host_state) {
+    if (worker.may_have_begun(call)) started.push_back({call});
   });
   return started;
 }

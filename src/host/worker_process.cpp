@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "host/started_mark.h"
+
 namespace keelback::host {
 
 os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
@@ -40,6 +42,13 @@ std::optional<ParkedState> WorkerProcess::take_parked(CallId call, std::uint64_t
     return found;
   }
   return std::nullopt;
+}
+
+bool WorkerProcess::may_have_begun(CallId call) const {
+  if (const std::uint16_t row = shared.row_of(call)) {
+    return may_have_started(call, 0, {marks.started(row), marks.ended(row)});
+  }
+  return may_have_started(call, last_ok, {marks.started(), marks.ended()});
 }
 
 bool WorkerProcess::end(CallId call) {

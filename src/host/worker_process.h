@@ -87,6 +87,8 @@ struct WorkerProcess final : CrewWorker {
     return call && (running == call || shared.row_of(call) != 0);
   }
   bool idle() const REQUIRES(host_state) { return !running && shared.empty(); }
+  // By its marks; see host/started_mark.h.
+  bool may_have_begun(CallId call) const REQUIRES(host_state);
   // It runs the call no more; false: it does not run it. The row that it had is free.
   bool end(CallId call) REQUIRES(host_state);
   // The state that came with the call's answer or, without a call, for the session of that birth.

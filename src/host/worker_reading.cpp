@@ -282,6 +282,7 @@ bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, C
                                 Effects& effects) {
   const CallId call{message.call};
   const bool shared = worker.running != call;
+  const bool begun = worker.may_have_begun(call);
   if (!worker.end(call)) return false;
   if (shared) {
     end_reading_between_calls(worker, self);
@@ -295,7 +296,9 @@ bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, C
   reply.clean = !message.unclean;
   reply.interrupted = message.interrupted;
   reply.retire_reason = message.retire_reason;
-  if (reply.answer.kind == core::ReplyKind::kOk && !shared) worker.last_ok = call.value;
+  const bool ok = reply.answer.kind == core::ReplyKind::kOk;
+  reply.started = ok || begun;
+  if (ok && !shared) worker.last_ok = call.value;
   if (message.state != nullptr) {
     WorkerState& state = *message.state;
     const bool taken = state.format != wire::StateFormat::kNone;

@@ -1,8 +1,11 @@
 #include "os/memory.h"
 
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -131,6 +134,11 @@ Marks::~Marks() {
 std::uint64_t Marks::inode() const {
   struct stat info{};
   return ::fstat(fd_.get(), &info) == 0 ? info.st_ino : 0;
+}
+
+bool order_marks() {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return ::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
 std::string Marks::dump(std::size_t from) const {

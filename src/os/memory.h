@@ -71,6 +71,8 @@ class Marks {
   std::uint64_t started(std::uint16_t row) const { return load(word_of(row)); }
   std::uint64_t ended(std::uint16_t row) const { return load(word_of(row) + 1); }
   void set_cancel(std::uint16_t row, std::uint64_t call) { store(word_of(row) + 2, call); }
+  // The worker's own marks are in order for whoever calls order_marks() between his and its.
+  bool ordered() const { return load(9) == 1; }
   // dispatched_ns: when the worker was given the call, on CLOCK_MONOTONIC.
   void set_cancel(std::uint64_t call, std::uint64_t dispatched_ns) {
     store(6, dispatched_ns);  // first: a worker that sees the cancel also finds the time
@@ -95,5 +97,9 @@ class Marks {
   Fd fd_;
   std::uint64_t* words_ = nullptr;  // the mapping
 };
+
+// Afterwards every worker that says ordered() has its earlier stores visible to us, and sees ours
+// at its next look. A few microseconds. False: this kernel cannot.
+bool order_marks();
 
 }  // namespace keelback::os

@@ -26,6 +26,7 @@ inline constexpr std::size_t kMarkResultMax = 32;    // supervisor writes; 0: kR
 inline constexpr std::size_t kMarkSnapshotMax = 40;  // supervisor writes; 0: kSnapshotMaxDefault
 inline constexpr std::size_t kMarkDispatched = 48;   // supervisor writes, before kMarkCancel
 inline constexpr std::size_t kMarkAttachedMax = 64;  // supervisor writes; 0: kAttachedMaxDefault
+inline constexpr std::size_t kMarkOrdered = 72;      // worker writes
 inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;    // bytes
 inline constexpr std::uint64_t kSnapshotMaxDefault = 1 << 20;   // bytes
 inline constexpr std::uint64_t kAttachedMaxDefault = 64 << 20;  // bytes

@@ -208,6 +208,60 @@ TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
               summary.c_str());
 }
 
+// Deadlines that pass before, while and after the function begins: `none` is said exactly of those
+// that never ran. At the deadline a worker may be about to begin: what it takes back a moment later
+// was `maybe` when the caller heard. At the end there is no such moment.
+TEST_P(EffectLedger, NoneIsSaidOfWhatDidNotStartAndOfNothingElse) {
+  for (const AnswerAt answer_at : {AnswerAt::kDeadline, AnswerAt::kEnd}) {
+    std::filesystem::remove(path());
+    Settings s = World::default_settings();
+    s.pool.workers = 2;
+    s.sessions.snapshot = GetParam().snapshot;
+    s.calls.answer_at = answer_at;
+    s.calls.grace = 30s;  // nothing is interrupted, nothing is killed: what begins is written down
+    s.breaker.failures = 0;
+    constexpr int kCalls = 1500;
+    std::vector<Sent> sent;
+    sent.reserve(kCalls);
+    {
+      World world(GetParam().backend, s);
+      world.warm();
+      for (int i = 0; i < kCalls; ++i) {
+        Sent& one = sent.emplace_back();
+        one.line = "c" + std::to_string(i);
+        Call call = ask("append", "[\"" + path() + "\",\"" + one.line + "\",0]");
+        if (i % 3 == 0) call.session = "s" + std::to_string(i % 6);
+        call.deadline = std::chrono::microseconds(i % 10 * 100 + 20);
+        one.pending = world.submit(std::move(call));
+        if (i % 16 == 0) world.driver().cancel(one.pending.id());
+        if (i >= 4) static_cast<void>(world.wait(sent[i - 4].pending));
+      }
+      for (const Sent& one : sent) static_cast<void>(world.wait(one.pending));
+    }  // every worker is gone
+    const auto ledger = lines();
+    std::map<std::string, int> told_of;
+    int taken_back = 0;
+    for (const Sent& one : sent) {
+      const Outcome outcome = one.pending.outcome();
+      const bool ran = ledger.contains(one.line);
+      SCOPED_TRACE(one.line + " " + told(outcome) + (ran ? ", ran" : ", did not run"));
+      ++told_of[std::string(to_string(outcome.kind)) + " " +
+                std::string(to_string(outcome.effect))];
+      EXPECT_FALSE(outcome.effect == Effect::kNone && ran);
+      EXPECT_FALSE(outcome.effect == Effect::kDone && !ran);
+      taken_back += outcome.effect == Effect::kMaybe && !ran;
+    }
+    // The fake worker's function heeds a cancel between its beginning and its line, too.
+    const bool exact = answer_at == AnswerAt::kEnd && GetParam().backend != Backend::kFake;
+    EXPECT_LE(taken_back, exact ? 0 : kCalls / 100);
+    std::string summary;
+    for (const auto& [what, count] : told_of) summary += " " + what + " " + std::to_string(count);
+    std::printf("%d taken back;%s\n", taken_back, summary.c_str());
+    EXPECT_GT(told_of["ok done"], 0) << summary;
+    EXPECT_GT(told_of["timeout none"], 0) << summary;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, EffectLedger, testing::ValuesIn(cases()), name_of);
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(EffectLedger);
 

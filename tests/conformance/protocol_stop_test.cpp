@@ -28,6 +28,22 @@ TEST_P(Protocol, CancelsACallThatHeedsIt) {
   expect_result(peer->call("echo", {"next"}), "next");
 }
 
+// The supervisor tells by the marks that such a call has not run, and never will.
+TEST_P(Protocol, ACallThatWasCancelledBeforeItStartedDoesNotStart) {
+  auto peer = ready();
+  const auto before = peer->next_call();
+  expect_result(peer->call("echo", {"before"}), "before");
+  EXPECT_EQ(peer->mark(wire::kMarkOrdered), 1u);
+  peer->set_mark(wire::kMarkCancel, peer->next_call());
+  const auto call = peer->send_call({.function = "sleep", .payload = kLong});
+  const Reply reply = peer->reply();
+  expect_error(reply, ErrorKind::kCancelled, "keelback.Cancelled", "before it started");
+  EXPECT_EQ(reply.call, call);
+  EXPECT_EQ(peer->mark(wire::kMarkStarted), before);
+  EXPECT_EQ(peer->mark(wire::kMarkEnded), before);
+  expect_result(peer->call("echo", {"next"}), "next");
+}
+
 TEST_P(Protocol, CancelsNothingButTheCallOfTheMark) {
   auto peer = ready();
   const auto call = peer->send_call({.function = "sleep", .payload = "[100]"});

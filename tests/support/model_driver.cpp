@@ -201,6 +201,14 @@ void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, boo
   handle(event);
 }
 
+void ModelDriver::refuse(CallId id, ReplyKind kind) {
+  ModelCall& call = calls.at(id.value);
+  const WorkerId worker = call.worker.value();
+  call.worker.reset();
+  alive(worker).call = CallId{};
+  handle(WorkerReplied{.worker = worker, .call = id, .kind = kind, .started = false});
+}
+
 void ModelDriver::fail_restore(CallId id, bool gone) {
   ModelCall& call = calls.at(id.value);
   const auto worker = call.worker;
@@ -398,6 +406,7 @@ void ModelDriver::on(const TellCaller& action) {
   if (call.limit) {
     must(now <= call.accepted + *call.limit + grace_max, action, "outlived deadline and grace");
   }
+  if_never_started = action.if_never_started;
   call.resolved = true;
   call.told = true;
   call.outcome = action.answer;

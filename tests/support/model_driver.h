@@ -104,6 +104,8 @@ class ModelDriver {
   // savable: of a call whose answer is to bring its session's state.
   void reply(CallId call, ReplyKind kind = ReplyKind::kOk, bool clean = true, bool savable = true,
              bool interrupted = false, std::string_view retire_reason = {});
+  // The worker answers without having begun the call.
+  void refuse(CallId call, ReplyKind kind);
   // The snapshot that the running call restores is not to be had, or (not gone) not in time.
   void fail_restore(CallId call, bool gone = true);
   // The worker, or the store, answers what it was asked first. works: as it should.
@@ -140,6 +142,7 @@ class ModelDriver {
   std::vector<std::string> wrongs;
   ModelStore store;
   Duration grace_max = std::chrono::hours(1);  // tests that know calls.grace set it
+  std::string if_never_started;                // what the last TellCaller says in that case
   bool drained = false;
   bool health = false;  // what is announced from now on has health functions
 
