@@ -27,6 +27,10 @@ struct PoolStats {
   struct {
     std::uint32_t starting = 0, ready = 0, busy = 0, suspect = 0, draining = 0;
   } workers;
+  struct {
+    std::uint64_t total = 0;  // calls that the workers may run at once
+    std::uint64_t used = 0;   // that they run
+  } capacity;
   std::uint32_t queue_depth = 0;
   std::chrono::nanoseconds queue_delay{0};     // how long the oldest waiting call has waited
   std::uint64_t accepted = 0;                  // every call seen, refusals included

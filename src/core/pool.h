@@ -46,14 +46,22 @@ std::string_view to_string(WorkerState state);
 // The types of the other pictures are in keelback/status.h. WorkerView is not WorkerStatus: whoever
 // decides by a state reads an enum, and pids and memory are known to the driver only.
 struct WorkerView {
+  struct Running {
+    CallId call;
+    std::string function;
+    std::string session;  // empty: stateless
+    Duration age{0};      // since its dispatch
+  };
   WorkerId worker;
   WorkerState state = WorkerState::kStarting;
   std::uint64_t calls = 0;     // dispatched to this generation
   std::uint32_t sessions = 0;  // bound to it
   Duration age{0};             // since its start
-  CallId call;                 // running now
-  std::string function;        // of that call
-  std::string sick;            // why it is to be replaced; empty: it is well
+  std::uint32_t capacity = 1;  // calls that it may run at once
+  std::vector<Running> running;
+  CallId call;           // the first of those
+  std::string function;  // of that call
+  std::string sick;      // why it is to be replaced; empty: it is well
 };
 
 class Pool {

@@ -23,6 +23,11 @@ PoolStats Views::stats(Time now) const {
   stats.workers.busy = workers_.table().count(WorkerState::kBusy);
   stats.workers.suspect = workers_.table().count(WorkerState::kSuspect);
   stats.workers.draining = workers_.table().count(WorkerState::kDraining);
+  workers_.table().each([&](const Worker& worker) {
+    if (!worker.was_ready() || worker.ending()) return;
+    stats.capacity.total += worker.capacity;
+    stats.capacity.used += worker.running.size();
+  });
   readiness_.describe(now, stats);
   stats.queue_depth = waiting_.queue().waiting();
   stats.queue_delay = waiting_.queue().oldest(now);
@@ -74,9 +79,15 @@ std::vector<WorkerView> Views::workers(Time now) const {
     view.calls = worker.calls;
     view.sessions = static_cast<std::uint32_t>(worker.sessions());
     view.age = now - worker.started;
-    if (!worker.running.empty()) {
-      view.call = worker.running.front().id;
-      view.function = worker.running.front().function->spec.name;
+    view.capacity = worker.capacity;
+    for (const Call& call : worker.running) {
+      view.running.push_back({call.id, call.function->spec.name,
+                              call.session ? call.session->id : std::string(),
+                              now - call.dispatched});
+    }
+    if (!view.running.empty()) {
+      view.call = view.running.front().call;
+      view.function = view.running.front().function;
     }
     view.sick = worker.fault;
     views.push_back(std::move(view));

@@ -70,6 +70,7 @@ Json death_json(const Death& death) {
   if (death.exit_code) json["exit_code"] = *death.exit_code;
   if (!death.step.empty()) json["step"] = death.step;
   if (!death.detail.empty()) json["detail"] = death.detail;
+  if (death.role != DeathRole::kNone) json["role"] = to_string(death.role);
   json["stderr_tail"] = death.stderr_tail;
   return json;
 }

@@ -39,6 +39,7 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
         {"busy", stats.workers.busy},
         {"suspect", stats.workers.suspect},
         {"draining", stats.workers.draining}}},
+      {"capacity", {{"total", stats.capacity.total}, {"used", stats.capacity.used}}},
       {"leaving", leaving_json(stats)},
       {"queue", {{"depth", stats.queue_depth}, {"delay_ms", milliseconds(stats.queue_delay)}}},
       {"calls", std::move(calls)},
@@ -91,6 +92,15 @@ std::string workers_json(const std::vector<host::WorkerInfo>& workers) {
                  {"rss_bytes", worker.rss_bytes},
                  {"age_s", seconds(worker.age)},
                  {"log_dropped_lines", worker.log_dropped_lines}};
+    item["capacity"] = worker.capacity;
+    item["running"] = worker.running.size();
+    Json running = Json::array();
+    for (const auto& call : worker.running) {
+      running.push_back(
+          {{"call", call.call.value}, {"function", call.function}, {"age_s", seconds(call.age)}});
+      if (!call.session.empty()) running.back()["session"] = call.session;
+    }
+    item["running_calls"] = std::move(running);
     if (!worker.function.empty()) item["function"] = worker.function;
     if (!worker.sick.empty()) item["sick"] = worker.sick;
     list.push_back(std::move(item));
