@@ -299,7 +299,7 @@ void ProcessCrew::mark_cancelled(const core::CancelCall& action) {
   const WorkerPtr worker = roster_.find(action.worker);
   if (worker == nullptr || !worker->runs(action.call)) return;
   if (const std::uint16_t row = worker->shared.row_of(action.call)) {
-    return worker->marks.set_cancel(row, action.call.value);
+    return worker->marks.cancel_row(row, action.call.value);
   }
   const auto dispatched = action.dispatched.time_since_epoch();
   worker->marks.set_cancel(action.call.value, static_cast<std::uint64_t>(dispatched.count()));

@@ -70,7 +70,7 @@ class Marks {
   // Of the shared call that has this row, from 1 to kRows.
   std::uint64_t started(std::uint16_t row) const { return load(word_of(row)); }
   std::uint64_t ended(std::uint16_t row) const { return load(word_of(row) + 1); }
-  void set_cancel(std::uint16_t row, std::uint64_t call) { store(word_of(row) + 2, call); }
+  void cancel_row(std::uint16_t row, std::uint64_t call) { store(word_of(row) + 2, call); }
   // The worker's own marks are in order for whoever calls order_marks() between his and its.
   bool ordered() const { return load(9) == 1; }
   // dispatched_ns: when the worker was given the call, on CLOCK_MONOTONIC.
