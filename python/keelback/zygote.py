@@ -19,6 +19,7 @@ from contextvars import Context, copy_context
 from typing import Any, Optional
 
 from keelback import (
+    cgroups,
     commandline,
     contexts,
     descriptors,
@@ -131,7 +132,7 @@ class Zygote:
             try:
                 order = json.loads(packet)
                 if order["op"] == "fork" and len(fds) == _FDS:
-                    self._fork(str(order["worker"]), int(order.get("kin", 0)), fds)
+                    self._fork(str(order["worker"]), int(order.get("kin", 0)), order.get("cgroup"), fds)
                 elif order["op"] == "reap":
                     self._reap(int(order["pid"]))
                 else:
@@ -169,7 +170,7 @@ class Zygote:
         while self._unreaped and not poll.poll(_REAP_EVERY_MS):
             self._reap_what_can_be()
 
-    def _fork(self, name: str, kin: int, fds: list[int]) -> None:
+    def _fork(self, name: str, kin: int, place: Optional[dict[str, Any]], fds: list[int]) -> None:
         unsafe = self._checker.unsafe(fds, self._workers)
         if unsafe:
             first = unsafe[0]
@@ -186,7 +187,7 @@ class Zygote:
             self._send({"op": "fork_failed", "worker": name, "errno": error.errno, "detail": str(error)})
             return
         if pid == 0:
-            self._become_worker(name, kin, fds)
+            self._become_worker(name, kin, place, fds)
         self._log = -1
         self._workers.add(pid)
         try:
@@ -208,7 +209,7 @@ class Zygote:
         except BaseException as error:  # raised here, it would only be printed
             self._fork_failure = error
 
-    def _become_worker(self, name: str, kin: int, fds: list[int]) -> None:
+    def _become_worker(self, name: str, kin: int, place: Optional[dict[str, Any]], fds: list[int]) -> None:
         """In the child. Never returns."""
         try:
             offspring.take_kin(kin)
@@ -224,7 +225,10 @@ class Zygote:
             try:
                 if self._fork_failure is not None:
                     raise self._fork_failure
-                worker.ready(hello, self._let_go_of_worker)
+                if place and place["required"]:
+                    cgroups.enter(place)
+                    place = None
+                worker.ready(hello, lambda: self._let_go_of_worker(place))
             except SupervisorGone:
                 worker.leave(1)
             except BaseException as error:
@@ -235,7 +239,7 @@ class Zygote:
         finally:
             os._exit(1)
 
-    def _let_go_of_worker(self) -> None:
+    def _let_go_of_worker(self, place: Optional[dict[str, Any]]) -> None:
         """In the child: what must be done before user code runs, and need not be done before it is ready.
 
         Until then it runs our code only, and finds its sockets closed if the supervisor is gone.
@@ -245,6 +249,11 @@ class Zygote:
         if self._collects:
             gc.enable()
         self._seeds.in_worker()
+        if place:
+            try:
+                cgroups.enter(place)
+            except OSError as error:
+                errors.log("this worker has no control group", error)
 
     def _reap(self, pid: int) -> None:
         self._unreaped.add(pid)

@@ -24,6 +24,8 @@ constexpr Bytes operator""_MiB(unsigned long long n) { return {n << 20}; }
 
 enum class Backend : std::uint8_t { kPython, kFake, kSim };
 enum class ZygoteMode : std::uint8_t { kAuto, kForce, kOff };
+// Whether each worker lives in a control group of the kernel.
+enum class CgroupMode : std::uint8_t { kAuto, kOff, kRequire };
 enum class SnapshotMode : std::uint8_t { kOff, kOnDrain, kEachCall };
 // When the caller of a running call gets `timeout`: at the deadline, or when the call has ended or
 // its worker was given up.
@@ -89,7 +91,10 @@ struct Settings {
     std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never
     Duration max_age{0};          // next generation: recycle; 0 = never
     Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never
-    Bytes memory_limit = {0};  // next generation: RLIMIT_DATA of a worker; 0 = none
+    Bytes memory_limit = {0};               // next generation: RLIMIT_DATA of a worker; 0 = none
+    CgroupMode cgroup = CgroupMode::kAuto;  // restart
+    Bytes memory_max = {0};                 // next generation: of all its processes; 0 = none
+    std::uint32_t processes_max = 0;        // next generation: with threads; 0 = none
     Duration drain_timeout = std::chrono::seconds(30);  // existing
     // existing: how long a killed process may take to die
     Duration kill_timeout = std::chrono::seconds(10);

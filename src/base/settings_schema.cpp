@@ -352,6 +352,21 @@ const auto kRows = std::to_array<SettingRow>({
         "How much a worker may allocate (heap and private mappings, what it inherits from the "
         "zygote included, RLIMIT_DATA); beyond it Python raises MemoryError, and the call that "
         "asked for too much fails."),
+    row<&S::workers, &S::WorkersSection::cgroup>(
+        "workers.cgroup", kRestart, kChoiceBounds, "",
+        "Whether each worker lives in a control group (version 2) of its own, with which "
+        "everything "
+        "dies that it has started: auto where one can be had, off, or require: without one nothing "
+        "is started."),
+    row<&S::workers, &S::WorkersSection::memory_max>(
+        "workers.memory_max", kNextGeneration, between(0_KiB, {1ULL << 50}), "none",
+        "How much memory a worker and all that it starts may use together (memory.max of its "
+        "control group); beyond it the kernel kills one of them. Set it before the start: the "
+        "daemon then asks for the controller."),
+    row<&S::workers, &S::WorkersSection::processes_max>(
+        "workers.processes_max", kNextGeneration, {0, 4'000'000}, "none",
+        "How many processes and threads a worker and all that it starts may be together (pids.max "
+        "of its control group); beyond it they can start no more. As workers.memory_max."),
     row<&S::workers, &S::WorkersSection::drain_timeout>(
         "workers.drain_timeout", kExisting, between(0s, 24h), "do not wait",
         "How long a worker that is being replaced may finish what it runs."),

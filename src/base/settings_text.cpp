@@ -129,6 +129,7 @@ std::string format_scaled(std::uint64_t value, std::span<const Unit> units) {
 
 constexpr std::array<std::string_view, 3> kBackends = {"python", "fake", "sim"};
 constexpr std::array<std::string_view, 3> kZygoteModes = {"auto", "force", "off"};
+constexpr std::array<std::string_view, 3> kCgroupModes = {"auto", "off", "require"};
 constexpr std::array<std::string_view, 3> kSnapshotModes = {"off", "on_drain", "each_call"};
 constexpr std::array<std::string_view, 2> kAnswerTimes = {"deadline", "end"};
 constexpr std::array<std::string_view, 3> kAfterInterrupts = {"replace", "keep",
@@ -241,6 +242,10 @@ std::span<const std::string_view> setting_names<Backend>() {
 template <>
 std::span<const std::string_view> setting_names<ZygoteMode>() {
   return kZygoteModes;
+}
+template <>
+std::span<const std::string_view> setting_names<CgroupMode>() {
+  return kCgroupModes;
 }
 template <>
 std::span<const std::string_view> setting_names<SnapshotMode>() {

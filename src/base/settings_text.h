@@ -44,6 +44,8 @@ std::span<const std::string_view> setting_names<Backend>();
 template <>
 std::span<const std::string_view> setting_names<ZygoteMode>();
 template <>
+std::span<const std::string_view> setting_names<CgroupMode>();
+template <>
 std::span<const std::string_view> setting_names<SnapshotMode>();
 template <>
 std::span<const std::string_view> setting_names<AnswerAt>();

@@ -88,17 +88,20 @@ std::string owner_of_this_process() {
   return fmt::format("{}.{}.{}", ::getpid(), stat ? stat->start_time : 0, pid_namespace());
 }
 
+bool owner_is_dead(const std::string& text) {
+  const auto owner = parse_owner(text);
+  if (!owner || owner->start_time == 0) return false;
+  if (owner->name_space == 0 || owner->name_space != pid_namespace()) return false;
+  const auto stat = os::read_stat(owner->pid);
+  return !stat || stat->start_time != owner->start_time || stat->state == 'Z';
+}
+
 int sweep_orphans(const std::string& own_owner) {
-  const std::uint64_t name_space = pid_namespace();
-  if (name_space == 0) return 0;
   int killed = 0;
   for (pid_t pid : os::all_processes()) {
     const auto text = os::environment_value(pid, kOwner);
     if (!text || *text == own_owner) continue;
-    const auto owner = parse_owner(*text);
-    if (!owner || owner->name_space != name_space || owner->start_time == 0) continue;
-    const auto stat = os::read_stat(owner->pid);
-    if (stat && stat->start_time == owner->start_time && stat->state != 'Z') continue;
+    if (!owner_is_dead(*text)) continue;
     // A handle first, then the question again: the number may have changed hands in between.
     const auto handle = os::Pidfd::open(pid);
     if (!handle || os::environment_value(pid, kOwner) != text) continue;

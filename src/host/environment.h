@@ -25,6 +25,9 @@ void add_python_defaults(std::vector<std::string>& environment, std::uint32_t bl
 // namespace where they mean that. Everything it starts carries it as KEELBACK_OWNER.
 std::string owner_of_this_process();
 
+// False also of an owner of another pid namespace, and of a text that names none.
+bool owner_is_dead(const std::string& owner);
+
 // Kills every process of this user whose KEELBACK_OWNER is of our namespace and names a process
 // that is no more: what is left when supervisor and guard were both killed. Returns how many.
 int sweep_orphans(const std::string& own_owner);

@@ -32,7 +32,8 @@ void reap_when_it_can_be(boost::asio::io_context& loop, pid_t pid,
 
 os::Result<std::unique_ptr<GuardClient>> GuardClient::start(boost::asio::io_context& loop,
                                                             const std::string& program,
-                                                            OnDeath on_death) {
+                                                            OnDeath on_death,
+                                                            const std::string& cgroups) {
   auto pair = os::make_seqpacket_pair();
   if (!pair) return std::unexpected(pair.error());
   auto self = os::Pidfd::open(::getpid());
@@ -40,7 +41,7 @@ os::Result<std::unique_ptr<GuardClient>> GuardClient::start(boost::asio::io_cont
   auto null = os::open_null();
   if (!null) return std::unexpected(null.error());
   const int fds[] = {null->get(), null->get(), null->get(), pair->theirs.get(), self->get()};
-  auto pid = os::spawn({program}, fds);
+  auto pid = os::spawn(cgroups.empty() ? std::vector{program} : std::vector{program, cgroups}, fds);
   if (!pid) return std::unexpected(pid.error());
   auto pidfd = os::Pidfd::open(*pid);  // our own child: it stands until we reap it
   if (!pidfd) {

@@ -25,7 +25,8 @@ class GuardClient {
   // Starts `program`. `on_death` comes once if the guard dies before stop(), on the loop.
   static os::Result<std::unique_ptr<GuardClient>> start(boost::asio::io_context& loop,
                                                         const std::string& program,
-                                                        OnDeath on_death);
+                                                        OnDeath on_death,
+                                                        const std::string& cgroups = {});
   ~GuardClient();
 
   // `fds` become spec.numbers; ours are closed once sent. The answer comes on the loop, ECANCELED

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "host/guard_orders.h"
+#include "os/cgroup.h"
 #include "os/memory.h"
 #include "os/process.h"
 #include "os/socket.h"
@@ -39,6 +40,7 @@ constexpr int kSupervisor = 4;
 constexpr std::size_t kSpecMax = 8 << 20;
 constexpr std::size_t kAnswersMax = 4096;  // that the supervisor has not read
 constexpr std::size_t kSearchesMax = 4;
+constexpr int kGroupEndMs = 2000;  // for the deaths of those in a group
 
 struct Starting {
   std::uint32_t tag;
@@ -53,6 +55,10 @@ int first_free_number(const SpawnSpec& spec) { return 1 + *std::ranges::max_elem
 int become(const SpawnSpec& spec, const std::vector<os::Fd>& fds) {
   ::setpgid(0, 0);
   static_cast<void>(os::take_kin(spec.kin));
+  if (!spec.place.directory.empty()) {
+    const auto entered = os::enter_cgroup(spec.place);
+    if (!entered && spec.place.required) return entered.error().value();
+  }
   sigset_t none;
   ::sigemptyset(&none);
   for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
@@ -84,6 +90,7 @@ int become(const SpawnSpec& spec, const std::vector<os::Fd>& fds) {
 
 class Guard {
  public:
+  explicit Guard(std::string cgroups) : cgroups_(std::move(cgroups)) {}
   bool run();  // false: it could not begin
 
  private:
@@ -93,11 +100,13 @@ class Guard {
   void reap_strangers();
   void search(const GuardOrder& order);
   void kill_marked(const GuardOrder& order) const;
+  std::string cgroup_of(const GuardOrder& order) const;
   void answer(std::uint32_t tag, pid_t pid, int error);
   bool send_answers();
   static void kill_everything();
   static bool all_dead();
 
+  const std::string cgroups_;       // the workers' groups, each in a directory of its name; or none
   const pid_t guard_ = ::getpid();  // also in a search
   std::set<pid_t> told_of_;
   std::deque<GuardReply> answers_;  // not yet sent
@@ -203,6 +212,8 @@ void Guard::search(const GuardOrder& order) {
   if (pid < 0) return kill_marked(order);
   if (pid == 0) {
     kill_marked(order);
+    const std::string group = cgroup_of(order);
+    if (!group.empty()) static_cast<void>(os::end_cgroup(group, kGroupEndMs));
     ::_exit(0);
   }
   searches_.push_back(pid);
@@ -216,9 +227,19 @@ void Guard::search(const GuardOrder& order) {
   searches_.pop_front();
 }
 
+// The directory of the dead worker's group; empty: it has none.
+std::string Guard::cgroup_of(const GuardOrder& order) const {
+  const std::string_view entry = order.text;
+  const std::size_t name = entry.find('=') + 1;
+  const bool named = name != 0 && name < entry.size() && entry.find('/') == entry.npos;
+  return cgroups_.empty() || !named ? "" : cgroups_ + "/" + std::string(entry.substr(name));
+}
+
 // What a dead worker left behind outside its group. Their own children fall to the guard when they
 // die, so the search goes on until nobody new is found.
 void Guard::kill_marked(const GuardOrder& order) const {
+  const std::string group = cgroup_of(order);
+  if (!group.empty()) static_cast<void>(os::kill_cgroup(group));
   const std::string_view entry = order.text;
   const auto left_behind = [&](pid_t pid) {
     return os::is_kin(pid, order.kin) || os::environment_has(pid, entry) ||
@@ -308,13 +329,14 @@ bool Guard::run() {
     if (entries[1].revents != 0) serving = false;
   }
   kill_everything();
+  if (!cgroups_.empty()) static_cast<void>(os::end_cgroup(cgroups_, kGroupEndMs));
   return true;
 }
 
 }  // namespace
 }  // namespace keelback::host
 
-int main() {
+int main(int argc, char** argv) {
   using namespace keelback::host;
   // A service manager's SIGTERM goes to the whole group of processes; it is the supervisor's to
   // obey, and ours to be there afterwards.
@@ -327,5 +349,5 @@ int main() {
     if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return EXIT_FAILURE;
   }
   if (::chdir("/") < 0 || ::prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return EXIT_FAILURE;
-  return Guard().run() ? EXIT_SUCCESS : EXIT_FAILURE;
+  return Guard(argc > 1 ? argv[1] : "").run() ? EXIT_SUCCESS : EXIT_FAILURE;
 }

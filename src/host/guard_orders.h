@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "os/cgroup.h"
+
 namespace keelback::host {
 
 enum class GuardOp : std::uint32_t {
@@ -45,15 +47,24 @@ struct SpawnSpec {
   std::string directory;                 // working directory; empty: the guard's
   std::vector<int> numbers;              // the i-th passed descriptor becomes this number
   std::uint64_t kin = 0;                 // os::draw_kin; 0: the guard's
+  os::CgroupPlace place;                 // entered before the program runs
 };
 
-// Strings one after another, each with its NUL: directory, kin, numbers' count, numbers, argv's
-// count, argv, environment.
+// Strings one after another, each with its NUL: directory, kin, the group's directory, whether it
+// is required, its settings' count, their files and texts, numbers' count, numbers, argv's count,
+// argv, environment.
 inline std::string encode(const SpawnSpec& spec) {
   std::string text;
   const auto put = [&text](std::string_view item) { text.append(item).push_back('\0'); };
   put(spec.directory);
   put(std::to_string(spec.kin));
+  put(spec.place.directory);
+  put(spec.place.required ? "1" : "0");
+  put(std::to_string(spec.place.settings.size()));
+  for (const auto& [file, value] : spec.place.settings) {
+    put(file);
+    put(value);
+  }
   put(std::to_string(spec.numbers.size()));
   for (int number : spec.numbers) put(std::to_string(number));
   put(std::to_string(spec.argv.size()));
@@ -77,9 +88,15 @@ inline std::optional<SpawnSpec> decode_spawn_spec(std::string_view text) {
     return value <= items.size() ? value : items.size();
   };
   SpawnSpec spec;
-  if (items.size() < 2) return std::nullopt;
+  if (items.size() < 5) return std::nullopt;
   spec.directory = items[at++];
   spec.kin = std::strtoull(items[at++].c_str(), nullptr, 10);
+  spec.place.directory = items[at++];
+  spec.place.required = items[at++] == "1";
+  for (std::size_t n = count(); n > 0 && at + 1 < items.size(); --n) {
+    spec.place.settings.emplace_back(items[at], items[at + 1]);
+    at += 2;
+  }
   for (std::size_t n = count(); n > 0 && at < items.size(); --n) {
     spec.numbers.push_back(static_cast<int>(std::strtol(items[at++].c_str(), nullptr, 10)));
   }

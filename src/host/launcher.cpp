@@ -57,6 +57,12 @@ os::Result<void> Launcher::start() {
   shared_ = std::move(*shared);
   if (auto started = start_guard(); !started) return started;
   handlers_.mode(exec_mode());
+  const std::string missing = program_.cgroups.missing(settings_);
+  if (!missing.empty()) {
+    handlers_.notice(true, missing);
+  } else if (program_.cgroups.directory().empty()) {
+    handlers_.notice(false, "workers have no control groups: " + program_.cgroups.why_not());
+  }
   if (exec_mode()) {
     set_path("up", "");
   } else {
@@ -66,7 +72,8 @@ os::Result<void> Launcher::start() {
 }
 
 os::Result<void> Launcher::start_guard() {
-  auto guard = GuardClient::start(loop_, program_.guard, [this] { guard_died(); });
+  auto guard = GuardClient::start(
+      loop_, program_.guard, [this] { guard_died(); }, program_.cgroups.directory());
   if (!guard) return std::unexpected(guard.error());
   guard_ = std::move(*guard);
   return {};
@@ -135,6 +142,7 @@ SpawnSpec Launcher::worker_spec(WorkerId worker) {
 // ---- starting workers
 
 void Launcher::launch(WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  ends.place = program_.cgroups.place_of(worker, settings_);
   if (exec_mode()) return exec(worker, std::move(ends), std::move(done));
   if (zygote_ && zygote_->state() == ZygoteClient::State::kUp) {
     return fork(*zygote_, worker, std::move(ends), std::move(done));
@@ -207,6 +215,7 @@ void Launcher::exec(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   fds.push_back(std::move(*shared));
   SpawnSpec spec = worker_spec(worker);
   spec.kin = ends.kin;
+  spec.place = std::move(ends.place);
   guard_->spawn(spec, std::move(fds),
                 [program = spec.argv.front(), directory = spec.directory,
                  done = std::move(done)](os::Result<pid_t> pid) mutable {
@@ -427,6 +436,7 @@ void Launcher::begin_reload(std::move_only_function<void(std::string error)> don
 }
 
 void Launcher::launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  ends.place = program_.cgroups.place_of(worker, settings_);
   if (!next_zygote_) return exec(worker, std::move(ends), std::move(done));
   const std::uint64_t number = next_zygote_->number();
   next_zygote_->fork(worker, std::move(ends),
@@ -487,6 +497,9 @@ void Launcher::stop(std::chrono::milliseconds limit) {
   for (const auto& zygote : ending) zygote->finish_to_end(until);
   ending.clear();
   if (guard_) guard_->stop(limit);
+  // The guard has done so, unless it had to be killed.
+  const std::string& groups = program_.cgroups.directory();
+  if (!groups.empty()) static_cast<void>(os::end_cgroup(groups, static_cast<int>(limit.count())));
 }
 
 }  // namespace keelback::host

@@ -17,6 +17,7 @@
 #include "host/event_loop.h"
 #include "host/guard_client.h"
 #include "host/restart_pace.h"
+#include "host/worker_cgroups.h"
 #include "host/worker_process.h"
 #include "host/zygote_client.h"
 
@@ -43,6 +44,7 @@ class Launcher {
     std::string start;        // path of keelback/start.py, for Backend::kPython
     std::string guard;        // path of keelback-guard
     std::string fake_worker;  // path of keelback-fakeworker, for Backend::kFake
+    WorkerCgroups cgroups;
   };
   struct Handlers {
     std::move_only_function<void(const std::string& hello_json)> hello;  // the zygote's

@@ -98,6 +98,14 @@ std::expected<Launcher::Program, StartError> ProcessCrew::find_programs() const 
 std::expected<void, StartError> ProcessCrew::start() {
   auto program = find_programs();
   if (!program) return std::unexpected(program.error());
+  program->cgroups = WorkerCgroups(roster_.settings, owner_of_this_process());
+  if (roster_.settings.workers.cgroup == CgroupMode::kRequire) {
+    const std::string missing = program->cgroups.missing(roster_.settings);
+    if (!missing.empty()) {
+      if (!program->cgroups.directory().empty()) os::remove_cgroup(program->cgroups.directory());
+      return std::unexpected(StartError{missing + "; workers.cgroup is require"});
+    }
+  }
   if (auto started = reading_.start(); !started) {
     return std::unexpected(StartError{"no epoll: " + started.error().message()});
   }

@@ -28,8 +28,9 @@ os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
                                                 std::move(slab_budget), std::move(*marks));
   made.worker->log = std::move(log->read);
   made.control = std::move(control->ours);
-  made.ends = {std::move(data->theirs), std::move(control->theirs), std::move(*marks_copy),
-               std::move(log->write), os::draw_kin()};
+  made.ends = {std::move(data->theirs), std::move(control->theirs),
+               std::move(*marks_copy),  std::move(log->write),
+               os::draw_kin(),          {}};
   made.worker->kin = made.ends.kin;
   return made;
 }

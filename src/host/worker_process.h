@@ -20,6 +20,7 @@
 #include "host/log_lines.h"
 #include "host/loop_io.h"
 #include "host/shared_calls.h"
+#include "os/cgroup.h"
 #include "os/memory.h"
 #include "os/process.h"
 
@@ -39,6 +40,7 @@ struct WorkerEnds {
   os::Fd marks;
   os::Fd log;
   std::uint64_t kin = 0;  // os::draw_kin
+  os::CgroupPlace place;
 };
 
 // A CALL that waits for its session's snapshot to be read.

@@ -6,6 +6,7 @@
 
 #include <boost/asio/post.hpp>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -124,9 +125,14 @@ void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
   fds.push_back(std::move(ends.control));
   fds.push_back(std::move(ends.marks));
   fds.push_back(std::move(ends.log));
-  const std::string order =
-      fmt::format(R"({{"op":"fork","worker":"{}","kin":{}}})", name, ends.kin);
-  if (!link_ || !link_->send(order, std::move(fds))) {
+  Json order = {{"op", "fork"}, {"worker", name}, {"kin", ends.kin}};
+  if (!ends.place.directory.empty()) {
+    order["cgroup"] = {{"directory", ends.place.directory},
+                       {"required", ends.place.required},
+                       {"settings", std::map<std::string, std::string>(ends.place.settings.begin(),
+                                                                       ends.place.settings.end())}};
+  }
+  if (!link_ || !link_->send(order.dump(), std::move(fds))) {
     boost::asio::post(loop_, [this, name, alive = std::weak_ptr<int>(alive_)] {
       if (alive.expired()) return;
       auto node = forking_.extract(name);
