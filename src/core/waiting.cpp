@@ -135,13 +135,14 @@ void Waiting::use_room() {
   empty_workers();
 }
 
+std::size_t Waiting::workers_to_empty() const {
+  const RunQueue& common = queue_.common();
+  const auto worth = static_cast<std::size_t>(common.work_alone() / kWorthAWorker);
+  return std::min(common.size_alone(), worth + 1);
+}
+
 void Waiting::empty_workers() {
-  const auto workers = [this] {
-    const RunQueue& common = queue_.common();
-    const auto worth = static_cast<std::size_t>(common.work_alone() / kWorthAWorker);
-    return std::min(common.size_alone(), worth + 1);
-  };
-  while (Worker* worker = placement_.empty(workers())) offer(*worker);
+  while (Worker* worker = placement_.empty(workers_to_empty())) offer(*worker);
   // What went before a head, so that a worker was kept free for it, may be gone.
   if (!std::exchange(order_changed_, false) || workers_.table().capacity() == 1) return;
   offer_to_sharing();
@@ -191,6 +192,8 @@ void Waiting::offer(Worker& worker) {
     if (worker.takes(*head)) {
       runs_.dispatch(worker, *head);
       if (worker.capacity == 1 || worker.taken()) return;
+      // It has begun with an older call, and must not go on with younger ones.
+      placement_.empty(workers_to_empty());
     } else if (worker.fits(*head)) {
       unqueue(*head);
       head->function->parked.insert(*head);

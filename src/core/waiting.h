@@ -91,6 +91,8 @@ class Waiting {
   void leave(Call& call);
   void unqueue(Call& head);
   void unpark(Function& function);
+  // How many workers are emptied for heads that run alone.
+  std::size_t workers_to_empty() const;
   // Workers are emptied for heads that run alone, and others need not be any more.
   void empty_workers();
 
