@@ -54,6 +54,7 @@ struct ClientCall {
   OnOutcome done;
   std::shared_ptr<OnItem> item;  // null: not a stream
   WorkerId worker;               // where it runs or last ran
+  bool alone = true;             // … and whether alone there
   std::uint32_t granted = 0;     // credit, for whoever runs it
   core::Answer answer;
   std::string dump;

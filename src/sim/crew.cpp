@@ -22,7 +22,10 @@ Death by_signal(int signal, std::string cause, std::string detail) {
 }  // namespace
 
 Crew::Crew(ModelSettings model, std::uint64_t seed, Schedule& schedule)
-    : model_(std::move(model)), application_(model_.exposed), prng_(seed), schedule_(schedule) {}
+    : model_(std::move(model)),
+      application_(model_.exposed, model_.concurrency),
+      prng_(seed),
+      schedule_(schedule) {}
 
 Crew::Worker* Crew::find(WorkerId worker) {
   const auto it = workers_.find(worker.generation);
@@ -45,10 +48,22 @@ std::int64_t Crew::pid(WorkerId worker) const {
   return find(worker) != nullptr ? kFirstPid + worker.generation : 0;
 }
 
+Crew::Task* Crew::find(Worker& worker, CallId call) {
+  const auto it = std::ranges::find(worker.tasks, call, &Task::call);
+  return it == worker.tasks.end() ? nullptr : &*it;
+}
+
+Time Crew::possible(const Worker& worker, const Task& task, Time at) {
+  at = std::max(at, worker.frozen_until);
+  const bool waits = task.script.on_loop && task.call != worker.blocker;
+  return waits ? std::max(at, worker.blocked_until) : at;
+}
+
 // A new plan voids the old one's entry.
-void Crew::plan(Worker& worker, Time at) {
-  worker.step_at = at;
-  schedule_.add(at, Due::Kind::kStep, worker.id.generation, ++worker.token);
+void Crew::plan(Worker& worker, Task& task, Time at) {
+  task.step_at = at;
+  task.token = ++worker.plans;
+  schedule_.add(at, Due::Kind::kStep, worker.id.generation, task.token);
 }
 
 void Crew::exit(Worker& worker, Time at, Death death) {
@@ -74,49 +89,69 @@ void Crew::start(Time now, WorkerId id) {
     exit(worker, now + takes, std::move(death));
     return;
   }
-  schedule_.add(now + takes, Due::Kind::kReady, id.generation, ++worker.token);
+  schedule_.add(now + takes, Due::Kind::kReady, id.generation, 0);
+}
+
+void Crew::check_room(const Worker& worker, const core::Dispatch& dispatch,
+                      const Call& call) const {
+  CHECK(worker.ready && !worker.leaving);
+  if (dispatch.alone) CHECK(worker.tasks.empty());
+  std::uint32_t same = 0;
+  for (const Task& task : worker.tasks) {
+    CHECK(!task.alone);
+    CHECK(!dispatch.session || task.session != dispatch.session->id);  // one after another
+    if (task.function == call.function) ++same;
+  }
+  CHECK(dispatch.alone || same < application_.concurrency(call.function));
+}
+
+SessionState* Crew::session_of(Worker& worker, const core::SessionTicket& ticket,
+                               const SessionState* restored) {
+  if (ticket.opens || ticket.restore != 0) {
+    CHECK(ticket.opens == (restored == nullptr));
+    SessionState& state = worker.sessions[ticket.id];
+    state = {ticket.birth, ticket.epoch, restored != nullptr ? restored->counter : 0, false};
+    return &state;
+  }
+  const auto it = worker.sessions.find(ticket.id);
+  CHECK(it != worker.sessions.end());  // routed to a worker without the session's state
+  CHECK(it->second.birth == ticket.birth && it->second.epoch == ticket.epoch);
+  return &it->second;
 }
 
 void Crew::dispatch(Time now, const core::Dispatch& dispatch, const Call& call, bool stream,
                     const SessionState* restored) {
   Worker* worker = find(dispatch.worker);
   if (worker == nullptr) return;  // its exit is on its way to the core
-  CHECK(worker->ready && !worker->running && !worker->leaving);
+  check_room(*worker, dispatch, call);
   SessionState* state = nullptr;
-  worker->saves = false;
+  Task& task = worker->tasks.emplace_back();
+  task.call = dispatch.call;
+  task.alone = dispatch.alone;
+  task.function = call.function;
+  task.credit = kStreamCredit;
   if (dispatch.session) {
-    const core::SessionTicket& ticket = *dispatch.session;
-    worker->saves = ticket.saves;
-    worker->session = ticket.id;
-    if (ticket.opens || ticket.restore != 0) {
-      CHECK(ticket.opens == (restored == nullptr));
-      state = &worker->sessions[ticket.id];
-      *state = {ticket.birth, ticket.epoch, restored != nullptr ? restored->counter : 0, false};
-    } else {
-      const auto it = worker->sessions.find(ticket.id);
-      CHECK(it != worker->sessions.end());  // routed to a worker without the session's state
-      state = &it->second;
-      CHECK(state->birth == ticket.birth && state->epoch == ticket.epoch);
-    }
+    task.saves = dispatch.session->saves;
+    task.session = dispatch.session->id;
+    state = session_of(*worker, *dispatch.session, restored);
   }
-  worker->running = dispatch.call;
-  worker->mark_at = std::max(now, worker->frozen_until) + model_.overhead;
-  worker->cut_short = core::ReplyKind::kOk;
-  worker->interrupted = false;
-  worker->credit = kStreamCredit;
-  worker->blocked = false;
-  worker->script = application_.script(call, {.session = state,
-                                              .pid = pid(worker->id),
-                                              .stream = stream,
-                                              .service = model_.service.sample(prng_),
-                                              .result_max = result_max_});
-  plan(*worker, worker->mark_at + worker->script.busy);
-  draw_fate(now, *worker);
+  task.script = application_.script(call, {.session = state,
+                                           .pid = pid(worker->id),
+                                           .stream = stream,
+                                           .service = model_.service.sample(prng_),
+                                           .result_max = result_max_});
+  task.mark_at = possible(*worker, task, now) + model_.overhead;
+  if (task.script.blocks_loop) {
+    worker->blocker = task.call;
+    worker->blocked_until = task.mark_at + task.script.busy;
+  }
+  plan(*worker, task, task.mark_at + task.script.busy);
+  draw_fate(now, *worker, task);
 }
 
 // Whether the call's worker dies with it, and where in its course.
-void Crew::draw_fate(Time now, Worker& worker) {
-  Script& script = worker.script;
+void Crew::draw_fate(Time now, Worker& worker, Task& task) {
+  Script& script = task.script;
   if (model_.die_before_start > 0 && prng_.chance(model_.die_before_start)) {
     exit(worker, now + model_.overhead / 2, by_signal(11, "signal", "killed by signal 11"));
     return;
@@ -132,7 +167,7 @@ void Crew::draw_fate(Time now, Worker& worker) {
   } else {
     const auto span = static_cast<std::uint64_t>(script.busy.count()) + 1;
     script.busy = Duration(static_cast<Duration::rep>(prng_.below(span)));
-    plan(worker, worker.mark_at + script.busy);
+    plan(worker, task, task.mark_at + script.busy);
   }
 }
 
@@ -143,33 +178,43 @@ std::optional<SessionState> Crew::state_of(WorkerId id, const std::string& sessi
   return it == worker->sessions.end() ? SessionState{.spoilt = true} : it->second;
 }
 
-void Crew::cut_short(Time now, Worker& worker, Duration delay) {
-  const Time at = std::max(now, worker.mark_at) + delay;
-  if (!worker.blocked && worker.step_at <= at && worker.script.items == 0) return;  // over sooner
-  worker.cut_short = core::ReplyKind::kCancelled;
-  worker.blocked = false;
-  plan(worker, at);
+void Crew::cut_short(Time now, Worker& worker, Task& task, Duration delay) {
+  const Time at = possible(worker, task, std::max(now, task.mark_at)) + delay;
+  if (!task.blocked && task.step_at <= at && task.script.items == 0) return;  // over sooner
+  task.cut_short = core::ReplyKind::kCancelled;
+  task.blocked = false;
+  plan(worker, task, at);
 }
 
 void Crew::cancel(Time now, WorkerId id, CallId call) {
   Worker* worker = find(id);
-  if (worker == nullptr || worker->running != call || !worker->script.heeds_cancel) return;
-  if (worker->cut_short == core::ReplyKind::kOk) cut_short(now, *worker, model_.cancel_delay);
+  Task* task = worker != nullptr ? find(*worker, call) : nullptr;
+  if (task == nullptr || !task->script.heeds_cancel) return;
+  if (task->cut_short == core::ReplyKind::kOk) cut_short(now, *worker, *task, model_.cancel_delay);
 }
 
+// A task of the event loop is cancelled once more.
 void Crew::interrupt(Time now, WorkerId id, CallId call) {
   Worker* worker = find(id);
-  if (worker == nullptr || worker->running != call || !worker->script.heeds_interrupt) return;
-  if (worker->cut_short != core::ReplyKind::kOk) return;
-  cut_short(now, *worker, model_.interrupt_delay);
-  worker->interrupted = worker->cut_short != core::ReplyKind::kOk;
+  Task* task = worker != nullptr ? find(*worker, call) : nullptr;
+  if (task == nullptr || !task->script.heeds_interrupt) return;
+  if (task->cut_short != core::ReplyKind::kOk) return;
+  cut_short(now, *worker, *task, model_.interrupt_delay);
+  task->interrupted = task->cut_short != core::ReplyKind::kOk;
+}
+
+void Crew::ping_loop(Time now, WorkerId id) {
+  if (find(id) == nullptr) return;
+  schedule_.add(now + model_.overhead, Due::Kind::kTurn, id.generation, 0);
 }
 
 std::string Crew::dump(Time now, WorkerId id, CallId call) const {
   const Worker* worker = find(id);
   if (worker == nullptr) return "unavailable: the process is gone";
   if (now < worker->frozen_until) return "unavailable: stopped";
-  if (worker->running != call) return "unavailable: the call is over";
+  if (std::ranges::find(worker->tasks, call, &Task::call) == worker->tasks.end()) {
+    return "unavailable: the call is over";
+  }
   return "Current thread 0x0000000000000001 (most recent call first):\n"
          "  File \"model\", line 1 in call\n";
 }
@@ -191,7 +236,7 @@ void Crew::stop(Time now, WorkerId id) {
   Worker* worker = find(id);
   if (worker == nullptr) return;
   worker->leaving = true;
-  if (worker->running) return;
+  if (!worker->tasks.empty()) return;
   Death death;
   death.cause = "exit";
   death.exit_code = 0;
@@ -207,73 +252,81 @@ void Crew::end_session(WorkerId id, const std::string& session, std::uint64_t bi
 
 void Crew::grant(Time now, WorkerId id, CallId call, std::uint32_t items) {
   Worker* worker = find(id);
-  if (worker == nullptr || worker->running != call) return;
-  worker->credit += std::min(items, UINT32_MAX - worker->credit);
-  if (!worker->blocked || worker->credit == 0) return;
-  worker->blocked = false;
-  plan(*worker, now);
+  Task* task = worker != nullptr ? find(*worker, call) : nullptr;
+  if (task == nullptr) return;
+  task->credit += std::min(items, UINT32_MAX - task->credit);
+  if (!task->blocked || task->credit == 0) return;
+  task->blocked = false;
+  plan(*worker, *task, now);
 }
 
 void Crew::freeze(Time now, WorkerId id, Duration spell) {
   Worker* worker = find(id);
   if (worker == nullptr || now < worker->frozen_until) return;
   worker->frozen_until = now + spell;
-  if (worker->running && now < worker->mark_at) worker->mark_at += spell;
+  for (Task& task : worker->tasks) {
+    if (now < task.mark_at) task.mark_at += spell;
+  }
 }
 
 Said Crew::fire(const Due& due) {
   const auto it = workers_.find(due.generation);
   if (it == workers_.end()) return {};
   Worker& worker = it->second;
-  if (due.kind == Due::Kind::kExit) {
-    if (due.token != worker.exit_token) return {};
+  const auto bury = [&] {
     Said said = gone(due.at, worker);
     workers_.erase(it);
     return said;
-  }
-  if (due.token != worker.token) return {};
-  if (due.at < worker.frozen_until) {
-    schedule_.add(worker.frozen_until, due.kind, due.generation, due.token);
+  };
+  if (due.kind == Due::Kind::kExit) return due.token == worker.exit_token ? bury() : Said{};
+  const auto task = std::ranges::find(worker.tasks, due.token, &Task::token);
+  const bool steps = due.kind == Due::Kind::kStep;
+  if (steps && task == worker.tasks.end()) return {};
+  Time possible_at = std::max(due.at, worker.frozen_until);
+  if (steps) possible_at = possible(worker, *task, due.at);
+  if (due.kind == Due::Kind::kTurn) possible_at = std::max(possible_at, worker.blocked_until);
+  if (due.at < possible_at) {
+    schedule_.add(possible_at, due.kind, due.generation, due.token);
     return {};
   }
+  if (due.kind == Due::Kind::kTurn) return {.kind = Said::Kind::kTurned, .worker = worker.id};
   if (due.kind == Due::Kind::kReady) {
     worker.ready = true;
     return {.kind = Said::Kind::kReady, .worker = worker.id};
   }
-  if (worker.cut_short == core::ReplyKind::kOk && worker.script.ending == Script::Ending::kDie &&
-      worker.script.items == 0) {
-    worker.death = worker.script.death;
-    Said said = gone(due.at, worker);
-    workers_.erase(it);
-    return said;
+  if (task->cut_short == core::ReplyKind::kOk && task->script.ending == Script::Ending::kDie &&
+      task->script.items == 0) {
+    worker.death = task->script.death;
+    return bury();
   }
-  return step(due.at, worker);
+  return step(due.at, worker, *task);
 }
 
-Said Crew::step(Time now, Worker& worker) {
-  if (!worker.running) return {};
-  if (worker.script.items == 0 || worker.cut_short != core::ReplyKind::kOk) {
-    return reply(now, worker);
+Said Crew::step(Time now, Worker& worker, Task& task) {
+  if (task.script.items == 0 || task.cut_short != core::ReplyKind::kOk) {
+    return reply(now, worker, task);
   }
-  if (worker.credit == 0) {
-    worker.blocked = true;
+  if (task.credit == 0) {
+    task.blocked = true;
     return {};
   }
-  Said said{.kind = Said::Kind::kItem, .worker = worker.id, .call = worker.running};
-  said.payload = std::to_string(worker.script.next_item++);
-  --worker.script.items;
-  --worker.credit;
-  plan(worker, now + worker.script.busy);
+  Said said{.kind = Said::Kind::kItem, .worker = worker.id, .call = task.call};
+  said.payload = std::to_string(task.script.next_item++);
+  --task.script.items;
+  --task.credit;
+  plan(worker, task, now + task.script.busy);
   return said;
 }
 
-Said Crew::reply(Time now, Worker& worker) {
-  Said said{.kind = Said::Kind::kReplied, .worker = worker.id, .call = worker.running};
-  Script& script = worker.script;
-  if (worker.cut_short != core::ReplyKind::kOk) {
-    said.reply = worker.cut_short;
-    said.python = worker.interrupted
-                      ? PythonError{"KeyboardInterrupt", "the call was interrupted", ""}
+Said Crew::reply(Time now, Worker& worker, Task& task) {
+  Said said{.kind = Said::Kind::kReplied, .worker = worker.id, .call = task.call};
+  Script& script = task.script;
+  if (task.cut_short != core::ReplyKind::kOk) {
+    said.reply = task.cut_short;
+    said.interrupted = task.interrupted && !script.on_loop;
+    const char* exception = task.alone ? "KeyboardInterrupt" : "keelback.Interrupted";
+    said.python = said.interrupted
+                      ? PythonError{exception, "the call was interrupted", ""}
                       : PythonError{"keelback.Cancelled", "the call was cancelled", ""};
   } else {
     using enum Script::Ending;
@@ -285,19 +338,14 @@ Said Crew::reply(Time now, Worker& worker) {
     said.attachments = std::move(script.attachments);
     said.python = std::move(script.error);
   }
-  // What binds nothing or finds no function starts no user code: the mark stays.
-  if (said.reply != core::ReplyKind::kBadRequest &&
+  // Of what binds nothing or finds no function no user code has run.
+  if (task.saves && said.reply != core::ReplyKind::kBadRequest &&
       said.reply != core::ReplyKind::kUnknownFunction) {
-    worker.mark = worker.running;
-    if (worker.saves) {
-      said.state = worker.sessions.at(worker.session);
-      said.snapshot = said.state.spoilt ? core::Snapshot::kFailed : core::Snapshot::kTaken;
-    }
+    said.state = worker.sessions.at(task.session);
+    said.snapshot = said.state.spoilt ? core::Snapshot::kFailed : core::Snapshot::kTaken;
   }
-  said.interrupted = worker.interrupted;
-  said.clean = !(model_.unclean > 0 && prng_.chance(model_.unclean));
-  worker.running = CallId{};
-  ++worker.token;
+  said.clean = !(task.alone && model_.unclean > 0 && prng_.chance(model_.unclean));
+  worker.tasks.erase(worker.tasks.begin() + (&task - worker.tasks.data()));
   if (worker.leaving) stop(now, worker.id);
   return said;
 }
@@ -305,7 +353,9 @@ Said Crew::reply(Time now, Worker& worker) {
 Said Crew::gone(Time now, const Worker& worker) {
   Said said{.kind = Said::Kind::kExited, .worker = worker.id};
   said.death = worker.death;
-  said.call = worker.running && now >= worker.mark_at ? worker.running : worker.mark;
+  for (const Task& task : worker.tasks) {
+    if (now >= task.mark_at) said.started.push_back({task.call});
+  }
   return said;
 }
 

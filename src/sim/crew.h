@@ -1,7 +1,8 @@
 // The model workers: they do what the core's actions tell them to, take the time that the model
 // says, fail as often as it says, and say what a real worker's bytes and pidfd would say. They keep
 // the worker's half of the contract and abort when the core breaks its own: a dispatch to a worker
-// that is not ready and idle, or a session's call on a worker without that session's state.
+// that is not ready, or that cannot run the call beside those that it runs, or a session's call on
+// a worker without that session's state.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/id.h"
 #include "base/prng.h"
@@ -22,10 +24,10 @@ namespace keelback::sim {
 
 // What a worker says, or what is said of it.
 struct Said {
-  enum class Kind : std::uint8_t { kNothing, kReady, kItem, kReplied, kExited };
+  enum class Kind : std::uint8_t { kNothing, kReady, kItem, kReplied, kTurned, kExited };
   Kind kind = Kind::kNothing;
   WorkerId worker;
-  CallId call;  // of kItem, kReplied; of kExited: the call its mark names
+  CallId call;  // of kItem, kReplied
   core::ReplyKind reply = core::ReplyKind::kOk;
   bool clean = true;
   bool interrupted = false;  // of kReplied: an interrupt ended it
@@ -35,7 +37,8 @@ struct Said {
   // Of kReplied: the session's state, if it was to come along.
   core::Snapshot snapshot = core::Snapshot::kNone;
   SessionState state;
-  Death death;  // of kExited
+  Death death;                             // of kExited
+  std::vector<core::StartedCall> started;  // of kExited: the calls that its marks name
 };
 
 class Crew {
@@ -46,12 +49,14 @@ class Crew {
   void start(Time now, WorkerId worker);
   // The state of the session, as the worker would send it; nullopt: the worker is gone.
   std::optional<SessionState> state_of(WorkerId worker, const std::string& session) const;
-  // Aborts unless the worker is ready and idle and holds the session's state. restored: the state
-  // that the call's session is restored from, if it is.
+  // Aborts unless the worker is ready, can run the call beside those that it runs, and holds the
+  // session's state. restored: the state that the call's session is restored from, if it is.
   void dispatch(Time now, const core::Dispatch& dispatch, const Call& call, bool stream,
                 const SessionState* restored);
   void cancel(Time now, WorkerId worker, CallId call);
   void interrupt(Time now, WorkerId worker, CallId call);
+  // The worker says kTurned when its event loop turns: at once, unless a call blocks it.
+  void ping_loop(Time now, WorkerId worker);
   // The stacks as text; "unavailable: …" where there are none to be had.
   std::string dump(Time now, WorkerId worker, CallId call) const;
   // ours: the core wants it. Otherwise it is a fault from outside, SIGKILL without an author.
@@ -67,6 +72,8 @@ class Crew {
   Said fire(const Due& due);
 
   const Application& application() const { return application_; }
+  // The functions are those of the model's settings from now on; they must be announced.
+  void reload() { application_.set_concurrency(model_.concurrency); }
   void set_result_max(std::uint64_t bytes) { result_max_ = bytes; }
   // The slot's worker of the highest generation; generation 0: none.
   WorkerId newest(std::uint32_t slot) const;
@@ -76,38 +83,53 @@ class Crew {
   std::size_t living() const { return workers_.size(); }
 
  private:
+  // A call that a worker runs.
+  struct Task {
+    CallId call;
+    bool alone = true;
+    bool blocked = false;  // a stream without credit
+    bool saves = false;    // its answer brings along the state of `session`
+    std::string function;
+    std::string session;
+    Time mark_at;             // when it starts: from then on its mark names it
+    Time step_at;             // when the plan's next step is due
+    std::uint64_t token = 0;  // of the plan; entries of older plans are void
+    std::uint32_t credit = 0;
+    Script script;
+    core::ReplyKind cut_short = core::ReplyKind::kOk;  // kCancelled: the ladder ended the call
+    bool interrupted = false;                          // … by its interrupt
+  };
   struct Worker {
     WorkerId id;
     bool ready = false;
     bool leaving = false;  // exits when its call is over
     bool killed = false;
-    bool blocked = false;  // a stream without credit
-    bool saves = false;    // its answer brings along the state of `session`
-    std::string session;   // of the call
-    CallId running;
-    CallId mark;                   // the last call that started
-    Time mark_at;                  // when `running` becomes the mark
-    Time step_at;                  // when the plan's next step is due
-    std::uint64_t token = 0;       // of the plan; entries of older plans are void
+    std::vector<Task> tasks;  // one that runs alone, or several that do not
+    std::uint64_t plans = 0;
     std::uint64_t exit_token = 0;  // of the exit
     Time exit_at = Time::max();
     Time frozen_until = Time::min();
-    std::uint32_t credit = 0;
-    Script script;
-    core::ReplyKind cut_short = core::ReplyKind::kOk;  // kCancelled: the ladder ended the call
-    bool interrupted = false;                          // … by its interrupt
+    CallId blocker;                    // the last call that blocks the event loop
+    Time blocked_until = Time::min();  // … so long
     Death death;
     std::map<std::string, SessionState, std::less<>> sessions;
   };
 
   Worker* find(WorkerId worker);
   const Worker* find(WorkerId worker) const;
-  void plan(Worker& worker, Time at);
+  static Task* find(Worker& worker, CallId call);
+  // When something that is due at `at` can happen: not while the process stands still, and for a
+  // task of the event loop not while another call blocks that.
+  static Time possible(const Worker& worker, const Task& task, Time at);
+  void check_room(const Worker& worker, const core::Dispatch& dispatch, const Call& call) const;
+  SessionState* session_of(Worker& worker, const core::SessionTicket& ticket,
+                           const SessionState* restored);
+  void plan(Worker& worker, Task& task, Time at);
   void exit(Worker& worker, Time at, Death death);
-  void cut_short(Time now, Worker& worker, Duration delay);
-  void draw_fate(Time now, Worker& worker);
-  Said step(Time now, Worker& worker);
-  Said reply(Time now, Worker& worker);
+  void cut_short(Time now, Worker& worker, Task& task, Duration delay);
+  void draw_fate(Time now, Worker& worker, Task& task);
+  Said step(Time now, Worker& worker, Task& task);
+  Said reply(Time now, Worker& worker, Task& task);
   Said gone(Time now, const Worker& worker);
 
   ModelSettings model_;

@@ -30,6 +30,12 @@ enum class Function : std::uint8_t {
   kSleep,
   kSpin,
   kSpoil,
+  kThreads,
+  kTogether,
+  kTogetherBlock,
+  kTogetherDie,
+  kTogetherStream,
+  kTogetherStuck,
   kUnserialisable,
   kExposed,
 };
@@ -42,7 +48,10 @@ struct Standard {
   bool required;
   bool idempotent = false;
   bool interruptible = false;
+  std::uint32_t concurrency = 1;
 };
+// Async functions whose calls run together; together_stream takes `ms` too.
+constexpr std::uint32_t kTogether = 64;
 // What every test application of ours offers, in name order.
 constexpr Standard kStandard[] = {
     {"attach_echo", Function::kAttachEcho, nullptr, "", false, true},
@@ -63,8 +72,27 @@ constexpr Standard kStandard[] = {
     {"sleep", Function::kSleep, "ms", "int", true, true},
     {"spin", Function::kSpin, "ms", "int", true},
     {"spoil", Function::kSpoil, nullptr, "", false},
+    {"threads", Function::kThreads, "ms", "int", true, false, false, 8},
+    {"together", Function::kTogether, "ms", "int", true, false, false, kTogether},
+    {"together_block", Function::kTogetherBlock, "ms", "int", true, false, false, kTogether},
+    {"together_die", Function::kTogetherDie, "ms", "int", true, false, false, kTogether},
+    {"together_stream", Function::kTogetherStream, "n", "int", true, false, false, kTogether},
+    {"together_stuck", Function::kTogetherStuck, "ms", "int", true, false, false, kTogether},
     {"unserialisable", Function::kUnserialisable, nullptr, "", false},
 };
+
+bool streams(Function function) {
+  return function == Function::kItems || function == Function::kPause ||
+         function == Function::kTogetherStream;
+}
+bool is_async(Function function) {
+  return function >= Function::kTogether && function <= Function::kTogetherStuck;
+}
+// A second parameter, which need not be given; null: there is none.
+const char* second_parameter(Function function) {
+  if (function == Function::kLog) return "n";
+  return function == Function::kTogetherStream ? "ms" : nullptr;
+}
 
 void raise(Script& script, Script::Ending ending, std::string type, std::string message) {
   script.ending = ending;
@@ -131,9 +159,31 @@ void numeric(Script& script, Function function, std::int64_t n,
   const Duration spell =
       std::chrono::milliseconds(std::min<std::uint64_t>(positive, 3'155'760'000'000));
   switch (function) {
+    case Function::kTogether:
+      script.busy = spell;
+      script.heeds_cancel = true;
+      script.result = std::to_string(n);
+      break;
+    case Function::kTogetherBlock:
+      script.busy = spell;
+      script.blocks_loop = true;
+      script.heeds_interrupt = false;
+      script.result = std::to_string(n);
+      break;
+    case Function::kTogetherDie:
+      die(script, 11, std::nullopt);
+      script.busy = spell;
+      script.heeds_cancel = true;
+      break;
+    case Function::kTogetherStuck:
+      script.busy = spell;
+      script.heeds_interrupt = false;
+      script.result = std::to_string(n);
+      break;
     case Function::kNap:
     case Function::kSleep:
     case Function::kSpin:
+    case Function::kThreads:
       script.busy = spell;
       script.result = std::to_string(n);
       break;
@@ -149,6 +199,7 @@ void numeric(Script& script, Function function, std::int64_t n,
       script.result = around.stream ? "" : "[0, 1]";
       break;
     case Function::kItems:
+    case Function::kTogetherStream:
       script.heeds_cancel = true;
       if (around.stream) {
         script.items = positive;
@@ -209,11 +260,14 @@ Duration Spread::sample(Prng& prng) const {
   return between(low, high);
 }
 
-Application::Application(std::vector<std::string> exposed) : exposed_(std::move(exposed)) {
+Application::Application(std::vector<std::string> exposed,
+                         const std::map<std::string, std::uint32_t>& concurrency)
+    : exposed_(std::move(exposed)) {
   for (const Standard& known : kStandard) {
     core::FunctionSpec spec;
     spec.name = known.name;
-    spec.stream = known.function == Function::kItems || known.function == Function::kPause;
+    spec.stream = streams(known.function);
+    spec.concurrency = known.concurrency;
     spec.idempotent = known.idempotent;
     spec.interruptible = known.interruptible;
     functions_.push_back(std::move(spec));
@@ -226,6 +280,20 @@ Application::Application(std::vector<std::string> exposed) : exposed_(std::move(
     spec.name = name;
     functions_.push_back(std::move(spec));
   }
+  set_concurrency(concurrency);
+}
+
+std::uint32_t Application::concurrency(std::string_view function) const {
+  const auto found = std::ranges::find(functions_, function, &core::FunctionSpec::name);
+  return found == functions_.end() ? 1 : found->concurrency;
+}
+
+void Application::set_concurrency(const std::map<std::string, std::uint32_t>& concurrency) {
+  for (core::FunctionSpec& spec : functions_) {
+    if (const auto found = concurrency.find(spec.name); found != concurrency.end()) {
+      spec.concurrency = found->second;
+    }
+  }
 }
 
 keelback::Application Application::describe() const {
@@ -236,11 +304,13 @@ keelback::Application Application::describe() const {
     function.idempotent = spec.idempotent;
     function.stream = spec.stream;
     function.interruptible = spec.interruptible;
+    function.concurrency = spec.concurrency;
     const auto* known = std::ranges::find(kStandard, spec.name, &Standard::name);
     if (known != std::end(kStandard) && known->parameter != nullptr) {
       function.parameters.push_back(
           {known->parameter, "positional_or_keyword", known->type, known->required});
     }
+    function.async = known != std::end(kStandard) && is_async(known->function);
   }
   return out;
 }
@@ -267,16 +337,16 @@ Script Application::script(const Call& call, const Circumstances& around) const 
     if (arguments->count > 0) script.result = arguments->items[0].raw;
     return script;
   }
-  const std::size_t taken =
-      known->function == Function::kLog ? 2 : (known->parameter != nullptr ? 1 : 0);
+  script.on_loop = is_async(known->function);
+  const char* second = second_parameter(known->function);
+  const std::size_t taken = second != nullptr ? 2 : (known->parameter != nullptr ? 1 : 0);
   if (arguments->count > taken) {
     bad_arguments(script, "too many arguments");
     return script;
   }
   for (std::size_t i = 0; i < arguments->count; ++i) {
     const std::string_view name = arguments->items[i].name;
-    if (!name.empty() && name != known->parameter &&
-        !(known->function == Function::kLog && name == "n")) {
+    if (!name.empty() && name != known->parameter && !(second != nullptr && name == second)) {
       bad_arguments(script, "got an unexpected keyword argument '" + std::string(name) + "'");
       return script;
     }
@@ -319,6 +389,12 @@ Script Application::script(const Call& call, const Circumstances& around) const 
     default:
       with_argument(script, *known,
                     known->parameter ? arguments->find(0, known->parameter) : std::nullopt, around);
+  }
+  if (known->function == Function::kTogetherStream && around.stream) {
+    const auto pause = arguments->find(1, "ms");
+    if (const auto ms = as_integer(pause.value_or("0"))) {
+      script.busy = std::chrono::milliseconds(std::clamp<std::int64_t>(*ms, 0, 86'400'000));
+    }
   }
   if (script.ending == Script::Ending::kReturn && script.result.size() > around.result_max) {
     raise(script, Script::Ending::kRaise, "ResultTooLarge",

@@ -54,6 +54,8 @@ struct ModelSettings {
   Duration unkillable_for = std::chrono::minutes(10);
   // Functions beyond the standard ones: each answers its first argument, or null.
   std::vector<std::string> exposed;
+  // Functions with another concurrency than is theirs by default.
+  std::map<std::string, std::uint32_t> concurrency;
 };
 
 // What a worker holds of one session.
@@ -71,7 +73,9 @@ struct Script {
   Duration busy{0};  // until the ending, or until the next item of a stream
   bool heeds_cancel = false;
   bool heeds_interrupt = true;
-  std::uint64_t items = 0;  // still to be sent before the ending
+  bool on_loop = false;      // it is a task of the event loop, else it has a thread to itself
+  bool blocks_loop = false;  // … and lets no other task go on
+  std::uint64_t items = 0;   // still to be sent before the ending
   std::uint64_t next_item = 0;
   std::string result;       // of kReturn
   Attachments attachments;  // likewise
@@ -81,9 +85,14 @@ struct Script {
 
 class Application {
  public:
-  explicit Application(std::vector<std::string> exposed);
+  explicit Application(std::vector<std::string> exposed,
+                       const std::map<std::string, std::uint32_t>& concurrency = {});
 
   const std::vector<core::FunctionSpec>& functions() const { return functions_; }
+  // 1 of a function that it does not have.
+  std::uint32_t concurrency(std::string_view function) const;
+  // From the next announcement on.
+  void set_concurrency(const std::map<std::string, std::uint32_t>& concurrency);
   // What a worker's HELLO would say.
   keelback::Application describe() const;
   // Decides the call. `session` (null: stateless) is the worker's own state and may change.

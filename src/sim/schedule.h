@@ -15,6 +15,7 @@ struct Due {
   enum class Kind : std::uint8_t {
     kReady,  // a worker's start is over
     kStep,   // a worker's call goes on: next item, or its ending
+    kTurn,   // a worker's event loop answers a ping
     kExit,   // a worker's process is gone
     kHook,   // a callback of the simulation's user
   };

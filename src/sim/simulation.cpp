@@ -238,7 +238,7 @@ void Simulation::perform(core::Action& action) {
                  [this](core::TellCaller& a) { calls_.tell(a); },
                  [this](core::ReplayOutcome& a) { calls_.replay(a); },
                  [this](core::ForgetOutcome& a) { calls_.forget(a.call); },
-                 [this](core::CancelCall& a) { crew_.cancel(now_, a.worker, a.call); },
+                 [this](core::CancelCall& a) { cancel_in_worker(a); },
                  [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
                  [this](core::DumpWorker& a) {
                    ClientCall* mine = calls_.find(a.call);
@@ -270,6 +270,7 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
   ClientCall* mine = calls_.find(dispatch.call);
   CHECK(mine != nullptr);  // a call is dispatched before its Resolve only
   mine->worker = dispatch.worker;
+  mine->alone = dispatch.alone;
   mine->answer.clear();
   const SessionState* restored = nullptr;
   if (dispatch.session && dispatch.session->restore != 0) {
@@ -283,6 +284,12 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
   }
   crew_.dispatch(now_, dispatch, mine->call, mine->item != nullptr, restored);
   crew_.grant(now_, dispatch.worker, dispatch.call, mine->granted);
+}
+
+void Simulation::cancel_in_worker(const core::CancelCall& cancel) {
+  crew_.cancel(now_, cancel.worker, cancel.call);
+  const ClientCall* mine = calls_.find(cancel.call);
+  if (mine != nullptr && !mine->alone) crew_.ping_loop(now_, cancel.worker);
 }
 
 void Simulation::save(core::SaveSession& save) {
@@ -316,6 +323,7 @@ void Simulation::drop(core::DropSnapshot& drop) {
 
 void Simulation::announce() {
   announced_ = true;
+  crew_.reload();
   handle(core::FunctionsAnnounced{crew_.application().functions()});
 }
 
@@ -344,8 +352,10 @@ void Simulation::hear(Said said) {
       return;
     }
     case Said::Kind::kExited:
-      handle(
-          core::WorkerExited{said.worker, std::move(said.death), core::started_calls(said.call)});
+      handle(core::WorkerExited{said.worker, std::move(said.death), std::move(said.started)});
+      return;
+    case Said::Kind::kTurned:
+      handle(core::LoopTurned{said.worker});
       return;
   }
 }

@@ -283,5 +283,146 @@ TEST(Simulation, AReloadReplacesEveryWorkerAndLosesNoCall) {
   EXPECT_GT(run(sim, {.function = "pid"}).worker.generation, before.generation);
 }
 
+// Submits it, and notes how it ends and when.
+struct Watched {
+  Watched(Simulation& sim, Call call) {
+    sim.submit(std::move(call), [this, &sim](Outcome&& o) {
+      outcome = std::move(o);
+      at = sim.now();
+    });
+  }
+  Watched(const Watched&) = delete;
+  Watched& operator=(const Watched&) = delete;
+  std::optional<Outcome> outcome;
+  Time at;
+};
+
+// Goal: shared calls run side by side in one worker and end in the order of their own lengths.
+TEST(Simulation, SharedCallsRunTogetherInOneWorkerAndEndInAnyOrder) {
+  Simulation sim(options(1));
+  sim.advance(1s);
+  const Time begun = sim.now();
+  Watched slow(sim, {.function = "together", .payload = "[300]"});
+  Watched fast(sim, {.function = "together", .payload = "[100]"});
+  Watched thread(sim, {.function = "threads", .payload = "[200]"});
+  sim.advance(1s);
+  ASSERT_TRUE(slow.outcome && fast.outcome && thread.outcome);
+  EXPECT_TRUE(slow.outcome->ok() && fast.outcome->ok() && thread.outcome->ok());
+  EXPECT_EQ(slow.outcome->worker, fast.outcome->worker);
+  EXPECT_LT(fast.at, thread.at);
+  EXPECT_LT(thread.at, slow.at);
+  EXPECT_LT(slow.at, begun + 301ms);
+}
+
+// Goal: of a function no more calls run in a worker than its concurrency says.
+TEST(Simulation, OfAFunctionNoMoreCallsRunThanItsConcurrencySays) {
+  Simulation sim(options(1));
+  sim.advance(1s);
+  const Time begun = sim.now();
+  std::vector<Time> ended;
+  for (int i = 0; i < 9; ++i) {
+    sim.submit({.function = "threads", .payload = "[100]"},
+               [&](Outcome&& o) { ended.push_back(o.ok() ? sim.now() : Time::max()); });
+  }
+  sim.advance(1s);
+  ASSERT_EQ(ended.size(), 9u);
+  EXPECT_LT(ended[7], begun + 101ms);
+  EXPECT_GE(ended[8], begun + 200ms);
+  EXPECT_LT(ended[8], begun + 201ms);
+}
+
+// Goal: streams that run side by side have a credit each: one whose reader is slow holds up no
+// other.
+TEST(Simulation, AStreamWithoutCreditHoldsUpNoOtherInItsWorker) {
+  Simulation sim(options(1));
+  int slow = 0;
+  int fast = 0;
+  std::optional<Outcome> end;
+  const Call call = {.function = "together_stream", .payload = "[40, 1]"};
+  sim.stream(call, [&](std::string&&) { ++slow; }, [](Outcome&&) {});
+  const CallId granted =
+      sim.stream(call, [&](std::string&&) { ++fast; }, [&](Outcome&& o) { end = std::move(o); });
+  sim.grant(granted, 100);
+  sim.advance(1s);
+  EXPECT_EQ(slow, 16);
+  EXPECT_EQ(fast, 40);
+  EXPECT_TRUE(end && end->ok());
+}
+
+// Goal: when a worker dies, all calls that it runs die with it. Nobody knows which is the cause.
+// The idempotent one runs again, and its second try is alone.
+TEST(Simulation, ADeathHitsEveryCallOfItsWorker) {
+  Simulation sim(options(1));
+  sim.advance(1s);
+  Watched plain(sim, {.function = "together", .payload = "[500]"});
+  Watched again(sim, {.function = "together", .payload = "[400]", .idempotent = true});
+  Watched deadly(sim, {.function = "together_die", .payload = "[50]"});
+  sim.advance(2s);
+  ASSERT_TRUE(plain.outcome && again.outcome && deadly.outcome);
+  for (const Watched* lost : {&plain, &deadly}) {
+    EXPECT_EQ(lost->outcome->kind, OutcomeKind::kWorkerDied);
+    EXPECT_EQ(lost->outcome->effect, Effect::kMaybe);
+    ASSERT_TRUE(lost->outcome->death);
+    EXPECT_EQ(lost->outcome->death->role, DeathRole::kSuspect);
+  }
+  EXPECT_TRUE(again.outcome->ok());
+  EXPECT_EQ(again.outcome->attempts, 2u);
+}
+
+// Goal: a call that swallows its cancellation costs its worker, but not the calls beside it.
+TEST(Simulation, ACallThatDoesNotEndLetsItsNeighboursFinish) {
+  Simulation::Options patient = options(1);
+  patient.settings.calls.grace = 200ms;
+  patient.settings.workers.drain_timeout = 5s;
+  Simulation sim(patient);
+  sim.advance(1s);
+  const Time begun = sim.now();
+  Watched stuck(sim, {.function = "together_stuck", .payload = "[60000]", .deadline = 100ms});
+  Watched beside(sim, {.function = "together", .payload = "[1000]"});
+  sim.advance(400ms);
+  Watched later(sim, {.function = "together", .payload = "[10]"});
+  sim.advance(2s);
+  ASSERT_TRUE(stuck.outcome && beside.outcome && later.outcome);
+  EXPECT_EQ(stuck.outcome->kind, OutcomeKind::kTimeout);
+  EXPECT_TRUE(beside.outcome->ok()) << beside.outcome->message;
+  EXPECT_LT(beside.at, begun + 1001ms);
+  EXPECT_TRUE(later.outcome->ok());
+  EXPECT_NE(later.outcome->worker, beside.outcome->worker) << "it takes no call any more";
+}
+
+// Goal: a worker whose event loop is blocked beyond the grace of a call is killed. The others are
+// told that they are not the cause.
+TEST(Simulation, ABlockedEventLoopCostsTheCallsBesideItToo) {
+  Simulation::Options patient = options(1);
+  patient.settings.calls.grace = 200ms;
+  Simulation sim(patient);
+  sim.advance(1s);
+  const Time begun = sim.now();
+  Watched block(sim, {.function = "together_block", .payload = "[60000]", .deadline = 100ms});
+  Watched beside(sim, {.function = "threads", .payload = "[1000]"});
+  Watched waits(sim, {.function = "together", .payload = "[10]"});
+  sim.advance(3s);
+  ASSERT_TRUE(block.outcome && beside.outcome && waits.outcome);
+  EXPECT_EQ(block.outcome->kind, OutcomeKind::kTimeout);
+  EXPECT_EQ(beside.outcome->kind, OutcomeKind::kWorkerDied);
+  EXPECT_LT(beside.at, begun + 400ms);
+  ASSERT_TRUE(beside.outcome->death);
+  EXPECT_EQ(beside.outcome->death->role, DeathRole::kBystander);
+  EXPECT_TRUE(waits.outcome->ok()) << "it had not started, so it runs again";
+  EXPECT_EQ(waits.outcome->attempts, 2u);
+}
+
+// Goal: a call in a thread of a worker with others is interrupted alone.
+TEST(Simulation, AnInterruptEndsOneSharedCallAndNotTheOthers) {
+  Simulation sim(options(1));
+  sim.advance(1s);
+  Watched late(sim, {.function = "threads", .payload = "[60000]", .deadline = 100ms});
+  Watched beside(sim, {.function = "threads", .payload = "[20000]"});
+  sim.advance(22s);
+  ASSERT_TRUE(late.outcome && beside.outcome);
+  EXPECT_EQ(late.outcome->kind, OutcomeKind::kTimeout);
+  EXPECT_TRUE(beside.outcome->ok()) << beside.outcome->message;
+}
+
 }  // namespace
 }  // namespace keelback::sim
