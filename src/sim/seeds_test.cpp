@@ -249,8 +249,7 @@ TEST_F(Seeds, EveryCallEndsOnceEverySessionStaysInOrderAndAllResolvesInTheEnd) {
 
 // Goal: a worker takes no call that is younger than one that waits to run alone in it, not even in
 // the step in which it has become empty.
-// Disabled: such a worker fills itself up before the step ends and another worker is chosen.
-TEST_F(Seeds, DISABLED_AWorkerThatHasBecomeEmptyTakesNoCallBeforeItsTurn) {
+TEST_F(Seeds, AWorkerThatHasBecomeEmptyTakesNoCallBeforeItsTurn) {
   for (std::uint64_t seed = 1; seed <= 50; ++seed) {
     run_seed(seed, nullptr, /*strict=*/true);
     ASSERT_FALSE(HasFailure()) << "seed " << seed;
