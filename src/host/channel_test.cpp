@@ -43,7 +43,7 @@ class ChannelTest : public testing::Test {
   }
   void give(std::string bytes) {
     Attachments all{{"x", Buffer(std::move(bytes)), "", {}}};
-    channel_->push(7, "CALL", nullptr, std::make_shared<const Attachments>(std::move(all)));
+    channel_->push(7, "CALL", nullptr, std::make_shared<const Attachments>(std::move(all)), false);
     EXPECT_EQ(channel_->flush(), Channel::Flushed::kAll);
   }
   static std::string attached(const wire::AttachmentMessage& message, std::string_view bytes = {}) {
