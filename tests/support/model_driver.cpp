@@ -205,7 +205,7 @@ void ModelDriver::refuse(CallId id, ReplyKind kind) {
   ModelCall& call = calls.at(id.value);
   const WorkerId worker = call.worker.value();
   call.worker.reset();
-  alive(worker).call = CallId{};
+  alive(worker).calls.erase(id.value);
   handle(WorkerReplied{.worker = worker, .call = id, .kind = kind, .started = false});
 }
 
