@@ -137,13 +137,16 @@ bool Placement::over_share(const Worker& worker) const {
 
 Call* Placement::pick(const Worker& worker, const RunQueue& common, Time now) const {
   if (worker.taken()) return nullptr;
-  Call* own = next_of(worker.queue, worker);
-  Call* other = worker.draining() ? nullptr : next_of(common, worker);  // that serves only its own
+  const auto next = [&](const RunQueue& queue) {
+    Call* head = next_of(queue, worker);
+    return head && !held_back(worker, *head, common) ? head : nullptr;
+  };
+  Call* own = next(worker.queue);
+  Call* other = worker.draining() ? nullptr : next(common);  // a draining one serves only its own
   const bool opens = own && other && other->session && !other->session->home;
   const bool leaves = opens && other->rank >= own->rank && over_share(worker) &&
                       now - other->head_since < kPatience;
-  Call* first = leaves ? own : earlier(own, other);
-  return first && !held_back(worker, *first, common) ? first : nullptr;
+  return leaves ? own : earlier(own, other);
 }
 
 }  // namespace keelback::core
