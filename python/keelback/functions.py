@@ -10,6 +10,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NAME_MAX = 256  # bytes
 DOC_MAX = 4096  # characters of a docstring that are announced
+CONCURRENCY_MAX = 1024
 _KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "positional_only",
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional_or_keyword",
@@ -31,16 +32,17 @@ class Function:
     caller's arguments costs less than a signature object and raises Python's own TypeError."""
 
     __slots__ = ("name", "target", "bind", "signature", "is_plain", "is_async", "is_stream", "idempotent", "timeout",
-                 "max_workers", "zero_copy", "interruptible", "attachable", "_plans")
+                 "max_workers", "concurrency", "zero_copy", "interruptible", "attachable", "_plans")
 
     def __init__(self, name: str, target: Callable[..., Any], *, idempotent: bool = False,
                  timeout: Optional[float] = None, stream: Optional[bool] = None, max_workers: int = 0,
-                 zero_copy: bool = False, interruptible: bool = False) -> None:
+                 zero_copy: bool = False, interruptible: bool = False, concurrency: Optional[int] = None) -> None:
         self.name = name
         self.target = target
         self.idempotent = idempotent
         self.timeout = timeout
         self.max_workers = max_workers
+        self.concurrency = concurrency  # None: not declared, so 1
         self.zero_copy = zero_copy
         self.interruptible = interruptible
         code = inspect.unwrap(target)
@@ -68,12 +70,17 @@ class Function:
             plan = self._plans[name] = fields.plan_of(self.target, self.signature.parameters[name])
         return plan
 
+    @property
+    def is_shared(self) -> bool:
+        """Several calls of it run at once in one worker."""
+        return (self.concurrency or 1) > 1
+
     def describe(self) -> dict[str, Any]:
         """Its entry in HELLO."""
         return {
             "name": self.name, "doc": (inspect.getdoc(self.target) or "")[:DOC_MAX], "idempotent": self.idempotent,
             "stream": self.is_stream, "async": self.is_async, "timeout": self.timeout,
-            "max_workers": self.max_workers, "interruptible": self.interruptible,
+            "max_workers": self.max_workers, "concurrency": self.concurrency or 1, "interruptible": self.interruptible,
             "params": [] if self.signature is None else [_parameter(p) for p in self.signature.parameters.values()],
         }
 
@@ -85,19 +92,22 @@ _functions: dict[str, Function] = {}
 def function(target: F) -> F: ...
 @overload
 def function(*, idempotent: bool = ..., timeout: Optional[float] = ..., stream: Optional[bool] = ...,
-             max_workers: int = ..., zero_copy: bool = ..., interruptible: bool = ...,
-             name: Optional[str] = ...) -> Callable[[F], F]: ...
+             max_workers: int = ..., concurrency: Optional[int] = ..., zero_copy: bool = ...,
+             interruptible: bool = ..., name: Optional[str] = ...) -> Callable[[F], F]: ...
 
 
 def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: Optional[float] = None,
-             stream: Optional[bool] = None, max_workers: int = 0, zero_copy: bool = False,
-             interruptible: bool = False, name: Optional[str] = None) -> Union[F, Callable[[F], F]]:
+             stream: Optional[bool] = None, max_workers: int = 0, concurrency: Optional[int] = None,
+             zero_copy: bool = False, interruptible: bool = False,
+             name: Optional[str] = None) -> Union[F, Callable[[F], F]]:
     """Offers a function to callers, under its own name or `name`. The function itself is returned unchanged.
 
     idempotent     running it twice is as good as once, so a broken attempt may be retried
     timeout        seconds that it may run; without it `calls.deadline` holds
     stream         the function answers with items; generators do anyway
     max_workers    at most so many workers run it at once; 0: no limit
+    concurrency    one worker runs so many calls of it at once: an async function's as tasks of its
+                   loop, another's in threads; without it, and with 1, a call has its worker alone
     zero_copy      its attachments are views of shared memory that end with the call, not copies
     interruptible  it leaves everything whole when KeyboardInterrupt is raised at any line of it or
                    of what it calls, so its worker may be kept after it was interrupted
@@ -106,6 +116,7 @@ def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: O
     def register(wanted: F) -> F:
         add(Function(_name_of(wanted, name), wanted, idempotent=_boolean("idempotent", idempotent),
                      timeout=_seconds(timeout), stream=stream, max_workers=_count(max_workers),
+                     concurrency=_concurrency(concurrency),
                      zero_copy=_boolean("zero_copy", zero_copy),
                      interruptible=_boolean("interruptible", interruptible)))
         return wanted
@@ -172,6 +183,15 @@ def _seconds(value: Any) -> Optional[float]:
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"@keelback.function(max_workers=...) is a number of workers, 0 for no limit, not {value!r}")
+    return value
+
+
+def _concurrency(value: Any) -> Optional[int]:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= CONCURRENCY_MAX:
+        raise ValueError(
+            f"@keelback.function(concurrency=...) is a number of calls from 1 to {CONCURRENCY_MAX}, not {value!r}")
     return value
 
 

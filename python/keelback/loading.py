@@ -14,6 +14,7 @@ from keelback.functions import BadApplication
 
 FILE_VARIABLE = "KEELBACK_APP_FILE"  # names the application's file to keelback.application
 _STAND_IN = "keelback.application"
+_SHOWN = 8
 HELLO_MAX = 160 * 1024  # bytes; the order socket's packets are at most 192 KiB
 
 
@@ -26,7 +27,18 @@ def load(app: str, expose: list[str]) -> ModuleType:
     functions.expose(module, expose)
     if not functions.table():
         raise BadApplication(f"{app} offers no function: decorate one with @keelback.function, or use --expose")
+    _tell_of_exclusive_coroutines()
     return module
+
+
+def _tell_of_exclusive_coroutines() -> None:
+    """Users of other servers expect that calls of an async function run side by side."""
+    alone = sorted(name for name, function in functions.table().items()
+                   if function.is_async and function.concurrency is None)
+    if alone:
+        shown = ", ".join(alone[:_SHOWN]) + (", …" if len(alone) > _SHOWN else "")
+        errors.log(f"async functions without concurrency=, so a worker runs one call of them at a time: "
+                   f"{shown} (docs/concurrency.md)")
 
 
 def hello(app: str) -> str:

@@ -324,7 +324,7 @@ async def _context_after(awaitable: Any) -> Context:
 
 def _import_for_workers() -> None:
     """What a worker would import after its fork."""
-    if any(function.is_async for function in functions.table().values()):
+    if any(function.is_async or function.is_shared for function in functions.table().values()):
         standard.load("asyncio")
 
 

@@ -39,12 +39,12 @@ APP = HEARTBEAT + """
     def items(n: int):
         yield from range(n)
 
-    @keelback.function
+    @keelback.function(concurrency=1)
     async def async_items(n: int):
         for number in range(n):
             yield number
 
-    @keelback.function
+    @keelback.function(concurrency=1)
     async def later(path: str) -> str:
         async def work():
             await asyncio.sleep(0.005)
@@ -52,11 +52,11 @@ APP = HEARTBEAT + """
         kept.append(asyncio.create_task(work()))
         return "accepted"
 
-    @keelback.function
+    @keelback.function(concurrency=1)
     async def never() -> None:
         kept.append(asyncio.create_task(asyncio.sleep(600), name="straggler"))
 
-    @keelback.function
+    @keelback.function(concurrency=1)
     async def fails(how: str) -> None:
         async def failing():
             await asyncio.sleep(0.001)

@@ -75,6 +75,16 @@ class Registered(unittest.TestCase):
                 keelback.function(**options)(lambda: None)
         self.assertEqual({}, functions.table())
 
+    def test_concurrency_is_a_number_of_calls(self):
+        for given, announced in ((None, 1), (1, 1), (2, 2), (1024, 1024)):
+            with mock.patch.dict(functions._functions, clear=True):
+                keelback.function(concurrency=given)(len)
+                self.assertEqual(announced, functions.table()["len"].describe()["concurrency"])
+        for given in (0, -1, 1025, 2.0, "8", True, False):
+            with self.assertRaisesRegex(ValueError, "concurrency=.* from 1 to 1024, not"):
+                keelback.function(concurrency=given)(len)
+        self.assertEqual({}, functions.table())
+
     def test_two_functions_of_one_name_are_refused_and_one_twice_is_not(self):
         def twice():
             return 1

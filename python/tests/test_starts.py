@@ -41,6 +41,42 @@ EACH = """
 """
 
 
+ASYNC = """
+    import keelback
+
+    @keelback.function
+    async def lonely(): ...
+
+    @keelback.function
+    async def items():
+        yield 1
+
+    @keelback.function(concurrency=1)
+    async def meant(): ...
+
+    @keelback.function(concurrency=8)
+    async def shared(): ...
+
+    @keelback.function
+    def plain(): ...
+"""
+
+
+class AsyncWithoutConcurrency(SupervisorTest):
+    NOTICE = ("keelback: async functions without concurrency=, so a worker runs one call of them at a time: "
+              "items, lonely (docs/concurrency.md)\n")
+
+    def test_is_said_once_where_it_is_loaded(self):
+        app = self.app(ASYNC)
+        zygote = self.zygote(app)
+        zygote.expect("ready")
+        worker = zygote.fork().wait_ready()
+        self.assertEqual((self.NOTICE, ""), (zygote.log(), worker.log()))
+        self.assertEqual(self.NOTICE, self.exec_worker(app).wait_ready().log())
+        self.assertEqual({"lonely": 1, "items": 1, "meant": 1, "shared": 8, "plain": 1},
+                         {each["name"]: each["concurrency"] for each in worker.hello["functions"]})
+
+
 class Names(SupervisorTest):
     def folder(self, names):
         """A directory with a module of each name that cannot be imported."""
