@@ -11,7 +11,7 @@ ordinary module that can be imported and tested without a pool.
 """
 
 from keelback.attachments import Attachment  # the module first: calls has a function of its name
-from keelback.calls import Cancelled, attachments, attempt, cancelled, check_cancelled, deadline, has_session, retire, session, trace
+from keelback.calls import Cancelled, Interrupted, attachments, attempt, cancelled, check_cancelled, deadline, has_session, retire, session, trace
 from keelback.conversions import encoder
 from keelback.encoding import ResultError
 from keelback.functions import BadApplication, function
@@ -19,7 +19,7 @@ from keelback.hooks import health, on_session_end, on_session_open, restore, set
 from keelback.sessions import Session
 
 __all__ = [
-    "Attachment", "BadApplication", "Cancelled", "ResultError", "Session", "attachments", "attempt", "cancelled", "check_cancelled", "deadline",
+    "Attachment", "BadApplication", "Cancelled", "Interrupted", "ResultError", "Session", "attachments", "attempt", "cancelled", "check_cancelled", "deadline",
     "encoder", "function", "has_session", "health", "on_session_end", "on_session_open", "restore", "retire", "session", "setup", "snapshot",
     "trace", "worker_setup",
 ]

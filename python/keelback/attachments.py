@@ -65,8 +65,8 @@ class _Entry(NamedTuple):
             return self.attachment(bytearray(part))  # an array is there to be written to
 
 
-class _Carried:
-    """The attachments of the call that runs. A copy is made when user code asks for it, and only once."""
+class Carried:
+    """The attachments of one call. A copy is made when user code asks for it, and only once."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
@@ -80,6 +80,45 @@ class _Carried:
         name = name or str(len(self._entries))
         self.wrong = self.wrong or dtypes.fault(name, dtype, shape, size)
         self._entries.append(_Entry(name, dtype, shape, content_type, filename, source, at, size))
+
+    def add_frame(self, frame: bytes, slabs: "dict[int, _Slab]") -> None:
+        """What one ATTACH says. Raises ProtocolError."""
+        fixed = wire.ATTACH_BODY.unpack_from(frame, wire.HEADER_SIZE)
+        slab, dtype_len, dims, name_len, offset, size, filename_len, type_len = fixed
+        at = wire.HEADER_SIZE + wire.ATTACH_BODY.size
+        shape = struct.unpack_from(f"<{dims}Q", frame, at)
+        at += 8 * dims
+        dtype = frame[at : at + dtype_len].decode(errors="replace")
+        at += dtype_len
+        name = frame[at : at + name_len].decode(errors="replace")
+        at += name_len
+        filename = frame[at : at + filename_len].decode(errors="surrogateescape")
+        at += filename_len
+        content_type = frame[at : at + type_len].decode(errors="replace")
+        at += type_len
+        said = (name, dtype, shape, content_type, filename)
+        if not slab:
+            self.add(*said, frame, at, size)
+        elif slab in slabs and offset + size <= slabs[slab].size:
+            self.add(*said, slabs[slab], offset, size)
+        else:
+            raise wire.ProtocolError(f"an attachment in slab {slab}, which is not here")
+
+    def fill(self, function: Any, kwargs: dict[str, Any]) -> None:
+        """Makes arguments of them where a parameter has their name.
+
+        Raises TypeError, also if the JSON has that argument too: neither may win; ArgumentError.
+        """
+        if self.wrong:
+            raise TypeError(self.wrong)
+        names = function.attachable
+        if names:
+            for name, attachments in self.groups(function.zero_copy).items():
+                if name not in names:
+                    continue
+                if name in kwargs:
+                    raise TypeError(f"argument {name!r} is given twice: in the JSON and as an attachment")
+                kwargs[name] = self.argument(name, function.plan(name), attachments, function.zero_copy)
 
     def all(self, zero_copy: bool) -> dict[str, Union[Attachment, list[Attachment]]]:
         """By name; several of one name are a list."""
@@ -143,7 +182,7 @@ class Slabs:
         self._interrupts = interrupts
         self._slabs: dict[int, _Slab] = {}
         self._kept: dict[int, _Slab] = {}
-        self._carried = _Carried()
+        self._carried = Carried()
 
     # ---- what the supervisor says
 
@@ -176,46 +215,18 @@ class Slabs:
 
     def attach(self, frame: bytes) -> None:
         """ATTACH: one attachment of the call that comes next. Raises ProtocolError."""
-        fixed = wire.ATTACH_BODY.unpack_from(frame, wire.HEADER_SIZE)
-        slab, dtype_len, dims, name_len, offset, size, filename_len, type_len = fixed
-        at = wire.HEADER_SIZE + wire.ATTACH_BODY.size
-        shape = struct.unpack_from(f"<{dims}Q", frame, at)
-        at += 8 * dims
-        dtype = frame[at : at + dtype_len].decode(errors="replace")
-        at += dtype_len
-        name = frame[at : at + name_len].decode(errors="replace")
-        at += name_len
-        filename = frame[at : at + filename_len].decode(errors="surrogateescape")
-        at += filename_len
-        content_type = frame[at : at + type_len].decode(errors="replace")
-        at += type_len
-        said = (name, dtype, shape, content_type, filename)
-        if not slab:
-            self._carried.add(*said, frame, at, size)
-        elif slab in self._slabs and offset + size <= self._slabs[slab].size:
-            self._carried.add(*said, self._slabs[slab], offset, size)
-        else:
-            raise wire.ProtocolError(f"an attachment in slab {slab}, which is not here")
+        self._carried.add_frame(frame, self._slabs)
+
+    def forget_call(self) -> None:
+        """The call that ATTACH has announced is a shared one: not ours."""
+        self._carried.release()
 
     # ---- a call
 
-    def begin(self, function: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """The call that ATTACH announced: its attachments become arguments where a parameter has their name.
-
-        Raises TypeError, also if the JSON has that argument too: neither may win; ArgumentError.
-        """
-        if self._carried.wrong:
-            raise TypeError(self._carried.wrong)
+    def begin(self, function: Any, kwargs: dict[str, Any]) -> None:
+        """The call that ATTACH announced: see Carried.fill()."""
         calls.here.attached = self._carried
-        names = function.attachable
-        if names:
-            for name, attachments in self._carried.groups(function.zero_copy).items():
-                if name not in names:
-                    continue
-                if name in kwargs:
-                    raise TypeError(f"argument {name!r} is given twice: in the JSON and as an attachment")
-                kwargs[name] = self._carried.argument(name, function.plan(name), attachments,
-                                                      function.zero_copy)
+        self._carried.fill(function, kwargs)
 
     def end(self) -> bytes:
         """Frames to send before the answer: the slabs that user code still holds, and those that it has let go."""
@@ -238,21 +249,8 @@ class Slabs:
 
     def encode(self, call: int, value: Any, most: int) -> bytes:
         """The result's JSON; its attachments are sent. Raises ResultError, and nothing is sent."""
-        gathering = _Gathering()
-        try:
-            body = encoding.encode_with(value, gathering.begin)
-        except ResultError:
-            raise
-        except Exception as error:
-            raise ResultError(encoding.explain(value, error, gathering.carried)) from None
-        if len(body) > most:
-            raise ResultError(encoding.too_large(len(body), most))
         allowed = self._words[marks.ATTACHED_MAX] or marks.ATTACHED_MAX_DEFAULT
-        gathered = gathering.attachments
-        views = [dtypes.raw(attachment.data) for attachment in gathered]
-        size = sum(view.nbytes for view in views)
-        if size > allowed:
-            raise ResultError(f"the result's attachments are too large: {size} bytes; attachments.max is {allowed}")
+        body, gathered, views = _gathered(value, most, allowed)
         self._interrupts.mask()
         try:
             self._send(call, gathered, views)
@@ -268,17 +266,7 @@ class Slabs:
                 if slab is not None:
                     used.add(slab.id)
                     slab.map[: view.nbytes] = view
-                name, dtype = attachment.name.encode(), attachment.dtype.encode()
-                filename = attachment.filename.encode(errors="surrogateescape")
-                content_type = attachment.content_type.encode()
-                body = wire.ATTACH_BODY.pack(
-                    0 if slab is None else slab.id, len(dtype), len(attachment.shape), len(name), 0,
-                    view.nbytes, len(filename), len(content_type))
-                body += struct.pack(f"<{len(attachment.shape)}Q", *attachment.shape)
-                body += dtype + name + filename + content_type
-                if slab is None:
-                    body += view
-                self._channel.send(wire.frame(wire.ATTACHED, call, body))
+                self._channel.send(_attached(call, attachment, view, 0 if slab is None else slab.id))
 
     def _slab_for(self, call: int, size: int, used: set[int]) -> Optional[_Slab]:
         """The smallest free slab that it fits into, or a new one. None: the supervisor has none."""
@@ -309,6 +297,48 @@ class Slabs:
                 return self._slabs[id] if op == wire.SLAB_COMING else None
         finally:
             pending.extendleft(reversed(others))
+
+
+def encode_inline(call: int, value: Any, most: int, allowed: int) -> tuple[bytes, list[bytes]]:
+    """A shared result's JSON, and the frames that come before it. Raises ResultError."""
+    body, gathered, views = _gathered(value, most, allowed)
+    frames = []
+    for attachment, view in zip(gathered, views):
+        with view:
+            frames.append(_attached(call, attachment, view, 0))
+    return body, frames
+
+
+def _gathered(value: Any, most: int, allowed: int) -> tuple[bytes, list[Attachment], list[memoryview]]:
+    """The result's JSON, its attachments and their bytes. Raises ResultError."""
+    gathering = _Gathering()
+    try:
+        body = encoding.encode_with(value, gathering.begin)
+    except ResultError:
+        raise
+    except Exception as error:
+        raise ResultError(encoding.explain(value, error, gathering.carried)) from None
+    if len(body) > most:
+        raise ResultError(encoding.too_large(len(body), most))
+    views = [dtypes.raw(attachment.data) for attachment in gathering.attachments]
+    size = sum(view.nbytes for view in views)
+    if size > allowed:
+        raise ResultError(f"the result's attachments are too large: {size} bytes; attachments.max is {allowed}")
+    return body, gathering.attachments, views
+
+
+def _attached(call: int, attachment: Attachment, view: memoryview, slab: int) -> bytes:
+    """ATTACHED, with the bytes where there is no slab that has them."""
+    name, dtype = attachment.name.encode(), attachment.dtype.encode()
+    filename = attachment.filename.encode(errors="surrogateescape")
+    content_type = attachment.content_type.encode()
+    body = wire.ATTACH_BODY.pack(slab, len(dtype), len(attachment.shape), len(name), 0, view.nbytes,
+                                 len(filename), len(content_type))
+    body += struct.pack(f"<{len(attachment.shape)}Q", *attachment.shape)
+    body += dtype + name + filename + content_type
+    if not slab:
+        body += view
+    return wire.frame(wire.ATTACHED, call, body)
 
 
 def _unmap(slab: _Slab) -> None:

@@ -1,7 +1,7 @@
 """What user code may ask about its own call.
 
-The call is known in its context (so an asyncio task knows its own call) and, because a worker runs one
-call at a time, in every thread that the call started.
+The call is known in its context (so an asyncio task knows its own call). A worker that runs one call at a
+time knows it in every thread that the call started, too.
 """
 
 import threading
@@ -21,16 +21,28 @@ class Cancelled(Exception):
 Cancelled.__module__ = "keelback"  # where callers find it, and how errors name it
 
 
+class Interrupted(BaseException):
+    """Raised in a thread that runs one of several calls of its worker, when that call must stop now. Like
+    KeyboardInterrupt, it may come at any line; let it pass."""
+
+
+Interrupted.__module__ = "keelback"
+
+
 class Call(NamedTuple):
+    """A call that has its worker alone."""
+
     id: int
     deadline: int  # CLOCK_MONOTONIC in ns; 0: none
     session: Optional[Session]
     attempt: int
     trace: bytes
+    marks_at = 0  # no field: where the call's words begin (marks.py)
 
 
 # The hot path sets it without resetting: the next call overwrites, and between calls no user code runs.
-current: "ContextVar[Optional[Call]]" = ContextVar("keelback_call", default=None)
+# A Call, or a SharedCall, which has the same attributes and more.
+current: "ContextVar[Any]" = ContextVar("keelback_call", default=None)
 
 
 class _Here:
@@ -40,14 +52,18 @@ class _Here:
     call: Any = None
     attached: Any = None  # what the call carries; None: nothing
     retire: Any = None  # tells the supervisor why this worker is given up
+    shared = False  # the worker runs several calls at once: `call` says nothing about a thread
 
 
 here = _Here()
 
 
-def _call() -> Call:
+def _call() -> Any:
     call = current.get()
     if call is None and threading.current_thread() is not threading.main_thread():
+        if here.shared:
+            raise RuntimeError("this thread does not know its call, because its worker runs several at once: give "
+                               "it the call's context, contextvars.copy_context() (docs/concurrency.md)")
         call = here.call
     if call is None:
         raise RuntimeError("no call of a Keelback function is running here")
@@ -75,7 +91,8 @@ def deadline() -> Optional[float]:
 
 def cancelled() -> bool:
     """True when this call should stop: its caller has gone or its deadline is over. Very cheap; any thread."""
-    return here.words[marks.CANCEL] == _call().id
+    call = _call()
+    return here.words[call.marks_at + marks.CANCEL] == call.id
 
 
 def check_cancelled() -> None:
@@ -88,9 +105,12 @@ def attachments(zero_copy: bool = False) -> "dict[str, Any]":
     """What the call carries beside its arguments: keelback.Attachment by name, in the caller's order, or a list of
     them where several have one name. Their data are copies; with `zero_copy` views of shared memory, which end with
     the call."""
-    if here.call is not _call() or here.attached is None:  # a stray task does not see a later call's
-        return {}
-    return here.attached.all(zero_copy)
+    call = _call()
+    if call.marks_at:
+        attached = call.attached
+    else:
+        attached = here.attached if here.call is call else None  # a stray task does not see a later call's
+    return {} if attached is None else attached.all(zero_copy)
 
 
 def retire(reason: str) -> None:
@@ -100,7 +120,9 @@ def retire(reason: str) -> None:
     if not isinstance(reason, str) or not reason.strip():
         raise ValueError(f"keelback.retire(reason) says in words why, not {reason!r}")
     call = _call()
-    if here.retire is not None:
+    if call.marks_at:
+        call.retiring = reason
+    elif here.retire is not None:
         here.retire(call.id, reason)
 
 

@@ -14,7 +14,7 @@ class SupervisorGone(Exception):
 
 
 class Channel:
-    """Blocking; used by the main thread only."""
+    """Blocking; used by the main thread only, except that sharing.py sends under a lock of its own."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -56,9 +56,9 @@ class Channel:
         while at < len(data):
             while len(data) - at < wire.HEADER_SIZE:
                 data += self.read()
-            length, _, _, zero, _ = wire.HEADER.unpack_from(data, at)
-            if zero or not wire.HEADER_SIZE <= length <= wire.FRAME_MAX:
-                raise wire.ProtocolError(f"no frame starts like this: length {length}, zero {zero}")
+            length, kind, _, row, _ = wire.HEADER.unpack_from(data, at)
+            if (row and kind != wire.CALL) or not wire.HEADER_SIZE <= length <= wire.FRAME_MAX:
+                raise wire.ProtocolError(f"no frame starts like this: length {length}, type {kind}, row {row}")
             while len(data) - at < length:
                 data += self.read()
             self.pending.append(bytes(data[at : at + length]))

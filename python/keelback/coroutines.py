@@ -32,6 +32,11 @@ class Runner:
             self._loop = Context().run(asyncio.new_event_loop)
         return self._loop
 
+    @property
+    def made(self) -> Any:
+        """The loop if there is one already, else None. Any thread."""
+        return self._loop
+
     def run(self, call: int, coroutine: Coroutine[Any, Any, Any], adopts: bool = False) -> Any:
         """The coroutine's result. A call is cancelled once, even if several cancels come.
 
@@ -41,7 +46,7 @@ class Runner:
         outcome: list[Any] = []  # the result, the error and the context at the end
         self._interrupts.asynchronous = True
         try:
-            task = loop.create_task(_into(outcome, coroutine))
+            task = loop.create_task(into(outcome, coroutine))
             self._running = (call, task)
             if call and self._words[marks.CANCEL] == call:  # told before there was a task to tell
                 self._cancel(call)
@@ -150,7 +155,7 @@ class Runner:
         return list(sys.modules["asyncio"].all_tasks(self._loop))
 
 
-async def _into(outcome: list[Any], awaitable: Any) -> None:
+async def into(outcome: list[Any], awaitable: Any) -> None:
     """A failed task is held by its own exception, some asyncios hold the last task, and SystemExit ends the loop."""
     try:
         outcome += (await awaitable, None, copy_context())

@@ -25,6 +25,12 @@ class Leftovers:
         self.threads = dict(self.active)
         self._busy = {thread for thread in self.threads.values() if not _is_idle(thread)}
 
+    def adopt(self) -> None:
+        """Lets the threads that exist now stay: shared calls have run, and nobody knows whose they are."""
+        self.threads = dict(self.active)
+        frames = sys._current_frames()
+        self._busy = {thread for thread in self.threads.values() if not _is_idle(thread, frames)}
+
     def after_call(self, stopped: bool, runner: Any) -> list[str]:
         """Names what the call left behind; adopts what may stay. `stopped`: it was cancelled or interrupted."""
         known = set(self.threads.values())
@@ -49,9 +55,9 @@ def _still_busy(suspects: list[threading.Thread]) -> list[threading.Thread]:
         time.sleep(0.0005)  # not the native one: a green thread, too, is to have its turn
 
 
-def _is_idle(thread: threading.Thread) -> bool:
+def _is_idle(thread: threading.Thread, frames: Optional[dict[int, FrameType]] = None) -> bool:
     """True for a pool's thread that waits in its queue. SimpleQueue.get is C, so the frame is its caller's."""
-    frame: Optional[FrameType] = sys._current_frames().get(thread.ident or 0)
+    frame = (sys._current_frames() if frames is None else frames).get(thread.ident or 0)
     if frame is None:
         return False
     executor = sys.modules.get("concurrent.futures.thread")

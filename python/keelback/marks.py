@@ -17,10 +17,14 @@ SNAPSHOT_MAX = 5
 DISPATCHED = 6
 ATTACHED_MAX = 8
 ORDERED = 9
+# The row of a shared call has words of its own: STARTED, ENDED and CANCEL, from row_at(row) on.
+ROWS_MAX = 1024
 DUMPED = 512  # the first bytes of the dump: 0 while there is none
 
 SIZE = 128 * 1024
 DUMP_AT = 4096
+ROWS_AT = 98304
+_ROW_WORDS = 4
 DUMP_SIGNAL = 63
 RESULT_MAX_DEFAULT = 16 * 1024 * 1024
 SNAPSHOT_MAX_DEFAULT = 1024 * 1024
@@ -28,7 +32,8 @@ ATTACHED_MAX_DEFAULT = 64 * 1024 * 1024
 
 
 class Marks:
-    """Any thread may read; STARTED and ENDED are written by the main thread only."""
+    """Any thread may read. STARTED and ENDED of page 0 are written by the main thread only, those of a
+    row by the thread that runs its call."""
 
     def __init__(self, fd: int) -> None:
         """Maps the memfd `fd` and takes the descriptor over."""
@@ -36,7 +41,7 @@ class Marks:
         self._dump_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
         self._map = mmap.mmap(fd, SIZE)
         os.close(fd)
-        self.words = memoryview(self._map)[: DUMP_AT + 8].cast("Q")
+        self.words = memoryview(self._map).cast("Q")
 
     def inode(self) -> int:
         """Names the memfd in /proc/PID/maps of whoever maps it."""
@@ -49,12 +54,12 @@ class Marks:
 
     def rewind_dump(self) -> None:
         """Empties the dump area, so that the next dump stands alone."""
-        end = os.lseek(self._dump_fd, 0, os.SEEK_CUR)
+        end = min(os.lseek(self._dump_fd, 0, os.SEEK_CUR), ROWS_AT)
         os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
         self._map[DUMP_AT:end] = bytes(end - DUMP_AT)
 
     def running(self) -> int:
-        """The call whose user code runs now; 0: none."""
+        """The call that has the worker alone and whose user code runs now; 0: none."""
         started = self.words[STARTED]
         return 0 if started == self.words[ENDED] else started
 
@@ -65,3 +70,8 @@ class Marks:
     def snapshot_max(self) -> int:
         """Bytes that a session's snapshot may have; live."""
         return self.words[SNAPSHOT_MAX] or SNAPSHOT_MAX_DEFAULT
+
+
+def row_at(row: int) -> int:
+    """Where the words of a row begin; rows count from 1."""
+    return ROWS_AT // 8 + _ROW_WORDS * (row - 1)

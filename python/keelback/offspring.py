@@ -64,7 +64,7 @@ def _noting(start: Callable[..., Any]) -> Callable[..., Any]:
         answer = start(*args, **kwargs)
         pid = answer[0] if isinstance(answer, tuple) else answer
         if pid:  # 0: the child
-            call = calls.here.call
+            call = calls.here.call if calls.here.call is not None else calls.current.get()
             _noted.pop(pid, None)  # an older process of this number is gone
             _noted[pid] = 0 if call is None else call.id
             if len(_noted) > _NOTED_MAX:
@@ -93,6 +93,10 @@ class Offspring:
         self._zygote = zygote
         self._entry = f"KEELBACK_WORKER={worker}".encode()
         self._mapped = f" {marks_inode} ".encode()
+
+    @staticmethod
+    def has_noted(call: int) -> bool:
+        return call in list(_noted.values())
 
     def end(self, call: int, dispatched: int) -> list[str]:
         """Kills what has been started since the call was dispatched, whole subtrees; names it.

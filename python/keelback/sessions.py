@@ -56,6 +56,18 @@ class SessionTable:
         session = self._sessions[id] = Session(id.decode(), birth, epoch)
         return session
 
+    def admit(self, id: bytes, birth: int, epoch: int,
+              given: Optional[tuple[int, bytes]]) -> "tuple[Session, Optional[Session]]":
+        """The session of a call that opens it, or restores it from `given`; and the open one that was in
+        its place, whose end hooks are still to run."""
+        session = stale = self._sessions.get(id)
+        if session is None or session.opened or (session.birth, session.epoch) != (birth, epoch):
+            session = self.open(id, birth, epoch)
+        else:
+            stale = None
+        session.given = given
+        return session, stale if stale is not None and stale.opened else None
+
     def drop(self, id: bytes) -> None:
         self._sessions.pop(id, None)
 

@@ -51,6 +51,17 @@ def take(session: Session, ask: Ask, most: int) -> tuple[int, bytes]:
     return kind, data
 
 
+async def take_async(session: Session, ask: Ask, most: int) -> tuple[int, bytes]:
+    """The same, where `ask` is to be awaited."""
+    if session.given is None and session.opened and _only("snapshot") is not None:
+        try:
+            value = await ask(_only("snapshot"), session.state)
+        except BaseException as error:
+            return NONE, f"{type_name(error)}: {error}".encode(errors="replace")
+        return take(session, lambda hook, state: value, most)
+    return take(session, ask, most)  # which asks for nothing
+
+
 def _written(state: Any, ask: Ask) -> tuple[int, bytes]:
     hook = _only("snapshot")
     name, value = ("state", state) if hook is None else ("snapshot", ask(hook, state))
@@ -117,8 +128,23 @@ def restore(session: Session, ask: Ask) -> None:
     value: Any = decode(data) if kind == JSON else data
     if hook is not None:
         value = ask(hook, value)
+    _restored(session, value)
+
+
+async def restore_async(session: Session, ask: Ask) -> None:
+    """The same, where `ask` is to be awaited."""
+    hook = _only("restore")
+    if hook is None:
+        restore(session, ask)
+        return
+    assert session.given is not None
+    kind, data = session.given
+    _restored(session, await ask(hook, decode(data) if kind == JSON else data))
+
+
+def _restored(session: Session, value: Any) -> None:
     if not isinstance(value, dict):
-        what = "@keelback.restore returned" if hook is not None else "without @keelback.restore the snapshot is"
+        what = "@keelback.restore returned" if _only("restore") is not None else "without @keelback.restore the snapshot is"
         raise SnapshotError(f"{what} {type_name(value)}; a session's state is a dict")
     session.state = value
     session.given = None

@@ -4,6 +4,7 @@ The supervisor gives credit for items, and an item is sent when there is credit 
 waits, and the generator is asked for no more. A caller that does not take a stream gets a list of the items.
 """
 
+from _queue import SimpleQueue
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
@@ -91,18 +92,93 @@ class ItemSink:
         pending.extend(others)
 
 
+class TaskSink:
+    """Of a shared call that is a task. On the loop's thread only."""
+
+    def __init__(self, call: Any, words: "memoryview", send: Callable[[bytes], None],
+                 result_max: Callable[[], int]) -> None:
+        self._call = call
+        self._words = words
+        self._send = send
+        self._result_max = result_max
+        self._credit = wire.CREDIT_AT_START
+        self._waits: Any = None
+
+    async def put_async(self, item: Any, loop: Any) -> None:
+        """Waits without credit. Raises Cancelled, ResultError."""
+        frame = wire.frame(wire.ITEM, self._call.id, encode_within(item, self._result_max()))
+        while not self._has_credit():
+            self._waits = loop.create_future()
+            await self._waits
+        self._credit -= 1
+        self._send(frame)
+
+    def give(self, credit: int) -> None:
+        """CREDIT has come; 0 only wakes."""
+        self._credit += credit
+        if self._waits is not None and not self._waits.done():
+            self._waits.set_result(None)
+
+    def result(self) -> Optional[bytes]:
+        return None  # everything was sent
+
+    def _has_credit(self) -> bool:
+        if self._words[self._call.marks_at + marks.CANCEL] == self._call.id:
+            raise Cancelled("the call was cancelled")
+        return self._credit > 0
+
+
+class ThreadSink:
+    """Of a shared call that has a thread: put() is called there, give() in any."""
+
+    def __init__(self, call: Any, words: "memoryview", send: Callable[[bytes], None],
+                 result_max: Callable[[], int]) -> None:
+        self._call = call
+        self._words = words
+        self._send = send
+        self._result_max = result_max
+        self._credit = wire.CREDIT_AT_START
+        self._given: "SimpleQueue[int]" = SimpleQueue()
+
+    def put(self, item: Any) -> None:
+        """Blocks without credit. Raises Cancelled, Interrupted, ResultError."""
+        frame = wire.frame(wire.ITEM, self._call.id, encode_within(item, self._result_max()))
+        window = self._call.window
+        window.close()  # half a frame must not be left on the socket, nor credit be lost
+        while not self._has_credit():
+            self._credit += self._given.get()
+        self._credit -= 1
+        self._send(frame)
+        window.open()
+
+    def give(self, credit: int) -> None:
+        self._given.put(credit)
+
+    def result(self) -> Optional[bytes]:
+        return None
+
+    def _has_credit(self) -> bool:
+        window = self._call.window
+        if window.wanted:
+            window.raise_now()
+        if self._words[self._call.marks_at + marks.CANCEL] == self._call.id:
+            raise Cancelled("the call was cancelled")
+        return self._credit > 0
+
+
 class ListSink:
     """Gathers items into one result, no larger than a result may be."""
 
-    def __init__(self, call: int, words: "memoryview", result_max: Callable[[], int]) -> None:
+    def __init__(self, call: int, words: "memoryview", result_max: Callable[[], int], marks_at: int = 0) -> None:
         self._call = call
         self._words = words
+        self._cancel = marks_at + marks.CANCEL
         self._result_max = result_max
         self._items: list[bytes] = []
         self._size = 2  # the brackets
 
     def put(self, item: Any) -> None:
-        if self._words[marks.CANCEL] == self._call:
+        if self._words[self._cancel] == self._call:
             raise Cancelled("the call was cancelled")
         most = self._result_max()
         self._items.append(encode_within(item, most))

@@ -1,6 +1,8 @@
 """The frames of the worker protocol, version 1 (docs/protocol.md is the law).
 
-    frame = length:u32 type:u8 flags:u8 zero:u16 call:u64 body      little-endian; length counts all of it
+    frame = length:u32 type:u8 flags:u8 row:u16 call:u64 body      little-endian; length counts all of it
+
+The row is 0 but in the CALL of a shared call.
 """
 
 import struct
@@ -40,6 +42,10 @@ RETIRE = 33
 PING = 48
 PONG = 49
 CANCEL = 50
+INTERRUPT = 51
+
+# Of PING and PONG.
+LOOP = 1
 
 # Flags of RESULT, ERROR, END and SAVED.
 UNCLEAN = 1
@@ -64,7 +70,7 @@ KIND_UNKNOWN_FUNCTION = 4
 SESSION_END_REASONS = ("expired", "ended", "lost", "evicted", "drained", "moved")
 
 HEADER = struct.Struct("<IBBHQ")
-# The header of a CALL frame and the fixed part of its body in one go: length type flags zero call |
+# The header of a CALL frame and the fixed part of its body in one go: length type flags row call |
 # deadline birth epoch attempt function_len session_len trace_len callflags.
 CALL_HEADER = struct.Struct("<IBBHQqQIIHHHH")
 SESSION_END_BODY = struct.Struct("<QB")

@@ -1,7 +1,8 @@
 """A worker: takes calls from its socket, one at a time, and answers each exactly once.
 
-`Worker.serve` is the hot path; docs/protocol.md describes its messages. Started by exec as
-`start.py keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or by the zygote's fork.
+Calls that run side by side are in sharing.py. `Worker.serve` is the hot path; docs/protocol.md describes its
+messages. Started by exec as `start.py keelback.worker --app APP [--expose a,b] --worker SLOT.GENERATION`, or
+by the zygote's fork.
 """
 
 import functools
@@ -12,6 +13,7 @@ from contextvars import Context
 from typing import Any, Callable, Optional
 
 from keelback import (
+    answers,
     calls,
     commandline,
     contexts,
@@ -36,11 +38,12 @@ from keelback.attachments import Slabs
 from keelback.calls import Call, Cancelled
 from keelback.channel import Channel, SupervisorGone
 from keelback.coroutines import Runner, is_cancelled_error
-from keelback.encoding import ArgumentError, ResultError, decode, encode, encode_within, explain, too_large
+from keelback.encoding import ResultError, decode, encode, encode_within, explain, too_large
 from keelback.interrupts import ForksOfUserCode, Interrupts
 from keelback.leftovers import Leftovers
 from keelback.offspring import Offspring
 from keelback.sessions import Session, SessionNotHere, SessionTable
+from keelback.sharing import SharedCalls
 
 _CALL_SIZE = wire.CALL_HEADER.size
 _new_tuple = tuple.__new__
@@ -76,12 +79,13 @@ class Worker:
         self.slabs = Slabs(self.channel, self.words, self.interrupts)
         self.offspring = Offspring(name, self.marks.inode(), zygote)
         self._control_fd = control_fd
-        self._functions: dict[bytes, functions.Function] = {}
+        self.functions: dict[bytes, functions.Function] = {}
         self._leftovers: Any = None
-        self._new_context = contexts.maker()
+        self.new_context = contexts.maker()
         self._given: Any = None  # the last RESTORE: call, format, state
         self._forked = False
         self._loop_has_turn = False  # _LOOPS_TURN waits
+        self._shared: Optional[SharedCalls] = None  # made for the first shared call
 
     def prepare(self) -> None:
         """Everything that needs no application."""
@@ -110,12 +114,13 @@ class Worker:
             for hook in hooks_of_worker:
                 self.run_hook(0, hook)
             self.runner.adopt_tasks(for_good=True)
-        self._functions = {name.encode(): function for name, function in functions.table().items()}
+        self.functions = {name.encode(): function for name, function in functions.table().items()}
+        _here.shared = any(function.is_shared for function in self.functions.values())
         self._leftovers = Leftovers()
-        self._new_context = contexts.maker()
+        self.new_context = contexts.maker()
         self.channel.send(greeting + wire.frame(wire.READY, 0))
         # Its first steps, too, are over when the first call is there: a stack dump meets one thread at work.
-        control.start(self._control_fd, self.marks, self.runner.cancel)
+        control.start(self._control_fd, self.marks, self._on_cancel, self._on_interrupt, self._on_loop)
         if not hooks_of_worker:
             before_user_code()
 
@@ -161,7 +166,7 @@ class Worker:
         """The call's last frame. In one piece, because every call of a helper would be paid by every call."""
         _, _, _, _, call, deadline, birth, epoch, attempt, name_len, session_len, trace_len, callflags = fields
         at = _CALL_SIZE + name_len
-        function = self._functions.get(frame[_CALL_SIZE:at])
+        function = self.functions.get(frame[_CALL_SIZE:at])
         session, trace = None, b""
         if session_len or trace_len:
             try:
@@ -170,13 +175,13 @@ class Worker:
                         return self._run_and_save(frame, fields)
                     session = self._session(call, frame[at : at + session_len], birth, epoch, callflags)
             except SessionNotHere as error:
-                return self._error(call, wire.KIND_ERROR, error)
+                return answers.failed(call, wire.KIND_ERROR, error)
             at += session_len
             trace = frame[at : at + trace_len]
             at += trace_len
         if function is None:
             name = frame[_CALL_SIZE : _CALL_SIZE + name_len].decode(errors="replace")
-            return self._error(call, wire.KIND_UNKNOWN_FUNCTION, LookupError(f"there is no function {name!r}"))
+            return answers.failed(call, wire.KIND_UNKNOWN_FUNCTION, LookupError(f"there is no function {name!r}"))
         try:
             kwargs = decode(frame[at:]) if at < len(frame) else {}
             args: Any = ()
@@ -185,21 +190,21 @@ class Worker:
                     raise TypeError("arguments are a JSON object (keywords) or an array (positions)")
                 args, kwargs = kwargs, {}
             if callflags & wire.CALL_HAS_ATTACHMENTS:
-                self.slabs.begin(function, args, kwargs)
+                self.slabs.begin(function, kwargs)
             function.bind(*args, **kwargs)
         except MemoryError:
             del frame
             kwargs = args = None
-            return self._error(call, wire.KIND_ERROR, MemoryError("there is no memory for the call's arguments; the function did not run"))
+            return answers.failed(call, wire.KIND_ERROR, MemoryError("there is no memory for the call's arguments; the function did not run"))
         except Exception as error:
-            return self._bad_request(call, error)
+            return answers.bad_request(call, error)
 
         words = self.words
         if words[_DUMPED]:  # of an earlier call; until now the supervisor could read it
             self.marks.rewind_dump()
         _here.call = about = _new_tuple(Call, (call, deadline, session, attempt, trace))
         _current.set(about)
-        context = self._new_context()
+        context = self.new_context()
         failure: Optional[BaseException] = None
         result = None
         try:
@@ -208,7 +213,7 @@ class Worker:
                 if words[_CANCEL] == call:  # looked at after the mark: docs/protocol.md, Marks
                     words[_STARTED] = words[_ENDED]
                     _here.call = None
-                    return self._error(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
+                    return answers.failed(call, wire.KIND_CANCELLED, Cancelled("the call was cancelled before it started"))
                 if session is not None and not session.opened:
                     context.run(self._open, call, session)
                 if function.is_plain:
@@ -235,37 +240,43 @@ class Worker:
             finally:
                 failure = None  # its traceback holds this frame: what the call used is freed now, not some day
         if not function.is_plain:
-            return _finished(call, result, flags)
+            return answers.finished(call, result, flags)
         try:
             body = encode(result)
         except BaseException as error:
             return self._with_attachments(call, result, error, flags)
         if len(body) > (words[_RESULT_MAX] or _RESULT_MAX_DEFAULT):
             too_much = ResultError(too_large(len(body), self.marks.result_max()))
-            return self._error(call, wire.KIND_ERROR, too_much, flags)
+            return answers.failed(call, wire.KIND_ERROR, too_much, flags)
         return _pack(wire.HEADER_SIZE + len(body), wire.RESULT, flags, 0, call) + body
 
     def _with_attachments(self, call: int, result: Any, error: BaseException, flags: int) -> bytes:
         """What JSON alone cannot carry."""
         if not isinstance(error, TypeError):
-            return self._error(call, wire.KIND_ERROR, ResultError(explain(result, error)), flags)
+            return answers.failed(call, wire.KIND_ERROR, ResultError(explain(result, error)), flags)
         try:
-            return _finished(call, self.slabs.encode(call, result, self.marks.result_max()), flags)
+            return answers.finished(call, self.slabs.encode(call, result, self.marks.result_max()), flags)
         except ResultError as refused:
-            return self._error(call, wire.KIND_ERROR, refused, flags)
+            return answers.failed(call, wire.KIND_ERROR, refused, flags)
 
     def _call_with_attachments(self, frame: bytes) -> None:
         """ATTACH frames and the CALL that they announce come in a row."""
         turn = self._loop_has_turn
         if turn:
             self.channel.pending.remove(_LOOPS_TURN)
+        attached = []
         while frame[4] == wire.ATTACH:
+            attached.append(frame)
             self.slabs.attach(frame)
             frame = self.channel.receive()
         if frame[4] != wire.CALL:
             raise wire.ProtocolError(f"a frame of type {frame[4]} in place of the call that has attachments")
         if turn:
             self.channel.pending.append(_LOOPS_TURN)
+        if wire.HEADER.unpack_from(frame)[3]:
+            self.slabs.forget_call()
+            self._share(frame, attached)
+            return
         reply = self._run(frame, wire.CALL_HEADER.unpack_from(frame))
         notes = self.slabs.end()
         self.channel.send(notes + reply if notes else reply)
@@ -298,28 +309,14 @@ class Worker:
             kind = wire.KIND_CANCELLED
         elif isinstance(failure, (SupervisorGone, wire.ProtocolError)):
             raise failure
-        return self._error(call, kind, failure, flags)
-
-    def _bad_request(self, call: int, error: Exception) -> bytes:
-        if isinstance(error, UnicodeDecodeError):
-            error = ValueError(f"the arguments are not UTF-8: {error}")
-        elif isinstance(error, ArgumentError):
-            error = ValueError(str(error))
-        elif isinstance(error, ValueError):
-            error = ValueError(f"the arguments are not JSON: {error}")
-        elif isinstance(error, RecursionError):
-            error = ValueError("the arguments are nested too deeply")
-        return self._error(call, wire.KIND_BAD_REQUEST, error)
-
-    def _error(self, call: int, kind: int, error: BaseException, flags: int = 0) -> bytes:
-        return wire.frame(wire.ERROR, call, bytes((kind,)) + errors.as_json(errors.describe(error)), flags)
+        return answers.failed(call, kind, failure, flags)
 
     def _aftermath(self, call: int, function: functions.Function) -> int:
         """The reply's flags. Work of the call that goes on is named in the log."""
         flags = wire.INTERRUPTED if self.interrupts.raised == call else 0
         stopped = call in (self.words[_CANCEL], self.words[_INTERRUPT])
         if stopped:  # before the threads are looked at: some of them wait for these processes
-            self._end_offspring(call, function)
+            self.end_offspring(call, function)
         left = self._leftovers.after_call(stopped, self.runner)
         if left:
             errors.log(f"{function.name} left work behind: {', '.join(left[:8])}")
@@ -327,7 +324,7 @@ class Worker:
         self._give_loop_its_turn()
         return flags
 
-    def _end_offspring(self, call: int, function: functions.Function) -> None:
+    def end_offspring(self, call: int, function: functions.Function) -> None:
         words = self.words
         dispatched = words[marks.DISPATCHED] if words[_CANCEL] == call else 0
         ended = self.offspring.end(call, dispatched)
@@ -347,13 +344,9 @@ class Worker:
             if self._given is None or self._given[0] != call:
                 raise SessionNotHere("the call came without the state that it is to restore")
             given, self._given = self._given[1:], None
-        session = self.sessions.get(id)
-        if session is not None and (session.opened or (session.birth, session.epoch) != (birth, epoch)):
-            self._end(id, session, "lost")
-            session = None
-        if session is None:
-            session = self.sessions.open(id, birth, epoch)
-        session.given = given
+        session, stale = self.sessions.admit(id, birth, epoch, given)
+        if stale is not None:
+            self._run_end_hooks(stale, "lost")
         return session
 
     def _open(self, call: int, session: Session) -> None:
@@ -368,8 +361,10 @@ class Worker:
 
     def _end(self, id: bytes, session: Session, reason: str) -> None:
         self.sessions.drop(id)
-        if not session.opened:
-            return
+        if session.opened:
+            self._run_end_hooks(session, reason)
+
+    def _run_end_hooks(self, session: Session, reason: str) -> None:
         context = self._context_of(session)
         for hook in hooks.of("session_end"):
             try:
@@ -398,13 +393,13 @@ class Worker:
         """Where hooks run that are part of no call; session() is `session` there."""
         _here.call = about = Call(0, 0, session, 1, b"")
         _current.set(about)
-        return self._new_context()
+        return self.new_context()
 
     # ---- snapshots
 
     def _run_and_save(self, frame: bytes, fields: tuple[int, ...]) -> bytes:
         """The call's answer as SAVED, with its session's state; as it is, if nothing ran that could have changed it."""
-        call, birth, epoch, name_len, session_len = fields[4], fields[6], fields[7], fields[9], fields[10]
+        birth, epoch, name_len, session_len = fields[6], fields[7], fields[9], fields[10]
         answer = self._run(frame, fields[:12] + (fields[12] & ~wire.CALL_SAVES_SESSION,))
         if answer[4] == wire.ERROR and answer[wire.HEADER_SIZE] in (wire.KIND_BAD_REQUEST, wire.KIND_UNKNOWN_FUNCTION):
             return answer
@@ -414,9 +409,7 @@ class Worker:
         except SessionNotHere:
             return answer
         kind, state = self._snapshot(session)
-        _, answered, flags, _, _ = wire.HEADER.unpack_from(answer)
-        head = wire.SAVED_BODY.pack(answered, kind, 0, len(state))
-        return wire.frame(wire.SAVED, call, b"".join((head, state, answer[wire.HEADER_SIZE :])), flags)
+        return answers.saved(answer, kind, state)
 
     def _snapshot(self, session: Session) -> tuple[int, bytes]:
         context = self._context_of(session)
@@ -435,13 +428,12 @@ class Worker:
         except SessionNotHere as error:
             kind, state = snapshots.NONE, str(error).encode(errors="replace")
         head = wire.SNAPSHOT_BODY.pack(birth, epoch, len(id), kind, 0)
-        self.channel.send(wire.frame(wire.SNAPSHOT, 0, b"".join((head, id, state))))
+        self._send(wire.frame(wire.SNAPSHOT, 0, b"".join((head, id, state))))
 
     # ---- health
 
     def _retire(self, call: int, reason: str) -> None:
-        words = reason.encode(errors="replace")[:wire.REASON_MAX]
-        self.channel.send(wire.frame(wire.RETIRE, call, words))
+        self.channel.send(answers.retire(call, reason))
 
     def _check(self) -> None:
         """Runs the health functions, until one fails, and answers."""
@@ -450,7 +442,7 @@ class Worker:
         failure = b""
         for hook in hooks.of("health"):
             try:
-                healthy = self._new_context().run(self.run_hook, 0, hook)
+                healthy = self.new_context().run(self.run_hook, 0, hook)
             except (SupervisorGone, wire.ProtocolError):
                 raise
             except BaseException as error:
@@ -462,7 +454,51 @@ class Worker:
             if failure:
                 break
         body = bytes((not failure,)) + failure[:wire.REASON_MAX]
-        self.channel.send(wire.frame(wire.CHECKED, 0, body))
+        self._send(wire.frame(wire.CHECKED, 0, body))
+
+    # ---- shared calls
+
+    def _share(self, frame: bytes, attached: list[bytes]) -> None:
+        """Starts a shared call; from now on the main thread waits in the loop."""
+        if self._shared is None:
+            _here.shared = True
+            self._shared = SharedCalls(self)
+        call = wire.HEADER.unpack_from(frame)[4]
+        if self._given is not None and self._given[0] == call:
+            _, kind, state = self._given
+            self._given = None
+            attached = [wire.frame(wire.RESTORE, call, bytes((kind,)) + state), *attached]
+        self._shared.start(frame, attached)
+        self._give_loop_its_turn()
+
+    def _send(self, frame: bytes) -> None:
+        """A frame that may come while shared calls run, whose threads send too."""
+        if self._shared is not None:
+            self._shared.send(frame)
+        else:
+            self.channel.send(frame)
+
+    # The following are called on the thread of control.py.
+
+    def _on_cancel(self, call: int) -> None:
+        if self._shared is not None:
+            self._shared.cancel(call)
+        self.runner.cancel(call)
+
+    def _on_interrupt(self, call: int) -> None:
+        if self._shared is not None:
+            self._shared.interrupt(call)
+
+    def _on_loop(self, answer: Callable[[], bool]) -> bool:
+        """Has the loop call `answer`; False if no call can hold the loop up."""
+        loop = self.runner.made
+        if loop is None or not (self.marks.running() or (self._shared is not None and self._shared.running)):
+            return False
+        try:
+            loop.call_soon_threadsafe(answer)
+        except RuntimeError:  # user code has closed it
+            return False
+        return True
 
     # ---- everything but a call
 
@@ -476,10 +512,12 @@ class Worker:
         if len(frame) < wire.HEADER_SIZE or wire.HEADER.unpack_from(frame)[0] != len(frame):
             self.channel.accept(frame)
             return
-        _, kind, _, zero, call = wire.HEADER.unpack_from(frame)
-        if zero:
-            raise wire.ProtocolError("a frame whose reserved field is not zero")
-        if kind == wire.SESSION_END and len(frame) >= wire.HEADER_SIZE + wire.SESSION_END_BODY.size:
+        _, kind, _, row, call = wire.HEADER.unpack_from(frame)
+        if row:
+            if kind != wire.CALL:
+                raise wire.ProtocolError(f"a frame of type {kind} with row {row}")
+            self._share(frame, [])
+        elif kind == wire.SESSION_END and len(frame) >= wire.HEADER_SIZE + wire.SESSION_END_BODY.size:
             birth, reason = wire.SESSION_END_BODY.unpack_from(frame, wire.HEADER_SIZE)
             id = frame[wire.HEADER_SIZE + wire.SESSION_END_BODY.size :]
             session = self.sessions.get(id)
@@ -498,19 +536,27 @@ class Worker:
             self._call_with_attachments(frame)
         elif kind == wire.SLAB and len(frame) == wire.HEADER_SIZE + wire.SLAB_BODY.size:
             self.slabs.take(frame)
-        elif kind != wire.CREDIT:  # credit for a stream that is over
+        elif kind == wire.CREDIT:
+            if self._shared is not None:
+                self._shared.take(frame)  # else it is for a stream that is over
+        else:
             raise wire.ProtocolError(f"a frame of type {kind} and {len(frame)} bytes has no meaning here")
 
     def _give_loop_its_turn(self) -> None:
-        """After a coroutine of the application has run."""
-        if not self._loop_has_turn and self.runner.goes_on():
+        """After a coroutine of the application has run, and while shared calls do."""
+        if not self._loop_has_turn and (
+                (self._shared is not None and self._shared.has_work()) or self.runner.goes_on()):
             self._loop_has_turn = True
             self.channel.pending.append(_LOOPS_TURN)
 
     def _run_loop_between_calls(self) -> None:
         """Waits for the next packet with the loop running, in place of reading it."""
         self._loop_has_turn = False
-        if not self.channel.pending:
+        if self._shared is not None:
+            if not self.channel.pending:
+                self._shared.run_loop()
+            self._leftovers.adopt()
+        elif not self.channel.pending:
             self.runner.run_until_readable(self.channel.fd)
             self.channel.accept(self.channel.read())
         self.runner.adopt_tasks()
@@ -523,7 +569,9 @@ class Worker:
         os.dup2(nowhere, self.channel.fd, inheritable=False)
         os.dup2(nowhere, self._control_fd, inheritable=False)
         os.close(nowhere)
-        _here.words = (0,) * 8
+        _here.words = bytes(marks.SIZE // 8)
+        if self._shared is not None:
+            self._shared.forked = True
         _here.retire = None
         self.words.release()  # the loop fails at its next mark, and live() below ends the process
 
@@ -533,23 +581,17 @@ class Worker:
             self.serve()
         except BaseException as error:
             if self._forked:
-                self._end_users_child(error)
+                self.leave_users_child(error)
             errors.log("the worker cannot go on", error)
         self.leave(1)
 
-    def _end_users_child(self, error: Optional[BaseException]) -> None:
+    def leave_users_child(self, error: Optional[BaseException]) -> None:
         while error is not None and not isinstance(error, SystemExit):
             error = error.__context__
         if error is None:
             errors.log("a process that a function forked returned from it; it ends here")
         code = 1 if error is None else error.code
         self.leave(code if isinstance(code, int) else int(code is not None))
-
-
-def _finished(call: int, result: Optional[bytes], flags: int) -> bytes:
-    if result is None:
-        return wire.frame(wire.END, call, b"", flags)
-    return wire.frame(wire.RESULT, call, result, flags)
 
 
 def greeting(hello_json: str) -> bytes:

@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.join(ROOT, "python"))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
 import environment  # noqa: E402
-from keelback import wire  # noqa: E402
+from keelback import marks, wire  # noqa: E402
 
 environment.settle()
 
@@ -70,8 +70,8 @@ def is_dead(pid):
     return proc_state(pid) in (None, "Z", "X")
 
 
-def frame(kind, call=0, body=b"", flags=0):
-    return struct.pack("<IBBHQ", 16 + len(body), kind, flags, 0, call) + body
+def frame(kind, call=0, body=b"", flags=0, row=0):
+    return struct.pack("<IBBHQ", 16 + len(body), kind, flags, row, call) + body
 
 
 class Reply:
@@ -92,6 +92,16 @@ class Reply:
         return f"<{self.kind} {how} flags {self.flags} items {self.items}>"
 
 
+def _reply(kind, body, flags, items):
+    if kind != wire.SAVED:
+        return Reply(kind, body, flags, items)
+    kind, how, zero, length = struct.unpack_from("<BBHI", body)
+    assert zero == 0
+    reply = Reply(kind, body[8 + length:], flags, items)
+    reply.state = (how, body[8 : 8 + length])
+    return reply
+
+
 class Links:
     """The supervisor's ends of one worker's descriptors, and the worker's ends until they are given away."""
 
@@ -104,7 +114,7 @@ class Links:
 
         fcntl.fcntl(self._marks, _F_ADD_SEALS, _F_SEAL_SHRINK | _F_SEAL_GROW)
         self.map = mmap.mmap(self._marks, _MARKS_SIZE)
-        self.words = memoryview(self.map)[:4096].cast("Q")
+        self.words = memoryview(self.map).cast("Q")
         self.log_fd, self._log = os.pipe()
         os.set_blocking(self.log_fd, False)
 
@@ -135,6 +145,10 @@ class WorkerUnderTest:
         self._log = b""
         self._next = 0
         self._dispatched = {}  # by call: when it was sent
+        self.rows = {}  # by shared call, until it has ended
+        self._items = {}  # by shared call
+        self._beside = {}  # by shared call: frames that came before its answer, as (kind, body)
+        self._ended = {}  # by shared call: the reply that nobody has asked for
         self.hello = None
         self.status = None
 
@@ -190,19 +204,85 @@ class WorkerUnderTest:
     # ---- calls
 
     def submit(self, function, arguments=None, session=None, birth=0, epoch=0, opens=False, stream=False, deadline=0,
-               payload=None, trace=b"", attempt=1, saves=False, restore=None):
-        """Sends a CALL and returns its id. `arguments`: a list or a dict; `payload`: bytes instead of them; `restore`: a format and a state."""
+               payload=None, trace=b"", attempt=1, saves=False, restore=None, row=0, attach=()):
+        """Sends a CALL and returns its id. `arguments`: a list or a dict; `payload`: bytes instead of them; `restore`: a format and a state.
+        `attach`: bodies of ATTACH frames."""
+        packet = self.submission(function, arguments, session, birth, epoch, opens, stream, deadline, payload, trace, attempt, saves, restore,
+                                 row, attach)
+        self.send(packet)
+        return self._next
+
+    def submission(self, function, arguments=None, session=None, birth=0, epoch=0, opens=False, stream=False, deadline=0,
+                   payload=None, trace=b"", attempt=1, saves=False, restore=None, row=0, attach=()):
+        """What submit() sends; the call is the last one."""
         self._next += 1
+        before = b""
         if restore is not None:
-            self.send(frame(wire.RESTORE, self._next, bytes((restore[0],)) + restore[1]))
+            before = frame(wire.RESTORE, self._next, bytes((restore[0],)) + restore[1])
+        before += b"".join(frame(wire.ATTACH, self._next, body) for body in attach)
         if payload is None:
             payload = b"" if arguments is None else json.dumps(arguments).encode()
         name, session = function.encode(), (session or "").encode()
         fixed = struct.pack("<qQIIHHHH", deadline, birth, epoch, attempt, len(name), len(session), len(trace),
-                            int(opens) | 2 * int(stream) | 8 * int(restore is not None) | 16 * int(saves))
+                            int(opens) | 2 * int(stream) | 4 * bool(attach) | 8 * int(restore is not None) | 16 * int(saves))
         self._dispatched[self._next] = time.monotonic_ns()
-        self.send(frame(wire.CALL, self._next, fixed + name + session + trace + payload))
-        return self._next
+        return before + frame(wire.CALL, self._next, fixed + name + session + trace + payload, row=row)
+
+    def share(self, function, arguments=None, **options):
+        """Submits a shared call."""
+        row = self._free_row()
+        call = self.submit(function, arguments, row=row, **options)
+        self.rows[call] = row
+        return call
+
+    def share_all(self, requests):
+        """Submits shared calls, (function, arguments) each, in as few packets as possible."""
+        packet, called = b"", []
+        for function, arguments in requests:
+            row = self._free_row()
+            packet += self.submission(function, arguments, row=row)
+            self.rows[self._next] = row
+            called.append(self._next)
+        self.send(packet)
+        return called
+
+    def _free_row(self):
+        taken = set(self.rows.values())
+        return next(row for row in range(1, marks.ROWS_MAX + 1) if row not in taken)
+
+    def end_of(self, call, timeout=WAIT_S):
+        """The reply to a shared call; those to others are kept. Its `beside`: frames that came before it."""
+        while call not in self._ended:
+            self.next_shared(timeout)
+        return self._ended.pop(call)
+
+    def next_shared(self, timeout=WAIT_S):
+        """Reads one frame of a shared call and returns it."""
+        got = self.receive(timeout)
+        assert got is not None, f"the worker is gone: {self.wait()}; log {self.log()}"
+        kind, flags, of, body = got
+        assert of in self.rows, (got, self.rows)
+        if kind == wire.ITEM:
+            self._items.setdefault(of, []).append(json.loads(body))
+        elif kind in (wire.RESULT, wire.ERROR, wire.END, wire.SAVED):
+            reply = self._ended[of] = _reply(kind, body, flags, self._items.pop(of, []))
+            reply.beside = self._beside.pop(of, [])
+            del self.rows[of]
+        else:
+            self._beside.setdefault(of, []).append((kind, body))
+        return got
+
+    def items_of(self, call, count):
+        """Reads until the stream of a shared call has sent so many."""
+        while len(self._items.get(call, [])) < count:
+            self.next_shared()
+        return self._items[call]
+
+    def credit(self, call, count):
+        self.send(frame(wire.CREDIT, call, struct.pack("<I", count)))
+
+    def wait_row(self, call, word=STARTED):
+        wait_until(lambda: self.words[marks.row_at(self.rows[call]) + word] == call, f"call {call} is at mark {word}; log {self.log()}")
 
     def reply(self, call, timeout=WAIT_S):
         items = []
@@ -215,13 +295,7 @@ class WorkerUnderTest:
                 items.append(json.loads(body))
                 continue
             assert kind in (wire.RESULT, wire.ERROR, wire.END, wire.SAVED), got
-            if kind != wire.SAVED:
-                return Reply(kind, body, flags, items)
-            kind, how, zero, length = struct.unpack_from("<BBHI", body)
-            assert zero == 0
-            reply = Reply(kind, body[8 + length:], flags, items)
-            reply.state = (how, body[8 : 8 + length])
-            return reply
+            return _reply(kind, body, flags, items)
 
     def call(self, function, arguments=None, **options):
         return self.reply(self.submit(function, arguments, **options))
@@ -243,10 +317,13 @@ class WorkerUnderTest:
 
     def cancel(self, call, wake=False):
         self.words[DISPATCHED] = self._dispatched.get(call, 0)
-        self.words[CANCEL] = call
+        self.words[(marks.row_at(self.rows[call]) if call in self.rows else 0) + CANCEL] = call
         self.control.send(frame(wire.CANCEL, call))
         if wake:
             self.send(frame(wire.CREDIT, call, struct.pack("<I", 0)))
+
+    def interrupt_shared(self, call):
+        self.control.send(frame(wire.INTERRUPT, call))
 
     def interrupt(self, call):
         """Until the call has ended: a signal just before a blocking system call does not end that call."""
@@ -268,17 +345,20 @@ class WorkerUnderTest:
         return wait_until(lambda: (text := self.dump_text()) and complete(text) and text, "the dump is there")
 
     def dump_text(self):
-        return bytes(self.links.map[4096:]).split(b"\0")[0].decode(errors="replace")
+        return bytes(self.links.map[4096:marks.ROWS_AT]).split(b"\0")[0].decode(errors="replace")
 
-    def ping(self, token, timeout=WAIT_S):
+    def ping(self, token, timeout=WAIT_S, flags=0):
         """The running call, or None without an answer in time."""
-        self.control.send(frame(wire.PING, 0, struct.pack("<Q", token)))
+        self.control.send(frame(wire.PING, 0, struct.pack("<Q", token), flags))
+        return self.pong(token, timeout, flags)
+
+    def pong(self, token, timeout=WAIT_S, flags=0):
         if not select.select([self.control], [], [], timeout)[0]:
             return None
         answer = self.control.recv(1024)
         kind = answer[4]
         got, running = struct.unpack_from("<QQ", answer, 16)
-        assert (kind, got) == (wire.PONG, token), answer
+        assert (kind, got, answer[5]) == (wire.PONG, token, flags), answer
         return running
 
     # ---- the process
