@@ -1,5 +1,6 @@
 """The functions that every worker of the conformance suite has; keelback-fakeworker has them built in."""
 
+import asyncio
 import ctypes
 import os
 import threading
@@ -196,3 +197,50 @@ def attach_seen():
 @keelback.function
 def attach_drop():
     _looked_at.clear()
+
+
+_TOGETHER = 64
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def together(ms):
+    await asyncio.sleep(ms / 1000)
+    return ms
+
+
+@keelback.function(concurrency=8)
+def threads(ms):
+    """The same in a thread; heeds cancel and interrupt."""
+    return sleep(ms)
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def together_stream(n, ms=0):
+    for i in range(n):
+        await asyncio.sleep(ms / 1000)
+        yield i
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def together_die(ms):
+    await asyncio.sleep(ms / 1000)
+    os.kill(os.getpid(), 9)
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def together_stuck(ms):
+    """Swallows every cancel."""
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            pass
+    return ms
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def together_block(ms):
+    """Keeps the event loop from turning."""
+    time.sleep(ms / 1000)
+    return ms
