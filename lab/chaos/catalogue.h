@@ -52,8 +52,8 @@ struct FaultClass {
   std::string_view undo = kNothingToUndo;  // or who does what
   Reach reach = Reach::kTarget;
   bool lasts = false;            // until it is undone: it needs a `for`
-  bool harmless = false;         // its target must live on: whatever else is told of it is SAFETY
-  bool replaced = false;         // its undoing is that the laboratory has the worker replaced
+  bool harmless = false;         // its target must live on; if it does not, the run is SAFETY
+  bool replaced = false;         // it is undone by a new worker
   bool poisons = false;          // its calls are one request that kills workers
   bool callers_only = false;     // only callers misbehave: no worker is lost for it
   bool hits_starts = false;      // needs a worker that starts
@@ -66,7 +66,7 @@ struct FaultClass {
   std::vector<OutcomeKind> expected;  // what calls on its path may end as, besides ok
 
   std::function<void(CallPlan&)> plan;  // the calls that it makes itself; empty: it makes none
-  // Sets up what must stand before the pool does; does nothing the second time.
+  // Sets up what must stand before the pool does. Called once, for all classes that name it.
   std::expected<void, std::string> (*prepare)(WorldOptions& options) = nullptr;
   std::unique_ptr<Fault> (*make)(FaultContext context) = nullptr;
 

@@ -1,4 +1,4 @@
-// A fault of a run, from its firing to its undoing. Each class of faults is a class of these, in a
+// A fault of a run, from its firing to its undoing. Each class of faults is a struct of these, in a
 // file of faults/, which offers them as rows of the catalogue: its description, what it needs, the
 // calls that it plans, and this object, which injects it, proves it and undoes it.
 //
@@ -52,7 +52,7 @@ struct FaultContext {
 
 class Fault {
  public:
-  explicit Fault(FaultContext context) : context_(std::move(context)) {}
+  Fault() = default;
   virtual ~Fault() = default;
   Fault(const Fault&) = delete;
   Fault& operator=(const Fault&) = delete;
@@ -80,11 +80,12 @@ class Fault {
 
   // ---- for the injector
 
-  const FaultSpec& spec() const { return context_.spec; }
-  const FaultClass& kind() const { return context_.kind; }
-  const Firing& firing() const { return context_.firing; }
-  FaultEvent& noted() const { return recorder().history().faults[context_.event]; }
-  const std::vector<host::WorkerInfo>& targets() const { return context_.targets; }
+  void belong_to(FaultContext context) { context_.emplace(std::move(context)); }  // first of all
+  const FaultSpec& spec() const { return context_->spec; }
+  const FaultClass& kind() const { return context_->kind; }
+  const Firing& firing() const { return context_->firing; }
+  FaultEvent& noted() const { return recorder().history().faults[context_->event]; }
+  const std::vector<host::WorkerInfo>& targets() const { return context_->targets; }
   void sent(std::uint64_t call) { calls_.push_back(call); }  // one of its own
   void no_bite(std::string why) {
     if (!noted().bit) noted().proof = std::move(why);
@@ -92,9 +93,9 @@ class Fault {
   bool over = false;  // undone, or there is nothing to undo
 
  protected:
-  World& world() const { return context_.world; }
-  Recorder& recorder() const { return context_.recorder; }
-  const Scenario& scenario() const { return context_.scenario; }
+  World& world() const { return context_->world; }
+  Recorder& recorder() const { return context_->recorder; }
+  const Scenario& scenario() const { return context_->scenario; }
   const std::vector<std::uint64_t>& calls() const { return calls_; }
 
   void bit(Duration at, std::string proof);
@@ -116,20 +117,21 @@ class Fault {
   bool excused(const std::function<bool(const FaultEvent&, const FaultClass&)>& hits) const;
 
  private:
-  const FaultContext context_;
+  std::optional<FaultContext> context_;
   std::vector<std::uint64_t> calls_;  // its own, by index in the history
 };
 
 // How a row of the catalogue makes its faults: `.make = make_fault<Killed>`.
 template <class F>
 std::unique_ptr<Fault> make_fault(FaultContext context) {
-  return std::make_unique<F>(std::move(context));
+  auto made = std::make_unique<F>();
+  made->belong_to(std::move(context));
+  return made;
 }
 
 // Faults that are calls of the laboratory, and those that are felt by calls.
 class OwnCalls : public Fault {
  public:
-  using Fault::Fault;
   struct Seen {
     std::uint64_t planned = 0, sent = 0;
     std::uint64_t punctual = 0;  // sent on time

@@ -68,7 +68,7 @@ void Interposer::wake() {
 
 os::Fd Interposer::stand_between(WorkerId worker, os::Fd theirs) {
   auto pair = os::make_seqpacket_pair();
-  if (!pair) return theirs;  // nobody stands between: the fault will not bite, and says so
+  if (!pair) return theirs;  // then no fault of the channel can bite, and the fault says so
   auto link = std::make_unique<Link>();
   link->worker = worker;
   link->supervisor = std::move(theirs);
@@ -300,7 +300,7 @@ void Interposer::write(Link& link, Way& way, Time now) {
     const std::string& bytes = way.queue.front().bytes;
     const auto sent = os::send_packet(way.to, bytes, os::Wait::kNo);
     if (!sent && sent.error().value() == EAGAIN) return;
-    if (!sent) {  // nobody is there any more
+    if (!sent) {  // the other end is gone
       way.queue.clear();
       way.queued_bytes = 0;
       (&way == &link.up ? link.down : link.up).ended = true;

@@ -54,7 +54,7 @@ struct Stage {
   WorldOptions options;
   std::unique_ptr<World> world;  // goes before the directory does
   Census before;
-  bool whole = true;  // false: it was waited for in vain
+  bool whole = true;  // false: it did not become whole in time
   Trial trial;
 };
 
@@ -69,7 +69,9 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
                    .seed = request.seed};
   for (const FaultSpec& fault : scenario.faults) {
     const FaultClass* kind = find_fault_class(fault.fault_class);
-    if (kind != nullptr && kind->prepare != nullptr) stage.options.prepare.push_back(kind->prepare);
+    auto& all = stage.options.prepare;  // each once
+    if (kind == nullptr || kind->prepare == nullptr) continue;
+    if (std::ranges::find(all, kind->prepare) == all.end()) all.push_back(kind->prepare);
   }
   stage.options.settings.pool.backend = request.backend;
   auto world = make_world(stage.options);

@@ -14,34 +14,26 @@ using namespace std::chrono_literals;
 
 const std::vector<OutcomeKind> kLoad = {kTimeout, kOverloaded};
 
-class Crash final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Crash final : OwnCalls {
   bool met(const CallEvent& call) const override {
     return call.kind == kWorkerDied && call.death_signal == static_cast<int>(count("signal"));
   }
 };
 
-class Exit final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Exit final : OwnCalls {
   bool met(const CallEvent& call) const override {
     return call.kind == kWorkerDied && call.death_code == static_cast<int>(count("code"));
   }
 };
 
-class Raises : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Raises : OwnCalls {
   bool met(const CallEvent& call) const override {
     return call.kind == kError && !call.error_type.empty();
   }
 };
 
 // One call of each kind: all of them have to end so.
-class EachKind final : public Raises {
- public:
-  using Raises::Raises;
+struct EachKind final : Raises {
   void decide(const Seen& seen, Duration at) override {
     if (seen.met != seen.planned) return;
     bit(at, fmt::format("each of {} kinds ended as error", seen.met));
@@ -49,9 +41,7 @@ class EachKind final : public Raises {
 };
 
 // Calls run as long as they are told, or to their deadline. The pool's own limit may be shorter.
-class TakesLong final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct TakesLong final : OwnCalls {
   bool met(const CallEvent& call) const override {
     const Duration told = std::max({duration("hold"), duration("spin"), duration("takes")});
     const auto& calls = scenario().settings.calls;
@@ -60,9 +50,7 @@ class TakesLong final : public OwnCalls {
   }
 };
 
-class Poison final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Poison final : OwnCalls {
   void decide(const Seen&, Duration at) override {
     const std::uint64_t died = how_many(kWorkerDied), refused = how_many(kQuarantined);
     if (died == 0 || refused == 0) return;

@@ -14,7 +14,6 @@ using enum OutcomeKind;
 using enum ParameterType;
 
 std::expected<void, std::string> prepare(WorldOptions& options) {
-  if (options.means.find<Interposer>() != nullptr) return {};
   auto started = Interposer::start();
   if (!started) return std::unexpected("no interposer: " + started.error());
   auto& between = options.means.add(std::shared_ptr<Interposer>(std::move(*started)));
@@ -25,9 +24,7 @@ std::expected<void, std::string> prepare(WorldOptions& options) {
 }
 
 // Its proof is that the interposer has hit something.
-class Between : public Fault {
- public:
-  using Fault::Fault;
+struct Between : Fault {
   void before() override { hits_ = hits(); }
   void prove(Duration at) override {
     if (const std::uint64_t n = hits() - hits_; n > 0) bit(at, said(n));
@@ -43,9 +40,7 @@ class Between : public Fault {
 };
 
 template <Misdeed kWhat>
-class Answers final : public Between {
- public:
-  using Between::Between;
+struct Answers final : Between {
   void inject(Duration) override {
     const auto number = [this](std::string_view name) {
       return static_cast<std::uint32_t>(count(name));
@@ -73,9 +68,7 @@ class Answers final : public Between {
 };
 
 template <Misdeed kWhat>
-class Greetings final : public Between {
- public:
-  using Between::Between;
+struct Greetings final : Between {
   void inject(Duration) override {
     if (between() == nullptr) return no_bite("nobody stands between");
     between()->order_start({.fault = spec().id, .what = kWhat});

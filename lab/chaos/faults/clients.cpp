@@ -16,16 +16,12 @@ using namespace std::chrono_literals;
 const std::vector<OutcomeKind> kLoad = {kTimeout, kOverloaded};
 
 template <OutcomeKind kKind>
-class EndsAs final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct EndsAs final : OwnCalls {
   bool met(const CallEvent& call) const override { return call.kind == kKind; }
 };
 
 // A crowd has been there if nearly all of it came on time.
-class OnTime final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct OnTime final : OwnCalls {
   void decide(const Seen& seen, Duration at) override {
     if (seen.sent != seen.planned) return;
     if (seen.punctual * 10 >= seen.sent * 9) {
@@ -36,9 +32,7 @@ class OnTime final : public OwnCalls {
   }
 };
 
-class Herd final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Herd final : OwnCalls {
   void decide(const Seen& seen, Duration at) override {
     if (seen.sent != seen.planned || seen.last - seen.first > 50ms) return;
     const double within = std::chrono::duration<double, std::milli>(seen.last - seen.first).count();
@@ -46,9 +40,7 @@ class Herd final : public OwnCalls {
   }
 };
 
-class SessionFlood final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct SessionFlood final : OwnCalls {
   void before() override { opened_ = recorder().history().samples.back().opened; }
   void decide(const Seen& seen, Duration at) override {
     const std::uint64_t opened = recorder().history().samples.back().opened - opened_;
@@ -61,9 +53,7 @@ class SessionFlood final : public OwnCalls {
   std::uint64_t opened_ = 0;
 };
 
-class Vanish final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Vanish final : OwnCalls {
   void decide(const Seen&, Duration at) override {
     const auto known = std::ranges::count_if(
         calls(), [&](std::uint64_t index) { return recorder().cancelled_known(index); });
@@ -73,9 +63,7 @@ class Vanish final : public OwnCalls {
 };
 
 // Clients that do not wait and do not give up: what fails is sent again in the same instant.
-class RetryStorm final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct RetryStorm final : OwnCalls {
   void act(Duration at) override {
     const std::size_t known = recorder().history().calls.size();
     for (std::size_t i = 0; i < known; ++i) {

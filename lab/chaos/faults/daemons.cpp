@@ -19,9 +19,7 @@ DaemonSeen kill(const DaemonSetup& setup, std::uint32_t) { return kill_a_daemon(
 
 // What is done to the daemon takes seconds, on a thread of its own.
 template <DaemonSeen (*kLook)(const DaemonSetup& setup, std::uint32_t clients)>
-class Daemon final : public Fault {
- public:
-  using Fault::Fault;
+struct Daemon final : Fault {
   void inject(Duration) override {
     Processes* const processes = world().processes();
     const std::string name = fmt::format("{}-{}", spec().id, firing().round);

@@ -15,15 +15,13 @@ using enum OutcomeKind;
 using enum ParameterType;
 
 std::expected<void, std::string> prepare(WorldOptions& options) {
-  if (options.means.find<BadDisk>() == nullptr) options.means.add(std::make_shared<BadDisk>());
+  options.means.add(std::make_shared<BadDisk>());
   return {};
 }
 
 // Every write ends with that error; with none it only takes longer.
 template <int kError>
-class Spoilt final : public Fault {
- public:
-  using Fault::Fault;
+struct Spoilt final : Fault {
   void before() override { hits_ = hits(); }
   void inject(Duration) override {
     if (disk() == nullptr) return no_bite("nobody stands between the store and its disk");

@@ -13,9 +13,7 @@ using enum ParameterType;
 
 constexpr int kTurns = 2;  // with fewer workers, before it is a bite
 
-class Flapping final : public Fault {
- public:
-  using Fault::Fault;
+struct Flapping final : Fault {
   void inject(Duration) override {}
   std::optional<Duration> turn(Duration) override {
     if (over) return std::nullopt;

@@ -22,7 +22,6 @@ struct Script {
 };
 
 std::expected<void, std::string> prepare(WorldOptions& options) {
-  if (options.means.find<Script>() != nullptr) return {};
   std::error_code error;
   const std::string path = fs::absolute(options.directory, error).string() + "/python";
   const std::string& real = options.settings.workers.python;
@@ -34,9 +33,7 @@ std::expected<void, std::string> prepare(WorldOptions& options) {
   return {};
 }
 
-class Gone final : public Fault {
- public:
-  using Fault::Fault;
+struct Gone final : Fault {
   void inject(Duration) override { begun(hide()); }
   void prove(Duration at) override {
     const std::string reason = world().info().start.reason;

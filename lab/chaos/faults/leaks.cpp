@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
 const std::vector<OutcomeKind> kCosts = {kTimeout, kWorkerDied, kSessionLost, kOverloaded};
-// What lies in memory harms nobody who waits for it; a worker may still be about to use the place.
+// Files in memory do no harm while they wait. A worker may still be about to use the place.
 constexpr Duration kSharedSlack = 30s;
 
 // What a process holds, by the kernel's books: the evidence of a leak.
@@ -47,9 +47,7 @@ std::optional<Holdings> holdings_of(pid_t pid, std::string_view shared_path) {
   return out;
 }
 
-class Growth final : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Growth final : OwnCalls {
   std::uint64_t fills() const override { return count("calls") * bytes("size"); }
 
  private:
@@ -71,7 +69,6 @@ struct SharedPlace {
 };
 
 std::expected<void, std::string> prepare(WorldOptions& options) {
-  if (options.means.find<SharedPlace>() != nullptr) return {};
   const std::string path = fmt::format("{}{}-{:x}", kShared, ::getpid(), fnv1a(options.directory));
   options.means.add(std::make_shared<SharedPlace>(path));
   options.environment.emplace_back("KEELBACK_CHAOS_SHARED", path);
@@ -79,9 +76,7 @@ std::expected<void, std::string> prepare(WorldOptions& options) {
 }
 
 // What the kernel says of the worker, before and after. What a worker keeps goes with it.
-class Leak : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Leak : OwnCalls {
   void before() override {
     if (!targets().empty()) before_ = look();
   }
@@ -115,31 +110,21 @@ class Leak : public OwnCalls {
   std::optional<Holdings> before_;
 };
 
-class Files final : public Leak {
- public:
-  using Leak::Leak;
-
- private:
+struct Files final : Leak {
   std::string grown(const Holdings& before, const Holdings& now) const override {
     if (now.descriptors < before.descriptors + half_of("files")) return "";
     return fmt::format("{} descriptors, {} before", now.descriptors, before.descriptors);
   }
 };
 
-class Threads final : public Leak {
- public:
-  using Leak::Leak;
-
- private:
+struct Threads final : Leak {
   std::string grown(const Holdings& before, const Holdings& now) const override {
     if (now.threads < before.threads + half_of("threads")) return "";
     return fmt::format("{} threads, {} before", now.threads, before.threads);
   }
 };
 
-class Shared final : public Leak {
- public:
-  using Leak::Leak;
+struct Shared final : Leak {
   std::uint64_t fills() const override { return count("calls") * bytes("size"); }
   void inject(Duration) override { begun(lend()); }
   // Taken back, nothing is left of it.

@@ -22,9 +22,7 @@ std::uint64_t highest_descriptor(pid_t pid) {
   return some ? static_cast<std::uint64_t>(std::max(2, std::ranges::max(*open))) : 2;
 }
 
-class Limited : public OwnCalls {
- public:
-  using OwnCalls::OwnCalls;
+struct Limited : OwnCalls {
   void inject(Duration) override {
     begun(
         each_target([this](const auto& worker) { return lower(static_cast<pid_t>(worker.pid)); }));
@@ -70,11 +68,7 @@ class Limited : public OwnCalls {
   }
 };
 
-class Memory final : public Limited {
- public:
-  using Limited::Limited;
-
- private:
+struct Memory final : Limited {
   __rlimit_resource resource() const override { return RLIMIT_AS; }
   std::uint64_t used(pid_t pid) const override {
     return os::read_status_number(pid, "VmSize:").value_or(0) * 1024;
@@ -85,11 +79,7 @@ class Memory final : public Limited {
   }
 };
 
-class Descriptors final : public Limited {
- public:
-  using Limited::Limited;
-
- private:
+struct Descriptors final : Limited {
   __rlimit_resource resource() const override { return RLIMIT_NOFILE; }
   std::uint64_t used(pid_t pid) const override { return highest_descriptor(pid) + 1; }
   std::uint64_t room() const override { return count("room"); }

@@ -12,9 +12,7 @@ using enum OutcomeKind;
 using enum ParameterType;
 
 // Orders after which workers are replaced.
-class Replacing : public Fault {
- public:
-  using Fault::Fault;
+struct Replacing : Fault {
   void before() override {
     for (const host::WorkerInfo& worker : recorder().workers()) {
       newest_ = std::max(newest_, worker.worker.generation);
@@ -36,9 +34,7 @@ class Replacing : public Fault {
   std::uint32_t newest_ = 0;  // generation
 };
 
-class Recycle final : public Replacing {
- public:
-  using Replacing::Replacing;
+struct Recycle final : Replacing {
   void inject(Duration) override {
     for (const auto& worker : targets()) world().recycle(worker.worker.slot);
   }
@@ -49,9 +45,7 @@ class Recycle final : public Replacing {
   }
 };
 
-class Reload final : public Replacing {
- public:
-  using Replacing::Replacing;
+struct Reload final : Replacing {
   void inject(Duration) override { world().reload(); }
   // The first of the rolling replacement: it has begun to bite.
   void prove(Duration at) override {
@@ -62,9 +56,7 @@ class Reload final : public Replacing {
 };
 
 // Other settings for a while.
-class Configured : public Fault {
- public:
-  using Fault::Fault;
+struct Configured : Fault {
   void inject(Duration) override {
     Settings settings = scenario().settings;
     change(settings);
@@ -79,9 +71,7 @@ class Configured : public Fault {
   virtual void change(Settings& settings) const = 0;
 };
 
-class Resize final : public Configured {
- public:
-  using Configured::Configured;
+struct Resize final : Configured {
   void prove(Duration at) override {
     const auto living = std::ranges::count_if(recorder().workers(), [](const auto& worker) {
       return worker.state == core::WorkerState::kReady || worker.state == core::WorkerState::kBusy;
@@ -98,9 +88,7 @@ class Resize final : public Configured {
   }
 };
 
-class ShortenSessions final : public Configured {
- public:
-  using Configured::Configured;
+struct ShortenSessions final : Configured {
   void before() override { before_ = recorder().history().samples.back(); }
   void prove(Duration at) override {
     const Sample& now = recorder().history().samples.back();

@@ -14,20 +14,16 @@ using enum ParameterType;
 using namespace std::chrono_literals;
 
 template <int kSignal>
-class Signal : public Fault {
- public:
-  using Fault::Fault;
+struct Signal : Fault {
   void inject(Duration) override {
     if (targets().empty()) return no_bite("there was no worker to hit");
     bit_if(world().send_signal(targets(), kSignal, kind().harmless));
   }
 };
 
-// For whom the signal is not meant: a worker that it ends is harm.
+// A signal that must do nothing. If it ends a worker, that is harm.
 template <int kSignal>
-class Stray final : public Signal<kSignal> {
- public:
-  using Signal<kSignal>::Signal;
+struct Stray final : Signal<kSignal> {
   std::optional<Duration> turn(Duration) override {
     if (!this->noted().bit) return std::nullopt;
     if (!std::exchange(watched_, true)) return kHarmShows;
@@ -55,9 +51,7 @@ class Stray final : public Signal<kSignal> {
   bool watched_ = false;
 };
 
-class Stopped : public Fault {
- public:
-  using Fault::Fault;
+struct Stopped : Fault {
   void inject(Duration) override { bit_if(stop()); }
   Evidence undo() override {
     return undo_each([this](const auto& worker) { return world().resume(worker); });
@@ -69,9 +63,7 @@ class Stopped : public Fault {
   }
 };
 
-class Throttled final : public Stopped {
- public:
-  using Stopped::Stopped;
+struct Throttled final : Stopped {
   void inject(Duration) override {}
   std::optional<Duration> turn(Duration at) override {
     if (over) return std::nullopt;

@@ -10,9 +10,7 @@ using enum OutcomeKind;
 using enum ParameterType;
 
 // Its words are what the control file tells a starting worker.
-class Ordered final : public Fault {
- public:
-  using Fault::Fault;
+struct Ordered final : Fault {
   void before() override { obeyed_ = world().obeyed(spec().id); }
   void inject(Duration) override { begun(world().order_start({spec().id, words()})); }
   void prove(Duration at) override {

@@ -21,9 +21,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kStarved = 20ms;  // of waiting for a processor
 
-class Starved final : public Fault {
- public:
-  using Fault::Fault;
+struct Starved final : Fault {
   ~Starved() override { dismiss(); }
 
   void before() override {

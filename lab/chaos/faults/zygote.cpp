@@ -12,9 +12,7 @@ namespace {
 using enum OutcomeKind;
 using namespace std::chrono_literals;
 
-class ToZygote : public Fault {
- public:
-  using Fault::Fault;
+struct ToZygote : Fault {
   void before() override {
     pid_ = static_cast<pid_t>(world().info().start.zygote_pid);
     noted().pids.push_back(pid_);
@@ -32,9 +30,7 @@ class ToZygote : public Fault {
 };
 
 template <int kSignal>
-class Signal final : public ToZygote {
- public:
-  using ToZygote::ToZygote;
+struct Signal final : ToZygote {
   void inject(Duration) override {
     act_on([&](pid_t pid) { return Processes::signal({pid}, kSignal, kind().harmless); });
   }
@@ -56,9 +52,7 @@ class Signal final : public ToZygote {
   bool watched_ = false;
 };
 
-class Stop final : public ToZygote {
- public:
-  using ToZygote::ToZygote;
+struct Stop final : ToZygote {
   void inject(Duration) override {
     act_on([&](pid_t pid) { return world().processes()->stop(pid, spec().lasts); });
   }
