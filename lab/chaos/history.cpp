@@ -39,23 +39,26 @@ void write(std::string& out, std::string_view type, const T& value) {
   out += '\n';
 }
 
-template <class T>
-void write_all(std::string& out, std::string_view type, const std::vector<T>& values) {
-  for (const T& value : values) write(out, type, value);
+// Its lists with the types of their lines, in the order in which they are written.
+template <class Some, class Visit>
+void visit_lists(Some& history, Visit visit) {
+  visit("census", history.census);
+  visit("fault", history.faults);
+  visit("worker", history.workers);
+  visit("function", history.functions);
+  visit("note", history.notes);
+  visit("machine", history.machine);
+  visit("sample", history.samples);
+  visit("effect", history.effects);
+  visit("call", history.calls);
 }
 
 void read_line(History& history, const Json& json) {
   const auto type = json.at("type").get<std::string>();
   if (type == "facts") history.facts = json.get<RunFacts>();
-  if (type == "call") history.calls.push_back(json.get<CallEvent>());
-  if (type == "effect") history.effects.push_back(json.get<EffectEvent>());
-  if (type == "sample") history.samples.push_back(json.get<Sample>());
-  if (type == "worker") history.workers.push_back(json.get<WorkerEvent>());
-  if (type == "fault") history.faults.push_back(json.get<FaultEvent>());
-  if (type == "census") history.census.push_back(json.get<Census>());
-  if (type == "function") history.functions.push_back(json.get<AppFunction>());
-  if (type == "machine") history.machine.push_back(json.get<MachineSample>());
-  if (type == "note") history.notes.push_back(json.get<Note>());
+  visit_lists(history, [&](std::string_view name, auto& list) {
+    if (type == name) list.push_back(json.get<typename std::decay_t<decltype(list)>::value_type>());
+  });
 }
 
 }  // namespace
@@ -68,15 +71,9 @@ const Census* History::census_of(std::string_view when) const {
 std::string to_jsonl(const History& history) {
   std::string out;
   write(out, "facts", history.facts);
-  write_all(out, "census", history.census);
-  write_all(out, "fault", history.faults);
-  write_all(out, "worker", history.workers);
-  write_all(out, "function", history.functions);
-  write_all(out, "note", history.notes);
-  write_all(out, "machine", history.machine);
-  write_all(out, "sample", history.samples);
-  write_all(out, "effect", history.effects);
-  write_all(out, "call", history.calls);
+  visit_lists(history, [&](std::string_view name, const auto& list) {
+    for (const auto& each : list) write(out, name, each);
+  });
   return out;
 }
 

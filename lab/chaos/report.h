@@ -2,8 +2,10 @@
 // fields that tools may rely on), junit.xml, summary.md, events.jsonl.
 #pragma once
 
+#include <array>
 #include <expected>
 #include <string>
+#include <utility>
 
 #include "chaos/lab.h"
 
@@ -15,6 +17,8 @@ std::string report_junit(const RunResult& result);
 std::string report_markdown(const RunResult& result);
 // A few lines for a terminal.
 std::string report_text(const RunResult& result);
+// "baseline", "during" and "after".
+std::array<std::pair<const char*, const PhaseStats*>, 3> phases_of(const Judgement& judgement);
 // The command that runs it again.
 std::string repro(const RunResult& result);
 

@@ -168,6 +168,12 @@ std::string ladder_text(const Ladder& ladder) {
 
 }  // namespace
 
+std::array<std::pair<const char*, const PhaseStats*>, 3> phases_of(const Judgement& judgement) {
+  return {{{"baseline", &judgement.baseline},
+           {"during", &judgement.during},
+           {"after", &judgement.after}}};
+}
+
 std::string repro(const RunResult& result) {
   const Plan& plan = result.plan;
   const std::string scenario =
@@ -289,10 +295,7 @@ std::string report_markdown(const RunResult& result) {
   std::string out = fmt::format("### chaos {}: {}\n\n{}\n\n", result.plan.name,
                                 to_string(judgement.verdict), judgement.why);
   out += "| phase | offered | ok | p50 | p99 |\n|---|---|---|---|---|\n";
-  const std::pair<const char*, const PhaseStats*> phases[] = {{"baseline", &judgement.baseline},
-                                                              {"during", &judgement.during},
-                                                              {"after", &judgement.after}};
-  for (const auto& [name, stats] : phases) {
+  for (const auto& [name, stats] : phases_of(judgement)) {
     out += fmt::format("| {} | {} | {:.1f} % | {:.1f} ms | {:.1f} ms |\n", name, stats->offered,
                        100 * stats->success(), milliseconds(stats->p50), milliseconds(stats->p99));
   }
@@ -322,14 +325,11 @@ std::string report_text(const RunResult& result) {
   }
   for (const std::string& advice : judgement.advice) out += "  → " + advice + "\n";
   out += loosened_text(result.scenario, "  ");
-  const auto phase = [&](const char* name, const PhaseStats& stats) {
+  for (const auto& [name, stats] : phases_of(judgement)) {
     out += fmt::format("  {:<9} {:>6} calls  {:>5.1f} % ok  p50 {:.1f} ms  p99 {:.1f} ms\n", name,
-                       stats.offered, 100 * stats.success(), milliseconds(stats.p50),
-                       milliseconds(stats.p99));
-  };
-  phase("baseline", judgement.baseline);
-  phase("during", judgement.during);
-  phase("after", judgement.after);
+                       stats->offered, 100 * stats->success(), milliseconds(stats->p50),
+                       milliseconds(stats->p99));
+  }
   for (std::size_t i = 0; i < result.history.faults.size(); ++i) {
     const FaultEvent& fault = result.history.faults[i];
     out += fmt::format("  {} {}: {} ({})\n", fault.id, fault.fault_class,

@@ -114,10 +114,7 @@ class Html {
                              judgement_.shape.area_after));
     page_.figure(figures_.latency(), "");
     report::Table table{.head = {"phase", "offered", "ok", "success", "p50", "p99", "p99.9"}};
-    const std::pair<const char*, const PhaseStats*> phases[] = {{"baseline", &judgement_.baseline},
-                                                                {"during", &judgement_.during},
-                                                                {"after", &judgement_.after}};
-    for (const auto& [name, stats] : phases) {
+    for (const auto& [name, stats] : phases_of(judgement_)) {
       table.rows.push_back(
           {name, number(std::to_string(stats->offered)), number(std::to_string(stats->ok)),
            number(fmt::format("{:.2f} %", 100 * stats->success())), number(ms(stats->p50)),

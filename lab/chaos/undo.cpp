@@ -13,23 +13,13 @@
 #include <vector>
 
 #include "chaos/processors.h"
+#include "os/fd.h"
 #include "os/process.h"
 
 namespace keelback::chaos {
 namespace {
 
 constexpr std::size_t kPathMax = 900;
-
-std::string read_all(const std::string& path) {
-  std::string text;
-  std::FILE* file = std::fopen(path.c_str(), "re");
-  if (file == nullptr) return text;
-  char buffer[4096];
-  std::size_t got = 0;
-  while ((got = std::fread(buffer, 1, sizeof(buffer), file)) > 0) text.append(buffer, got);
-  std::fclose(file);
-  return text;
-}
 
 bool may_be_removed(std::string_view path) {
   return path.starts_with(kShared) && path.find('/', kShared.size()) == path.npos;
@@ -148,7 +138,7 @@ Undone perform(const Undo& undo) {
 }
 
 std::string undo_journal(const std::string& path) {
-  const std::string text = read_all(path);
+  const std::string text = os::read_text_file(path).value_or("");
   std::vector<Undo> open;
   std::size_t at = 0;
   while (at < text.size()) {

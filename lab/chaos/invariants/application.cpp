@@ -6,15 +6,11 @@
 #include "chaos/checkers.h"
 
 namespace keelback::chaos {
-
-namespace invariants_in {
-std::vector<Invariant> application();
-}
 namespace {
 
 constexpr double kBytesMax = 128 << 10;  // a call; less is not told from a cache that fills
 constexpr double kPiecesMax = 0.5;       // descriptors or threads a call
-constexpr Duration kSlowFirst = std::chrono::milliseconds(100);  // less, nobody notices
+constexpr Duration kSlowFirst = std::chrono::milliseconds(100);  // callers do not notice less
 constexpr int kTimesUsual = 5;
 constexpr const char* kNoApp = "no function of an application was tried";
 
@@ -257,7 +253,7 @@ std::vector<NotTested> application_not_tested(const CheckInput& input) {
   return out;
 }
 
-std::vector<Invariant> invariants_in::application() {
+std::vector<Invariant> invariants_of_application() {
   return {kIsolation, kStopping, kGrowth, kStart};
 }
 

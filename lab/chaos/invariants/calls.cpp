@@ -7,10 +7,6 @@
 #include "chaos/checkers.h"
 
 namespace keelback::chaos {
-
-namespace invariants_in {
-std::vector<Invariant> calls();
-}
 namespace {
 
 std::unordered_map<std::uint64_t, std::uint32_t> effects_by_call(const History& history) {
@@ -232,7 +228,7 @@ const Invariant kDeterminism = {
       return tally.done("");
     }};
 
-std::vector<Invariant> invariants_in::calls() {
+std::vector<Invariant> invariants_of_calls() {
   return {kOneOutcome, kEffects, kHonestEffect, kCrossTalk,
           kCorruption, kPoison,  kTyped,        kDeterminism};
 }

@@ -6,10 +6,6 @@
 #include "chaos/recovery.h"
 
 namespace keelback::chaos {
-
-namespace invariants_in {
-std::vector<Invariant> judged();
-}
 namespace {
 
 constexpr const char* kUnweighed = "the run was not weighed";
@@ -96,6 +92,6 @@ const Invariant kExplainedLosses = {
       return result;
     }};
 
-std::vector<Invariant> invariants_in::judged() { return {kServiceBack, kExplainedLosses}; }
+std::vector<Invariant> invariants_of_judged() { return {kServiceBack, kExplainedLosses}; }
 
 }  // namespace keelback::chaos

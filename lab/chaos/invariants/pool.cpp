@@ -8,10 +8,6 @@
 #include "chaos/checkers.h"
 
 namespace keelback::chaos {
-
-namespace invariants_in {
-std::vector<Invariant> pool();
-}
 namespace {
 
 using namespace std::chrono_literals;
@@ -230,7 +226,7 @@ const Invariant kShutdown = {
       return tally.done("");
     }};
 
-std::vector<Invariant> invariants_in::pool() {
+std::vector<Invariant> invariants_of_pool() {
   return {kOrphans, kResidue, kCapacity, kBounds, kRestarts, kTelemetry, kShutdown};
 }
 

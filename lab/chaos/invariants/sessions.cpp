@@ -12,10 +12,6 @@
 #include "chaos/recovery.h"
 
 namespace keelback::chaos {
-
-namespace invariants_in {
-std::vector<Invariant> sessions();
-}
 namespace {
 
 using Calls = std::vector<const CallEvent*>;
@@ -223,7 +219,7 @@ const Invariant kControl = {
       return tally.done("no session lived on a worker that no fault touched");
     }};
 
-std::vector<Invariant> invariants_in::sessions() {
+std::vector<Invariant> invariants_of_sessions() {
   return {kSessionOrder, kLossTold, kAffinity, kControl};
 }
 
