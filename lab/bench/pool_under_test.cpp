@@ -1,7 +1,6 @@
 #include "bench/pool_under_test.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/null_sink.h>
 #include <sys/resource.h>
@@ -14,6 +13,7 @@
 
 #include "api/driver_factory.h"
 #include "base/settings_schema.h"
+#include "bench/pinned.h"
 #include "load/application.h"
 #include "os/fd.h"
 #include "os/process.h"
@@ -60,13 +60,6 @@ std::expected<api::DriverOptions, std::string> options_of(const Json& order) {
   return options;
 }
 
-bool pin_to(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  return ::sched_setaffinity(0, sizeof set, &set) == 0;
-}
-
 }  // namespace
 
 Json refusal(std::string why) { return {{"ok", false}, {"error", std::move(why)}}; }
@@ -101,7 +94,7 @@ bool PoolUnderTest::wait_until_ready() {
 Json PoolUnderTest::start(const Json& order) {
   if (driver_) return refusal("a pool is running already");
   // Before any thread of the pool exists, so that all inherit it.
-  if (order.contains("cpu") && !pin_to(order["cpu"].get<int>()))
+  if (order.contains("cpu") && !Pinned::put(0, order["cpu"].get<int>()))
     return refusal("that CPU is not to be had");
   auto options = options_of(order);
   if (!options) return refusal(options.error());

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "base/prng.h"
-#include "bench/oracle_data.h"
+#include "oracle/oracle_data.h"
 
 namespace keelback::bench {
 namespace {

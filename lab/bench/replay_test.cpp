@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "base/prng.h"
-#include "bench/recorded_blocks.h"
 #include "bench/sequential.h"
+#include "oracle/recorded_blocks.h"
 
 namespace keelback::bench {
 namespace {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records blocks of a program against itself, as `keelback bench compare` takes them: fresh agents, a coin for who goes first, windows in ABBA order.
 
-Prints the scores ln(second / first) per metric, one block a line. Run by hand; lab/bench/recorded_blocks.h holds what came of it, and the replay test judges
+Prints the scores ln(second / first) per metric, one block a line. Run by hand; tests/oracle/recorded_blocks.h holds what came of it, and the replay test judges
 the gate by it. `tests/oracle/record_blocks.py build/release/keelback SECONDS SEED`
 """
 import json

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes lab/bench/oracle_data.h: what SciPy, an independent implementation, says of the statistics behind the performance laboratory's verdicts.
+"""Writes tests/oracle/oracle_data.h: what SciPy, an independent implementation, says of the statistics behind the performance laboratory's verdicts.
 
-Run by hand where SciPy is installed; the tests only read the header. `tests/oracle/scipy_oracle.py > lab/bench/oracle_data.h`
+Run by hand where SciPy is installed; the tests only read the header. `tests/oracle/scipy_oracle.py > tests/oracle/oracle_data.h`
 """
 import random
 
