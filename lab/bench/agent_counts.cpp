@@ -67,8 +67,7 @@ Json counters(PoolUnderTest& pool, const Json& order) {
   const Call call = call_of(order);
   for (int i = 0; i < 200; ++i) (void)pool.driver().call(call);
   const AllocationCounter allocated = allocation_counter();
-  // Of either kind: whether a process sleeps before its peer takes the processor from it is the
-  // scheduler's mood, that it leaves the processor is not.
+  // Both kinds together: it is chance whether a process sleeps before another takes its processor.
   const auto before = pool.worker_switches().all(), own_before = pool.own_switches().all();
   const std::uint64_t allocated_before = allocated ? allocated() : 0;
   for (std::uint32_t i = 0; i < calls; ++i) (void)pool.driver().call(call);
@@ -91,7 +90,7 @@ Json calls(PoolUnderTest& pool, const Json& order) {
   return {{"ok", true}};
 }
 
-// What a pool costs that nobody calls, with `sessions` open.
+// What a pool costs without calls, with `sessions` open.
 Json idle(PoolUnderTest& pool, const Json& order) {
   const auto sessions = order.value("sessions", 0u);
   for (std::uint32_t i = 0; i < sessions; ++i) {
@@ -103,7 +102,7 @@ Json idle(PoolUnderTest& pool, const Json& order) {
       return refusal("a session could not be opened");
   }
   const Duration length = from_ms(order.value("ms", 1000.0));
-  // Who sleeps gives its processor up by itself.
+  // A process that sleeps gives its processor up by itself.
   const auto sleeps = [&] {
     return pool.own_switches().voluntary + pool.worker_switches().voluntary;
   };

@@ -175,7 +175,8 @@ Json affinity(PoolUnderTest& pool, const Json& order) {
     most = std::max(most, served);
     sum += served;
   }
-  shares.resize(std::max<std::size_t>(shares.size(), pool.size()), 0);  // who served nobody counts
+  shares.resize(std::max<std::size_t>(shares.size(), pool.size()),
+                0);  // workers without a call count, too
   return {{"ok", true},
           {"hit_ratio", tries ? static_cast<double>(hits) / static_cast<double>(tries) : 1.0},
           {"failed", failed},
@@ -187,8 +188,7 @@ Json affinity(PoolUnderTest& pool, const Json& order) {
           {"by_worker", shares}};
 }
 
-// A session whose calls take 20 ms holds its worker; what do the calls of one at home elsewhere
-// see?
+// What calls of a session see while another session, on another worker, makes calls of 20 ms.
 Json neighbour(PoolUnderTest& pool, const Json& order) {
   const auto home = [&](const std::string& session) {
     return pool.driver().call({.function = "count", .payload = "[]", .session = session}).worker;

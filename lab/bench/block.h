@@ -3,11 +3,11 @@
 // them. `run` has one arm, `compare` has base and head, `peers` has ours and the alternatives; how
 // the samples of the arms are paired is their part.
 //
-// Who comes first is thrown anew at each step that could favour the first: nothing else makes the
-// signs of paired scores exchangeable, which is what the tests stand on.
+// A coin decides who comes first, at each step where that could be an advantage. The tests need it:
+// only then are the signs of paired scores exchangeable.
 //
-// The first error sticks: after it nothing is asked and nothing is noted. So measuring code needs
-// no checks.
+// The first error sticks: after it nothing is asked and nothing is noted. So code that measures
+// needs no checks.
 #pragma once
 
 #include <cstdint>
@@ -71,7 +71,7 @@ class Block {
   void fail(std::size_t arm, const std::string& why);
   const std::string& error() const { return error_; }
 
-  // 0 … count - 1, in an order thrown anew.
+  // 0 … count - 1, in a random order.
   std::vector<std::size_t> order(std::size_t count);
   // Every arm once.
   template <typename Step>

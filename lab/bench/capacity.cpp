@@ -11,7 +11,7 @@
 namespace keelback::bench {
 namespace {
 
-constexpr double kSlowFirstMs = 100;  // less, nobody notices
+constexpr double kSlowFirstMs = 100;  // callers do not notice less
 constexpr double kTimesLater = 5;
 
 std::string rate_text(double rate) {

@@ -31,7 +31,7 @@ Split best_split(std::span<const double> values, std::size_t segment_min) {
 }
 
 std::vector<double> shuffled(std::span<const double> values, std::size_t block, Prng& prng) {
-  // Blocks begin at a place thrown anew each time, so that no pair of neighbours is never parted.
+  // The first block has a random length, so that every pair of neighbours is parted sometimes.
   const std::size_t offset = prng.below(block);
   std::vector<std::span<const double>> blocks;
   if (offset) blocks.push_back(values.first(std::min(offset, values.size())));

@@ -121,7 +121,7 @@ constexpr const char* kSteady[] = {"call.p10_us", "call.p50_us"};
 constexpr double kTypicalS = 2.5;     // of a block
 constexpr double kShortBlock = 0.35;  // a block of calls only takes of a whole one
 
-// A start order whose noop burns so long.
+// A start order with a noop that computes for so long.
 Json slowed_by(double microseconds) {
   const auto spin_ns = static_cast<long>(1e3 * microseconds);
   return {{"env", {{"KEELBACK_BENCH_SPIN_NS", std::to_string(spin_ns)}}}};
@@ -156,7 +156,7 @@ class Run {
   }
 
  private:
-  // Sanitized against optimised is a comparison of compilers, whatever it says.
+  // Between builds of different kinds the comparison would be one of compilers.
   std::string check_builds() {
     const auto base = build_of(block_.base_program), head = build_of(block_.head_program);
     if (!base) return base.error();

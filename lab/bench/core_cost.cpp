@@ -146,7 +146,7 @@ struct SessionTouch::Impl {
   Time now{};
 
   std::string random_name() { return fmt::format("s-{}", prng.below(lines.size())); }
-  // Returns 0, and the compiler does not know it: who adds it waits for the session.
+  // Returns 0, which the compiler does not know: code that adds it waits for the session.
   std::uint64_t touch(std::string_view name) {
     now += std::chrono::microseconds(1);
     core::Session* session = table.find(name);

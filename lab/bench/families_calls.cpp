@@ -110,8 +110,8 @@ void affinity_block(FamilyBlock& block) {
   skewed.take("neighbour", {{"op", "neighbour"}, {"ms", 250 * block.stretch()}});
 }
 
-// A function of one millisecond, because a load generator in the same process must not be what is
-// saturated.
+// A function of one millisecond, so that the pool is saturated and not the load generator, which is
+// in the same process.
 void overload_block(FamilyBlock& block) {
   const Json function = {{"function", "sleep_ms"}, {"payload", "[1]"}};
   Subject pool = block.start(

@@ -15,7 +15,7 @@ void stages(FamilyBlock& block, const std::string& row, const Json& started) {
   const double import = started.value("import_ms", 0.0), up = started.value("supervisor_ms", 0.0),
                first = started.value("first_ready_ms", 0.0),
                call = started.value("first_call_ms", 0.0), all = started.value("all_ready_ms", 0.0);
-  // Without a zygote the import is part of each worker's start, and not told apart.
+  // Without a zygote the import is a part of each worker's start.
   const double interpreter = std::max(0.0, first - up - import);
   const std::vector<std::pair<std::string, double>> parts = {
       {"supervisor", up},

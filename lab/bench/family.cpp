@@ -56,6 +56,34 @@ Json scaling_json(const Figure& figure) {
   return points;
 }
 
+Arm arm_of(const FamilyOptions& options) {
+  Arm arm{.name = "ours", .program = options.program};
+  arm.start = {
+      {"workers", 2}, {"app", options.app}, {"settings", {{"workers.python", options.python}}}};
+  if (options.cpu >= 0) arm.start["cpu"] = options.cpu;
+  return arm;
+}
+
+constexpr Family kFamilies[] = {
+    {"startup", "From nothing to a pool that answers, and one worker more", startup_block, 1.5},
+    {"call", "What one call costs: closed and open loop, by size, in time and in context switches",
+     call_block, 2.5},
+    {"throughput", "How many calls a second, by callers and by what the function does",
+     throughput_block, 3.0},
+    {"affinity", "Sessions: at home, fair, and what they cost", affinity_block, 2.0},
+    {"overload", "From half the capacity to one and a half: goodput, latency, refusals, a burst",
+     overload_block, 5.0},
+    {"recovery", "SIGKILL of a worker, idle and under load", recovery_block, 2.0},
+    {"memory", "What it takes, by kind, and whether it grows", memory_block, 3.0},
+    {"cleanup", "Stop, stop under load, SIGKILL of the supervisor; what is left", cleanup_block,
+     1.0},
+    {"idle", "What a pool costs that nobody calls", idle_block, 2.0},
+    {"http", "The same call over HTTP", http_block, 3.0},
+    {"scaling", "Throughput over workers with its law; cost over sessions, workers, waiting calls",
+     scaling_block, 9.0},
+    {"soak", "Constant load for long: does latency or memory drift", soak_block, 12.0},
+};
+
 }  // namespace
 
 std::optional<Profile> profile_named(std::string_view name) {
@@ -97,18 +125,6 @@ Json Figure::to_json(std::uint64_t seed) const {
   return json;
 }
 
-namespace {
-
-Arm arm_of(const FamilyOptions& options) {
-  Arm arm{.name = "ours", .program = options.program};
-  arm.start = {
-      {"workers", 2}, {"app", options.app}, {"settings", {{"workers.python", options.python}}}};
-  if (options.cpu >= 0) arm.start["cpu"] = options.cpu;
-  return arm;
-}
-
-}  // namespace
-
 FamilyBlock::FamilyBlock(const FamilyOptions& options, FamilyResult& result, Prng& prng)
     : Block({arm_of(options)}, prng), options_(options), result_(result) {}
 
@@ -138,30 +154,6 @@ void FamilyBlock::doubt(const Json& answer) {
     if (std::ranges::none_of(known, same)) known.push_back(text);
   }
 }
-
-namespace {
-
-constexpr Family kFamilies[] = {
-    {"startup", "From nothing to a pool that answers, and one worker more", startup_block, 1.5},
-    {"call", "What one call costs: closed and open loop, by size, in time and in context switches",
-     call_block, 2.5},
-    {"throughput", "How many calls a second, by callers and by what the function does",
-     throughput_block, 3.0},
-    {"affinity", "Sessions: at home, fair, and what they cost", affinity_block, 2.0},
-    {"overload", "From half the capacity to one and a half: goodput, latency, refusals, a burst",
-     overload_block, 5.0},
-    {"recovery", "SIGKILL of a worker, idle and under load", recovery_block, 2.0},
-    {"memory", "What it takes, by kind, and whether it grows", memory_block, 3.0},
-    {"cleanup", "Stop, stop under load, SIGKILL of the supervisor; what is left", cleanup_block,
-     1.0},
-    {"idle", "What a pool costs that nobody calls", idle_block, 2.0},
-    {"http", "The same call over HTTP", http_block, 3.0},
-    {"scaling", "Throughput over workers with its law; cost over sessions, workers, waiting calls",
-     scaling_block, 9.0},
-    {"soak", "Constant load for long: does latency or memory drift", soak_block, 12.0},
-};
-
-}  // namespace
 
 std::span<const Family> families() { return kFamilies; }
 

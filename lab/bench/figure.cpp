@@ -1,9 +1,10 @@
-#include "bench/figure.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+
+#include "bench/report_kinds.h"
+#include "bench/scaling_law.h"
 
 namespace keelback::bench {
 namespace {
@@ -72,18 +73,16 @@ void add_scaling(report::Page& page, const Json& figure) {
   std::string caption = figure.value("title", "");
   if (figure.contains("fit") && !points.empty()) {
     const Json& fit = figure["fit"];
-    const double lambda = fit["lambda"], sigma = fit["sigma"], kappa = fit["kappa"];
+    const ScalingLaw fitted{fit["lambda"], fit["sigma"], fit["kappa"]};
     const double furthest = points.back()[0].get<double>();
     Series law{.name = "fitted law", .colour = 1}, ideal{.name = "linear", .colour = 7};
-    for (double n = 1; n <= furthest * 1.001; n += furthest / 100) {
-      law.points.emplace_back(n, lambda * n / (1 + sigma * (n - 1) + kappa * n * (n - 1)));
-    }
+    for (double n = 1; n <= furthest * 1.001; n += furthest / 100)
+      law.points.emplace_back(n, fitted.at(n));
     // The straight line only as far as it stays in the picture.
     double most = 0;
     for (const auto& point : points) most = std::max(most, point[3].get<double>());
-    ideal.points = {{1, lambda},
-                    {std::min(furthest, 1.15 * most / lambda),
-                     lambda * std::min(furthest, 1.15 * most / lambda)}};
+    const double last = std::min(furthest, 1.15 * most / fitted.lambda);
+    ideal.points = {{1, fitted.lambda}, {last, fitted.lambda * last}};
     chart.series.push_back(std::move(law));
     chart.series.push_back(std::move(ideal));
     caption += fmt::format(
@@ -147,7 +146,7 @@ Chart percentile_chart(const Json& series) {
     for (const auto& bucket : one["buckets"]) {
       seen += bucket[1].get<std::uint64_t>() + bucket[2].get<std::uint64_t>();
       censored |= bucket[2].get<std::uint64_t>() > 0;
-      // The greatest value stands for one call in total; a curve is drawn as far as it has ground.
+      // The greatest value is that of one call; the curve ends there.
       const double q = std::min(static_cast<double>(seen) / static_cast<double>(total),
                                 1 - 0.5 / static_cast<double>(total));
       const double x = nines(q), y = bucket[0].get<double>() / 1e6;

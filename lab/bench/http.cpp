@@ -15,7 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using load::HttpConnection;
 
-// The kind that the status stands for; several share one, and the first of them is named.
+// The first outcome that has this status; several outcomes may share one.
 OutcomeKind kind_of(int status) {
   for (int kind = 0; kind < kOutcomeKinds; ++kind) {
     if (http_status(static_cast<OutcomeKind>(kind)) == status)

@@ -41,8 +41,8 @@ struct Metric {
   // Of `peers` alone. An id with "*" stands for each alternative that has no row of its own.
   bool held = false;
   double target = 0;  // what the ratio to `against`, or the value, must be; 0: for information
-  std::string_view against = {};  // empty: who it is held against is known when it is measured
-  std::string_view limit = {};    // what bounds it, for those who find its target missed
+  std::string_view against = {};  // empty: known when it is measured
+  std::string_view limit = {};    // what bounds it; shown if the target is missed
 
   std::string_view family() const { return id.substr(0, id.find('.')); }
   std::string_view step() const { return from.substr(0, from.find('.')); }

@@ -27,7 +27,7 @@ using Json = nlohmann::json;
 
 // What the alternatives write to stderr is for people. Their errors come in their answers.
 constexpr auto kQuiet = LineProcess::Stderr::kNowhere;
-constexpr double kLeast = 1e-9;     // what stands for zero where logarithms are taken
+constexpr double kLeast = 1e-9;     // used instead of zero in logarithms
 constexpr double kTypicalS = 10;    // of a stage
 constexpr int kCalls = 60;          // with an attachment, a block
 constexpr std::size_t kOurs = 0;    // the first arm of every block
@@ -326,7 +326,7 @@ class PeersRun {
     });
   }
 
-  // Few a pool: its budget of immediate replacements must not be what is measured. With 30 blocks
+  // Few kills in each pool: a pool has a budget of immediate replacements. With 30 blocks
   // 372 of them: from 368 on a sample bounds its p99 on both sides.
   std::string recovery() {
     const int pools = std::clamp(options_.blocks * 2 + 2, 4, 62);
@@ -522,7 +522,7 @@ const std::vector<std::string>& peer_groups() {
 
 namespace {
 
-// JSON has no infinity: where the samples give no bound, there is none.
+// JSON has no infinity: a bound that the samples do not give is null.
 Json bound(double log) {
   const double value = std::exp(log);
   return std::isfinite(value) ? Json(value) : Json();

@@ -18,13 +18,13 @@ class Pinned {
   Pinned(const Pinned&) = delete;
   Pinned& operator=(const Pinned&) = delete;
 
-  // Keeps that thread on a processor until it ends. 0 means the calling thread. Does nothing if the
-  // thread does not exist.
-  static void put(pid_t thread, int cpu) {
+  // Keeps that thread on a processor until it ends. 0 means the calling thread. False: there is no
+  // such thread or no such processor.
+  static bool put(pid_t thread, int cpu) {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    ::sched_setaffinity(thread, sizeof one, &one);
+    return ::sched_setaffinity(thread, sizeof one, &one) == 0;
   }
 
   // The processor at `index` (from 0) among those on which this thread may run; nullopt: there are

@@ -1,4 +1,4 @@
-// How far a run is, for people who wait for it.
+// How far a run is.
 #pragma once
 
 #include <algorithm>

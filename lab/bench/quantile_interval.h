@@ -1,5 +1,5 @@
-// Between which two values of a sample a quantile of the unknown distribution lies. Holds for every
-// distribution, because it counts only how many values lie below the quantile (binomial).
+// An interval for a quantile of an unknown distribution, from a sample. It holds for every
+// distribution, because it only counts how many values lie below the quantile (binomial).
 #pragma once
 
 #include <span>

@@ -48,16 +48,7 @@ RankSum rank_sum(std::span<const double> first, std::span<const double> second, 
   for (std::size_t u = 0; u <= std::min(extreme, probability.size() - 1); ++u)
     tail += probability[u];
   result.p = std::min(1.0, 2 * tail);
-  result.shift.value = median(differences);
-  double below = 0;
-  std::size_t k = 0;
-  const double each_side = (1 - confidence) / 2;
-  while (k < differences.size() / 2 && below + probability[k] <= each_side)
-    below += probability[k++];
-  const std::size_t cut = k == 0 ? 0 : k - 1;
-  result.shift.low = differences[cut];
-  result.shift.high = differences[differences.size() - 1 - cut];
-  result.shift.confidence = 1 - 2 * (k == 0 ? probability[0] : below);
+  result.shift = interval_of(differences, probability, confidence);
   return result;
 }
 

@@ -23,24 +23,19 @@ const ReportKind* kind_of(const Json& document) {
   return nullptr;
 }
 
+std::string in_format(const Json& document, std::string (*ReportKind::*format)(const Json&)) {
+  const ReportKind* kind = kind_of(document);
+  return kind ? (kind->*format)(document) : std::string();
+}
+
 }  // namespace
 
 std::string to_text(const Json& document) {
-  const ReportKind* kind = kind_of(document);
-  return kind ? kind->text(document) : document.dump(1) + "\n";
+  return kind_of(document) ? in_format(document, &ReportKind::text) : document.dump(1) + "\n";
 }
-std::string to_html(const Json& document) {
-  const ReportKind* kind = kind_of(document);
-  return kind ? kind->html(document) : std::string();
-}
-std::string to_junit(const Json& document) {
-  const ReportKind* kind = kind_of(document);
-  return kind ? kind->junit(document) : std::string();
-}
-std::string to_markdown(const Json& document) {
-  const ReportKind* kind = kind_of(document);
-  return kind ? kind->markdown(document) : std::string();
-}
+std::string to_html(const Json& document) { return in_format(document, &ReportKind::html); }
+std::string to_junit(const Json& document) { return in_format(document, &ReportKind::junit); }
+std::string to_markdown(const Json& document) { return in_format(document, &ReportKind::markdown); }
 
 std::expected<void, std::string> write_report(const std::string& directory, const Json& document) {
   for (const auto& [name, text] :

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "bench/figure.h"
 #include "bench/report_kinds.h"
 
 namespace keelback::bench {

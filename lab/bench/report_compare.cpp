@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "bench/figure.h"
 #include "bench/report_kinds.h"
 
 namespace keelback::bench {

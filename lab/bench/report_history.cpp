@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "bench/report_kinds.h"
-#include "report/chart.h"
 
 namespace keelback::bench {
 namespace {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "report/chart.h"
 #include "report/page.h"
 
 namespace keelback::bench {
@@ -28,6 +29,10 @@ std::string text_table(const report::Table& table);
 // Three digits or so, without an exponent: "15.8", "103 421", "0.012".
 std::string figure_text(double value);
 report::Cell figure_cell(double value, report::Tone tone = report::Tone::kPlain);
+// Figures of a document (bench/family.h makes them) as charts on a page; figure.cpp.
+void add_figure(report::Page& page, const nlohmann::json& figure);
+// Cumulative latencies on an axis of nines. buckets: [ns, finished, censored], ascending.
+report::Chart percentile_chart(const nlohmann::json& series);
 // The machine, the build, the seed: the end of every page.
 void add_environment(report::Page& page, const nlohmann::json& document,
                      const std::string& command);

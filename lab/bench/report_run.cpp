@@ -3,7 +3,6 @@
 #include <cmath>
 #include <map>
 
-#include "bench/figure.h"
 #include "bench/report_kinds.h"
 
 namespace keelback::bench {

@@ -46,7 +46,7 @@ namespace {
 
 // In standard deviations of one block's score times the root of the number of blocks. 1.35: what
 // the exact sequential rule needs over the normal single-look formula; calibrated by simulation
-// over the noise models of noise.h.
+// over the noise models of sequential_test.cpp.
 double separation(const GatePlan& plan) {
   return (normal_quantile(1 - plan.alpha) + normal_quantile(0.8)) * 1.35;
 }

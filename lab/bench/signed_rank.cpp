@@ -92,24 +92,24 @@ Estimate hodges_lehmann(std::span<const double> scores, double confidence) {
     for (std::size_t j = i; j < scores.size(); ++j) walsh.push_back((scores[i] + scores[j]) / 2);
   }
   std::sort(walsh.begin(), walsh.end());
-  const std::size_t m = walsh.size();
-  Estimate estimate;
-  estimate.value = m % 2 ? walsh[m / 2] : (walsh[m / 2 - 1] + walsh[m / 2]) / 2;
-
-  // Without ties W counts the Walsh averages above the margin, so the interval's ends are the
-  // k-th smallest and largest of them, with the largest k such that P(W < k) <= (1 - confidence)/2.
+  // Without ties W counts the Walsh averages above the margin.
   std::vector<int> ranks(scores.size());
   std::iota(ranks.begin(), ranks.end(), 1);
-  const std::vector<double> probability = rank_sum_distribution(ranks);
+  return interval_of(walsh, rank_sum_distribution(ranks), confidence);
+}
+
+Estimate interval_of(std::span<const double> sorted, std::span<const double> probability,
+                     double confidence) {
+  const std::size_t m = sorted.size();
   const double each_side = (1 - confidence) / 2;
-  double below = 0;  // P(W < k)
-  std::size_t k = 0;
+  double below = 0;   // P(statistic < k)
+  std::size_t k = 0;  // the largest with at most `each_side` below it
   while (k < m / 2 && below + probability[k] <= each_side) below += probability[k++];
   const std::size_t cut = k == 0 ? 0 : k - 1;
-  estimate.low = walsh[cut];
-  estimate.high = walsh[m - 1 - cut];
-  estimate.confidence = 1 - 2 * (k == 0 ? probability[0] : below);
-  return estimate;
+  return {.value = m % 2 ? sorted[m / 2] : (sorted[m / 2 - 1] + sorted[m / 2]) / 2,
+          .low = sorted[cut],
+          .high = sorted[m - 1 - cut],
+          .confidence = 1 - 2 * (k == 0 ? probability[0] : below)};
 }
 
 double median(std::span<const double> values) {

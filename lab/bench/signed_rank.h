@@ -34,6 +34,10 @@ struct Estimate {
   double high = 0;        // `confidence` cannot be reached with so few scores
   double confidence = 0;  // what the interval really covers, >= what was asked where n allows
 };
+// The median of `sorted` with its interval: from the k-th smallest to the k-th largest value. The
+// error on each side is P(statistic < k), by `probability`, the distribution of the statistic.
+Estimate interval_of(std::span<const double> sorted, std::span<const double> probability,
+                     double confidence);
 // Requires at least one score; confidence in (0, 1).
 Estimate hodges_lehmann(std::span<const double> scores, double confidence);
 

@@ -29,7 +29,6 @@ void Histogram::record(Duration value) {
   value = std::max(value, Duration{0});
   ++counts_[index_of(static_cast<std::uint64_t>(value.count()))];
   ++count_;
-  sum_ += static_cast<double>(value.count());
   min_ = std::min(min_, value);
   max_ = std::max(max_, value);
 }
@@ -50,14 +49,8 @@ void Histogram::merge(const Histogram& other) {
   }
   count_ += other.count_;
   censored_count_ += other.censored_count_;
-  sum_ += other.sum_;
   min_ = std::min(min_, other.min_);
   max_ = std::max(max_, other.max_);
-}
-
-Duration Histogram::mean() const {
-  const std::uint64_t finished = count_ - censored_count_;
-  return Duration{finished ? std::llround(sum_ / static_cast<double>(finished)) : 0};
 }
 
 // A censored value may be anything from its bound upwards, so everything at or above the lowest

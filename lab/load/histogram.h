@@ -32,7 +32,6 @@ class Histogram {
   std::uint64_t censored() const { return censored_count_; }
   Duration min() const { return count_ ? min_ : Duration{0}; }
   Duration max() const { return max_; }
-  Duration mean() const;  // of the finished ones
 
   struct Quantile {
     Duration value{0};
@@ -57,7 +56,6 @@ class Histogram {
   std::vector<std::uint64_t> censored_;
   std::uint64_t count_ = 0;
   std::uint64_t censored_count_ = 0;
-  double sum_ = 0;  // of the finished ones, nanoseconds
   Duration min_{Duration::max()};
   Duration max_{0};
 };

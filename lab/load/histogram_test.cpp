@@ -58,7 +58,6 @@ TEST(Histogram, UnfinishedRequestsAreCensoredNotForgotten) {
   EXPECT_GE(histogram.quantile(0.95).value, 49ms);
   EXPECT_EQ(histogram.count(), 100u);
   EXPECT_EQ(histogram.censored(), 10u);
-  EXPECT_EQ(histogram.mean(), 1ms);
 
   // Censored early: it may have become anything, so everything behind it is a lower bound too.
   Histogram early;
