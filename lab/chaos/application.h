@@ -27,7 +27,7 @@ struct Trial {
   std::vector<AppFunction> functions;
   std::vector<CallEvent> calls;  // of origin "trial"
 };
-// Calls what was chosen; the pool is whole before and after, or was not to be had.
+// Calls what was chosen. The pool is whole before and after, unless it did not become whole.
 Trial try_functions(World& world, const Scenario& scenario, std::vector<AppFunction> functions,
                     const std::function<bool()>& interrupted);
 

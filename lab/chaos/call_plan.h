@@ -14,7 +14,7 @@ namespace keelback::chaos {
 
 class CallPlan {
  public:
-  // A call of a word of the laboratory; an empty payload stands for what that word takes.
+  // A call of a word of the laboratory. With an empty payload the word gets what it needs.
   using Make = std::function<PlannedCall(std::string_view function, std::string payload,
                                          Duration at, std::string session)>;
   CallPlan(const Scenario& all, const FaultSpec& spec, Make make)

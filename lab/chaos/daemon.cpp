@@ -31,7 +31,7 @@ constexpr auto kAnswerLimit = 10s;
 constexpr int kHoldMs = 8000;
 constexpr int kQuestions = 5;
 
-// A process, named for ever.
+// A process by pid and start time: another process with this pid is another one.
 struct Named {
   pid_t pid = 0;
   std::uint64_t start_time = 0;
@@ -41,7 +41,7 @@ bool lives(const Named& process) {
   return stat && stat->start_time == process.start_time && stat->state != 'Z' && stat->state != 'X';
 }
 
-// Its descendants, and whatever carries its mark, wherever that has gone.
+// Its descendants, and all processes that carry its mark.
 std::vector<Named> family_of(pid_t daemon) {
   std::vector<pid_t> pids = os::descendants_of(daemon);
   const std::string mark = fmt::format("{}.", daemon);

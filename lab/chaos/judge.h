@@ -17,7 +17,7 @@ namespace keelback::chaos {
 // 0 PASS, 1 SAFETY, 2 LIVENESS, 3 BUDGET, 4 INVALID, 5 ABORTED, 6 RESIDUE, 7 INCONCLUSIVE,
 // 77 SKIPPED. Also 64: wrong usage, 70: the laboratory itself failed.
 int exit_code(Verdict verdict);
-// Of several runs: SKIPPED only if all of them are.
+// Of several runs. SKIPPED only if all are.
 Verdict worst(const std::vector<Verdict>& verdicts);
 
 struct Judgement : Weighed {

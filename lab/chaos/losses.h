@@ -24,8 +24,8 @@ struct Loss {
   std::uint64_t call = 0;  // index
   Explanation how = Explanation::kUnexplained;
   std::string fault;  // that explains it
-  // The one word that a session gets of its loss, at its first call in the recovery phase: a
-  // cost of the fault, however late it is told, and no failure of the service that is back.
+  // A session is told once that it was lost, at its next call. If this call comes in the recovery
+  // phase, it is a cost of the fault, not a failure of the service.
   bool late_word = false;
 };
 

@@ -19,7 +19,7 @@ struct MachineSample {
   double load = 0;                                       // runnable processes, over a minute
 };
 
-// Whom numbers belong to.
+// The machine that numbers belong to.
 struct MachineFacts {
   std::string cpu, kernel, version;  // of the processor, of Linux, of Keelback
   std::uint32_t cpus = 0;            // that this process may use

@@ -15,7 +15,7 @@ class Means {
     return found == all_.end() ? nullptr : static_cast<T*>(found->second.get());
   }
   template <class T>
-  T& add(std::shared_ptr<T> one) {  // shared with nobody; it lives as long as the last copy
+  T& add(std::shared_ptr<T> one) {  // lives as long as the last copy of these means
     T& made = *one;
     all_[typeid(T)] = std::move(one);
     return made;

@@ -1,6 +1,6 @@
-// A file of the run that is written while the run goes on, by the pool and by its workers: it lies
-// in memory, so that a disk that is busy with somebody else's work stops nobody. Other processes
-// open it by its path, which is a link to it for as long as the laboratory lives.
+// A file that the pool and its workers write while the run goes on. It lies in memory: a disk that
+// is busy with other work must not stop the run. Other processes open it by its path, which is a
+// link to it as long as the laboratory lives.
 #pragma once
 
 #include <expected>

@@ -1,6 +1,6 @@
-// Numbers about a run that no verdict depends on, beside the ladder, the depth and the area of
-// recovery.h: who lost what in which phase, whom it hit that it should not have, and what the pool
-// spent on it.
+// Numbers about a run that no verdict depends on: which calls were lost in which phase, what
+// sessions on other workers lost, and what the pool spent. recovery.h has the ladder, the depth and
+// the area.
 #pragma once
 
 #include <cstdint>

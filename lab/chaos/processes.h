@@ -34,8 +34,9 @@ class Processes {
   // A handle on a process that is a worker or zygote of this very pool; else why not.
   static std::expected<Ours, std::string> ours(pid_t pid);
 
-  // To all of them first, and only then is looked for the proof: what waits for one death lets the
-  // next one live, and the load wait. They must die of it, or (`harmless`) take it and live on.
+  // Sends the signal to all of them first and looks for the proof afterwards: to wait for each
+  // death would delay the next signal and the load. They must die, or (`harmless`) take it and live
+  // on.
   static Evidence signal(const std::vector<pid_t>& pids, int signal, bool harmless);
   // SIGSTOP; the warden resumes it a little after `at_most`.
   Evidence stop(pid_t pid, Duration at_most);

@@ -81,7 +81,7 @@ class RealWorld final : public World {
     }
     api::DriverOptions made;
     made.settings = options_.settings;
-    // Never a store that somebody else needs, whatever the scenario calls it.
+    // Always a file of this run, whatever path the scenario gives.
     if (std::string& store = made.settings.sessions.store; store.starts_with(kSqlite)) {
       const std::string name = fs::path(store.substr(kSqlite.size())).filename().string();
       store = std::string(kSqlite) + fs::absolute(options_.directory, error).string() + "/" + name;

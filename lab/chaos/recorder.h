@@ -1,4 +1,4 @@
-// Sends calls and keeps the client ledger; samples the pool and follows workers' lives.
+// Sends calls and keeps the ledger of the clients. Samples the pool and follows its workers.
 #pragma once
 
 #include <map>

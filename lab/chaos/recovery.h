@@ -90,8 +90,9 @@ Duration last_heal(const CheckInput& input);
 // reached the whole pool.
 std::set<std::string> control_group(const CheckInput& input);
 
-// Origins of the load of the latch test, which a run adds whose service was not back in time: the
-// load of the recovery phase goes on; and after a rest it comes again.
+// If the service is not back in time, the run adds a latch test: the load of the recovery phase
+// goes on (kHeldLoad), and after a rest it comes again (kRestoredLoad). These are the origins of
+// its calls.
 inline constexpr const char* kHeldLoad = "held";
 inline constexpr const char* kRestoredLoad = "restored";
 

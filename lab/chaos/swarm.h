@@ -1,5 +1,5 @@
-// Scenarios from a seed: which fault classes, when, at whom, under which load and on how many
-// workers is drawn, so that many seeds meet combinations that nobody wrote down. They promise no
+// Scenarios from a seed, which draws the fault classes, their times and targets, the load and the
+// number of workers. Many seeds try combinations that no one wrote down. These scenarios promise no
 // success during the faults: only the invariants, explained losses and the way back.
 #pragma once
 

@@ -29,7 +29,7 @@ std::optional<std::uint32_t> slot_of_fault(const std::string& fault, Recorder& r
   return found->targets.front().slot;
 }
 
-// Puts the first that is wanted in front; false: there is none.
+// Puts the first wanted worker in front. False: no worker is wanted.
 template <class Wanted>
 bool first(Workers& up, Wanted wanted) {
   const auto found = std::ranges::find_if(up, wanted);
@@ -44,7 +44,7 @@ bool put_in_front(Workers& up, const Target& target, Recorder& recorder) {
     return [state](const host::WorkerInfo& worker) { return worker.state == state; };
   };
   switch (target.kind) {
-    case Kind::kBusy:  // with nobody busy, anybody
+    case Kind::kBusy:  // if no worker is busy, any worker
       static_cast<void>(first(up, in_state(core::WorkerState::kBusy)));
       return true;
     case Kind::kIdle:

@@ -1,4 +1,4 @@
-// Whom a fault hits: the workers that its target names, as they are now.
+// The workers that a fault hits: those that its target names, as they are now.
 #pragma once
 
 #include <cstdint>

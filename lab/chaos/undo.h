@@ -33,7 +33,7 @@ struct Undo {
 inline constexpr std::string_view kAside = ".aside";
 // Where leaked shared memory lies; nothing else is removed with what is in it.
 inline constexpr std::string_view kShared = "/dev/shm/keelback-chaos-";
-// Such a place of a laboratory that lives and is not this one: it is nobody's residue.
+// Such a place of another laboratory that still lives. It is no residue of this run.
 bool is_of_another_laboratory(std::string_view path);
 
 std::string to_line(const Undo& undo);

@@ -18,7 +18,7 @@ namespace {
 
 using chaos::Verdict;
 
-// Refuses every run on this machine, whatever asks for it.
+// Refuses every run on this machine.
 constexpr const char* kSafetyLever = "KEELBACK_CHAOS_DISABLED";
 
 // Every so many runs on the simulator is made twice (I26); a single one always.
