@@ -22,7 +22,7 @@ enum class Profile { kQuick, kPr, kNightly };
 std::optional<Profile> profile_named(std::string_view name);
 std::string_view to_string(Profile profile);
 
-// Curves, percentile plots and the like, as data that bench/figure.h draws.
+// Curves, percentile plots and the like, as data that bench/report_kinds.h draws.
 struct Figure {
   std::string kind;  // "curve", "percentiles", "heat", "waterfall", "scaling"
   std::string title, x, y;
