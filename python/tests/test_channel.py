@@ -30,7 +30,7 @@ class Frames(unittest.TestCase):
             self.assertEqual(frames, [self.channel.receive() for _ in frames])
 
     def test_what_is_no_frame_is_refused(self):
-        for bad in (b"\x0f\x00\x00\x00" + bytes(12), bytes(16), frame(1)[:6] + b"\x01\x00" + bytes(8), b"\xff" * 16):
+        for bad in (b"\x0f\x00\x00\x00" + bytes(12), bytes(16), frame(2)[:6] + b"\x01\x00" + bytes(8), b"\xff" * 16):
             self.peer.send(bad)
             with self.assertRaises(wire.ProtocolError):
                 self.channel.receive()
