@@ -206,6 +206,7 @@ class Slabs:
         """The descriptor, which comes alone in the next packet."""
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, self._channel.fd)
         try:
+            socket.settimeout(None)  # user code may have set another default, which makes the descriptor non-blocking
             _, beside, _, _ = socket.recvmsg(wire.PACKET_MAX, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         finally:
             socket.detach()

@@ -456,6 +456,26 @@ class Attachments(WithAttachments):
         self.call("kinds")
         self.assertEqual(before, len(self.under_test.descriptors()))
 
+    def test_a_default_timeout_of_user_code_is_not_ours(self):
+        self.under_test = self.worker(self.app("""
+            import socket, keelback
+            socket.setdefaulttimeout(5)
+
+            @keelback.function
+            def size(data):
+                return len(data)
+
+            @keelback.function(concurrency=8)
+            async def shared(data):
+                return len(data)
+        """))
+        for id in (1, 2):
+            self.slab(id)
+            self.assertEqual(70_000, self.call("size", None, dict(name=b"data", slab=id, size=70_000)).reply.value)
+            w = self.under_test
+            self.assertTrue(w.quiet(0.1), "it waits for its next call: " + w.log())
+            self.assertEqual(3, w.end_of(w.share("shared", {}, attach=[attach(0, b"data", b"123")[16:]])).value)
+
     def test_nonsense_about_slabs_ends_the_worker(self):
         self.under_test.send(attach(1, name=b"data", slab=9, size=LARGE))
         self.assertIsNone(self.under_test.receive())
