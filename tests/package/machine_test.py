@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 
 MACHINE = os.environ.get("PATH", "")  # before the tests' own
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent / "support")]
 import bare_machine  # noqa: E402
@@ -288,6 +289,18 @@ class Load:
             test.assertEqual(list(range(1, len(told) + 1)), told, session)
 
 
+class ReaderTest(Machine):
+    # Goal: who has installed the packages types the front page and the tutorial as they stand, and sees what they show.
+    def test_a_reader_reaches_the_end(self):
+        self.install(deb("keelback"), deb("keelback-lab"))
+        self.sh("apt-get install -y -q --no-install-recommends curl", online=True)  # the tutorial asks for it
+        for folder in ("docs", "examples", "tests/package", "tests/support"):
+            shutil.copytree(ROOT / folder, self.machine.root / "root/checkout" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        self.machine.copy_in(ROOT / "README.md", "/root/checkout")
+        told = self.sh("python3 checkout/tests/package/reader_test.py")
+        self.assertIn("Ran 2 tests", told)
+
+
 class UpgradeTest(Machine):
     # Goal: stop, install, start, as systemctl and dpkg do it, under load. A client that comes again after 503, and after a connection that was
     # refused or broke without an answer, has an answer to each call, each call ran once, and sessions count on.
@@ -465,7 +478,7 @@ class WheelTest(Machine):
 def pythons():
     """{version: interpreter} of this machine that can make an environment and are new enough: Debian's, those in PATH and those of pyenv."""
     folders = [Path(folder) for folder in ["/usr/bin", *MACHINE.split(os.pathsep)] if folder]
-    folders += sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin"))
+    folders += sorted(PYENV.glob("versions/*/bin"))
     found = {}
     for python in (file for folder in folders for file in folder.glob("python3.*") if re.fullmatch(r"python3\.\d+", file.name)):
         done = subprocess.run([python, "-c", "import ensurepip, sys, venv; print('.'.join(map(str, sys.version_info[:2])))"], capture_output=True, text=True)
@@ -551,7 +564,7 @@ def main():
         bare_machine.step_aside()
     else:
         print(f"the bare machines are skipped: {why}")
-        for case in (DebTest, UpgradeTest, SystemdTest, WheelTest):
+        for case in (DebTest, ReaderTest, UpgradeTest, SystemdTest, WheelTest):
             unittest.skip(why)(case)
     sys.argv[1:3] = []
     result = unittest.main(verbosity=2, exit=False).result
