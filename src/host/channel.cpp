@@ -261,6 +261,7 @@ bool Channel::complete(WorkerMessage& message) {
   return true;
 }
 
+// Long, because each type of frame has its case, and a call for each would cost every call.
 bool Channel::take_frames(std::vector<WorkerMessage>& out) {
   for (;;) {
     auto frame = decoder_.next();

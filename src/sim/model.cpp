@@ -152,6 +152,7 @@ void count(Script& script, SessionState* session, bool increment) {
 }
 
 // The functions whose argument is a number: of milliseconds, items, bytes, a signal or a code.
+// Long, because each function has its case.
 void numeric(Script& script, Function function, std::int64_t n,
              const Application::Circumstances& around) {
   const auto positive = static_cast<std::uint64_t>(std::max<std::int64_t>(n, 0));
@@ -315,6 +316,7 @@ keelback::Application Application::describe() const {
   return out;
 }
 
+// Long, because every function and every way to call it wrongly has its case.
 Script Application::script(const Call& call, const Circumstances& around) const {
   Script script;
   script.busy = around.service;

@@ -238,7 +238,11 @@ void Simulation::perform(core::Action& action) {
                  [this](core::TellCaller& a) { calls_.tell(a); },
                  [this](core::ReplayOutcome& a) { calls_.replay(a); },
                  [this](core::ForgetOutcome& a) { calls_.forget(a.call); },
-                 [this](core::CancelCall& a) { cancel_in_worker(a); },
+                 [this](core::CancelCall& a) {
+                   crew_.cancel(now_, a.worker, a.call);
+                   const ClientCall* mine = calls_.find(a.call);
+                   if (mine != nullptr && !mine->alone) crew_.ping_loop(now_, a.worker);
+                 },
                  [this](core::InterruptCall& a) { crew_.interrupt(now_, a.worker, a.call); },
                  [this](core::DumpWorker& a) {
                    ClientCall* mine = calls_.find(a.call);
@@ -284,12 +288,6 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
   }
   crew_.dispatch(now_, dispatch, mine->call, mine->item != nullptr, restored);
   crew_.grant(now_, dispatch.worker, dispatch.call, mine->granted);
-}
-
-void Simulation::cancel_in_worker(const core::CancelCall& cancel) {
-  crew_.cancel(now_, cancel.worker, cancel.call);
-  const ClientCall* mine = calls_.find(cancel.call);
-  if (mine != nullptr && !mine->alone) crew_.ping_loop(now_, cancel.worker);
 }
 
 void Simulation::save(core::SaveSession& save) {

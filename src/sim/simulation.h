@@ -109,7 +109,6 @@ class Simulation {
   void handle(const core::Event& event);
   void perform(core::Action& action);
   void dispatch(core::Dispatch& dispatch);
-  void cancel_in_worker(const core::CancelCall& cancel);
   // ---- snapshots
   void save(core::SaveSession& save);
   void keep(core::KeepSnapshot& keep);
