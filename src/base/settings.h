@@ -82,6 +82,7 @@ struct Settings {
   } sessions;
   struct WorkersSection {
     std::string python = "python3";         // restart
+    std::string user;                       // restart: empty = the daemon's
     ZygoteMode zygote = ZygoteMode::kAuto;  // next generation
     std::uint32_t blas_threads = 1;         // restart: 0 = leave the environment alone
     // existing: a worker from fork to ready, imports included for exec

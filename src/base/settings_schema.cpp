@@ -322,6 +322,10 @@ const auto kRows = std::to_array<SettingRow>({
         "The Python interpreter, as a path or a name on PATH; a virtual environment's python "
         "brings "
         "its packages."),
+    row<&S::workers, &S::WorkersSection::user>(
+        "workers.user", kRestart, {0, 256}, "the daemon's",
+        "The user, by name or number, that the application runs as, its import included. Only a "
+        "daemon that root has started can have another one (docs/security.md)."),
     row<&S::workers, &S::WorkersSection::zygote>(
         "workers.zygote", kNextGeneration, kChoiceBounds, "",
         "Whether workers are forked from a process that has imported the application: auto falls "

@@ -98,6 +98,7 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"sessions.snapshot_max", SettingScope::kExisting},
       {"sessions.store_max", SettingScope::kExisting},
       {"workers.python", SettingScope::kRestart},
+      {"workers.user", SettingScope::kRestart},
       {"workers.zygote", SettingScope::kNextGeneration},
       {"workers.blas_threads", SettingScope::kRestart},
       {"workers.start_timeout", SettingScope::kExisting},

@@ -76,6 +76,10 @@ int become(const SpawnSpec& spec, const std::vector<os::Fd>& fds) {
   for (std::size_t i = 0; i < copies.size(); ++i) {
     if (::dup2(copies[i].get(), spec.numbers[i]) < 0) return errno;
   }
+  if (spec.user) {
+    for (const int number : spec.numbers) os::give_pipe(number, spec.user);
+    if (auto done = os::become_user(spec.user); !done) return done.error().value();
+  }
   std::vector<char*> argv, environment;
   for (const std::string& item : spec.argv) argv.push_back(const_cast<char*>(item.c_str()));
   for (const std::string& item : spec.environment) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "os/cgroup.h"
+#include "os/user.h"
 
 namespace keelback::host {
 
@@ -48,10 +49,12 @@ struct SpawnSpec {
   std::vector<int> numbers;              // the i-th passed descriptor becomes this number
   std::uint64_t kin = 0;                 // os::draw_kin; 0: the guard's
   os::CgroupPlace place;                 // entered before the program runs
+  os::User user;                         // whom it runs as; none: the guard's
 };
 
 // Strings one after another, each with its NUL: directory, kin, the group's directory, whether it
-// is required, its settings' count, their files and texts, numbers' count, numbers, argv's count,
+// is required, its settings' count, their files and texts, the user's number, its
+// group, its groups' count, its groups, numbers' count, numbers, argv's count,
 // argv, environment.
 inline std::string encode(const SpawnSpec& spec) {
   std::string text;
@@ -65,6 +68,10 @@ inline std::string encode(const SpawnSpec& spec) {
     put(file);
     put(value);
   }
+  put(std::to_string(spec.user.uid));
+  put(std::to_string(spec.user.gid));
+  put(std::to_string(spec.user.groups.size()));
+  for (const gid_t group : spec.user.groups) put(std::to_string(group));
   put(std::to_string(spec.numbers.size()));
   for (int number : spec.numbers) put(std::to_string(number));
   put(std::to_string(spec.argv.size()));
@@ -88,7 +95,7 @@ inline std::optional<SpawnSpec> decode_spawn_spec(std::string_view text) {
     return value <= items.size() ? value : items.size();
   };
   SpawnSpec spec;
-  if (items.size() < 5) return std::nullopt;
+  if (items.size() < 7) return std::nullopt;
   spec.directory = items[at++];
   spec.kin = std::strtoull(items[at++].c_str(), nullptr, 10);
   spec.place.directory = items[at++];
@@ -96,6 +103,14 @@ inline std::optional<SpawnSpec> decode_spawn_spec(std::string_view text) {
   for (std::size_t n = count(); n > 0 && at + 1 < items.size(); --n) {
     spec.place.settings.emplace_back(items[at], items[at + 1]);
     at += 2;
+  }
+  const auto number = [&] {
+    return at < items.size() ? std::strtoul(items[at++].c_str(), nullptr, 10) : 0;
+  };
+  spec.user.uid = static_cast<uid_t>(number());
+  spec.user.gid = static_cast<gid_t>(number());
+  for (std::size_t n = count(); n > 0 && at < items.size(); --n) {
+    spec.user.groups.push_back(static_cast<gid_t>(number()));
   }
   for (std::size_t n = count(); n > 0 && at < items.size(); --n) {
     spec.numbers.push_back(static_cast<int>(std::strtol(items[at++].c_str(), nullptr, 10)));

@@ -103,6 +103,7 @@ SpawnSpec Launcher::zygote_spec() {
   spec.environment = program_.environment;
   spec.environment.push_back(fmt::format("KEELBACK_SHARED_FD={}", kSharedNumber));
   spec.directory = directory();
+  spec.user = program_.user;
   return spec;
 }
 
@@ -169,6 +170,7 @@ bool Launcher::cancel(WorkerId worker) {
 }
 
 void Launcher::fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  if (program_.user) os::give_pipe(ends.log.get(), program_.user);
   zygote.fork(worker, std::move(ends),
               [this, number = zygote.number(), done = std::move(done)](ForkAnswer forked) mutable {
                 answer(done, number, std::move(forked));
@@ -257,8 +259,10 @@ std::unique_ptr<ZygoteClient> Launcher::make_zygote(bool aside) {
   handlers.log_line = [this](const std::string& line) { handlers_.log_line(line); };
   handlers.log_dropped = [this](std::uint64_t lines) { handlers_.log_dropped(lines); };
   handlers.now = handlers_.now;
+  SpawnSpec spec = zygote_spec();
+  spec.place = program_.cgroups.place_of_zygote(number);
   return std::make_unique<ZygoteClient>(
-      loop_, *guard_, number, zygote_spec(), lifeline ? std::move(*lifeline) : os::Fd(),
+      loop_, *guard_, number, std::move(spec), lifeline ? std::move(*lifeline) : os::Fd(),
       shared ? std::move(*shared) : os::Fd(), std::move(handlers));
 }
 
@@ -439,6 +443,7 @@ void Launcher::launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   ends.place = program_.cgroups.place_of(worker, settings_);
   if (!next_zygote_) return exec(worker, std::move(ends), std::move(done));
   const std::uint64_t number = next_zygote_->number();
+  if (program_.user) os::give_pipe(ends.log.get(), program_.user);
   next_zygote_->fork(worker, std::move(ends),
                      [this, number, done = std::move(done)](ForkAnswer forked) mutable {
                        if (const auto* pid = std::get_if<pid_t>(&forked)) {

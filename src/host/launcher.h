@@ -45,6 +45,7 @@ class Launcher {
     std::string guard;        // path of keelback-guard
     std::string fake_worker;  // path of keelback-fakeworker, for Backend::kFake
     WorkerCgroups cgroups;
+    os::User user;  // of the application; none: ours
   };
   struct Handlers {
     std::move_only_function<void(const std::string& hello_json)> hello;  // the zygote's

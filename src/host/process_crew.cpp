@@ -10,6 +10,7 @@
 #include "base/overloaded.h"
 #include "host/environment.h"
 #include "host/install.h"
+#include "host/worker_user.h"
 #include "os/process.h"
 #include "wire/process.h"
 
@@ -98,7 +99,11 @@ std::expected<Launcher::Program, StartError> ProcessCrew::find_programs() const 
 std::expected<void, StartError> ProcessCrew::start() {
   auto program = find_programs();
   if (!program) return std::unexpected(program.error());
-  program->cgroups = WorkerCgroups(roster_.settings, owner_of_this_process());
+  auto user = find_worker_user(roster_.settings.workers.user);
+  if (!user) return std::unexpected(StartError{user.error()});
+  program->user = std::move(*user);
+  add_user(program->environment, program->user);
+  program->cgroups = WorkerCgroups(roster_.settings, owner_of_this_process(), program->user);
   if (roster_.settings.workers.cgroup == CgroupMode::kRequire) {
     const std::string missing = program->cgroups.missing(roster_.settings);
     if (!missing.empty()) {

@@ -30,7 +30,8 @@ void sweep(const std::string& parent) {
 
 }  // namespace
 
-WorkerCgroups::WorkerCgroups(const Settings& settings, const std::string& owner) {
+WorkerCgroups::WorkerCgroups(const Settings& settings, const std::string& owner,
+                             const os::User& user) {
   if (settings.workers.cgroup == CgroupMode::kOff) {
     why_not_ = "workers.cgroup is off";
     return;
@@ -56,6 +57,8 @@ WorkerCgroups::WorkerCgroups(const Settings& settings, const std::string& owner)
   directory_ = made;
   const auto& workers = settings.workers;
   if (workers.memory_max.count > 0 || workers.processes_max > 0) allow_limits(*parent, name);
+  if (!user) return;
+  given_ = os::give_cgroup(directory_, user).has_value();
 }
 
 // Only a group without processes of its own may bound those below it (the root may, too). So this
@@ -86,6 +89,11 @@ std::string WorkerCgroups::missing(const Settings& settings) const {
   if (memory && !memory_) return fmt::format(kText, "workers.memory_max", "memory");
   if (processes && !processes_) return fmt::format(kText, "workers.processes_max", "pids");
   return {};
+}
+
+os::CgroupPlace WorkerCgroups::place_of_zygote(std::uint64_t number) const {
+  if (!given_) return {};
+  return {fmt::format("{}/zygote-{}", directory_, number), {}, false};
 }
 
 os::CgroupPlace WorkerCgroups::place_of(WorkerId worker, const Settings& settings) const {
