@@ -2,11 +2,12 @@
 
 import threading
 import unittest
+from unittest import mock
 
 import supervisor  # noqa: F401  (finds the package)
 from supervisor import SupervisorTest, wait_until
 
-from keelback import wire
+from keelback import threads, wire
 from keelback.calls import Interrupted
 from keelback.threads import Window
 
@@ -14,11 +15,9 @@ APP = """
     import asyncio, threading, time, keelback
 
     felt = []
-    idents = []
 
     @keelback.function(concurrency=64)
     def spins():
-        idents.append(threading.get_ident())
         while True:
             time.sleep(0)
 
@@ -47,7 +46,7 @@ APP = """
             while True:
                 time.sleep(0)
         finally:
-            felt.append(threading.get_ident())
+            felt.append(threading.current_thread().name)
 
     @keelback.function(concurrency=64)
     def translates():
@@ -58,8 +57,8 @@ APP = """
             raise ValueError("instead") from None
 
     @keelback.function(concurrency=64)
-    def ident():
-        return threading.get_ident()
+    def name():
+        return threading.current_thread().name
 
     @keelback.function(concurrency=64)
     def look():
@@ -115,8 +114,11 @@ class InAWorker(SupervisorTest):
         self.assertEqual([1], self.w.end_of(self.w.share("look")).value)
 
     def test_its_thread_is_used_no_more(self):
+        names = [self.w.end_of(self.w.share("name")).value for _ in range(2)]
+        self.assertEqual(names[0], names[1], "an idle thread is used again")
         self.interrupted(self.stop("cleans_up"))
-        (ident,) = self.w.end_of(self.w.share("look")).value
+        self.assertEqual(names[:1], self.w.end_of(self.w.share("look")).value)
+        self.assertNotEqual(names[0], self.w.end_of(self.w.share("name")).value)
         threads = self.w.threads()
         for _ in range(5):
             self.interrupted(self.stop("spins"))
@@ -215,6 +217,42 @@ class TheWindow(unittest.TestCase):
             thread.join()
         self.assertEqual([], stray)
         self.assertEqual(1500, sum(outcomes.values()), outcomes)
+
+    def test_close_waits_for_an_interrupt_that_is_on_its_way(self):
+        threads._can_raise()
+        window, stray = Window(), []
+        opened, taken, go = threading.Event(), threading.Event(), threading.Event()
+        really = threads._set
+
+        def late(thread, error):
+            taken.set()
+            go.wait()
+            really(thread, error)
+
+        def run():
+            try:
+                window.open()
+                opened.set()
+                taken.wait()
+                threading.Timer(0.02, go.set).start()
+                window.close()
+            except Interrupted:
+                window.close()
+            try:
+                while not window._armed:
+                    pass
+                for _ in range(10_000):
+                    pass
+            except Interrupted:
+                stray.append(1)
+
+        with mock.patch.object(threads, "_set", late):
+            thread = threading.Thread(target=run)
+            thread.start()
+            opened.wait()
+            window.interrupt()
+            thread.join()
+        self.assertEqual(([], True), (stray, window.taken))
 
     def test_what_was_wanted_while_it_was_closed_comes_when_it_opens(self):
         window = Window()

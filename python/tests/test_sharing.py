@@ -34,6 +34,10 @@ APP = """
         return await asyncio.to_thread(lambda: "alone")
 
     @keelback.function
+    def naps():
+        time.sleep(60)
+
+    @keelback.function
     def has_a_loop_of_its_own():
         return asyncio.run(asyncio.sleep(0, "own"))
 
@@ -354,6 +358,11 @@ class Failures(SharingTest):
         sleeper = self.w.submit("echo", [1])
         self.assertEqual(0, self.w.reply(sleeper).flags)
         self.assertEqual(0, self.w.call("runs_a_loop").flags)
+        self.assertEqual(0, self.w.end_of(self.w.share("leaves_work")).flags)
+        call = self.w.submit("naps")
+        self.w.wait_started(call)
+        self.w.interrupt(call)
+        self.assertEqual(wire.INTERRUPTED, self.w.reply(call).flags, self.w.log())
 
     def test_retire_comes_right_before_the_answer(self):
         reply = self.w.end_of(self.w.share("retires", [["first", "last"]]))
@@ -484,6 +493,7 @@ class Contexts(SharingTest):
             self.assertEqual({"seen": "blue", "now": f"set {n}", "attempt": n + 1, "trace": f"trace {n}"}, self.w.end_of(call).value)
 
     def test_a_thread_without_the_context_does_not_know_its_call(self):
+        self.assertIn("contextvars.copy_context()", self.w.call("thread_of_an_exclusive_call", [False]).value, "before any shared call")
         self.assertIn("contextvars.copy_context()", self.w.end_of(self.w.share("thread_of_a_call", [False])).value)
         self.assertEqual(1, self.w.end_of(self.w.share("thread_of_a_call", [True])).value)
         self.assertIn("contextvars.copy_context()", self.w.call("thread_of_an_exclusive_call", [False]).value, "in a shared worker")

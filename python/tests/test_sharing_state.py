@@ -179,6 +179,7 @@ class Streams(SupervisorTest):
         for name in ("tidy_items", "tidy_thread_items"):
             call = self.w.share(name, stream=True)
             self.w.items_of(call, wire.CREDIT_AT_START)
+            self.assertTrue(self.w.quiet(0.05), "it waits for credit")
             self.w.cancel(call)
             reply = self.w.end_of(call)
             self.assertEqual((wire.KIND_CANCELLED, 0, 16), (reply.error_kind, reply.flags, len(reply.items)))
