@@ -220,6 +220,8 @@ class SharedCalls:
                 refusal = answers.failed(id, wire.KIND_ERROR, MemoryError("there is no memory for the call's arguments; the function did not run"))
             except Exception as error:
                 refusal = answers.bad_request(id, error)
+            except BaseException as error:  # of a type that user code has made: no reason to end the neighbours
+                refusal = answers.failed(id, wire.KIND_ERROR, error)
         if refusal is not None:
             if stale is not None:
                 call.context.run(self._loop.create_task, _end_session(stale, _ask))
@@ -383,6 +385,8 @@ class SharedCalls:
         def begin() -> None:
             call.hook = context.run(self._loop.create_task, coroutines.into(outcome, answer))
             call.hook.add_done_callback(lambda _: done.release())
+            if call.told:  # before there was a hook to cancel
+                call.hook.cancel()
 
         self._loop.call_soon_threadsafe(begin)
         done.acquire()

@@ -3,7 +3,7 @@
 import struct
 import unittest
 
-from supervisor import CANCEL, STARTED, SupervisorTest, frame, wait_until
+from supervisor import CANCEL, STARTED, SupervisorTest, frame
 from test_attachments import attach as attach_frame
 
 from keelback import marks, wire
@@ -142,6 +142,13 @@ ATTACHMENTS = """
     def alone(picture):
         return [len(picture), sorted(keelback.attachments())]
 
+    def leaves():
+        raise SystemExit("out of an annotation")
+
+    @keelback.function(concurrency=8)
+    def odd(picture: "leaves()"):
+        pass
+
     async def keelback_sleep():
         import asyncio
         await asyncio.sleep(0.001)
@@ -234,8 +241,7 @@ class Sessions(SupervisorTest):
             self.w.wait_row(call, STARTED)
             self.w.cancel(call)
             if name == "count_in_thread":
-                self.assertEqual(0, self.w.ping(1))
-                wait_until(lambda c=call: self.w.interrupt_shared(c) or not self.w.quiet(0.005), "the hook is cancelled")
+                self.w.interrupt_shared(call)
             self.assertEqual(wire.KIND_CANCELLED, self.w.end_of(call).error_kind)
 
     def test_saved_answers(self):
@@ -317,6 +323,8 @@ class Attachments(SupervisorTest):
     def test_wrong_ones(self):
         reply = self.w.end_of(self.w.share("thread", {"picture": 1}, attach=[self.body(b"picture", b"12345")]))
         self.assertEqual(wire.KIND_BAD_REQUEST, reply.error_kind)
+        reply = self.w.end_of(self.w.share("odd", {}, attach=[self.body(b"picture", b"1")]))
+        self.assertEqual(("SystemExit", wire.KIND_ERROR), (reply.error["type"], reply.error_kind), "the worker goes on")
         self.w.words[8] = 10  # attached_max
         self.assertIn("too large", self.w.end_of(self.w.share("makes", [100])).error["message"])
 
