@@ -36,6 +36,16 @@ need_build() {
   need g++ cmake ninja-build ccache pkg-config libboost1.81-dev libfmt-dev libspdlog-dev nlohmann-json3-dev \
     libtomlplusplus-dev libcli11-dev prometheus-cpp-dev libsqlite3-dev zlib1g-dev python3
 }
+# need_cross ARCH: Debian's compiler for another kind of machine, and its libraries beside those of this one.
+need_cross() {
+  need cmake ninja-build ccache pkg-config python3 nlohmann-json3-dev libcli11-dev
+  dpkg --print-foreign-architectures | grep -qx "$1" || as_root dpkg --add-architecture "$1"
+  local library libraries=()
+  for library in libboost1.81-dev libfmt-dev libspdlog-dev libtomlplusplus-dev prometheus-cpp-dev libsqlite3-dev zlib1g-dev; do
+    libraries+=("$library:$1")
+  done
+  need "crossbuild-essential-$1" "${libraries[@]}"
+}
 need_tests() {
   need_build
   need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl nginx-light
@@ -53,3 +63,16 @@ build() {
   cmake --build "build/$preset" -j "$(nproc)" ${1:+--target "$@"} >&2
 }
 cmake_options=()
+
+# build_cross ARCH: the programs for another kind of machine, in build/release-ARCH. Tests are for the machine that builds.
+build_cross() {
+  need_cross "$1"
+  if [ ! -e "build/release-$1/build.ninja" ]; then
+    say "configuring build/release-$1"
+    cmake --preset release -B "build/release-$1" -DKEELBACK_TESTS=OFF \
+      -DCMAKE_TOOLCHAIN_FILE="$root/cmake/cross-$1.cmake" >"build-$1.log" 2>&1 || { cat "build-$1.log" >&2; die "cmake failed"; }
+    mv "build-$1.log" "build/release-$1/configure.log"
+  fi
+  say "building build/release-$1"
+  cmake --build "build/release-$1" -j "$(nproc)" --target keelback keelback-lab keelback-fakeworker keelback_archive >&2
+}
