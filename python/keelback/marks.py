@@ -19,11 +19,11 @@ ATTACHED_MAX = 8
 ORDERED = 9
 # The row of a shared call has words of its own: STARTED, ENDED and CANCEL, from row_at(row) on.
 ROWS_MAX = 1024
-DUMPED = 512  # the first bytes of the dump: 0 while there is none
+DUMPED = 4608  # the first bytes of the dump: 0 while there is none
 
 SIZE = 128 * 1024
-DUMP_AT = 4096
-ROWS_AT = 98304
+ROWS_AT = 4096
+DUMP_AT = 36864  # last: a dump may be longer than its room, and must not reach the rows
 _ROW_WORDS = 4
 DUMP_SIGNAL = 63
 RESULT_MAX_DEFAULT = 16 * 1024 * 1024
@@ -54,7 +54,7 @@ class Marks:
 
     def rewind_dump(self) -> None:
         """Empties the dump area, so that the next dump stands alone."""
-        end = min(os.lseek(self._dump_fd, 0, os.SEEK_CUR), ROWS_AT)
+        end = os.lseek(self._dump_fd, 0, os.SEEK_CUR)
         os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
         self._map[DUMP_AT:end] = bytes(end - DUMP_AT)
 

@@ -345,7 +345,7 @@ class WorkerUnderTest:
         return wait_until(lambda: (text := self.dump_text()) and complete(text) and text, "the dump is there")
 
     def dump_text(self):
-        return bytes(self.links.map[4096:marks.ROWS_AT]).split(b"\0")[0].decode(errors="replace")
+        return bytes(self.links.map[marks.DUMP_AT:]).split(b"\0")[0].decode(errors="replace")
 
     def ping(self, token, timeout=WAIT_S, flags=0):
         """The running call, or None without an answer in time."""

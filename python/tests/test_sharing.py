@@ -69,6 +69,17 @@ APP = """
         door.wait()
         return value
 
+    @keelback.function(concurrency=128)
+    def waits_deep_in_thread(depth=95):
+        if depth:
+            return waits_deep_in_thread_which_has_a_name_that_makes_each_line_of_the_dump_longer(depth)
+        inside.append(1)
+        door.wait()
+        return 1
+
+    def waits_deep_in_thread_which_has_a_name_that_makes_each_line_of_the_dump_longer(depth):
+        return waits_deep_in_thread(depth - 1)
+
     @keelback.function(concurrency=2)
     def opens_door():
         door.set()
@@ -292,7 +303,18 @@ class Together(SharingTest):
         last = self.w.submit("thread", [3], row=marks.ROWS_MAX)
         self.w.rows[last] = marks.ROWS_MAX
         self.w.end_of(last)
-        self.assertEqual([last, last, 0, 0], list(self.w.words[-4:]))
+        self.assertEqual([last, last, 0, 0], list(self.w.words[marks.row_at(marks.ROWS_MAX) :][:4]))
+
+    def test_a_dump_of_any_length_leaves_the_rows_alone(self):
+        calls = [self.w.share("waits_deep_in_thread") for _ in range(30)]
+        for call in calls:
+            self.w.wait_row(call)
+        self.assertEqual(30, len(wait_until(lambda: len(self.w.end_of(self.w.share("look", ["inside"])).value) == 30 and calls, "all are inside")))
+        at = [marks.row_at(self.w.rows[call]) for call in calls]
+        self.w.dump(lambda text: len(text) >= marks.SIZE - marks.DUMP_AT)
+        self.assertEqual(calls, [self.w.words[row] for row in at])
+        self.w.end_of(self.w.share("opens_door"))
+        self.assertEqual([1] * 30, [self.w.end_of(call).value for call in calls])
 
     def test_answers_longer_than_a_packet_are_whole(self):
         calls = []

@@ -142,8 +142,8 @@ bool order_marks() {
 }
 
 std::string Marks::dump(std::size_t from) const {
-  const std::size_t begin = std::min(kDumpOffset + from, kRowsOffset);
-  auto text = std::string(kRowsOffset - begin, '\0');
+  const std::size_t begin = std::min(kDumpOffset + from, kBytes);
+  auto text = std::string(kBytes - begin, '\0');
   const ssize_t got = ::pread(fd_.get(), text.data(), text.size(), static_cast<off_t>(begin));
   text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
   text.resize(std::min(text.find('\0'), text.size()));

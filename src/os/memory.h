@@ -53,9 +53,10 @@ class Slab {
 class Marks {
  public:
   static constexpr std::size_t kBytes = 128 * 1024;
-  static constexpr std::size_t kDumpOffset = 4096;
-  static constexpr std::size_t kRowsOffset = 96 * 1024;  // the dump ends there
+  static constexpr std::size_t kRowsOffset = 4096;
   static constexpr std::uint16_t kRows = 1024;
+  // Behind everything else: a dump may be of any length, and goes on to the end.
+  static constexpr std::size_t kDumpOffset = kRowsOffset + 32 * kRows;
 
   Marks() = default;
   static Result<Marks> create();

@@ -212,8 +212,8 @@ TEST(Marks, CarryWordsAndADumpBetweenTwoMappings) {
   EXPECT_EQ(marks->dump(), "Thread 1\n");
   EXPECT_EQ(::ftruncate(marks->fd(), 0), -1) << "sealed: no peer can take the memory away";
   std::memset(reinterpret_cast<char*>(worker) + Marks::kDumpOffset, 'x',
-              Marks::kRowsOffset - Marks::kDumpOffset);
-  EXPECT_EQ(marks->dump().size(), Marks::kRowsOffset - Marks::kDumpOffset) << "no NUL: to the end";
+              Marks::kBytes - Marks::kDumpOffset);
+  EXPECT_EQ(marks->dump().size(), Marks::kBytes - Marks::kDumpOffset) << "no NUL: to the end";
   ::munmap(worker, Marks::kBytes);
 }
 
