@@ -92,10 +92,10 @@ struct Settings {
     std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never
     Duration max_age{0};          // next generation: recycle; 0 = never
     Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never
-    Bytes memory_limit = {0};               // next generation: RLIMIT_DATA of a worker; 0 = none
-    CgroupMode cgroup = CgroupMode::kAuto;  // restart
-    Bytes memory_max = {0};                 // next generation: of all its processes; 0 = none
-    std::uint32_t processes_max = 0;        // next generation: with threads; 0 = none
+    Bytes memory_limit = {0};              // next generation: RLIMIT_DATA of a worker; 0 = none
+    CgroupMode cgroup = CgroupMode::kOff;  // restart
+    Bytes memory_max = {0};                // next generation: of all its processes; 0 = none
+    std::uint32_t processes_max = 0;       // next generation: with threads; 0 = none
     Duration drain_timeout = std::chrono::seconds(30);  // existing
     // existing: how long a killed process may take to die
     Duration kill_timeout = std::chrono::seconds(10);

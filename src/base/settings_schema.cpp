@@ -358,10 +358,9 @@ const auto kRows = std::to_array<SettingRow>({
         "asked for too much fails."),
     row<&S::workers, &S::WorkersSection::cgroup>(
         "workers.cgroup", kRestart, kChoiceBounds, "",
-        "Whether each worker lives in a control group (version 2) of its own, with which "
-        "everything "
-        "dies that it has started: auto where one can be had, off, or require: without one nothing "
-        "is started."),
+        "Whether each worker lives in a control group (version 2) of its own, with which all that "
+        "it has started dies: off, auto (where one can be had), or require (without one nothing is "
+        "started). The first call of a new worker may wait some milliseconds longer."),
     row<&S::workers, &S::WorkersSection::memory_max>(
         "workers.memory_max", kNextGeneration, between(0_KiB, {1ULL << 50}), "none",
         "How much memory a worker and all that it starts may use together (memory.max of its "

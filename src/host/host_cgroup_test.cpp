@@ -62,6 +62,7 @@ class CgroupTest : public HostTest {
   void SetUp() override {
     std::error_code error;
     parent_ = parent();
+    config_.settings.workers.cgroup = CgroupMode::kAuto;
     if (parent_.empty()) GTEST_SKIP() << "no control groups of version 2 can be made here";
   }
   // The groups of the pools of that process.

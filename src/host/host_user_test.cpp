@@ -72,6 +72,7 @@ class UserTest : public HostTest {
     }
     config_.settings.workers.python = "/usr/bin/python3";
     config_.settings.workers.user = "nobody";
+    config_.settings.workers.cgroup = CgroupMode::kAuto;
     std::filesystem::permissions(directory_, std::filesystem::perms(0755));
   }
   void serve(ZygoteMode zygote) {
