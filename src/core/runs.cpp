@@ -406,7 +406,10 @@ void Runs::take_rung(Call& call, const Call::Running& run) {
       break;
     case Rung::kCancel:
       if (call.alone) workers_.suspect(worker);
-      if (!run.cancelled) frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
+      // Of a shared one also if its caller has cancelled it: the driver asks the loop anew.
+      if (!run.cancelled || !call.alone) {
+        frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
+      }
       if (frame_.settings.calls.answer_at == AnswerAt::kDeadline) {
         calls_.tell(call, calls_.timeout_ending(call, Effect::kMaybe));
       }

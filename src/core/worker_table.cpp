@@ -17,7 +17,16 @@ bool Worker::fits(const Call& head) const {
   if (!serves()) return false;
   if (running.empty()) return true;
   return !head.alone && !taken() && running.size() < capacity &&
-         shared_calls(*head.function) < head.function->spec.concurrency;
+         shared_calls(*head.function) < head.function->spec.concurrency && !runs_namesake(head);
+}
+
+// A call of an ended session runs here, and the head opens a new one with the same id.
+bool Worker::runs_namesake(const Call& head) const {
+  const Session* session = head.session;
+  if (!session || session->home) return false;
+  return std::ranges::any_of(running, [session](const Call& call) {
+    return call.session && call.session != session && call.session->id == session->id;
+  });
 }
 
 bool Worker::takes(const Call& head) const {

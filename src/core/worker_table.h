@@ -138,6 +138,8 @@ struct Worker : Timer {
   void end(Call& call);
 
  private:
+  bool runs_namesake(const Call& head) const;
+
   struct Shared {
     Function* function;
     std::uint32_t calls;

@@ -60,7 +60,7 @@ os::Result<void> Launcher::start() {
   const std::string missing = program_.cgroups.missing(settings_);
   if (!missing.empty()) {
     handlers_.notice(true, missing);
-  } else if (program_.cgroups.directory().empty()) {
+  } else if (program_.cgroups.directory().empty() && settings_.workers.cgroup != CgroupMode::kOff) {
     handlers_.notice(false, "workers have no control groups: " + program_.cgroups.why_not());
   }
   if (exec_mode()) {

@@ -23,10 +23,9 @@ namespace keelback::sim {
 //
 //   O1  Among calls that run alone, nobody without a session overtakes E.
 //   O2  As long as E is the first, no call that goes before it is dispatched, and no worker comes
-//   or
-//       goes, at least one worker takes no call that overtakes E. The calls in that worker end by
-//       their deadlines, then E runs there. Of one priority only so many calls go before E as are
-//       older: so E is not overtaken for ever.
+//       or goes, at least one worker takes no call that overtakes E. The calls in that worker end
+//       by their deadlines, then E runs there. Of one priority only so many calls go before E as
+//       are older: so E is not overtaken for ever.
 //
 // A worker that has just become empty may fill itself with younger calls in the same step. Only a
 // strict witness counts these.
@@ -93,8 +92,7 @@ class Witness {
 
   std::uint64_t submitted() const { return submitted_; }
   std::uint64_t resolved() const { return resolved_.size(); }
-  // Dispatches to a worker that ran others, and calls that went before one that waited to run
-  // alone.
+  // Dispatches to a worker that ran others; calls that overtook one that waited to run alone.
   std::uint64_t shared() const { return shared_; }
   std::uint64_t overtaken() const { return order_.overtaken(); }
   std::uint64_t suspects() const { return suspects_; }  // calls that ran alone for a suspicion

@@ -1,0 +1,529 @@
+// Shared calls: where they go, their order beside calls that run alone, and what the end of a
+// worker means to each of the calls that ran in it.
+#include <gtest/gtest.h>
+
+#include "support/model_driver.h"
+
+namespace keelback::core {
+namespace {
+
+using namespace std::chrono_literals;
+
+FunctionSpec shared(std::string name, std::uint32_t concurrency) {
+  FunctionSpec made;
+  made.name = std::move(name);
+  made.concurrency = concurrency;
+  return made;
+}
+
+// "many" runs 8 in a worker, "few" runs 2, "f" runs alone.
+void announce_standard(ModelDriver& driver) {
+  driver.announce({shared("f", 1), shared("few", 2), shared("many", 8)});
+}
+void ready_all(ModelDriver& driver) {
+  for (const WorkerId worker : driver.with(false)) driver.ready(worker);
+}
+void warm_up(ModelDriver& driver) {
+  announce_standard(driver);
+  ready_all(driver);
+}
+
+Settings with_ladder(std::uint32_t workers) {
+  Settings settings = pool_of(workers);
+  settings.calls.deadline = 1h;
+  settings.calls.grace = 1s;
+  settings.calls.answer_at = AnswerAt::kEnd;
+  settings.workers.drain_timeout = 30s;
+  return settings;
+}
+CallId submit(ModelDriver& driver, std::string_view function, std::uint64_t fingerprint,
+              bool idempotent = true) {
+  CallSubmitted call = driver.request(function);
+  call.fingerprint = fingerprint;
+  call.idempotent = idempotent;
+  return driver.submit(call);
+}
+CallId submit_with_deadline(ModelDriver& driver, std::string_view function, Duration deadline) {
+  CallSubmitted call = driver.request(function);
+  call.deadline = deadline;
+  return driver.submit(call);
+}
+DeathRole role_of(ModelDriver& driver, CallId call) {
+  const Resolve& outcome = driver.outcome(call);
+  return outcome.death ? outcome.death->role : DeathRole::kNone;
+}
+std::size_t load_of(const ModelDriver& driver, WorkerId worker) {
+  return driver.workers.at(worker).calls.size();
+}
+
+// ---- where they go
+
+// Goal: stateless shared calls spread: each goes to the worker with the most free capacity.
+TEST(PoolShared, ACallGoesToTheWorkerWithTheMostFreeCapacity) {
+  ModelDriver driver(pool_of(3));
+  warm_up(driver);
+  std::vector<CallId> calls;
+  for (int i = 0; i < 9; ++i) calls.push_back(driver.submit("many"));
+  for (const WorkerId worker : driver.with(true)) EXPECT_EQ(load_of(driver, worker), 3u);
+  const WorkerId freed = driver.worker_of(calls[4]);
+  std::vector<CallId> there;
+  for (const CallId call : calls) {
+    if (driver.worker_of(call) == freed) there.push_back(call);
+  }
+  driver.reply(there[0]);
+  driver.reply(there[1]);
+  EXPECT_EQ(driver.worker_of(driver.submit("many")), freed);
+  EXPECT_EQ(driver.worker_of(driver.submit("many")), freed);
+}
+
+// Goal: a function's concurrency and workers.concurrency both limit what one worker runs; the
+// latter is live.
+TEST(PoolShared, ConcurrencyOfTheFunctionAndOfTheWorkerAreLimits) {
+  Settings settings = pool_of(1);
+  settings.workers.concurrency = 4;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(driver.fate(driver.submit("few")), "running");
+  const CallId third = driver.submit("few");
+  EXPECT_EQ(driver.fate(third), "waiting") << "the function's own limit";
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(driver.fate(driver.submit("many")), "running");
+  const CallId fifth = driver.submit("many");
+  EXPECT_EQ(driver.fate(fifth), "waiting") << "workers.concurrency";
+  settings.workers.concurrency = 5;
+  driver.configure(settings);
+  EXPECT_EQ(driver.fate(fifth), "running");
+  EXPECT_EQ(driver.fate(third), "waiting");
+  settings.workers.concurrency = 1;
+  driver.configure(settings);
+  EXPECT_EQ(driver.fate(driver.submit("many")), "waiting") << "what runs may finish, no more begin";
+}
+
+// Goal: max_workers limits the workers that run a function, not its calls.
+TEST(PoolShared, TheBulkheadCountsWorkersAndNotCalls) {
+  ModelDriver driver(pool_of(3));
+  FunctionSpec few = shared("few", 2);
+  few.max_workers = 2;
+  driver.announce({few});
+  ready_all(driver);
+  std::vector<CallId> calls;
+  for (int i = 0; i < 5; ++i) calls.push_back(driver.submit("few"));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(driver.fate(calls[i]), "running");
+  EXPECT_EQ(driver.fate(calls[4]), "waiting") << "one worker is kept free for others";
+  driver.reply(calls[0]);
+  EXPECT_EQ(driver.fate(calls[4]), "running");
+}
+
+// Goal: calls of one session run one after another, calls of different sessions side by side.
+TEST(PoolShared, ASessionsCallsRunOneAfterAnotherAndSessionsSideBySide) {
+  ModelDriver driver(pool_of(1));
+  warm_up(driver);
+  const CallId ann = driver.submit("many", "ann"), next = driver.submit("many", "ann");
+  const CallId bob = driver.submit("many", "bob");
+  EXPECT_EQ(driver.fate(ann), "running");
+  EXPECT_EQ(driver.fate(bob), "running");
+  EXPECT_EQ(driver.fate(next), "waiting");
+  driver.reply(ann);
+  EXPECT_EQ(driver.fate(next), "running");
+}
+
+// Goal: a session that fails fast is busy if it has a call, or its home has no room for this one.
+TEST(PoolShared, AFailFastSessionIsBusyOnlyIfItsHomeHasNoRoom) {
+  Settings settings = pool_of(1);
+  settings.sessions.mode = Affinity::kStrictFailFast;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  driver.reply(driver.submit("few", "ann"));
+  driver.reply(driver.submit("few", "bob"));
+  const CallId beside = driver.submit("many");
+  const CallId ann = driver.submit("few", "ann");
+  EXPECT_EQ(driver.fate(ann), "running") << "beside another call";
+  EXPECT_EQ(driver.fate(driver.submit("few", "ann")), "session_busy");
+  EXPECT_EQ(driver.fate(driver.submit("f", "bob")), "session_busy") << "that would run alone";
+  EXPECT_EQ(driver.fate(driver.submit("few", "bob")), "running");
+  static_cast<void>(beside);
+}
+
+// ---- order
+
+// Goal: one worker is emptied for a call that runs alone. It takes no younger shared call, and the
+// other workers go on.
+TEST(PoolShared, ForACallThatRunsAloneOneWorkerIsEmptiedAndTheOthersGoOn) {
+  ModelDriver driver(pool_of(2));
+  warm_up(driver);
+  const CallId a = driver.submit("many"), b = driver.submit("many"), c = driver.submit("many");
+  const WorkerId emptied = driver.worker_of(b);
+  ASSERT_EQ(driver.worker_of(a), driver.worker_of(c));
+  const CallId alone = driver.submit("f");
+  EXPECT_EQ(driver.fate(alone), "waiting");
+  for (int i = 0; i < 6; ++i)
+    EXPECT_EQ(driver.worker_of(driver.submit("many")).slot, driver.worker_of(a).slot);
+  const CallId younger = driver.submit("many");
+  EXPECT_EQ(driver.fate(younger), "waiting");
+  driver.reply(b);
+  EXPECT_EQ(driver.worker_of(alone), emptied);
+  EXPECT_EQ(driver.fate(younger), "waiting");
+  driver.reply(alone);
+  EXPECT_EQ(driver.worker_of(younger), emptied);
+}
+
+// Goal: a call of a higher priority goes into the emptied worker all the same.
+TEST(PoolShared, AHigherPriorityGoesBeforeACallThatWaitsToRunAlone) {
+  ModelDriver driver(pool_of(1));
+  warm_up(driver);
+  driver.submit("many");
+  driver.submit("f");
+  CallSubmitted high = driver.request("many");
+  high.priority = Priority::kHigh;
+  EXPECT_EQ(driver.fate(driver.submit(high)), "running");
+  EXPECT_EQ(driver.fate(driver.submit("many")), "waiting");
+}
+
+// How many of three workers that run shared calls are emptied for ten calls that take so long.
+std::size_t emptied_for(Duration each) {
+  ModelDriver driver(pool_of(3));
+  warm_up(driver);
+  const CallId first = driver.submit("f");
+  driver.advance(each);  // what a call of it takes
+  driver.reply(first);
+  for (int i = 0; i < 3; ++i) driver.submit("many");
+  for (int i = 0; i < 10; ++i) driver.submit("f");
+  for (int i = 0; i < 40; ++i) driver.submit("many");
+  std::size_t emptied = 0;
+  for (const WorkerId worker : driver.with(true)) emptied += load_of(driver, worker) == 1;
+  return emptied;
+}
+
+// Goal: a few short calls that run alone empty one worker; more work than that empties more.
+TEST(PoolShared, ShortCallsThatRunAloneEmptyOneWorkerAndLongOnesMore) {
+  EXPECT_EQ(emptied_for(1ms), 1u);
+  EXPECT_EQ(emptied_for(10ms), 3u);
+}
+
+// Goal: a session's call that runs alone empties its home, and only that.
+TEST(PoolShared, ASessionsCallThatRunsAloneEmptiesItsHome) {
+  ModelDriver driver(pool_of(2));
+  warm_up(driver);
+  const CallId opening = driver.submit("many", "ann");
+  const WorkerId home = driver.worker_of(opening);
+  driver.reply(opening);
+  std::vector<CallId> at_home;
+  for (int i = 0; i < 4; ++i) {
+    const CallId call = driver.submit("many");
+    if (driver.worker_of(call) == home) at_home.push_back(call);
+  }
+  ASSERT_FALSE(at_home.empty());
+  const CallId alone = driver.submit("f", "ann");
+  EXPECT_EQ(driver.fate(alone), "waiting");
+  for (int i = 0; i < 4; ++i) EXPECT_NE(driver.worker_of(driver.submit("many")), home);
+  for (const CallId call : at_home) driver.reply(call);
+  EXPECT_EQ(driver.worker_of(alone), home);
+}
+
+// Goal: first come, first served, also when a worker has just become empty: the calls behind one
+// that runs alone wait for it.
+TEST(PoolShared, AnEmptyWorkerTakesNoCallFromBehindOneThatRunsAlone) {
+  ModelDriver driver(pool_of(1));
+  warm_up(driver);
+  const CallId running = driver.submit("f");
+  const CallId before = driver.submit("many"), alone = driver.submit("f");
+  const CallId behind = driver.submit("many");
+  driver.reply(running);
+  EXPECT_EQ(driver.fate(before), "running");
+  EXPECT_EQ(driver.fate(behind), "waiting");
+  driver.reply(before);
+  EXPECT_EQ(driver.fate(alone), "running");
+}
+
+// ---- the end of a worker with several calls
+
+// Goal: nobody knows which of several calls ended the worker, so all are suspects. An idempotent
+// one runs again at once, alone, and free of the budget; the breaker hears of none.
+TEST(PoolShared, SuspectsRunAgainAloneAndFreeOfTheRetryBudget) {
+  Settings settings = pool_of(2);
+  settings.calls.retries = 0;
+  settings.breaker.failures = 1;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  driver.exit(driver.with(true).back());
+  const WorkerId worker = driver.with(true).front();
+  const CallId plain = submit(driver, "many", 1, false);
+  const CallId again = submit(driver, "many", 2);
+  const CallId fresh = submit(driver, "many", 3, false);
+  driver.exit_with(worker, {plain.value, again.value});
+  EXPECT_EQ(driver.fate(plain), "worker_died");
+  EXPECT_EQ(driver.outcome(plain).effect, Effect::kMaybe);
+  EXPECT_EQ(role_of(driver, plain), DeathRole::kSuspect);
+  EXPECT_EQ(driver.fate(again), "waiting");
+  EXPECT_EQ(driver.fate(fresh), "waiting") << "it had not started";
+  ready_all(driver);
+  EXPECT_EQ(driver.fate(again), "running");
+  EXPECT_EQ(driver.fate(fresh), "running");
+  EXPECT_NE(driver.worker_of(again), driver.worker_of(fresh)) << "the suspect is alone";
+  EXPECT_TRUE(driver.calls.at(again.value).alone);
+  EXPECT_FALSE(driver.calls.at(fresh.value).alone);
+  EXPECT_EQ(driver.pool.stats(driver.now).retries, 0u);
+  EXPECT_NE(driver.fate(submit(driver, "many", 4)), "circuit_open");
+}
+
+// Goal: an answer clears a suspicion, and the next call like it runs beside others again.
+TEST(PoolShared, AnAnswerClearsASuspicion) {
+  ModelDriver driver(pool_of(2));
+  warm_up(driver);
+  const CallId again = submit(driver, "many", 1);
+  CallId other;
+  do other = submit(driver, "many", 2, false);
+  while (driver.worker_of(other) != driver.worker_of(again));
+  driver.exit(driver.worker_of(again));
+  ready_all(driver);
+  ASSERT_TRUE(driver.calls.at(again.value).alone);
+  for (int i = 0; i < 4 && driver.fate(again) != "running"; ++i) driver.advance(1s);
+  if (driver.fate(again) == "waiting") {
+    for (const auto& [id, call] : driver.calls) {
+      if (call.worker) driver.reply(CallId{id});
+    }
+  }
+  driver.reply(again);
+  const CallId next = submit(driver, "many", 1);
+  EXPECT_FALSE(driver.calls.at(next.value).alone);
+}
+
+// Goal: of one function a single suspect runs at a time.
+TEST(PoolShared, OfAFunctionOneSuspectRunsAtATime) {
+  ModelDriver driver(pool_of(1));
+  warm_up(driver);
+  const CallId one = submit(driver, "many", 1), two = submit(driver, "many", 2);
+  driver.exit(driver.worker_of(one));
+  Settings wider = pool_of(3);
+  driver.configure(wider);
+  ready_all(driver);
+  EXPECT_EQ((driver.fate(one) == "running") + (driver.fate(two) == "running"), 1);
+  EXPECT_EQ(driver.fate(submit(driver, "many", 3)), "running") << "others go on";
+  driver.reply(driver.fate(one) == "running" ? one : two);
+  EXPECT_TRUE(driver.resolved(one) ? driver.fate(two) == "running" : driver.fate(one) == "running");
+}
+
+// Goal: deaths beside others never quarantine; deaths while alone do.
+TEST(PoolShared, OnlyDeathsWhileAlonePutACallIntoQuarantine) {
+  Settings settings = pool_of(1);
+  settings.quarantine.deaths = 2;
+  settings.breaker.failures = 0;
+  settings.calls.retries = 5;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  const CallId bad = submit(driver, "many", 7), beside = submit(driver, "many", 8);
+  const auto die_alone = [&](CallId call) {
+    for (int i = 0; i < 50 && driver.fate(call) != "running"; ++i) {
+      ready_all(driver);
+      if (driver.fate(beside) == "running") driver.reply(beside);
+      driver.advance(1s);
+    }
+    ASSERT_TRUE(driver.calls.at(call.value).alone);
+    driver.exit(driver.worker_of(call));
+  };
+  driver.exit(driver.worker_of(bad));
+  EXPECT_EQ(driver.pool.stats(driver.now).quarantined, 0u);
+  die_alone(bad);
+  EXPECT_EQ(driver.pool.stats(driver.now).quarantined, 0u) << "one death alone";
+  die_alone(bad);
+  EXPECT_EQ(driver.pool.stats(driver.now).quarantined, 1u);
+  EXPECT_EQ(driver.fate(bad), "worker_died");
+  EXPECT_EQ(driver.fate(submit(driver, "many", 7)), "quarantined");
+  if (!driver.resolved(beside)) {
+    for (int i = 0; i < 50 && driver.fate(beside) != "running"; ++i) {
+      ready_all(driver);
+      driver.advance(1s);
+    }
+    driver.reply(beside);
+  }
+  EXPECT_EQ(driver.fate(beside), "ok");
+}
+
+// ---- the ladder
+
+// Goal: a call that outlives its grace dooms its worker: no new calls there, the neighbours finish,
+// then it is killed. Its replacement starts at once.
+TEST(PoolShared, ACallThatDoesNotEndLetsItsNeighboursFinish) {
+  ModelDriver driver(with_ladder(1));
+  warm_up(driver);
+  const CallId beside = driver.submit("many");
+  const CallId stuck = submit_with_deadline(driver, "many", 1s);
+  const WorkerId worker = driver.worker_of(stuck);
+  driver.advance(1s);
+  EXPECT_EQ(driver.count("cancel"), 1u);
+  driver.handle(LoopTurned{worker});
+  driver.advance(1s);
+  EXPECT_EQ(driver.fate(stuck), "timeout");
+  EXPECT_EQ(driver.count("kill"), 0u);
+  EXPECT_EQ(driver.fate(driver.submit("many")), "waiting") << "the worker takes no call";
+  ASSERT_EQ(driver.with(false).size(), 1u) << "its replacement";
+  driver.advance(5s);
+  driver.reply(beside);
+  EXPECT_EQ(driver.fate(beside), "ok");
+  EXPECT_EQ(driver.count("kill " + to_text(worker)), 1u);
+  driver.exit(worker, true, "killed");
+  EXPECT_EQ(driver.fate(stuck), "timeout");
+}
+
+// Goal: neighbours have workers.drain_timeout, then the worker is killed. They are bystanders, told
+// which call is the cause, and idempotent ones run again.
+TEST(PoolShared, NeighboursOfACallThatDoesNotEndHaveTheDrainTimeout) {
+  ModelDriver driver(with_ladder(1));
+  warm_up(driver);
+  const CallId plain = submit(driver, "many", 1, false), again = submit(driver, "many", 2);
+  const CallId stuck = submit_with_deadline(driver, "few", 1s);
+  const WorkerId worker = driver.worker_of(stuck);
+  driver.advance(1s);
+  driver.handle(LoopTurned{worker});
+  driver.advance(1s + 29s);
+  EXPECT_EQ(driver.count("kill"), 0u);
+  ready_all(driver);
+  driver.advance(1s);
+  ASSERT_EQ(driver.count("kill " + to_text(worker)), 1u);
+  driver.exit(worker, true, "killed");
+  EXPECT_EQ(driver.fate(plain), "worker_died");
+  EXPECT_EQ(role_of(driver, plain), DeathRole::kBystander);
+  EXPECT_NE(driver.outcome(plain).death->detail.find("few"), std::string::npos);
+  EXPECT_EQ(driver.fate(again), "running");
+  EXPECT_FALSE(driver.calls.at(again.value).alone) << "a bystander is no suspect";
+  EXPECT_EQ(driver.pool.stats(driver.now).retries, 0u);
+}
+
+// Goal: a worker whose event loop is silent from a call's deadline to the end of its grace is
+// killed then, whatever runs beside it.
+TEST(PoolShared, AWorkerWhoseLoopIsSilentIsKilledAtTheEndOfTheGrace) {
+  ModelDriver driver(with_ladder(1));
+  warm_up(driver);
+  driver.handle(LoopTurned{driver.with(true).front()});
+  const CallId beside = submit(driver, "many", 1, false);
+  const CallId stuck = submit_with_deadline(driver, "many", 1s);
+  driver.advance(1s + 999ms);
+  EXPECT_EQ(driver.count("kill"), 0u);
+  driver.advance(1ms);
+  EXPECT_EQ(driver.count("kill"), 1u);
+  driver.exit(driver.worker_of(beside), true, "killed");
+  EXPECT_EQ(driver.fate(stuck), "timeout");
+  EXPECT_EQ(role_of(driver, beside), DeathRole::kBystander);
+}
+
+// Goal: whether the loop turns is asked at the deadline, also of a call that its caller has
+// cancelled before.
+TEST(PoolShared, ACancelledCallThatDoesNotEndLetsItsNeighboursFinish) {
+  ModelDriver driver(with_ladder(1));
+  warm_up(driver);
+  const CallId beside = driver.submit("many");
+  const CallId stuck = submit_with_deadline(driver, "many", 10s);
+  const WorkerId worker = driver.worker_of(stuck);
+  std::size_t answered = 0;
+  const auto advance = [&](Duration by) {  // the driver pings the loop when a call is cancelled
+    driver.advance(by);
+    for (; answered < driver.count("cancel"); ++answered) driver.handle(LoopTurned{worker});
+  };
+  advance(1s);
+  driver.handle(CallCancelled{stuck});
+  advance(9s);
+  advance(1s);
+  EXPECT_EQ(driver.count("kill"), 0u);
+  driver.reply(beside);
+  EXPECT_EQ(driver.count("kill"), 1u);
+}
+
+// Goal: a shared call that ends within its grace costs its worker nothing.
+TEST(PoolShared, ACallThatEndsWithinItsGraceCostsNothing) {
+  Settings settings = with_ladder(1);
+  ModelDriver driver(settings);
+  warm_up(driver);
+  const CallId beside = driver.submit("many");
+  const CallId late = submit_with_deadline(driver, "many", 1s);
+  driver.advance(1s);
+  driver.reply(late, ReplyKind::kCancelled);
+  EXPECT_EQ(driver.fate(late), "timeout");
+  EXPECT_EQ(driver.worker_of(driver.submit("many")), driver.worker_of(beside));
+  driver.advance(1h - 2s);
+  EXPECT_EQ(driver.count("kill"), 0u);
+}
+
+// Goal: a thread that was interrupted makes its worker drain: its neighbours finish there, new
+// calls go elsewhere.
+TEST(PoolShared, AnInterruptedThreadMakesItsWorkerDrain) {
+  ModelDriver driver(with_ladder(1));
+  warm_up(driver);
+  const CallId beside = driver.submit("many");
+  const CallId late = submit_with_deadline(driver, "many", 1s);
+  const WorkerId worker = driver.worker_of(beside);
+  driver.advance(1600ms);
+  EXPECT_EQ(driver.count("interrupt"), 1u);
+  driver.reply(late, ReplyKind::kCancelled, true, true, /*interrupted=*/true);
+  const CallId next = driver.submit("many");
+  EXPECT_EQ(driver.fate(next), "waiting");
+  ready_all(driver);
+  EXPECT_NE(driver.worker_of(next), worker);
+  driver.reply(beside);
+  EXPECT_EQ(driver.fate(beside), "ok");
+  EXPECT_EQ(driver.count("stop " + to_text(worker)), 1u);
+}
+
+// ---- beside reloads, checks and saves
+
+// Goal: a reload that makes a function shared, or its calls run alone, holds for calls that wait.
+TEST(PoolShared, AReloadThatChangesConcurrencyHoldsForCallsThatWait) {
+  ModelDriver driver(pool_of(1));
+  warm_up(driver);
+  const CallId one = driver.submit("f"), two = driver.submit("f"), three = driver.submit("f");
+  EXPECT_EQ(driver.fate(two), "waiting");
+  driver.announce({shared("f", 4), shared("few", 2), shared("many", 8)});
+  EXPECT_EQ(driver.fate(two), "waiting") << "the first one still runs alone";
+  driver.reply(one);
+  EXPECT_EQ(driver.fate(two), "running");
+  EXPECT_EQ(driver.fate(three), "running");
+  const CallId four = driver.submit("many");
+  EXPECT_EQ(driver.fate(four), "running");
+  announce_standard(driver);
+  const CallId five = driver.submit("f");
+  driver.reply(two);
+  driver.reply(three);
+  EXPECT_EQ(driver.fate(five), "waiting");
+  driver.reply(four);
+  EXPECT_EQ(driver.fate(five), "running");
+}
+
+// Goal: a check of a worker's health comes beside shared calls. No new one begins until it is over.
+TEST(PoolShared, AHealthCheckRunsBesideSharedCallsAndNewOnesWait) {
+  Settings settings = pool_of(1);
+  settings.workers.health_every = 10s;
+  ModelDriver driver(settings);
+  driver.health = true;
+  warm_up(driver);
+  const CallId call = driver.submit("many");
+  for (int i = 0; i < 30 && driver.count("check") == 0; ++i) driver.advance(1s);
+  ASSERT_EQ(driver.count("check"), 1u);
+  const CallId waits = driver.submit("many");
+  EXPECT_EQ(driver.fate(waits), "waiting");
+  driver.reply(call);
+  EXPECT_EQ(driver.fate(call), "ok");
+  EXPECT_EQ(driver.fate(waits), "waiting");
+  driver.checked(driver.with(true).front());
+  EXPECT_EQ(driver.fate(waits), "running");
+}
+
+// Goal: a worker that is replaced saves its sessions while shared calls of others still run there.
+TEST(PoolShared, AWorkerThatDrainsSavesItsSessionsBesideSharedCalls) {
+  Settings settings = pool_of(1);
+  settings.sessions.snapshot = SnapshotMode::kOnDrain;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  driver.reply(driver.submit("many", "ann"));
+  const CallId beside = driver.submit("many");
+  const WorkerId old = driver.worker_of(beside);
+  driver.handle(RecycleRequested{1});
+  ready_all(driver);
+  EXPECT_EQ(driver.count("save ann"), 1u);
+  const CallId moved = driver.submit("many", "ann");
+  EXPECT_NE(driver.worker_of(moved), old);
+  EXPECT_EQ(driver.fate(moved), "running");
+  driver.reply(beside);
+  EXPECT_EQ(driver.fate(beside), "ok");
+  EXPECT_EQ(driver.count("stop " + to_text(old)), 1u);
+}
+
+}  // namespace
+}  // namespace keelback::core
