@@ -86,8 +86,11 @@ check "$scratch/by-pkg-config"
 # So do the laboratories, which measure and test what was installed with them.
 # A function of the application must not have the name of a word of the laboratory.
 sed 's/def echo/def again/' "$scratch/app.py" >"$scratch/lab_app.py"
+status=0  # 2, 7: on a busy machine the service is late, or the load generator itself
 PREFIX=$prefix "$prefix/bin/keelback" chaos run worker-kill --app "$scratch/lab_app.py" --backend python --level light \
-  --call 'again=["installed"]' --out "$scratch/chaos" >"$scratch/chaos.log" || { cat "$scratch/chaos.log"; exit 1; }
+  --call 'again=["installed"]' --out "$scratch/chaos" >"$scratch/chaos.log" || status=$?
+case $status in 0 | 2 | 7) ;; *) cat "$scratch/chaos.log"; exit 1 ;; esac
+grep -q 'proc.kill: bit' "$scratch/chaos.log"
 status=0  # 3: the machine was too busy for its numbers to count
 "$prefix/bin/keelback" bench run http --profile quick --blocks 2 --json >"$scratch/bench.json" || status=$?
 case $status in 0 | 3) ;; *) cat "$scratch/bench.json"; exit 1 ;; esac
