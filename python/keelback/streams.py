@@ -92,8 +92,8 @@ class ItemSink:
         pending.extend(others)
 
 
-class TaskSink:
-    """Of a shared call that is a task. On the loop's thread only."""
+class SharedSink:
+    """What both kinds of sinks of shared calls have: items cost credit, which give() brings."""
 
     def __init__(self, call: Any, words: "memoryview", send: Callable[[bytes], None],
                  result_max: Callable[[], int]) -> None:
@@ -102,11 +102,29 @@ class TaskSink:
         self._send = send
         self._result_max = result_max
         self._credit = wire.CREDIT_AT_START
-        self._waits: Any = None
+
+    def result(self) -> Optional[bytes]:
+        return None  # everything was sent
+
+    def _item(self, item: Any) -> bytes:
+        """Its frame. Raises ResultError."""
+        return wire.frame(wire.ITEM, self._call.id, encode_within(item, self._result_max()))
+
+    def _has_credit(self) -> bool:
+        """Raises Cancelled."""
+        if self._words[self._call.marks_at + marks.CANCEL] == self._call.id:
+            raise Cancelled("the call was cancelled")
+        return self._credit > 0
+
+
+class TaskSink(SharedSink):
+    """Of a shared call that is a task. On the loop's thread only."""
+
+    _waits: Any = None
 
     async def put_async(self, item: Any, loop: Any) -> None:
         """Waits without credit. Raises Cancelled, ResultError."""
-        frame = wire.frame(wire.ITEM, self._call.id, encode_within(item, self._result_max()))
+        frame = self._item(item)
         while not self._has_credit():
             self._waits = loop.create_future()
             await self._waits
@@ -119,30 +137,18 @@ class TaskSink:
         if self._waits is not None and not self._waits.done():
             self._waits.set_result(None)
 
-    def result(self) -> Optional[bytes]:
-        return None  # everything was sent
 
-    def _has_credit(self) -> bool:
-        if self._words[self._call.marks_at + marks.CANCEL] == self._call.id:
-            raise Cancelled("the call was cancelled")
-        return self._credit > 0
-
-
-class ThreadSink:
+class ThreadSink(SharedSink):
     """Of a shared call that has a thread: put() is called there, give() in any."""
 
     def __init__(self, call: Any, words: "memoryview", send: Callable[[bytes], None],
                  result_max: Callable[[], int]) -> None:
-        self._call = call
-        self._words = words
-        self._send = send
-        self._result_max = result_max
-        self._credit = wire.CREDIT_AT_START
+        super().__init__(call, words, send, result_max)
         self._given: "SimpleQueue[int]" = SimpleQueue()
 
     def put(self, item: Any) -> None:
         """Blocks without credit. Raises Cancelled, Interrupted, ResultError."""
-        frame = wire.frame(wire.ITEM, self._call.id, encode_within(item, self._result_max()))
+        frame = self._item(item)
         window = self._call.window
         window.close()  # half a frame must not be left on the socket, nor credit be lost
         while not self._has_credit():
@@ -154,16 +160,11 @@ class ThreadSink:
     def give(self, credit: int) -> None:
         self._given.put(credit)
 
-    def result(self) -> Optional[bytes]:
-        return None
-
     def _has_credit(self) -> bool:
         window = self._call.window
         if window.wanted:
             window.raise_now()
-        if self._words[self._call.marks_at + marks.CANCEL] == self._call.id:
-            raise Cancelled("the call was cancelled")
-        return self._credit > 0
+        return super()._has_credit()
 
 
 class ListSink:
