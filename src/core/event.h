@@ -118,11 +118,6 @@ struct StartedCall {
   // If the driver has only now looked at all of the call; 0: as it was submitted.
   std::uint64_t fingerprint = 0;
 };
-// No call: none.
-inline std::vector<StartedCall> started_calls(CallId call, std::uint64_t fingerprint = 0) {
-  if (!call) return {};
-  return {{call, fingerprint}};
-}
 // The process is gone (or never was: death.cause "start_failed"). Everything it wrote has been
 // reported before.
 struct WorkerExited {

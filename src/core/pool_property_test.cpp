@@ -233,7 +233,7 @@ class Player {
     const WorkerId nobody{1 + s.a % 4, 100'000 + s.b % 100};
     driver.handle(WorkerReady{nobody});
     driver.handle(WorkerReplied{nobody, CallId{1 + s.a}, ReplyKind::kOk, true});
-    driver.handle(WorkerExited{nobody, {}, started_calls(CallId{1 + s.b})});
+    driver.handle(WorkerExited{nobody, {}, {{CallId{1 + s.b}}}});
     driver.handle(StreamMoved{nobody, CallId{1 + s.a}});
     driver.handle(SessionSaved{nobody, session(s), s.b, true, ""});
     driver.handle(SnapshotSettled{

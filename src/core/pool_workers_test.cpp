@@ -353,7 +353,7 @@ TEST(PoolWorkers, LateEventsAreIgnored) {
   driver.handle(WorkerReplied{WorkerId{1, 2}, call});
   driver.handle(WorkerReady{WorkerId{1, 1}});
   driver.handle(WorkerReady{WorkerId{1, 2}});
-  driver.handle(WorkerExited{WorkerId{1, 1}, {}, started_calls(next)});
+  driver.handle(WorkerExited{WorkerId{1, 1}, {}, {{next}}});
   EXPECT_TRUE(driver.take().empty());
   EXPECT_EQ(driver.fate(next), "running");
 }

@@ -30,7 +30,6 @@ inline constexpr std::size_t kMarkOrdered = 72;      // worker writes
 inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;    // bytes
 inline constexpr std::uint64_t kSnapshotMaxDefault = 1 << 20;   // bytes
 inline constexpr std::uint64_t kAttachedMaxDefault = 64 << 20;  // bytes
-inline constexpr std::size_t kRowsOffset = 4096;   // of shared calls, see docs/protocol.md
 inline constexpr std::size_t kDumpOffset = 36864;  // text, NUL-terminated or to the end
 inline constexpr std::size_t kDumpBytesMax = kMarksBytes - kDumpOffset;
 
