@@ -62,6 +62,11 @@ class SharedCall:
         self.told = False  # to stop, by INTERRUPT; the cancel mark tells too
         self.cancelling = False  # its task is being cancelled, again and again
 
+    @property
+    def saves(self) -> bool:
+        """Whether its session's state goes with its answer. Of a call that has not begun, that is what it was."""
+        return self.began and self.after is not None
+
 
 class SharedCalls:
     """All shared calls of a worker. Main thread, where nothing else is said."""
@@ -266,7 +271,7 @@ class SharedCalls:
             failure = error
         self._mark_over(call, failure)
         try:
-            if call.after is not None and hooks.of("snapshot"):
+            if call.saves and hooks.of("snapshot"):
                 # A task of its own: a cancel that this one has not felt yet is none of the snapshot.
                 call.task = call.after.run(self._loop.create_task, self._save_and_end(call, answer, failure))
             else:
@@ -300,7 +305,7 @@ class SharedCalls:
             window.close()
         self._mark_over(call, failure)
         try:
-            if call.after is not None and hooks.of("snapshot"):
+            if call.saves and hooks.of("snapshot"):
                 state = call.after.run(_driven, self._snapshot(call, ask))
             self._end(call, answer, failure, state)
         finally:
@@ -441,7 +446,7 @@ class SharedCalls:
             frames, last = answer[0], answers.finished(id, answer[1], flags)
         if call.retiring:
             frames = [answers.retire(id, call.retiring), *frames]
-        if call.after is not None:
+        if call.saves:
             if state is None:
                 state = snapshots.take(call.session, None, self._marks.snapshot_max())
             last = answers.saved(last, *state)

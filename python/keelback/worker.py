@@ -401,7 +401,7 @@ class Worker:
         """The call's answer as SAVED, with its session's state; as it is, if nothing ran that could have changed it."""
         birth, epoch, name_len, session_len = fields[6], fields[7], fields[9], fields[10]
         answer = self._run(frame, fields[:12] + (fields[12] & ~wire.CALL_SAVES_SESSION,))
-        if answer[4] == wire.ERROR and answer[wire.HEADER_SIZE] in (wire.KIND_BAD_REQUEST, wire.KIND_UNKNOWN_FUNCTION):
+        if self.words[_ENDED] != fields[4]:  # it has not begun
             return answer
         at = _CALL_SIZE + name_len
         try:

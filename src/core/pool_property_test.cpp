@@ -190,6 +190,7 @@ class Player {
       return driver.fail_restore(call, s.b / 12 % 2 == 0);
     }
     const auto kind = s.b % 4 == 0 ? static_cast<ReplyKind>(s.b / 4 % 5) : ReplyKind::kOk;
+    if (kind == ReplyKind::kCancelled && s.b / 20 % 2 == 0) return driver.refuse(call, kind);
     driver.reply(call, kind, s.b / 20 % 8 != 0, s.b / 160 % 8 != 0, s.b / 1280 % 4 == 0,
                  s.b / 5120 % 16 == 0 ? "it has had enough" : "");
     // A store has a moment of its own; it is not asked much later than others are.

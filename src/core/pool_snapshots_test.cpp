@@ -59,6 +59,39 @@ TEST(PoolSnapshots, ASlowStoreIsATimeoutThatWasDone) {
   EXPECT_TRUE(driver.calls.at(next.value).restores);
 }
 
+// Goal: a call that never began has left no state: its caller waits for no store, and hears `none`,
+// whatever the worker sends beside the answer.
+TEST(PoolSnapshots, WhatNeverBeganIsNotSaved) {
+  ModelDriver driver(saving(SnapshotMode::kEachCall));
+  driver.warm_up();
+  driver.store.answers_at_once = false;
+  for (const ReplyKind kind : {ReplyKind::kCancelled, ReplyKind::kError}) {
+    const CallId call = driver.submit("f", "ann");
+    driver.refuse(call, kind);
+    EXPECT_TRUE(driver.resolved(call));
+    EXPECT_EQ(driver.outcome(call).effect, Effect::kNone);
+  }
+  EXPECT_TRUE(driver.store.asked.empty());
+}
+
+// Goal: a call that was cancelled while it ran is not said to be done, however long its session's
+// state takes.
+TEST(PoolSnapshots, ASlowStoreMakesNoCancelledCallDone) {
+  Settings settings = saving(SnapshotMode::kEachCall);
+  settings.calls.answer_at = AnswerAt::kEnd;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.store.answers_at_once = false;
+  CallSubmitted request = driver.request("f", "ann");
+  request.deadline = 1s;
+  const CallId call = driver.submit(request);
+  driver.reply(call, ReplyKind::kCancelled);
+  ASSERT_FALSE(driver.resolved(call));
+  driver.advance(1s);
+  EXPECT_EQ(driver.fate(call), "timeout");
+  EXPECT_EQ(driver.outcome(call).effect, Effect::kMaybe);
+}
+
 // Goal: a store that says no: the call goes on, the failure counts, and the worker's death is a
 // loss.
 TEST(PoolSnapshots, AStoreThatFailsCostsTheSnapshotAndNothingElse) {

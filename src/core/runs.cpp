@@ -82,8 +82,8 @@ void Runs::on(const WorkerReplied& event) {
   Worker& worker = *run.worker;
   Session* session = call.session;
   const bool late = frame_.now >= call.deadline || run.rung != Rung::kNone;
-  const bool ran =
-      event.kind != ReplyKind::kBadRequest && event.kind != ReplyKind::kUnknownFunction;
+  const bool ran = event.started && event.kind != ReplyKind::kBadRequest &&
+                   event.kind != ReplyKind::kUnknownFunction;
   const bool answered = event.kind == ReplyKind::kOk || event.kind == ReplyKind::kError;
   const Duration held = worker_time(worker, call);
   waiting_.queue().observe_service(held);

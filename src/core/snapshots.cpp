@@ -57,10 +57,12 @@ void Snapshots::end_saving(Call& call, Ending&& ending) {
 
 void Snapshots::due(Call& call) {
   const bool tell_now = !call.told && frame_.settings.calls.answer_at == AnswerAt::kDeadline;
-  Ending ending = calls_.timeout_ending(call, tell_now ? Effect::kMaybe : Effect::kDone);
+  const bool done = std::get<Call::Saving>(call.state).reply.kind != ReplyKind::kCancelled;
+  Ending ending = calls_.timeout_ending(call, tell_now || !done ? Effect::kMaybe : Effect::kDone);
   ending.breaker = Breaker::Result::kNeutral;
   ending.message =
-      "The call was done, but the deadline passed before its session's state was stored.";
+      fmt::format("The call was {}, but the deadline passed before its session's state was stored.",
+                  done ? "done" : "cancelled while it ran");
   if (!tell_now) return end_saving(call, std::move(ending));
   calls_.tell(call, std::move(ending));
   frame_.timers.arm(call, frame_.now + store_patience());

@@ -312,12 +312,12 @@ void Worker::call(const wire::CallMessage& message) {
   }
   auto bound = bind(*function, message.payload);
   if (auto* wrong = std::get_if<Raised>(&bound)) return reply(message.call, std::move(*wrong));
-  const Session* saves = message.saves ? session : nullptr;
   if (!marks_.start(message.call, function->name)) {
     auto stopped = cancelled();
     stopped.message = "the call was cancelled before it started";
-    return reply(message.call, std::move(stopped), false, saves);
+    return reply(message.call, std::move(stopped));
   }
+  const Session* saves = message.saves ? session : nullptr;
   if (session != nullptr) {
     session->opened = true;
     if (session->given) session->counter = *std::exchange(session->given, std::nullopt);

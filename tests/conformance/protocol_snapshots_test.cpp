@@ -86,6 +86,10 @@ TEST_P(Protocol, SaysWhyAStateCannotBeSent) {
   reply = peer->call(wrong);
   expect_error(reply, ErrorKind::kError, "keelback.SessionNotHere");
   EXPECT_FALSE(reply.saved);
+  peer->set_mark(wire::kMarkCancel, peer->next_call());
+  reply = peer->call(count(1, true));
+  expect_error(reply, ErrorKind::kCancelled, "keelback.Cancelled", "before it started");
+  EXPECT_FALSE(reply.saved);
 
   Ask spoils = count(1, true);
   spoils.function = "spoil";

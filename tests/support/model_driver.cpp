@@ -203,10 +203,13 @@ void ModelDriver::reply(CallId id, ReplyKind kind, bool clean, bool savable, boo
 
 void ModelDriver::refuse(CallId id, ReplyKind kind) {
   ModelCall& call = calls.at(id.value);
-  const WorkerId worker = call.worker.value();
+  const auto worker = call.worker;
+  if (!worker) return wrongs.push_back(fmt::format("r{} is not running", id.value));
   call.worker.reset();
-  alive(worker).calls.erase(id.value);
-  handle(WorkerReplied{.worker = worker, .call = id, .kind = kind, .started = false});
+  alive(*worker).calls.erase(id.value);
+  WorkerReplied event{.worker = *worker, .call = id, .kind = kind, .started = false};
+  if (call.saves) event.snapshot = Snapshot::kTaken;  // as a worker might that is not ours
+  handle(event);
 }
 
 void ModelDriver::fail_restore(CallId id, bool gone) {
