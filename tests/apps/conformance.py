@@ -142,12 +142,16 @@ def spoil():
 def append(path, line, ms=0):
     """An effect that outlives the worker: a line at the end of a file, in one write; `ms` before it and `ms` after it."""
     time.sleep(ms / 1000)
+    _write_line(path, line)
+    time.sleep(ms / 1000)
+
+
+def _write_line(path, line):
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(fd, f"{line}\n".encode())
     finally:
         os.close(fd)
-    time.sleep(ms / 1000)
 
 
 @keelback.function
@@ -244,3 +248,26 @@ async def together_block(ms):
     """Keeps the event loop from turning."""
     time.sleep(ms / 1000)
     return ms
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def append_together(path, line, ms=0):
+    """A line at the end of a file, in one write, and `ms` after it."""
+    _write_line(path, line)
+    await asyncio.sleep(ms / 1000)
+
+
+@keelback.function(concurrency=8)
+def append_threads(path, line, ms=0):
+    """The same in a thread; heeds cancel and interrupt."""
+    _write_line(path, line)
+    sleep(ms)
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def count_together():
+    """Calls of this session so far, this one included; it waits amid them."""
+    calls = keelback.session().state.get("calls", 0) + 1
+    await asyncio.sleep(0)
+    keelback.session().state["calls"] = calls
+    return calls

@@ -7,20 +7,16 @@
 //   effect none      no line
 //   effect done      at least one line
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <random>
-#include <thread>
+#include <string>
 #include <vector>
 
 #include "conformance/driver_suite.h"
+#include "conformance/trouble.h"
 
 namespace keelback::test {
 namespace {
@@ -47,72 +43,13 @@ std::vector<Case> cases() {
 
 class EffectLedger : public testing::TestWithParam<Case> {
  protected:
-  EffectLedger() {
-    char name[] = "/tmp/keelback-ledger-XXXXXX";
-    directory_ = ::mkdtemp(name);
-  }
-  ~EffectLedger() override { std::filesystem::remove_all(directory_); }
-
-  std::string path() const { return directory_ + "/ledger"; }
-  std::map<std::string, int> lines() const {
-    std::map<std::string, int> found;
-    std::ifstream file(path());
-    for (std::string line; std::getline(file, line);) ++found[line];
-    return found;
-  }
-  std::string directory_;
+  Ledger ledger_;
 };
 
 struct Sent {
   std::string line;
   bool idempotent = false;
   Pending pending;
-};
-
-// More in so short a time would be met with the pauses of a crash loop.
-constexpr int kKills = 24;
-
-// Kills or recycles a worker every few milliseconds, until it has killed enough; and whoever runs
-// the call that it is told of, as often as somebody does.
-class Trouble {
- public:
-  Trouble(World& world, std::uint64_t seed) : thread_([this, &world, seed] { run(world, seed); }) {}
-  ~Trouble() {
-    stop_ = true;
-    thread_.join();
-  }
-  int kills() const { return kills_; }
-  void hunt(CallId call) { hunted_ = call.value; }
-  void spare() { hunted_ = 0; }
-
- private:
-  void run(World& world, std::uint64_t seed) {
-    std::mt19937_64 chance(seed);
-    while (!stop_) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2 + chance() % 12));
-      const auto workers = world.driver().workers();
-      if (const std::uint64_t hunted = hunted_; hunted != 0) {
-        for (const host::WorkerInfo& worker : workers) {
-          if (worker.call.value == hunted) kill(worker);
-        }
-      }
-      if (workers.empty() || kills_ >= kKills) continue;
-      const host::WorkerInfo& worker = workers[chance() % workers.size()];
-      if (chance() % 8 == 0) {
-        world.driver().recycle(worker.worker.slot);
-      } else if (kill(worker)) {
-        ++kills_;
-      }
-    }
-  }
-  static bool kill(const host::WorkerInfo& worker) {
-    // Since it was listed the pool may have let it go; its number is not reused so soon.
-    return worker.pid > 0 && ::kill(static_cast<pid_t>(worker.pid), SIGKILL) == 0;
-  }
-  std::atomic<bool> stop_ = false;
-  std::atomic<int> kills_ = 0;
-  std::atomic<std::uint64_t> hunted_ = 0;
-  std::thread thread_;
 };
 
 TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
@@ -144,7 +81,7 @@ TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
         one.line = "c" + std::to_string(i);
         one.idempotent = chance() % 4 == 0;
         const std::string ms = chance() % 4 == 0 ? std::to_string(chance() % 3) : "0";
-        Call call = ask("append", "[\"" + path() + "\",\"" + one.line + "\"," + ms + "]");
+        Call call = ask("append", "[\"" + ledger_.path() + "\",\"" + one.line + "\"," + ms + "]");
         call.idempotent = one.idempotent;
         if (chance() % 3 == 0) call.session = "s" + std::to_string(chance() % 6);
         if (chance() % 16 == 0) call.deadline = std::chrono::microseconds(chance() % 4000);
@@ -160,7 +97,7 @@ TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
       for (int i = 0; i < kHunts; ++i) {
         Sent& one = sent.emplace_back();
         one.line = "hunted" + std::to_string(i);
-        Call call = ask("append", "[\"" + path() + "\",\"" + one.line + "\",600000]");
+        Call call = ask("append", "[\"" + ledger_.path() + "\",\"" + one.line + "\",600000]");
         call.deadline = std::chrono::minutes(5);
         one.pending = world.submit(std::move(call));
         trouble.hunt(one.pending.id());
@@ -174,7 +111,7 @@ TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
     EXPECT_TRUE(world.adds_up());
   }  // every worker is gone: nobody writes any more
 
-  const auto ledger = lines();
+  const auto ledger = ledger_.lines();
   std::map<std::string, int> kinds;
   int hit = 0;
   for (const Sent& one : sent) {
@@ -199,7 +136,7 @@ TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
     }
   }
   // A run in which nothing was hit would prove nothing.
-  EXPECT_GE(kills, kKills / 2);
+  EXPECT_GE(kills, Trouble::kKills / 2);
   EXPECT_GT(kinds["ok"], kCalls / 10);
   EXPECT_GT(hit, 0) << "no kill hit a call that ran";
   std::string summary;
@@ -213,7 +150,7 @@ TEST_P(EffectLedger, EveryOutcomeTellsTheTruthUnderRandomKills) {
 // was `maybe` when the caller heard. At the end there is no such moment.
 TEST_P(EffectLedger, NoneIsSaidOfWhatDidNotStartAndOfNothingElse) {
   for (const AnswerAt answer_at : {AnswerAt::kDeadline, AnswerAt::kEnd}) {
-    std::filesystem::remove(path());
+    ledger_.forget();
     Settings s = World::default_settings();
     s.pool.workers = 2;
     s.sessions.snapshot = GetParam().snapshot;
@@ -229,7 +166,7 @@ TEST_P(EffectLedger, NoneIsSaidOfWhatDidNotStartAndOfNothingElse) {
       for (int i = 0; i < kCalls; ++i) {
         Sent& one = sent.emplace_back();
         one.line = "c" + std::to_string(i);
-        Call call = ask("append", "[\"" + path() + "\",\"" + one.line + "\",0]");
+        Call call = ask("append", "[\"" + ledger_.path() + "\",\"" + one.line + "\",0]");
         if (i % 3 == 0) call.session = "s" + std::to_string(i % 6);
         call.deadline = std::chrono::microseconds(i % 10 * 100 + 20);
         one.pending = world.submit(std::move(call));
@@ -238,7 +175,7 @@ TEST_P(EffectLedger, NoneIsSaidOfWhatDidNotStartAndOfNothingElse) {
       }
       for (const Sent& one : sent) static_cast<void>(world.wait(one.pending));
     }  // every worker is gone
-    const auto ledger = lines();
+    const auto ledger = ledger_.lines();
     std::map<std::string, int> told_of;
     int taken_back = 0;
     for (const Sent& one : sent) {
