@@ -94,6 +94,21 @@ def attack(victim):
     }
 
 
+def _connect(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+
+@keelback.function
+def reach(victims, files, sockets):
+    """What each way out to signal, to read and to connect ends with."""
+    return {
+        **{f"signal {pid}": _refused(lambda pid=pid: os.kill(pid, 0)) for pid in victims},
+        **{f"read {path}": _refused(lambda path=path: open(path, "rb").close()) for path in files},
+        **{f"connect {path}": _refused(lambda path=path: _connect(path)) for path in sockets},
+    }
+
+
 @keelback.function
 def environment_of(victim):
     with open(f"/proc/{victim}/environ", "rb") as file:

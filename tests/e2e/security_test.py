@@ -193,12 +193,15 @@ class Walls(SecurityTest):
             if not SYSTEM_PYTHON.exists():
                 self.skipTest(f"there is no {SYSTEM_PYTHON}")
             os.chown(self.private, NOBODY, NOBODY)
-            # The build tree may lie where only root can go, such as root's home.
-            prefix, app = self.tmp / "prefix", self.tmp / "hostile.py"
-            subprocess.run(["cmake", "--install", BUILD, "--prefix", prefix, "--component", "product"], check=True, stdout=subprocess.DEVNULL)
-            shutil.copy(HOSTILE, app)
-            return self.serve(app, workers=1, cwd="/", user=NOBODY, python=SYSTEM_PYTHON, program=prefix / "bin" / "keelback", **options)
+            return self.serve_for_all(user=NOBODY, **options)
         return self.serve(HOSTILE, workers=1, cwd="/", **options)
+
+    def serve_for_all(self, **options):
+        """What the application's user needs is where everybody can go: the build tree may lie in root's home."""
+        prefix, app = self.tmp / "prefix", self.tmp / "hostile.py"
+        subprocess.run(["cmake", "--install", BUILD, "--prefix", prefix, "--component", "product"], check=True, stdout=subprocess.DEVNULL)
+        shutil.copy(HOSTILE, app)
+        return self.serve(app, workers=1, cwd="/", python=SYSTEM_PYTHON, program=prefix / "bin" / "keelback", **options)
 
     def test_a_function_cannot_look_into_the_daemon_or_its_guard(self):
         daemon = self.serve_as_nobody()
@@ -207,6 +210,25 @@ class Walls(SecurityTest):
             found = self.call(daemon, "attack", victim)
             self.assertEqual({"PermissionError"}, set(found.values()), found)
         self.assertIn(None, self.call(daemon, "attack", zygote).values(), "between workers there is no wall")
+
+    def test_workers_user_reaches_neither_the_daemon_nor_what_is_its_own(self):
+        if os.getuid() != 0 or not SYSTEM_PYTHON.exists():
+            self.skipTest(f"only root can give workers another user, and that needs {SYSTEM_PYTHON}")
+        config, socket_path = self.tmp / "keelback.toml", self.tmp / "k.sock"
+        config.touch(0o600)
+        config.write_text('[server]\ntoken = "t0ken"\n')
+        store = self.tmp / "sessions.db"
+        daemon = self.serve_for_all(listen=f"unix:{socket_path}", wait="listening", args=["--config", config], env={"KEELBACK_INSPECTABLE": None},
+                                    settings={"workers.user": "nobody", "sessions.store": f"sqlite:{store}"})
+        client, token = daemon.client(), {"Authorization": "Bearer t0ken"}
+        wait_until(lambda: client.get("/readyz").status == 200, "it is ready", 60)
+        guard, = children_of(daemon.pid)
+        found = client.call("reach", [[daemon.pid, guard], [str(config), str(store)], [str(socket_path)]], **token)
+        self.assertEqual(200, found.status, found)
+        self.assertEqual({"PermissionError"}, set(found.json.values()), found)
+        for victim in (daemon.pid, guard):
+            found = client.call("attack", [victim], **token).json
+            self.assertEqual({"PermissionError"}, set(found.values()), found)
 
     def test_they_tell_their_use_themselves(self):
         daemon = self.serve_as_nobody()
