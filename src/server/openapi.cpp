@@ -176,6 +176,12 @@ void add_service_paths(Json& paths) {
                                               {"required", true},
                                               {"schema", {{"type", "string"}}}}});
     }
+    if (row.route == Route::kConfig && row.method == "PATCH") {
+      const Json change = {{"schema", {{"type", "object"}}}};
+      operation["requestBody"] = {
+          {"required", true},
+          {"content", {{"application/json", change}, {"application/merge-patch+json", change}}}};
+    }
     operation["responses"] = {{"2XX", {{"description", "Done"}}},
                               {"default", reference("responses/Problem")}};
     std::string method(row.method);

@@ -381,7 +381,9 @@ TEST_F(ServerTest, OperatorsRoutes) {
   EXPECT_EQ(ask("DELETE", "/v1/quarantine/0000000000000abc").status, 204);
   EXPECT_EQ(ask("DELETE", "/v1/quarantine/0000000000000abc").status, 404);
   EXPECT_EQ(json::parse(ask("GET", "/v1/functions").body)["functions"][0]["name"], "greet");
-  EXPECT_TRUE(json::parse(ask("GET", "/openapi.json").body)["paths"].contains("/v1/call/greet"));
+  auto paths = json::parse(ask("GET", "/openapi.json").body)["paths"];
+  EXPECT_TRUE(paths.contains("/v1/call/greet"));
+  EXPECT_EQ(paths["/v1/config"]["patch"]["requestBody"]["required"], true);
   EXPECT_EQ(json::parse(ask("POST", "/v1/reload").body)["reloaded"], true);
   driver_.edit([](auto& world) { world.reload_error = "SyntaxError in app.py"; });
   const auto failed = ask("POST", "/v1/reload");
