@@ -251,6 +251,19 @@ async def together_block(ms):
 
 
 @keelback.function(concurrency=_TOGETHER)
+async def together_hold(ms):
+    """Keeps the GIL, so that no thread of the worker gets on."""
+    return hold(ms)
+
+
+@keelback.function(concurrency=8)
+def threads_stuck(ms):
+    """One C call, which no interrupt ends."""
+    time.sleep(ms / 1000)
+    return ms
+
+
+@keelback.function(concurrency=_TOGETHER)
 async def append_together(path, line, ms=0):
     """A line at the end of a file, in one write, and `ms` after it."""
     _write_line(path, line)

@@ -107,6 +107,48 @@ TEST_P(SharedCalls, ADeathTellsEachCallWhatItWas) {
   EXPECT_EQ(world.stats().retries, 0u);
 }
 
+// Goal: one call among many kills its worker. Who was beside it is served if it may run again, and
+// never quarantined. The guilty request is found: it runs alone, and after two deaths there it is
+// refused, though it is not idempotent.
+TEST_P(SharedCalls, TheGuiltyIsFoundAndTheInnocentAreServed) {
+  Settings s = one_worker();
+  s.breaker.failures = 0;
+  World world(GetParam(), s);
+  world.warm();
+  std::vector<Pending> repeatable, plain;
+  const auto beside = [](int i) { return ask("together", "[" + std::to_string(200 + i) + "]"); };
+  for (int i = 0; i < 24; ++i) {
+    Call call = beside(i);
+    call.idempotent = true;
+    repeatable.push_back(world.submit(call));
+  }
+  for (int i = 24; i < 31; ++i) plain.push_back(world.submit(beside(i)));
+  const Call guilty = ask("together_die", "[100]");
+  const Pending first = world.submit(guilty);
+  EXPECT_TRUE(in_use(world, 32));
+  EXPECT_OUTCOME(world.wait(first), kWorkerDied, kMaybe);
+  EXPECT_EQ(first.outcome().death->role, DeathRole::kSuspect);
+  for (const Pending& each : plain) {
+    EXPECT_OUTCOME(world.wait(each), kWorkerDied, kMaybe);
+    EXPECT_EQ(each.outcome().death->role, DeathRole::kSuspect);
+  }
+  for (const Pending& each : repeatable) {
+    EXPECT_OUTCOME(world.wait(each), kOk, kDone);
+    EXPECT_EQ(each.outcome().attempts, 2u);
+  }
+  for (int alone = 0; alone < 2; ++alone) {
+    world.warm();
+    const Outcome outcome = world.call(guilty);
+    EXPECT_OUTCOME(outcome, kWorkerDied, kMaybe);
+    ASSERT_TRUE(outcome.death);
+    EXPECT_EQ(outcome.death->role, DeathRole::kNone) << "nobody was beside it";
+  }
+  world.warm();
+  EXPECT_OUTCOME(world.call(guilty), kQuarantined, kNone);
+  for (int i = 24; i < 31; ++i) EXPECT_OUTCOME(world.call(beside(i)), kOk, kDone);
+  EXPECT_EQ(world.count(OutcomeKind::kQuarantined), 1u);
+}
+
 // Goal: a call that swallows every cancel costs its worker, but first its neighbours finish.
 TEST_P(SharedCalls, ACallThatDoesNotEndCostsItsWorkerLast) {
   Settings s = one_worker();
@@ -144,6 +186,49 @@ TEST_P(SharedCalls, ABlockedLoopCostsBystanders) {
   EXPECT_EQ(outcome.death->role, DeathRole::kBystander);
   EXPECT_NE(outcome.death->detail.find("together_block"), std::string::npos)
       << outcome.death->detail;
+}
+
+// Goal: a thread in a C call that never ends costs its worker, but first its neighbours finish.
+TEST_P(SharedCalls, AThreadThatDoesNotEndCostsItsWorkerLast) {
+  if (GetParam() != Backend::kPython) GTEST_SKIP() << "it is Python that cannot stop a C call";
+  Settings s = one_worker();
+  s.calls.grace = 300ms;
+  World world(GetParam(), s);
+  world.warm();
+  Call stuck = ask("threads_stuck", "[60000]");
+  stuck.deadline = 100ms;
+  const Pending overdue = world.submit(stuck);
+  const Pending task = world.submit(ask("together", "[1500]"));
+  const Pending thread = world.submit(ask("threads", "[1500]"));
+  EXPECT_OUTCOME(world.wait(overdue), kTimeout, kMaybe);
+  for (const Pending* neighbour : {&task, &thread}) {
+    EXPECT_OUTCOME(world.wait(*neighbour), kOk, kDone);
+    EXPECT_EQ(neighbour->outcome().attempts, 1u);
+  }
+  EXPECT_GT(world.call("together", "[1]").worker.generation, 1u);
+}
+
+// Goal: a C call that keeps the GIL stops all of its worker. Its caller hears on time, the worker
+// is killed when the grace is over, and its neighbours hear whose fault it was.
+TEST_P(SharedCalls, ACallThatKeepsTheGilCostsBystanders) {
+  if (GetParam() != Backend::kPython) GTEST_SKIP() << "only Python has a GIL";
+  Settings s = one_worker();
+  s.calls.grace = 300ms;
+  World world(GetParam(), s);
+  world.warm();
+  Call again = ask("threads", "[700]");
+  again.idempotent = true;
+  const Pending repeatable = world.submit(again);
+  const Pending plain = world.submit(ask("together", "[60000]"));
+  EXPECT_TRUE(in_use(world, 2));
+  Call hold = ask("together_hold", "[60000]");
+  hold.deadline = 100ms;
+  const Pending late = world.submit(hold);
+  EXPECT_OUTCOME(world.wait(late), kTimeout, kMaybe);
+  EXPECT_OUTCOME(world.wait(plain), kWorkerDied, kMaybe);
+  EXPECT_EQ(plain.outcome().death->role, DeathRole::kBystander);
+  EXPECT_NE(plain.outcome().death->detail.find("together_hold"), std::string::npos);
+  EXPECT_OUTCOME(world.wait(repeatable), kOk, kDone);
 }
 
 // Goal: streams of one worker flow beside each other, and beside calls.

@@ -114,7 +114,8 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
                                                        {"unserialisable", "---"}};
   // The fake worker runs no shared calls.
   std::erase_if(found, [](const auto& each) {
-    return each.first == "threads" || each.first.starts_with("together");
+    return each.first.find("threads") != each.first.npos ||
+           each.first.find("together") != each.first.npos;
   });
   EXPECT_EQ(found, expected);
 }

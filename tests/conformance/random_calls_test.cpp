@@ -173,16 +173,16 @@ TEST_P(RandomCalls, EndInOneTrueOutcomeEach) {
                  : draw < 80    ? Kind::kStream
                                 : Kind::kCounter;
       ++kinds[one.kind];
-      const bool marked = one.kind != Kind::kStream && one.kind != Kind::kDeadly &&
-                          one.kind != Kind::kCounter;
+      const bool marked =
+          one.kind != Kind::kStream && one.kind != Kind::kDeadly && one.kind != Kind::kCounter;
       if (marked && writes()) one.line = "c" + std::to_string(i);
       one.idempotent = marked && one_in(4);
       if (one.kind == Kind::kCounter) one.session = "s" + number(12);
       Call call = make(one, number(4));
       call.idempotent = one.idempotent;
       if (one_in(16)) call.deadline = std::chrono::microseconds(chance_() % 6000);
-      one.pending = one.kind == Kind::kStream ? world.stream(std::move(call))
-                                              : world.submit(std::move(call));
+      one.pending =
+          one.kind == Kind::kStream ? world.stream(std::move(call)) : world.submit(std::move(call));
       if (one_in(16)) world.driver().cancel(one.pending.id());
       if (one_in(2000)) world.driver().recycle(1 + chance_() % s.pool.workers);
       if (i < kAtOnce) continue;
