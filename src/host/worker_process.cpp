@@ -5,8 +5,15 @@
 #include <utility>
 
 #include "host/started_mark.h"
+#include "wire/process.h"
 
 namespace keelback::host {
+
+// The supervisor's marks and the workers' are the same memory.
+static_assert(os::Marks::kBytes == wire::kMarksBytes);
+static_assert(os::Marks::kRowsOffset == wire::kRowsOffset);
+static_assert(os::Marks::kRows == wire::kRowsMax);
+static_assert(os::Marks::kDumpOffset == wire::kDumpOffset);
 
 os::Result<NewWorker> make_worker(WorkerId id, std::uint32_t frame_bytes_max,
                                   std::shared_ptr<SlabBudget> slab_budget) {

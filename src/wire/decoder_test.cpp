@@ -188,6 +188,25 @@ TEST(Decoder, RefusesEveryWrongHeader) {
   EXPECT_EQ(error_of(pong), Error::kUnexpectedType) << "not on the data socket";
 }
 
+// Goal: a CALL may have a row from 0 to the last one, and no other frame has one.
+TEST(Decoder, TakesARowOnlyInACall) {
+  const auto taken = [](Link link, Type type, std::uint16_t row, std::uint32_t body) {
+    char header[kHeaderBytes];
+    write_header(header, {.type = type, .row = row, .body_bytes = body});
+    const auto parsed = parse_header({header, kHeaderBytes}, link, kLimit);
+    return parsed ? std::optional(parsed->row) : std::nullopt;
+  };
+  for (const std::uint16_t row : {std::uint16_t{0}, std::uint16_t{1}, std::uint16_t{256}, kRowsMax})
+    EXPECT_EQ(taken(Link::kWorkerData, Type::kCall, row, 32), row);
+  EXPECT_FALSE(taken(Link::kWorkerData, Type::kCall, kRowsMax + 1, 32));
+  EXPECT_FALSE(taken(Link::kWorkerData, Type::kCall, UINT16_MAX, 32));
+  EXPECT_TRUE(taken(Link::kWorkerData, Type::kCredit, 0, 4));
+  EXPECT_FALSE(taken(Link::kWorkerData, Type::kCredit, 1, 4));
+  EXPECT_FALSE(taken(Link::kWorkerControl, Type::kInterrupt, 1, 0));
+  EXPECT_FALSE(taken(Link::kWorkerControl, Type::kPing, 1, 8));
+  EXPECT_FALSE(taken(Link::kSupervisorData, Type::kResult, 1, 4));
+}
+
 // Goal: all 256 types on all four links: known ones are taken where they belong, nothing else is.
 TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
   const auto belongs = [](Link link) -> std::vector<int> {

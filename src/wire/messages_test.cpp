@@ -176,12 +176,16 @@ TEST(Messages, RoundTripsAnyCall) {
     const auto trace = *rc::gen::arbitrary<std::string>();
     const auto payload = *rc::gen::arbitrary<std::string>();
     const CallMessage message{.call = *rc::gen::arbitrary<std::uint64_t>(),
+                              .row = *rc::gen::inRange<std::uint16_t>(0, kRowsMax + 1),
                               .deadline_ns = *rc::gen::arbitrary<std::int64_t>(),
                               .birth = *rc::gen::arbitrary<std::uint64_t>(),
                               .epoch = *rc::gen::arbitrary<std::uint32_t>(),
                               .attempt = *rc::gen::arbitrary<std::uint32_t>(),
                               .opens = *rc::gen::arbitrary<bool>(),
                               .stream = *rc::gen::arbitrary<bool>(),
+                              .attached = *rc::gen::arbitrary<bool>(),
+                              .restores = *rc::gen::arbitrary<bool>(),
+                              .saves = *rc::gen::arbitrary<bool>(),
                               .function = function,
                               .session = session,
                               .trace = trace,
@@ -250,15 +254,36 @@ TEST(Messages, RoundTripsEveryOtherMessage) {
   EXPECT_EQ(decode_credit(one(Link::kWorkerData)), 0xfffffffeu);
   EXPECT_EQ(one(Link::kWorkerData).call(), 9u);
 
-  bytes.clear();
-  append_ping(bytes, UINT64_MAX);
-  EXPECT_EQ(decode_ping(one(Link::kWorkerControl)), UINT64_MAX);
+  for (const bool loop : {false, true}) {
+    bytes.clear();
+    append_ping(bytes, UINT64_MAX, loop);
+    EXPECT_EQ(decode_ping(one(Link::kWorkerControl)), UINT64_MAX);
+    EXPECT_EQ(one(Link::kWorkerControl).loop(), loop);
+    bytes.clear();
+    append_pong(bytes, {.token = 3, .running = 4}, loop);
+    EXPECT_EQ(decode_pong(one(Link::kSupervisorControl)), (PongMessage{.token = 3, .running = 4}));
+    EXPECT_EQ(one(Link::kSupervisorControl).loop(), loop);
+  }
   bytes.clear();
   append_cancel(bytes, 12);
+  EXPECT_EQ(one(Link::kWorkerControl).type(), Type::kCancel);
   EXPECT_EQ(one(Link::kWorkerControl).call(), 12u);
   bytes.clear();
-  append_pong(bytes, {.token = 3, .running = 4});
-  EXPECT_EQ(decode_pong(one(Link::kSupervisorControl)), (PongMessage{.token = 3, .running = 4}));
+  append_interrupt(bytes, 13);
+  EXPECT_EQ(one(Link::kWorkerControl).type(), Type::kInterrupt);
+  EXPECT_EQ(one(Link::kWorkerControl).call(), 13u);
+
+  bytes.clear();
+  append_check(bytes);
+  EXPECT_EQ(one(Link::kWorkerData).type(), Type::kCheck);
+  for (const bool healthy : {false, true}) {
+    bytes.clear();
+    const CheckedMessage checked{.healthy = healthy, .reason = healthy ? "" : "it fails"};
+    append_checked(bytes, checked);
+    EXPECT_EQ(decode_checked(one(Link::kSupervisorData)), checked);
+  }
+  bytes[kHeaderBytes] = 2;
+  EXPECT_FALSE(decode_checked(one(Link::kSupervisorData)));
 
   bytes.clear();
   append_connect(bytes, kVersion);

@@ -1,11 +1,12 @@
 // What a worker process is born with, and the words it shares with its supervisor
-// (docs/protocol.md, "What a worker is born with" and "Marks").
+// (docs/protocol.md, "What a worker starts with" and "Marks").
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "base/stream.h"
+#include "wire/frame.h"
 
 namespace keelback::wire {
 
@@ -30,7 +31,18 @@ inline constexpr std::size_t kMarkOrdered = 72;      // worker writes
 inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;    // bytes
 inline constexpr std::uint64_t kSnapshotMaxDefault = 1 << 20;   // bytes
 inline constexpr std::uint64_t kAttachedMaxDefault = 64 << 20;  // bytes
-inline constexpr std::size_t kDumpOffset = 36864;  // text, NUL-terminated or to the end
+
+// Each shared call has a row of words of its own. Rows count from 1.
+inline constexpr std::size_t kRowsOffset = 4096;
+inline constexpr std::size_t kRowBytes = 32;
+inline constexpr std::size_t kRowStarted = 0;  // worker writes
+inline constexpr std::size_t kRowEnded = 8;    // worker writes
+inline constexpr std::size_t kRowCancel = 16;  // supervisor writes
+// Where the row begins. Requires: 1 <= row <= kRowsMax.
+constexpr std::size_t row_offset(std::uint16_t row) { return kRowsOffset + kRowBytes * (row - 1U); }
+
+// Text, NUL-terminated or to the end. Last, because nothing but the end of the memfd stops a dump.
+inline constexpr std::size_t kDumpOffset = kRowsOffset + kRowBytes * kRowsMax;
 inline constexpr std::size_t kDumpBytesMax = kMarksBytes - kDumpOffset;
 
 // Asks for the stacks of all threads, at kDumpOffset.
