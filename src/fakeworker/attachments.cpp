@@ -28,36 +28,46 @@ bool Attachments::unmap(std::uint32_t slab) {
   return true;
 }
 
-bool Attachments::take(const wire::AttachmentMessage& message) {
-  Carried carried{
-      .name = message.name.empty() ? std::to_string(carried_.size()) : std::string(message.name),
-      .filename = std::string(message.filename),
-      .content_type = std::string(message.content_type),
-      .dtype = std::string(message.dtype),
-      .shape = message.shape,
-      .bytes = std::string(message.inlined),
-      .slab = message.slab,
-      .offset = message.offset};
+std::optional<Carried> Attachments::read(const wire::AttachmentMessage& message) const {
+  Carried carried{.name = std::string(message.name),
+                  .filename = std::string(message.filename),
+                  .content_type = std::string(message.content_type),
+                  .dtype = std::string(message.dtype),
+                  .shape = message.shape,
+                  .bytes = std::string(message.inlined),
+                  .slab = message.slab,
+                  .offset = message.offset};
   if (message.slab != 0) {
     const auto found = slabs_.find(message.slab);
     if (found == slabs_.end() || found->second.kept ||
         message.offset + message.bytes > found->second.bytes) {
-      return false;
+      return std::nullopt;
     }
     carried.bytes.assign(found->second.data + message.offset, message.bytes);
   }
-  carried_.push_back(std::move(carried));
-  return true;
+  return carried;
 }
 
 bool Attachments::look_on(const Carried& carried) {
   if (carried.slab == 0) return false;
+  const std::lock_guard lock(looking_);
   looked_at_ = carried.slab;
   seen_ = {slabs_.at(carried.slab).data + carried.offset, carried.bytes.size()};
   return true;
 }
 
+std::string_view Attachments::seen() const {
+  const std::lock_guard lock(looking_);
+  return seen_;
+}
+
+void Attachments::look_away() {
+  const std::lock_guard lock(looking_);
+  seen_ = {};
+}
+
 std::string Attachments::notes() {
+  const std::lock_guard lock(looking_);
   std::string frames;
   if (looked_at_ == 0) return frames;
   Slab& slab = slabs_.at(looked_at_);

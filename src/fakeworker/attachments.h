@@ -1,11 +1,11 @@
-// The worker's side of attachments: what a call brings, in slabs or in its frames, and what a
-// result takes along. As python/keelback/attachments.py does it.
+// The worker's side of attachments: the slabs in which they lie, and what is looked at there. As
+// python/keelback/attachments.py does it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +15,7 @@
 
 namespace keelback::fakeworker {
 
+// One attachment of a call.
 struct Carried {
   std::string name;
   std::string filename;
@@ -26,27 +27,25 @@ struct Carried {
   std::uint64_t offset = 0;
 };
 
+// Main thread only, but what is said of looking.
 class Attachments {
  public:
   ~Attachments();
 
-  // ---- what the supervisor says; false: it breaks the protocol
+  // ---- what the supervisor says; false, nullopt: it breaks the protocol
   // kComing; `fd` came with the packet after it. Takes the descriptor over.
   bool map(const wire::SlabMessage& message, int fd);
   bool unmap(std::uint32_t slab);
-  bool take(const wire::AttachmentMessage& message);
+  std::optional<Carried> read(const wire::AttachmentMessage& message) const;
 
-  // ---- of the call that runs
-  const std::vector<Carried>& carried() const { return carried_; }
-  void end_call() { carried_.clear(); }
-  // A look at shared memory that outlives the call, as zero_copy=True makes one. Nothing if the
-  // attachment is not in a slab.
+  // A look at shared memory that outlives the call, as zero_copy=True makes one. False: the
+  // attachment is not in a slab. Any thread, and so the next two.
   bool look_on(const Carried& carried);
   // What is seen there now; empty: nothing is looked at.
-  std::string_view seen() const { return seen_; }
+  std::string_view seen() const;
+  void look_away();
   // Frames for in front of the answer.
   std::string notes();
-  void look_away() { seen_ = {}; }
 
   // Where a result of `bytes` may be written: the smallest slab that holds it, not in `used`. Null:
   // there is none here, ask for one.
@@ -64,7 +63,7 @@ class Attachments {
     bool kept = false;  // SLAB_KEPT was said
   };
   std::map<std::uint32_t, Slab> slabs_;
-  std::vector<Carried> carried_;
+  mutable std::mutex looking_;
   std::uint32_t looked_at_ = 0;  // a slab
   std::string_view seen_;
 };

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,7 +16,7 @@
 namespace keelback::fakeworker {
 namespace {
 
-// The supervisor sends one call at a time; more frames than this behind a stream are a mistake.
+// More frames than this behind a stream, or in front of a slab, are a mistake.
 constexpr std::size_t kQueueMax = 1024;
 
 // A descriptor that somebody else made non-blocking is waited for.
@@ -26,10 +27,19 @@ void wait_for(int fd, short events) {
 
 }  // namespace
 
-Channel::Channel(int fd)
-    : fd_(fd), decoder_(wire::Link::kWorkerData, UINT32_MAX), packet_(wire::kPacketMax, '\0') {}
+Channel::Channel(int fd, std::function<void()> gone)
+    : fd_(fd),
+      gone_(std::move(gone)),
+      decoder_(wire::Link::kWorkerData, UINT32_MAX),
+      packet_(wire::kPacketMax, '\0') {}
 
-bool Channel::read() {
+void Channel::fail() {
+  gone_();
+  ::_exit(1);
+}
+
+void Channel::read() {
+  if (queue_.size() > kQueueMax) fail();
   const std::span<char> room = decoder_.room();
   iovec parts[2] = {{room.data(), room.size()}, {packet_.data(), packet_.size()}};
   msghdr message{};
@@ -47,7 +57,7 @@ bool Channel::read() {
     if (errno == EAGAIN) {
       wait_for(fd_, POLLIN);
     } else if (errno != EINTR) {
-      return false;
+      fail();
     }
   }
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
@@ -57,30 +67,28 @@ bool Channel::read() {
     std::memcpy(&number, CMSG_DATA(header), sizeof(number));
     fds_.push_back(number);
   }
-  if (got == 0 || (message.msg_flags & MSG_TRUNC) != 0) return false;
+  if (got == 0 || (message.msg_flags & MSG_TRUNC) != 0) fail();
   const std::size_t bytes = static_cast<std::size_t>(got);
   const std::size_t direct = std::min(bytes, room.size());
   decoder_.filled(direct);
   decoder_.feed({packet_.data(), bytes - direct});
   while (true) {
     const auto frame = decoder_.next();
-    if (!frame || queue_.size() > kQueueMax) return false;
-    if (!*frame) return true;
+    if (!frame) fail();
+    if (!*frame) return;
     const wire::Header header = (*frame)->header;
     queue_.push_back({header, decoder_.take_body()});
   }
 }
 
-std::optional<Received> Channel::next() {
-  while (queue_.empty()) {
-    if (!read()) return std::nullopt;
-  }
+Received Channel::next() {
+  while (queue_.empty()) read();
   Received first = std::move(queue_.front());
   queue_.pop_front();
   return first;
 }
 
-std::optional<Received> Channel::next_of(wire::Type type) {
+Received Channel::next_of(wire::Type type) {
   for (;;) {
     const auto found = std::ranges::find_if(
         queue_, [type](const Received& received) { return received.header.type == type; });
@@ -89,7 +97,7 @@ std::optional<Received> Channel::next_of(wire::Type type) {
       queue_.erase(found);
       return first;
     }
-    if (!read()) return std::nullopt;
+    read();
   }
 }
 
@@ -112,7 +120,17 @@ std::uint64_t Channel::take_credit(std::uint64_t call) {
   return items;
 }
 
-bool Channel::send(std::string_view head, std::string_view payload) {
+void Channel::send(std::span<const Out> frames) {
+  const std::lock_guard lock(sending_);
+  for (const Out& frame : frames) write(frame.head, frame.payload);
+}
+
+void Channel::send(std::string_view head, std::string_view payload) {
+  const std::lock_guard lock(sending_);
+  write(head, payload);
+}
+
+void Channel::write(std::string_view head, std::string_view payload) {
   for (wire::Packets plan(head, payload); !plan.done(); plan.sent()) {
     const wire::Packets::Packet packet = plan.packet();
     iovec parts[2];
@@ -126,11 +144,10 @@ bool Channel::send(std::string_view head, std::string_view payload) {
       if (errno == EAGAIN) {
         wait_for(fd_, POLLOUT);
       } else if (errno != EINTR) {
-        return false;
+        fail();
       }
     }
   }
-  return true;
 }
 
 }  // namespace keelback::fakeworker

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <deque>
-#include <optional>
+#include <functional>
+#include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -18,33 +20,47 @@ struct Received {
   wire::Frame frame() const { return {header, body}; }
 };
 
+// A frame to send.
+struct Out {
+  std::string head;
+  std::string payload;
+};
+
+// Main thread only, but for send(). Where the supervisor is gone, or does not speak the protocol,
+// `gone` is called, which does not return.
 class Channel {
  public:
-  explicit Channel(int fd);
+  Channel(int fd, std::function<void()> gone);
 
-  // The next frame; nullopt: the supervisor is gone, or does not speak the protocol.
-  std::optional<Received> next();
-  // Reads one packet's frames into the queue. False: as for next().
-  bool read();
+  // The next frame.
+  Received next();
+  // Reads one packet's frames into the queue.
+  void read();
   // Takes the CREDIT frames of `call` out of the queue and adds their items up.
   std::uint64_t take_credit(std::uint64_t call);
 
-  // Takes the first frame of `type` out of the queue, reading until there is one. nullopt: as for
-  // next().
-  std::optional<Received> next_of(wire::Type type);
+  // Takes the first frame of `type` out of the queue, reading until there is one.
+  Received next_of(wire::Type type);
   // The descriptor that came first of those not yet taken; -1: none has come.
   int take_fd();
 
-  // Sends one frame, or the bytes given as one. False: the supervisor is gone.
-  bool send(std::string_view head, std::string_view payload = {});
+  // Sends frames in a row: no other thread's come between them. Any thread.
+  void send(std::span<const Out> frames);
+  // Sends one frame, or the bytes given as one.
+  void send(std::string_view head, std::string_view payload = {});
   int fd() const { return fd_; }
 
  private:
+  [[noreturn]] void fail();
+  void write(std::string_view head, std::string_view payload);
+
   const int fd_;
+  const std::function<void()> gone_;
   wire::Decoder decoder_;
   std::string packet_;  // kPacketMax bytes to receive into
   std::deque<Received> queue_;
   std::deque<int> fds_;
+  std::mutex sending_;
 };
 
 }  // namespace keelback::fakeworker

@@ -1,7 +1,6 @@
 #include "fakeworker/functions.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -16,10 +15,7 @@
 namespace keelback::fakeworker {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-// A mark is memory and cannot be waited for: whoever sets it without a CANCEL is heard this late.
-constexpr std::int64_t kLookAtMarkEveryMs = 10;
+using Clock = Running::Clock;
 
 Raised type_error(std::string message) {
   return {wire::ErrorKind::kError, "TypeError", std::move(message)};
@@ -34,7 +30,8 @@ std::optional<std::int64_t> integer(const Json& argument) {
 }
 
 Raised not_a_number(const Running& running) {
-  return type_error(std::string("an integer is required, not ") + running.arguments[0].type_name());
+  return type_error(std::string("an integer is required, not ") +
+                    running.asked.arguments[0].type_name());
 }
 
 Clock::time_point after(std::int64_t ms) {
@@ -53,7 +50,7 @@ void write_all(int fd, std::string_view text) {
 // ---- the functions
 
 Answer echo(Running& running) {
-  return Returned{running.arguments[0].dump(-1, ' ', false, Json::error_handler_t::replace)};
+  return Returned{running.asked.arguments[0].dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
 Raised no_session() {
@@ -61,62 +58,62 @@ Raised no_session() {
 }
 
 Answer count_in_session(Running& running, bool increment) {
-  if (running.session == nullptr) return no_session();
-  if (increment) ++running.session->counter;
-  return Returned{std::to_string(running.session->counter)};
+  if (running.asked.session == nullptr) return no_session();
+  if (increment) ++running.asked.session->counter;
+  return Returned{std::to_string(running.asked.session->counter)};
 }
 Answer counter(Running& running) { return count_in_session(running, true); }
 Answer peek(Running& running) { return count_in_session(running, false); }
 
 Answer sleep(Running& running) {
-  const auto ms = integer(running.arguments[0]);
+  const auto ms = integer(running.asked.arguments[0]);
   if (!ms) return not_a_number(running);
-  if (auto stopped = wait(running, *ms, true)) return *std::move(stopped);
-  return Returned{running.arguments[0].dump()};
+  if (auto stopped = running.wait(*ms, true)) return *std::move(stopped);
+  return Returned{running.asked.arguments[0].dump()};
 }
 
 // Notices the interrupt only, and leaves everything whole.
 Answer nap(Running& running) {
-  const auto ms = integer(running.arguments[0]);
+  const auto ms = integer(running.asked.arguments[0]);
   if (!ms) return not_a_number(running);
-  if (auto stopped = wait(running, *ms, false)) return *std::move(stopped);
-  return Returned{running.arguments[0].dump()};
+  if (auto stopped = running.wait(*ms, false)) return *std::move(stopped);
+  return Returned{running.asked.arguments[0].dump()};
 }
 
 // The interpreter is free (a ping is answered) and only an interrupt is noticed.
 Answer spin(Running& running) {
-  const auto ms = integer(running.arguments[0]);
+  const auto ms = integer(running.asked.arguments[0]);
   if (!ms) return not_a_number(running);
   const auto end = after(*ms);
   while (Clock::now() < end) {
-    if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+    if (auto stopped = running.stopped(false)) return *std::move(stopped);
   }
-  return Returned{running.arguments[0].dump()};
+  return Returned{running.asked.arguments[0].dump()};
 }
 
 // A C call that holds the interpreter: nothing is noticed before it is over.
 Answer hold(Running& running) {
-  const auto ms = integer(running.arguments[0]);
+  const auto ms = integer(running.asked.arguments[0]);
   if (!ms) return not_a_number(running);
   {
-    const std::lock_guard lock(running.marks->interpreter());
+    const std::lock_guard lock(running.place.marks.interpreter());
     const auto end = after(*ms);
     while (Clock::now() < end) {
     }
   }
-  if (running.marks->interrupted(running.call)) return keyboard_interrupt();
-  return Returned{running.arguments[0].dump()};
+  if (auto stopped = running.stopped(false)) return *std::move(stopped);
+  return Returned{running.asked.arguments[0].dump()};
 }
 
 Answer fail(Running& running) {
-  const Json& message = running.arguments[0];
+  const Json& message = running.asked.arguments[0];
   return Raised{wire::ErrorKind::kError, "ValueError",
                 message.is_string() ? message.get<std::string>() : message.dump()};
 }
 
 Answer crash(Running& running) {
-  const auto number = running.arguments[0].is_null() ? std::optional<std::int64_t>(SIGSEGV)
-                                                     : integer(running.arguments[0]);
+  const auto number = running.asked.arguments[0].is_null() ? std::optional<std::int64_t>(SIGSEGV)
+                                                           : integer(running.asked.arguments[0]);
   if (!number) return not_a_number(running);
   // A sanitizer's handler would turn the signal into an exit.
   ::signal(static_cast<int>(*number), SIG_DFL);
@@ -125,49 +122,48 @@ Answer crash(Running& running) {
 }
 
 Answer exit_now(Running& running) {
-  const auto code = running.arguments[0].is_null() ? std::optional<std::int64_t>(0)
-                                                   : integer(running.arguments[0]);
+  const auto code = running.asked.arguments[0].is_null() ? std::optional<std::int64_t>(0)
+                                                         : integer(running.asked.arguments[0]);
   if (!code) return not_a_number(running);
   ::_exit(static_cast<int>(*code & 0xff));
 }
 
 Answer items(Running& running) {
-  const auto count = integer(running.arguments[0]);
+  const auto count = integer(running.asked.arguments[0]);
   if (!count) return not_a_number(running);
   std::string list = "[";
-  const std::uint64_t most = running.marks->result_max();
+  const std::uint64_t most = running.place.marks.result_max();
   for (std::int64_t i = 0; i < *count; ++i) {
-    if (running.stream) {
+    if (running.asked.stream) {
       if (auto stopped = running.put_item(std::to_string(i))) return *std::move(stopped);
     } else {
-      if (running.marks->cancelled(running.call)) return cancelled();
-      if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+      if (auto stopped = running.stopped(true)) return *std::move(stopped);
       if (i > 0) list += ',';
       list += std::to_string(i);
       if (list.size() > most) break;  // it is too large already
     }
   }
-  if (running.stream) return Streamed{};
+  if (running.asked.stream) return Streamed{};
   return Returned{list + "]"};
 }
 
 Answer pause(Running& running) {
-  const auto ms = integer(running.arguments[0]);
+  const auto ms = integer(running.asked.arguments[0]);
   if (!ms) return not_a_number(running);
-  if (running.stream) {
+  if (running.asked.stream) {
     if (auto stopped = running.put_item("0")) return *std::move(stopped);
   }
-  if (auto stopped = wait(running, *ms, true)) return *std::move(stopped);
-  if (!running.stream) return Returned{"[0,1]"};
+  if (auto stopped = running.wait(*ms, true)) return *std::move(stopped);
+  if (!running.asked.stream) return Returned{"[0,1]"};
   if (auto stopped = running.put_item("1")) return *std::move(stopped);
   return Streamed{};
 }
 
 Answer blob(Running& running) {
-  const auto bytes = integer(running.arguments[0]);
+  const auto bytes = integer(running.asked.arguments[0]);
   if (!bytes) return not_a_number(running);
   const auto size = static_cast<std::uint64_t>(std::max<std::int64_t>(*bytes, 0));
-  const std::uint64_t most = running.marks->result_max();
+  const std::uint64_t most = running.place.marks.result_max();
   if (size > most) return too_large(size + 2, most);  // nothing is allocated for it
   std::string json;
   json.reserve(size + 2);
@@ -176,13 +172,13 @@ Answer blob(Running& running) {
 }
 
 Answer log(Running& running) {
-  const Json& text = running.arguments[0];
-  const auto lines = running.arguments[1].is_null() ? std::optional<std::int64_t>(1)
-                                                    : integer(running.arguments[1]);
+  const Json& text = running.asked.arguments[0];
+  const auto lines = running.asked.arguments[1].is_null() ? std::optional<std::int64_t>(1)
+                                                          : integer(running.asked.arguments[1]);
   if (!lines) return type_error("n: an integer is required");
   const std::string line = (text.is_string() ? text.get<std::string>() : text.dump()) + "\n";
   for (std::int64_t i = 0; i < *lines; ++i) {
-    if (running.marks->interrupted(running.call)) return keyboard_interrupt();
+    if (auto stopped = running.stopped(false)) return *std::move(stopped);
     write_all(STDOUT_FILENO, line);
   }
   return Returned{std::to_string(*lines)};
@@ -198,23 +194,24 @@ Answer unserialisable(Running&) {
 // An effect that outlives the worker: a line at the end of a file, in one write; `ms` before it and
 // `ms` after it.
 Answer append(Running& running) {
-  const std::int64_t ms = integer(running.arguments[2]).value_or(0);
-  if (auto stopped = wait(running, ms, true)) return *std::move(stopped);
-  if (!running.arguments[0].is_string() || !running.arguments[1].is_string()) {
+  const std::int64_t ms = integer(running.asked.arguments[2]).value_or(0);
+  if (auto stopped = running.wait(ms, true)) return *std::move(stopped);
+  if (!running.asked.arguments[0].is_string() || !running.asked.arguments[1].is_string()) {
     return type_error("path and line are strings");
   }
-  const int fd = ::open(running.arguments[0].get_ref<const std::string&>().c_str(),
+  const int fd = ::open(running.asked.arguments[0].get_ref<const std::string&>().c_str(),
                         O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (fd < 0) return Raised{wire::ErrorKind::kError, "OSError", "the file cannot be opened"};
-  write_all(fd, running.arguments[1].get<std::string>() + "\n");
+  write_all(fd, running.asked.arguments[1].get<std::string>() + "\n");
   ::close(fd);
-  if (auto stopped = wait(running, ms, true)) return *std::move(stopped);
+  if (auto stopped = running.wait(ms, true)) return *std::move(stopped);
   return Returned{"null"};
 }
 
 Answer ended(Running& running) {
   Json list = Json::array();
-  for (const auto& [id, reason] : *running.ended) list.push_back(Json::array({id, reason}));
+  for (const auto& [id, reason] : running.place.sessions.ended())
+    list.push_back(Json::array({id, reason}));
   return Returned{list.dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
@@ -225,8 +222,8 @@ Answer litter(Running& running) {
 
 // State that no snapshot can carry.
 Answer spoil(Running& running) {
-  if (running.session == nullptr) return no_session();
-  running.session->spoilt = true;
+  if (running.asked.session == nullptr) return no_session();
+  running.asked.session->spoilt = true;
   return Returned{"null"};
 }
 
@@ -234,7 +231,7 @@ Answer spoil(Running& running) {
 
 Answer attach_echo(Running& running) {
   Returned returned{"["};
-  for (const Carried& each : running.attachments->carried()) {
+  for (const Carried& each : running.asked.carried) {
     if (returned.json.size() > 1) returned.json += ',';
     const Json place = Json::object({{"$attachment", each.name}});
     returned.json += place.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -248,7 +245,7 @@ Answer attach_echo(Running& running) {
 // [bytes, sum of all bytes] each.
 Answer attach_sum(Running& running) {
   Json list = Json::array();
-  for (const Carried& each : running.attachments->carried()) {
+  for (const Carried& each : running.asked.carried) {
     std::uint64_t sum = 0;
     for (const char byte : each.bytes) sum += static_cast<unsigned char>(byte);
     list.push_back({each.bytes.size(), sum});
@@ -257,8 +254,8 @@ Answer attach_sum(Running& running) {
 }
 
 Answer attach_make(Running& running) {
-  const auto count = integer(running.arguments[0]);
-  const auto bytes = integer(running.arguments[1]);
+  const auto count = integer(running.asked.arguments[0]);
+  const auto bytes = integer(running.asked.arguments[1]);
   if (!count || !bytes) return not_a_number(running);
   Returned returned{"["};
   for (std::int64_t i = 0; i < *count; ++i) {
@@ -274,17 +271,17 @@ Answer attach_make(Running& running) {
 
 // Looks at shared memory after its call, as a function with zero_copy=True may.
 Answer attach_keep(Running& running) {
-  const auto& carried = running.attachments->carried();
-  return Returned{!carried.empty() && running.attachments->look_on(carried.front()) ? "true"
-                                                                                    : "false"};
+  const auto& carried = running.asked.carried;
+  return Returned{!carried.empty() && running.place.attachments.look_on(carried.front()) ? "true"
+                                                                                         : "false"};
 }
 Answer attach_seen(Running& running) {
   std::uint64_t sum = 0;
-  for (const char byte : running.attachments->seen()) sum += static_cast<unsigned char>(byte);
+  for (const char byte : running.place.attachments.seen()) sum += static_cast<unsigned char>(byte);
   return Returned{std::to_string(sum)};
 }
 Answer attach_drop(Running& running) {
-  running.attachments->look_away();
+  running.place.attachments.look_away();
   return Returned{"null"};
 }
 
@@ -373,23 +370,6 @@ std::expected<Json, std::string> parse_arguments(std::string_view payload) {
 
 }  // namespace
 
-Raised keyboard_interrupt() {
-  return {wire::ErrorKind::kCancelled, "KeyboardInterrupt", "the call was interrupted"};
-}
-bool ended_by_interrupt(const Answer& answer) {
-  const auto* raised = std::get_if<Raised>(&answer);
-  return raised != nullptr && raised->type == keyboard_interrupt().type;
-}
-Raised cancelled() {
-  return {wire::ErrorKind::kCancelled, "keelback.Cancelled", "the call was cancelled"};
-}
-
-Raised too_large(std::uint64_t bytes, std::uint64_t most) {
-  return {wire::ErrorKind::kError, "keelback.ResultError",
-          "the result is too large: " + std::to_string(bytes) + " bytes; calls.payload_max is " +
-              std::to_string(most)};
-}
-
 std::span<const Function> standard_functions() { return kFunctions; }
 
 const Function* find_function(std::string_view name) {
@@ -455,19 +435,6 @@ std::variant<std::vector<Json>, Raised> bind(const Function& function, std::stri
     }
   }
   return bound;
-}
-
-std::optional<Raised> wait(const Running& running, std::int64_t ms, bool heeds_cancel) {
-  const auto end = after(ms);
-  while (true) {
-    running.marks->calm();  // before the marks are read: what comes later wakes again
-    if (running.marks->interrupted(running.call)) return keyboard_interrupt();
-    if (heeds_cancel && running.marks->cancelled(running.call)) return cancelled();
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
-    if (left <= 0) return std::nullopt;
-    pollfd woken{.fd = running.marks->wake_fd(), .events = POLLIN, .revents = 0};
-    ::poll(&woken, 1, static_cast<int>(std::min<std::int64_t>(left, kLookAtMarkEveryMs)));
-  }
 }
 
 }  // namespace keelback::fakeworker

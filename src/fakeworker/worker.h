@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "fakeworker/attachments.h"
@@ -15,6 +15,7 @@
 #include "fakeworker/functions.h"
 #include "fakeworker/marks.h"
 #include "fakeworker/script.h"
+#include "fakeworker/sessions.h"
 #include "wire/messages.h"
 
 namespace keelback::fakeworker {
@@ -26,34 +27,41 @@ class Worker {
   [[noreturn]] void run();
 
  private:
+  // ---- starting
   void start();
   [[noreturn]] void start_failed(std::string_view step, std::string_view type,
                                  std::string_view message);
   void misbehave_at(Step step);
   void send_hello();
+
+  // ---- the control thread
   void serve_control();
 
+  // ---- the main thread
   void handle(const Received& received);
-  void call(const wire::CallMessage& message);
-  void end_session(const wire::SessionEndMessage& message);
+  void attach(const Received& received);
   void save(const wire::SaveMessage& message);
-  void restore(std::uint64_t call, const wire::RestoreMessage& message);
-  void note_end(const std::string& id, const Session& session, std::string_view reason);
-  // The session of the call; null: it has none. An answer: the call ends with that.
-  std::optional<Raised> find_session(const wire::CallMessage& message, Session*& session);
-  Answer run_function(const wire::CallMessage& message, const Function& function,
-                      std::vector<Json> arguments, Session* session, bool& unclean);
-  std::optional<Raised> put_item(std::uint64_t call, std::uint64_t& credit, std::string_view json);
-
-  // saves: the session whose state goes along; null: none.
-  void reply(std::uint64_t call, Answer answer, bool unclean = false,
-             const Session* saves = nullptr);
-  // Sends what goes beside a result. Something in the answer: the result is that instead.
-  std::optional<Raised> send_attached(std::uint64_t call, const std::vector<Attached>& attached);
-  std::optional<Attachments::Room> ask_for_room(std::uint64_t call, std::uint64_t bytes);
   void take_slab(const Received& received);
+  void call(const wire::CallMessage& message);
+  std::expected<Asked, Raised> prepare(const wire::CallMessage& message);
+  void run_alone(Asked asked);
+  Place place() { return {marks_, channel_, attachments_, sessions_}; }
+
+  // False: the call was told to stop before, and has not begun.
+  bool begin(Running& running);
+  Answer run_function(Running& running);
+
+  // ---- the answer
+  // What goes beside a result comes first. It may be too large: then the answer is an error.
+  void attach_to(const Running& running, Answer& answer, std::vector<Out>& frames);
+  std::optional<Attachments::Room> room_for(std::uint64_t call, std::uint64_t bytes,
+                                            const std::vector<std::uint32_t>& used);
+  Out last_frame(const Running& running, Answer answer, std::uint8_t flags);
+  bool unclean_by_script() const;
+  // Ends the call: these frames, and its answer.
+  void reply(std::uint64_t call, std::vector<Out> frames, Out answer);
+  void refuse(std::uint64_t call, Raised why);
   void misreply(std::uint64_t call, std::string_view head);
-  void send(std::string_view head, std::string_view payload = {});
   [[noreturn]] void supervisor_gone();
 
   const std::string app_;
@@ -62,10 +70,9 @@ class Worker {
   Marks marks_;
   Channel channel_;
   Attachments attachments_;
+  Sessions sessions_;
   const int control_fd_;
-  std::map<std::string, Session, std::less<>> sessions_;
-  std::vector<std::pair<std::string, std::string>> ended_;        // bounded: kEndedMax
-  std::optional<std::pair<std::uint64_t, std::uint64_t>> given_;  // the last RESTORE: call, count
+  std::vector<Carried> carried_;  // by ATTACH frames, whose CALL follows
   std::uint64_t replies_ = 0;
   std::uint64_t last_call_ = 0;
 };

@@ -1,0 +1,19 @@
+// A call that has its worker alone. It runs on the main thread, where SIGINT interrupts it.
+#pragma once
+
+#include "fakeworker/running.h"
+
+namespace keelback::fakeworker {
+
+class AloneCall final : public Running {
+ public:
+  using Running::Running;
+
+ private:
+  bool told_to_cancel() override;
+  bool told_to_interrupt() override;
+  void rest_until(Clock::time_point end) override;
+  std::uint64_t await_credit() override;
+};
+
+}  // namespace keelback::fakeworker
