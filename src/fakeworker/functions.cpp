@@ -9,6 +9,7 @@
 #include <expected>
 #include <optional>
 #include <set>
+#include <thread>
 
 #include "base/json_text.h"
 
@@ -118,6 +119,7 @@ Answer crash(Running& running) {
   // A sanitizer's handler would turn the signal into an exit.
   ::signal(static_cast<int>(*number), SIG_DFL);
   ::kill(::getpid(), static_cast<int>(*number));
+  running.wait(60'000, true);  // another thread takes it, in a moment
   return Returned{"null"};
 }
 
@@ -128,12 +130,14 @@ Answer exit_now(Running& running) {
   ::_exit(static_cast<int>(*code & 0xff));
 }
 
-Answer items(Running& running) {
-  const auto count = integer(running.asked.arguments[0]);
-  if (!count) return not_a_number(running);
+// 0 to count-1, as items or in a list, and so many milliseconds before each.
+Answer count_up(Running& running, std::int64_t count, std::optional<std::int64_t> ms) {
   std::string list = "[";
   const std::uint64_t most = running.place.marks.result_max();
-  for (std::int64_t i = 0; i < *count; ++i) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (ms) {
+      if (auto stopped = running.wait(*ms, true)) return *std::move(stopped);
+    }
     if (running.asked.stream) {
       if (auto stopped = running.put_item(std::to_string(i))) return *std::move(stopped);
     } else {
@@ -145,6 +149,12 @@ Answer items(Running& running) {
   }
   if (running.asked.stream) return Streamed{};
   return Returned{list + "]"};
+}
+
+Answer items(Running& running) {
+  const auto count = integer(running.asked.arguments[0]);
+  if (!count) return not_a_number(running);
+  return count_up(running, *count, std::nullopt);
 }
 
 Answer pause(Running& running) {
@@ -191,21 +201,33 @@ Answer unserialisable(Running&) {
                 "result is of type object, which JSON cannot write"};
 }
 
-// An effect that outlives the worker: a line at the end of a file, in one write; `ms` before it and
-// `ms` after it.
+// An effect that outlives the worker: a line at the end of a file, in one write.
+std::optional<Raised> write_line(const Running& running) {
+  const auto& arguments = running.asked.arguments;
+  if (!arguments[0].is_string() || !arguments[1].is_string()) {
+    return type_error("path and line are strings");
+  }
+  const int fd = ::open(arguments[0].get_ref<const std::string&>().c_str(),
+                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (fd < 0) return Raised{wire::ErrorKind::kError, "OSError", "the file cannot be opened"};
+  write_all(fd, arguments[1].get<std::string>() + "\n");
+  ::close(fd);
+  return std::nullopt;
+}
+
+// The line, and `ms` after it.
+Answer append_beside(Running& running) {
+  if (auto failed = write_line(running)) return *std::move(failed);
+  const std::int64_t ms = integer(running.asked.arguments[2]).value_or(0);
+  if (auto stopped = running.wait(ms, true)) return *std::move(stopped);
+  return Returned{"null"};
+}
+
+// And `ms` before it.
 Answer append(Running& running) {
   const std::int64_t ms = integer(running.asked.arguments[2]).value_or(0);
   if (auto stopped = running.wait(ms, true)) return *std::move(stopped);
-  if (!running.asked.arguments[0].is_string() || !running.asked.arguments[1].is_string()) {
-    return type_error("path and line are strings");
-  }
-  const int fd = ::open(running.asked.arguments[0].get_ref<const std::string&>().c_str(),
-                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  if (fd < 0) return Raised{wire::ErrorKind::kError, "OSError", "the file cannot be opened"};
-  write_all(fd, running.asked.arguments[1].get<std::string>() + "\n");
-  ::close(fd);
-  if (auto stopped = running.wait(ms, true)) return *std::move(stopped);
-  return Returned{"null"};
+  return append_beside(running);
 }
 
 Answer ended(Running& running) {
@@ -225,6 +247,57 @@ Answer spoil(Running& running) {
   if (running.asked.session == nullptr) return no_session();
   running.asked.session->spoilt = true;
   return Returned{"null"};
+}
+
+// ---- calls that run beside each other
+
+constexpr std::uint32_t kTogether = 64;
+
+// Counts, and waits amid it.
+Answer count_together(Running& running) {
+  Session* session = running.asked.session.get();
+  if (session == nullptr) return no_session();
+  const std::uint64_t calls = session->counter + 1;
+  if (auto stopped = running.wait(0, true)) return *std::move(stopped);
+  session->counter = calls;
+  return Returned{std::to_string(calls)};
+}
+
+Answer together(Running& running) {
+  const auto ms = integer(running.asked.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = running.wait(*ms, true)) return *std::move(stopped);
+  return Returned{running.asked.arguments[0].dump()};
+}
+
+// Keeps the loop from turning.
+Answer together_block(Running& running) {
+  const auto ms = integer(running.asked.arguments[0]);
+  if (!ms) return not_a_number(running);
+  std::this_thread::sleep_until(after(*ms));
+  return Returned{running.asked.arguments[0].dump()};
+}
+
+Answer together_die(Running& running) {
+  const auto ms = integer(running.asked.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = running.wait(*ms, true)) return *std::move(stopped);
+  ::kill(::getpid(), SIGKILL);
+  return Returned{"null"};
+}
+
+Answer together_stream(Running& running) {
+  const auto count = integer(running.asked.arguments[0]);
+  if (!count) return not_a_number(running);
+  return count_up(running, *count, integer(running.asked.arguments[1]).value_or(0));
+}
+
+// Swallows every cancel.
+Answer together_stuck(Running& running) {
+  const auto ms = integer(running.asked.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = running.wait(*ms, false)) return *std::move(stopped);
+  return Returned{running.asked.arguments[0].dump()};
 }
 
 // ---- attachments
@@ -293,12 +366,17 @@ constexpr Parameter kSignal[] = {{"signal", "int", false}};
 constexpr Parameter kCode[] = {{"code", "int", false}};
 constexpr Parameter kN[] = {{"n", "int", true}};
 constexpr Parameter kBytes[] = {{"bytes", "int", true}};
+constexpr Parameter kNAndMs[] = {{"n", "int", true}, {"ms", "int", false}};
 constexpr Parameter kTextAndN[] = {{"text", "str", true}, {"n", "int", false}};
 constexpr Parameter kPathAndLine[] = {
     {"path", "str", true}, {"line", "str", true}, {"ms", "int", false}};
 
 constexpr Function kFunctions[] = {
     {"append", "Appends a line to a file.", false, false, kPathAndLine, append},
+    {"append_threads", "Appends a line to a file, beside others.", false, false, kPathAndLine,
+     append_beside, false, 8},
+    {"append_together", "Appends a line to a file, and waits on the event loop.", false, false,
+     kPathAndLine, append_beside, false, kTogether, true},
     {"attach_drop", "Looks at nothing any more.", false, false, {}, attach_drop},
     {"attach_echo", "Answers its attachments.", true, false, {}, attach_echo},
     {"attach_keep", "Looks at its first attachment after its end.", false, false, {}, attach_keep},
@@ -308,6 +386,15 @@ constexpr Function kFunctions[] = {
     {"attach_sum", "The size and the sum of each attachment.", true, false, {}, attach_sum},
     {"blob", "Answers so many x.", false, false, kBytes, blob},
     {"count", "How often the session was counted, this call included.", false, false, {}, counter},
+    {"count_together",
+     "Counts, and waits on the event loop amid it.",
+     false,
+     false,
+     {},
+     count_together,
+     false,
+     kTogether,
+     true},
     {"counter", "The same as count.", false, false, {}, counter},
     {"crash", "Dies of a signal.", false, false, kSignal, crash},
     {"echo", "Answers its argument.", true, false, kValue, echo},
@@ -325,6 +412,17 @@ constexpr Function kFunctions[] = {
     {"sleep", "Waits; heeds cancel and interrupt.", true, false, kMs, sleep},
     {"spin", "Computes; heeds interrupt.", false, false, kMs, spin},
     {"spoil", "Gives the session a state that cannot be saved.", false, false, {}, spoil},
+    {"threads", "Waits beside others; heeds cancel and interrupt.", false, false, kMs, sleep, false,
+     8},
+    {"together", "Waits on the event loop.", false, false, kMs, together, false, kTogether, true},
+    {"together_block", "Keeps the event loop from turning.", false, false, kMs, together_block,
+     false, kTogether, true},
+    {"together_die", "Waits on the event loop, and dies.", false, false, kMs, together_die, false,
+     kTogether, true},
+    {"together_stream", "Streams 0 to n-1 from the event loop.", false, true, kNAndMs,
+     together_stream, false, kTogether, true},
+    {"together_stuck", "Waits on the event loop; swallows every cancel.", false, false, kMs,
+     together_stuck, false, kTogether, true},
     {"unserialisable", "Answers what JSON cannot write.", false, false, {}, unserialisable},
 };
 
@@ -390,9 +488,10 @@ Json describe(const Function& function) {
           {"doc", function.doc},
           {"idempotent", function.idempotent},
           {"stream", function.stream},
-          {"async", false},
+          {"async", function.async},
           {"timeout", nullptr},
           {"max_workers", 0},
+          {"concurrency", function.concurrency},
           {"interruptible", function.interruptible},
           {"params", std::move(parameters)}};
 }

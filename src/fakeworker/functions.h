@@ -25,6 +25,8 @@ struct Function {
   std::span<const Parameter> parameters;
   Answer (*run)(Running&);
   bool interruptible = false;
+  std::uint32_t concurrency = 1;
+  bool async = false;  // it has the loop's turn while it runs (loop.h)
 };
 
 std::span<const Function> standard_functions();

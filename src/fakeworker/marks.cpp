@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -20,15 +21,25 @@ namespace {
 char* g_page = nullptr;
 int g_wake = -1;
 std::atomic<std::uint64_t> g_interrupted{0};
-std::atomic<const char*> g_function{nullptr};
+std::array<std::atomic<const char*>, wire::kRowsMax + 1> g_functions{};  // by row
 
 std::atomic_ref<std::uint64_t> word(std::size_t offset) {
   return std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(g_page + offset));
 }
 
-std::uint64_t running_now() {
-  const std::uint64_t started = word(wire::kMarkStarted).load();
-  return started == word(wire::kMarkEnded).load() ? 0 : started;
+std::atomic_ref<std::uint64_t> started(std::uint16_t row) {
+  return word(row == 0 ? wire::kMarkStarted : wire::row_offset(row) + wire::kRowStarted);
+}
+std::atomic_ref<std::uint64_t> ended(std::uint16_t row) {
+  return word(row == 0 ? wire::kMarkEnded : wire::row_offset(row) + wire::kRowEnded);
+}
+std::atomic_ref<std::uint64_t> cancel(std::uint16_t row) {
+  return word(row == 0 ? wire::kMarkCancel : wire::row_offset(row) + wire::kRowCancel);
+}
+
+std::uint64_t running_now(std::uint16_t row) {
+  const std::uint64_t call = started(row).load();
+  return call == ended(row).load() ? 0 : call;
 }
 
 void write_wake() {
@@ -42,7 +53,7 @@ void write_wake() {
 void on_interrupt(int) {
   const int saved = errno;
   const std::uint64_t call = word(wire::kMarkInterrupt).load();
-  if (call != 0 && call == running_now()) {
+  if (call != 0 && call == running_now(0)) {
     g_interrupted.store(call);
     write_wake();
   }
@@ -51,35 +62,50 @@ void on_interrupt(int) {
 
 void nothing(int) {}
 
+// Into the dump area, behind the dumps that are there, as far as there is room.
 struct Text {
-  char* at;
+  char* at = g_page + wire::kDumpOffset;
+  char* const end = g_page + wire::kMarksBytes - 1;
+  Text() {
+    while (*at != '\0' && at < end) ++at;
+  }
   void add(const char* text) {
-    while (*text != '\0') *at++ = *text++;
+    while (*text != '\0' && at < end) *at++ = *text++;
   }
   void add(std::uint64_t number) {
-    char digits[20];
-    int count = 0;
+    char digits[21] = {};
+    char* digit = digits + 20;
     do {
-      digits[count++] = static_cast<char>('0' + number % 10);
+      *--digit = static_cast<char>('0' + number % 10);
       number /= 10;
     } while (number != 0);
-    while (count > 0) *at++ = digits[--count];
+    add(digit);
+  }
+  void add_call(std::uint64_t call, std::uint16_t row) {
+    const char* function = g_functions[row].load();
+    add(function != nullptr ? function : "serve");
+    add("\n  running call ");
+    add(call);
+    add("\n");
   }
 };
 
 void on_dump(int) {
-  const std::uint64_t call = running_now();
-  const char* function = g_function.load();
-  Text text{g_page + wire::kDumpOffset};
+  Text text;
   text.add("Current thread (most recent call first):\n  File \"<fakeworker>\" in ");
-  text.add(call != 0 && function != nullptr ? function : "serve");
-  if (call != 0) {
-    text.add("\n  running call ");
-    text.add(call);
+  if (const std::uint64_t call = running_now(0)) {
+    text.add_call(call, 0);
   } else {
-    text.add("\n  idle");
+    text.add("serve\n  idle\n");
   }
-  text.add("\n");
+  for (std::uint16_t row = 1; row <= wire::kRowsMax; ++row) {
+    const std::uint64_t call = running_now(row);
+    if (call == 0) continue;
+    text.add("\nThread of row ");
+    text.add(row);
+    text.add(" (most recent call first):\n  File \"<fakeworker>\" in ");
+    text.add_call(call, row);
+  }
   *text.at = '\0';
 }
 
@@ -116,18 +142,19 @@ void Marks::install_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-bool Marks::start(std::uint64_t call, const char* function) {
-  g_function.store(function);
-  rewind_dump();  // the last call's dump could be read until now
-  word(wire::kMarkStarted).store(call);
-  if (!cancelled(call)) return true;  // looked at after the mark (docs/protocol.md, Marks)
-  word(wire::kMarkStarted).store(word(wire::kMarkEnded).load());
+bool Marks::start(std::uint16_t row, std::uint64_t call, const char* function) {
+  g_functions[row].store(function);
+  started(row).store(call);
+  if (!cancelled(row, call)) return true;  // looked at after the mark (docs/protocol.md, Marks)
+  started(row).store(ended(row).load());
   return false;
 }
-void Marks::end(std::uint64_t call) { word(wire::kMarkEnded).store(call); }
-bool Marks::cancelled(std::uint64_t call) const { return word(wire::kMarkCancel).load() == call; }
+void Marks::end(std::uint16_t row, std::uint64_t call) { ended(row).store(call); }
+bool Marks::cancelled(std::uint16_t row, std::uint64_t call) const {
+  return cancel(row).load() == call;
+}
 bool Marks::interrupted(std::uint64_t call) const { return g_interrupted.load() == call; }
-std::uint64_t Marks::running() const { return running_now(); }
+std::uint64_t Marks::running() const { return running_now(0); }
 std::uint64_t Marks::result_max() const {
   const std::uint64_t most = word(wire::kMarkResultMax).load();
   return most == 0 ? wire::kResultMaxDefault : most;

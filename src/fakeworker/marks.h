@@ -1,4 +1,5 @@
-// The worker's side of the shared marks, and the signals that read them.
+// The worker's side of the shared marks, and the signals that read them. A row names a call's
+// words: 0 is page 0, for a call that runs alone, and above are the rows of shared calls.
 //
 // One worker a process, so what signal handlers need is static. SIGINT counts only while
 // interrupt == started != ended; signal 63 writes what runs into the dump area; SIGTERM does
@@ -18,21 +19,21 @@ class Marks {
   void install_signals();
 
   // User code of `call` begins and is over; `function` outlives the call. False: the call was
-  // cancelled before, and does not begin.
-  [[nodiscard]] bool start(std::uint64_t call, const char* function);
-  void end(std::uint64_t call);
+  // cancelled before, and does not begin. The call's own thread.
+  [[nodiscard]] bool start(std::uint16_t row, std::uint64_t call, const char* function);
+  void end(std::uint16_t row, std::uint64_t call);
 
-  bool cancelled(std::uint64_t call) const;
-  bool interrupted(std::uint64_t call) const;
-  std::uint64_t running() const;  // 0: none
+  bool cancelled(std::uint16_t row, std::uint64_t call) const;
+  bool interrupted(std::uint64_t call) const;  // a call that runs alone
+  std::uint64_t running() const;               // the call that runs alone; 0: none
   std::uint64_t result_max() const;
   std::uint64_t snapshot_max() const;
   std::uint64_t attached_max() const;
 
   int wake_fd() const;
-  void wake();  // any thread, any signal handler
-  void calm();  // empties the wake-up descriptor
-  void rewind_dump();
+  void wake();         // any thread, any signal handler
+  void calm();         // empties the wake-up descriptor
+  void rewind_dump();  // main thread
 
   // Held while a "C call" holds the interpreter: who needs the interpreter waits for it.
   std::mutex& interpreter() { return interpreter_; }

@@ -1,5 +1,5 @@
 // A call while its function runs, as the function sees it: what it was asked, what it may use, and
-// how it is told to stop.
+// how it is told to stop. It runs alone (alone.h) or beside others (shared.h).
 #pragma once
 
 #include <chrono>
@@ -12,6 +12,7 @@
 #include "fakeworker/answer.h"
 #include "fakeworker/attachments.h"
 #include "fakeworker/channel.h"
+#include "fakeworker/loop.h"
 #include "fakeworker/marks.h"
 #include "fakeworker/sessions.h"
 #include "wire/process.h"
@@ -26,11 +27,13 @@ struct Place {
   Channel& channel;
   Attachments& attachments;
   Sessions& sessions;
+  Loop& loop;
 };
 
 // What a call was asked.
 struct Asked {
   std::uint64_t call = 0;
+  std::uint16_t row = 0;  // 0: it runs alone
   const Function* function = nullptr;
   bool stream = false;          // its caller takes one
   bool saves = false;           // its session's state goes with the answer

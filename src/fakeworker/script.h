@@ -6,15 +6,17 @@
 //   import_ms=N           N ms between CONNECT and HELLO
 //   setup_ms=N            N ms between HELLO and READY
 //   fail=STEP             START_FAILED at hello or setup, then exit 1
-//   exit_at=STEP:CODE     exit CODE instead of sending CONNECT, HELLO or READY
-//   (connect|hello|setup) hang_at=STEP          never send it bad_version           CONNECT speaks
-//   of version 99 slow_ms=N             N ms in every call, before its function; heeds cancel and
-//   interrupt crash_after_calls=N   SIGSEGV inside the call that follows N answered ones
+//   exit_at=STEP:CODE     exit CODE instead of sending the step: CONNECT, HELLO or READY
+//                         (connect, hello or setup)
+//   hang_at=STEP          never send it
+//   bad_version           CONNECT speaks of version 99
+//   slow_ms=N             N ms in every call, before its function; heeds cancel and interrupt
+//   crash_after_calls=N   SIGSEGV inside the call that follows N answered ones
 //   garbage_after=N       after N answers, bytes that are no frame instead of an answer
 //   half_frame_after=N    after N answers, the first half of an answer, then exit 0
 //   duplicate_reply       every answer twice
 //   zombie_reply          before every answer, a RESULT of the call before it
-//   unclean_every=N       every Nth answer says UNCLEAN
+//   unclean_every=N       every Nth answer says UNCLEAN, but of shared calls
 //   unhealthy_after=N     has a health function, which fails once N calls were answered
 //   ignore_shutdown       SHUTDOWN does nothing
 //   term_immune           stays when its sockets close: only SIGKILL ends it

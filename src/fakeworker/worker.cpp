@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -31,6 +32,23 @@ std::string_view name_of(Step step) {
       return "setup";
   }
   return "?";
+}
+
+// Signals are the main thread's: every other is born with all of them blocked. Throws
+// std::system_error where there can be no more threads.
+template <class Run>
+void start_thread(Run run) {
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    std::thread(std::move(run)).detach();
+  } catch (...) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 }  // namespace
@@ -104,13 +122,7 @@ void Worker::start() {
 void Worker::run() {
   marks_.install_signals();
   start();
-  // Signals are the main thread's: the control thread is born with all of them blocked.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread([this] { serve_control(); }).detach();
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  start_thread([this] { serve_control(); });
   while (true) handle(channel_.next());
 }
 
@@ -135,18 +147,31 @@ void Worker::serve_control() {
       if (!*frame) break;
       // What Python would need the interpreter for.
       const std::lock_guard lock(marks_.interpreter());
-      if ((*frame)->type() == wire::Type::kCancel) {
-        marks_.wake();
-      } else if (const auto token = wire::decode_ping(**frame)) {
-        std::string pong;
-        wire::append_pong(pong, {.token = *token, .running = marks_.running()});
-        if (::send(control_fd_, pong.data(), pong.size(), MSG_NOSIGNAL) < 0) return;
-      }
+      if (!handle_control(**frame)) return;
     }
   }
 }
 
-// ---- between calls
+bool Worker::handle_control(const wire::Frame& frame) {
+  if (frame.type() == wire::Type::kCancel) {
+    marks_.wake();
+    shared_.cancel(frame.call());
+  } else if (frame.type() == wire::Type::kInterrupt) {
+    shared_.interrupt(frame.call());
+  } else if (const auto token = wire::decode_ping(frame)) {
+    if (!frame.loop() || shared_.none()) return send_pong(*token, frame.loop());
+    loop_.post([this, token = *token] { send_pong(token, /*loop=*/true); });
+  }
+  return true;
+}
+
+bool Worker::send_pong(std::uint64_t token, bool loop) {
+  std::string pong;
+  wire::append_pong(pong, {.token = token, .running = marks_.running()}, loop);
+  return ::send(control_fd_, pong.data(), pong.size(), MSG_NOSIGNAL) >= 0;
+}
+
+// ---- between calls, and beside shared ones
 
 void Worker::handle(const Received& received) {
   const wire::Type type = received.header.type;
@@ -164,8 +189,11 @@ void Worker::handle(const Received& received) {
       return attach(received);
     case wire::Type::kSlab:
       return take_slab(received);
-    case wire::Type::kSessionEnd:
-      return sessions_.end(decoded(wire::decode_session_end(received.frame())));
+    case wire::Type::kSessionEnd: {
+      const auto message = decoded(wire::decode_session_end(received.frame()));
+      if (shared_.uses(sessions_.find(message.session, message.birth))) supervisor_gone();
+      return sessions_.end(message);
+    }
     case wire::Type::kSave:
       return save(decoded(wire::decode_save(received.frame())));
     case wire::Type::kRestore:
@@ -176,11 +204,14 @@ void Worker::handle(const Received& received) {
       wire::append_checked(answer, {healthy, healthy ? "" : "enough calls were answered"});
       return channel_.send(answer);
     }
+    case wire::Type::kCredit:  // of a stream that is over, it means nothing
+      return shared_.give(received.header.call, decoded(wire::decode_credit(received.frame())));
     case wire::Type::kShutdown:
+      if (!shared_.none()) supervisor_gone();
       if (!script_.ignore_shutdown) ::_exit(0);
       return;
     default:
-      return;  // CREDIT of a stream that is over
+      return;
   }
 }
 
@@ -205,6 +236,7 @@ void Worker::take_slab(const Received& received) {
 
 void Worker::save(const wire::SaveMessage& message) {
   const SessionPtr session = sessions_.find(message.session, message.birth);
+  if (shared_.uses(session)) supervisor_gone();
   const State state = session != nullptr && session->epoch == message.epoch
                           ? session->state(marks_.snapshot_max())
                           : State{.bytes = "it is not open here in this epoch"};
@@ -220,13 +252,17 @@ void Worker::save(const wire::SaveMessage& message) {
 // ---- a call
 
 void Worker::call(const wire::CallMessage& message) {
+  // A call that runs alone comes when nothing else runs.
+  if (message.row == 0 && !shared_.none()) supervisor_gone();
   auto asked = prepare(message);
-  if (!asked) return refuse(message.call, std::move(asked.error()));
-  run_alone(std::move(*asked));
+  if (!asked) return refuse(message.call, message.row, std::move(asked.error()));
+  if (message.row == 0) return run_alone(std::move(*asked));
+  share(std::move(*asked));
 }
 
 std::expected<Asked, Raised> Worker::prepare(const wire::CallMessage& message) {
   Asked asked{.call = message.call,
+              .row = message.row,
               .function = find_function(message.function),
               .stream = message.stream,
               .carried = std::exchange(carried_, {})};
@@ -246,11 +282,15 @@ std::expected<Asked, Raised> Worker::prepare(const wire::CallMessage& message) {
 }
 
 void Worker::run_alone(Asked asked) {
+  marks_.rewind_dump();  // the last call's dump could be read until now
   AloneCall running(place(), std::move(asked));
   const std::uint64_t call = running.asked.call;
-  if (!begin(running)) return refuse(call, cancelled_before_start());
+  if (!begin(running)) return refuse(call, 0, cancelled_before_start());
+  std::optional<Turn> turn;
+  if (running.asked.function->async) turn.emplace(loop_);
   Answer answer = run_function(running);
-  marks_.end(call);
+  marks_.end(0, call);
+  turn.reset();
   std::vector<Out> frames;
   attach_to(running, answer, frames);
   if (std::string notes = attachments_.notes(); !notes.empty()) {
@@ -262,9 +302,27 @@ void Worker::run_alone(Asked asked) {
   reply(call, std::move(frames), std::move(last));
 }
 
+void Worker::share(Asked asked) {
+  for (const Carried& each : asked.carried) {
+    if (each.slab != 0) supervisor_gone();
+  }
+  if (shared_.none()) marks_.rewind_dump();
+  const auto running = std::make_shared<SharedCall>(place(), std::move(asked));
+  if (!shared_.add(running)) supervisor_gone();
+  try {
+    start_thread([this, running] { run_shared(*running); });
+  } catch (const std::system_error&) {
+    shared_.remove(*running);
+    refuse(running->asked.call, running->asked.row,
+           {wire::ErrorKind::kError, "RuntimeError", "can't start new thread"});
+  }
+}
+
+// ---- on its thread
+
 bool Worker::begin(Running& running) {
   const Asked& asked = running.asked;
-  if (!marks_.start(asked.call, asked.function->name)) return false;
+  if (!marks_.start(asked.row, asked.call, asked.function->name)) return false;
   Session* session = asked.session.get();
   if (session != nullptr) session->open();
   chaos_.note_effect(asked.call, session != nullptr ? session->birth : 0,
@@ -277,11 +335,30 @@ Answer Worker::run_function(Running& running) {
   if (script_.crash_after_calls && replies_ >= *script_.crash_after_calls) {
     ::signal(SIGSEGV, SIG_DFL);
     ::kill(::getpid(), SIGSEGV);
+    hang();  // until the main thread has taken it
   }
   if (script_.slow_ms > 0) {
     if (auto stopped = running.wait(script_.slow_ms, true)) return *std::move(stopped);
   }
   return running.asked.function->run(running);
+}
+
+void Worker::run_shared(SharedCall& running) {
+  const Asked& asked = running.asked;
+  std::optional<Turn> turn;
+  if (asked.function->async) turn.emplace(loop_);
+  if (running.told() || !begin(running)) {
+    shared_.remove(running);
+    return refuse(asked.call, asked.row, cancelled_before_start());
+  }
+  Answer answer = run_function(running);
+  marks_.end(asked.row, asked.call);
+  turn.reset();
+  std::vector<Out> frames;
+  attach_to(running, answer, frames);
+  Out last = last_frame(running, std::move(answer), wire::reply_flags(false, running.interrupted));
+  shared_.remove(running);
+  reply(asked.call, std::move(frames), std::move(last));
 }
 
 // ---- the answer
@@ -302,7 +379,7 @@ void Worker::attach_to(const Running& running, Answer& answer, std::vector<Out>&
   std::vector<std::uint32_t> used;
   for (const Attached& each : returned->attached) {
     std::optional<Attachments::Room> room;
-    if (each.bytes.size() >= wire::kSlabFrom) {
+    if (asked.row == 0 && each.bytes.size() >= wire::kSlabFrom) {
       room = room_for(asked.call, each.bytes.size(), used);
     }
     if (room) {
@@ -338,12 +415,13 @@ bool Worker::unclean_by_script() const {
   return script_.unclean_every > 0 && (replies_ + 1) % script_.unclean_every == 0;
 }
 
-void Worker::refuse(std::uint64_t call, Raised why) {
-  reply(call, {},
-        answer_frame(call, std::move(why), wire::reply_flags(unclean_by_script(), false)));
+void Worker::refuse(std::uint64_t call, std::uint16_t row, Raised why) {
+  const bool unclean = row == 0 && unclean_by_script();
+  reply(call, {}, answer_frame(call, std::move(why), wire::reply_flags(unclean, false)));
 }
 
 void Worker::reply(std::uint64_t call, std::vector<Out> frames, Out answer) {
+  const std::lock_guard lock(replying_);
   misreply(call, answer.head);
   frames.push_back(std::move(answer));
   channel_.send(frames);

@@ -1,9 +1,12 @@
 // A worker that speaks the real bytes and starts in a millisecond: for every test that is about the
-// supervisor and not about Python. What it does wrong on purpose stands in script.h.
+// supervisor and not about Python. It is strict with its supervisor: whoever breaks the protocol
+// loses it. What it does wrong on purpose stands in script.h.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <expected>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,9 +16,11 @@
 #include "fakeworker/channel.h"
 #include "fakeworker/chaos.h"
 #include "fakeworker/functions.h"
+#include "fakeworker/loop.h"
 #include "fakeworker/marks.h"
 #include "fakeworker/script.h"
 #include "fakeworker/sessions.h"
+#include "fakeworker/shared.h"
 #include "wire/messages.h"
 
 namespace keelback::fakeworker {
@@ -36,6 +41,9 @@ class Worker {
 
   // ---- the control thread
   void serve_control();
+  // False: the supervisor is gone.
+  bool handle_control(const wire::Frame& frame);
+  bool send_pong(std::uint64_t token, bool loop);
 
   // ---- the main thread
   void handle(const Received& received);
@@ -45,13 +53,16 @@ class Worker {
   void call(const wire::CallMessage& message);
   std::expected<Asked, Raised> prepare(const wire::CallMessage& message);
   void run_alone(Asked asked);
-  Place place() { return {marks_, channel_, attachments_, sessions_}; }
+  void share(Asked asked);
+  Place place() { return {marks_, channel_, attachments_, sessions_, loop_}; }
 
+  // ---- on the call's thread
   // False: the call was told to stop before, and has not begun.
   bool begin(Running& running);
   Answer run_function(Running& running);
+  void run_shared(SharedCall& running);
 
-  // ---- the answer
+  // ---- the answer, on the call's thread
   // What goes beside a result comes first. It may be too large: then the answer is an error.
   void attach_to(const Running& running, Answer& answer, std::vector<Out>& frames);
   std::optional<Attachments::Room> room_for(std::uint64_t call, std::uint64_t bytes,
@@ -60,7 +71,7 @@ class Worker {
   bool unclean_by_script() const;
   // Ends the call: these frames, and its answer.
   void reply(std::uint64_t call, std::vector<Out> frames, Out answer);
-  void refuse(std::uint64_t call, Raised why);
+  void refuse(std::uint64_t call, std::uint16_t row, Raised why);
   void misreply(std::uint64_t call, std::string_view head);
   [[noreturn]] void supervisor_gone();
 
@@ -71,10 +82,13 @@ class Worker {
   Channel channel_;
   Attachments attachments_;
   Sessions sessions_;
+  Loop loop_;
+  SharedCalls shared_;
   const int control_fd_;
   std::vector<Carried> carried_;  // by ATTACH frames, whose CALL follows
-  std::uint64_t replies_ = 0;
-  std::uint64_t last_call_ = 0;
+  std::mutex replying_;
+  std::atomic<std::uint64_t> replies_ = 0;
+  std::uint64_t last_call_ = 0;  // under replying_
 };
 
 }  // namespace keelback::fakeworker

@@ -11,9 +11,6 @@ namespace {
 
 class SharedCalls : public DriverTest {
  protected:
-  void SetUp() override {
-    if (GetParam() == Backend::kFake) GTEST_SKIP() << "keelback-fakeworker runs no shared calls";
-  }
   static Settings one_worker() {
     Settings s = settings();
     s.pool.workers = 1;
