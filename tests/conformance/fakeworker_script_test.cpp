@@ -1,4 +1,5 @@
-// Every word of a fake worker's script does what src/fakeworker/script.h says.
+// Every word of a fake worker's script does what src/fakeworker/script.h says; and it is strict
+// with its supervisor.
 #include <sys/wait.h>
 
 #include <chrono>
@@ -136,6 +137,30 @@ TEST(FakeWorkerScript, IsUncleanEverySoOften) {
   for (int i = 1; i <= 6; ++i) EXPECT_EQ(peer->call("echo", {i}).unclean, i % 3 == 0) << i;
 }
 
+// Goal: the words are about calls, whether they run alone or beside others.
+TEST(FakeWorkerScript, DoesToSharedCallsWhatItDoesToOthers) {
+  const Ask shared = {.function = "together", .payload = "[1]", .row = 3};
+  auto peer = ready("slow_ms=40,unclean_every=1,duplicate_reply");
+  const auto began = Clock::now();
+  for (int i = 0; i < 2; ++i) {
+    const Reply reply = i == 0 ? peer->call(shared) : peer->reply();
+    expect_result(reply, 1);
+    EXPECT_FALSE(reply.unclean) << "which no shared call is";
+  }
+  EXPECT_GE(Clock::now() - began, 40ms);
+
+  peer = ready("crash_after_calls=1");
+  expect_result(peer->call(shared), 1);
+  const auto call = peer->send_call(shared);
+  EXPECT_EQ(peer->status(), SIGSEGV);
+  EXPECT_EQ(peer->row_mark(3, wire::kRowStarted), call);
+  EXPECT_NE(peer->row_mark(3, wire::kRowEnded), call);
+
+  peer = ready("half_frame_after=0");
+  (void)peer->send_call(shared);
+  EXPECT_TRUE(peer->ended_inside_a_frame());
+}
+
 TEST(FakeWorkerScript, IsIllAfterSoManyCalls) {
   auto peer = ready("unhealthy_after=1");
   const auto check = [&] {
@@ -171,6 +196,42 @@ TEST(FakeWorkerScript, StaysWhenItsSocketsCloseAndDiesOfTheLifelineOnly) {
   EXPECT_TRUE(peer->await_asleep());
   peer->close_lifeline();
   EXPECT_EQ(peer->status(), SIGKILL);
+}
+
+// Goal: what a worker may take on trust, it does not: a supervisor that breaks these rules loses
+// it.
+TEST(FakeWorker, IsStrictWithItsSupervisor) {
+  const auto in_row = [](std::uint16_t row, std::string function, std::string session = "") {
+    return Ask{.function = std::move(function),
+               .payload = "[600000]",
+               .session = session,
+               .birth = 1,
+               .epoch = 1,
+               .opens = !session.empty(),
+               .row = row};
+  };
+  std::string end, save, shutdown;
+  ASSERT_TRUE(wire::append_session_end(end, {.birth = 1, .session = "ann"}));
+  ASSERT_TRUE(wire::append_save(save, {.birth = 1, .epoch = 1, .session = "ann"}));
+  wire::append_shutdown(shutdown);
+  const std::string alone = Peer::encode(1000, {.function = "echo", .payload = "[1]"});
+  const std::string same_row = Peer::encode(1000, in_row(1, "together"));
+  Ask of_ann = in_row(2, "together", "ann");
+  of_ann.opens = false;
+  const std::string same_session = Peer::encode(1000, of_ann);
+  for (const std::string& wrong : {alone, same_row, same_session, end, save, shutdown}) {
+    auto peer = ready("standard");
+    ASSERT_TRUE(peer->await_started(peer->send_call(in_row(1, "together", "ann")), 1));
+    peer->send(wrong);
+    EXPECT_EQ(peer->status(), 1 << 8) << ::testing::PrintToString(wrong);
+  }
+  // As many as its concurrency says, and one more.
+  auto peer = ready("standard");
+  for (std::uint16_t row = 1; row <= 8; ++row) {
+    ASSERT_TRUE(peer->await_started(peer->send_call(in_row(row, "threads")), row));
+  }
+  (void)peer->send_call(in_row(9, "threads"));
+  EXPECT_EQ(peer->status(), 1 << 8);
 }
 
 }  // namespace

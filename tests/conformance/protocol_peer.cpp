@@ -396,6 +396,7 @@ std::size_t Peer::waiting_control() {
 std::string Peer::encode(std::uint64_t id, const Ask& ask) {
   std::string bytes;
   CHECK(wire::append_call_head(bytes, {.call = id,
+                                       .row = ask.row,
                                        .deadline_ns = ask.deadline_ns,
                                        .birth = ask.birth,
                                        .epoch = ask.epoch,
@@ -418,71 +419,118 @@ std::uint64_t Peer::send_call(const Ask& ask) {
 }
 
 Reply Peer::reply() {
-  Reply reply;
+  if (!kept_.empty()) {
+    Reply first = std::move(kept_.front());
+    kept_.pop_front();
+    return first;
+  }
   while (auto message = next()) {
-    reply.type = message->type();
-    reply.call = message->header.call;
-    reply.unclean = message->unclean();
-    reply.interrupted = message->interrupted();
-    if (message->type() == wire::Type::kSaved) {
-      const auto saved = wire::decode_saved({message->header, message->body});
-      EXPECT_TRUE(saved) << "a SAVED that makes no sense";
-      if (!saved) return reply;
-      reply.saved = true;
-      reply.format = saved->format;
-      reply.state = saved->state;
-      reply.type = message->header.type = saved->answer;
-      message->body = std::string(saved->body);
+    const std::uint64_t call = message->header.call;
+    // The frames of one answer come in a row; those about slabs need not name their call.
+    if (answering_ != 0 && call != 0) {
+      EXPECT_EQ(call, answering_) << wire::to_string(message->type()) << " amid another answer";
     }
-    EXPECT_EQ(message->header.flags & ~wire::reply_flags(true, true), 0);
-    switch (message->type()) {
-      case wire::Type::kItem:
-        reply.items.push_back(Json::parse(message->body, nullptr, false));
-        continue;
-      case wire::Type::kAttached: {
-        const auto one = wire::decode_attachment({message->header, message->body});
-        EXPECT_TRUE(one) << "an ATTACHED that makes no sense";
-        if (!one) return reply;
-        reply.attached.push_back({std::string(one->name), std::string(one->dtype),
-                                  std::string(one->filename), std::string(one->content_type),
-                                  std::string(one->inlined), one->shape, one->slab, one->offset,
-                                  one->bytes});
-        continue;
-      }
-      case wire::Type::kSlabWanted:
-        reply.wanted.push_back(
-            wire::decode_slab_wanted({message->header, message->body}).value_or(0));
-        if (on_slab_wanted) {
-          on_slab_wanted(reply.wanted.back());
-        } else {
-          slab(wire::SlabOp::kNone);
-        }
-        continue;
-      case wire::Type::kSlabKept:
-      case wire::Type::kSlabFreed: {
-        auto& notes = message->type() == wire::Type::kSlabKept ? reply.kept : reply.freed;
-        notes.push_back(wire::decode_slab_note({message->header, message->body}).value_or(0));
-        continue;
-      }
-      case wire::Type::kResult:
-        reply.value = Json::parse(message->body, nullptr, false);
-        reply.body = std::move(message->body);
-        return reply;
-      case wire::Type::kError: {
-        const auto error = wire::decode_error({message->header, message->body});
-        EXPECT_TRUE(error) << "an ERROR without a kind";
-        if (!error) return reply;
-        reply.kind = error->kind;
-        reply.error = Json::parse(error->json, nullptr, false);
-        EXPECT_TRUE(reply.error.is_object()) << message->body;
-        return reply;
-      }
-      default:
-        return reply;
+    Reply& reply = begun_[call == 0 ? answering_ : call];
+    if (!take(std::move(*message), reply)) continue;
+    Reply whole = std::move(reply);
+    const auto slabs = begun_.find(0);
+    if (slabs != begun_.end() && call != 0) {
+      whole.kept = std::move(slabs->second.kept);
+      whole.freed = std::move(slabs->second.freed);
     }
+    begun_.erase(call);
+    begun_.erase(0);
+    answering_ = 0;
+    return whole;
   }
   ADD_FAILURE() << "the worker has gone without an answer; log: " << log_text_;
-  return reply;
+  return {};
+}
+
+Reply Peer::reply_of(std::uint64_t call) {
+  const auto known =
+      std::ranges::find_if(kept_, [call](const Reply& each) { return each.call == call; });
+  if (known != kept_.end()) {
+    Reply found = std::move(*known);
+    kept_.erase(known);
+    return found;
+  }
+  std::deque<Reply> others = std::exchange(kept_, {});
+  Reply found = reply();
+  while (found.call != call && found.type != wire::Type{}) {
+    others.push_back(std::move(found));
+    found = reply();
+  }
+  kept_ = std::move(others);
+  return found;
+}
+
+// Adds what one frame says of the call; true: it is the last one.
+bool Peer::take(Message message, Reply& reply) {
+  reply.type = message.type();
+  reply.call = message.header.call;
+  reply.unclean = message.unclean();
+  reply.interrupted = message.interrupted();
+  if (message.type() == wire::Type::kSaved) {
+    const auto saved = wire::decode_saved({message.header, message.body});
+    EXPECT_TRUE(saved) << "a SAVED that makes no sense";
+    if (!saved) return true;
+    reply.saved = true;
+    reply.format = saved->format;
+    reply.state = saved->state;
+    reply.type = message.header.type = saved->answer;
+    message.body = std::string(saved->body);
+  }
+  EXPECT_EQ(message.header.flags & ~wire::reply_flags(true, true), 0);
+  switch (message.type()) {
+    case wire::Type::kItem:
+      reply.items.push_back(Json::parse(message.body, nullptr, false));
+      return false;
+    case wire::Type::kAttached: {
+      const auto one = wire::decode_attachment({message.header, message.body});
+      EXPECT_TRUE(one) << "an ATTACHED that makes no sense";
+      if (!one) return true;
+      reply.attached.push_back({std::string(one->name), std::string(one->dtype),
+                                std::string(one->filename), std::string(one->content_type),
+                                std::string(one->inlined), one->shape, one->slab, one->offset,
+                                one->bytes});
+      answering_ = reply.call;
+      return false;
+    }
+    case wire::Type::kSlabWanted:
+      reply.wanted.push_back(wire::decode_slab_wanted({message.header, message.body}).value_or(0));
+      if (on_slab_wanted) {
+        on_slab_wanted(reply.wanted.back());
+      } else {
+        slab(wire::SlabOp::kNone);
+      }
+      return false;
+    case wire::Type::kSlabKept:
+    case wire::Type::kSlabFreed: {
+      auto& notes = message.type() == wire::Type::kSlabKept ? reply.kept : reply.freed;
+      notes.push_back(wire::decode_slab_note({message.header, message.body}).value_or(0));
+      return false;
+    }
+    case wire::Type::kRetire:
+      reply.retire = std::move(message.body);
+      answering_ = reply.call;
+      return false;
+    case wire::Type::kResult:
+      reply.value = Json::parse(message.body, nullptr, false);
+      reply.body = std::move(message.body);
+      return true;
+    case wire::Type::kError: {
+      const auto error = wire::decode_error({message.header, message.body});
+      EXPECT_TRUE(error) << "an ERROR without a kind";
+      if (!error) return true;
+      reply.kind = error->kind;
+      reply.error = Json::parse(error->json, nullptr, false);
+      EXPECT_TRUE(reply.error.is_object()) << message.body;
+      return true;
+    }
+    default:
+      return true;
+  }
 }
 
 Reply Peer::call(const Ask& ask) {
@@ -503,8 +551,11 @@ std::uint64_t Peer::mark(std::size_t offset) const {
 void Peer::set_mark(std::size_t offset, std::uint64_t value) {
   std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(marks_ + offset)).store(value);
 }
-void Peer::cancel(std::uint64_t call) {
-  set_mark(wire::kMarkCancel, call);
+std::uint64_t Peer::row_mark(std::uint16_t row, std::size_t offset) const {
+  return mark(wire::row_offset(row) + offset);
+}
+void Peer::cancel(std::uint64_t call, std::uint16_t row) {
+  set_mark(row == 0 ? wire::kMarkCancel : wire::row_offset(row) + wire::kRowCancel, call);
   std::string bytes;
   wire::append_cancel(bytes, call);
   send_control(bytes);
@@ -512,6 +563,11 @@ void Peer::cancel(std::uint64_t call) {
 void Peer::interrupt(std::uint64_t call) {
   set_mark(wire::kMarkInterrupt, call);
   signal(SIGINT);
+}
+void Peer::interrupt_shared(std::uint64_t call) {
+  std::string bytes;
+  wire::append_interrupt(bytes, call);
+  send_control(bytes);
 }
 Reply Peer::interrupted_reply(std::uint64_t call) {
   auto due = Clock::now();
@@ -531,8 +587,10 @@ void Peer::signal(int number) {
   EXPECT_EQ(::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0), 0)
       << std::strerror(errno);
 }
-bool Peer::await_started(std::uint64_t call) {
-  return until([&] { return mark(wire::kMarkStarted) == call; }, "the call's started mark");
+bool Peer::await_started(std::uint64_t call, std::uint16_t row) {
+  const std::size_t started =
+      row == 0 ? wire::kMarkStarted : wire::row_offset(row) + wire::kRowStarted;
+  return until([&] { return mark(started) == call; }, "the call's started mark");
 }
 bool Peer::await_asleep() {
   return until([&] { return state_of(proc()) == 'S'; }, "the worker sleeps");
@@ -562,9 +620,9 @@ std::string Peer::dump_until(std::string_view text) {
   return dump();
 }
 
-std::uint64_t Peer::ping() {
+std::uint64_t Peer::ping(bool loop) {
   std::string bytes;
-  wire::append_ping(bytes, ++last_token_ << 32 | 5);
+  wire::append_ping(bytes, ++last_token_ << 32 | 5, loop);
   send_control(bytes);
   return last_token_ << 32 | 5;
 }

@@ -10,6 +10,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -63,7 +64,7 @@ struct AttachedFrame {
   std::uint64_t offset = 0, bytes = 0;
 };
 
-// How a call ended: one of RESULT, ERROR, END, and the items before it.
+// How a call ended: one of RESULT, ERROR, END, and what came before it.
 struct Reply {
   wire::Type type{};
   std::uint64_t call = 0;
@@ -80,6 +81,7 @@ struct Reply {
   std::vector<AttachedFrame> attached;
   std::vector<std::uint64_t> wanted;  // bytes of each SLAB_WANTED
   std::vector<std::uint32_t> kept, freed;
+  std::string retire;  // the reason of its RETIRE
 };
 
 // A call with the fields that a test cares about.
@@ -96,6 +98,7 @@ struct Ask {
   bool attached = false;
   std::string trace = "";
   std::int64_t deadline_ns = 0;
+  std::uint16_t row = 0;  // 0: it runs alone
 };
 
 // What the zygote of kZygote said on its order socket.
@@ -115,7 +118,8 @@ class Peer {
 
   // ---- calls
   std::uint64_t send_call(const Ask& ask);  // its id
-  Reply reply();                            // of the call that runs
+  Reply reply();                            // the next one, whichever call it ends
+  Reply reply_of(std::uint64_t call);  // other calls' are kept: this call's comes from those too
   Reply call(const Ask& ask);
   Reply call(const std::string& function, const Json& arguments);
   static std::string encode(std::uint64_t id, const Ask& ask);
@@ -143,19 +147,21 @@ class Peer {
   // ---- marks, signals, life
   std::uint64_t mark(std::size_t offset) const;
   void set_mark(std::size_t offset, std::uint64_t value);
-  void cancel(std::uint64_t call);     // mark and CANCEL
-  void interrupt(std::uint64_t call);  // mark and SIGINT
+  std::uint64_t row_mark(std::uint16_t row, std::size_t offset) const;
+  void cancel(std::uint64_t call, std::uint16_t row = 0);  // mark and CANCEL
+  void interrupt(std::uint64_t call);                      // mark and SIGINT
+  void interrupt_shared(std::uint64_t call);               // INTERRUPT
   // The same again and again until the call is over: one that comes just before a blocking system
   // call does not end it.
   Reply interrupted_reply(std::uint64_t call);
   void signal(int number);
-  bool await_started(std::uint64_t call);
+  bool await_started(std::uint64_t call, std::uint16_t row = 0);
   bool await_asleep();  // its main thread waits in the kernel
   bool await_quiet();   // every thread of it does
   std::string dump() const;
   // Asks for a dump and waits until it says `text`.
   std::string dump_until(std::string_view text);
-  std::uint64_t ping();  // sends one; its token
+  std::uint64_t ping(bool loop = false);  // sends one; its token
   wire::PongMessage pong();
   std::string read_log_until(std::string_view text);
   void close_lifeline() { lifeline_.reset(); }
@@ -187,6 +193,7 @@ class Peer {
   static void receive(Socket& socket);
   void receive_log();
   std::optional<Message> next_of(Socket& socket, std::string_view what);
+  bool take(Message message, Reply& reply);
 
   Socket data_{wire::Link::kSupervisorData};
   Socket control_{wire::Link::kSupervisorControl};
@@ -202,6 +209,9 @@ class Peer {
   bool reaped_ = false;
   std::uint64_t last_call_ = 0;
   std::uint64_t last_token_ = 0;
+  std::map<std::uint64_t, Reply> begun_;  // of which something has come
+  std::uint64_t answering_ = 0;           // whose answer has begun; 0: no call's
+  std::deque<Reply> kept_;
   Orders orders_;
 };
 

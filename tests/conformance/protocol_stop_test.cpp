@@ -12,7 +12,6 @@ namespace {
 using wire::ErrorKind;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-constexpr const char* kLong = "[600000]";  // ten minutes: nothing that ends here ends by itself
 
 TEST_P(Protocol, CancelsACallThatHeedsIt) {
   auto peer = ready();

@@ -9,11 +9,6 @@ using wire::ErrorKind;
 Ask items(int n) {
   return {.function = "items", .payload = "[" + std::to_string(n) + "]", .stream = true};
 }
-void credit(Peer& peer, std::uint64_t call, std::uint32_t n) {
-  std::string bytes;
-  wire::append_credit(bytes, call, n);
-  peer.send(bytes);
-}
 // The next `n` frames are the items from `first` on.
 void expect_items(Peer& peer, std::uint64_t call, int first, int n) {
   for (int i = first; i < first + n; ++i) {

@@ -11,11 +11,18 @@ namespace keelback::conformance {
 using ::testing::HasSubstr;
 
 inline constexpr std::uint64_t kBirth = 0xfeedfacecafebeef;  // of a session: any number
+inline constexpr const char* kLong = "[600000]";  // ten minutes: nothing that ends, ends by itself
 
 class Protocol : public ::testing::TestWithParam<Program> {
  protected:
   std::unique_ptr<Peer> ready() { return Peer::ready(GetParam()); }
 };
+
+inline void credit(Peer& peer, std::uint64_t call, std::uint32_t n) {
+  std::string bytes;
+  wire::append_credit(bytes, call, n);
+  peer.send(bytes);
+}
 
 inline void expect_result(const Reply& reply, const Json& value) {
   EXPECT_EQ(reply.type, wire::Type::kResult)
