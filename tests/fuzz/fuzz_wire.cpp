@@ -121,22 +121,85 @@ std::string encoded(const Frame& frame) {
       append_connect(out, decode_connect(frame).value());
       return out;
     case Type::kPing:
-      append_ping(out, decode_ping(frame).value());
+      append_ping(out, decode_ping(frame).value(), frame.loop());
       return out;
     case Type::kPong:
-      append_pong(out, decode_pong(frame).value());
+      append_pong(out, decode_pong(frame).value(), frame.loop());
       return out;
+    case Type::kCancel:
+      append_cancel(out, frame.call());
+      return out;
+    case Type::kInterrupt:
+      append_interrupt(out, frame.call());
+      return out;
+    case Type::kCheck:
+      append_check(out);
+      return out;
+    case Type::kShutdown:
+      append_shutdown(out);
+      return out;
+    case Type::kReady:
+      append_ready(out);
+      return out;
+    case Type::kEnd:
+      append_end(out, frame.call(), reply_flags(frame.unclean(), frame.interrupted()));
+      return out;
+    case Type::kHello:
+    case Type::kStartFailed:
+    case Type::kResult:
+    case Type::kItem:
+    case Type::kRetire:
+      append_payload_head(out, frame.type(), frame.call(), frame.body.size(),
+                          reply_flags(frame.unclean(), frame.interrupted()));
+      out += frame.body;
+      return out;
+  }
+  return out;
+}
+
+// What a type gives a meaning to, beside its row: its call, and these flags.
+struct Meaning {
+  bool call = true;
+  std::uint8_t flags = 0;
+};
+Meaning meaning_of(Type type) {
+  switch (type) {
+    case Type::kResult:
+    case Type::kError:
+    case Type::kEnd:
+    case Type::kSaved:
+      return {.flags = kFlagUnclean | kFlagInterrupted};
+    case Type::kPing:
+    case Type::kPong:
+      return {.call = false, .flags = kFlagLoop};
+    case Type::kSessionEnd:
+    case Type::kShutdown:
+    case Type::kSave:
+    case Type::kSlab:
+    case Type::kCheck:
+    case Type::kConnect:
+    case Type::kReady:
+    case Type::kSnapshot:
+    case Type::kChecked:
+      return {.call = false};
     default:
-      return out;
+      return {};
   }
 }
 
-// Call numbers and flags that a type gives no meaning to are not kept, nor are a CALL's unknown
-// flags: bodies are compared, and a CALL's only outside of its last fixed word.
-void use(const Frame& frame) {
+// What means nothing is not kept, nor are a CALL's unknown flags: its body is compared outside of
+// its last fixed word.
+void use(const Frame& frame, Link link) {
   const std::string again = encoded(frame);
   if (again.empty()) return;
   CHECK(again.size() == kHeaderBytes + frame.body.size());
+  const auto header = parse_header(std::string_view(again).substr(0, kHeaderBytes), link, kLimit);
+  CHECK(header.has_value());
+  CHECK(header->type == frame.type() && header->row == frame.header.row);
+  CHECK(header->row <= (frame.type() == Type::kCall ? kRowsMax : 0));
+  const Meaning meaning = meaning_of(frame.type());
+  CHECK(!meaning.call || header->call == frame.call());
+  CHECK((header->flags & meaning.flags) == (frame.header.flags & meaning.flags));
   const std::string_view body = std::string_view(again).substr(kHeaderBytes);
   if (frame.type() == Type::kCall) {
     CHECK(body.substr(0, 30) == frame.body.substr(0, 30));
@@ -156,7 +219,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Read whole = read(bytes, link, std::max<std::size_t>(bytes.size(), 1), false);
   CHECK(read(bytes, link, piece, false) == whole);
   CHECK(read(bytes, link, piece, true) == whole);
-  for (const auto& [header, body] : whole.frames) use({header, body});
+  for (const auto& [header, body] : whole.frames) use({header, body}, link);
   for (Packets plan(bytes.substr(0, piece), bytes); !plan.done(); plan.sent()) {
     CHECK(plan.packet().bytes() > 0 && plan.packet().bytes() <= kPacketMax);
   }
