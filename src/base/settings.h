@@ -89,6 +89,9 @@ struct Settings {
     Duration start_timeout = std::chrono::seconds(60);
     std::uint32_t concurrency =
         0;  // existing: calls that one worker may run; 0 = as its functions say
+    // existing: a loop that does not turn for so long, while shared calls run there, is noticed;
+    // 0 = no notice
+    Duration loop_lag_warn = std::chrono::milliseconds(100);
     std::uint64_t max_calls = 0;  // next generation: recycle after so many calls; 0 = never
     Duration max_age{0};          // next generation: recycle; 0 = never
     Bytes max_rss = {0};  // next generation: recycle when private memory grew by this; 0 = never

@@ -342,6 +342,11 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::workers, &S::WorkersSection::concurrency>(
         "workers.concurrency", kExisting, {0, 1024}, "as its functions say",
         "How many calls of shared functions (`concurrency` above 1) one worker may run at once."),
+    row<&S::workers, &S::WorkersSection::loop_lag_warn>(
+        "workers.loop_lag_warn", kExisting, between(0s, 1h), "no notice",
+        "How long the event loop of a worker may not turn, while shared calls run there, before a "
+        "notice names the function that blocks it. Time in which the worker got no processor does "
+        "not count."),
     row<&S::workers, &S::WorkersSection::max_calls>("workers.max_calls", kNextGeneration,
                                                     {0, 1e15L}, "never",
                                                     "Replace a worker after so many calls."),

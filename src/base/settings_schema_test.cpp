@@ -103,6 +103,7 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"workers.blas_threads", SettingScope::kRestart},
       {"workers.start_timeout", SettingScope::kExisting},
       {"workers.concurrency", SettingScope::kExisting},
+      {"workers.loop_lag_warn", SettingScope::kExisting},
       {"workers.max_calls", SettingScope::kNextGeneration},
       {"workers.max_age", SettingScope::kNextGeneration},
       {"workers.max_rss", SettingScope::kNextGeneration},
