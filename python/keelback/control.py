@@ -5,7 +5,7 @@ It cannot answer while a C call holds the GIL, and that is what a missing answer
 
 import functools
 import signal
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from keelback import native, wire
 from keelback.marks import Marks
@@ -13,16 +13,21 @@ from keelback.marks import Marks
 _SYNCHRONOUS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 
 
-def start(fd: int, marks: Marks, on_cancel: Callable[[int], None], on_interrupt: Callable[[int], None],
-          on_loop: Callable[[Callable[[], bool]], bool]) -> None:
-    """Starts the thread. All are called on it: `on_cancel(call)`, `on_interrupt(call)`, and `on_loop(answer)`, which
-    has the event loop call `answer()`; False if no loop could be late. Not a threading.Thread: user code does
-    not see it."""
-    native.start_new_thread(_serve, (fd, marks, on_cancel, on_interrupt, on_loop))
+class Handlers(NamedTuple):
+    """All are called on the thread."""
+
+    on_cancel: Callable[[int], None]
+    on_interrupt: Callable[[int], None]
+    on_loop: Callable[[Callable[[], bool]], bool]  # has the event loop call its argument; False: no loop could be late
+    whose_turn: Callable[[], int]  # the shared call whose code the event loop runs; 0: none known
 
 
-def _serve(fd: int, marks: Marks, on_cancel: Callable[[int], None], on_interrupt: Callable[[int], None],
-           on_loop: Callable[[Callable[[], bool]], bool]) -> None:
+def start(fd: int, marks: Marks, handlers: Handlers) -> None:
+    """Starts the thread. Not a threading.Thread: user code does not see it."""
+    native.start_new_thread(_serve, (fd, marks, handlers))
+
+
+def _serve(fd: int, marks: Marks, handlers: Handlers) -> None:
     # Signals are the main thread's: only there do they end a system call that user code waits in.
     native.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals().difference(_SYNCHRONOUS))
     data = b""
@@ -43,20 +48,21 @@ def _serve(fd: int, marks: Marks, on_cancel: Callable[[int], None], on_interrupt
             body, data = data[wire.HEADER_SIZE : length], data[length:]
             if kind == wire.PING and len(body) == wire.PING_BODY.size:
                 (token,) = wire.PING_BODY.unpack(body)
-                flags &= wire.LOOP
-                answer = functools.partial(_pong, fd, marks, call, token, flags)
-                if (not flags or not on_loop(answer)) and not answer():
+                of_loop = flags & wire.LOOP
+                running = handlers.whose_turn if flags & wire.WHO else marks.running
+                answer = functools.partial(_pong, fd, running, call, token, of_loop)
+                if (not of_loop or not handlers.on_loop(answer)) and not answer():
                     return
             elif kind == wire.CANCEL:
-                on_cancel(call)
+                handlers.on_cancel(call)
             elif kind == wire.INTERRUPT:
-                on_interrupt(call)
+                handlers.on_interrupt(call)
 
 
-def _pong(fd: int, marks: Marks, call: int, token: int, flags: int) -> bool:
+def _pong(fd: int, running: Callable[[], int], call: int, token: int, flags: int) -> bool:
     """False when the supervisor is gone."""
     try:
-        native.write(fd, wire.frame(wire.PONG, call, wire.PONG_BODY.pack(token, marks.running()), flags))
+        native.write(fd, wire.frame(wire.PONG, call, wire.PONG_BODY.pack(token, running()), flags))
     except OSError:
         return False
     return True

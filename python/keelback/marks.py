@@ -1,4 +1,4 @@
-"""The worker's page of shared memory: which call's user code runs, what should stop, and the stack dump.
+"""The worker's shared memory: which call's user code runs, what should stop, how the loop turns, and stacks.
 
 Aligned 64-bit words, mapped by the supervisor too; see docs/protocol.md, Marks. They stay true when the
 worker dies between two instructions, which no message could.
@@ -17,15 +17,20 @@ SNAPSHOT_MAX = 5
 DISPATCHED = 6
 ATTACHED_MAX = 8
 ORDERED = 9
-# The row of a shared call has words of its own: STARTED, ENDED and CANCEL, from row_at(row) on.
+TURN = 10
+LOOP_THREAD = 11
+# The row of a shared call has words of its own, from row_at(row) on: STARTED, ENDED, CANCEL, and THREAD.
+THREAD = 3
 ROWS_MAX = 1024
 DUMPED = 4608  # the first bytes of the dump: 0 while there is none
 
-SIZE = 128 * 1024
+SIZE = 192 * 1024
 ROWS_AT = 4096
-DUMP_AT = 36864  # last: a dump may be longer than its room, and must not reach the rows
+# A dump may be longer than its room, and must not reach the rows. What it may reach is the stack.
+DUMP_AT = 36864
 _ROW_WORDS = 4
 DUMP_SIGNAL = 63
+STACK_SIGNAL = 62
 RESULT_MAX_DEFAULT = 16 * 1024 * 1024
 SNAPSHOT_MAX_DEFAULT = 1024 * 1024
 ATTACHED_MAX_DEFAULT = 64 * 1024 * 1024
@@ -37,10 +42,11 @@ class Marks:
 
     def __init__(self, fd: int) -> None:
         """Maps the memfd `fd` and takes the descriptor over."""
-        # A description of its own has an offset of its own: faulthandler writes at the current offset.
+        # faulthandler writes at the current offset. Where dumps go, this process says: a description of its own has
+        # an offset of its own. Where a stack goes, the supervisor says, whose description the given one is, too.
         self._dump_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        self._stack_fd = fd
         self._map = mmap.mmap(fd, SIZE)
-        os.close(fd)
         self.words = memoryview(self._map).cast("Q")
 
     def inode(self) -> int:
@@ -48,9 +54,11 @@ class Marks:
         return os.fstat(self._dump_fd).st_ino
 
     def register_dump(self) -> None:
-        """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held."""
+        """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held. Signal
+        62 writes the stack of the thread that it comes to, and looks at no other thread."""
         os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
         faulthandler.register(DUMP_SIGNAL, file=self._dump_fd, all_threads=True, chain=False)
+        faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=False, chain=False)
 
     def rewind_dump(self) -> None:
         """Empties the dump area, so that the next dump stands alone."""

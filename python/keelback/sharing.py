@@ -19,6 +19,7 @@ from keelback.coroutines import is_cancelled_error
 from keelback.encoding import ResultError, decode, encode, explain, too_large
 from keelback.sessions import Session, SessionNotHere
 from keelback.threads import Threads, Window
+from keelback.turns import Turns
 
 _CALL_SIZE = wire.CALL_HEADER.size
 _PACKETS_A_TURN = 64  # read at most, before what was started has its turn
@@ -79,6 +80,7 @@ class SharedCalls:
         self._sessions = worker.sessions
         self._channel = worker.channel
         self._loop = worker.runner.loop
+        self.turns = Turns(worker.words, worker.runner.loop)
         self._threads = Threads(self._run_in_thread)
         self._beside: list[bytes] = []  # RESTORE and ATTACH frames, whose CALL follows
         self._unsent: list[bytes] = []
@@ -100,6 +102,7 @@ class SharedCalls:
         loop = self._loop
         self._leaves_loop = False
         loop.add_reader(self._channel.fd, self._read)
+        self.turns.watch()
         try:
             while not self._leaves_loop:
                 try:
@@ -110,6 +113,8 @@ class SharedCalls:
                     errors.log("a task failed", error)
         finally:
             loop.remove_reader(self._channel.fd)
+            if not self.running:
+                self.turns.ignore()
         self._flush()
         if self._failure is not None:
             raise self._failure
@@ -200,6 +205,7 @@ class SharedCalls:
         call.context = new_context()
         call.context.run(_current.set, call)
         call.flags, call.stale = flags, stale
+        self._words[call.marks_at + marks.THREAD] = self.turns.thread  # the types of its arguments may be user code
         refusal = None
         if function is None:
             name = frame[_CALL_SIZE : _CALL_SIZE + name_len].decode(errors="replace")
@@ -227,6 +233,7 @@ class SharedCalls:
                 refusal = answers.bad_request(id, error)
             except BaseException as error:  # of a type that user code has made: no reason to end the neighbours
                 refusal = answers.failed(id, wire.KIND_ERROR, error)
+        self._words[call.marks_at + marks.THREAD] = 0
         if refusal is not None:
             if stale is not None:
                 call.context.run(self._loop.create_task, _end_session(stale, _ask))
@@ -266,7 +273,7 @@ class SharedCalls:
     async def _run_task(self, call: SharedCall) -> None:
         answer, failure = None, None
         try:
-            answer = await self._user_code(call, _ask)
+            answer = await self.turns.steps(call, self._user_code(call, _ask))
         except BaseException as error:
             failure = error
         self._mark_over(call, failure)
@@ -281,7 +288,7 @@ class SharedCalls:
 
     async def _save_and_end(self, call: SharedCall, answer: Optional[_Answer], failure: Optional[BaseException]) -> None:
         try:
-            state = await self._snapshot(call, _ask)
+            state = await self.turns.steps(call, self._snapshot(call, _ask))
             self._end(call, answer, failure, state)
         finally:
             failure = None
@@ -291,6 +298,7 @@ class SharedCalls:
         window: Any = call.window
         ask = functools.partial(self._ask_from_thread, call)
         answer, failure, state = None, None, None
+        self._words[call.marks_at + marks.THREAD] = native.get_ident()
         try:
             try:
                 self._check_told(call)
@@ -419,6 +427,8 @@ class SharedCalls:
         # What the call used is freed now: its context knows the call, too.
         call.context = call.after = call.task = call.kwargs = call.stale = None
         call.args = ()
+        if call.window is not None:
+            self._words[call.marks_at + marks.THREAD] = 0
         del self.running[call.id]  # before the supervisor can give its row away
         if call.window is not None:
             try:

@@ -46,6 +46,8 @@ INTERRUPT = 51
 
 # Of PING and PONG.
 LOOP = 1
+# Of PING.
+WHO = 2
 
 # Flags of RESULT, ERROR, END and SAVED.
 UNCLEAN = 1

@@ -120,7 +120,8 @@ class Worker:
         self.new_context = contexts.maker()
         self.channel.send(greeting + wire.frame(wire.READY, 0))
         # Its first steps, too, are over when the first call is there: a stack dump meets one thread at work.
-        control.start(self._control_fd, self.marks, self._on_cancel, self._on_interrupt, self._on_loop)
+        handlers = control.Handlers(self._on_cancel, self._on_interrupt, self._on_loop, self._whose_turn)
+        control.start(self._control_fd, self.marks, handlers)
         if not hooks_of_worker:
             before_user_code()
 
@@ -499,6 +500,9 @@ class Worker:
         except RuntimeError:  # user code has closed it
             return False
         return True
+
+    def _whose_turn(self) -> int:
+        return self._shared.turns.call() if self._shared is not None and self._shared.running else 0
 
     # ---- everything but a call
 

@@ -34,7 +34,8 @@ CONFORMANCE = os.path.join(ROOT, "tests", "apps", "conformance.py")
 PYTHON = sys.executable  # what workers under test run on
 STARTED, ENDED, CANCEL, INTERRUPT, RESULT_MAX = range(5)
 DISPATCHED = 6
-_MARKS_SIZE = 128 * 1024
+_MARKS_SIZE = 192 * 1024
+_STACK_AT = 128 * 1024
 _F_ADD_SEALS, _F_SEAL_SHRINK, _F_SEAL_GROW = 1033, 2, 4
 
 
@@ -113,6 +114,7 @@ class Links:
         import fcntl
 
         fcntl.fcntl(self._marks, _F_ADD_SEALS, _F_SEAL_SHRINK | _F_SEAL_GROW)
+        self._position = os.dup(self._marks)  # where the worker writes a stack: the same for both
         self.map = mmap.mmap(self._marks, _MARKS_SIZE)
         self.words = memoryview(self.map).cast("Q")
         self.log_fd, self._log = os.pipe()
@@ -127,10 +129,19 @@ class Links:
         os.close(self._marks)
         os.close(self._log)
 
+    def expect_stack(self):
+        """The worker's next stack goes to where stack() reads, and the last one is gone."""
+        self.map[_STACK_AT:] = bytes(_MARKS_SIZE - _STACK_AT)
+        os.lseek(self._position, _STACK_AT, os.SEEK_SET)
+
+    def stack(self):
+        return bytes(self.map[_STACK_AT:]).split(b"\0")[0].decode(errors="replace")
+
     def close(self):
         self.data.close()
         self.control.close()
         os.close(self.log_fd)
+        os.close(self._position)
         self.words.release()
         self.map.close()
 

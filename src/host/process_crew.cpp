@@ -442,7 +442,7 @@ void ProcessCrew::cancel(const core::CancelCall& action, const WorkerPtr& worker
   const std::uint64_t call = action.call.value;
   std::string frame;
   wire::append_cancel(frame, call);
-  wire::append_ping(frame, call, /*loop=*/row != 0);
+  wire::append_ping(frame, call, row != 0 ? wire::kFlagLoop : 0);
   worker->pinged = call;
   if (worker->control) static_cast<void>(worker->control->send(std::move(frame)));
   if (!streaming) return;

@@ -142,8 +142,20 @@ bool order_marks() {
 }
 
 std::string Marks::dump(std::size_t from) const {
-  const std::size_t begin = std::min(kDumpOffset + from, kBytes);
-  auto text = std::string(kBytes - begin, '\0');
+  return text(std::min(kDumpOffset + from, kStackOffset), kStackOffset);
+}
+
+void Marks::expect_stack() {
+  CHECK(words_ != nullptr);
+  // Pages without contents read as zeros.
+  ::madvise(reinterpret_cast<char*>(words_) + kStackOffset, kBytes - kStackOffset, MADV_REMOVE);
+  ::lseek(fd_.get(), kStackOffset, SEEK_SET);
+}
+
+std::string Marks::stack() const { return text(kStackOffset, kBytes); }
+
+std::string Marks::text(std::size_t begin, std::size_t end) const {
+  auto text = std::string(end - begin, '\0');
   const ssize_t got = ::pread(fd_.get(), text.data(), text.size(), static_cast<off_t>(begin));
   text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
   text.resize(std::min(text.find('\0'), text.size()));

@@ -49,14 +49,15 @@ class Slab {
 };
 
 // The marks of one worker (docs/protocol.md): a few words that either side writes and the other
-// reads, and the text of a dump. Words are accessed from any thread.
+// reads, and the texts of a dump and of a stack. Words are accessed from any thread.
 class Marks {
  public:
-  static constexpr std::size_t kBytes = 128 * 1024;
+  static constexpr std::size_t kBytes = 192 * 1024;
   static constexpr std::size_t kRowsOffset = 4096;
   static constexpr std::uint16_t kRows = 1024;
   // Behind everything else: a dump may be of any length, and goes on to the end.
   static constexpr std::size_t kDumpOffset = kRowsOffset + 32 * kRows;
+  static constexpr std::size_t kStackOffset = 128 * 1024;
 
   Marks() = default;
   static Result<Marks> create();
@@ -72,6 +73,12 @@ class Marks {
   std::uint64_t started(std::uint16_t row) const { return load(word_of(row)); }
   std::uint64_t ended(std::uint16_t row) const { return load(word_of(row) + 1); }
   void cancel_row(std::uint16_t row, std::uint64_t call) { store(word_of(row) + 2, call); }
+  // Which thread runs the call's code now, as the worker numbers threads; 0: none.
+  std::uint64_t thread(std::uint16_t row) const { return load(word_of(row) + 3); }
+  // The thread of the event loop; 0: there has been no shared call.
+  std::uint64_t loop_thread() const { return load(11); }
+  // When the event loop's present turn began, in nanoseconds of CLOCK_MONOTONIC; 0: it waits.
+  std::uint64_t turn() const { return load(10); }
   // The worker's own marks are in order for whoever calls order_marks() between his and its.
   bool ordered() const { return load(9) == 1; }
   // dispatched_ns: when the worker was given the call, on CLOCK_MONOTONIC.
@@ -86,8 +93,13 @@ class Marks {
   // The text that the worker's dump has left from byte `from` on; empty: none. A foreign process
   // wrote it: it may be any bytes.
   std::string dump(std::size_t from = 0) const;
+  // The next stack that the worker writes goes to where stack() reads, and the last one is gone.
+  // The worker's descriptor has its position in common with ours.
+  void expect_stack();
+  std::string stack() const;  // as dump()
 
  private:
+  std::string text(std::size_t begin, std::size_t end) const;
   static constexpr std::size_t kWordsOfRow = 4;
   static std::size_t word_of(std::uint16_t row) {
     return kRowsOffset / sizeof(std::uint64_t) + kWordsOfRow * (row - 1U);

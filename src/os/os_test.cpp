@@ -213,8 +213,25 @@ TEST(Marks, CarryWordsAndADumpBetweenTwoMappings) {
   EXPECT_EQ(::ftruncate(marks->fd(), 0), -1) << "sealed: no peer can take the memory away";
   std::memset(reinterpret_cast<char*>(worker) + Marks::kDumpOffset, 'x',
               Marks::kBytes - Marks::kDumpOffset);
-  EXPECT_EQ(marks->dump().size(), Marks::kBytes - Marks::kDumpOffset) << "no NUL: to the end";
+  EXPECT_EQ(marks->dump().size(), Marks::kStackOffset - Marks::kDumpOffset) << "no NUL: to the end";
+  EXPECT_EQ(marks->stack().size(), Marks::kBytes - Marks::kStackOffset);
   ::munmap(worker, Marks::kBytes);
+}
+
+// Goal: a stack that the worker writes through its descriptor lands where the supervisor reads, as
+// often as it is asked for, and nothing is left of the one before.
+TEST(Marks, AStackIsWrittenWhereItIsExpected) {
+  auto marks = Marks::create();
+  ASSERT_TRUE(marks);
+  const Fd workers(::dup(marks->fd()));
+  const std::string_view texts[] = {"Stack: a long one\n", "Stack: short\n"};
+  for (const std::string_view text : texts) {
+    marks->expect_stack();
+    EXPECT_EQ(marks->stack(), "");
+    ASSERT_EQ(::write(workers.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    EXPECT_EQ(marks->stack(), text);
+    EXPECT_EQ(marks->dump(), "");
+  }
 }
 
 // Goal: a slab is sealed, whole from the start, and empties at once for everybody.

@@ -52,6 +52,12 @@ Result<void> kill_group(pid_t group) {
   return {};
 }
 
+Result<void> signal_thread(pid_t pid, pid_t thread, int signal) {
+  if (int error = fault::next()) return failure(error);
+  if (::syscall(SYS_tgkill, pid, thread, signal) < 0) return last_failure();
+  return {};
+}
+
 Result<void> limit_data(pid_t pid, std::uint64_t bytes) {
   if (int error = fault::next()) return failure(error);
   rlimit limit{};

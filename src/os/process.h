@@ -37,6 +37,10 @@ class Pidfd {
   Fd fd_;
 };
 
+// A signal for one thread of a process, which must be named as surely as for Pidfd::open. ESRCH: it
+// is gone.
+Result<void> signal_thread(pid_t pid, pid_t thread, int signal);
+
 // Limits how much `pid`, and every process that it starts from now on, may allocate (RLIMIT_DATA:
 // heap and private mappings, with those that fork inherits). The limit cannot be raised again.
 Result<void> limit_data(pid_t pid, std::uint64_t bytes);

@@ -61,6 +61,7 @@ constexpr std::uint8_t reply_flags(bool unclean, bool interrupted) {
 
 // Flag of PING and PONG: the worker's event loop is to answer, has answered.
 inline constexpr std::uint8_t kFlagLoop = 1;
+inline constexpr std::uint8_t kFlagWho = 2;
 
 // Shared calls of a worker, at most; each has a row of the marks, from 1.
 inline constexpr std::uint16_t kRowsMax = 1024;

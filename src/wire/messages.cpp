@@ -223,8 +223,8 @@ std::expected<std::uint32_t, Error> decode_credit(const Frame& frame) {
   return load<std::uint32_t>(frame.body, 0);
 }
 
-void append_ping(std::string& out, std::uint64_t token, bool loop) {
-  append_header(out, Type::kPing, 0, sizeof token, loop ? kFlagLoop : 0);
+void append_ping(std::string& out, std::uint64_t token, std::uint8_t flags) {
+  append_header(out, Type::kPing, 0, sizeof token, flags);
   append(out, token);
 }
 std::expected<std::uint64_t, Error> decode_ping(const Frame& frame) {

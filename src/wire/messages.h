@@ -59,8 +59,8 @@ void append_shutdown(std::string& out);
 void append_credit(std::string& out, std::uint64_t call, std::uint32_t items);
 std::expected<std::uint32_t, Error> decode_credit(const Frame& frame);
 
-// loop: the event loop is to answer.
-void append_ping(std::string& out, std::uint64_t token, bool loop = false);
+// flags: kFlagLoop, the event loop is to answer; kFlagWho, whose code it runs is asked for.
+void append_ping(std::string& out, std::uint64_t token, std::uint8_t flags = 0);
 std::expected<std::uint64_t, Error> decode_ping(const Frame& frame);
 void append_cancel(std::string& out, std::uint64_t call);
 void append_interrupt(std::string& out, std::uint64_t call);
@@ -209,7 +209,9 @@ std::expected<ErrorMessage, Error> decode_error(const Frame& frame);
 
 struct PongMessage {
   std::uint64_t token = 0;
-  std::uint64_t running = 0;  // the call that runs; 0: idle
+  // The call that runs alone; to a PING with kFlagWho, the shared call whose code the event loop
+  // runs. 0: none.
+  std::uint64_t running = 0;
   friend bool operator==(const PongMessage&, const PongMessage&) = default;
 };
 void append_pong(std::string& out, const PongMessage& message, bool loop = false);

@@ -18,7 +18,7 @@ inline constexpr int kLifelineFd = 6;
 
 // The marks memfd: words at these offsets, 8-byte aligned, 64 bits, little-endian machines only
 // (they are shared memory, not a message). Read and write them as atomics.
-inline constexpr std::size_t kMarksBytes = 128 << 10;
+inline constexpr std::size_t kMarksBytes = 192 << 10;
 inline constexpr std::size_t kMarkStarted = 0;       // worker writes
 inline constexpr std::size_t kMarkEnded = 8;         // worker writes
 inline constexpr std::size_t kMarkCancel = 16;       // supervisor writes
@@ -28,6 +28,8 @@ inline constexpr std::size_t kMarkSnapshotMax = 40;  // supervisor writes; 0: kS
 inline constexpr std::size_t kMarkDispatched = 48;   // supervisor writes, before kMarkCancel
 inline constexpr std::size_t kMarkAttachedMax = 64;  // supervisor writes; 0: kAttachedMaxDefault
 inline constexpr std::size_t kMarkOrdered = 72;      // worker writes
+inline constexpr std::size_t kMarkTurn = 80;         // worker writes
+inline constexpr std::size_t kMarkLoopThread = 88;   // worker writes
 inline constexpr std::uint64_t kResultMaxDefault = 16 << 20;    // bytes
 inline constexpr std::uint64_t kSnapshotMaxDefault = 1 << 20;   // bytes
 inline constexpr std::uint64_t kAttachedMaxDefault = 64 << 20;  // bytes
@@ -38,15 +40,20 @@ inline constexpr std::size_t kRowBytes = 32;
 inline constexpr std::size_t kRowStarted = 0;  // worker writes
 inline constexpr std::size_t kRowEnded = 8;    // worker writes
 inline constexpr std::size_t kRowCancel = 16;  // supervisor writes
+inline constexpr std::size_t kRowThread = 24;  // worker writes
 // Where the row begins. Requires: 1 <= row <= kRowsMax.
 constexpr std::size_t row_offset(std::uint16_t row) { return kRowsOffset + kRowBytes * (row - 1U); }
 
-// Text, NUL-terminated or to the end. Last, because nothing but the end of the memfd stops a dump.
+// Texts, NUL-terminated or to the end of their area. What is too long for the first runs on into
+// the second, and nothing but the end of the memfd stops either.
 inline constexpr std::size_t kDumpOffset = kRowsOffset + kRowBytes * kRowsMax;
-inline constexpr std::size_t kDumpBytesMax = kMarksBytes - kDumpOffset;
+inline constexpr std::size_t kStackOffset = 128 << 10;
+inline constexpr std::size_t kDumpBytesMax = kStackOffset - kDumpOffset;
 
 // Asks for the stacks of all threads, at kDumpOffset.
 inline constexpr int kDumpSignal = 63;
+// Asks for the stack of the thread that it comes to, at the position of the marks descriptor.
+inline constexpr int kStackSignal = 62;
 
 // How many items of a stream may be sent unasked.
 inline constexpr unsigned kStreamCredit = keelback::kStreamCredit;
