@@ -52,6 +52,7 @@ struct PoolStats {
   std::uint64_t retries = 0;
   std::uint64_t quarantined = 0;  // requests held now
   std::uint64_t abandoned = 0;    // workers that a kill did not end
+  std::uint64_t loop_blocks = 0;  // turns of event loops that took 100 ms or loop_lag_warn
   struct {
     std::uint64_t failed = 0;   // checks
     std::uint64_t retired = 0;  // workers that a function has given up

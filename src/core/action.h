@@ -162,6 +162,9 @@ struct Reloaded {
 struct Notice {
   enum class Level : std::uint8_t { kDebug, kInfo, kWarn, kError } level = Level::kInfo;
   std::string text;
+  // If it names a worker, the driver adds the stack of that worker's event loop, if that can be had
+  // while the loop does not turn.
+  WorkerId stack_of{};
 };
 
 using Action = std::variant<Dispatch, Resolve, TellCaller, ReplayOutcome, ForgetOutcome, CancelCall,

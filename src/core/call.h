@@ -25,6 +25,12 @@ struct Session;
 struct Worker;
 class RunQueue;
 
+// What other calls, which kept the event loop of its worker from turning, have cost a call.
+struct HeldUp {
+  Duration time{0};
+  bool at_deadline = false;  // one of them did so when its deadline came
+};
+
 struct Call : Timer {
   // A worker's answer that nobody has heard yet.
   struct Reply {
@@ -91,6 +97,7 @@ struct Call : Timer {
   bool told = false;                  // its caller has heard at the deadline; the call runs on
   bool suspect = false;               // one like it may have killed a worker that ran several
   bool alone = true;                  // it runs alone in its worker; else beside others
+  bool undecided = false;             // told, and its function's breaker has not heard of it yet
 
   Function* function = nullptr;
   Session* session = nullptr;  // of its lane; null: stateless, or its session has ended
@@ -111,6 +118,7 @@ struct Call : Timer {
   Time head_since;            // it became the head of its lane; queue delay counts from here
   Time dispatched;            // the last time
   std::uint64_t granted = 0;  // items of its stream that its caller takes beyond the first ones
+  HeldUp held_up;             // since then; without a block that goes on (see Blocks)
   Duration caller_limit = Duration::max();
   Duration expected{0};  // as a waiting head: what a call of its function takes, by experience
   std::shared_ptr<const Death> last_death;  // of its last attempt's worker; shared with tombstones

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/blocks.h"
 #include "core/idempotency.h"
 #include "core/keys.h"
 #include "core/wording.h"
@@ -76,6 +77,7 @@ void Calls::resolve(Call& call, Ending&& ending, std::uint64_t reply_bytes) {
 
 void Calls::tell(Call& call, Ending&& ending) {
   CHECK(!call.told);
+  call.undecided = !call.alone && ending.breaker == Breaker::Result::kFailure;
   TellCaller action{report(call, std::move(ending)), {}};
   if (action.answer.effect == Effect::kMaybe && call.effect_min == Effect::kNone) {
     action.if_never_started = timeout_ending(call, Effect::kNone).message;
@@ -83,6 +85,12 @@ void Calls::tell(Call& call, Ending&& ending) {
   frame_.emit(std::move(action));
   call.told = true;
   ++frame_.counters.late;
+}
+
+void Calls::decide(Call& call) {
+  call.undecided = false;
+  const Breaker::Result result = timeout_ending(call, Effect::kMaybe).breaker;
+  call.function->breaker.settle(frame_.now, result, call.probe, frame_.breaker_limits());
 }
 
 Resolve Calls::report(Call& call, Ending&& ending) {
@@ -95,7 +103,10 @@ Resolve Calls::report(Call& call, Ending&& ending) {
     }
   }
   if (!call.told) {
-    call.function->breaker.settle(frame_.now, ending.breaker, call.probe, frame_.breaker_limits());
+    if (!call.undecided) {
+      call.function->breaker.settle(frame_.now, ending.breaker, call.probe,
+                                    frame_.breaker_limits());
+    }
     ++frame_.counters.outcomes[static_cast<int>(ending.kind)];
   }
   Resolve action;
@@ -122,17 +133,21 @@ Ending Calls::timeout_ending(const Call& call, Effect effect) const {
   ending.kind = OutcomeKind::kTimeout;
   ending.effect = effect;
   const std::string limit = describe(call.deadline - call.accepted);
+  const Time until = call.alone ? frame_.now : std::min(frame_.now, call.deadline);
+  const HeldUp held_up = Blocks::held_up(call, frame_.now);
   if (call.limit == Call::Limit::kSilence) {
     ending.message = fmt::format("The stream sent nothing for calls.stream_idle ({}).",
                                  describe(frame_.settings.calls.stream_idle));
-    ending.breaker = Breaker::Result::kFailure;
+    if (!held_up.at_deadline) ending.breaker = Breaker::Result::kFailure;
   } else if (call.last_worker && call.in<Call::Running>()) {
     ending.message = fmt::format(
         "The deadline ({}) passed {}.", limit,
         effect == Effect::kNone ? "before the call had begun in its worker" : "while the call ran");
-    // A caller's tiny deadline, or one that went by in the queue, says nothing about the function.
-    const bool fair = call.limit == Call::Limit::kFunction &&
-                      (frame_.now - call.dispatched) * 2 >= call.deadline - call.accepted;
+    // A caller's tiny deadline, or one that went by in the queue or while another call blocked the
+    // worker's event loop, says nothing about the function.
+    const Duration own = until - call.dispatched - held_up.time;
+    const bool fair = call.limit == Call::Limit::kFunction && !held_up.at_deadline &&
+                      own * 2 >= call.deadline - call.accepted;
     ending.breaker = fair ? Breaker::Result::kFailure : Breaker::Result::kNeutral;
   } else {
     ending.message = fmt::format("The deadline ({}) passed while the call waited.", limit);

@@ -62,10 +62,16 @@ class Calls {
   void resolve(Call& call, Ending&& ending, std::uint64_t reply_bytes = 0);
   // The caller hears now, and the call runs on.
   void tell(Call& call, Ending&& ending);
+  // Its function's breaker hears of a shared call's timeout later than its caller: only then it is
+  // known whether another call blocked the loop. Requires: it runs. Once; then nothing happens.
+  void judge(Call& call) {
+    if (call.undecided) decide(call);
+  }
   Ending timeout_ending(const Call& call, Effect effect) const;
   Ending reply_ending(const Call& call, Call::Reply reply, bool late) const;
 
  private:
+  void decide(Call& call);
   // Counts how the call ends for its caller, and says so.
   Resolve report(Call& call, Ending&& ending);
 

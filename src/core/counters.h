@@ -14,6 +14,7 @@ struct Counters {
   std::uint64_t evicted = 0;  // left by an earlier run, and sessions.max had no room for them
   std::uint64_t snapshots_kept = 0, snapshots_failed = 0;
   std::uint64_t health_failures = 0, retired = 0;
+  std::uint64_t loop_blocks = 0;
   std::uint64_t restarts = 0;
   std::uint64_t retries = 0;
   std::uint64_t abandoned = 0;

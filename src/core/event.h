@@ -133,10 +133,18 @@ struct WorkerExited {
   }
 };
 
-// The worker's event loop has answered a ping. Asked for when a call that runs beside others is
-// cancelled.
+// The worker's event loop turns: it has answered a ping, which a call that runs beside others is
+// cancelled with, or it turns again after a LoopBlocked.
 struct LoopTurned {
   WorkerId worker;
+};
+// The worker's event loop does not turn. It comes once for a turn that takes 100 ms, or
+// workers.loop_lag_warn if that is less; and once more when the turn takes workers.loop_lag_warn.
+struct LoopBlocked {
+  WorkerId worker;
+  CallId by;        // whose code the loop runs; 0: it is not known
+  Time since;       // the turn's begin
+  Duration lag{0};  // since then, without time in which the worker had no processor
 };
 
 // The chaos laboratory ends this worker: whatever call it dies with is not to blame, so no request
@@ -224,8 +232,8 @@ struct Tick {};
 using Event =
     std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
                  WorkerReplied, StreamMoved, StreamGranted, WorkerExited, WorkerChecked, LoopTurned,
-                 DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed, SessionsFound,
-                 ConfigChanged, SessionEnded, QuarantineReleased, RecycleRequested, ReloadRequested,
-                 DrainRequested, Tick>;
+                 LoopBlocked, DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed,
+                 SessionsFound, ConfigChanged, SessionEnded, QuarantineReleased, RecycleRequested,
+                 ReloadRequested, DrainRequested, Tick>;
 
 }  // namespace keelback::core

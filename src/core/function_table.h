@@ -13,6 +13,7 @@
 #include "core/call_queue.h"
 #include "core/event.h"
 #include "core/name_index.h"
+#include "core/notice_pace.h"
 #include "core/slab.h"
 
 namespace keelback::core {
@@ -27,7 +28,8 @@ struct Function {
   bool room_noted = false;
   Duration service{0};  // what a call of it takes: a moving mean; 0: none has ended yet
   Breaker breaker;
-  RunQueue parked;  // heads that wait for the bulkhead; they would otherwise be in a run queue
+  NoticePace blocks;  // of the event loop, by calls of it
+  RunQueue parked;    // heads that wait for the bulkhead; they would otherwise be in a run queue
   boost::intrusive::list_member_hook<> hook;
 
   std::string_view name() const { return spec.name; }

@@ -9,6 +9,7 @@
 //   Runs          the calls that run: dispatched, answered, pressed, settled after a death
 //   Sessions      lanes, homes, ends
 //   Snapshots     sessions that outlive their worker
+//   Blocks        calls that block the event loop of their worker, and whom that excuses
 //   Workers       the life of workers
 //   Starts        when slots are filled
 //   Replacements  workers that are replaced though they are well
@@ -31,6 +32,7 @@
 #include <vector>
 
 #include "core/admission.h"
+#include "core/blocks.h"
 #include "core/calls.h"
 #include "core/frame.h"
 #include "core/health.h"
@@ -80,6 +82,7 @@ class Pool::Impl {
   Sessions sessions_;
   Snapshots snapshots_;
   Workers workers_;
+  Blocks blocks_;
   Starts starts_;
   Replacements replacements_;
   Health health_;

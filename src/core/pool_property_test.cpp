@@ -120,7 +120,7 @@ class Player {
                              : late(s);
       case 23:
         if (const auto all = driver.with(true); s.b % 2 == 0 && !all.empty()) {
-          return driver.handle(LoopTurned{all[s.a % all.size()]});
+          return loop(all[s.a % all.size()], s);
         }
         return check(s);
       default:
@@ -157,6 +157,16 @@ class Player {
   static std::string_view session(const Step& s) {
     constexpr std::string_view kIds[] = {"", "", "ann", "bob", "cyd", "dan", "eve", "fay"};
     return kIds[s.a % 8];
+  }
+  // The loop turns, or one of the worker's calls, another one or nobody known blocks it.
+  void loop(WorkerId worker, const Step& s) {
+    if (s.b / 2 % 2 == 0) return driver.handle(LoopTurned{worker});
+    const auto& runs = driver.workers.at(worker).calls;
+    LoopBlocked event{.worker = worker, .by = CallId{s.a / 8 % 50}};
+    if (!runs.empty() && s.a % 4 != 0) event.by = CallId{runs.begin()->first};
+    event.lag = Duration(std::uint64_t{s.b / 4 % 300} * 1'000'000);
+    event.since = driver.now - event.lag;
+    driver.handle(event);
   }
   void submit(const Step& s) {
     constexpr std::string_view kNames[] = {"f", "idem", "one", "many", "both", "nosuch"};

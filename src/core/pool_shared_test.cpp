@@ -2,6 +2,9 @@
 // worker means to each of the calls that ran in it.
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "support/model_driver.h"
 
 namespace keelback::core {
@@ -460,6 +463,207 @@ TEST(PoolShared, AnInterruptedThreadMakesItsWorkerDrain) {
   driver.reply(beside);
   EXPECT_EQ(driver.fate(beside), "ok");
   EXPECT_EQ(driver.count("stop " + to_text(worker)), 1u);
+}
+
+// ---- calls that block the event loop
+
+std::vector<std::string> warnings(const ModelDriver& driver) {
+  std::vector<std::string> found;
+  for (const Notice& notice : driver.notices) {
+    if (notice.stack_of) found.push_back(notice.text);
+  }
+  return found;
+}
+// The call has blocked its worker's loop for so long.
+void block(ModelDriver& driver, CallId by, Duration lag = 100ms) {
+  driver.handle(LoopBlocked{driver.worker_of(by), by, driver.now - lag, lag});
+}
+
+// Goal: a notice names the function, asks for the stack of its worker, and comes once a minute for
+// a function; what was left out is counted.
+TEST(PoolShared, ANoticeNamesTheFunctionThatBlocksTheLoopOnceAMinute) {
+  ModelDriver driver(with_ladder(1));
+  warm_up(driver);
+  const CallId one = driver.submit("many"), other = driver.submit("few");
+  const WorkerId worker = driver.worker_of(one);
+  block(driver, one, 120ms);
+  ASSERT_EQ(warnings(driver).size(), 1u);
+  EXPECT_NE(
+      warnings(driver)[0].find("Function \"many\" blocks the event loop of worker 1.1: it has "
+                               "not turned for 120ms"),
+      std::string::npos)
+      << warnings(driver)[0];
+  EXPECT_EQ(driver.notices.back().stack_of, worker);
+  EXPECT_EQ(driver.notices.back().level, Notice::Level::kWarn);
+  for (int i = 0; i < 3; ++i) {
+    driver.handle(LoopTurned{worker});
+    driver.advance(1s);
+    block(driver, one);
+  }
+  EXPECT_EQ(warnings(driver).size(), 1u) << "three more in the same minute";
+  driver.handle(LoopTurned{worker});
+  block(driver, other);
+  EXPECT_EQ(warnings(driver).size(), 2u) << "another function";
+  driver.handle(LoopTurned{worker});
+  driver.advance(57s);
+  block(driver, one);
+  ASSERT_EQ(warnings(driver).size(), 3u);
+  EXPECT_NE(warnings(driver)[2].find("3 more"), std::string::npos) << warnings(driver)[2];
+  EXPECT_EQ(driver.pool.stats(driver.now).loop_blocks, 6u);
+}
+
+// Goal: workers.loop_lag_warn is live; 0 silences the notice, but the block is known all the same.
+TEST(PoolShared, TheLimitOfTheNoticeIsLive) {
+  Settings settings = with_ladder(1);
+  settings.workers.loop_lag_warn = 1s;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  const CallId call = driver.submit("many");
+  const Time since = driver.now;
+  driver.handle(LoopBlocked{driver.worker_of(call), call, since, 100ms});
+  EXPECT_TRUE(warnings(driver).empty());
+  driver.handle(LoopBlocked{driver.worker_of(call), call, since, 1s});
+  EXPECT_EQ(warnings(driver).size(), 1u);
+  EXPECT_EQ(driver.pool.stats(driver.now).loop_blocks, 1u) << "one turn";
+  settings.workers.loop_lag_warn = 0s;
+  driver.configure(settings);
+  driver.advance(2min);
+  driver.handle(LoopTurned{driver.worker_of(call)});
+  block(driver, call, 10s);
+  EXPECT_EQ(warnings(driver).size(), 1u);
+  EXPECT_EQ(driver.pool.stats(driver.now).loop_blocks, 2u);
+}
+
+// Goal: where nobody knows whose code it is, the notice says so; nobody is named who does not run
+// there.
+TEST(PoolShared, ABlockOfAnUnknownCallNamesNobody) {
+  ModelDriver driver(with_ladder(2));
+  warm_up(driver);
+  const CallId call = driver.submit("many");
+  CallId elsewhere;
+  do elsewhere = driver.submit("few");
+  while (driver.worker_of(elsewhere) == driver.worker_of(call));
+  driver.handle(LoopBlocked{driver.worker_of(call), elsewhere, driver.now, 100ms});
+  ASSERT_EQ(warnings(driver).size(), 1u);
+  EXPECT_EQ(warnings(driver)[0].find("few"), std::string::npos) << warnings(driver)[0];
+  EXPECT_EQ(warnings(driver)[0].find("many"), std::string::npos) << warnings(driver)[0];
+}
+
+// A pool whose functions may take a second, and whose breakers open with one failure.
+struct Blocked {
+  static Settings settings() {
+    Settings settings = with_ladder(1);
+    settings.calls.answer_at = AnswerAt::kDeadline;
+    settings.breaker.failures = 1;
+    settings.breaker.ratio = 0;
+    return settings;
+  }
+  Blocked() : driver(settings()) {
+    FunctionSpec waits = shared("waits", 8), blocks = shared("blocks", 8);
+    waits.timeout = 1s;
+    blocks.timeout = 10s;
+    driver.announce({waits, blocks});
+    ready_all(driver);
+  }
+  bool open(std::string_view function) {
+    return driver.fate(driver.submit(function)) == "circuit_open";
+  }
+  ModelDriver driver;
+};
+
+// Goal: a call whose deadline comes while another call blocks the loop is not to blame for it.
+TEST(PoolShared, ATimeoutWhileAnotherCallBlocksCountsForNoBreaker) {
+  Blocked pool;
+  const CallId late = pool.driver.submit("waits"), blocker = pool.driver.submit("blocks");
+  pool.driver.advance(900ms);
+  block(pool.driver, blocker);
+  pool.driver.advance(100ms);
+  EXPECT_EQ(pool.driver.fate(late), "timeout");
+  pool.driver.advance(100ms);
+  pool.driver.reply(blocker);
+  pool.driver.reply(late, ReplyKind::kCancelled);
+  EXPECT_FALSE(pool.open("waits"));
+}
+
+// Goal: the same where the block is noticed only after the deadline, within the ladder.
+TEST(PoolShared, ABlockThatIsNoticedAfterTheDeadlineExcusesToo) {
+  Blocked pool;
+  const CallId late = pool.driver.submit("waits"), blocker = pool.driver.submit("blocks");
+  pool.driver.advance(1050ms);
+  EXPECT_EQ(pool.driver.fate(late), "timeout");
+  block(pool.driver, blocker);  // since 50 ms before the deadline
+  pool.driver.advance(100ms);
+  pool.driver.handle(LoopTurned{pool.driver.worker_of(blocker)});
+  pool.driver.reply(late, ReplyKind::kCancelled);
+  EXPECT_FALSE(pool.open("waits"));
+}
+
+// Goal: time in which others blocked the loop is not the call's own: with less than half of its
+// time it is not judged.
+TEST(PoolShared, TimeThatOthersBlockedIsNotTheCallsOwn) {
+  Blocked pool;
+  const CallId late = pool.driver.submit("waits"), blocker = pool.driver.submit("blocks");
+  const WorkerId worker = pool.driver.worker_of(late);
+  for (int i = 0; i < 3; ++i) {
+    pool.driver.advance(200ms);
+    block(pool.driver, blocker, 200ms);
+    pool.driver.handle(LoopTurned{worker});
+    pool.driver.advance(50ms);
+  }
+  pool.driver.advance(250ms);
+  EXPECT_EQ(pool.driver.fate(late), "timeout");
+  pool.driver.reply(late, ReplyKind::kCancelled);
+  EXPECT_FALSE(pool.open("waits")) << "600 of its 1000 ms were the blocker's";
+}
+
+// Goal: who is late all by itself is to blame, in spite of a short block; and who blocks the loop
+// itself is, too.
+TEST(PoolShared, AShortBlockAndOnesOwnExcuseNobody) {
+  {
+    Blocked pool;
+    const CallId late = pool.driver.submit("waits"), blocker = pool.driver.submit("blocks");
+    pool.driver.advance(300ms);
+    block(pool.driver, blocker, 200ms);
+    pool.driver.handle(LoopTurned{pool.driver.worker_of(late)});
+    pool.driver.advance(700ms);
+    EXPECT_EQ(pool.driver.fate(late), "timeout");
+    EXPECT_EQ(pool.driver.fate(pool.driver.submit("waits")), "running") << "not decided yet";
+    pool.driver.reply(late, ReplyKind::kCancelled);
+    EXPECT_TRUE(pool.open("waits"));
+  }
+  Blocked pool;
+  const CallId own = pool.driver.submit("waits");
+  pool.driver.submit("blocks");
+  pool.driver.advance(200ms);
+  block(pool.driver, own, 200ms);
+  pool.driver.advance(800ms);
+  EXPECT_EQ(pool.driver.fate(own), "timeout");
+  pool.driver.advance(600ms);
+  EXPECT_EQ(pool.driver.count("interrupt"), 1u);
+  EXPECT_TRUE(pool.open("waits")) << "decided when it is interrupted, at the latest";
+}
+
+// Goal: a worker that is killed because its loop does not turn tells who has blocked it. A call
+// that only waited for the loop is a bystander, even if it is overdue.
+TEST(PoolShared, TheCallThatBlocksTheLoopIsTheCulprit) {
+  Blocked pool;
+  const CallId late = pool.driver.submit("waits"), blocker = pool.driver.submit("blocks");
+  const CallId beside = submit(pool.driver, "blocks", 3, false);
+  pool.driver.advance(500ms);
+  block(pool.driver, blocker, 400ms);
+  pool.driver.advance(1500ms);
+  ASSERT_EQ(pool.driver.count("kill"), 1u) << "the grace of the late call is over";
+  pool.driver.exit(pool.driver.worker_of(blocker), true, "killed");
+  EXPECT_EQ(pool.driver.fate(late), "timeout");
+  EXPECT_EQ(role_of(pool.driver, blocker), DeathRole::kCulprit);
+  EXPECT_EQ(role_of(pool.driver, beside), DeathRole::kBystander);
+  EXPECT_NE(pool.driver.outcome(beside).death->detail.find("blocked the event loop"),
+            std::string::npos)
+      << pool.driver.outcome(beside).death->detail;
+  ready_all(pool.driver);
+  EXPECT_FALSE(pool.open("waits"));
+  EXPECT_TRUE(pool.open("blocks"));
+  EXPECT_EQ(pool.driver.pool.stats(pool.driver.now).quarantined, 0u);
 }
 
 // ---- beside reloads, checks and saves

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/reached.h"
 #include "base/stream.h"
+#include "core/blocks.h"
 #include "core/calls.h"
 #include "core/health.h"
 #include "core/idempotency.h"
@@ -42,6 +43,7 @@ void Runs::dispatch(Worker& worker, Call& call) {
   call.state = Call::Running{&worker, frame_.now, kStreamCredit + call.granted};
   call.last_worker = worker.id;
   call.dispatched = frame_.now;
+  call.held_up = {};
   ++call.attempts;
   worker.begin(call);
   if (!call.alone && worker.busy()) waiting_.placement().set_sharing(worker);
@@ -60,6 +62,8 @@ void Runs::dispatch(Worker& worker, Call& call) {
 void Runs::stop(Worker& worker, Call& call) {
   auto& run = std::get<Call::Running>(call.state);
   CHECK(run.worker == &worker);
+  Blocks::call_leaves(worker, call, frame_.now);
+  calls_.judge(call);
   frame_.timers.disarm(call);
   worker.end(call);
   if (worker.running.empty()) waiting_.placement().set_not_sharing(worker);
@@ -179,16 +183,20 @@ void Runs::on(const RestoreFailed& event) {
 
 void Runs::settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death) {
   std::size_t several = 0;
-  const Call* culprit = nullptr;  // whose end the kill ladder could not wait for
+  const Call* over = nullptr;
   for (const Call& call : worker.running) {
     if (event.find(call.id)) ++several;
-    if (worker.killed() && is_over(call) && !culprit) culprit = &call;
+    if (worker.killed() && is_over(call) && !over) over = &call;
   }
+  // Whose end the kill ladder could not wait for.
+  const Call* blocker = worker.killed() ? find(worker.id, worker.blocker) : nullptr;
+  const Call* culprit = blocker ? blocker : over;
   DeathPtr beside = death;  // as bystanders are told of it
   if (culprit && several > 1) {
     Death told = *death;
-    told.detail = fmt::format("call {} of function \"{}\" did not end", culprit->id.value,
-                              culprit->function->spec.name);
+    told.detail = fmt::format("call {} of function \"{}\" {}", culprit->id.value,
+                              culprit->function->spec.name,
+                              blocker ? "blocked the event loop" : "did not end");
     beside = std::make_shared<const Death>(std::move(told));
   }
   while (!worker.running.empty()) {
@@ -198,7 +206,8 @@ void Runs::settle_deaths(Worker& worker, const WorkerExited& event, const DeathP
     DeathRole role = DeathRole::kNone;
     if (started && several > 1) {
       if (culprit) {
-        role = is_over(call) ? DeathRole::kCulprit : DeathRole::kBystander;
+        const bool guilty = blocker ? &call == blocker : is_over(call);
+        role = guilty ? DeathRole::kCulprit : DeathRole::kBystander;
       } else if (!worker.killed() && death->cause != "killed") {
         role = DeathRole::kSuspect;
       }
@@ -261,7 +270,8 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, DeathRole role
     ending.kind = OutcomeKind::kWorkerDied;
     ending.message = fmt::format("The worker died {} this call ({}).",
                                  started ? "while it ran" : "before it began", describe(*death));
-    if (started && !ours && !innocent) ending.breaker = Breaker::Result::kFailure;
+    const bool to_blame = !ours || role == DeathRole::kCulprit;
+    if (started && to_blame && !innocent) ending.breaker = Breaker::Result::kFailure;
   }
   calls_.resolve(call, std::move(ending));
 }
@@ -394,7 +404,10 @@ void Runs::climb(Call& call) {
 
 // The call's grace is over, and others run beside it: they may finish, if the worker's loop turns.
 void Runs::give_up(Worker& worker, const Call& call) {
-  if (worker.turned < call.deadline) return workers_.kill(worker, KillCause::kTimeout);
+  if (worker.turned < call.deadline) {
+    if (worker.block) worker.blocker = worker.block->by;
+    return workers_.kill(worker, KillCause::kTimeout);
+  }
   if (!worker.doomed) replacements_.doom(worker);
   workers_.end_doomed(worker);
 }
@@ -415,6 +428,7 @@ void Runs::take_rung(Call& call, const Call::Running& run) {
       }
       break;
     case Rung::kInterrupt:
+      calls_.judge(call);
       frame_.emit(InterruptCall{worker.id, call.id});
       break;
     case Rung::kDump:

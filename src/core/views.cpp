@@ -50,6 +50,7 @@ PoolStats Views::stats(Time now) const {
   stats.sessions.evicted = frame_.counters.evicted;
   stats.attachments.carried_bytes = calls_.carried().total();
   stats.abandoned = frame_.counters.abandoned;
+  stats.loop_blocks = frame_.counters.loop_blocks;
   stats.snapshots.kept = frame_.counters.snapshots_kept;
   stats.snapshots.failed = frame_.counters.snapshots_failed;
   stats.health.failed = frame_.counters.health_failures;
@@ -176,6 +177,7 @@ std::uint32_t Views::check_calls() const {
     CHECK(call->armed());
     carried += call->attachment_bytes;
     if (call->told) ++late;
+    CHECK(!call->undecided || (call->told && call->in<Call::Running>()));
     if (const auto* run = call->in<Call::Running>()) {
       ++running;
       check_running(*call, *run);
@@ -219,7 +221,12 @@ std::uint32_t Views::check_workers() const {
   workers_.table().each([&](const Worker& worker) {
     running += static_cast<std::uint32_t>(worker.running.size());
     CHECK(worker.running.size() <= 1 || !worker.taken());
-    for (const Call& call : worker.running) CHECK(call.in<Call::Running>()->worker == &worker);
+    bool runs_blocker = !worker.block || !worker.block->by;
+    for (const Call& call : worker.running) {
+      CHECK(call.in<Call::Running>()->worker == &worker);
+      if (worker.block && call.id == worker.block->by) runs_blocker = true;
+    }
+    CHECK(runs_blocker);
     CHECK(worker.sharing_hook.is_linked() ==
           (!worker.running.empty() && !worker.taken() && (worker.busy() || worker.suspect())));
     // Nobody has room while a head waits that it may serve.

@@ -8,6 +8,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -60,6 +61,12 @@ struct Worker : Timer {
     kWithheld,  // it takes no calls until a replacement has been tried
   };
 
+  // Its event loop does not turn.
+  struct Block {
+    CallId by;  // it runs here; 0: not known
+    Time since;
+  };
+
   Worker() : Timer(TimerKind::kWorker) {}
 
   WorkerId id;
@@ -79,7 +86,9 @@ struct Worker : Timer {
   // A call in it does not end though its grace is over: it takes no call any more, and is killed
   // when the others have ended.
   bool doomed = false;
-  Time turned;           // its event loop was last seen to turn
+  Time turned;  // its event loop was last seen to turn
+  std::optional<Block> block;
+  CallId blocker;        // it was killed because this call blocks its event loop; 0: it was not
   Home* home = nullptr;  // null once its sessions are lost
   RunQueue queue;        // heads of the sessions bound to it
   std::uint64_t calls = 0;

@@ -190,10 +190,6 @@ void Workers::end_doomed(Worker& worker) {
   if (std::ranges::all_of(worker.running, Runs::is_over)) kill(worker, KillCause::kTimeout);
 }
 
-void Workers::on(const LoopTurned& event) {
-  if (Worker* worker = table_.find(event.worker)) worker->turned = frame_.now;
-}
-
 void Workers::stop(Worker& worker) {
   if (worker.ending()) return;
   CHECK(worker.running.empty());

@@ -51,7 +51,6 @@ class Workers {
   void on(const WorkerReady& event);
   void on(const WorkerExited& event);
   void on(const DeathOrdered& event);
-  void on(const LoopTurned& event);
   // As many slots as the settings say.
   void resize();
 

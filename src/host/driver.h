@@ -17,6 +17,7 @@
 
 #include "base/application.h"
 #include "base/id.h"
+#include "base/loop_lag.h"
 #include "base/settings.h"
 #include "base/time.h"
 #include "core/event.h"
@@ -61,6 +62,9 @@ struct PoolInfo {
   // Both as of the last second or two; zeros: not known yet, or there is no guard.
   OwnUse supervisor;
   OwnUse guard;
+  // How long event loops had not turned, as every look while shared calls ran there has seen it;
+  // without time in which a worker had no processor.
+  LoopLag loop_lag;
 };
 
 class Driver {

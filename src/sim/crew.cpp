@@ -9,6 +9,8 @@ namespace keelback::sim {
 namespace {
 
 constexpr int kSigkill = 9;
+// From so long on a call that blocks its worker's loop excuses others, whatever is warned of.
+constexpr Duration kNoticed = std::chrono::milliseconds(100);
 constexpr std::int64_t kFirstPid = 1'000'000;  // above any kernel's default pid_max: never real
 
 Death by_signal(int signal, std::string cause, std::string detail) {
@@ -147,6 +149,27 @@ void Crew::dispatch(Time now, const core::Dispatch& dispatch, const Call& call, 
   }
   plan(*worker, task, task.mark_at + task.script.busy);
   draw_fate(now, *worker, task);
+  if (!task.script.blocks_loop || task.alone) return;
+  const bool warns = loop_lag_warn_ > Duration{0};
+  plan_notice(*worker, task, warns ? std::min(loop_lag_warn_, kNoticed) : kNoticed);
+}
+
+void Crew::plan_notice(const Worker& worker, const Task& task, Duration lag) {
+  if (lag > task.script.busy) return;
+  schedule_.add(task.mark_at + lag, Due::Kind::kBlocked, worker.id.generation, task.call.value);
+}
+
+Said Crew::notice(Time now, const Worker& worker, CallId call) {
+  const auto task = std::ranges::find(worker.tasks, call, &Task::call);
+  if (task == worker.tasks.end() || now > task->mark_at + task->script.busy) return {};
+  const Duration lag = now - task->mark_at;
+  if (loop_lag_warn_ > lag) plan_notice(worker, *task, loop_lag_warn_);
+  schedule_.add(task->mark_at + task->script.busy, Due::Kind::kTurn, worker.id.generation, 0);
+  return {.kind = Said::Kind::kBlocked,
+          .worker = worker.id,
+          .call = call,
+          .since = task->mark_at,
+          .lag = lag};
 }
 
 // Whether the call's worker dies with it, and where in its course.
@@ -217,6 +240,14 @@ std::string Crew::dump(Time now, WorkerId id, CallId call) const {
   }
   return "Current thread 0x0000000000000001 (most recent call first):\n"
          "  File \"model\", line 1 in call\n";
+}
+
+std::string Crew::loop_stack(Time now, WorkerId id) const {
+  const Worker* worker = find(id);
+  if (worker == nullptr || now > worker->blocked_until) return "";
+  const auto task = std::ranges::find(worker->tasks, worker->blocker, &Task::call);
+  if (task == worker->tasks.end()) return "";
+  return "Stack (most recent call first):\n  File \"model\", line 1 in " + task->function + "\n";
 }
 
 void Crew::kill(Time now, WorkerId id, bool ours) {
@@ -290,6 +321,7 @@ Said Crew::fire(const Due& due) {
     return {};
   }
   if (due.kind == Due::Kind::kTurn) return {.kind = Said::Kind::kTurned, .worker = worker.id};
+  if (due.kind == Due::Kind::kBlocked) return notice(due.at, worker, CallId{due.token});
   if (due.kind == Due::Kind::kReady) {
     worker.ready = true;
     return {.kind = Said::Kind::kReady, .worker = worker.id};

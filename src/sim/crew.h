@@ -24,10 +24,10 @@ namespace keelback::sim {
 
 // What a worker says, or what is said of it.
 struct Said {
-  enum class Kind : std::uint8_t { kNothing, kReady, kItem, kReplied, kTurned, kExited };
+  enum class Kind : std::uint8_t { kNothing, kReady, kItem, kReplied, kTurned, kBlocked, kExited };
   Kind kind = Kind::kNothing;
   WorkerId worker;
-  CallId call;  // of kItem, kReplied
+  CallId call;  // of kItem, kReplied, kBlocked
   core::ReplyKind reply = core::ReplyKind::kOk;
   bool clean = true;
   bool interrupted = false;  // of kReplied: an interrupt ended it
@@ -37,6 +37,8 @@ struct Said {
   // Of kReplied: the session's state, if it was to come along.
   core::Snapshot snapshot = core::Snapshot::kNone;
   SessionState state;
+  Time since;                              // of kBlocked
+  Duration lag{0};                         // of kBlocked: since then
   Death death;                             // of kExited
   std::vector<core::StartedCall> started;  // of kExited: the calls that its marks name
 };
@@ -59,6 +61,8 @@ class Crew {
   void ping_loop(Time now, WorkerId worker);
   // The stacks as text; "unavailable: …" where there are none to be had.
   std::string dump(Time now, WorkerId worker, CallId call) const;
+  // The stack of the event loop; empty: nothing blocks it.
+  std::string loop_stack(Time now, WorkerId worker) const;
   // ours: the core wants it. Otherwise it is a fault from outside, SIGKILL without an author.
   void kill(Time now, WorkerId worker, bool ours);
   void stop(Time now, WorkerId worker);
@@ -75,6 +79,8 @@ class Crew {
   // The functions are those of the model's settings from now on; they must be announced.
   void reload() { application_.set_concurrency(model_.concurrency); }
   void set_result_max(std::uint64_t bytes) { result_max_ = bytes; }
+  // workers.loop_lag_warn
+  void set_loop_lag_warn(Duration limit) { loop_lag_warn_ = limit; }
   // The slot's worker of the highest generation; generation 0: none.
   WorkerId newest(std::uint32_t slot) const;
   std::int64_t pid(WorkerId worker) const;  // 0: no such process
@@ -128,6 +134,9 @@ class Crew {
   void exit(Worker& worker, Time at, Death death);
   void cut_short(Time now, Worker& worker, Task& task, Duration delay);
   void draw_fate(Time now, Worker& worker, Task& task);
+  // The next time that the call, which blocks the event loop, is noticed.
+  void plan_notice(const Worker& worker, const Task& task, Duration lag);
+  Said notice(Time now, const Worker& worker, CallId call);
   Said step(Time now, Worker& worker, Task& task);
   Said reply(Time now, Worker& worker, Task& task);
   Said gone(Time now, const Worker& worker);
@@ -137,6 +146,7 @@ class Crew {
   Prng prng_;
   Schedule& schedule_;
   std::uint64_t result_max_ = 16 << 20;
+  Duration loop_lag_warn_ = std::chrono::milliseconds(100);
   std::map<std::uint32_t, Worker> workers_;  // by generation
 };
 

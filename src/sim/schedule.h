@@ -13,17 +13,19 @@ namespace keelback::sim {
 
 struct Due {
   enum class Kind : std::uint8_t {
-    kReady,  // a worker's start is over
-    kStep,   // a worker's call goes on: next item, or its ending
-    kTurn,   // a worker's event loop answers a ping
-    kExit,   // a worker's process is gone
-    kHook,   // a callback of the simulation's user
+    kReady,    // a worker's start is over
+    kStep,     // a worker's call goes on: next item, or its ending
+    kTurn,     // a worker's event loop answers a ping, or turns again
+    kBlocked,  // a worker's event loop has not turned for long
+    kExit,     // a worker's process is gone
+    kHook,     // a callback of the simulation's user
   };
   Time at;
   std::uint64_t order = 0;
   Kind kind = Kind::kHook;
   std::uint32_t generation = 0;  // of the worker
-  std::uint64_t token = 0;       // the worker's plan this belongs to, or the hook's number
+  // The worker's plan this belongs to, the call that blocks the loop, or the hook's number.
+  std::uint64_t token = 0;
 };
 
 class Schedule {

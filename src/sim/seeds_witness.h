@@ -130,6 +130,10 @@ class Witness {
       }
     } else if (const auto* exit = std::get_if<core::WorkerExited>(&event)) {
       see(*exit);
+    } else if (const auto* blocked = std::get_if<core::LoopBlocked>(&event)) {
+      const auto at = ready_.find(blocked->worker);
+      EXPECT_TRUE(at != ready_.end() && at->second.calls.contains(blocked->by));
+      blocked_.insert(blocked->by);
     }
   }
   void see(const core::CallSubmitted& event) {
@@ -192,6 +196,10 @@ class Witness {
     if (!r.death || r.death->role == DeathRole::kNone) return;
     EXPECT_EQ(r.effect, Effect::kMaybe);
     if (r.death->role != DeathRole::kCulprit) ++innocent_;
+    if (r.death->role == DeathRole::kCulprit) {
+      EXPECT_TRUE(blocked_.contains(r.call))
+          << "nobody has seen what call " << r.call.value << " did";
+    }
   }
   void see(const core::Dispatch& d) {
     const Asked& call = asked_.at(d.call);
@@ -271,6 +279,7 @@ class Witness {
   std::map<std::string, core::FunctionSpec> functions_;
   std::map<CallId, Asked> asked_;
   std::set<std::uint64_t> died_;  // fingerprints of calls that were in a worker that died
+  std::set<CallId> blocked_;      // calls that have blocked an event loop
   std::set<CallId> resolved_;
   std::map<WorkerId, Seen> ready_;
   std::set<WorkerId> gone_;

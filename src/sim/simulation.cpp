@@ -33,6 +33,7 @@ Simulation::Simulation(Options options)
       pool_(options.settings, options.seed),
       check_invariants_(options.check_invariants) {
   crew_.set_result_max(options.settings.calls.payload_max.count);
+  crew_.set_loop_lag_warn(options.settings.workers.loop_lag_warn);
   handle(core::StartModeChanged{});
   handle(core::Tick{});
 }
@@ -89,6 +90,7 @@ bool Simulation::cancel(CallId call) {
 
 void Simulation::configure(const Settings& settings) {
   crew_.set_result_max(settings.calls.payload_max.count);
+  crew_.set_loop_lag_warn(settings.workers.loop_lag_warn);
   handle(core::ConfigChanged{settings});
 }
 
@@ -265,7 +267,7 @@ void Simulation::perform(core::Action& action) {
                          [done = std::move(done), error = a.error]() mutable { done(error); });
                    }
                  },
-                 [](core::Notice&) {},  // observers read them
+                 [this](core::Notice& a) { note(a); },
              },
              action);
 }
@@ -319,6 +321,15 @@ void Simulation::drop(core::DropSnapshot& drop) {
   });
 }
 
+void Simulation::note(core::Notice& notice) {
+  if (notice.stack_of) {
+    const std::string stack = crew_.loop_stack(now_, notice.stack_of);
+    if (!stack.empty()) notice.text += "\n" + stack;
+  }
+  if (notices_.size() == kNoticesKept) notices_.pop_front();
+  notices_.push_back(notice);
+}
+
 void Simulation::announce() {
   announced_ = true;
   crew_.reload();
@@ -354,6 +365,10 @@ void Simulation::hear(Said said) {
       return;
     case Said::Kind::kTurned:
       handle(core::LoopTurned{said.worker});
+      return;
+    case Said::Kind::kBlocked:
+      loop_lag_.observe(said.lag);
+      handle(core::LoopBlocked{said.worker, said.call, said.since, said.lag});
       return;
   }
 }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/id.h"
+#include "base/loop_lag.h"
 #include "base/settings.h"
 #include "base/time.h"
 #include "core/action.h"
@@ -98,7 +99,11 @@ class Simulation {
   // Null until it is announced.
   const Application* application() const { return announced_ ? &crew_.application() : nullptr; }
   std::size_t stored() const { return shelf_.size(); }  // snapshots
-  std::uint64_t events() const { return events_; }      // handled by the core so far
+  // Of event loops that a call has blocked: the model knows no other lag.
+  const LoopLag& loop_lag() const { return loop_lag_; }
+  // The last ones.
+  const std::deque<core::Notice>& notices() const { return notices_; }
+  std::uint64_t events() const { return events_; }  // handled by the core so far
   std::uint64_t trace_hash() const { return trace_.value(); }
   // Sees every event before the core does, and every action before it is performed. Must not call
   // back into the simulation.
@@ -114,7 +119,10 @@ class Simulation {
   void keep(core::KeepSnapshot& keep);
   void drop(core::DropSnapshot& drop);
   void hear(Said said);
+  void note(core::Notice& notice);
   void announce();
+
+  static constexpr std::size_t kNoticesKept = 64;
 
   Schedule schedule_;
   Crew crew_;  // keeps a reference to schedule_
@@ -132,6 +140,8 @@ class Simulation {
   ClientCalls calls_;
   std::unordered_map<std::uint64_t, Hook> hooks_;  // looked up, never iterated
   SnapshotShelf shelf_;
+  LoopLag loop_lag_;
+  std::deque<core::Notice> notices_;
   std::vector<std::move_only_function<void(std::string)>> waiting_for_reload_;
   std::vector<Hook> waiting_for_drain_;
   std::function<void(Time, const core::Event&)> on_event_;

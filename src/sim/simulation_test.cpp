@@ -286,13 +286,14 @@ TEST(Simulation, AReloadReplacesEveryWorkerAndLosesNoCall) {
 // Submits it, and notes how it ends and when.
 struct Watched {
   Watched(Simulation& sim, Call call) {
-    sim.submit(std::move(call), [this, &sim](Outcome&& o) {
+    id = sim.submit(std::move(call), [this, &sim](Outcome&& o) {
       outcome = std::move(o);
       at = sim.now();
     });
   }
   Watched(const Watched&) = delete;
   Watched& operator=(const Watched&) = delete;
+  CallId id;
   std::optional<Outcome> outcome;
   Time at;
 };
@@ -410,6 +411,46 @@ TEST(Simulation, ABlockedEventLoopCostsTheCallsBesideItToo) {
   EXPECT_EQ(beside.outcome->death->role, DeathRole::kBystander);
   EXPECT_TRUE(waits.outcome->ok()) << "it had not started, so it runs again";
   EXPECT_EQ(waits.outcome->attempts, 2u);
+}
+
+// Goal: a call that blocks its worker's event loop is noticed when workers.loop_lag_warn is over,
+// and the loop turns again when it has ended.
+TEST(Simulation, ABlockedEventLoopIsNoticedAndTurnsAgain) {
+  for (const Duration warn : {Duration{30ms}, Duration{100ms}, Duration{2s}, Duration{0}}) {
+    Simulation::Options some = options(1);
+    some.settings.workers.loop_lag_warn = warn;
+    Simulation sim(some);
+    sim.advance(1s);
+    std::vector<core::LoopBlocked> blocks;
+    std::vector<Time> turns;
+    sim.observe(
+        [&](Time now, const core::Event& event) {
+          if (const auto* blocked = std::get_if<core::LoopBlocked>(&event)) {
+            blocks.push_back(*blocked);
+          } else if (std::holds_alternative<core::LoopTurned>(event)) {
+            turns.push_back(now);
+          }
+        },
+        [](Time, const core::Action&) {});
+    Watched waits(sim, {.function = "together", .payload = "[10]"});
+    const Watched block(sim, {.function = "together_block", .payload = "[5000]"});
+    sim.advance(4s);
+    ASSERT_FALSE(blocks.empty());
+    EXPECT_EQ(blocks.front().by, block.id);
+    EXPECT_EQ(blocks.front().lag, warn == 0s ? 100ms : std::min<Duration>(warn, 100ms));
+    EXPECT_EQ(blocks.size(), warn == 2s ? 2u : 1u);
+    EXPECT_TRUE(turns.empty());
+    EXPECT_EQ(sim.notices().empty(), warn == 0s);
+    if (warn > 0s) {
+      EXPECT_NE(sim.notices().back().text.find("in together_block"), std::string::npos);
+    }
+    sim.advance(2s);
+    EXPECT_TRUE(block.outcome && block.outcome->ok());
+    EXPECT_TRUE(waits.outcome && waits.outcome->ok());
+    EXPECT_FALSE(turns.empty());
+    EXPECT_EQ(sim.stats().loop_blocks, 1u);
+    EXPECT_GT(sim.loop_lag().sum, 0);
+  }
 }
 
 // Goal: a call in a thread of a worker with others is interrupted alone.

@@ -90,6 +90,7 @@ struct EventFields {
   void operator()(const core::SessionEnded& e) { f(e.session); }
   void operator()(const core::DeathOrdered& e) { f(e.worker); }
   void operator()(const core::LoopTurned& e) { f(e.worker); }
+  void operator()(const core::LoopBlocked& e) { f(e.worker, e.by, e.since, e.lag); }
   void operator()(const core::QuarantineReleased& e) { f(e.fingerprint); }
   void operator()(const core::RecycleRequested& e) { f(e.slot); }
   void operator()(const core::ReloadRequested&) {}

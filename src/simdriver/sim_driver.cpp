@@ -153,6 +153,7 @@ host::PoolInfo SimDriver::info() {
     info.start.state = "up";
     info.store.name = "memory";
     info.store.sessions = sim.stored();
+    info.loop_lag = sim.loop_lag();
     return info;
   });
 }
@@ -214,6 +215,11 @@ bool SimDriver::kill_worker(std::uint32_t slot) {
 
 bool SimDriver::freeze_worker(std::uint32_t slot, Duration spell) {
   return with([&](sim::Simulation& sim) { return sim.freeze(slot, spell); });
+}
+
+std::vector<core::Notice> SimDriver::notices() const {
+  const std::lock_guard lock(mutex_);
+  return {sim_.notices().begin(), sim_.notices().end()};
 }
 
 std::uint64_t SimDriver::trace_hash() const {

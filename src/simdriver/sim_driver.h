@@ -61,6 +61,8 @@ class SimDriver final : public host::Driver {
   // ---- faults from outside; false: nothing lives in that slot
   bool kill_worker(std::uint32_t slot);
   bool freeze_worker(std::uint32_t slot, Duration spell);
+  // The last ones that the core has given.
+  std::vector<core::Notice> notices() const;
   // A fingerprint of all that happened so far: same seed and same calls, same fingerprint.
   std::uint64_t trace_hash() const;
 
