@@ -54,8 +54,8 @@ class Marks:
         return os.fstat(self._dump_fd).st_ino
 
     def register_dump(self) -> None:
-        """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held. Signal
-        62 writes the stack of the thread that it comes to, and looks at no other thread."""
+        """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held.
+        Signal 62 writes the stack of the thread that it comes to, and looks at no other thread."""
         os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
         faulthandler.register(DUMP_SIGNAL, file=self._dump_fd, all_threads=True, chain=False)
         faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=False, chain=False)

@@ -1,4 +1,4 @@
-"""What the marks say of the event loop while shared calls run: since when its present turn lasts, and whose code it runs.
+"""What the marks say of the event loop while shared calls run: since when its turn lasts, and whose code it runs.
 
 The supervisor reads these words whenever it likes: while a call keeps the loop from turning, while it holds the GIL,
 and after it has crashed the process (docs/protocol.md, Marks). They cost no system call.
@@ -22,7 +22,7 @@ class Turns:
         self._words = words
         self.thread = native.get_ident()
         # A loop of asyncio waits in its selector. Of another one (uvloop) only the steps of calls can be seen.
-        self._selector = getattr(loop, "_selector", None)
+        self._selector: Any = getattr(loop, "_selector", None)
         self._watched = False
         words[marks.LOOP_THREAD] = self.thread
 
@@ -65,7 +65,8 @@ class Turns:
                 try:
                     given = yield awaited
                 except BaseException as thrown:
-                    # Thrown into the coroutine below, where it must not seem to be handled already, nor to come from here.
+                    # It is thrown into the coroutine above, where it must not seem to be handled already, or to come
+                    # from here.
                     trace = thrown.__traceback__
                     error = thrown.with_traceback(trace.tb_next if trace is not None else None)
                     trace = None
