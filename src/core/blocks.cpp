@@ -72,12 +72,14 @@ void Blocks::warn(const Worker& worker, Duration lag) {
   const std::string name = fmt::format("{}.{}", worker.id.slot, worker.id.generation);
   const std::string time = describe(std::chrono::floor<std::chrono::milliseconds>(lag));
   std::string text =
-      by ? fmt::format("Function \"{}\" blocks the event loop of worker {}: it has not turned for "
-                       "{}, and the other calls there wait (docs/concurrency.md).",
-                       by->function->spec.name, name, time)
-         : fmt::format("The event loop of worker {} has not turned for {}, and the shared calls "
-                       "there wait; which of them blocks it is not known (docs/concurrency.md).",
-                       name, time);
+      by ? fmt::format(
+               "Function \"{}\" blocks the event loop of worker {}: it has not turned for "
+               "{}, and the other calls there wait (docs/concurrency.md).",
+               by->function->spec.name, name, time)
+         : fmt::format(
+               "The event loop of worker {} has not turned for {}, and the shared calls "
+               "there wait; which of them blocks it is not known (docs/concurrency.md).",
+               name, time);
   if (*left_out > 0) text += fmt::format(" Since the last such notice: {} more.", *left_out);
   frame_.emit(Notice{Notice::Level::kWarn, std::move(text), worker.id});
 }

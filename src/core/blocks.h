@@ -1,6 +1,6 @@
 // Calls that keep the event loop of their worker from turning: who hears of it, and whom it
-// excuses. While one call blocks the loop, no other call of that worker gets on. So that time is not
-// theirs, and a timeout that comes of it counts for no breaker.
+// excuses. While one call blocks the loop, no other call of that worker gets on. So that time is
+// not theirs, and a timeout that comes of it counts for no breaker.
 #pragma once
 
 #include "base/time.h"

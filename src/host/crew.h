@@ -49,7 +49,8 @@ class Crew {
 
   // ---- the loop thread
   [[nodiscard]] virtual std::expected<void, StartError> start() = 0;
-  // StartWorker, KillWorker, a rung of the ladder, CheckWorker. The worker may be gone by now.
+  // StartWorker, KillWorker, a rung of the ladder, CheckWorker, a Notice that wants a stack. The
+  // worker may be gone by now.
   virtual void perform(core::Action& action) = 0;
   virtual void heard(CrewNews& news) = 0;
   virtual void configure(const Settings& settings) = 0;

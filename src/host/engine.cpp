@@ -234,7 +234,10 @@ void Engine::perform_on_loop(core::Action& any) {
                    for (auto& done : std::exchange(on_drained_, {})) done();
                  },
                  [&](core::Reloaded& action) { crew_->reloaded(action.error); },
-                 [&](core::Notice& action) { log(action.level, action.text); },
+                 [&](core::Notice& action) {
+                   if (action.stack_of) return crew_->perform(any);
+                   log(action.level, action.text);
+                 },
                  [&](auto&) { crew_->perform(any); },
              },
              any);

@@ -148,6 +148,7 @@ void ProcessCrew::stop() {
 
 void ProcessCrew::leave_loop() {
   second_.cancel();
+  watch_.loops().leave_loop();
   reading_.leave_loop();
   lives_.leave_loop();
 }
@@ -173,6 +174,7 @@ void ProcessCrew::perform(core::Action& any) {
                  [&](core::InterruptCall& action) { climb(any, action.worker, action.call); },
                  [&](core::DumpWorker& action) { climb(any, action.worker, action.call); },
                  [&](core::CheckWorker& action) { watch_.check_health(action.worker); },
+                 [&](core::Notice& action) { watch_.loops().log_with_stack(action); },
                  [&](auto&) { CHECK(false); },  // the engine keeps the others
              },
              any);
@@ -189,6 +191,8 @@ void ProcessCrew::heard(CrewNews& news) {
       return lives_.said_hello(worker, std::move(news.text));
     case WorkerReading::News::kReady:
       return lives_.said_ready(worker);
+    case WorkerReading::News::kShares:
+      return watch_.loops().begin();
   }
 }
 
@@ -233,6 +237,7 @@ void ProcessCrew::dispatch(const core::Dispatch& action, CallRecord& record, Cal
     worker->running = action.call;
   } else {
     row = worker->shared.begin(action.call);
+    if (!std::exchange(roster_.loops_watched, true)) reading_.hear_sharing(worker, effects);
   }
   if (action.session && action.session->restore != 0) {
     // The loop reads its answer: the caller waits for the store and for the worker, here or there.
@@ -479,6 +484,7 @@ void ProcessCrew::describe(PoolInfo& info) {
   info.start = roster_.path;
   info.supervisor = roster_.supervisor_use;
   info.guard = roster_.guard_use;
+  info.loop_lag = watch_.loops().lag();
 }
 
 void ProcessCrew::describe(std::vector<WorkerInfo>& workers) {

@@ -25,6 +25,7 @@ struct Roster {
   StartPath path GUARDED_BY(host_state);
   OwnUse supervisor_use GUARDED_BY(host_state);
   OwnUse guard_use GUARDED_BY(host_state);
+  bool loops_watched GUARDED_BY(host_state) = false;  // see LoopWatch
   std::uint32_t frame_bytes_max GUARDED_BY(host_state) = 0;
   std::uint64_t payload_max GUARDED_BY(host_state) = 0;
   std::uint64_t snapshot_max GUARDED_BY(host_state) = 0;

@@ -35,10 +35,11 @@ class SharedCalls {
     --count_;
   }
   bool empty() const { return count_ == 0; }
+  // visit(row, call)
   template <class Visit>
   void each(Visit visit) const {
-    for (const CallId call : rows_) {
-      if (call) visit(call);
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      if (rows_[i]) visit(static_cast<std::uint16_t>(i + 1), rows_[i]);
     }
   }
 

@@ -25,7 +25,8 @@ constexpr auto kTimeToDie = std::chrono::milliseconds(50);
 // How long the end waits for the guard.
 constexpr auto kGuardStopMax = std::chrono::seconds(1);
 
-// An answer to the ping that a late call's first rung sent; anything else is not worth a life.
+// An answer to a ping of a late call's first rung, or of LoopWatch; anything else is not worth a
+// life.
 // Returns whether the worker's event loop has given it.
 bool take_pong(WorkerProcess& worker, std::string_view packet) {
   if (packet.size() < wire::kHeaderBytes) return false;
@@ -34,7 +35,7 @@ bool take_pong(WorkerProcess& worker, std::string_view packet) {
   if (!header) return false;
   const wire::Frame frame{*header, packet.substr(wire::kHeaderBytes)};
   const auto pong = wire::decode_pong(frame);
-  if (!pong) return false;
+  if (!pong || LoopWatch::heard(worker, pong->token, CallId{pong->running})) return false;
   worker.ponged = pong->token;
   return frame.loop();
 }
@@ -387,7 +388,7 @@ std::vector<core::StartedCall> WorkerLives::started_calls(WorkerProcess& worker)
   std::vector<core::StartedCall> started;
   const Locked locked(engine_.lock);
   if (worker.may_have_begun(worker.running)) started.push_back({worker.running});
-  worker.shared.each([&](CallId call) REQUIRES(host_state) {
+  worker.shared.each([&](std::uint16_t, CallId call) REQUIRES(host_state) {
     if (worker.may_have_begun(call)) started.push_back({call});
   });
   return started;

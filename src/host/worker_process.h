@@ -20,6 +20,7 @@
 #include "host/log_lines.h"
 #include "host/loop_io.h"
 #include "host/shared_calls.h"
+#include "host/turn_watch.h"
 #include "os/cgroup.h"
 #include "os/memory.h"
 #include "os/process.h"
@@ -49,6 +50,17 @@ struct UnsentCall {
   std::shared_ptr<const std::string> payload;  // shared with the call, as in Channel
   std::shared_ptr<const Attachments> attachments;
   bool shared = false;
+};
+
+// What is known of a worker's event loop. See LoopWatch.
+struct LoopRecord {
+  TurnWatch turns;
+  Duration told{0};  // the core has heard that a turn is so long; 0: of none that is not over
+  Time told_turn;
+  Time asked;                // the worker was asked whose code runs in this turn
+  std::uint64_t answer = 0;  // … and this is the token of its last answer
+  CallId runs;               // … and what it said
+  bool stack_wanted = false;
 };
 
 // Shared (shared_ptr) by the host's table, the threads that are writing to it or reading from it,
@@ -121,6 +133,7 @@ struct WorkerProcess final : CrewWorker {
   os::ProcessorUse check_use;
   std::optional<os::ProcessorUse> check_seen;
   std::unique_ptr<boost::asio::steady_timer> check_timer;
+  LoopRecord loop;
   os::Fd log;
   LogLines lines;
   std::unique_ptr<FdWatch> log_watch;

@@ -30,6 +30,7 @@ class WorkerReading {
     kBlocked,  // its channel holds frames that the socket did not take
     kHello,    // the text: its JSON
     kReady,
+    kShares,  // it was given a shared call, and no loop was watched
   };
   struct Handlers {  // on the loop thread
     std::function<void(const WorkerPtr&, const std::string& violation)> ended;
@@ -51,6 +52,9 @@ class WorkerReading {
   void take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& messages,
                 Channel::Received received, CallRecord* self, Effects& effects)
       REQUIRES(host_state);
+  void hear_sharing(const WorkerPtr& worker, Effects& effects) REQUIRES(host_state) {
+    hear_later(worker, News::kShares, {}, effects);
+  }
   // The loop reads what an idle worker has to say.
   void read_between_calls(const WorkerPtr& worker, Effects& effects) REQUIRES(host_state);
 

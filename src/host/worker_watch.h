@@ -1,11 +1,12 @@
-// What is watched about living workers: their health checks, their memory, their slabs and their
-// log. Loop thread, but for the part under the lock.
+// What is watched about living workers: their health checks, their event loops, their memory, their
+// slabs and their log. Loop thread, but for the part under the lock.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "host/engine.h"
+#include "host/loop_watch.h"
 #include "host/roster.h"
 #include "host/worker_reading.h"
 
@@ -14,7 +15,9 @@ namespace keelback::host {
 class WorkerWatch {
  public:
   WorkerWatch(Engine& engine, Roster& roster, WorkerReading& reading)
-      : engine_(engine), roster_(roster), reading_(reading) {}
+      : engine_(engine), roster_(roster), reading_(reading), loops_(engine, roster) {}
+
+  LoopWatch& loops() { return loops_; }
 
   // ---- health: the question goes to the worker between two calls, the loop reads the answer, and
   // a timer sees that it comes in time
@@ -43,6 +46,7 @@ class WorkerWatch {
   Engine& engine_;
   Roster& roster_;
   WorkerReading& reading_;
+  LoopWatch loops_;
 };
 
 }  // namespace keelback::host

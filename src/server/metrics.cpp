@@ -34,12 +34,14 @@ class Scrape {
     (families_.back().type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
         number;
   }
-  void histogram(const CallDurations::Series& series, std::vector<ClientMetric::Label> labels) {
+  // `series` has counts, one more than `bounds`, and a sum.
+  void histogram(const auto& series, const auto& bounds,
+                 std::vector<ClientMetric::Label> labels = {}) {
     auto& out = add(std::move(labels)).histogram;
     std::uint64_t total = 0;
-    for (std::size_t i = 0; i < CallDurations::kBounds.size(); ++i) {
+    for (std::size_t i = 0; i < bounds.size(); ++i) {
       total += series.counts[i];
-      out.bucket.push_back({total, CallDurations::kBounds[i]});
+      out.bucket.push_back({total, bounds[i]});
     }
     out.sample_count = total + series.counts.back();
     out.sample_sum = series.sum;
@@ -104,6 +106,9 @@ void add_workers(Scrape& scrape, const PoolStats& stats) {
                  static_cast<double>(stats.restarts));
   scrape.counter("keelback_workers_abandoned_total", "Processes that would not die.",
                  static_cast<double>(stats.abandoned));
+  scrape.counter("keelback_worker_loop_blocks_total",
+                 "Turns of event loops that took 100 ms, or workers.loop_lag_warn if that is less.",
+                 static_cast<double>(stats.loop_blocks));
   scrape.gauge("keelback_ready", "1 if the pool is ready to serve.", stats.ready ? 1 : 0);
   scrape.gauge("keelback_draining", "1 if the pool refuses new calls.", stats.draining ? 1 : 0);
   scrape.gauge("keelback_quarantined", "Requests held in quarantine.",
@@ -155,9 +160,18 @@ void add_durations(Scrape& scrape, const CallDurations& durations) {
   scrape.open("keelback_call_seconds", "Durations of calls over HTTP, by function and stage.",
               MetricType::Histogram);
   for (const auto& [name, function] : durations.functions()) {
-    scrape.histogram(function.queue, {{"function", name}, {"stage", "queue"}});
-    scrape.histogram(function.run, {{"function", name}, {"stage", "run"}});
+    const auto& bounds = CallDurations::kBounds;
+    scrape.histogram(function.queue, bounds, {{"function", name}, {"stage", "queue"}});
+    scrape.histogram(function.run, bounds, {{"function", name}, {"stage", "run"}});
   }
+}
+
+void add_loop_lag(Scrape& scrape, const LoopLag& lag) {
+  scrape.open("keelback_worker_loop_lag_seconds",
+              "How long event loops had not turned, as seen at regular looks while shared calls "
+              "ran there.",
+              MetricType::Histogram);
+  scrape.histogram(lag, LoopLag::kBounds);
 }
 
 void add_process(Scrape& scrape) {
@@ -218,6 +232,7 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
   scrape.gauge("keelback_http_connections", "Open HTTP connections.",
                static_cast<double>(server.connections));
   add_durations(scrape, durations);
+  add_loop_lag(scrape, info.loop_lag);
   add_process(scrape);
   scrape.gauge("keelback_guard_resident_memory_bytes", "Resident memory of the guard.",
                static_cast<double>(info.guard.resident_bytes));

@@ -66,6 +66,22 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   EXPECT_THAT(text, HasSubstr("# TYPE keelback_calls_total counter"));
 }
 
+// Goal: the lag of event loops is a histogram of its own, and blocks are counted beside it.
+TEST(Metrics, TheLagOfEventLoopsIsAHistogram) {
+  host::PoolInfo info;
+  info.stats.loop_blocks = 2;
+  for (const Duration lag : {Duration{0}, Duration{30ms}, Duration{200ms}, Duration{2min}}) {
+    info.loop_lag.observe(lag);
+  }
+  const auto values = scrape(metrics_text(info, {}, {}));
+  EXPECT_EQ(values.at("keelback_worker_loop_blocks_total"), 2);
+  EXPECT_EQ(values.at("keelback_worker_loop_lag_seconds_count"), 4);
+  EXPECT_EQ(values.at("keelback_worker_loop_lag_seconds_bucket{le=\"0.001\"}"), 1);
+  EXPECT_EQ(values.at("keelback_worker_loop_lag_seconds_bucket{le=\"0.05\"}"), 2);
+  EXPECT_EQ(values.at("keelback_worker_loop_lag_seconds_bucket{le=\"60\"}"), 3);
+  EXPECT_NEAR(values.at("keelback_worker_loop_lag_seconds_sum"), 120.23, 1e-9);
+}
+
 // Goal: a histogram is cumulative and complete, and callers cannot invent series.
 TEST(Metrics, DurationsAreBoundedInNumber) {
   CallDurations durations;

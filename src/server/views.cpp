@@ -69,6 +69,7 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
       {"retries", stats.retries},
       {"quarantined", stats.quarantined},
       {"abandoned", stats.abandoned},
+      {"loop_blocks", stats.loop_blocks},
       {"http_rejected", http_rejected},
       {"start",
        {{"mode", info.start.mode},

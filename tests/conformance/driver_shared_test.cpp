@@ -228,6 +228,46 @@ TEST_P(SharedCalls, ACallThatKeepsTheGilCostsBystanders) {
   EXPECT_OUTCOME(world.wait(repeatable), kOk, kDone);
 }
 
+// Goal: a call that blocks the event loop is named in a notice, with the place where it does so.
+TEST_P(SharedCalls, ANoticeNamesTheFunctionThatBlocksTheLoop) {
+  if (GetParam() == Backend::kFake) GTEST_SKIP() << "its loop is not watched";
+  World world(GetParam(), one_worker());
+  world.warm();
+  const Pending waiting = world.submit(ask("together", "[60000]"));
+  EXPECT_TRUE(in_use(world, 1));
+  const Pending blocking = world.submit(ask("together_block", "[3000]"));
+  constexpr std::string_view kNotice =
+      "Function \"together_block\" blocks the event loop of worker";
+  EXPECT_TRUE(world.until([&] { return world.logged(kNotice).has_value(); }));
+  const std::string notice = world.logged(kNotice).value_or("");
+  EXPECT_NE(notice.find(", line "), std::string::npos) << notice;
+  EXPECT_NE(notice.find(" in together_block"), std::string::npos) << notice;
+  if (GetParam() == Backend::kPython) {
+    EXPECT_NE(notice.find("conformance.py"), std::string::npos) << notice;
+    EXPECT_EQ(notice.find("asyncio"), std::string::npos) << notice;
+  }
+  EXPECT_OUTCOME(world.wait(blocking), kOk, kDone);
+  EXPECT_EQ(world.stats().loop_blocks, 1u);
+  const LoopLag lag = world.driver().info().loop_lag;
+  EXPECT_GE(lag.sum, .1);
+  world.driver().cancel(waiting.id());
+  EXPECT_OUTCOME(world.wait(waiting), kCancelled, kMaybe);
+}
+
+// Goal: calls that wait and threads that block are no reason for a notice.
+TEST_P(SharedCalls, WhoAwaitsBlocksNothing) {
+  if (GetParam() == Backend::kFake) GTEST_SKIP() << "its loop is not watched";
+  Settings s = one_worker();
+  s.workers.loop_lag_warn = 500ms;
+  World world(GetParam(), s);
+  world.warm();
+  std::vector<Pending> calls;
+  for (int i = 0; i < 4; ++i) calls.push_back(world.submit(ask("together", "[1500]")));
+  for (int i = 0; i < 4; ++i) calls.push_back(world.submit(ask("threads", "[1500]")));
+  for (const Pending& call : calls) EXPECT_OUTCOME(world.wait(call), kOk, kDone);
+  EXPECT_FALSE(world.logged("event loop")) << *world.logged("event loop");
+}
+
 // Goal: streams of one worker flow beside each other, and beside calls.
 TEST_P(SharedCalls, StreamsFlowBesideEachOther) {
   World world(GetParam(), one_worker());

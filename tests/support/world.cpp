@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <spdlog/sinks/null_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdlib>
@@ -16,6 +16,8 @@ namespace keelback::test {
 namespace {
 
 using namespace std::chrono_literals;
+
+constexpr std::size_t kMessagesKept = 256;
 
 std::string application(Backend backend) {
   return backend == Backend::kFake ? "standard" : KEELBACK_SOURCE_DIR "/tests/apps/conformance.py";
@@ -66,9 +68,10 @@ World::World(Backend backend, Settings settings)
   options.app = application(backend);
   options.settings = settings_;
   // Workers that die on purpose have much to say; KEELBACK_TEST_LOG=1 lets it be read.
-  if (std::getenv("KEELBACK_TEST_LOG") == nullptr) {
-    options.logger = spdlog::create<spdlog::sinks::null_sink_mt>("world");
-    spdlog::drop("world");
+  log_ = std::make_shared<spdlog::sinks::ringbuffer_sink_mt>(kMessagesKept);
+  options.logger = std::make_shared<spdlog::logger>("world", log_);
+  if (std::getenv("KEELBACK_TEST_LOG") != nullptr) {
+    options.logger->sinks().push_back(std::make_shared<spdlog::sinks::stderr_sink_mt>());
   }
   auto driver = api::make_driver(options);
   if (!driver) ADD_FAILURE() << driver.error();
@@ -160,6 +163,18 @@ void World::configure(const std::function<void(Settings&)>& change) {
 PoolStats World::stats() { return driver_->info().stats; }
 
 std::uint64_t World::count(OutcomeKind kind) { return stats().outcomes[static_cast<int>(kind)]; }
+
+std::optional<std::string> World::logged(std::string_view text) {
+  std::vector<std::string> messages;
+  if (log_) messages = log_->last_formatted();
+  if (sim_ != nullptr) {
+    for (core::Notice& notice : sim_->notices()) messages.push_back(std::move(notice.text));
+  }
+  for (std::string& message : messages) {
+    if (message.find(text) != std::string::npos) return std::move(message);
+  }
+  return std::nullopt;
+}
 
 bool World::adds_up() {
   const PoolStats now = stats();

@@ -5,6 +5,8 @@
 // The application is tests/apps/conformance.py; the fake worker and the simulator have it built in.
 #pragma once
 
+#include <spdlog/sinks/ringbuffer_sink.h>
+
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -78,6 +80,9 @@ class World {
   std::uint64_t count(OutcomeKind kind);
   // accepted = in flight + outcomes, in one picture.
   bool adds_up();
+  // A message of the log, or a notice on the simulator, that has this text in it. Only the last
+  // ones are kept.
+  std::optional<std::string> logged(std::string_view text);
   host::Driver& driver() { return *driver_; }
   Backend backend() const { return backend_; }
 
@@ -86,7 +91,8 @@ class World {
   Backend backend_;
   Settings settings_;
   api::OwnedDriver driver_;
-  simdriver::SimDriver* sim_ = nullptr;  // driver_, if it is one
+  simdriver::SimDriver* sim_ = nullptr;                     // driver_, if it is one
+  std::shared_ptr<spdlog::sinks::ringbuffer_sink_mt> log_;  // shared with the logger
 };
 
 }  // namespace keelback::test
