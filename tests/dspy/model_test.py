@@ -1,4 +1,5 @@
 """The scripted model and the server around it, without DSPy: what tests of the rest rely on."""
+import concurrent.futures
 import http.client
 import json
 import signal
@@ -127,6 +128,19 @@ class Server(unittest.TestCase):
             self.assertEqual(1, len(failures), "a hanging request is never answered")
             self.wait(lambda: lm.report()["hanging"] == 0)
 
+    def test_held_requests_are_counted_while_they_are_open_and_answered_when_the_fault_is_lifted(self):
+        with FakeLm() as lm:
+            lm.fault("hold")
+            with concurrent.futures.ThreadPoolExecutor(3) as pool:
+                replies = [pool.submit(self.post, lm, text) for text in ("a", "b", "c")]
+                self.wait(lambda: lm.report()["hanging"] == 3)
+                self.assertEqual((3, 3), (lm.report()["open"], lm.report()["connections"]))
+                lm.fault("none")
+                said = [reply.result()[1]["choices"][0]["message"]["content"] for reply in replies]
+            self.assertEqual(["scripted: a", "scripted: b", "scripted: c"], said)
+            self.wait(lambda: lm.report()["open"] == 0)
+            self.assertEqual(3, lm.report()["open_max"])
+
     def test_another_key_is_refused(self):
         with FakeLm(api_key="right") as lm:
             self.assertEqual((200, 401), (self.post(lm, key="right")[0], self.post(lm, key="wrong")[0]))
@@ -143,7 +157,8 @@ class Server(unittest.TestCase):
                 reply.read()
                 self.assertEqual(status, reply.status)
             connection.request("GET", "/control")
-            self.assertEqual({"fault": "500", "requests": 0, "bitten": 0, "hanging": 0}, json.loads(connection.getresponse().read()))
+            self.assertEqual({"fault": "500", "requests": 0, "bitten": 0, "hanging": 0, "open": 0, "open_max": 0, "connections": 1},
+                             json.loads(connection.getresponse().read()))
             connection.close()
         finally:
             process.send_signal(signal.SIGTERM)

@@ -4,10 +4,11 @@
         configure_lm(model="openai/fake", api_base=lm.url, api_key="k")
         lm.fault("hang", count=1)             # or: PUT /control {"fault": "hang", "count": 1}
 
-Faults: hang (accepts and never answers), slow (answers after delay_ms), 429, 500, reset (RST instead of an
-answer), garbage (an answer that is no JSON). `count` limits how many requests one bites (null: all), `match`
-restricts it to requests whose body holds that text. GET /control tells what it did: {"fault", "requests",
-"bitten", "hanging"}; `bitten` is the proof that a fault bit. Standard library only.
+Faults: hang (accepts and never answers), hold (answers when the next fault is set), slow (answers after
+delay_ms), 429, 500, reset (RST instead of an answer), garbage (an answer that is no JSON). `count` limits how many
+requests one bites (null: all), `match` restricts it to requests whose body holds that text. GET /control tells what
+it did: {"fault", "requests", "bitten", "hanging", "open", "open_max", "connections"}. `bitten` is the proof that a
+fault bit; `hanging` counts requests that hang or are held, `open` all that are not answered yet. Standard library only.
 """
 import argparse
 import contextlib
@@ -25,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "python"))
 from keelback.apps.scripted_lm import GARBAGE, Script  # noqa: E402
 
-FAULTS = ("hang", "slow", "429", "500", "reset", "garbage")
+FAULTS = ("hang", "hold", "slow", "429", "500", "reset", "garbage")
 HANG_MAX_S = 600.0
 BODY_MAX = 4 << 20
 
@@ -37,6 +38,7 @@ class _State:
         self.changed = threading.Event()  # set when hanging requests must end
         self.fault, self.count, self.match, self.delay_s = None, None, "", 0.0
         self.requests, self.bitten, self.hanging = 0, 0, 0
+        self.open, self.open_max, self.connections = 0, 0, 0
 
     def set_fault(self, fault, count=None, match="", delay_ms=1000):
         if fault not in (None, "none", *FAULTS):
@@ -57,10 +59,21 @@ class _State:
             self.bitten += 1
             return fault, self.delay_s, self.changed
 
+    def opened(self):
+        with self.lock:
+            self.open += 1
+            self.open_max = max(self.open_max, self.open)
+
+    def add(self, **counts):
+        with self.lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
     def report(self):
         with self.lock:
             return {"fault": self.fault or "none", "requests": self.requests, "bitten": self.bitten,
-                    "hanging": self.hanging}
+                    "hanging": self.hanging, "open": self.open, "open_max": self.open_max,
+                    "connections": self.connections}
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -69,6 +82,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format, *args):
         pass
+
+    def setup(self):
+        self.server.state.add(connections=1)
+        super().setup()
+
+    def finish(self):
+        try:
+            super().finish()
+        finally:
+            self.server.state.add(connections=-1)
 
     def do_GET(self):
         if self.path == "/control":
@@ -85,6 +108,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self._reply(200, self.server.state.report())
 
     def do_POST(self):
+        self.server.state.opened()
+        try:
+            self._answer()
+        finally:
+            self.server.state.add(open=-1)
+
+    def _answer(self):
         state = self.server.state
         body = self._body()
         if self.path != "/v1/chat/completions":
@@ -93,8 +123,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if state.api_key is not None and given != state.api_key:
             return self._reply(401, {"error": {"message": f"Incorrect API key provided: {given}", "type": "auth"}})
         fault, delay_s, changed = state.take(body)
-        if fault == "hang":
-            return self._hang(changed)
+        if fault in ("hang", "hold"):
+            left = self._hang(changed)
+            if left or fault == "hang":
+                self.close_connection = True
+                return None
         if fault == "reset":
             return self._reset()
         if fault in ("429", "500"):
@@ -129,13 +162,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return False
 
     def _hang(self, changed):
-        state = self.server.state
-        with state.lock:
-            state.hanging += 1
-        self._left_within(HANG_MAX_S, changed)
-        with state.lock:
-            state.hanging -= 1
-        self.close_connection = True
+        """True if the client left."""
+        self.server.state.add(hanging=1)
+        try:
+            return self._left_within(HANG_MAX_S, changed)
+        finally:
+            self.server.state.add(hanging=-1)
 
     def _reset(self):
         # Linger with zero seconds: closing sends RST, not FIN.
