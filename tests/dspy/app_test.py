@@ -1,10 +1,14 @@
 """The DSPy application in one process, on the real dspy: what its functions promise, and what it is made of."""
+import asyncio
+import contextvars
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import traceback
 import unittest
 from pathlib import Path
@@ -17,11 +21,12 @@ sys.path.insert(0, str(ROOT / "python"))
 import environment  # noqa: E402
 import keelback.apps.dspy as app  # noqa: E402
 from fake_lm import FakeLm  # noqa: E402
-from keelback.apps.dspy import definitions, models, programs, shared  # noqa: E402
+from keelback.apps.dspy import definitions, models, programs, shared, tools  # noqa: E402
 
 environment.settle()
 
 KEY = "sk-do-not-tell-4711"
+PATIENCE_S = 30.0 * (4 if os.environ.get("KEELBACK_TIMEOUTS") == "extended" else 1)
 
 
 class Session:
@@ -35,7 +40,7 @@ class Session:
         return other
 
 
-class AppTest(unittest.TestCase):
+class AppTest(unittest.IsolatedAsyncioTestCase):
     """Each test has a worker of its own, and a session named ann."""
 
     def setUp(self):
@@ -43,80 +48,83 @@ class AppTest(unittest.TestCase):
         app.load()
         self.enter(Session())
 
+    async def asyncSetUp(self):
+        asyncio.get_running_loop().set_debug(False)  # its warnings of a slow machine are nobody's here
+
     def enter(self, session):
         self.session = session
         patch = mock.patch.object(app, "_session", lambda: session)
         patch.start()
         self.addCleanup(patch.stop)
 
-    def script(self, *rules, **options):
-        return app.configure_lm(kind="scripted", script={"rules": list(rules)}, num_retries=0, **options)
+    async def script(self, *rules, **options):
+        return await app.configure_lm(kind="scripted", script={"rules": list(rules)}, num_retries=0, **options)
 
 
 class Programs(AppTest):
-    def test_a_program_answers_with_the_types_of_its_signature(self):
-        self.script({"match": "France", "answer": {"answer": "Paris", "score": 0.75, "pick": "b", "years": [1, 2]}})
-        app.create_program("question: str -> answer: str, score: float, pick: Literal['a', 'b'], years: list[int]", id="qa")
-        answer = app.execute_program("qa", {"question": "The capital of France?"})
+    async def test_a_program_answers_with_the_types_of_its_signature(self):
+        await self.script({"match": "France", "answer": {"answer": "Paris", "score": 0.75, "pick": "b", "years": [1, 2]}})
+        await app.create_program("question: str -> answer: str, score: float, pick: Literal['a', 'b'], years: list[int]", id="qa")
+        answer = await app.execute_program("qa", {"question": "The capital of France?"})
         self.assertEqual({"answer": "Paris", "score": 0.75, "pick": "b", "years": [1, 2]}, answer["outputs"])
         self.assertGreater(answer["usage"]["prompt_tokens"], 0)
         self.assertIs(float, type(answer["outputs"]["score"]))
 
-    def test_chain_of_thought_gives_its_reasoning_and_react_its_steps(self):
-        self.script()
-        app.create_program("question -> answer", id="cot", kind="chain_of_thought")
-        self.assertTrue(app.execute_program("cot", {"question": "Why?"})["reasoning"])
-        app.create_program("question -> answer", id="sum", kind="react", tools=["calculate"])
-        answer = app.execute_program("sum", {"question": "What is 12 * (3 + 4)?"})
+    async def test_chain_of_thought_gives_its_reasoning_and_react_its_steps(self):
+        await self.script()
+        await app.create_program("question -> answer", id="cot", kind="chain_of_thought")
+        self.assertTrue((await app.execute_program("cot", {"question": "Why?"}))["reasoning"])
+        await app.create_program("question -> answer", id="sum", kind="react", tools=["calculate"])
+        answer = await app.execute_program("sum", {"question": "What is 12 * (3 + 4)?"})
         self.assertEqual("84", answer["outputs"]["answer"])
         self.assertEqual([("calculate", "84"), ("finish", "Completed.")],
                          [(step["tool"], step["observation"]) for step in answer["steps"]])
 
-    def test_programs_move_with_the_state_of_their_session_and_with_nothing_else(self):
-        self.script({"match": "France", "answer": "Paris"})
-        app.create_program("question -> answer", id="qa", demos=[{"question": "Italy?", "answer": "Rome"}])
-        before = app.execute_program("qa", {"question": "France?"})
+    async def test_programs_move_with_the_state_of_their_session_and_with_nothing_else(self):
+        await self.script({"match": "France", "answer": "Paris"})
+        await app.create_program("question -> answer", id="qa", demos=[{"question": "Italy?", "answer": "Rome"}])
+        before = await app.execute_program("qa", {"question": "France?"})
         configured = app._worker.shared.read()[1]
         self.enter(self.session.moved())
         app._worker = app._Worker()  # another worker of the pool, which never saw this session
         app._worker.shared.write(configured)
-        self.assertEqual(before, app.execute_program("qa", {"question": "France?"}))
-        self.assertEqual(2, app.list_programs()[0]["executions"])
+        self.assertEqual(before, await app.execute_program("qa", {"question": "France?"}))
+        self.assertEqual(2, (await app.list_programs())[0]["executions"])
 
-    def test_sessions_do_not_see_each_others_programs_though_equal_ones_share_a_module(self):
-        self.script()
-        app.create_program("question -> answer", id="qa")
+    async def test_sessions_do_not_see_each_others_programs_though_equal_ones_share_a_module(self):
+        await self.script()
+        await app.create_program("question -> answer", id="qa")
         ann = self.session
         self.enter(Session("bob"))
-        self.assertEqual([], app.list_programs())
+        self.assertEqual([], await app.list_programs())
         with self.assertRaisesRegex(app.UnknownProgram, "'qa'"):
-            app.execute_program("qa", {"question": "?"})
-        app.create_program("question -> answer", id="mine")
+            await app.execute_program("qa", {"question": "?"})
+        await app.create_program("question -> answer", id="mine")
         self.assertEqual(1, len(app._worker.built))
-        app.reset_session()
+        await app.reset_session()
         self.enter(ann)
-        self.assertEqual(["qa"], [program["program"] for program in app.list_programs()])
+        self.assertEqual(["qa"], [program["program"] for program in await app.list_programs()])
 
-    def test_list_info_delete_and_made_up_ids(self):
-        app.create_program("a -> b", id="program-1")
-        self.assertEqual("program-2", app.create_program("c: int -> d: bool")["program"])
-        self.assertEqual(["a: str -> b: str", "c: int -> d: bool"], [p["signature"] for p in app.list_programs()])
-        self.assertEqual("int", app.program_info("program-2")["definition"]["inputs"][0]["type"])
+    async def test_list_info_delete_and_made_up_ids(self):
+        await app.create_program("a -> b", id="program-1")
+        self.assertEqual("program-2", (await app.create_program("c: int -> d: bool"))["program"])
+        self.assertEqual(["a: str -> b: str", "c: int -> d: bool"], [p["signature"] for p in await app.list_programs()])
+        self.assertEqual("int", (await app.program_info("program-2"))["definition"]["inputs"][0]["type"])
         with self.assertRaises(app.ProgramExists):
-            app.create_program("x -> y", id="program-1")
-        app.create_program("x -> y", id="program-1", replace=True)
-        self.assertEqual({"deleted": "program-1"}, app.delete_program("program-1"))
+            await app.create_program("x -> y", id="program-1")
+        await app.create_program("x -> y", id="program-1", replace=True)
+        self.assertEqual({"deleted": "program-1"}, await app.delete_program("program-1"))
         with self.assertRaises(app.UnknownProgram):
-            app.program_info("program-1")
-        self.assertEqual({"deleted": 1}, app.reset_session())
-        self.assertEqual([], app.list_programs())
+            await app.program_info("program-1")
+        self.assertEqual({"deleted": 1}, await app.reset_session())
+        self.assertEqual([], await app.list_programs())
 
-    def test_a_session_holds_so_many_programs_and_not_one_more(self):
+    async def test_a_session_holds_so_many_programs_and_not_one_more(self):
         for number in range(app.PROGRAMS_MAX):
-            app.create_program("a -> b", id=str(number))
+            await app.create_program("a -> b", id=str(number))
         with self.assertRaises(app.TooManyPrograms):
-            app.create_program("a -> b", id="one more")
-        app.create_program("a -> c", id="0", replace=True)
+            await app.create_program("a -> b", id="one more")
+        await app.create_program("a -> c", id="0", replace=True)
 
     def test_a_worker_keeps_so_many_modules_and_not_one_more(self):
         cache = programs.Cache()
@@ -127,34 +135,34 @@ class Programs(AppTest):
             self.assertIs(kept[3], cache.get(made[3]))
             self.assertIsNot(kept[0], cache.get(made[0]))
 
-    def test_without_a_session_programs_are_refused_and_run_once_works(self):
-        self.script({"match": "France", "answer": "Paris"})
+    async def test_without_a_session_programs_are_refused_and_run_once_works(self):
+        await self.script({"match": "France", "answer": "Paris"})
         self.enter(None)
         for refused in (app.list_programs, lambda: app.create_program("a -> b"),
                         lambda: app.execute_program("a", {}), app.reset_session):
             with self.assertRaisesRegex(app.NoSession, "Keelback-Session"):
-                refused()
-        self.assertEqual({"answer": "Paris"}, app.run_once("question -> answer", {"question": "France?"})["outputs"])
-        self.assertIsNone(app.stats()["session"])
+                await refused()
+        self.assertEqual({"answer": "Paris"}, (await app.run_once("question -> answer", {"question": "France?"}))["outputs"])
+        self.assertIsNone((await app.stats())["session"])
 
-    def test_wrong_inputs_are_refused_before_the_model_is_asked(self):
+    async def test_wrong_inputs_are_refused_before_the_model_is_asked(self):
         with FakeLm() as lm:
-            app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY)
-            app.create_program("question: str, n: int -> answer", id="qa")
+            await app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY)
+            await app.create_program("question: str, n: int -> answer", id="qa")
             for inputs, word in (({"question": "?"}, "missing: n"), ({"question": "?", "n": 1, "m": 2}, "unknown: m"),
                                  ({"question": "?", "n": "many"}, "integer"), ([], "an object")):
                 with self.assertRaisesRegex(programs.BadInput, word):
-                    app.execute_program("qa", inputs)
+                    await app.execute_program("qa", inputs)
             self.assertEqual(0, lm.report()["requests"])
 
-    def test_memory_does_not_grow_with_calls(self):
-        self.script()
-        app.create_program("question -> answer", id="qa")
+    async def test_memory_does_not_grow_with_calls(self):
+        await self.script()
+        await app.create_program("question -> answer", id="qa")
         import dspy
         from dspy.clients.base_lm import GLOBAL_HISTORY
         for number in range(50):
-            app.execute_program("qa", {"question": str(number)})
-        self.assertEqual(([], [], []), (GLOBAL_HISTORY, app._worker.lm.history, dspy.settings.trace))
+            await app.execute_program("qa", {"question": str(number)})
+        self.assertEqual(([], [], []), (GLOBAL_HISTORY, (await app._worker.model()).lm.history, dspy.settings.trace))
 
 
 class Definitions(unittest.TestCase):
@@ -196,9 +204,9 @@ class Definitions(unittest.TestCase):
         with self.assertRaisesRegex(definitions.BadDefinition, "reasoning"):
             definitions.normalise("a -> reasoning", kind="chain_of_thought")
 
-    def test_a_program_that_dspy_refuses_fails_when_it_is_created(self):
+    async def test_a_program_that_dspy_refuses_fails_when_it_is_created(self):
         with mock.patch.object(app, "_session", Session), self.assertRaises(definitions.BadDefinition):
-            app.create_program("a -> model_config")
+            await app.create_program("a -> model_config")
 
     def test_the_calculator_computes_and_runs_nothing_else(self):
         calculate = app.tools.find("calculate")
@@ -209,67 +217,69 @@ class Definitions(unittest.TestCase):
 
 
 class Models(AppTest):
-    def test_a_real_server_is_asked_and_each_fault_of_it_is_a_clear_error_of_that_call_only(self):
+    async def test_a_real_server_is_asked_and_each_fault_of_it_is_a_clear_error_of_that_call_only(self):
         with FakeLm({"rules": [{"match": "France", "answer": "Paris"}]}, api_key=KEY) as lm:
-            app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=0, timeout=0.3)
-            app.create_program("question -> answer", id="qa")
+            await app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=0, timeout=0.3)
+            await app.create_program("question -> answer", id="qa")
             for fault, error in (("429", "LMRateLimitError"), ("500", "LMServerError"), ("reset", "LMTransportError"),
                                  ("hang", "LMT")):
                 lm.fault(fault)
                 with self.subTest(fault=fault), self.assertRaisesRegex(programs.LmFailed, error):
-                    app.execute_program("qa", {"question": "France?"})
+                    await app.execute_program("qa", {"question": "France?"})
                 self.assertGreaterEqual(lm.report()["bitten"], 1)
             lm.fault("garbage")
             with self.assertRaisesRegex(Exception, "failed to parse"):
-                app.execute_program("qa", {"question": "France?"})
+                await app.execute_program("qa", {"question": "France?"})
             lm.fault("slow", delay_ms=50)
-            self.assertEqual({"answer": "Paris"}, app.execute_program("qa", {"question": "France?"})["outputs"])
+            self.assertEqual({"answer": "Paris"}, (await app.execute_program("qa", {"question": "France?"}))["outputs"])
             lm.fault("none")
-            self.assertEqual({"answer": "Paris"}, app.execute_program("qa", {"question": "France?"})["outputs"])
-            info = app.program_info("qa")
+            self.assertEqual({"answer": "Paris"}, (await app.execute_program("qa", {"question": "France?"}))["outputs"])
+            info = await app.program_info("qa")
             self.assertEqual((2, 5), (info["executions"], info["failures"]))
 
-    def test_a_passing_fault_is_retried_as_often_as_configured(self):
+    async def test_a_passing_fault_is_retried_as_often_as_configured(self):
         with FakeLm() as lm:
-            app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=2)
+            await app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=2)
             lm.fault("429", count=1)
-            self.assertIn("answer", app.run_once("question -> answer", {"question": "?"})["outputs"])
+            self.assertIn("answer", (await app.run_once("question -> answer", {"question": "?"}))["outputs"])
             self.assertEqual((2, 1), (lm.report()["requests"], lm.report()["bitten"]))
 
-    def test_scripted_faults_read_like_real_ones(self):
-        self.script({"match": "busy", "fail": "rate_limit"}, {"match": "broken", "fail": "error"},
+    async def test_scripted_faults_read_like_real_ones(self):
+        await self.script({"match": "busy", "fail": "rate_limit"}, {"match": "broken", "fail": "error"},
                     {"match": "late", "fail": "timeout"}, {"match": "odd", "fail": "garbage"})
         for word, error in (("busy", "LMRateLimitError"), ("broken", "LMServerError"), ("late", "LMTimeoutError")):
             with self.subTest(word=word), self.assertRaisesRegex(programs.LmFailed, error):
-                app.run_once("question -> answer", {"question": word})
+                await app.run_once("question -> answer", {"question": word})
         with self.assertRaisesRegex(Exception, "failed to parse"):
-            app.run_once("question -> answer", {"question": "odd"})
+            await app.run_once("question -> answer", {"question": "odd"})
 
-    def test_a_hanging_model_is_ended_by_the_interrupt_of_its_call(self):
-        self.script({"match": "hang", "fail": "hang"})
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with self.assertRaises(KeyboardInterrupt):
-            app.run_once("question -> answer", {"question": "hang"})
-        self.assertIn("answer", app.run_once("question -> answer", {"question": "go on"})["outputs"])
+    async def test_a_hanging_model_is_ended_by_the_cancel_of_its_call(self):
+        await self.script({"match": "hang", "fail": "hang"})
+        hanging = asyncio.create_task(app.run_once("question -> answer", {"question": "hang"}))
+        self.assertIn("answer", (await app.run_once("question -> answer", {"question": "beside it"}))["outputs"])
+        self.assertFalse(hanging.done())
+        hanging.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await hanging
+        self.assertIn("answer", (await app.run_once("question -> answer", {"question": "go on"}))["outputs"])
 
-    def test_a_new_configuration_is_obeyed_by_the_next_call(self):
+    async def test_a_new_configuration_is_obeyed_by_the_next_call(self):
         for answer in ("one", "two"):
-            self.assertEqual("worker", self.script({"match": ".", "answer": answer})["reach"])
-            self.assertEqual({"answer": answer}, app.run_once("question -> answer", {"question": "?"})["outputs"])
+            self.assertEqual("worker", (await self.script({"match": ".", "answer": answer}))["reach"])
+            self.assertEqual({"answer": answer}, (await app.run_once("question -> answer", {"question": "?"}))["outputs"])
 
-    def test_nothing_is_asked_without_a_model(self):
+    async def test_nothing_is_asked_without_a_model(self):
         with self.assertRaisesRegex(models.LmNotConfigured, "configure_lm"):
-            app.run_once("question -> answer", {"question": "?"})
+            await app.run_once("question -> answer", {"question": "?"})
 
-    def test_adapters_are_obeyed(self):
+    async def test_adapters_are_obeyed(self):
         for name in models.ADAPTERS:
-            self.script({"match": "France", "answer": "Paris"}, adapter=name)
+            await self.script({"match": "France", "answer": "Paris"}, adapter=name)
             with self.subTest(adapter=name):
-                self.assertEqual({"answer": "Paris"}, app.run_once("question -> answer", {"question": "France?"})["outputs"])
+                self.assertEqual({"answer": "Paris"}, (await app.run_once("question -> answer", {"question": "France?"}))["outputs"])
 
-    def test_a_bad_configuration_is_refused_and_the_old_one_stays(self):
-        version = self.script()["version"]
+    async def test_a_bad_configuration_is_refused_and_the_old_one_stays(self):
+        version = (await self.script())["version"]
         for given, word in (
                 ({}, "model"), ({"model": ""}, "model"), ({"model": "openai/"}, "openai/"), ({"kind": "oracle"}, "kind"),
                 ({"model": "openai/x", "api_base": "ftp://h"}, "api_base"), ({"model": "openai/x", "temperature": 9}, "temperature"),
@@ -280,35 +290,196 @@ class Models(AppTest):
                 ({"kind": "scripted", "script": {"rules": [{"match": ".", "fail": "softly"}]}}, "softly"),
                 ({"model": "openai/x", "options": {"x": "y" * shared.SIZE}}, "bytes")):
             with self.subTest(given=str(given)[:60]), self.assertRaisesRegex((ValueError, shared.SharedError), word):
-                app.configure_lm(**given)
+                await app.configure_lm(**given)
         self.assertEqual(version, app._worker.shared.version)
 
-    def test_a_key_is_told_to_nobody(self):
+    async def test_a_key_is_told_to_nobody(self):
         with FakeLm(api_key="another") as lm:
-            replies = [app.configure_lm(model="openai/fake", api_base=lm.url.replace("http://", f"http://u:{KEY}@"), api_key=KEY,
+            replies = [await app.configure_lm(model="openai/fake", api_base=lm.url.replace("http://", f"http://u:{KEY}@"), api_key=KEY,
                                         num_retries=0, options={"extra_headers": {"x-token": KEY}})]
-            replies.append(app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=0))
-            app.create_program("question -> answer", id="qa")
+            replies.append(await app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=0))
+            await app.create_program("question -> answer", id="qa")
             with self.assertLogs() as logs, self.assertRaises(programs.LmFailed) as caught:
                 __import__("logging").getLogger().warning("there is a log")
-                app.execute_program("qa", {"question": "?"})
+                await app.execute_program("qa", {"question": "?"})
             told = "".join(traceback.format_exception(None, caught.exception, caught.exception.__traceback__))
             self.assertIn("***", told)  # the server repeats the key in its complaint
-            told += json.dumps([replies, app.stats(), app.list_programs(), app.program_info("qa"), self.session.state])
+            told += json.dumps([replies, await app.stats(), await app.list_programs(), await app.program_info("qa"), self.session.state])
             self.assertNotIn(KEY, told + "".join(logs.output))
-            self.assertTrue(app.stats()["lm"]["api_key_set"])
+            self.assertTrue((await app.stats())["lm"]["api_key_set"])
 
     def test_the_environment_may_hold_the_first_configuration(self):
         given = json.dumps({"kind": "scripted", "script": {"rules": [{"match": ".", "answer": "from outside"}]}})
         app._worker = app._Worker()
         with mock.patch.dict(os.environ, KEELBACK_DSPY_LM=given):
             app.load()
-        self.assertEqual({"answer": "from outside"}, app.run_once("question -> answer", {"question": "?"})["outputs"])
+        answer = asyncio.run(app.run_once("question -> answer", {"question": "?"}))
+        self.assertEqual({"answer": "from outside"}, answer["outputs"])
         app._worker = app._Worker()
         with mock.patch.dict(os.environ, KEELBACK_DSPY_LM='{"api_key": "%s"' % KEY):
             with self.assertRaises(models.BadModel) as caught:
                 app.load()
         self.assertNotIn(KEY, "".join(traceback.format_exception(None, caught.exception, None)))
+
+
+class Concurrent(AppTest):
+    """Many calls at once on one loop. Each runs in a context of its own, as in a worker, and has the session that it finds there."""
+
+    def setUp(self):
+        super().setUp()
+        self.current = contextvars.ContextVar("session", default=None)
+        patch = mock.patch.object(app, "_session", self.current.get)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def begin(self, session, function, *args, **kwargs):
+        """The task of a call."""
+        context = contextvars.copy_context()
+        context.run(self.current.set, session)
+        return context.run(asyncio.create_task, function(*args, **kwargs))
+
+    async def until(self, condition):
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            self.assertLess(time.monotonic(), end)
+            await asyncio.sleep(0.002)
+
+    async def sessions(self, count):
+        """Each has a program "qa" of one of the three kinds."""
+        sessions = [Session(f"s{number}") for number in range(count)]
+        for number, session in enumerate(sessions):
+            await self.begin(session, app.create_program, "question -> answer", id="qa",
+                             kind=definitions.KINDS[number % len(definitions.KINDS)])
+        return sessions
+
+    def ask(self, session, question="Why?"):
+        return self.begin(session, app.execute_program, "qa", {"question": question})
+
+    async def test_all_wait_for_the_model_at_once_and_each_gets_what_it_would_get_alone(self):
+        """Answer, reasoning, steps and usage; no two of them ask the same."""
+        with FakeLm() as lm:
+            await app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=0)
+            sessions = await self.sessions(24)
+            questions = ["word " * (1 + number) + "?" for number in range(24)]
+            alone = [await self.ask(session, question) for session, question in zip(sessions, questions)]
+            asked = [answer["usage"]["prompt_tokens"] for answer in alone[::3]]  # of one kind; each question has three words more
+            self.assertEqual([asked[0] + 3 * number for number in range(8)], asked)
+            lm.fault("hold")
+            calls = [self.ask(session, question) for session, question in zip(sessions, questions)]
+            await self.until(lambda: lm.report()["open"] == 24)
+            self.assertFalse(any(call.done() for call in calls))
+            lm.fault("none")
+            self.assertEqual(alone, await asyncio.gather(*calls))
+        self.assertEqual([(2, 0)] * 24, [(held["executions"], held["failures"]) for held in (
+            session.state["dspy"]["programs"]["qa"] for session in sessions)])
+        import dspy
+        from dspy.clients.base_lm import GLOBAL_HISTORY
+        model = await app._worker.model()
+        self.assertEqual(([], [], [], None), (GLOBAL_HISTORY, model.lm.history, dspy.settings.trace, dspy.settings.lm))
+
+    async def test_a_neighbours_failure_is_its_own(self):
+        with FakeLm() as lm:
+            await app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=0)
+            sessions = await self.sessions(12)
+            lm.fault("500", match="odd")
+            calls = [self.ask(session, ("odd", "even")[number % 2]) for number, session in enumerate(sessions)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            self.assertEqual([programs.LmFailed, dict] * 6, [type(end) for end in ended])
+            self.assertEqual({"answer to: even"}, {end["outputs"]["answer"] for end in ended[1::2]})
+            self.assertEqual([1, 0] * 6, [session.state["dspy"]["programs"]["qa"]["failures"] for session in sessions])
+
+    async def test_a_neighbours_cancel_is_its_own_and_lets_go_of_the_model(self):
+        with FakeLm() as lm:
+            await app.configure_lm(model="openai/fake", api_base=lm.url, api_key=KEY, num_retries=0)
+            sessions = await self.sessions(6)
+            lm.fault("hold")
+            calls = [self.ask(session) for session in sessions]
+            await self.until(lambda: lm.report()["open"] == 6)
+            for call in calls[::2]:
+                call.cancel()
+            await self.until(lambda: lm.report()["open"] == 3)
+            lm.fault("none")
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            self.assertEqual([asyncio.CancelledError, dict] * 3, [type(end) for end in ended])
+            again = await asyncio.gather(*map(self.ask, sessions))
+            self.assertEqual(["answer to: Why?"] * 6, [answer["outputs"]["answer"] for answer in again])
+
+    async def test_calls_that_have_begun_end_with_the_model_they_began_with_and_then_it_is_closed(self):
+        with FakeLm({"rules": [{"match": ".", "answer": "old"}]}) as old, FakeLm({"rules": [{"match": ".", "answer": "new"}]}) as new:
+            sessions = await self.sessions(8)
+            await app.configure_lm(model="openai/old", api_base=old.url, api_key=KEY, num_retries=0)
+            old.fault("hold")
+            calls = [self.ask(session) for session in sessions[:4]]
+            await self.until(lambda: old.report()["open"] == 4)
+            await app.configure_lm(model="openai/new", api_base=new.url, api_key=KEY, num_retries=0, adapter="json")
+            after = await asyncio.gather(*map(self.ask, sessions[4:]))
+            self.assertEqual(["new"] * 4, [answer["outputs"]["answer"] for answer in after])
+            self.assertEqual(4, old.report()["connections"])
+            old.fault("none")
+            self.assertEqual(["old"] * 4, [answer["outputs"]["answer"] for answer in await asyncio.gather(*calls)])
+            await self.until(lambda: old.report()["connections"] == 0)
+
+    def sum_of(self, session):
+        """A call of a program that uses the tool `calculate`."""
+        return self.begin(session, app.run_once, "question -> answer", {"question": "What is 6 * 7?"}, kind="react", tools=["calculate"])
+
+    async def test_a_tool_that_blocks_delays_its_own_call_only_and_a_cancelled_call_ends_with_it(self):
+        entered, may_go, seen = threading.Event(), threading.Event(), []
+        self.addCleanup(may_go.set)
+
+        def calculate(expression: str) -> str:
+            """Computes, slowly."""
+            entered.set()
+            may_go.wait(PATIENCE_S)
+            seen.append((self.current.get().id, expression))
+            return "42"
+
+        await self.script()
+        ann, bob = await self.sessions(2)
+        with mock.patch.dict(tools._tools, calculate=calculate):
+            call = self.sum_of(ann)
+            await self.until(entered.is_set)
+            self.assertEqual("answer to: Why?", (await self.ask(bob))["outputs"]["answer"])
+            call.cancel()
+            self.assertEqual("answer to: Why?", (await self.ask(bob))["outputs"]["answer"])
+            call.cancel()  # as a worker does while the grace lasts
+            self.assertEqual("answer to: Why?", (await self.ask(bob))["outputs"]["answer"])
+            self.assertFalse(call.done())
+            may_go.set()
+            with self.assertRaises(asyncio.CancelledError):
+                await call
+            self.assertEqual([(ann.id, "6 * 7")], seen)
+            self.assertEqual("42", (await self.sum_of(bob))["outputs"]["answer"])
+
+    async def test_a_tool_may_be_async(self):
+        entered = asyncio.Event()
+
+        async def calculate(expression: str) -> str:
+            """Computes, for ever."""
+            entered.set()
+            if self.current.get() is None:
+                await asyncio.sleep(PATIENCE_S)
+            return "42"
+
+        await self.script()
+        with mock.patch.dict(tools._tools, calculate=calculate):
+            self.assertEqual("42", (await self.sum_of(Session()))["outputs"]["answer"])
+            entered.clear()
+            call = self.sum_of(None)
+            await entered.wait()
+            call.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await call
+
+    async def test_a_tool_that_fails_is_an_observation_of_the_program(self):
+        def calculate(expression: str) -> str:
+            """Computes nothing."""
+            raise ZeroDivisionError("no")
+
+        await self.script()
+        with mock.patch.dict(tools._tools, calculate=calculate):
+            steps = (await self.sum_of(None))["steps"]
+        self.assertIn("ZeroDivisionError", steps[0]["observation"])
 
 
 class SharedMemory(unittest.TestCase):
@@ -394,15 +565,33 @@ class SharedMemory(unittest.TestCase):
         value = shared.SharedValue()
         pid = os.fork()
         if pid == 0:
-            value._lock()
+            value._try_lock(0)
             os.kill(os.getpid(), signal.SIGSTOP)
             os._exit(0)
         os.waitpid(pid, os.WUNTRACED)
-        with mock.patch.object(shared, "_LOCK_WAIT_S", 0.05), self.assertRaisesRegex(shared.SharedError, "holds"):
-            value.write(1)
+        for write in (value.write, lambda text: asyncio.run(value.write_async(text))):
+            with mock.patch.object(shared, "_LOCK_WAIT_S", 0.05), self.assertRaisesRegex(shared.SharedError, "holds"):
+                write(1)
+        self.assertEqual(1, asyncio.run(self.while_the_holder_dies(value, pid)))
+        self.assertEqual(2, value.write(1))
+
+    async def while_the_holder_dies(self, value, pid):
+        """The loop goes on while write_async() waits for the lock."""
+        writing = asyncio.create_task(value.write_async(1))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.assertFalse(writing.done())
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        self.assertEqual(1, value.write(1))
+        return await writing
+
+    def test_writers_of_one_loop_do_not_overwrite_each_other(self):
+        value = shared.SharedValue()
+
+        async def write_all():
+            return await asyncio.gather(*(value.write_async(number) for number in range(50)))
+
+        self.assertEqual(list(range(1, 51)), sorted(asyncio.run(write_all())))
 
     def test_the_supervisors_memory_is_used_if_it_gives_one_and_a_wrong_one_is_refused(self):
         fd = os.memfd_create("given")
@@ -458,14 +647,16 @@ class Import(unittest.TestCase):
 
     def test_a_first_call_of_a_worker_imports_next_to_nothing(self):
         out, _ = self.run_python(
-            "import sys, keelback.apps.dspy as app\n"
+            "import asyncio, sys, keelback.apps.dspy as app\n"
             f"sys.path.insert(0, {str(ROOT / 'tests' / 'support')!r})\n"
             "from fake_lm import FakeLm\n"
             "app.load()\n"
+            "async def first(lm):\n"
+            "    await app.configure_lm(model='openai/fake', api_base=lm.url, api_key='k')\n"
+            "    await app.run_once('question -> answer', {'question': '?'})\n"
             "with FakeLm() as lm:\n"
             "    before = set(sys.modules)\n"
-            "    app.configure_lm(model='openai/fake', api_base=lm.url, api_key='k')\n"
-            "    app.run_once('question -> answer', {'question': '?'})\n"
+            "    asyncio.run(first(lm))\n"
             "    print(sorted(set(sys.modules) - before))\n")
         self.assertLessEqual(len(json.loads(out.replace("'", '"'))), 3, out)
 

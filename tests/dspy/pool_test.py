@@ -1,5 +1,9 @@
 """The DSPy application in a real pool: one configuration for all workers, programs that go with their sessions, a model that misbehaves."""
+import concurrent.futures
+import http.client
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +17,8 @@ from keelback_testing import KEELBACK, STRETCH, KeelbackTest, concurrently, main
 
 KEY = "sk-do-not-tell-4711"
 SCRIPT = {"rules": [{"match": "France", "answer": "Paris"}, {"match": "hang", "fail": "hang"}]}
+# The application that docs/dspy.md shows.
+STREAMING, = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "dspy.md").read_text(), re.DOTALL)
 
 
 class DspyTest(KeelbackTest):
@@ -43,6 +49,16 @@ class DspyTest(KeelbackTest):
         answers = dict(concurrently([one(number) for number in range(4 * workers)]))
         self.assertEqual(workers, len(answers), answers)
         return answers
+
+
+class Callers(concurrent.futures.ThreadPoolExecutor):
+    """Threads that call."""
+
+    def __init__(self, count=8):
+        super().__init__(count)
+
+    def begin(self, call):
+        return self.submit(call)
 
 
 class Pool(DspyTest):
@@ -126,6 +142,62 @@ class Pool(DspyTest):
             self.assertEqual({"programs": 1, "executions": 20, "failures": 0}, held)
 
 
+class Concurrent(DspyTest):
+    """Counts of requests that the model has not answered say what runs at once; no clock does."""
+
+    def serve_model(self, lm, workers, app="keelback.apps.dspy"):
+        daemon = self.serve(app, workers=workers, python=sys.executable).prewarm(workers)
+        self.ok(daemon.client().call("configure_lm", {"model": "openai/fake", "api_base": lm.url, "api_key": KEY, "num_retries": 0}))
+        return daemon
+
+    def test_sixty_four_sessions_wait_for_the_model_at_once_in_a_pool_of_four(self):
+        names = [f"s{number}" for number in range(64)]
+        with FakeLm(api_key=KEY) as lm, Callers(64) as callers:
+            daemon = self.serve_model(lm, workers=4)
+            list(callers.map(lambda name: self.create(daemon.client(), name, kind="chain_of_thought"), names))
+            lm.fault("hold")
+            replies = [callers.begin(lambda name=name: self.ask(daemon.client(), name, f"Who is {name}?")) for name in names]
+            wait_until(lambda: lm.report()["open"] == 64, lambda: f"all 64 wait for the model: {lm.report()}", 60)
+            self.assertEqual(64, sum(worker["running"] for worker in daemon.workers()))
+            lm.fault("none")
+            self.assertEqual([f"answer to: Who is {name}?" for name in names], [self.ok(reply.result())["outputs"]["answer"] for reply in replies])
+            self.assertEqual((64, 64), (lm.report()["requests"], lm.report()["open_max"]))
+            self.assertEqual(0, daemon.stop())
+
+    def test_a_function_that_asks_no_model_waits_for_none(self):
+        with FakeLm(api_key=KEY) as lm, Callers() as callers:
+            daemon = self.serve_model(lm, workers=1)
+            for name in ("ann", "bob"):
+                self.create(daemon.client(), name)
+            lm.fault("hold")
+            held = callers.begin(lambda: self.ask(daemon.client(), "ann"))
+            wait_until(lambda: lm.report()["open"] == 1, "ann's question is asked")
+            client = daemon.client()
+            self.assertEqual(["qa"], [program["program"] for program in self.ok(client.call("list_programs", session="bob"))])
+            self.create(client, "bob", replace=True, kind="react")
+            self.ok(client.call("configure_lm", {"kind": "scripted", "script": SCRIPT}))
+            self.assertEqual("Paris", self.ok(self.ask(client, "bob"))["outputs"]["answer"])
+            self.assertEqual(1, lm.report()["open"])
+            lm.fault("none")
+            self.assertEqual("answer to: France?", self.ok(held.result())["outputs"]["answer"], "from the model that it had asked")
+
+    def test_a_stream_of_an_application_built_on_this_one_flows_while_its_worker_waits_for_the_model(self):
+        app = self.app(STREAMING)
+        with FakeLm(SCRIPT, api_key=KEY) as lm, Callers() as callers:
+            daemon = self.serve_model(lm, workers=1, app=app)
+            for name in ("ann", "bob"):
+                self.create(daemon.client(), name)
+            lm.fault("hold", match="hold on")
+            held = [callers.begin(lambda name=name: self.ask(daemon.client(), name, "hold on?")) for name in ("ann", "bob")]
+            wait_until(lambda: lm.report()["open"] == 2, "both questions are asked")
+            stream = daemon.client().request("POST", "/v1/call/answers", json.dumps({"questions": ["France?", "hm", "France!"]}),
+                                             {"Content-Type": "application/json", "Accept": "text/event-stream"})
+            self.assertEqual(['"Paris"', '"answer to: hm"', '"Paris"'], re.findall(r"event: item\ndata: (.*)", stream.body.decode()))
+            self.assertEqual(2, lm.report()["open"])
+            lm.fault("none")
+            self.assertEqual(["answer to: hold on?"] * 2, [self.ok(reply.result())["outputs"]["answer"] for reply in held])
+
+
 class Models(DspyTest):
     def configured(self, lm, **options):
         daemon = self.serve_dspy(**options)
@@ -149,20 +221,41 @@ class Models(DspyTest):
             self.assertEqual(before, {worker["pid"] for worker in daemon.workers()})
             self.assertEqual(0, daemon.pool()["restarts"])
 
-    def test_a_hanging_model_costs_its_call_and_its_worker_and_no_session(self):
-        with FakeLm(SCRIPT, api_key=KEY) as lm:
-            daemon, client = self.configured(lm)
-            home = self.ask(client, "ann").headers["Keelback-Worker"]
-            lm.fault("hang", count=1)
-            reply = self.ask(client, "ann", deadline_ms=int(500 * STRETCH))
-            self.assertEqual(("timeout", "maybe"), (reply.outcome, reply.json["effect"]), reply)
-            self.assertEqual(1, lm.report()["bitten"])
-            wait_until(lambda: lm.report()["hanging"] == 0, "the interrupted call has let go of the server")
-            wait_until(lambda: home not in {f"{w['slot']}.{w['generation']}" for w in daemon.workers()}, "the interrupted worker is gone", 30)
+    def test_a_hanging_model_costs_its_call_and_nothing_else(self):
+        with FakeLm(SCRIPT, api_key=KEY) as lm, Callers() as callers:
+            daemon, client = self.configured(lm, workers=1)
+            self.create(client, "bob")
+            before = self.ask(client, "ann").headers["Keelback-Worker"]
+            lm.fault("hold")
+            beside = callers.begin(lambda: self.ask(daemon.client(), "bob"))
+            wait_until(lambda: lm.report()["open"] == 1, "bob's question is asked")
+            late = self.ask(client, "ann", deadline_ms=int(500 * STRETCH))
+            self.assertEqual(("timeout", "maybe"), (late.outcome, late.json["effect"]), late)
+            self.assertEqual(2, lm.report()["bitten"])
+            wait_until(lambda: lm.report()["open"] == 1, "the late call has let go of the server, and bob's has not")
+            lm.fault("none")
             after = self.ask(client, "ann")
-            self.assertEqual("Paris", self.ok(after)["outputs"]["answer"])
-            self.assertEqual("2", after.headers["Keelback-Epoch"], "the session has moved once")
-            self.assertEqual(0, daemon.pool()["sessions"]["lost"])
+            for reply in (beside.result(), after):
+                self.assertEqual("Paris", self.ok(reply)["outputs"]["answer"])
+                self.assertEqual(("1", before), (reply.headers["Keelback-Epoch"], reply.headers["Keelback-Worker"]))
+            self.assertEqual((0, 0), (daemon.pool()["restarts"], daemon.pool()["sessions"]["lost"]))
+
+    def test_a_client_that_leaves_lets_go_of_the_model_and_its_neighbours_go_on(self):
+        with FakeLm(SCRIPT, api_key=KEY) as lm, Callers() as callers:
+            daemon, client = self.configured(lm, workers=1)
+            lm.fault("hold")
+            beside = callers.begin(lambda: self.ask(client, "ann"))
+            wait_until(lambda: lm.report()["open"] == 1, "ann's question is asked")
+            host, port = daemon.address.rsplit(":", 1)
+            leaver = http.client.HTTPConnection(host, int(port))
+            leaver.request("POST", "/v1/call/run_once", json.dumps({"signature": "question -> answer", "inputs": {"question": "?"}}),
+                           {"Content-Type": "application/json"})
+            wait_until(lambda: lm.report()["open"] == 2, "the other question is asked")
+            leaver.close()
+            wait_until(lambda: lm.report()["open"] == 1, "the call of the client that left has let go of the server")
+            lm.fault("none")
+            self.assertEqual("Paris", self.ok(beside.result())["outputs"]["answer"])
+            self.assertEqual(0, daemon.pool()["restarts"])
 
     def test_a_key_is_in_no_log_and_no_listing_of_the_daemon(self):
         with FakeLm(SCRIPT, api_key="another") as lm:

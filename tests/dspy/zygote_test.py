@@ -67,22 +67,26 @@ class Worker:
         return self
 
     def frames(self):
+        for kind, flags, _, body in self.frames_of_calls():
+            yield kind, flags, body
+
+    def frames_of_calls(self):
         packet = self.data.recv(wire.PACKET_MAX)
         if not packet:
             raise ConnectionResetError("the worker is gone: " + os.read(self.log, 65536).decode())
         while packet:
-            length, kind, flags, _, _ = wire.HEADER.unpack_from(packet)
-            yield kind, flags, packet[wire.HEADER_SIZE:length]
+            length, kind, flags, _, call = wire.HEADER.unpack_from(packet)
+            yield kind, flags, call, packet[wire.HEADER_SIZE:length]
             packet = packet[length:]
 
-    def start(self, function, session=None, **arguments):
-        """Sends a call and returns its number."""
+    def start(self, function, session=None, row=0, **arguments):
+        """Sends a call and returns its number. With a row it runs beside others."""
         self.calls += 1
         name, id, payload = function.encode(), (session or "").encode(), json.dumps(arguments).encode()
         opens = bool(session) and session not in self.births
         birth = self.births.setdefault(session, random.getrandbits(63)) if session else 0
         length = wire.CALL_HEADER.size + len(name) + len(id) + len(payload)
-        self.data.send(wire.CALL_HEADER.pack(length, wire.CALL, 0, 0, self.calls, 0, birth, 1 if session else 0, 1, len(name),
+        self.data.send(wire.CALL_HEADER.pack(length, wire.CALL, 0, row, self.calls, 0, birth, 1 if session else 0, 1, len(name),
                                              len(id), 0, wire.CALL_OPENS_SESSION if opens else 0) + name + id + payload)
         return self.calls
 
@@ -103,11 +107,21 @@ class Worker:
             raise AssertionError(error)
         return result
 
-    def interrupt(self, call):
-        """What the supervisor's ladder does to a sync function."""
-        self.words[marks.CANCEL] = call
-        self.words[marks.INTERRUPT] = call
-        os.kill(self.pid, signal.SIGINT)
+    def ended(self, count):
+        """{call: (its result or None, the kind of its error)} of the next that end."""
+        found = {}
+        while len(found) < count:
+            for kind, _, call, body in self.frames_of_calls():
+                found[call] = (json.loads(body), None) if kind == wire.RESULT else (None, body[0])
+        return found
+
+    def cancel(self, call, row):
+        """What the supervisor's ladder does first to a shared call."""
+        self.words[marks.row_at(row) + marks.CANCEL] = call
+        self.control.send(wire.frame(wire.CANCEL, call))
+
+    def started(self, call, row):
+        return self.words[marks.row_at(row) + marks.STARTED] == call
 
     def close(self):
         self.data.close()
@@ -221,19 +235,30 @@ class UnderTheZygote(unittest.TestCase):
         _, error = worker.call("list_programs")
         self.assertTrue(error["type"].endswith("NoSession"), error)
 
-    def test_an_interrupt_ends_a_hanging_model_and_leaves_the_worker_clean(self):
+    def test_a_cancel_ends_a_hanging_model_and_touches_no_neighbour(self):
         with FakeLm(self.SCRIPT) as lm:
             worker = self.worker(self.zygote())
             for configuration in ({"kind": "scripted", "script": self.SCRIPT}, {"model": "openai/fake", "api_base": lm.url, "api_key": "k"}):
                 worker.ok("configure_lm", **configuration)
                 lm.fault("hang", match="hang")
-                call = worker.start("run_once", signature="question -> answer", inputs={"question": "hang?"})
-                self.wait(lambda: worker.words[marks.STARTED] == call and (configuration.get("kind") or lm.report()["hanging"] == 1))
-                worker.interrupt(call)
-                _, error = worker.finish()
-                self.assertIsNotNone(error)
+                calls = [worker.start("run_once", row=row, signature="question -> answer", inputs={"question": question})
+                         for row, question in enumerate(("hang?", "hang!", "France?"), 1)]
+                self.assertEqual("Paris", worker.ended(1)[calls[2]][0]["outputs"]["answer"])
+                self.wait(lambda: all(map(worker.started, calls[:2], (1, 2))) and (configuration.get("kind") or lm.report()["hanging"] == 2))
+                worker.cancel(calls[0], 1)
+                self.assertEqual({calls[0]: (None, wire.KIND_CANCELLED)}, worker.ended(1))
+                self.wait(lambda: configuration.get("kind") or lm.report()["hanging"] == 1)
+                beside = worker.start("run_once", row=1, signature="question -> answer", inputs={"question": "France?"})
+                self.assertEqual("Paris", worker.ended(1)[beside][0]["outputs"]["answer"])
+                worker.cancel(calls[1], 2)
+                self.assertEqual({calls[1]: (None, wire.KIND_CANCELLED)}, worker.ended(1))
                 self.assertEqual("Paris", self.ask(worker))
             self.wait(lambda: lm.report()["hanging"] == 0)
+
+    def test_all_its_functions_may_run_beside_each_other(self):
+        """So that none of them has to wait until a model has answered another call."""
+        functions = self.zygote().ready["hello"]["functions"]
+        self.assertEqual({(True, 64)}, {(function["async"], function["concurrency"]) for function in functions})
 
     def wait(self, condition):
         until = time.monotonic() + PATIENCE_S

@@ -6,6 +6,9 @@ session, after a restore or a move too. The model's configuration lives in memor
 pool share (`shared.py` says what it survives); KEELBACK_DSPY_LM may hold one to begin with: a JSON object of
 configure_lm's arguments. Keys stand in no log, reply or listing. KEELBACK_DSPY_LOG=info makes a line of every
 execution (program and session, never what was asked), so that a dead worker's last lines say what it was doing.
+
+All functions are coroutines of one event loop: a worker waits for many models at once. What one of them
+needs is in its context (dspy.context), so calls beside each other know nothing of each other.
 """
 
 import os
@@ -18,6 +21,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("LITELLM_TELEMETRY", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+import asyncio  # noqa: E402
 import contextlib  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
@@ -32,12 +36,15 @@ from keelback.apps.dspy.shared import SharedValue  # noqa: E402
 from keelback.apps.dspy.tools import tool  # noqa: E402, F401  (for applications built on this one)
 
 PROGRAMS_MAX = 64  # per session
+CONCURRENCY = 64  # calls of each function in one worker: DSPy's connections to one model are at most 100
 _ID_MAX = 128
 _CACHED_ANSWERS_MAX = 1000  # per worker, and only if configure_lm asks for caching
 
 
 _IMPORTED_BY_A_FIRST_REQUEST = ("dspy._vendor.lm15.transports", "dspy._vendor.lm15.cloud.sigv4",
                                 "dspy._vendor.lm15.cloud.hosts")
+
+_shared = keelback.function(concurrency=CONCURRENCY)
 
 
 class NoSession(RuntimeError):
@@ -62,20 +69,18 @@ class _Worker:
     def __init__(self):
         self.shared = SharedValue()
         self.built = programs.Cache()
-        self.version, self.config, self.lm = 0, None, None
+        self._model = None
         self.executed, self.failed = 0, 0
 
-    def model(self):
-        """(lm, config) as configured now. Raises LmNotConfigured."""
-        if self.shared.version != self.version:
-            version, config = self.shared.read()
-            lm = models.build(config)
-            if self.lm is not None:
-                self.lm.close()
-            self.version, self.config, self.lm = version, config, lm
-        if self.lm is None:
+    async def model(self):
+        """The models.Model as configured now. Raises LmNotConfigured, BadModel."""
+        if self.shared.version != (self._model.version if self._model is not None else 0):
+            old, self._model = self._model, models.Model(*self.shared.read())
+            if old is not None:
+                await old.replaced()
+        if self._model is None:
             raise models.LmNotConfigured("no language model is configured: call configure_lm")
-        return self.lm, self.config
+        return self._model
 
 
 _worker = _Worker()
@@ -110,19 +115,28 @@ def _arguments(text):
 
 
 def _warm():
-    scripted = models.normalise({"kind": "scripted"})
-    lm = models.build(scripted)
-    for kind in definitions.KINDS:
-        definition = definitions.normalise("question -> answer", kind=kind)
-        programs.Built(definition).run({"question": "?"}, lm, scripted)
+    loop = asyncio.new_event_loop()  # its own, which ends with all its threads
+    try:
+        loop.run_until_complete(_run_each_kind())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
     models.normalise({"model": "openai/warm", "api_base": "http://127.0.0.1:9", "api_key": "none"})
     for module in _IMPORTED_BY_A_FIRST_REQUEST:
         with contextlib.suppress(ImportError):  # another version of DSPy may have them elsewhere
             importlib.import_module(module)
 
 
-@keelback.function
-def configure_lm(
+async def _run_each_kind():
+    scripted = models.normalise({"kind": "scripted"})
+    lm = models.build(scripted)
+    for kind in definitions.KINDS:
+        definition = definitions.normalise("question -> answer", kind=kind)
+        await programs.Built(definition).run({"question": "?"}, lm, scripted)
+
+
+@_shared
+async def configure_lm(
     model: Optional[str] = None,
     kind: str = "model",
     api_base: Optional[str] = None,
@@ -148,12 +162,12 @@ def configure_lm(
         "max_tokens": max_tokens, "timeout": timeout, "num_retries": num_retries, "cache": cache,
         "adapter": adapter, "options": options, "script": script,
     })
-    version = _worker.shared.write(config)
+    version = await _worker.shared.write_async(config)
     return {"version": version, "reach": _worker.shared.reach, "lm": models.describe(config)}
 
 
-@keelback.function
-def create_program(
+@_shared
+async def create_program(
     signature: Union[str, dict],
     id: Optional[str] = None,
     kind: str = "predict",
@@ -184,13 +198,13 @@ def create_program(
     return _describe(id, store["programs"][id])
 
 
-@keelback.function
-def execute_program(id: str, inputs: dict) -> dict:
+@_shared
+async def execute_program(id: str, inputs: dict) -> dict:
     """Runs a program of the caller's session. Replies {"program", "outputs", "reasoning", "steps", "usage"}."""
     program = _program(id)
     _log.info("execute_program %r of session %r", id, _session().id)
     try:
-        answer = _run(program["definition"], inputs)
+        answer = await _run(program["definition"], inputs)
     except Exception:
         program["failures"] += 1
         raise
@@ -198,8 +212,8 @@ def execute_program(id: str, inputs: dict) -> dict:
     return {"program": id, **answer}
 
 
-@keelback.function
-def run_once(
+@_shared
+async def run_once(
     signature: Union[str, dict],
     inputs: dict,
     kind: str = "predict",
@@ -210,32 +224,32 @@ def run_once(
 ) -> dict:
     """Runs a program without creating it: for callers without a session. Replies as execute_program does."""
     definition = definitions.normalise(signature, kind, instructions, tools, demos, max_iters)
-    return {"program": None, **_run(definition, inputs)}
+    return {"program": None, **await _run(definition, inputs)}
 
 
-@keelback.function
-def list_programs() -> list:
+@_shared
+async def list_programs() -> list:
     """The programs of the caller's session, in the order they were created."""
     return [_describe(id, program) for id, program in _store()["programs"].items()]
 
 
-@keelback.function
-def program_info(id: str) -> dict:
+@_shared
+async def program_info(id: str) -> dict:
     """One program of the caller's session, with its whole definition."""
     program = _program(id)
     return {**_describe(id, program), "definition": program["definition"]}
 
 
-@keelback.function
-def delete_program(id: str) -> dict:
+@_shared
+async def delete_program(id: str) -> dict:
     """Deletes a program of the caller's session."""
     _program(id)
     del _store()["programs"][id]
     return {"deleted": id}
 
 
-@keelback.function
-def reset_session() -> dict:
+@_shared
+async def reset_session() -> dict:
     """Deletes every program of the caller's session."""
     store = _store()
     count = len(store["programs"])
@@ -243,8 +257,8 @@ def reset_session() -> dict:
     return {"deleted": count}
 
 
-@keelback.function
-def stats() -> dict:
+@_shared
+async def stats() -> dict:
     """What the worker that took this call has done, the model it would ask, and the session's programs.
     Counts of the whole pool are the supervisor's to give (GET /v1/pool, /metrics)."""
     version, config = _worker.shared.read()
@@ -266,10 +280,11 @@ def stats() -> dict:
     }
 
 
-def _run(definition, inputs: Any):
-    lm, config = _worker.model()
+async def _run(definition, inputs: Any):
+    model = await _worker.model()
     try:
-        answer = _worker.built.get(definition).run(inputs, lm, config)
+        async with model.used():
+            answer = await _worker.built.get(definition).run(inputs, model.lm, model.config)
     except Exception:
         _worker.failed += 1
         raise

@@ -3,6 +3,8 @@
 A configuration never leaves this process but through `SharedValue`, and nothing here logs.
 """
 
+import asyncio
+import contextlib
 import json
 import time
 from urllib.parse import urlsplit, urlunsplit
@@ -66,8 +68,9 @@ def build(config):
     """A dspy.LM for the configuration; connects to nothing. Raises BadModel."""
     try:
         if config["kind"] == "scripted":
-            return dspy.LM(config["model"], engine=ScriptedEngine(config["script"]), cache=config["cache"],
-                           num_retries=config["num_retries"])
+            script = Script(config["script"])
+            return dspy.LM(config["model"], engine=ScriptedEngine(script), async_engine=AsyncScriptedEngine(script),
+                           cache=config["cache"], num_retries=config["num_retries"])
         clients = {key: config[key] for key in ("api_base", "api_key", "timeout") if config[key] is not None}
         return dspy.LM(config["model"], temperature=config["temperature"], max_tokens=config["max_tokens"],
                        cache=config["cache"], num_retries=config["num_retries"], **clients, **config["options"])
@@ -121,32 +124,87 @@ def _without_password(address):
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+class Model:
+    """A configuration, and the dspy.LM made of it. It is closed when another one has taken its place and the
+    last call that asks it has ended. For one event loop."""
+
+    def __init__(self, version, config):
+        """Raises BadModel."""
+        self.version, self.config, self.lm = version, config, build(config)
+        self._calls, self._replaced = 0, False
+
+    @contextlib.asynccontextmanager
+    async def used(self):
+        """Keeps it open meanwhile."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            await self._close_if_done()
+
+    async def replaced(self):
+        self._replaced = True
+        await self._close_if_done()
+
+    async def _close_if_done(self):
+        if self._replaced and not self._calls:
+            await self.lm.aclose()
+
+
 class ScriptedEngine:
     """DSPy's engine interface over a Script: complete(request) answers, waits or raises as it says."""
 
     def __init__(self, script):
-        self._script = Script(script)
+        self._script = script
 
     def complete(self, request):
-        system = request.system
-        if system is not None and not isinstance(system, str):
-            system = "".join(part.text for part in system)
-        messages = [{"role": "system", "content": system or ""}]
-        messages += [{"role": message.role, "content": message.text or ""} for message in request.messages]
+        messages = _messages(request)
         answer = self._script.answer(messages)
-        # An interrupt of the call ends the sleep: that is how a hanging model is got rid of.
-        time.sleep(_HANG_MAX_S if answer.fail == "hang" else answer.delay_s)
-        if answer.fail == "rate_limit":
-            raise RateLimitError("429 from the script: too many requests")
-        if answer.fail == "error":
-            raise ServerError("500 from the script: the model is broken")
-        if answer.fail == "timeout":
-            raise LmTimeoutError("the script lets this request time out")
-        words = sum(len(message["content"].split()) for message in messages)
-        said = len(answer.text.split())
-        return Response(id=None, model=request.model, message=Message.assistant([TextPart(answer.text)]),
-                        finish_reason="stop",
-                        usage=Usage(input_tokens=words, output_tokens=said, total_tokens=words + said))
+        time.sleep(_seconds(answer))
+        return _response(request, messages, answer)
 
     def close(self):
         pass
+
+
+class AsyncScriptedEngine:
+    """The same for an event loop."""
+
+    def __init__(self, script):
+        self._script = script
+
+    async def complete(self, request):
+        messages = _messages(request)
+        answer = self._script.answer(messages)
+        await asyncio.sleep(_seconds(answer))  # a cancel ends it: that is how a hanging model is got rid of
+        return _response(request, messages, answer)
+
+    async def aclose(self):
+        pass
+
+
+def _messages(request):
+    system = request.system
+    if system is not None and not isinstance(system, str):
+        system = "".join(part.text for part in system)
+    messages = [{"role": "system", "content": system or ""}]
+    return messages + [{"role": message.role, "content": message.text or ""} for message in request.messages]
+
+
+def _seconds(answer):
+    return _HANG_MAX_S if answer.fail == "hang" else answer.delay_s
+
+
+def _response(request, messages, answer):
+    if answer.fail == "rate_limit":
+        raise RateLimitError("429 from the script: too many requests")
+    if answer.fail == "error":
+        raise ServerError("500 from the script: the model is broken")
+    if answer.fail == "timeout":
+        raise LmTimeoutError("the script lets this request time out")
+    words = sum(len(message["content"].split()) for message in messages)
+    said = len(answer.text.split())
+    return Response(id=None, model=request.model, message=Message.assistant([TextPart(answer.text)]),
+                    finish_reason="stop",
+                    usage=Usage(input_tokens=words, output_tokens=said, total_tokens=words + said))

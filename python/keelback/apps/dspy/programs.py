@@ -1,8 +1,8 @@
 """Definitions become DSPy modules here, and answers become JSON.
 
-A module is kept by the digest of its definition, not by session: it holds no state between calls
-(histories and traces are off), so equal programs of many sessions are one object, and a session that was
-restored, moved or rolled over can never meet a module of another time.
+A module is kept by the digest of its definition, not by session: it holds no state between calls, nor of
+the calls that run it at once (histories and traces are off). So equal programs of many sessions are one object,
+and a session that was restored, moved or rolled over can never meet a module of another time.
 """
 
 import typing
@@ -32,17 +32,16 @@ class Built:
 
     def __init__(self, definition):
         self.definition = definition
-        self._types = {}
         fields = {}
         for side, make in (("inputs", dspy.InputField), ("outputs", dspy.OutputField)):
             for field in definition[side]:
-                kind = self._types[field["name"]] = python_type(field["type"])
-                fields[field["name"]] = (kind, make(desc=field["description"] or None))
+                fields[field["name"]] = (python_type(field["type"]), make(desc=field["description"] or None))
         try:
             signature = dspy.Signature(fields, definition["instructions"])
             self.module = self._module(definition, signature)
         except (TypeError, ValueError, NameError, AttributeError) as error:
             raise definitions.BadDefinition(f"DSPy refuses the signature: {error}") from None
+        self._inputs = {field["name"]: pydantic.TypeAdapter(fields[field["name"]][0]) for field in definition["inputs"]}
         for predictor in self.module.predictors():
             predictor.demos = [dspy.Example(**demo) for demo in definition["demos"]]
 
@@ -56,16 +55,18 @@ class Built:
         gone = [name for name, function in offered if function is None]
         if gone:
             raise definitions.BadDefinition(f"tools: this worker has no {', '.join(gone)}")
-        return dspy.ReAct(signature, tools=[function for _, function in offered], max_iters=definition["max_iters"])
+        functions = [toolbox.awaitable(function) for _, function in offered]
+        return dspy.ReAct(signature, tools=functions, max_iters=definition["max_iters"])
 
-    def run(self, inputs, lm, config):
+    async def run(self, inputs, lm, config):
         """Asks `lm`. Returns {"outputs", "reasoning", "steps", "usage"}. Raises BadInput, LmFailed, and
         dspy.AdapterParseError when the model's answer does not have the signature's fields."""
         values = self._checked(inputs)
-        with dspy.context(lm=lm, adapter=models.adapter(config), track_usage=True, disable_history=True,
-                          max_history_size=0, trace=None, callbacks=[]):
+        # These settings belong to the context of this call; the calls beside it have others.
+        with dspy.context(lm=lm, adapter=models.adapter(config), track_usage=True, usage_tracker=None,
+                          disable_history=True, max_history_size=0, trace=None, callbacks=[]):
             try:
-                prediction = self.module(**values)
+                prediction = await self.module.acall(**values)
             except dspy.LMError as error:
                 raise LmFailed(models.scrub(f"{type(error).__name__}: {error}", config)) from None
         said = prediction.toDict()
@@ -92,7 +93,7 @@ class Built:
                 missing and f"missing: {', '.join(missing)}", unknown and f"unknown: {', '.join(unknown)}",
                 f"the program's inputs are {', '.join(wanted)}"])))
         try:
-            return {name: pydantic.TypeAdapter(self._types[name]).validate_python(inputs[name]) for name in wanted}
+            return {name: self._inputs[name].validate_python(inputs[name]) for name in wanted}
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise BadInput(f"{error.error_count()} wrong value(s): {first['msg']}") from None

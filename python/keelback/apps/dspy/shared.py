@@ -13,6 +13,7 @@ has changed nothing that anybody reads; a reader that is overtaken sees a wrong 
 looks again.
 """
 
+import asyncio
 import errno
 import fcntl
 import json
@@ -28,6 +29,7 @@ _BANK = struct.Struct("=QII")
 _BANK_AT = (64, SIZE // 2)
 VALUE_MAX = SIZE // 2 - 64 - _BANK.size
 _LOCK_WAIT_S = 2.0
+_LOCK_AGAIN_S = 0.002
 _READ_TRIES = 1000
 
 
@@ -36,7 +38,7 @@ class SharedError(RuntimeError):
 
 
 class SharedValue:
-    """Make it before forking, use it after. One thread at a time per process."""
+    """Make it before forking, use it after. One thread at a time per process: the lock is the process's."""
 
     def __init__(self):
         given = os.environ.get("KEELBACK_SHARED_FD")
@@ -76,10 +78,20 @@ class SharedValue:
     def write(self, value):
         """Makes `value` (JSON) current and returns its version. Waits at most 2 s for another writer.
         Raises SharedError, also when the value is longer than VALUE_MAX bytes."""
-        data = json.dumps(value, separators=(",", ":")).encode()
-        if len(data) > VALUE_MAX:
-            raise SharedError(f"the configuration takes {len(data)} bytes; {VALUE_MAX} is the most")
-        self._lock()
+        data, until = _encoded(value), time.monotonic() + _LOCK_WAIT_S
+        while not self._try_lock(until):
+            time.sleep(_LOCK_AGAIN_S)
+        return self._store(data)
+
+    async def write_async(self, value):
+        """The same, while the event loop goes on."""
+        data, until = _encoded(value), time.monotonic() + _LOCK_WAIT_S
+        while not self._try_lock(until):
+            await asyncio.sleep(_LOCK_AGAIN_S)
+        return self._store(data)  # without a break: the tasks of this loop would all be let in
+
+    def _store(self, data):
+        """Holds the lock; lets it go."""
         try:
             version = self.version + 1
             at = _BANK_AT[version % 2]
@@ -98,18 +110,25 @@ class SharedValue:
         data = self._map[at + _BANK.size : at + _BANK.size + length]
         return data if zlib.crc32(data) == crc else None
 
-    def _lock(self):
-        until = time.monotonic() + _LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise SharedError(f"cannot lock the shared configuration: {error}") from None
-            if time.monotonic() >= until:
-                raise SharedError("another worker holds the shared configuration (is it stopped?)")
-            time.sleep(0.002)
+    def _try_lock(self, until):
+        """False: another process has it. Raises SharedError after `until` (time.monotonic())."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise SharedError(f"cannot lock the shared configuration: {error}") from None
+        if time.monotonic() >= until:
+            raise SharedError("another worker holds the shared configuration (is it stopped?)")
+        return False
+
+
+def _encoded(value):
+    """Raises SharedError."""
+    data = json.dumps(value, separators=(",", ":")).encode()
+    if len(data) > VALUE_MAX:
+        raise SharedError(f"the configuration takes {len(data)} bytes; {VALUE_MAX} is the most")
+    return data
 
 
 def _checked(text):

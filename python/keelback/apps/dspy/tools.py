@@ -6,16 +6,25 @@ operator names modules to import in KEELBACK_DSPY_TOOLS (comma-separated).
 """
 
 import ast
+import asyncio
+import contextvars
+import functools
 import importlib
+import inspect
 import operator
 import os
+from concurrent.futures import ThreadPoolExecutor
+
+THREADS_MAX = 128  # of a worker, for tools that are not async; they are made when they are needed
 
 _tools = {}
+_threads = None
 
 
 def tool(function):
     """Offers `function` to react programs under its own name. Its type hints and docstring are what
-    the model sees. Raises ValueError if the name is taken."""
+    the model sees. An `async def` runs on the worker's event loop, a `def` in a thread of its own.
+    Raises ValueError if the name is taken."""
     name = function.__name__
     if name == "finish" or _tools.get(name, function) is not function:
         raise ValueError(f"a tool named {name!r} exists already")
@@ -30,6 +39,39 @@ def names():
 def find(name):
     """The tool of that name, or None."""
     return _tools.get(name)
+
+
+def awaitable(function):
+    """`function` for programs that run on an event loop: it never holds the loop up."""
+    if inspect.iscoroutinefunction(inspect.unwrap(function)):
+        return function
+
+    @functools.wraps(function)
+    async def run(*args, **kwargs):
+        answer = await _in_thread(functools.partial(function, *args, **kwargs))
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return run
+
+
+async def _in_thread(function):
+    """Its result. Ends when the function has ended, also when it is cancelled: nothing that a call has started
+    goes on beside the next call of its session."""
+    global _threads
+    if _threads is None:
+        _threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="keelback-tool")
+    loop = asyncio.get_running_loop()
+    result = loop.run_in_executor(_threads, contextvars.copy_context().run, function)
+    cancelled = None
+    while not result.done():
+        try:
+            await asyncio.wait([result])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        result.exception()  # it was looked at
+        raise cancelled
+    return result.result()
 
 
 def load_from_environment():
