@@ -281,6 +281,14 @@ class Examples(unittest.TestCase):
         self.assertEqual(0, done.returncode)
         self.assertIn("Everything came out as promised.", done.stdout)
 
+    def test_the_measurement_of_the_page_measures_what_it_says(self):
+        done = self.run_example("tests/dspy/waiting_bench.py", "--keelback", KEELBACK, "--sessions", 16, "--workers", 2, "--delay-ms", 300, "--rounds", 1)
+        self.assertEqual(0, done.returncode)
+        found = json.loads(done.stdout.splitlines()[-1])
+        self.assertGreaterEqual(found["one_by_one"], 8 * 0.3)
+        self.assertGreaterEqual(found["at_once"], 0.3)
+        self.assertGreaterEqual(found["times_as_fast"], 2, "eight waits one after another against one; the rest is a busy machine's")
+
     def test_a_real_language_model_answers(self):
         done = self.run_example("examples/dspy_qa/run", "--keelback", KEELBACK)
         if done.returncode == 77:
