@@ -12,6 +12,7 @@ import json.encoder
 import math
 import re
 import sys
+from _thread import get_ident
 from collections.abc import Iterable
 from typing import Any, Callable, Optional, Union
 
@@ -27,7 +28,9 @@ _NODES_MAX = 1_000_000  # visited while looking for what is wrong with a result
 _DEPTH_MAX = 10_000  # more than the encoder goes into, on any Python
 
 _quote = json.encoder.encode_basestring
-_seen: dict = {}  # the encoder's guard against cycles; empty between calls
+# The encoder's guard against cycles, empty between calls; for one thread. Others have one each time.
+_seen: dict = {}
+_thread = get_ident()
 
 
 class ResultError(Exception):
@@ -88,10 +91,13 @@ def encode(value: Any) -> bytes:
 
 
 def _encode_deep(value: Any) -> bytes:
+    # A conversion may wait. Two threads with one guard would take what both write for a cycle.
+    ours = get_ident() == _thread
     try:
-        text = "".join(_encode(value, 0))
+        text = "".join((_encode if ours else _make_encoder({}))(value, 0))
     except BaseException as error:
-        _seen.clear()
+        if ours:
+            _seen.clear()
         if not _is_about_keys(error):
             raise
         return encode(_with_text_keys(value))

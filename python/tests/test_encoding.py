@@ -1,6 +1,7 @@
 """JSON of arguments and results: the meaning of the standard library, and messages that find the fault."""
 
 import collections
+import concurrent.futures
 import dataclasses
 import datetime
 import decimal
@@ -15,6 +16,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import threading
 import types
 import unittest
 import uuid
@@ -348,6 +350,57 @@ class Encoders(unittest.TestCase):
 
     def one(self, value): ...
     def other(self, value): ...
+
+
+class Threads(unittest.TestCase):
+    """Shared calls encode their results in threads of their own. A conversion may wait, and then others run."""
+
+    def setUp(self):
+        self.addCleanup(conversions._users.clear)
+        self.addCleanup(conversions._cache.clear)
+
+        class Slow:
+            pass
+
+        self.slow = Slow()
+        keelback.encoder(Slow)(lambda value: self.convert())
+
+    def at_once(self, *works):
+        with concurrent.futures.ThreadPoolExecutor(len(works)) as pool:
+            return [done.result() for done in [pool.submit(work) for work in works]]
+
+    def test_two_that_write_one_value_see_no_cycle_in_it(self):
+        both = threading.Barrier(2)
+        value = {"rows": [self.slow]}
+
+        def one():
+            try:
+                return encode(value)
+            except BaseException:
+                both.abort()  # nobody waits for one that failed
+                raise
+
+        self.convert = lambda: str(both.wait(supervisor.WAIT_S) >= 0)
+        self.assertEqual([b'{"rows":["True"]}'] * 2, self.at_once(one, one))
+
+    def test_one_that_fails_is_nothing_to_another(self):
+        inside, failed = threading.Event(), threading.Event()
+
+        def convert():
+            inside.set()
+            return failed.wait(supervisor.WAIT_S)
+
+        def fails():
+            inside.wait(supervisor.WAIT_S)
+            try:
+                with self.assertRaises(TypeError):
+                    encode([[object()]])
+            finally:
+                failed.set()
+
+        self.convert = convert
+        self.assertEqual([b'[{"a":true}]', None], self.at_once(lambda: encode([{"a": self.slow}]), fails))
+        self.assertEqual({}, encoding._seen)
 
 
 @unittest.skipUnless(NUMPY, "no interpreter with NumPy")
