@@ -68,7 +68,8 @@ def _noting(start: Callable[..., Any]) -> Callable[..., Any]:
             _noted.pop(pid, None)  # an older process of this number is gone
             _noted[pid] = 0 if call is None else call.id
             if len(_noted) > _NOTED_MAX:
-                _noted.pop(next(iter(_noted)), None)
+                for oldest in list(_noted)[:-_NOTED_MAX]:  # a list: other threads note theirs meanwhile
+                    _noted.pop(oldest, None)
         return answer
 
     return noting

@@ -1,16 +1,19 @@
 """Processes that a call starts: those of a stopped call end with it, all others stay."""
 
+import concurrent.futures
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
+import sys
 import time
 import unittest
 from pathlib import Path
 
 from supervisor import SupervisorTest, is_dead, wait_until
 
-from keelback import wire
+from keelback import offspring, wire
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -198,6 +201,25 @@ APP = """
 def adopt_orphans(wanted):
     """This process adopts orphans below it, as the guard does."""
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0) == 0
+
+
+class Notes(unittest.TestCase):
+    def test_threads_that_start_processes_at_once_get_them_all_and_the_notes_stay_few(self):
+        interval = sys.getswitchinterval()
+        self.addCleanup(sys.setswitchinterval, interval)
+        self.addCleanup(offspring.forget_starts)
+        sys.setswitchinterval(1e-6)
+        pids = itertools.count(1)
+        start = offspring._noting(lambda: next(pids))
+
+        def start_many():
+            return [start() for _ in range(30_000)]
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            started = [done.result() for done in [pool.submit(start_many) for _ in range(6)]]
+        self.assertEqual(6 * 30_000, len({pid for each in started for pid in each}))
+        start()
+        self.assertEqual(offspring._NOTED_MAX, len(offspring._noted))
 
 
 class OffspringTest(SupervisorTest):
