@@ -13,10 +13,42 @@
 namespace keelback::load {
 namespace {
 
-std::size_t content_length(std::string head) {
-  for (char& c : head) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+constexpr std::size_t kNotYet = std::string::npos;
+
+std::string in_lower_case(std::string text) {
+  for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+  return text;
+}
+
+std::size_t content_length(const std::string& head) {
   const auto at = head.find("content-length:");
   return at == std::string::npos ? 0 : std::strtoull(head.c_str() + at + 15, nullptr, 10);
+}
+
+// Where the chunks that begin at `at` end; their bytes go to `body`. kNotYet: not all are there.
+std::size_t end_of_chunks(const std::string& text, std::size_t at, std::string& body) {
+  body.clear();
+  for (;;) {
+    const std::size_t line = text.find("\r\n", at);
+    if (line == std::string::npos) return kNotYet;
+    const std::size_t size = std::strtoull(text.c_str() + at, nullptr, 16);
+    const std::size_t next = line + 2 + size + 2;
+    if (text.size() < next) return kNotYet;
+    if (size == 0) return next;
+    body.append(text, line + 2, size);
+    at = next;
+  }
+}
+
+// Where the reply's body ends, which begins at `at`.
+std::size_t end_of_body(const std::string& head, const std::string& text, std::size_t at,
+                        std::string& body) {
+  if (head.find("transfer-encoding: chunked") != std::string::npos)
+    return end_of_chunks(text, at, body);
+  const std::size_t length = content_length(head);
+  if (text.size() < at + length) return kNotYet;
+  body = text.substr(at, length);
+  return at + length;
 }
 
 // False: nobody listens there.
@@ -67,19 +99,23 @@ bool HttpConnection::send(std::string_view bytes) {
 }
 
 HttpConnection::Reply HttpConnection::receive() {
-  std::size_t head = std::string::npos, need = std::string::npos;
-  while (need == std::string::npos || buffer_.size() < need) {
+  Reply reply;
+  std::string head;
+  std::size_t end = kNotYet;
+  while (end == kNotYet) {
     char chunk[16384];
     const ssize_t n = ::recv(socket_.get(), chunk, sizeof chunk, 0);
     if (n <= 0) return {};
     buffer_.append(chunk, static_cast<std::size_t>(n));
-    if (need != std::string::npos) continue;
-    head = buffer_.find("\r\n\r\n");
-    if (head != std::string::npos) need = head + 4 + content_length(buffer_.substr(0, head));
+    if (head.empty()) {
+      const std::size_t at = buffer_.find("\r\n\r\n");
+      if (at == std::string::npos) continue;
+      head = in_lower_case(buffer_.substr(0, at + 4));
+      reply.status = head.size() > 12 ? std::atoi(head.c_str() + 9) : 0;
+    }
+    end = end_of_body(head, buffer_, head.size(), reply.body);
   }
-  Reply reply{.status = buffer_.size() > 12 ? std::atoi(buffer_.c_str() + 9) : 0,
-              .body = buffer_.substr(head + 4, need - head - 4)};
-  buffer_.erase(0, need);
+  buffer_.erase(0, end);
   return reply;
 }
 

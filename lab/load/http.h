@@ -1,5 +1,6 @@
 // The laboratories' HTTP/1.1 client: blocking, one connection. It is small because its cost is in
 // every number that is measured through it. It sends bytes as they are: a client may misbehave.
+// It reads bodies with a length and bodies in chunks, one reply for each request.
 #pragma once
 
 #include <cstdint>
