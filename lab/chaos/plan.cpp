@@ -10,6 +10,7 @@
 #include "chaos/call_plan.h"
 #include "chaos/catalogue.h"
 #include "chaos/json.h"
+#include "chaos/words.h"
 #include "load/plan.h"
 
 namespace keelback::chaos {
@@ -77,8 +78,8 @@ class Planner {
   }
 
   static Duration takes(const PlannedCall& call) {
-    const bool timed =
-        call.function == "hold" || call.function == "spin" || call.function == "sleep";
+    const Word* word = find_word(call.function);
+    const bool timed = word != nullptr && word->takes == Word::Takes::kMilliseconds;
     if (!timed || call.payload.size() < 2) return 0ns;
     const std::string_view number(call.payload.data() + 1, call.payload.size() - 2);
     return std::chrono::milliseconds(parse_count(number).value_or(0));
@@ -104,8 +105,10 @@ class Planner {
                      .own = kind.own,
                      .idempotent = kind.idempotent,
                      .deadline = scenario_.load.deadline};
-    if (!kind.own && kind.function == "echo") made.payload = fmt::format("[\"n{:x}\"]", made.token);
-    if (!kind.own && kind.function == "chain") made.payload = fmt::format("[{}]", made.token);
+    const Word* word = kind.own ? nullptr : find_word(kind.function);
+    if (word == nullptr) return made;
+    if (word->is_text()) made.payload = fmt::format("[\"n{:x}\"]", made.token);
+    if (word->is_chain()) made.payload = fmt::format("[{}]", made.token);
     return made;
   }
   PlannedCall call(std::string_view function, std::string payload, Duration at,

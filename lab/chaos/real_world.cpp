@@ -19,6 +19,7 @@
 #include "chaos/lab.h"
 #include "chaos/memory_file.h"
 #include "chaos/processes.h"
+#include "chaos/words.h"
 #include "chaos/world.h"
 #include "host/environment.h"
 #include "host/install.h"
@@ -213,10 +214,7 @@ class RealWorld final : public World {
   bool effects_known() const override { return true; }
   bool links_known() const override { return options_.settings.pool.backend == Backend::kPython; }
   std::string function_of(const std::string& word) const override {
-    if (word == "no-such-function") return word;
-    const std::string plain = word == "echo-malformed" ? "echo" : word;
-    if (options_.settings.pool.backend == Backend::kPython) return "chaos_" + plain;
-    return plain == "chain" ? "counter" : plain;
+    return chaos::function_of(word, options_.settings.pool.backend);
   }
 
   std::optional<MachineSample> machine() override { return look_at_machine(options_.directory); }

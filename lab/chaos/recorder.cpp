@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "chaos/json.h"
+#include "chaos/words.h"
 
 namespace keelback::chaos {
 namespace {
@@ -31,7 +32,8 @@ std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
   event.idempotent = call.idempotent || declared_idempotent(asked.function);
   asked.payload = call.payload;
   // The simulator's and the fake worker's register takes no token.
-  if (!call.own && call.function == "chain" && !world_.links_known()) asked.payload = "[]";
+  const Word* word = call.own ? nullptr : find_word(call.function);
+  if (word != nullptr && word->is_chain() && !world_.links_known()) asked.payload = "[]";
   asked.session = call.session;
   asked.idempotent = call.idempotent;
   if (call.deadline > Duration{0}) asked.deadline = call.deadline;
@@ -112,12 +114,14 @@ void Recorder::read_reply(CallEvent& call, const Outcome& outcome) {
     call.message = outcome.payload.substr(0, kMessageMax);
   };
   if (json.is_discarded()) return damaged();
-  if (call.function == "echo") {
+  const Word* word = find_word(call.function);
+  if (word == nullptr) return;
+  if (word->is_text()) {
     if (!json.is_string() || !json.get_ref<const std::string&>().starts_with('n')) return damaged();
     call.mine = json.get<std::string>() == fmt::format("n{:x}", call.token);
-  } else if (call.function == "chain" && json.is_number_unsigned()) {
+  } else if (word->is_chain() && json.is_number_unsigned()) {
     call.position = json.get<std::uint64_t>();
-  } else if (call.function == "chain") {
+  } else if (word->is_chain()) {
     const auto number = [&](const char* key) {
       return json.is_object() && json.contains(key) && json[key].is_number_unsigned()
                  ? json[key].get<std::uint64_t>()

@@ -13,6 +13,7 @@
 #include "chaos/catalogue.h"
 #include "chaos/checkers.h"
 #include "chaos/toml_reader.h"
+#include "chaos/words.h"
 
 namespace keelback::chaos {
 namespace {
@@ -330,17 +331,17 @@ class Builder {
     Duration sleep = std::chrono::milliseconds(5);
     in.duration("sleep", sleep);
     if (const auto* mix = in.table("mix")) {
-      TomlReader words(*mix, "load.mix", findings_);
-      for (std::string_view word : {"echo", "chain", "sleep", "spin"}) {
+      TomlReader weights(*mix, "load.mix", findings_);
+      for (const Word& word : words()) {
         double weight = 0;
-        if (!words.number(word, weight, 0, 1000) || weight == 0) continue;
+        if (!word.in_mix || !weights.number(word.name, weight, 0, 1000) || weight == 0) continue;
+        const bool timed = word.takes == Word::Takes::kMilliseconds;
         const auto ms = std::chrono::ceil<std::chrono::milliseconds>(sleep).count();
-        load.calls.push_back(
-            {.function = std::string(word),
-             .payload = word == "sleep" || word == "spin" ? fmt::format("[{}]", ms) : std::string(),
-             .weight = weight,
-             .session = word == "chain",
-             .idempotent = word != "chain"});
+        load.calls.push_back({.function = std::string(word.name),
+                              .payload = timed ? fmt::format("[{}]", ms) : std::string(),
+                              .weight = weight,
+                              .session = word.is_chain(),
+                              .idempotent = !word.is_chain()});
       }
     }
     for (const auto* each : in.tables("call")) {

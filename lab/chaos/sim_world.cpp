@@ -7,6 +7,7 @@
 
 #include "base/reached.h"
 #include "base/settings_text.h"
+#include "chaos/words.h"
 #include "chaos/world.h"
 #include "sim/simulation.h"
 
@@ -112,7 +113,7 @@ class SimWorld final : public World {
   Census census(std::string when) override { return {.when = std::move(when)}; }
   std::uint64_t trace_hash() const override { return sim_.trace_hash(); }
   std::string function_of(const std::string& word) const override {
-    return word == "chain" ? "counter" : word == "echo-malformed" ? "echo" : word;
+    return chaos::function_of(word, Backend::kSim);
   }
 
  private:

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "chaos/recovery.h"
+#include "chaos/words.h"
 
 namespace keelback::chaos {
 namespace {
@@ -20,7 +21,8 @@ using Calls = std::vector<const CallEvent*>;
 std::map<std::string, Calls> chains(const History& history) {
   std::map<std::string, Calls> out;
   for (const CallEvent& call : history.calls) {
-    if (call.function == "chain" && call.call != 0) out[call.session].push_back(&call);
+    const Word* word = find_word(call.function);
+    if (word != nullptr && word->is_chain() && call.call != 0) out[call.session].push_back(&call);
   }
   for (auto& [session, calls] : out) std::ranges::stable_sort(calls, {}, &CallEvent::sent);
   return out;
