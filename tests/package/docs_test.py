@@ -10,7 +10,7 @@
 - TOML: every block is read.
 - The picture of README.md is made anew, from another run.
 
-docs/application.md, docs/clients.md and docs/tutorial.md have tests of their own.
+docs/application.md, docs/clients.md and docs/tutorial.md have tests of their own; tests/dspy runs docs/dspy.md, where dspy is.
 """
 import os
 import re
@@ -25,8 +25,8 @@ from xml.etree import ElementTree
 from pages import BLOCK, NAMED, ROOT, STRETCH, PageTest, blocks, installed, typed
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Pages that are done from the top to the bottom, by a test of their own.
-TUTORIALS = [ROOT / "docs" / name for name in ("application.md", "clients.md", "tutorial.md")]
+# Pages that are done by a test of their own.
+TUTORIALS = [ROOT / "docs" / name for name in ("application.md", "clients.md", "dspy.md", "tutorial.md")]
 BUILD, CXX = Path(sys.argv[1]).resolve(), sys.argv[2]
 
 
