@@ -244,11 +244,12 @@ class SharedCalls:
             call.after = new_context()
         if self._words[marks.DUMPED] and not self.running:
             self._marks.rewind_dump()
-        self.running[id] = call
         if function.is_async:
+            self.running[id] = call
             call.task = call.context.run(self._loop.create_task, self._run_task(call))
             return
-        call.window = Window()
+        call.window = Window()  # before the control thread can find the call: by it a thread is told from a task
+        self.running[id] = call
         try:
             self._threads.give(call)
         except RuntimeError as error:  # there can be no more threads

@@ -483,6 +483,41 @@ class Stopped(SharingTest):
         self.cancelled(kept)
 
 
+class Found(SharingTest):
+    APP = """
+        import gc, threading, keelback
+        from keelback import sharing
+
+        door = threading.Event()
+        new_window = sharing.Window
+
+        def while_another_thread_looks():
+            # What the control thread can do before the call has its window.
+            for shared in [thing for thing in gc.get_objects() if isinstance(thing, sharing.SharedCalls)]:
+                for call in list(shared.running):
+                    shared.cancel(call)
+            return new_window()
+
+        sharing.Window = while_another_thread_looks
+
+        @keelback.function(concurrency=8)
+        def waits():
+            door.wait()
+            return "waited"
+
+        @keelback.function(concurrency=8)
+        async def opens():
+            door.set()
+    """
+
+    def test_a_cancel_that_comes_while_a_thread_s_call_is_made_finds_no_half_of_it(self):
+        call = self.w.share("waits")
+        self.w.wait_row(call)
+        self.w.end_of(self.w.share("opens"))
+        self.assertEqual("waited", self.w.end_of(call).value)
+        self.assertEqual("", self.w.log())
+
+
 class Pings(SharingTest):
     def test_the_loop_answers_unless_a_call_blocks_it(self):
         self.assertEqual(0, self.w.ping(1, flags=wire.LOOP), "no loop that could be late")
