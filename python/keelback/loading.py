@@ -23,12 +23,17 @@ def load(app: str, expose: list[str]) -> ModuleType:
 
     Raises BadApplication, or whatever the application's import raises.
     """
-    module = _load_file(app) if _is_path(app) else _load_module(app)
+    module = imported(app)
     functions.expose(module, expose)
     if not functions.table():
         raise BadApplication(f"{app} offers no function: decorate one with @keelback.function, or use --expose")
     _tell_of_exclusive_coroutines()
     return module
+
+
+def imported(app: str) -> ModuleType:
+    """The application's module. Raises BadApplication, or whatever the import raises."""
+    return _load_file(app) if _is_path(app) else _load_module(app)
 
 
 def _tell_of_exclusive_coroutines() -> None:

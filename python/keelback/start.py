@@ -23,10 +23,16 @@ def _main() -> None:
 
     sys.path[:] = users
     standard.remember(folders)
-    programs = {"keelback.worker": worker.main, "keelback.zygote": zygote.main}
+    programs = {"keelback.worker": worker.main, "keelback.zygote": zygote.main, "keelback.gil": _look_at_gil}
     if len(sys.argv) < 2 or sys.argv[1] not in programs:
         sys.exit("keelback: the supervisor starts this program, not people")
     programs[sys.argv[1]](sys.argv[2:])
+
+
+def _look_at_gil(arguments: "list[str]") -> None:
+    from keelback import gil  # no worker needs it
+
+    gil.main(arguments)
 
 
 def _standard() -> "list[str]":

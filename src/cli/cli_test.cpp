@@ -338,6 +338,28 @@ TEST(Doctor, ReadsKernelReleases) {
   EXPECT_FALSE(kernel_at_least("6", 5, 10));
 }
 
+TEST(Doctor, TellsWhatBecameOfTheGilWhileAnApplicationWasImported) {
+  const Check off = gil_check("app.py", R"({"can_be_off":true,"on":false,"error":""})");
+  EXPECT_EQ(off.finding, Finding::kOk);
+  EXPECT_EQ(off.found, "off, also after the import of app.py");
+
+  const Check on = gil_check(
+      "app.py",
+      R"({"on":true,"error":"","module":"old._core","file":"/x/_core.so","imported_by":"helper (/y/helper.py:3), imported by app"})");
+  EXPECT_EQ(on.finding, Finding::kWarn);
+  EXPECT_EQ(on.found,
+            "on: old._core (/x/_core.so) turns it on. It is imported by helper (/y/helper.py:3), "
+            "imported by app");
+  EXPECT_THAT(on.advice, HasSubstr("a version of old that"));
+
+  EXPECT_EQ(gil_check("app.py", R"({"on":true,"error":""})").found,
+            "on after the import of app.py");
+  const Check broken = gil_check("app.py", R"({"on":false,"error":"ImportError: no"})");
+  EXPECT_EQ(broken.finding, Finding::kWarn);
+  EXPECT_EQ(broken.found, "app.py cannot be imported: ImportError: no");
+  EXPECT_EQ(gil_check("app.py", "no JSON").finding, Finding::kWarn);
+}
+
 TEST(Probe, RunsAProgramWithinItsTimeAndSaysHowItEnded) {
   using std::chrono_literals::operator""ms;
   const auto said = run_program({"sh", "-c", "echo out; echo err >&2; exit 3"}, 10'000ms);

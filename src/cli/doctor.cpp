@@ -87,8 +87,8 @@ constexpr const char* kAsk = R"(
 import json, sys, sysconfig
 sys.path.insert(0, sys.argv[1])
 found = {"version": list(sys.version_info[:3]), "executable": sys.executable, "venv": sys.prefix != sys.base_prefix,
-         "prefix": sys.prefix, "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "runtime": "", "error": "",
-         "package": ""}
+         "prefix": sys.prefix, "gil_can_be_off": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+         "gil_on": getattr(sys, "_is_gil_enabled", lambda: True)(), "runtime": "", "error": "", "package": ""}
 try:
     import keelback
     found["runtime"] = keelback.__file__
@@ -102,7 +102,36 @@ except BaseException:
 print(json.dumps(found))
 )";
 
-std::vector<Check> python(const Settings& settings) {
+Check gil_on(std::string found, std::string cause) {
+  return bad("gil", Finding::kWarn, std::move(found),
+             "threads of a worker compute one after another. " + std::move(cause));
+}
+
+// Of an interpreter that has not imported an application.
+Check gil_at_start(bool can_be_off, bool on) {
+  if (!can_be_off) return good("gil", "on, as in any usual Python");
+  if (on) {
+    return gil_on("this Python was built without a GIL, and it is on",
+                  "PYTHON_GIL=1 or an option of the interpreter asks for it");
+  }
+  return good("gil", "off. keelback doctor APP says whether an application's import turns it on");
+}
+
+Check gil_with(const std::string& app, const Settings& settings, const std::string& directory) {
+  const auto output = run_program(
+      {settings.workers.python, directory + "/keelback/start.py", "keelback.gil", "--app", app},
+      std::chrono::duration_cast<std::chrono::milliseconds>(settings.workers.start_timeout));
+  if (!output) return bad("gil", Finding::kWarn, output.error(), "import it in a Python by hand");
+  if (output->status != 0) {
+    return bad("gil", Finding::kWarn,
+               fmt::format("the import of {} ended with status {}: {}", app, output->status,
+                           output->err.substr(0, 500)),
+               "a worker would end in the same way");
+  }
+  return gil_check(app, output->out);
+}
+
+std::vector<Check> python(const Settings& settings, const std::string& app) {
   const std::string directory = host::find_python_directory();
   const std::string& name = settings.workers.python;
   const auto output = run_program({name, "-c", kAsk, directory}, std::chrono::seconds(20));
@@ -133,10 +162,10 @@ std::vector<Check> python(const Settings& settings) {
       good("environment", venv ? "virtual environment " + text_in(found, "prefix")
                                : "the system's packages; a virtual environment is chosen by "
                                  "workers.python=VENV/bin/python"));
-  if (flag_in(found, "free_threaded")) {
-    checks.push_back(bad("gil", Finding::kWarn, "this Python has no GIL",
-                         "workers run one call at a time all the same"));
-  }
+  const bool gil_is_on = flag_in(found, "gil_on");
+  checks.push_back(gil_is_on || app.empty() || directory.empty()
+                       ? gil_at_start(flag_in(found, "gil_can_be_off"), gil_is_on)
+                       : gil_with(app, settings, directory));
   if (directory.empty() || text_in(found, "runtime").empty()) {
     const std::string error = text_in(found, "error");
     checks.push_back(bad("runtime", Finding::kFail,
@@ -224,6 +253,32 @@ std::string_view to_string(Finding finding) {
   return "fail";
 }
 
+Check gil_check(const std::string& app, std::string_view report) {
+  const Json found = parse_json<Json>(report);
+  if (!found.is_object()) {
+    return bad("gil", Finding::kWarn, fmt::format("the import of {} ended its process", app),
+               "a worker would end in the same way");
+  }
+  if (const std::string error = text_in(found, "error"); !error.empty()) {
+    return bad("gil", Finding::kWarn, fmt::format("{} cannot be imported: {}", app, error),
+               "keelback run shows the whole traceback");
+  }
+  if (!flag_in(found, "on")) {
+    return good("gil", fmt::format("off, also after the import of {}", app));
+  }
+  const std::string module = text_in(found, "module");
+  if (module.empty()) {
+    return gil_on(fmt::format("on after the import of {}", app),
+                  "No module was seen to turn it on");
+  }
+  return gil_on(
+      fmt::format("on: {} ({}) turns it on. It is imported by {}", module, text_in(found, "file"),
+                  text_in(found, "imported_by")),
+      fmt::format("Install a version of {} that can do without the GIL. PYTHON_GIL=0 keeps it off, "
+                  "at your own risk",
+                  module.substr(0, module.find('.'))));
+}
+
 bool kernel_at_least(std::string_view release, int major, int minor) {
   int have_major = 0, have_minor = 0;
   const char* const end = release.data() + release.size();
@@ -233,13 +288,13 @@ bool kernel_at_least(std::string_view release, int major, int minor) {
   return have_major > major || (have_major == major && have_minor >= minor);
 }
 
-std::vector<Check> examine_machine(const Settings& settings) {
+std::vector<Check> examine_machine(const Settings& settings, const std::string& app) {
   std::vector<Check> checks = {kernel(), pidfd(), memfd()};
   checks.push_back(program("keelback-guard", Finding::kFail,
                            "build or install it beside keelback, or set KEELBACK_LIBEXEC_DIR"));
   checks.push_back(
       program("keelback-fakeworker", Finding::kWarn, "only pool.backend=fake needs it"));
-  for (Check& check : python(settings)) checks.push_back(std::move(check));
+  for (Check& check : python(settings, app)) checks.push_back(std::move(check));
   checks.push_back(cores(settings));
   checks.push_back(memory());
   checks.push_back(descriptors(settings));

@@ -33,10 +33,15 @@ void print_checks(const std::vector<Check>& checks) {
   }
 }
 
-int doctor(const Invocation& invocation, const ConfigOptions& options) {
-  const auto store = options.load();
+struct DoctorOptions {
+  std::string app;
+  ConfigOptions config;
+};
+
+int doctor(const Invocation& invocation, const DoctorOptions& options) {
+  const auto store = options.config.load();
   if (!store) return fail(invocation, kExitUsage, "config", store.error());
-  const std::vector<Check> checks = examine_machine(store->settings());
+  const std::vector<Check> checks = examine_machine(store->settings(), options.app);
   const bool failed = std::any_of(checks.begin(), checks.end(), [](const Check& check) {
     return check.finding == Finding::kFail;
   });
@@ -61,8 +66,11 @@ void add_doctor(CLI::App& app, Invocation& invocation) {
   CLI::App* command = add_command(app, invocation, "doctor",
                                   "Whether this machine can run Keelback, and what to change",
                                   "keelback doctor --set workers.python=.venv/bin/python");
-  auto options = std::make_shared<ConfigOptions>();
-  options->add_to(*command);
+  auto options = std::make_shared<DoctorOptions>();
+  command->add_option("APP", options->app,
+                      "An application: imports it in a Python without the GIL, and says whether "
+                      "that turns the GIL on");
+  options->config.add_to(*command);
   command->callback([&invocation, options] {
     invocation.run = [&invocation, options] { return doctor(invocation, *options); };
   });

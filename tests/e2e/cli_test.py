@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from pathlib import Path
@@ -132,6 +133,10 @@ class Offline(CliTest):
         self.assertEqual("ok", found["kernel"]["finding"])
         self.assertEqual("ok", found["runtime"]["finding"], found)
         self.assertTrue(found["keelback-guard"]["found"].endswith("keelback-guard"))
+        if not sysconfig.get_config_var("Py_GIL_DISABLED"):  # tests/free_threaded has the other one
+            self.assertEqual(("ok", "on, as in any usual Python"), (found["gil"]["finding"], found["gil"]["found"]))
+            with_app = self.expect_json(OK, "doctor", "nothing.py", "--set", f"workers.python={sys.executable}")
+            self.assertIn(found["gil"], with_app["checks"], "nothing is imported: there is nothing to find out")
         out, _ = self.expect(START, "doctor", "--set", "workers.python=/nowhere/python")
         self.assertRegex(out, r"(?m)^fail  python +/nowhere/python cannot be started")
 
