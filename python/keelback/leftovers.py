@@ -10,8 +10,11 @@ import queue
 import sys
 import threading
 import time
+import weakref
 from types import FrameType
 from typing import Any, Optional
+
+from keelback import native
 
 _SETTLE_S = 0.02  # a pool thread that has delivered its result is on its way back to the queue
 _WAIT, _GET = threading.Condition.wait.__code__, queue.Queue.get.__code__
@@ -28,7 +31,7 @@ class Leftovers:
     def adopt(self) -> None:
         """Lets the threads that exist now stay: shared calls have run, and nobody knows whose they are."""
         self.threads = dict(self.active)
-        frames = sys._current_frames()
+        frames = sys._current_frames() if native.has_gil() else {}
         self._busy = {thread for thread in self.threads.values() if not _is_idle(thread, frames)}
 
     def after_call(self, stopped: bool, runner: Any) -> list[str]:
@@ -57,6 +60,8 @@ def _still_busy(suspects: list[threading.Thread]) -> list[threading.Thread]:
 
 def _is_idle(thread: threading.Thread, frames: Optional[dict[int, FrameType]] = None) -> bool:
     """True for a pool's thread that waits in its queue. SimpleQueue.get is C, so the frame is its caller's."""
+    if not native.has_gil():
+        return _waits_in_executor(thread)
     frame = (sys._current_frames() if frames is None else frames).get(thread.ident or 0)
     if frame is None:
         return False
@@ -66,3 +71,12 @@ def _is_idle(thread: threading.Thread, frames: Optional[dict[int, FrameType]] = 
         return frame.f_locals.get("work_item") is None and (waiting is None or waiting.qsize() == 0)
     caller = frame.f_back
     return frame.f_code is _WAIT and caller is not None and caller.f_code is _GET
+
+
+def _waits_in_executor(thread: threading.Thread) -> bool:
+    """The same without the GIL, where no other thread's frame may be looked at: it may end meanwhile. True if all
+    threads of the thread's executor wait; other pools are not known."""
+    arguments = getattr(thread, "_args", None) or ()
+    executor: Any = arguments[0]() if arguments and isinstance(arguments[0], weakref.ref) else None
+    waiting = getattr(getattr(executor, "_idle_semaphore", None), "_value", -1)
+    return bool(waiting >= 0 and waiting >= len(executor._threads))

@@ -8,6 +8,8 @@ import faulthandler
 import mmap
 import os
 
+from keelback import native
+
 STARTED = 0
 ENDED = 1
 CANCEL = 2
@@ -55,9 +57,11 @@ class Marks:
 
     def register_dump(self) -> None:
         """From now on signal 63 writes all Python threads' stacks into the dump area, also while the GIL is held.
-        Signal 62 writes the stack of the thread that it comes to, and looks at no other thread."""
+        Without the GIL only that of the thread which gets the signal, the main one: others' would change meanwhile.
+        Signal 62 writes the stack of the thread that it comes to, and looks at no other thread.
+        """
         os.lseek(self._dump_fd, DUMP_AT, os.SEEK_SET)
-        faulthandler.register(DUMP_SIGNAL, file=self._dump_fd, all_threads=True, chain=False)
+        faulthandler.register(DUMP_SIGNAL, file=self._dump_fd, all_threads=native.has_gil(), chain=False)
         faulthandler.register(STACK_SIGNAL, file=self._stack_fd, all_threads=False, chain=False)
 
     def rewind_dump(self) -> None:

@@ -1,14 +1,20 @@
 """Who turns the GIL on: found out while an application is imported. tests/free_threaded does it with a Python that has none."""
 
+import concurrent.futures
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import unittest
+from unittest import mock
 
-from supervisor import PYTHON, ROOT, START, WAIT_S
+from supervisor import PYTHON, ROOT, START, WAIT_S, wait_until
+
+from keelback import leftovers, native
 
 
 class Report(unittest.TestCase):
@@ -68,6 +74,41 @@ class Report(unittest.TestCase):
         self.assertEqual((False, True, "_lsprof"), (found["on_at_start"], found["on"], found["module"]))
         self.assertIn("_lsprof", os.path.basename(found["file"]))
         self.assertEqual(f"helper ({os.path.join(self.folder, 'helper.py')}:3), imported by app", found["imported_by"])
+
+
+class Threads(unittest.TestCase):
+    """What looks at other threads does it without their frames where there is no GIL."""
+
+    def setUp(self):
+        patch = mock.patch.object(native, "has_gil", lambda: False)
+        patch.start()
+        self.addCleanup(patch.stop)
+        frames = mock.patch.object(sys, "_current_frames", side_effect=AssertionError("frames of other threads"))
+        frames.start()
+        self.addCleanup(frames.stop)
+
+    def test_the_threads_of_an_executor_are_idle_when_all_of_them_wait(self):
+        go = threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(go.wait, WAIT_S) for _ in range(2)]
+            threads = list(pool._threads)
+            self.assertEqual(2, len(threads))
+            self.assertEqual([False] * 2, [leftovers._is_idle(thread) for thread in threads])
+            go.set()
+            for done in running:
+                done.result()
+            wait_until(lambda: all(map(leftovers._is_idle, threads)), "both wait for work")
+            look = leftovers.Leftovers()
+            look.adopt()
+            self.assertEqual([], look.after_call(True, mock.Mock(tasks_left=list)))
+
+    def test_another_thread_is_not_known_to_be_idle(self):
+        waiting = queue.Queue()
+        thread = threading.Thread(target=waiting.get, daemon=True)
+        thread.start()
+        self.assertFalse(leftovers._is_idle(thread))
+        waiting.put(None)
+        thread.join()
 
 
 if __name__ == "__main__":
