@@ -174,7 +174,7 @@ int chaos_doctor(const Invocation& invocation, ChaosOptions& options) {
   config.assignments = options.settings;
   const auto store = config.load();
   if (!store) return fail(invocation, kExitLabUsage, "config", store.error());
-  std::vector<Check> checks = examine_machine(store->settings());
+  std::vector<Check> checks = examine_machine(store->settings(), "");
   for (const char* name : {"keelback-warden", "keelback-fakeworker"}) {
     std::erase_if(checks, [&](const Check& check) { return check.name == name; });
     const std::string path = host::find_program(name);
