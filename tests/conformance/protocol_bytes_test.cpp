@@ -38,18 +38,27 @@ TEST(WorkedBytes, AreWhatTheCodecWrites) {
   std::string result;
   wire::append_payload_head(result, wire::Type::kResult, 7, 5);
   EXPECT_EQ(result + "\"Ada\"", worked_bytes(1));
+
+  EXPECT_EQ(Peer::encode(8, {.function = "together", .payload = "[5]", .row = 2}), worked_bytes(2));
+  result.clear();
+  wire::append_payload_head(result, wire::Type::kResult, 8, 1);
+  EXPECT_EQ(result + "5", worked_bytes(3));
 }
 
 TEST_P(Protocol, SpeaksTheWorkedBytes) {
   auto peer = ready();
-  peer->send_packets({worked_bytes(0)});
-  const auto result = peer->next();
-  ASSERT_TRUE(result);
-  char header[wire::kHeaderBytes];
-  wire::write_header(header, result->header);
-  EXPECT_EQ(std::string(header, sizeof header) + result->body, worked_bytes(1));
+  for (const int block : {0, 2}) {
+    peer->send_packets({worked_bytes(block)});
+    const auto result = peer->next();
+    ASSERT_TRUE(result);
+    char header[wire::kHeaderBytes];
+    wire::write_header(header, result->header);
+    EXPECT_EQ(std::string(header, sizeof header) + result->body, worked_bytes(block + 1));
+  }
   EXPECT_EQ(peer->mark(wire::kMarkStarted), 7u);
   EXPECT_EQ(peer->mark(wire::kMarkEnded), 7u);
+  EXPECT_EQ(peer->row_mark(2, wire::kRowStarted), 8u);
+  EXPECT_EQ(peer->row_mark(2, wire::kRowEnded), 8u);
 }
 
 }  // namespace
