@@ -347,7 +347,7 @@ TEST_F(HostTest, WorkersInheritNoDescriptorButTheirOwn) {
     EXPECT_EQ(take("/dev/null"), 1) << "stdin";
     EXPECT_EQ(take("socket:"), 2) << "calls and control";
     EXPECT_LE(take("pipe:"), 5) << "stdout, stderr, the lifeline";
-    EXPECT_LE(take("/memfd:keelback-marks"), 2) << "to map, and for a dump";
+    EXPECT_LE(take("/memfd:keelback-marks"), 3) << "to map, for a dump, and for a stack";
     EXPECT_LE(take("/memfd:keelback-shared"), 1);
     EXPECT_EQ(text.find_first_not_of("[], "), std::string::npos) << "more: " << listed.payload;
     host_.reset();

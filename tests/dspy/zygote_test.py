@@ -22,7 +22,6 @@ from keelback import marks, wire  # noqa: E402
 
 environment.settle()
 
-MARKS_SIZE = 128 * 1024
 SHARED_SIZE = 64 * 1024
 PATIENCE_S = 30.0 * (4 if os.environ.get("KEELBACK_TIMEOUTS") == "extended" else 1)
 
@@ -45,8 +44,8 @@ class Worker:
         self.control, self.far_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.data.settimeout(PATIENCE_S)
         self.marks = os.memfd_create("marks")
-        os.ftruncate(self.marks, MARKS_SIZE)
-        self.words = memoryview(mmap.mmap(self.marks, MARKS_SIZE)).cast("Q")
+        os.ftruncate(self.marks, marks.SIZE)
+        self.words = memoryview(mmap.mmap(self.marks, marks.SIZE)).cast("Q")
         self.log, self.far_log = os.pipe()
         self.calls, self.pid = 0, None
         self.births = {}
