@@ -424,10 +424,11 @@ void Worker::reply(std::uint64_t call, std::vector<Out> frames, Out answer) {
   const std::lock_guard lock(replying_);
   misreply(call, answer.head);
   frames.push_back(std::move(answer));
-  channel_.send(frames);
-  if (script_.duplicate_reply) channel_.send(std::span(frames).last(1));
+  // Before the supervisor has the answer: its next call is already counted against these.
   ++replies_;
   last_call_ = call;
+  channel_.send(frames);
+  if (script_.duplicate_reply) channel_.send(std::span(frames).last(1));
 }
 
 // What the script has in store instead of, or before, this answer.
