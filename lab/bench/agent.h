@@ -6,12 +6,16 @@
 // Orders. Every answer has "ok"; where it is false, "error" says why in one sentence.
 //   hello                       protocol, executable, compiler, sanitizer
 //   start {workers, app, expose, env, settings, cpu, function, payload, calls}
-//                               the stages, in ms from nothing; how many of the first calls were ok
-//   window {function, payload, callers, ms, sessions, zipf}
-//                               the figures of a closed loop
+//                               the stages, in ms from nothing; how many of the first calls were
+//                               ok; the concurrency of the function
+//   window {function, payload, callers, threads, ms, sessions, zipf}
+//                               the figures of a closed loop: callers that block, each a thread
+//                               or, with threads = false, so many calls in flight without threads
 //   open {shape, rate, burst_factor, function, payload, ms, deadline_ms, sessions, zipf, seed,
 //         points, saturated}
 //                               the figures of an open loop
+//   wave {function, payload, calls, sessions, drain_ms}
+//                               so many calls at once, or one in each of so many sessions: all_ms
 //   affinity {sessions, zipf, calls}
 //                               hit_ratio, fairness, the first and the next call of a session
 //   neighbour {ms}              a session's calls while another session holds another worker
@@ -27,8 +31,9 @@
 //   growth {rounds, calls}      the slope of memory over calls
 //   counters {function, payload, calls}
 //                               exact counters a call
-//   calls {function, payload, calls}
-//                               makes so many, one after another, and counts nothing
+//   calls {function, payload, calls, sessions}
+//                               makes so many, one after another, and counts nothing; one in each
+//                               of so many sessions, the same ones as those of a wave
 //   idle {ms, sessions}         processor time and wake-ups with nothing to do
 //   stop                        stop_ms, what is left
 //

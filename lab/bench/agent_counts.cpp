@@ -85,7 +85,9 @@ Json counters(PoolUnderTest& pool, const Json& order) {
 Json calls(PoolUnderTest& pool, const Json& order) {
   const Call call = call_of(order);
   for (auto left = order.value("calls", 500u); left > 0; --left) {
-    if (!pool.driver().call(call).ok()) return refusal("a call failed");
+    Call one = call;
+    if (order.value("sessions", false)) one.session = load::session_name(left);
+    if (!pool.driver().call(std::move(one)).ok()) return refusal("a call failed");
   }
   return {{"ok", true}};
 }

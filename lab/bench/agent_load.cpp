@@ -90,18 +90,50 @@ Json closed_window(PoolUnderTest& pool, const Json& order) {
   std::vector<Prng> chances;
   const auto callers = order.value("callers", 1u);
   for (std::uint32_t caller = 0; caller < callers; ++caller) chances.emplace_back(caller + 1);
+  const auto next = [&](std::uint32_t caller) {
+    Call one = call;
+    if (sessions) one.session = load::session_name(zipf.pick(chances[caller]));
+    return one;
+  };
+  const Duration length = from_ms(order.value("ms", 50.0));
   const auto cpu_before = pool.cpu();
-  const load::Run run = load::run_closed(pool.driver(), callers, from_ms(order.value("ms", 50.0)),
-                                         [&](std::uint32_t caller, std::uint64_t) {
-                                           Call one = call;
-                                           if (sessions)
-                                             one.session =
-                                                 load::session_name(zipf.pick(chances[caller]));
-                                           return one;
-                                         });
+  const os::ProcessorUse before = pool.workers_use();
+  const load::Run run =
+      order.value("threads", true)
+          ? load::run_closed(pool.driver(), callers, length,
+                             [&](std::uint32_t caller, std::uint64_t) { return next(caller); })
+          : load::run_in_flight(pool.driver(), callers, length,
+                                [&](std::uint64_t index) { return next(index % callers); });
   Json result = figures(run);
-  result["cpu_us_per_call"] = static_cast<double>(pool.cpu() - cpu_before) / 1e3 /
-                              std::max<double>(1, static_cast<double>(run.records.size()));
+  const auto calls = std::max<double>(1, static_cast<double>(run.records.size()));
+  result["cpu_us_per_call"] = static_cast<double>(pool.cpu() - cpu_before) / 1e3 / calls;
+  const os::ProcessorUse use = pool.workers_use();
+  const double workers_us = us(use.ran - before.ran);
+  result["worker_cpu_us_per_call"] = workers_us / calls;
+  result["worker_queued_us_per_call"] = us(use.waited - before.waited) / calls;
+  result["worker_cpu_share"] = workers_us / us(run.length) / pool.size();
+  return result;
+}
+
+// Calls that all come at once: how long until the last one is answered.
+Json wave(PoolUnderTest& pool, const Json& order) {
+  load::Plan plan;
+  const auto calls = order.value("calls", 64u);
+  for (std::uint32_t i = 0; i < calls; ++i)
+    plan.arrivals.push_back(
+        {.at = Duration{0}, .session = order.value("sessions", false) ? i + 1 : 0});
+  const Call call = call_of(order);
+  const load::Run run = load::run_plan(pool.driver(), plan,
+                                       [&](const load::Arrival& arrival, std::size_t) {
+                                         Call one = call;
+                                         one.session = load::session_name(arrival.session);
+                                         return one;
+                                       },
+                                       {.drain = from_ms(order.value("drain_ms", 60'000.0))});
+  Json result = figures(run);
+  if (run.count(OutcomeKind::kOk) != calls)
+    return refusal("not every call was answered: " + result["outcomes"].dump());
+  result["all_ms"] = ms(run.length);
   return result;
 }
 

@@ -1,7 +1,9 @@
 #include "bench/http.h"
 
 #include <fmt/format.h>
+#include <sys/epoll.h>
 
+#include <array>
 #include <cstdlib>
 #include <optional>
 #include <utility>
@@ -24,10 +26,90 @@ OutcomeKind kind_of(int status) {
   return OutcomeKind::kNotReady;
 }
 
+std::string request_of(const HttpLoad& load, const std::string& payload) {
+  return load::http_request("POST", "/v1/call/" + load.function, payload);
+}
+
+}  // namespace
+
+std::expected<Duration, std::string> http_wave(const HttpLoad& load, const std::string& warm) {
+  const std::string first = request_of(load, warm), request = request_of(load, load.payload);
+  std::vector<HttpConnection> connections;
+  const auto answered = [](HttpConnection& connection) -> std::expected<void, std::string> {
+    const int status = connection.receive().status;
+    if (status == 200) return {};
+    return std::unexpected(status == 0 ? "a connection broke" : fmt::format("status {}", status));
+  };
+  for (std::uint32_t i = 0; i < load.callers; ++i) {
+    auto opened = HttpConnection::open(load.port);
+    if (!opened) return std::unexpected(opened.error());
+    if (!opened->send(first)) return std::unexpected("a connection broke");
+    if (auto ok = answered(*opened); !ok) return std::unexpected(ok.error());
+    connections.push_back(std::move(*opened));
+  }
+  const auto began = Clock::now();
+  for (HttpConnection& connection : connections) {
+    if (!connection.send(request)) return std::unexpected("a connection broke");
+  }
+  for (HttpConnection& connection : connections) {
+    if (auto ok = answered(connection); !ok) return std::unexpected(ok.error());
+  }
+  return Clock::now() - began;
+}
+
+namespace {
+
+std::expected<HttpFigures, std::string> run_in_one_thread(const HttpLoad& load) {
+  const std::string request = request_of(load, load.payload);
+  struct Caller {
+    HttpConnection connection;
+    Clock::time_point sent;
+  };
+  std::vector<Caller> callers;
+  const os::Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  for (std::uint32_t i = 0; i < load.callers; ++i) {
+    auto opened = HttpConnection::open(load.port);
+    if (!opened) return std::unexpected(opened.error());
+    epoll_event event{.events = EPOLLIN, .data = {.u32 = i}};
+    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, opened->fd(), &event) != 0)
+      return std::unexpected("a connection cannot be watched");
+    callers.push_back({std::move(*opened), {}});
+  }
+  HttpFigures figures;
+  const auto began = Clock::now();
+  const auto send = [&](Caller& caller, Clock::time_point now) {
+    caller.sent = now;
+    return caller.connection.send(request);
+  };
+  for (Caller& caller : callers) {
+    if (!send(caller, Clock::now())) return std::unexpected("a connection broke");
+  }
+  for (std::size_t waiting = callers.size(); waiting > 0;) {
+    std::array<epoll_event, 64> events;
+    const int ready = ::epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), -1);
+    for (int i = 0; i < ready; ++i) {
+      Caller& caller = callers[events[static_cast<std::size_t>(i)].data.u32];
+      const int status = caller.connection.receive().status;
+      const auto now = Clock::now();
+      if (status == 0) return std::unexpected("the connection broke");
+      ++(status == 200 ? figures.ok : figures.other);
+      figures.latency.record(now - caller.sent);
+      if (now - began >= load.length) {
+        --waiting;
+      } else if (!send(caller, now)) {
+        return std::unexpected("the connection broke");
+      }
+    }
+  }
+  figures.took = Clock::now() - began;
+  return figures;
+}
+
 }  // namespace
 
 std::expected<HttpFigures, std::string> run_http(const HttpLoad& load) {
-  const std::string request = load::http_request("POST", "/v1/call/noop", "[1]");
+  if (!load.threads) return run_in_one_thread(load);
+  const std::string request = request_of(load, load.payload);
   std::mutex mutex;
   HttpFigures sum;
   std::string error;
@@ -121,7 +203,8 @@ void HttpSender::serve() {
 std::expected<ServeProcess, std::string> ServeProcess::start(const std::string& program,
                                                              const std::string& app,
                                                              const std::string& python,
-                                                             unsigned workers) {
+                                                             unsigned workers,
+                                                             const std::string& function) {
   // On stderr it says where it listens, for people; what goes wrong comes as JSON too.
   auto process = LineProcess::start(
       {program, "serve", app, "--json", "--workers", std::to_string(workers), "--listen",
@@ -134,14 +217,18 @@ std::expected<ServeProcess, std::string> ServeProcess::start(const std::string& 
   const std::string address = (*announced)["listening"][0];
   const auto port =
       static_cast<std::uint16_t>(std::atoi(address.substr(address.rfind(':') + 1).c_str()));
-  if (auto up = wait_for_server(port); !up) return std::unexpected(up.error());
+  if (auto up = wait_for_server(port, function); !up) return std::unexpected(up.error());
   return ServeProcess(std::move(*process), port);
 }
 
-std::expected<void, std::string> wait_for_server(std::uint16_t port) {
+std::expected<void, std::string> wait_for_server(std::uint16_t port, const std::string& function,
+                                                 const std::string& payload) {
   std::string why;
   const auto answers = [&] {
-    const auto figures = run_http({.port = port, .length = std::chrono::milliseconds(5)});
+    const auto figures = run_http({.port = port,
+                                   .length = std::chrono::milliseconds(5),
+                                   .function = function,
+                                   .payload = payload});
     why = figures ? "it answers with errors" : figures.error();
     return figures && figures->ok > 0;
   };

@@ -17,12 +17,17 @@
 
 namespace keelback::bench {
 
-// A closed loop on 127.0.0.1: one keep-alive connection and one thread for each caller.
+// A closed loop on 127.0.0.1: one keep-alive connection for each caller.
 struct HttpLoad {
   std::uint16_t port = 0;
   std::uint32_t callers = 1;
   bool reconnect = false;  // a new connection for each call
+  // False: one thread for all callers. It takes little of the processors that it measures on: with
+  // many callers, most of what their threads do is to sleep and to wake. Not with `reconnect`.
+  bool threads = true;
   Duration length{0};
+  std::string function = "noop";
+  std::string payload = "[1]";
 };
 
 struct HttpFigures {
@@ -35,8 +40,12 @@ struct HttpFigures {
   }
 };
 
-// Calls noop. Blocks for `length`. The error: nobody listens, or a connection broke.
+// Blocks for `length`. The error: nobody listens, or a connection broke.
 std::expected<HttpFigures, std::string> run_http(const HttpLoad& load);
+
+// All callers at once, once each: from the first request to the last answer. Before it each
+// connection is opened and has `warm` answered. The error: as above, or an answer is not 200.
+std::expected<Duration, std::string> http_wave(const HttpLoad& load, const std::string& warm);
 
 // Sends calls over at most `connections` connections, each with a thread of its own. A call that
 // finds no free connection waits, and its wait counts as service. Outcomes have only their kind.
@@ -67,11 +76,11 @@ class HttpSender {
 // `keelback serve` on a free port of loopback, gone when this object is.
 class ServeProcess {
  public:
-  // `program serve app`. Blocks until it answers calls.
+  // `program serve app`. Blocks until it answers calls of that function.
   static std::expected<ServeProcess, std::string> start(const std::string& program,
                                                         const std::string& app,
-                                                        const std::string& python,
-                                                        unsigned workers);
+                                                        const std::string& python, unsigned workers,
+                                                        const std::string& function = "noop");
   std::uint16_t port() const { return port_; }
 
  private:
@@ -81,7 +90,9 @@ class ServeProcess {
   std::uint16_t port_;
 };
 
-// Until a call of noop is answered with 200; the error is why not, after 30 s.
-std::expected<void, std::string> wait_for_server(std::uint16_t port);
+// Until a call is answered with 200; the error is why not, after 30 s.
+std::expected<void, std::string> wait_for_server(std::uint16_t port,
+                                                 const std::string& function = "noop",
+                                                 const std::string& payload = "[1]");
 
 }  // namespace keelback::bench

@@ -49,7 +49,7 @@ void LineProcess::end() {
   from_.reset();
   if (pid_ < 0) return;
   if (auto handle = os::Pidfd::open(pid_)) {
-    if (!handle->wait_dead(std::chrono::seconds(3)).value_or(false))
+    if (!handle->wait_dead(std::chrono::seconds(10)).value_or(false))
       (void)handle->send_signal(SIGKILL);
   }
   (void)os::reap_own_child(pid_);

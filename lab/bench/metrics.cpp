@@ -24,6 +24,8 @@ constexpr Metric held(std::string_view id, std::string_view unit, Better better,
 // docs/performance.md that this row was measured on.
 constexpr double kEvents = 0.13;
 constexpr std::string_view kSharedMemory = "warm shared memory";
+constexpr std::string_view kWaves =
+    "the answers of calls that end together leave one after another";
 constexpr std::string_view kOneThread = "one thread parses, submits and writes for all connections";
 
 constexpr Metric kMetrics[] = {
@@ -199,6 +201,26 @@ constexpr Metric kMetrics[] = {
          kOneThread),
     held("http.p99", "µs", kLess, "HTTP, 2 workers, 16 connections, p99", 1.0, {}, kOneThread),
     held("http.p50", "µs", kLess, "HTTP, one connection, p50"),
+
+    held("shared.wait.call", "ms", kLess,
+         "64 calls at once that await 200 ms, 2 workers, until all are answered", 240, {}, kWaves),
+    held("shared.wait.http", "ms", kLess, "the same over HTTP", 240, {}, kWaves),
+    held("shared.wait.uvicorn.http", "ms", kLess, "the same over HTTP", 1.0, {}, kWaves),
+    held("shared.wait.litserve.http", "ms", kLess, "the same over HTTP", 1.0, {}, kWaves),
+    held("shared.wait.ray_serve.http", "ms", kLess, "the same over HTTP", 1.0, {}, kWaves),
+    held("shared.rate.exclusive", "calls/s", kMore,
+         "trivial async function, 64 callers that block, 2 workers", 1.5,
+         "exclusive calls of a trivial function",
+         "a task of the worker's loop costs more Python than a call of a function"),
+    held("shared.rate.exclusive.submitted", "calls/s", kMore,
+         "the same, 64 calls in flight, submitted by the outcomes of others", 0,
+         "exclusive calls of a trivial function"),
+    held("shared.rate.uvicorn.http", "calls/s", kMore,
+         "trivial async function over HTTP, 64 connections, 2 workers", 4.0, {}, kOneThread),
+    held("shared.rate.*.http", "calls/s", kMore, "the same"),
+    held("dspy.sessions", "ms", kLess,
+         "a DSPy program in 64 sessions at once, its model answers after 500 ms, pool of 4", 750,
+         {}, "the model's answer, and the Python that DSPy runs around it in 4 workers"),
 
     held("start.fork", "ms", kLess, "worker start to ready, application of 100 MB imported, p50",
          1.5, "os.fork() to the first byte",

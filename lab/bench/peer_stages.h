@@ -12,6 +12,10 @@ std::string measure_pinned_calls(PeersRun& run);
 std::string measure_free_calls(PeersRun& run);
 std::string measure_http(PeersRun& run);
 
+// peers_shared.cpp
+std::string measure_shared(PeersRun& run);
+std::string measure_dspy(PeersRun& run);
+
 // peers_life.cpp
 std::string measure_start(PeersRun& run);
 std::string measure_ready(PeersRun& run);

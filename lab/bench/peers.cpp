@@ -17,6 +17,8 @@ constexpr PeerStage kStages[] = {
     {"call", measure_pinned_calls, "throughput"},
     {"call", measure_free_calls, "throughput"},
     {"http", measure_http},
+    {"shared", measure_shared},
+    {"dspy", measure_dspy},
     {"start", measure_start},
     {"ready", measure_ready},
     {"recovery", measure_recovery},

@@ -42,7 +42,7 @@ struct PeerRow {
   double missed_by() const;  // as a share of the target; 0 if it is met
 };
 
-// What can be measured alone: call throughput http start ready recovery stop cold kills
+// What can be measured alone: call throughput http shared dspy start ready recovery stop cold kills
 // attachment ways sessions simulator.
 const std::vector<std::string>& peer_groups();
 

@@ -16,7 +16,6 @@
 #include "bench/pinned.h"
 #include "load/application.h"
 #include "os/fd.h"
-#include "os/process.h"
 
 namespace keelback::bench {
 namespace {
@@ -59,6 +58,8 @@ std::expected<api::DriverOptions, std::string> options_of(const Json& order) {
     options.environment.emplace_back(name, value.get<std::string>());
   return options;
 }
+
+std::string function_of(const Json& order) { return order.value("function", "noop"); }
 
 }  // namespace
 
@@ -119,6 +120,9 @@ Json PoolUnderTest::start(const Json& order) {
   const host::StartPath path = driver_->info().start;
   answer["mode"] = path.mode;
   answer["import_ms"] = 1e3 * path.import_s;
+  const auto application = driver_->application();
+  const auto* function = application ? application->find(function_of(order)) : nullptr;
+  answer["concurrency"] = function ? function->concurrency : 1;
   for (const host::WorkerInfo& worker : driver_->workers())
     answer["worker_pids"].push_back(worker.pid);
   return answer;
@@ -131,7 +135,7 @@ Json PoolUnderTest::first_calls(const Json& order, Clock::time_point began) {
   std::vector<std::promise<std::pair<Outcome, Clock::time_point>>> promises(calls);
   for (auto& promise : promises) {
     driver_->submit(
-        {.function = order.value("function", "noop"), .payload = order.value("payload", "[1]")},
+        {.function = function_of(order), .payload = order.value("payload", "[1]")},
         [&promise](Outcome&& outcome) { promise.set_value({std::move(outcome), Clock::now()}); });
   }
   auto first = promises.front().get_future();
@@ -174,6 +178,17 @@ std::uint64_t PoolUnderTest::cpu() {
   std::uint64_t sum = static_cast<std::uint64_t>(own.tv_sec) * 1'000'000'000 +
                       static_cast<std::uint64_t>(own.tv_nsec);
   for (const host::WorkerInfo& worker : driver_->workers()) sum += run_time(worker.pid);
+  return sum;
+}
+
+os::ProcessorUse PoolUnderTest::workers_use() {
+  os::ProcessorUse sum;
+  for (const host::WorkerInfo& worker : driver_->workers()) {
+    const auto use = os::read_processor_use_of_threads(static_cast<pid_t>(worker.pid));
+    if (!use) continue;
+    sum.ran += use->ran;
+    sum.waited += use->waited;
+  }
   return sum;
 }
 

@@ -12,6 +12,7 @@
 
 #include "api/driver_factory.h"
 #include "load/soon.h"
+#include "os/process.h"
 
 namespace keelback::bench {
 
@@ -45,6 +46,8 @@ class PoolUnderTest {
 
   // Of this process and the workers, nanoseconds.
   std::uint64_t cpu();
+  // Of all threads of all workers.
+  os::ProcessorUse workers_use();
   Switches own_switches() const;  // of every thread of this process
   Switches worker_switches();
   std::uint64_t total_pss_kb() const;  // this process and all its descendants

@@ -136,6 +136,65 @@ Run run_closed(host::Driver& driver, std::uint32_t callers, Duration length,
   return run;
 }
 
+namespace {
+
+// What the caller of run_in_flight() shares with the loop thread.
+class InFlight {
+ public:
+  InFlight(host::Driver& driver, Duration length, const std::function<Call(std::uint64_t)>& make)
+      : driver_(driver), make_(make), length_(length) {}
+
+  Run run(std::uint32_t in_flight) {
+    left_ = in_flight;
+    for (std::uint32_t i = 0; i < in_flight; ++i) send(next());
+    std::unique_lock lock(mutex_);
+    all_done_.wait(lock, [this] { return left_ == 0; });
+    return {.records = std::move(records_), .started = start_, .length = Clock::now() - start_};
+  }
+
+ private:
+  Call next() {
+    std::lock_guard lock(mutex_);
+    return make_(made_++);
+  }
+
+  void send(Call call) {
+    const Duration sent = Clock::now() - start_;
+    driver_.submit(std::move(call), [this, sent](Outcome&& outcome) { over(sent, outcome); });
+  }
+
+  void over(Duration sent, const Outcome& outcome) {
+    Record record{.planned = sent, .sent = sent};
+    fill(record, outcome, Clock::now() - start_);
+    {
+      std::lock_guard lock(mutex_);
+      records_.push_back(record);
+      if (record.done >= length_) {
+        if (--left_ == 0) all_done_.notify_all();
+        return;  // this object may be gone when the lock is
+      }
+    }
+    send(next());
+  }
+
+  host::Driver& driver_;
+  const std::function<Call(std::uint64_t)>& make_;  // one call at a time, under mutex_
+  const Clock::time_point start_ = Clock::now();
+  const Duration length_;
+  std::mutex mutex_;
+  std::condition_variable all_done_;
+  std::vector<Record> records_;  // guarded by mutex_
+  std::uint64_t made_ = 0;       // guarded by mutex_
+  std::uint32_t left_ = 0;       // guarded by mutex_: calls that run, each with its successors
+};
+
+}  // namespace
+
+Run run_in_flight(host::Driver& driver, std::uint32_t in_flight, Duration length,
+                  const std::function<Call(std::uint64_t)>& make_call) {
+  return InFlight(driver, length, make_call).run(in_flight);
+}
+
 Histogram timer_overshoot(Duration length) {
   ::prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
   Histogram late;

@@ -73,6 +73,12 @@ Run run_plan(host::Driver& driver, const Plan& plan, const MakeCall& make_call,
 Run run_closed(host::Driver& driver, std::uint32_t callers, Duration length,
                const std::function<Call(std::uint32_t caller, std::uint64_t index)>& make_call);
 
+// Closed loop of one thread: keeps `in_flight` calls on their way until `length` has passed, each
+// one sent by the outcome of the one before it, on the driver's loop thread. `make_call` is called
+// there and on the calling thread, but never twice at once. Blocks until the last outcome.
+Run run_in_flight(host::Driver& driver, std::uint32_t in_flight, Duration length,
+                  const std::function<Call(std::uint64_t index)>& make_call);
+
 // How late this machine's timers wake us, measured now: what no generator can be better than.
 // Blocks for about `length`.
 Histogram timer_overshoot(Duration length);

@@ -30,6 +30,7 @@ class HttpConnection {
     std::string body;
   };
   Reply receive();
+  int fd() const { return socket_.get(); }  // to wait for a reply
   Reply exchange(std::string_view request) { return send(request) ? receive() : Reply{}; }
 
  private:

@@ -111,6 +111,24 @@ class Commands(Bench):
             self.bench((USAGE,), *arguments)
 
 
+class SharedCalls(Bench):
+    """What the laboratory says of calls that run beside each other in one worker."""
+
+    def test_shared_calls_are_measured_beside_exclusive_ones_and_over_http(self):
+        document, _ = self.bench((OK,), "peers", "--only", "shared", "--blocks", "2", "--python", sys.executable)
+        rows = {row["id"]: row for row in document["rows"]}
+        self.assertLessEqual({"shared.wait.call", "shared.wait.http", "shared.rate.exclusive", "shared.rate.exclusive.submitted"}, set(rows))
+        for name in ("shared.wait.call", "shared.wait.http"):
+            self.assertGreaterEqual(rows[name]["ours"], 200, "each call waits so long")
+            self.assertLess(rows[name]["ours"], 64 / 2 * 200, "one after another they would take so long")
+            self.assertEqual(240, rows[name]["target"])
+        self.assertGreater(rows["shared.rate.exclusive"]["theirs"], 0)
+        # An alternative is measured, or it is said why not.
+        for peer in ("uvicorn", "litserve", "ray_serve"):
+            measured = f"shared.wait.{peer}.http" in rows
+            self.assertNotEqual(measured, any(why.startswith(peer + ": ") for why in document["not_measured"]), (peer, document))
+
+
 class Gate(Bench):
     """The gate on this machine, as it is. Chaos tier: minutes."""
 

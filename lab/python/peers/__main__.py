@@ -1,6 +1,7 @@
 """The order loop; see the package's docstring."""
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -204,27 +205,78 @@ class Bare(Peer):
         return {"ms": times}
 
 
-class Uvicorn(Peer):
-    """FastAPI behind uvicorn; measured from outside over HTTP."""
+class Server(Peer):
+    """Serves HTTP in processes of its own; measured from outside."""
+
+    module = ""  # prints the port that it is going to listen on
 
     def __init__(self, workers: int) -> None:
         import subprocess
 
-        import fastapi
-        import uvicorn
-
-        self.version = f"fastapi {fastapi.__version__}, uvicorn {uvicorn.__version__}"
-        self._server = subprocess.Popen([sys.executable, "-m", "peers.http_server", str(workers)], stdout=subprocess.PIPE, text=True)
+        self.version = self.versions()
+        self._server = subprocess.Popen([sys.executable, "-m", self.module, str(workers)], stdout=subprocess.PIPE, text=True, start_new_session=True)
         assert self._server.stdout is not None
         self.port = int(self._server.stdout.readline())
 
+    def versions(self) -> str:
+        raise NotImplementedError
+
     def close(self) -> None:
-        self._server.terminate()
+        # All of its processes: not every server ends on SIGTERM, and whoever measures does not wait long.
+        os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
 
 
+class Uvicorn(Server):
+    """FastAPI behind uvicorn."""
+
+    module = "peers.http_server"
+
+    def versions(self) -> str:
+        import fastapi
+        import uvicorn
+
+        return f"fastapi {fastapi.__version__}, uvicorn {uvicorn.__version__}"
+
+
+class LitServe(Server):
+    module = "peers.lit_server"
+
+    def versions(self) -> str:
+        import litserve
+
+        return "litserve " + litserve.__version__
+
+
+class RayServe(Peer):
+    """Its own HTTP proxy in front of replicas."""
+
+    def __init__(self, workers: int) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing leaves this machine
+        import ray
+        from ray import serve
+
+        from peers.lit_server import free_port
+
+        self.version = "ray " + ray.__version__
+        self.port = free_port()
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        serve.start(http_options={"host": "127.0.0.1", "port": self.port})
+
+        @serve.deployment(num_replicas=workers, max_ongoing_requests=64, ray_actor_options={"num_cpus": 0.1})
+        class AnswerAfter:
+            async def __call__(self, request: Any) -> Any:
+                return await work.answer_after(*await request.json())
+
+        serve.run(AnswerAfter.bind(), route_prefix="/v1/call/answer_after")
+        self._ray = ray
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+
 PEERS: Dict[str, Callable[[int], Peer]] = {"process_pool": ProcessPool, "mp_pool": MultiprocessingPool, "loky": Loky, "grpc": Grpc, "ray": Ray,
-                                           "uvicorn": Uvicorn, "bare": Bare}
+                                           "uvicorn": Uvicorn, "litserve": LitServe, "ray_serve": RayServe, "bare": Bare}
 
 
 def _latency(peer: Peer, seconds: float) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""FastAPI behind uvicorn: POST /v1/call/noop with a JSON array, like ours. Prints its port."""
+"""FastAPI behind uvicorn: POST /v1/call/FUNCTION with a JSON array, like ours. Prints its port."""
 import inspect
 import socket
 import sys
@@ -14,6 +14,11 @@ app = fastapi.FastAPI()
 @app.post("/v1/call/noop")
 def noop(arguments: list = fastapi.Body()):
     return work.noop(*arguments)
+
+
+@app.post("/v1/call/answer_after")
+async def answer_after(arguments: list = fastapi.Body()):
+    return await work.answer_after(*arguments)
 
 
 def main() -> None:
