@@ -1,18 +1,22 @@
 #include "bench/app.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "base/prng.h"
 #include "bench/block.h"
 #include "bench/capacity.h"
+#include "bench/concurrency.h"
 #include "bench/machine.h"
 #include "bench/scaling_law.h"
 #include "bench/signed_rank.h"
+#include "load/application.h"
 
 namespace keelback::bench {
 namespace {
@@ -25,6 +29,8 @@ constexpr int kBisections = 3;
 double step_ms(Profile profile) {
   return profile == Profile::kQuick ? 500 : profile == Profile::kPr ? 1500 : 5000;
 }
+// What a step takes at most, to have 200 calls: with fewer its p99 has no ground.
+double longest_step_ms(Profile profile) { return profile == Profile::kQuick ? 5000 : 20'000; }
 int rounds_of(Profile profile) {
   return profile == Profile::kQuick ? 1 : profile == Profile::kPr ? 2 : 3;
 }
@@ -39,16 +45,52 @@ Arm arm_of(const AppPlan& plan) {
                     {"settings", {{"workers.python", plan.python}}}}};
 }
 
+// Of a start order: the same application, its function declared anew with that concurrency.
+Json declared_anew(const AppPlan& plan, std::uint32_t concurrency) {
+  return {{"app", load::lab_application("bench_beside")},
+          {"expose", Json::array()},
+          {"env",
+           {{"KEELBACK_BENCH_APP", plan.app},
+            {"KEELBACK_BENCH_EXPOSE", fmt::format("{}", fmt::join(plan.expose, ","))},
+            {"KEELBACK_BENCH_FUNCTION", plan.function},
+            {"KEELBACK_BENCH_CONCURRENCY", std::to_string(concurrency)}}}};
+}
+
+// Calls in flight that are tried in one worker: ascending, from 1.
+std::vector<std::uint32_t> flights_of(const AppPlan& plan, std::uint32_t declared) {
+  std::set<std::uint32_t> flights{1};
+  flights.insert(plan.concurrency.begin(), plan.concurrency.end());
+  if (plan.concurrency.empty()) {
+    for (std::uint32_t n = 2; n < declared; n *= 2) flights.insert(n);
+    flights.insert(declared);
+  }
+  return {flights.begin(), flights.end()};
+}
+
+// The last step brought no more than one of at most a quarter of its calls, or they wait far too
+// long.
+bool is_flat(const std::vector<FlightStep>& steps, double objective_ms) {
+  const FlightStep& last = steps.back();
+  if (last.in_flight > 1 && last.p99_ms > 4 * objective_ms) return true;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    if (4 * step->in_flight <= last.in_flight) return last.per_second < 1.05 * step->per_second;
+  }
+  return false;
+}
+
 class AppRun {
  public:
   explicit AppRun(const AppPlan& plan)
       : plan_(plan), prng_(plan.seed), block_({arm_of(plan)}, prng_) {
     const double steps = static_cast<double>(plan.workers.size()) *
                          (rounds_of(plan.profile) * std::size(kShares) + kBisections + 2);
-    pace_.emplace(plan.progress, steps * step_ms(plan.profile) / 1e3);
+    const double flights = 2 * static_cast<double>(plan.concurrency.size() + 1);
+    pace_.emplace(plan.progress, (steps + flights) * step_ms(plan.profile) / 1e3);
   }
 
   std::expected<Json, std::string> run() {
+    measure_flights();
+    if (!block_.error().empty()) return std::unexpected(block_.error());
     for (const std::uint32_t workers : plan_.workers) {
       measure(workers);
       if (!block_.error().empty()) return std::unexpected(block_.error());
@@ -61,25 +103,75 @@ class AppRun {
  private:
   bool failed() const { return !block_.error().empty(); }
 
-  void measure(std::uint32_t workers) {
-    PoolCapacity pool{.workers = workers};
-    Subject subject = block_.start(0, {{"workers", workers}});
-    if (pools_.empty()) first_call_ms_ = subject.started().value("first_ran_ms", 0.0);
-    const Json alone = window(subject, workers, 1, 0.7);
-    const Json busy = window(subject, workers, 2 * workers + 2, 1);
-    const Json memory = subject.ask("memory");
+  // One worker: what a call costs alone, and what it carries with more and more in flight.
+  void measure_flights() {
+    Subject subject = block_.start(0, {{"workers", 1}});
+    first_call_ms_ = subject.started().value("first_ran_ms", 0.0);
+    declared_ = subject.started().value("concurrency", 1u);
+    const Json alone = window(subject, 1, 1, 0.7);
     if (failed()) return;
     if (alone["succeeded"] != alone["calls"])
       return block_.fail(0, fmt::format("{} did not answer every call: {}", plan_.function,
                                         alone["outcomes"].dump()));
+    const double p50_ms = alone.value("p50_us", 0.0) / 1e3,
+                 p99_ms = alone.value("p99_us", 0.0) / 1e3;
+    objective_ = plan_.objective_ms > 0 ? plan_.objective_ms : std::max(5 * p50_ms, 2 * p99_ms);
+    alone_ = {.took_ms = 1e3 / std::max(alone.value("per_second", 0.0), 1e-9),
+              .computed_ms = alone.value("worker_cpu_us_per_call", 0.0) / 1e3,
+              .queued_ms = alone.value("worker_queued_us_per_call", 0.0) / 1e3};
+    flights_.push_back(flight_of(1, alone));
+    const std::vector<std::uint32_t> flights = flights_of(plan_, declared_);
+    if (flights.back() > 1 && flights.back() != declared_) {
+      subject.ask("stop");
+      subject = block_.start(0, with(1, flights.back()));
+    }
+    for (const std::uint32_t flight : flights) {
+      if (flight > 1) flights_.push_back(flight_of(flight, window(subject, 1, flight, 0.7, false)));
+      if (failed() || is_flat(flights_, objective_)) break;
+    }
+    // Back again, and the better one counts: what else the machine does slows a step, or nothing.
+    for (auto step = flights_.rbegin(); flights_.size() > 1 && step != flights_.rend(); ++step) {
+      const bool threads = step->in_flight == 1;
+      const FlightStep again =
+          flight_of(step->in_flight, window(subject, 1, step->in_flight, 0.7, threads));
+      if (again.per_second > step->per_second) *step = again;
+    }
+    if (failed()) return;
+    subject.ask("stop");
+    beside_ = advise_concurrency(plan_.function, flights_, alone_, declared_, objective_);
+  }
+
+  static FlightStep flight_of(std::uint32_t in_flight, const Json& answer) {
+    return {.in_flight = in_flight,
+            .per_second = answer.value("per_second", 0.0),
+            .answered = answer.value("succeeded", 0.0) / std::max(1.0, answer.value("calls", 1.0)),
+            .p50_ms = answer.value("p50_us", 0.0) / 1e3,
+            .p99_ms = answer.value("p99_us", 0.0) / 1e3,
+            .computed_ms = answer.value("worker_cpu_us_per_call", 0.0) / 1e3,
+            .worker_share = answer.value("worker_cpu_share", 0.0)};
+  }
+
+  // What starts a pool with that concurrency: the application as it is, if that declares it.
+  Json with(std::uint32_t workers, std::uint32_t concurrency) const {
+    Json order = {{"workers", workers}};
+    if (concurrency != declared_) order.update(declared_anew(plan_, concurrency));
+    return order;
+  }
+
+  void measure(std::uint32_t workers) {
+    PoolCapacity pool{.workers = workers};
+    const std::uint32_t at_once = beside_.measured ? beside_.concurrency : declared_;
+    Subject subject = block_.start(0, with(workers, at_once));
+    const Json alone = window(subject, workers, 1, 0.7);
+    const bool shared = at_once > 1;
+    const Json busy = window(subject, workers, 2 * workers * at_once + 2, 1, !shared);
+    const Json memory = subject.ask("memory");
+    if (failed()) return;
     pool.unloaded_p50_ms = alone.value("p50_us", 0.0) / 1e3;
     pool.unloaded_p99_ms = alone.value("p99_us", 0.0) / 1e3;
     pool.most = busy.value("per_second", 0.0);
     pool.worker_kb = memory.value("worker_kb", 0.0);
-    if (objective_ <= 0)
-      objective_ = plan_.objective_ms > 0
-                       ? plan_.objective_ms
-                       : std::max(5 * pool.unloaded_p50_ms, 2 * pool.unloaded_p99_ms);
+    pool.has_room = shared && busy.value("worker_cpu_share", 1.0) < 0.5;
     find_knee(subject, pool);
     subject.ask("stop");
     pool.at_objective = knee(pool.steps, objective_);
@@ -107,10 +199,15 @@ class AppRun {
     }
   }
 
-  Json window(Subject& subject, std::uint32_t workers, std::uint32_t callers, double share) {
-    say(workers, fmt::format("{} callers", callers));
+  // Callers that block, or as many calls without threads.
+  Json window(Subject& subject, std::uint32_t workers, std::uint32_t callers, double share,
+              bool threads = true) {
+    say(workers, fmt::format("{} {}", callers, threads ? "callers" : "in flight"));
     Json order = call();
-    order.update({{"op", "window"}, {"callers", callers}, {"ms", share * step_ms(plan_.profile)}});
+    order.update({{"op", "window"},
+                  {"callers", callers},
+                  {"threads", threads},
+                  {"ms", share * step_ms(plan_.profile)}});
     return subject.ask(order);
   }
 
@@ -125,8 +222,8 @@ class AppRun {
     if (failed()) return;
     say(pool.workers, fmt::format("{:.0f} calls/s", rate));
     Json order = call();
-    // A step is at least 200 calls long, or its p99 has no ground.
-    const double ms = std::max(step_ms(plan_.profile), std::min(20'000.0, 2e5 / rate));
+    const double ms =
+        std::max(step_ms(plan_.profile), std::min(longest_step_ms(plan_.profile), 2e5 / rate));
     order.update({{"op", "open"},
                   {"rate", rate},
                   {"ms", ms},
@@ -176,6 +273,26 @@ class AppRun {
     return row;
   }
 
+  Json beside_json() const {
+    Json beside = {{"declared", declared_},
+                   {"advised", beside_.concurrency},
+                   {"measured", beside_.measured},
+                   {"call_ms", alone_.took_ms},
+                   {"computed_ms", alone_.computed_ms},
+                   {"waiting", alone_.waiting()},
+                   {"sentences", beside_.sentences},
+                   {"steps", Json::array()}};
+    for (const FlightStep& step : flights_)
+      beside["steps"].push_back({{"in_flight", step.in_flight},
+                                 {"per_second", step.per_second},
+                                 {"answered", step.answered},
+                                 {"p50_ms", step.p50_ms},
+                                 {"p99_ms", step.p99_ms},
+                                 {"computed_ms", step.computed_ms},
+                                 {"worker_share", step.worker_share}});
+    return beside;
+  }
+
   Json to_json() const {
     Json document = {{"schema", "keelback-bench-app/1"},
                      {"app", plan_.app},
@@ -188,6 +305,7 @@ class AppRun {
                      {"seed", plan_.seed},
                      {"build", build_text()},
                      {"machine", describe_machine()},
+                     {"concurrency", beside_json()},
                      {"pools", Json::array()},
                      {"void", Json::array()}};
     for (const auto& [kind, reason] : doubts_) document["void"].push_back(reason);
@@ -204,11 +322,9 @@ class AppRun {
         document["first_call"]["sentence"] = *sentence;
     }
     if (const auto advice = advise(pools_, plan_.rate, objective_)) {
-      document["advice"] = {{"workers", advice->workers},
-                            {"per_second", advice->rate},
-                            {"queue_max", advice->queue_max},
-                            {"enough", advice->enough},
-                            {"sentences", advice->sentences}};
+      document["advice"] = {{"workers", advice->workers}, {"concurrency", beside_.concurrency},
+                            {"per_second", advice->rate}, {"queue_max", advice->queue_max},
+                            {"enough", advice->enough},   {"sentences", advice->sentences}};
     }
     if (const auto law = fit_scaling(points))
       document["scaling"] = {{"lambda", law->lambda}, {"sigma", law->sigma}, {"kappa", law->kappa}};
@@ -227,8 +343,12 @@ class AppRun {
   double objective_ = 0;
   std::vector<PoolCapacity> pools_;
   std::map<std::string, Json> doubts_;
-  double first_call_ms_ = 0;  // in the first pool
-  Json best_;                 // the last step that was carried
+  double first_call_ms_ = 0;    // in the first pool
+  std::uint32_t declared_ = 1;  // the function's concurrency
+  CallTime alone_;
+  std::vector<FlightStep> flights_;
+  ConcurrencyAdvice beside_;
+  Json best_;  // the last step that was carried
   std::uint32_t best_workers_ = 0;
   std::optional<Pace> pace_;
 };

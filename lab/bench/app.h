@@ -1,5 +1,6 @@
 // `bench app`: the capacity question about a user's own function: how many calls a second at which
-// p99 with how many workers, where the knee is, what to set. Schema keelback-bench-app/1.
+// p99 with how many calls at once in a worker and with how many workers, where the knees are, what
+// to set. Schema keelback-bench-app/1.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,8 @@ struct AppPlan {
   std::string app, function, payload = "[]";
   std::vector<std::string> expose;
   std::vector<std::uint32_t> workers = {1, 2, 4};
+  // Calls at once in a worker to try. Empty: 1, 2, 4 … up to what the function declares.
+  std::vector<std::uint32_t> concurrency;
   std::uint32_t sessions = 0;  // calls go to so many sessions, by Zipf(1); 0: stateless
   double objective_ms = 0;     // of p99; 0: five times what a call takes alone
   double rate = 0;             // wanted; 0: the most

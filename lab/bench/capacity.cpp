@@ -58,8 +58,9 @@ std::optional<Advice> advise(std::span<const PoolCapacity> pools, double wanted,
                         return *pool->at_objective;
                       }))->at_objective.value();
   const double bar = wanted > 0 ? std::min(wanted, best) : 0.9 * best;
-  const PoolCapacity& chosen = **std::ranges::find_if(
-      able, [&](const PoolCapacity* pool) { return *pool->at_objective >= bar; });
+  const PoolCapacity& chosen = **std::ranges::find_if(able, [&](const PoolCapacity* pool) {
+    return *pool->at_objective >= bar || (wanted <= 0 && pool->has_room);
+  });
   const double rate = *chosen.at_objective;
   Advice advice{.workers = chosen.workers, .rate = rate, .enough = wanted <= best};
   // Little's law: what is in the pool is rate times stay. Behind more than this, a call is late
@@ -83,6 +84,11 @@ std::optional<Advice> advise(std::span<const PoolCapacity> pools, double wanted,
       fmt::format("Set pool.workers = {} and pool.queue_max = {}: behind more waiting calls than "
                   "that, a call is late before it begins.",
                   advice.workers, advice.queue_max));
+  if (chosen.has_room)
+    advice.sentences.push_back(
+        "Its workers wait most of the time even when they are kept busy: more workers only add "
+        "more "
+        "calls at once. Raise concurrency first; more workers bound what a crash costs.");
   if (chosen.worker_kb > 0)
     advice.sentences.push_back(fmt::format("Each worker adds {:.0f} MB.", chosen.worker_kb / 1024));
   return advice;

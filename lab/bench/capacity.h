@@ -32,6 +32,9 @@ struct PoolCapacity {
   double unloaded_p99_ms = 0;
   double most = 0;  // calls a second of a closed loop that keeps every worker busy
   double worker_kb = 0;
+  // Kept busy with shared calls, its workers wait most of the time: what bounds it is how many
+  // calls at once they take, not how many they are.
+  bool has_room = false;
   std::vector<LoadStep> steps;
   std::optional<double> at_objective;  // the knee
 };
@@ -44,7 +47,7 @@ struct Advice {
   std::vector<std::string> sentences;
 };
 // The fewest workers that carry `wanted` calls a second; wanted 0: that carry nine tenths of the
-// best. nullopt: no number of workers carried anything.
+// best, or the first that has room. nullopt: no number of workers carried anything.
 std::optional<Advice> advise(std::span<const PoolCapacity> pools, double wanted,
                              double objective_ms);
 

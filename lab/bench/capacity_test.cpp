@@ -46,6 +46,17 @@ TEST(Capacity, AdvisesTheFewestWorkersThatSuffice) {
   EXPECT_THAT(advice.sentences.back(), HasSubstr("Set pool.workers = 2 and pool.queue_max = 10"));
 }
 
+// Goal: of workers that wait most of the time more are not better, unless the rate wants them.
+TEST(Capacity, WorkersThatHaveRoomAreNotMultiplied) {
+  std::vector pools{pool(1, 1200), pool(2, 2400), pool(4, 4800)};
+  EXPECT_EQ(advise(pools, 0, 250)->workers, 4u);
+  for (PoolCapacity& each : pools) each.has_room = true;
+  const auto advice = *advise(pools, 0, 250);
+  EXPECT_EQ(advice.workers, 1u);
+  EXPECT_THAT(advice.sentences.back(), HasSubstr("Raise concurrency first"));
+  EXPECT_EQ(advise(pools, 2000, 250)->workers, 2u);
+}
+
 TEST(Capacity, ASlowFirstCallIsToldWhereToLoad) {
   const auto told = about_first_call("predict", 1500, 0.2);
   ASSERT_TRUE(told);

@@ -117,33 +117,43 @@ Json compare_document() {
 
 // Goal: each kind becomes a whole, offline page in which what the document says is text.
 TEST(Documents, EveryKindBecomesAPage) {
-  const Json app = {{"schema", "keelback-bench-app/1"},
-                    {"app", "<app>"},
-                    {"function", "f"},
-                    {"objective_p99_ms", 25.0},
-                    {"void", Json::array()},
-                    {"seed", 1},
-                    {"took_s", 1.0},
-                    {"pools",
-                     {{{"workers", 2},
-                       {"most_per_second", 400.0},
-                       {"at_objective_per_second", 380.0},
-                       {"unloaded_p50_ms", 5.0},
-                       {"unloaded_p99_ms", 6.0},
-                       {"worker_kb", 9000.0},
-                       {"steps",
-                        {{{"offered", 380.0},
-                          {"good", 380.0},
-                          {"p50_ms", 5.0},
-                          {"p99_ms", 20.0},
-                          {"service_p99_ms", 8.0},
-                          {"carried", true}}}}}}},
-                    {"advice",
-                     {{"workers", 2},
-                      {"per_second", 380.0},
-                      {"queue_max", 10},
-                      {"enough", true},
-                      {"sentences", {"Set pool.workers = 2"}}}}};
+  const Json app = {
+      {"schema", "keelback-bench-app/1"},
+      {"app", "<app>"},
+      {"function", "f"},
+      {"objective_p99_ms", 25.0},
+      {"void", Json::array()},
+      {"seed", 1},
+      {"took_s", 1.0},
+      {"pools",
+       {{{"workers", 2},
+         {"most_per_second", 400.0},
+         {"at_objective_per_second", 380.0},
+         {"unloaded_p50_ms", 5.0},
+         {"unloaded_p99_ms", 6.0},
+         {"worker_kb", 9000.0},
+         {"steps",
+          {{{"offered", 380.0},
+            {"good", 380.0},
+            {"p50_ms", 5.0},
+            {"p99_ms", 20.0},
+            {"service_p99_ms", 8.0},
+            {"carried", true}}}}}}},
+      {"concurrency",
+       {{"declared", 1},
+        {"advised", 8},
+        {"measured", true},
+        {"sentences", {"Set concurrency = 8 on <x>"}},
+        {"steps",
+         {{{"in_flight", 1}, {"per_second", 20.0}, {"p50_ms", 50.0}, {"p99_ms", 51.0}},
+          {{"in_flight", 8}, {"per_second", 160.0}, {"p50_ms", 50.0}, {"p99_ms", 51.0}}}}}},
+      {"advice",
+       {{"workers", 2},
+        {"concurrency", 8},
+        {"per_second", 380.0},
+        {"queue_max", 10},
+        {"enough", true},
+        {"sentences", {"Set pool.workers = 2"}}}}};
   const Json peers = {{"schema", "keelback-peers/1"},
                       {"not_measured", {"ray: not installed"}},
                       {"rows",
@@ -158,7 +168,12 @@ TEST(Documents, EveryKindBecomesAPage) {
                          {"target", 1.0},
                          {"at_most", true},
                          {"met", true}}}}};
-  for (const Json& document : {run_document(), compare_document(), app, peers}) {
+  Json old_app = app;  // of a build that knew one call at a time
+  old_app.erase("concurrency");
+  old_app["advice"].erase("concurrency");
+  EXPECT_THAT(to_html(app), HasSubstr("@keelback.function(concurrency=8)"));
+  EXPECT_THAT(to_html(old_app), Not(HasSubstr("concurrency=")));
+  for (const Json& document : {run_document(), compare_document(), app, old_app, peers}) {
     const std::string html = to_html(document), schema = document["schema"];
     EXPECT_THAT(html, HasSubstr("</html>")) << schema;
     if (schema != "keelback-peers/1") {

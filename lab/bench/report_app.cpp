@@ -47,6 +47,40 @@ std::string first_call_text(const Json& document) {
   return document.contains("first_call") ? document["first_call"].value("sentence", "") : "";
 }
 
+// Documents of earlier builds have none.
+Json beside_of(const Json& document) { return document.value("concurrency", Json::object()); }
+
+std::vector<std::string> words_about_concurrency(const Json& document) {
+  return beside_of(document).value("sentences", std::vector<std::string>());
+}
+
+// The function's concurrency and the pool's settings, as they are written.
+std::string settings_of(const Json& document) {
+  const Json& advice = document["advice"];
+  const auto concurrency = advice.value("concurrency", 1);
+  std::string text;
+  if (concurrency > 1 && beside_of(document).value("measured", false))
+    text = fmt::format("@keelback.function(concurrency={})\n\n", concurrency);
+  return text + fmt::format("[pool]\nworkers = {}\nqueue_max = {}", advice.value("workers", 0),
+                            advice.value("queue_max", 0));
+}
+
+report::Table flights_of(const Json& document) {
+  report::Table table{.head = {"calls at once in a worker", "calls/s", "p50, ms", "p99, ms",
+                               "computed a call, ms", "% of a processor", ""}};
+  const Json beside = beside_of(document);
+  for (const auto& step : beside.value("steps", Json::array())) {
+    const bool advised = step.value("in_flight", 0) == beside.value("advised", 0);
+    table.rows.push_back(
+        {Cell(std::to_string(step.value("in_flight", 0)), Tone::kPlain, true),
+         figure_cell(step.value("per_second", 0.0)), figure_cell(step.value("p50_ms", 0.0)),
+         figure_cell(step.value("p99_ms", 0.0)), figure_cell(step.value("computed_ms", 0.0)),
+         figure_cell(100 * step.value("worker_share", 0.0)),
+         advised ? Cell("advised", Tone::kGood) : Cell("")});
+  }
+  return table;
+}
+
 report::Table pools_of(const Json& document) {
   report::Table table{.head = {"workers", "calls/s within the objective", "calls/s kept busy",
                                "alone p50, ms", "alone p99, ms", "MB a worker"}};
@@ -81,6 +115,11 @@ report::Table steps_of(const Json& document) {
 std::string text(const Json& document) {
   const Summary summary = summarize(document);
   std::string out = fmt::format("{}: {}\n\n", summary.verdict, summary.sentence);
+  if (!words_about_concurrency(document).empty()) {
+    out += text_table(flights_of(document)) + "\n";
+    for (const auto& sentence : words_about_concurrency(document)) out += sentence + "\n";
+    out += "\n";
+  }
   out += text_table(pools_of(document));
   out += "\n";
   if (document.contains("advice")) {
@@ -141,6 +180,40 @@ report::Chart goodput_chart(const Json& document) {
   return chart;
 }
 
+// One quantity of the curve over calls in flight, and where the advice lies.
+report::Chart flight_chart(const Json& document, report::Axis y,
+                           std::initializer_list<std::pair<const char*, const char*>> lines) {
+  report::Chart chart{.x = {.label = "calls at once in one worker", .scale = report::Scale::kLog},
+                      .y = std::move(y)};
+  const Json beside = beside_of(document);
+  int colour = 0;
+  for (const auto& [name, field] : lines) {
+    Series line{.name = name, .colour = colour++ % 8};
+    for (const auto& step : beside["steps"])
+      line.points.emplace_back(step["in_flight"].get<double>(), step[field].get<double>());
+    chart.series.push_back(std::move(line));
+  }
+  chart.marks.push_back({beside.value("advised", 1.0), "advised"});
+  return chart;
+}
+
+void add_concurrency(report::Page& page, const Json& document) {
+  const Json beside = beside_of(document);
+  if (beside.empty()) return;
+  page.section("How many calls at once in a worker",
+               "A closed loop on one worker, with more and more calls in flight. Advised are the "
+               "fewest that carry nine tenths of the most.");
+  for (const auto& sentence : words_about_concurrency(document)) page.paragraph(sentence);
+  page.table(flights_of(document));
+  if (beside["steps"].size() < 2) return;
+  page.figure(draw(flight_chart(document, {.label = "calls a second"},
+                                {{"answered a second", "per_second"}})),
+              "Calls a second over calls in flight");
+  page.figure(draw(flight_chart(document, {.label = "ms", .scale = report::Scale::kLog},
+                                {{"p50", "p50_ms"}, {"p99", "p99_ms"}})),
+              "Latency over calls in flight");
+}
+
 std::string html(const Json& document) {
   const Summary summary = summarize(document);
   report::Page page("How much it carries", fmt::format("{} of {}", document.value("function", ""),
@@ -157,12 +230,11 @@ std::string html(const Json& document) {
   if (document.contains("advice")) {
     for (const auto& sentence : document["advice"]["sentences"])
       page.paragraph(sentence.get<std::string>());
-    page.code(fmt::format("[pool]\nworkers = {}\nqueue_max = {}",
-                          document["advice"].value("workers", 0),
-                          document["advice"].value("queue_max", 0)));
+    page.code(settings_of(document));
   }
   if (const auto first = first_call_text(document); !first.empty()) page.paragraph(first);
   page.table(pools_of(document));
+  add_concurrency(page, document);
   page.section(
       "Where the knee is",
       "Poisson arrivals at rising rates; latency counts from the planned time of each call, so "
@@ -197,6 +269,10 @@ std::string markdown(const Json& document) {
   const Summary summary = summarize(document);
   std::string out = fmt::format("### {}: {}\n\n", summary.verdict, summary.sentence) +
                     markdown_table(pools_of(document)) + "\n";
+  if (const auto words = words_about_concurrency(document); !words.empty()) {
+    out += markdown_table(flights_of(document)) + "\n";
+    for (const auto& sentence : words) out += "- " + sentence + "\n";
+  }
   if (document.contains("advice")) {
     for (const auto& sentence : document["advice"]["sentences"])
       out += "- " + sentence.get<std::string>() + "\n";

@@ -144,7 +144,7 @@ void add_capacity(CLI::App& group, const BenchAdder& to) {
   CLI::App* apps = to.add(
       group, "app",
       "How much your own function carries: calls a second, at which p99, with how many "
-      "workers",
+      "calls at once in a worker and how many workers",
       "keelback bench app examples/hello.py greet --payload '{\"name\": \"Ada\"}' --out out/", app);
   bench::AppPlan& plan = to.chosen->app;
   apps->add_option("APP", plan.app, "app.py, or a module: package.module")->required();
@@ -157,6 +157,12 @@ void add_capacity(CLI::App& group, const BenchAdder& to) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 64));
+  apps->add_option("--concurrency", plan.concurrency,
+                   "Numbers of calls at once in a worker to try, separated by commas (default: up "
+                   "to what the function declares). The function must be safe beside itself")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 1024));
   apps->add_option("--p99", plan.objective_ms,
                    "What p99 may be, in ms (default: five times what a call takes alone)")
       ->check(CLI::PositiveNumber);

@@ -10,6 +10,7 @@ from keelback_testing import KEELBACK, ROOT, KeelbackTest, level, main  # noqa: 
 
 OK, REGRESSED, USAGE, VOID, INCONCLUSIVE = range(5)
 HELLO = ROOT / "examples" / "hello.py"
+BESIDE = ROOT / "tests" / "apps" / "beside.py"
 
 
 class Bench(KeelbackTest):
@@ -113,6 +114,44 @@ class Commands(Bench):
 
 class SharedCalls(Bench):
     """What the laboratory says of calls that run beside each other in one worker."""
+
+    def test_a_function_that_waits_gets_many_calls_at_once_and_few_workers(self):
+        out = self.tmp / "out"
+        document, _ = self.bench((OK, VOID), "app", str(BESIDE), "waits", "--payload", "[50]", "--workers", "1,2", "--p99", "1000",
+                                 "--profile", "quick", "--out", str(out))
+        beside = document["concurrency"]
+        self.assertEqual((16, 16, True), (beside["declared"], beside["advised"], beside["measured"]), beside)
+        self.assertGreater(beside["waiting"], 0.8)
+        self.assertEqual([1, 2, 4, 8, 16], [step["in_flight"] for step in beside["steps"]])
+        # 50 ms each: 20 a second alone, and 320 where 16 wait at once. No machine is faster.
+        self.assertLessEqual(beside["steps"][0]["per_second"], 20)
+        self.assertGreater(beside["steps"][-1]["per_second"], 8 * beside["steps"][0]["per_second"])
+        self.assertEqual((16, 1), (document["advice"]["concurrency"], document["advice"]["workers"]), document["advice"])
+        page = (out / "report.html").read_text()
+        self.assertIn("@keelback.function(concurrency=16)", page)
+        self.assertIn("Latency over calls in flight", page)
+
+    def test_a_function_that_computes_gets_one_call_at_a_time(self):
+        document, _ = self.bench((OK, VOID), "app", str(BESIDE), "computes", "--payload", "[60000]", "--workers", "1", "--p99", "500", "--profile", "quick")
+        beside = document["concurrency"]
+        self.assertEqual((4, 1, True), (beside["declared"], beside["advised"], beside["measured"]), beside)
+        self.assertLess(beside["waiting"], 0.5)
+        self.assertEqual(1, document["advice"]["concurrency"])
+        self.assertIn("Leave computes exclusive", " ".join(beside["sentences"]))
+
+    def test_a_function_that_declares_nothing_is_run_beside_itself_only_where_that_is_asked_for(self):
+        arguments = ("app", str(BESIDE), "waits_alone", "--payload", "[10]", "--workers", "1", "--p99", "1000", "--profile", "quick")
+        document, _ = self.bench((OK, VOID), *arguments)
+        beside = document["concurrency"]
+        self.assertEqual((1, False, 1), (beside["declared"], beside["measured"], len(beside["steps"])), beside)
+        self.assertGreaterEqual(beside["advised"], 4)
+        self.assertIn("if waits_alone is safe beside itself", " ".join(beside["sentences"]))
+        document, _ = self.bench((OK, VOID), *arguments, "--concurrency", "4,8")
+        beside = document["concurrency"]
+        self.assertEqual([1, 4, 8], [step["in_flight"] for step in beside["steps"]])
+        self.assertEqual((1, 8, True), (beside["declared"], beside["advised"], beside["measured"]), beside)
+        # The pools are measured with what is advised.
+        self.assertGreater(document["pools"][0]["most_per_second"], 4 * beside["steps"][0]["per_second"])
 
     def test_shared_calls_are_measured_beside_exclusive_ones_and_over_http(self):
         document, _ = self.bench((OK,), "peers", "--only", "shared", "--blocks", "2", "--python", sys.executable)
