@@ -502,7 +502,10 @@ class Worker:
         return True
 
     def _whose_turn(self) -> int:
-        return self._shared.turns.call() if self._shared is not None and self._shared.running else 0
+        if self._shared is None or not self._shared.running:
+            return 0
+        call = self._shared.turns.call()
+        return call if call in self._shared.running else 0
 
     # ---- everything but a call
 
