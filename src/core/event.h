@@ -124,6 +124,7 @@ struct WorkerExited {
   WorkerId worker;
   Death death;
   std::vector<StartedCall> started;
+  CallId culprit{};  // the one call whose code the thread ran that has ended it; 0: not known
 
   const StartedCall* find(CallId call) const {
     for (const StartedCall& each : started) {

@@ -234,7 +234,8 @@ class Player {
     for (const auto& [id, when] : driver.workers.at(worker).calls) {
       if ((s.b >> id % 16) % 2 == 0) started.insert(id);
     }
-    driver.exit_with(worker, started);
+    // Of those, of others or of nobody.
+    driver.exit_with(worker, started, "signal", CallId{s.b % 4 == 0 ? s.a / 4 % 50 : 0});
   }
   void cancel(const Step& s) {
     if (!driver.calls.empty()) driver.handle(CallCancelled{CallId{1 + s.a % driver.calls.size()}});

@@ -2,6 +2,7 @@
 // worker means to each of the calls that ran in it.
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -266,6 +267,77 @@ TEST(PoolShared, SuspectsRunAgainAloneAndFreeOfTheRetryBudget) {
   EXPECT_FALSE(driver.calls.at(fresh.value).alone);
   EXPECT_EQ(driver.pool.stats(driver.now).retries, 0u);
   EXPECT_NE(driver.fate(submit(driver, "many", 4)), "circuit_open");
+}
+
+// Goal: the call whose code the dying thread ran is the culprit. The others are bystanders: they
+// are told its name, run again free if they may, and not alone. The breaker hears of the culprit
+// only.
+TEST(PoolShared, TheCallOfTheDyingThreadIsTheCulprit) {
+  Settings settings = pool_of(1);
+  settings.calls.retries = 0;
+  settings.breaker.failures = 1;
+  settings.breaker.ratio = 0;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  const CallId plain = submit(driver, "many", 1, false), again = submit(driver, "many", 2);
+  const CallId guilty = submit(driver, "few", 3, false);
+  const WorkerId worker = driver.worker_of(guilty);
+  driver.exit_with(worker, {plain.value, again.value, guilty.value}, "signal", guilty);
+  EXPECT_EQ(driver.fate(guilty), "worker_died");
+  EXPECT_EQ(role_of(driver, guilty), DeathRole::kCulprit);
+  EXPECT_EQ(driver.fate(plain), "worker_died");
+  EXPECT_EQ(role_of(driver, plain), DeathRole::kBystander);
+  const std::string& told = driver.outcome(plain).death->detail;
+  EXPECT_NE(told.find("function \"few\" ended the worker"), std::string::npos) << told;
+  ready_all(driver);
+  EXPECT_EQ(driver.fate(again), "running");
+  EXPECT_FALSE(driver.calls.at(again.value).alone) << "a bystander is no suspect";
+  EXPECT_EQ(driver.pool.stats(driver.now).retries, 0u);
+  EXPECT_EQ(driver.fate(submit(driver, "few", 4)), "circuit_open");
+  EXPECT_EQ(driver.fate(submit(driver, "many", 4)), "running");
+}
+
+// Goal: also a known culprit runs alone the next time, and only its deaths there count for the
+// quarantine: another call may have broken what it died of.
+TEST(PoolShared, AKnownCulpritRunsAloneBeforeItIsQuarantined) {
+  Settings settings = pool_of(1);
+  settings.quarantine.deaths = 1;
+  settings.breaker.failures = 0;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  const CallId beside = submit(driver, "many", 1, false), guilty = submit(driver, "many", 2, false);
+  driver.exit_with(driver.worker_of(guilty), {beside.value, guilty.value}, "exit", guilty);
+  EXPECT_EQ(role_of(driver, guilty), DeathRole::kCulprit);
+  EXPECT_EQ(driver.pool.stats(driver.now).quarantined, 0u);
+  ready_all(driver);
+  const CallId like_it = submit(driver, "many", 1, false);
+  EXPECT_FALSE(driver.calls.at(like_it.value).alone) << "a bystander is no suspect";
+  driver.reply(like_it);
+  const CallId once_more = submit(driver, "many", 2, false);
+  ASSERT_TRUE(driver.calls.at(once_more.value).alone);
+  driver.exit(driver.worker_of(once_more));
+  EXPECT_EQ(role_of(driver, once_more), DeathRole::kNone) << "nobody was beside it";
+  EXPECT_EQ(driver.pool.stats(driver.now).quarantined, 1u);
+}
+
+// Goal: who is alone with calls that have not begun, is not there, or is in a worker that is ended
+// on purpose, is no culprit.
+TEST(PoolShared, NobodyIsBlamedWithoutAReason) {
+  const auto role_of_one = [](bool both_started, bool ordered, bool unknown) {
+    ModelDriver driver(pool_of(1));
+    warm_up(driver);
+    const CallId one = submit(driver, "many", 1, false), other = submit(driver, "many", 2, false);
+    const WorkerId worker = driver.worker_of(one);
+    std::set<std::uint64_t> started{one.value};
+    if (both_started) started.insert(other.value);
+    if (ordered) driver.handle(DeathOrdered{worker});
+    driver.exit_with(worker, started, "signal", unknown ? CallId{4711} : one);
+    return role_of(driver, one);
+  };
+  EXPECT_EQ(role_of_one(true, false, false), DeathRole::kCulprit);
+  EXPECT_EQ(role_of_one(false, false, false), DeathRole::kNone) << "the other had not begun";
+  EXPECT_EQ(role_of_one(true, false, true), DeathRole::kSuspect) << "nobody knows that call";
+  EXPECT_EQ(role_of_one(true, true, false), DeathRole::kSuspect) << "the laboratory ends it";
 }
 
 // Goal: an answer clears a suspicion, and the next call like it runs beside others again.

@@ -36,8 +36,8 @@ class Quarantine {
   Duration remaining(Time now, std::uint64_t fingerprint, const Limits& limits) const;
   // Its worker died not long ago, and it has not answered since: it runs alone.
   bool suspects(Time now, std::uint64_t fingerprint, const Limits& limits) const;
-  // A started attempt died with its worker and with others: it may be the cause. Our own kills do
-  // not count and are not reported here.
+  // A started attempt died with its worker and with others: it may be the cause, or is known to be.
+  // Our own kills do not count and are not reported here.
   void suspect(Time now, std::uint64_t fingerprint, std::string_view function,
                std::string_view session, const Limits& limits) {
     note(now, fingerprint, function, session, limits);

@@ -181,22 +181,34 @@ void Runs::on(const RestoreFailed& event) {
 
 // ---- its worker dies
 
-void Runs::settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death) {
-  std::size_t several = 0;
-  const Call* over = nullptr;
-  for (const Call& call : worker.running) {
-    if (event.find(call.id)) ++several;
-    if (worker.killed() && is_over(call) && !over) over = &call;
+// The call that is known to be the cause of the worker's end; nullopt: none is.
+std::optional<Runs::Culprit> Runs::culprit_of(const Worker& worker,
+                                              const WorkerExited& event) const {
+  if (worker.killed()) {
+    if (const Call* blocker = find(worker.id, worker.blocker)) {
+      return Culprit{blocker->id, blocker->function, "blocked the event loop"};
+    }
+    const auto over = std::ranges::find_if(worker.running, is_over);
+    if (over != worker.running.end()) {
+      return Culprit{over->id, over->function, "did not end", /*overdue=*/true};
+    }
+  } else if (event.death.cause != "killed" && !worker.blameless && event.find(event.culprit)) {
+    if (const Call* call = find(worker.id, event.culprit)) {
+      return Culprit{call->id, call->function, "ended the worker"};
+    }
   }
-  // Whose end the kill ladder could not wait for.
-  const Call* blocker = worker.killed() ? find(worker.id, worker.blocker) : nullptr;
-  const Call* culprit = blocker ? blocker : over;
+  return std::nullopt;
+}
+
+void Runs::settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death) {
+  const auto several = std::ranges::count_if(
+      worker.running, [&](const Call& call) { return event.find(call.id) != nullptr; });
+  const auto culprit = several > 1 ? culprit_of(worker, event) : std::nullopt;
   DeathPtr beside = death;  // as bystanders are told of it
-  if (culprit && several > 1) {
+  if (culprit) {
     Death told = *death;
-    told.detail = fmt::format("call {} of function \"{}\" {}", culprit->id.value,
-                              culprit->function->spec.name,
-                              blocker ? "blocked the event loop" : "did not end");
+    told.detail = fmt::format("call {} of function \"{}\" {}", culprit->call.value,
+                              culprit->function->spec.name, culprit->deed);
     beside = std::make_shared<const Death>(std::move(told));
   }
   while (!worker.running.empty()) {
@@ -204,13 +216,11 @@ void Runs::settle_deaths(Worker& worker, const WorkerExited& event, const DeathP
     const StartedCall* started = event.find(call.id);
     if (started && started->fingerprint != 0) call.fingerprint = started->fingerprint;
     DeathRole role = DeathRole::kNone;
-    if (started && several > 1) {
-      if (culprit) {
-        const bool guilty = blocker ? &call == blocker : is_over(call);
-        role = guilty ? DeathRole::kCulprit : DeathRole::kBystander;
-      } else if (!worker.killed() && death->cause != "killed") {
-        role = DeathRole::kSuspect;
-      }
+    if (started && culprit) {
+      const bool guilty = call.id == culprit->call || (culprit->overdue && is_over(call));
+      role = guilty ? DeathRole::kCulprit : DeathRole::kBystander;
+    } else if (started && several > 1 && !worker.killed() && death->cause != "killed") {
+      role = DeathRole::kSuspect;
     }
     settle_death(worker, call, started != nullptr, role,
                  role == DeathRole::kBystander ? beside : death);
@@ -224,7 +234,8 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, DeathRole role
   const bool ours = worker.killed() || death->cause == "killed";
   const bool late = run.rung != Rung::kNone || frame_.now >= call.deadline;
   const bool innocent = role == DeathRole::kBystander || role == DeathRole::kSuspect;
-  if (started && !ours && !worker.blameless) blame(call, role);
+  const bool suspected = started && !ours && role != DeathRole::kBystander;
+  if (suspected && !worker.blameless) blame(call, role);
   Ending late_ending = run.reply
                            ? calls_.reply_ending(call, *run.reply, true)
                            : calls_.timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
@@ -281,7 +292,9 @@ void Runs::blame(const Call& call, DeathRole role) {
   const Session* session = call.session;
   const std::string_view id = session ? session->id : std::string_view{};
   const std::string& function = call.function->spec.name;
-  if (role == DeathRole::kSuspect) {
+  // Of one that is known, too, only deaths while alone count: what breaks memory may do so in the
+  // midst of another call's code.
+  if (role != DeathRole::kNone) {
     return quarantine_.suspect(frame_.now, call.fingerprint, function, id, limits);
   }
   quarantine_.died(frame_.now, call.fingerprint, function, id, limits);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 
 #include "base/time.h"
 #include "core/call.h"
@@ -74,6 +75,13 @@ class Runs {
   bool costs_worker(const Call& call, const WorkerReplied& event) const;
   std::optional<Time> idle_due(const Call& call) const;
   Duration worker_time(const Worker& worker, const Call& call) const;
+  struct Culprit {
+    CallId call;
+    const Function* function;
+    std::string_view deed;  // what it did, as part of a sentence
+    bool overdue = false;   // … which other calls have done, too
+  };
+  std::optional<Culprit> culprit_of(const Worker& worker, const WorkerExited& event) const;
   void settle_death(Worker& worker, Call& call, bool started, DeathRole role,
                     const DeathPtr& death);
   void blame(const Call& call, DeathRole role);

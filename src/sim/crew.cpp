@@ -185,6 +185,7 @@ void Crew::draw_fate(Time now, Worker& worker, Task& task) {
   script.ending = Script::Ending::kDie;
   script.death = by_signal(11, "signal", "killed by signal 11");
   if (!running) return;
+  script.known = prng_.chance(0.5);
   if (script.items > 0) {
     script.items = prng_.below(script.items + 1);
   } else {
@@ -329,6 +330,7 @@ Said Crew::fire(const Due& due) {
   if (task->cut_short == core::ReplyKind::kOk && task->script.ending == Script::Ending::kDie &&
       task->script.items == 0) {
     worker.death = task->script.death;
+    if (task->script.known && !task->alone) worker.culprit = task->call;
     return bury();
   }
   return step(due.at, worker, *task);
@@ -385,6 +387,7 @@ Said Crew::reply(Time now, Worker& worker, Task& task) {
 Said Crew::gone(Time now, const Worker& worker) {
   Said said{.kind = Said::Kind::kExited, .worker = worker.id};
   said.death = worker.death;
+  said.culprit = worker.culprit;
   for (const Task& task : worker.tasks) {
     if (now >= task.mark_at) said.started.push_back({task.call});
   }

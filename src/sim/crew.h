@@ -41,6 +41,7 @@ struct Said {
   Duration lag{0};                         // of kBlocked: since then
   Death death;                             // of kExited
   std::vector<core::StartedCall> started;  // of kExited: the calls that its marks name
+  CallId culprit;                          // of kExited, if it is known
 };
 
 class Crew {
@@ -118,6 +119,7 @@ class Crew {
     CallId blocker;                    // the last call that blocks the event loop
     Time blocked_until = Time::min();  // … so long
     Death death;
+    CallId culprit;  // of that death, if it is known
     std::map<std::string, SessionState, std::less<>> sessions;
   };
 

@@ -31,9 +31,12 @@ enum class Function : std::uint8_t {
   kSpin,
   kSpoil,
   kThreads,
+  kThreadsCrash,
   kTogether,
   kTogetherBlock,
+  kTogetherCrash,
   kTogetherDie,
+  kTogetherExit,
   kTogetherStream,
   kTogetherStuck,
   kUnserialisable,
@@ -73,9 +76,12 @@ constexpr Standard kStandard[] = {
     {"spin", Function::kSpin, "ms", "int", true},
     {"spoil", Function::kSpoil, nullptr, "", false},
     {"threads", Function::kThreads, "ms", "int", true, false, false, 8},
+    {"threads_crash", Function::kThreadsCrash, "ms", "int", true, false, false, 8},
     {"together", Function::kTogether, "ms", "int", true, false, false, kTogether},
     {"together_block", Function::kTogetherBlock, "ms", "int", true, false, false, kTogether},
+    {"together_crash", Function::kTogetherCrash, "ms", "int", true, false, false, kTogether},
     {"together_die", Function::kTogetherDie, "ms", "int", true, false, false, kTogether},
+    {"together_exit", Function::kTogetherExit, "ms", "int", true, false, false, kTogether},
     {"together_stream", Function::kTogetherStream, "n", "int", true, false, false, kTogether},
     {"together_stuck", Function::kTogetherStuck, "ms", "int", true, false, false, kTogether},
     {"unserialisable", Function::kUnserialisable, nullptr, "", false},
@@ -172,8 +178,21 @@ void numeric(Script& script, Function function, std::int64_t n,
       script.result = std::to_string(n);
       break;
     case Function::kTogetherDie:
+      die(script, 9, std::nullopt);
+      script.busy = spell;
+      script.heeds_cancel = true;
+      break;
+    case Function::kTogetherCrash:
+    case Function::kThreadsCrash:
       die(script, 11, std::nullopt);
       script.busy = spell;
+      script.known = true;
+      script.heeds_cancel = function == Function::kTogetherCrash;
+      break;
+    case Function::kTogetherExit:
+      die(script, std::nullopt, 3);
+      script.busy = spell;
+      script.known = true;
       script.heeds_cancel = true;
       break;
     case Function::kTogetherStuck:

@@ -81,6 +81,7 @@ struct Script {
   Attachments attachments;  // likewise
   PythonError error;        // of kRaise, kBadRequest, kUnknownFunction
   Death death;              // of kDie
+  bool known = false;       // of kDie: the dying thread tells that it is this call's
 };
 
 class Application {

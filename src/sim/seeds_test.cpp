@@ -170,7 +170,7 @@ void expect_sums(const PoolStats& stats) {
 
 // What the seeds have met, all together.
 struct Met {
-  std::uint64_t shared = 0, overtaken = 0, suspects = 0, innocent = 0, blocks = 0;
+  std::uint64_t shared = 0, overtaken = 0, suspects = 0, innocent = 0, culprits = 0, blocks = 0;
 };
 
 // One run; its trace hash.
@@ -214,6 +214,7 @@ std::uint64_t run_seed(std::uint64_t seed, Met* met = nullptr, bool strict = fal
     met->overtaken += witness.overtaken();
     met->suspects += witness.suspects();
     met->innocent += witness.innocent();
+    met->culprits += witness.culprits();
     met->blocks += stats.loop_blocks;
   }
   return sim.trace_hash();
@@ -246,6 +247,7 @@ TEST_F(Seeds, EveryCallEndsOnceEverySessionStaysInOrderAndAllResolvesInTheEnd) {
   EXPECT_GT(met.overtaken, 100u) << "calls go before one that waits to run alone";
   EXPECT_GT(met.suspects, 0u);
   EXPECT_GT(met.innocent, 10u);
+  EXPECT_GT(met.culprits, 10u) << "a call is known to have ended its worker";
   EXPECT_GT(met.blocks, 10u) << "calls block event loops";
 }
 

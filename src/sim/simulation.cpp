@@ -361,7 +361,8 @@ void Simulation::hear(Said said) {
       return;
     }
     case Said::Kind::kExited:
-      handle(core::WorkerExited{said.worker, std::move(said.death), std::move(said.started)});
+      handle(core::WorkerExited{said.worker, std::move(said.death), std::move(said.started),
+                                said.culprit});
       return;
     case Said::Kind::kTurned:
       handle(core::LoopTurned{said.worker});

@@ -370,6 +370,23 @@ TEST(Simulation, ADeathHitsEveryCallOfItsWorker) {
   EXPECT_EQ(again.outcome->attempts, 2u);
 }
 
+// Goal: where the dying thread tells whose call it was, the others are bystanders.
+TEST(Simulation, ADeathThatLeadsToItsCallBlamesNoOther) {
+  for (const char* function : {"together_crash", "together_exit", "threads_crash"}) {
+    Simulation sim(options(1));
+    sim.advance(1s);
+    Watched plain(sim, {.function = "together", .payload = "[500]"});
+    Watched again(sim, {.function = "together", .payload = "[400]", .idempotent = true});
+    Watched guilty(sim, {.function = function, .payload = "[50]"});
+    sim.advance(2s);
+    ASSERT_TRUE(plain.outcome && again.outcome && guilty.outcome);
+    ASSERT_TRUE(plain.outcome->death && guilty.outcome->death);
+    EXPECT_EQ(guilty.outcome->death->role, DeathRole::kCulprit) << function;
+    EXPECT_EQ(plain.outcome->death->role, DeathRole::kBystander);
+    EXPECT_TRUE(again.outcome->ok());
+  }
+}
+
 // Goal: a call that swallows its cancellation costs its worker, but not the calls beside it.
 TEST(Simulation, ACallThatDoesNotEndLetsItsNeighboursFinish) {
   Simulation::Options patient = options(1);

@@ -79,7 +79,7 @@ struct EventFields {
   void operator()(const core::StreamMoved& e) { f(e.worker, e.call); }
   void operator()(const core::StreamGranted& e) { f(e.call, e.items); }
   void operator()(const core::WorkerExited& e) {
-    f(e.worker, e.death);
+    f(e.worker, e.death, e.culprit);
     for (const core::StartedCall& each : e.started) f(each.call, each.fingerprint);
   }
   // The settings a run was given are part of its plan; the sizes that steer it suffice here.

@@ -242,10 +242,11 @@ void ModelDriver::exit(WorkerId worker, bool started, std::string cause) {
 }
 
 void ModelDriver::exit_with(WorkerId worker, const std::set<std::uint64_t>& started,
-                            std::string cause) {
+                            std::string cause, CallId culprit) {
   const ModelWorker gone = alive(worker);
   WorkerExited event;
   event.worker = worker;
+  event.culprit = culprit;
   event.death.cause = std::move(cause);
   if (event.death.cause == "signal") event.death.signal = 9;
   for (const auto& [id, when] : gone.calls) {

@@ -114,9 +114,9 @@ class ModelDriver {
   void checked(WorkerId worker, bool healthy = true, bool over = true);
   // The worker dies of `cause`; started: its mark names the call it has.
   void exit(WorkerId worker, bool started = true, std::string cause = "signal");
-  // The marks name these of its calls.
+  // The marks name these of its calls; culprit: the thread that dies runs this one's code.
   void exit_with(WorkerId worker, const std::set<std::uint64_t>& started,
-                 std::string cause = "signal");
+                 std::string cause = "signal", CallId culprit = {});
   void fail_start(WorkerId worker, std::string step = "setup");
   void configure(const Settings& settings) { handle(ConfigChanged{settings}); }
 
