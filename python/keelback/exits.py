@@ -8,18 +8,45 @@ zygote has imported the module. A process that loses its supervisor ends at once
 """
 
 import atexit
+import functools
 import os
 import sys
 import threading
 import weakref
-from typing import Any
+from typing import Any, Callable
 
-from keelback import errors, logs
+from keelback import calls, errors, logs, marks, native
 
 # In the order in which Python's own imports register them; the last one runs first.
 _OF_EACH_PROCESS = (("logging", "shutdown"), ("multiprocessing.util", "_exit_function"))
 _EXECUTORS = "concurrent.futures"
 _EXECUTORS_S = 1.0  # how long their unfinished work may take
+
+
+def note_ends() -> None:
+    """From now on a worker that ends itself says in its marks which thread does that, and with which signal. Before
+    the application is imported."""
+    os._exit = _noting(os._exit, lambda status: 0)  # type: ignore[assignment]
+    os.kill = _noting(os.kill, lambda pid, signum: signum if pid == os.getpid() else None)
+
+
+def _noting(end: Callable[..., Any], signal_of: Callable[..., Any]) -> Callable[..., Any]:
+    """signal_of(*args): 0 for an exit; None: not this process."""
+
+    @functools.wraps(end)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        words = calls.here.words
+        if isinstance(words, memoryview):  # else this is no worker, or a child that user code has forked
+            try:
+                signum = signal_of(*args, **kwargs)
+                if signum is not None:
+                    words[marks.ENDING_SIGNAL] = signum
+                    words[marks.ENDING] = native.get_ident()
+            except Exception:  # whatever is wrong with the arguments, the function itself says
+                pass
+        return end(*args, **kwargs)
+
+    return noting
 
 
 def forget_inherited() -> None:

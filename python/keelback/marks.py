@@ -21,6 +21,8 @@ ATTACHED_MAX = 8
 ORDERED = 9
 TURN = 10
 LOOP_THREAD = 11
+ENDING = 12
+ENDING_SIGNAL = 13
 # The row of a shared call has words of its own, from row_at(row) on: STARTED, ENDED, CANCEL, and THREAD.
 THREAD = 3
 ROWS_MAX = 1024

@@ -621,6 +621,7 @@ def main(arguments: list[str]) -> None:
     step = "hello"
     sys.argv[:] = [options["--app"]]
     offspring.note_starts()
+    exits.note_ends()
     try:
         loading.load(options["--app"], commandline.names(options["--expose"]))
         hello = loading.hello(options["--app"])

@@ -76,6 +76,7 @@ class Zygote:
         """Imports and sets up the application. Ends the process with status 1 if that fails."""
         sys.argv[:] = [self._app]
         offspring.note_starts()
+        exits.note_ends()
         began = time.monotonic()
         step = "import"
         self._recorder.install()

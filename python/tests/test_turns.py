@@ -12,7 +12,7 @@ from keelback import marks, wire
 from keelback.turns import Turns
 
 APP = """
-    import asyncio, os, time, traceback, keelback
+    import asyncio, ctypes, os, signal, time, traceback, keelback
 
     def blocks_until(path):
         while not os.path.exists(path):
@@ -66,6 +66,34 @@ APP = """
     @keelback.function
     async def is_watched_alone():
         return watched()
+
+    def ends(how):
+        {"exit": lambda: os._exit(3), "kill": lambda: os.kill(os.getpid(), signal.SIGKILL), "crash": lambda: ctypes.string_at(0),
+         "abort": os.abort}[how]()
+
+    @keelback.function(concurrency=8)
+    async def ends_in_a_task(how):
+        await asyncio.sleep(0.001)
+        ends(how)
+
+    @keelback.function(concurrency=8)
+    def ends_in_a_thread(how):
+        ends(how)
+
+    @keelback.function(concurrency=8)
+    async def ends_a_child():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(status=7)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    @keelback.function(concurrency=8)
+    async def signals_others():
+        os.kill(os.getppid(), 0)
+        try:
+            os.kill(os.getpid(), "no signal")
+        except TypeError as error:
+            return str(error)
 
     @keelback.function(concurrency=8)
     async def swallows_a_cancel():
@@ -231,6 +259,47 @@ class Stacks(TurnsTest):
         self.assertTrue(self.w.end_of(self.w.share("is_watched")).value)
         self.w.cancel(call)
         self.assertEqual(wire.KIND_CANCELLED, self.w.end_of(call).error_kind)
+
+
+class Ends(TurnsTest):
+    """Which thread ends the worker, and that it is its call's."""
+
+    def end_of_worker(self, function, how):
+        self.w.wait_row(self.w.share("waits"))
+        self.w.wait_row(self.w.share("thread", [self.path]))
+        call = self.w.share(function, [how])
+        status = self.w.wait()
+        row = marks.row_at(self.w.rows[call])
+        self.assertEqual(call, self.w.words[row])
+        rows = {at: self.w.words[marks.row_at(at) + marks.THREAD] for at in self.w.rows.values()}
+        own = rows[self.w.rows[call]]
+        self.assertEqual([own], [thread for thread in rows.values() if thread == own], "no other call has this thread")
+        self.assertEqual(function == "ends_in_a_task", own == self.word(marks.LOOP_THREAD))
+        return status, own
+
+    def test_one_that_ends_itself_says_who_it_was(self):
+        for start in (self.worker, lambda app: self.exec_worker(app).wait_ready()):
+            for function in ("ends_in_a_task", "ends_in_a_thread"):
+                for how, status, signum in (("exit", 3, 0), ("kill", -9, 9)):
+                    self.w = start(self.app(APP))
+                    self.assertEqual(0, self.word(marks.ENDING))
+                    ended, thread = self.end_of_worker(function, how)
+                    self.assertEqual((status, thread, signum), (ended, self.word(marks.ENDING), self.word(marks.ENDING_SIGNAL)))
+
+    def test_one_that_crashes_says_so_in_its_log(self):
+        for function in ("ends_in_a_task", "ends_in_a_thread"):
+            for how, signum, name in (("crash", 11, "Segmentation fault"), ("abort", 6, "Aborted")):
+                self.w = self.worker(self.app(APP))
+                status, thread = self.end_of_worker(function, how)
+                self.assertEqual((-signum, 0), (status, self.word(marks.ENDING)))
+                log = self.w.log()
+                self.assertIn(f"Fatal Python error: {name}", log)
+                self.assertIn(f"Current thread 0x{thread:016x}", log)
+
+    def test_children_and_other_processes_are_not_noted(self):
+        self.assertEqual(7, self.w.end_of(self.w.share("ends_a_child")).value)
+        self.assertIn("int", self.w.end_of(self.w.share("signals_others")).value)
+        self.assertEqual(0, self.word(marks.ENDING))
 
 
 class Errors(TurnsTest):

@@ -72,6 +72,31 @@ TEST(RestartPace, OneThatDiesAtEachStartIsPacedAndForgivenAfterACalmTime) {
   EXPECT_EQ(pace.after_failure(now), 2 * RestartPace::kPauseMin) << "no start, nothing is free";
 }
 
+// Goal: the thread of the last fatal error is read from faulthandler's report, and from nothing
+// else.
+TEST(LogLines, KnowTheThreadOfAFatalError) {
+  LogLines lines;
+  std::vector<std::string> out;
+  lines.feed(at(0s), "Current thread 0x00000000deadbeef (most recent call first):\n", out);
+  EXPECT_EQ(lines.fatal_thread(), 0U) << "a dump that the application wanted";
+  lines.feed(at(0s),
+             "halfFatal Python error: Segmentation fault\n\nThread 0x0000000000000001 (most "
+             "recent call first):\n  File \"a.py\", line 1 in f\n\n",
+             out);
+  EXPECT_EQ(lines.fatal_thread(), 0U);
+  for (int i = 0; i < 500; ++i) lines.feed(at(0s), "  File \"a.py\", line 1 in f\n", out);
+  lines.feed(at(0s), "Current thread 0x00007f1c9a7fe6c0 (most recent call first):\n", out);
+  EXPECT_EQ(lines.fatal_thread(), 0x7f1c9a7fe6c0U) << "though the log has dropped lines";
+  lines.feed(at(0s), "Current thread 0x0000000000000002 (most recent call first):\n", out);
+  EXPECT_EQ(lines.fatal_thread(), 0x7f1c9a7fe6c0U);
+  lines.feed(at(0s), "Fatal Python error: Aborted\n", out);
+  EXPECT_EQ(lines.fatal_thread(), 0U) << "it is not said of this one";
+  lines.feed(at(0s), "Current thread 0x0000000000000003 [a name] (most recent call first):\n", out);
+  EXPECT_EQ(lines.fatal_thread(), 3U);
+  lines.feed(at(0s), "Fatal Python error: Aborted\nCurrent thread 0xnonsense\n", out);
+  EXPECT_EQ(lines.fatal_thread(), 0U);
+}
+
 TEST(LogLines, JoinsPiecesAndCutsWhatIsTooLong) {
   LogLines lines;
   std::vector<std::string> out;

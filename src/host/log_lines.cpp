@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 #include <utility>
 
@@ -46,7 +47,24 @@ void LogLines::finish(Time now, std::vector<std::string>& out) {
   partial_.clear();
 }
 
+// "Fatal Python error: Segmentation fault", and somewhere after it "Current thread
+// 0x00007f1c9a7fe6c0 (most recent call first):".
+void LogLines::note_fatal(std::string_view line) {
+  constexpr std::string_view kFatal = "Fatal Python error: ", kThread = "Current thread 0x";
+  if (line.find(kFatal) != std::string_view::npos) {  // behind a line that is not ended, too
+    is_fatal_ = true;
+    fatal_thread_ = 0;
+  } else if (is_fatal_ && line.starts_with(kThread)) {
+    line.remove_prefix(kThread.size());
+    std::uint64_t thread = 0;
+    const auto end = std::from_chars(line.data(), line.data() + line.size(), thread, 16);
+    is_fatal_ = false;
+    if (end.ec == std::errc{}) fatal_thread_ = thread;
+  }
+}
+
 void LogLines::take(Time now, std::string_view line, std::vector<std::string>& out) {
+  note_fatal(line);
   tail_.emplace_back(line);
   tail_bytes_ += line.size() + 1;
   while (tail_.size() > kTailLines || tail_bytes_ > kTailBytes) {

@@ -34,6 +34,9 @@ class LogLines {
   // The writer is gone: an unfinished line is one.
   void finish(Time now, std::vector<std::string>& out);
 
+  // The thread in which the last fatal error came that Python's faulthandler has written down; 0:
+  // none. Numbered as in the marks.
+  std::uint64_t fatal_thread() const { return fatal_thread_; }
   // The last lines, in order, each ending in a newline; at most kTailLines and kTailBytes.
   std::string tail() const;
   // Lines, and pieces of long ones, that were not logged because there were too many.
@@ -48,6 +51,7 @@ class LogLines {
  private:
   void cut(Time now, std::vector<std::string>& out);
   void take(Time now, std::string_view line, std::vector<std::string>& out);
+  void note_fatal(std::string_view line);
 
   std::string partial_;
   std::deque<std::string> tail_;
@@ -57,6 +61,8 @@ class LogLines {
   std::deque<std::string> held_;
   std::uint64_t dropped_ = 0;
   std::uint64_t reported_ = 0;
+  bool is_fatal_ = false;  // the report of a fatal error has begun
+  std::uint64_t fatal_thread_ = 0;
 };
 
 // The mark that lines leave which the log did not take.

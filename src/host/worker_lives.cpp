@@ -40,6 +40,12 @@ bool take_pong(WorkerProcess& worker, std::string_view packet) {
   return frame.loop();
 }
 
+// The signals that Python's faulthandler writes a report of.
+bool is_fatal_error(int signal) {
+  return signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS || signal == SIGFPE ||
+         signal == SIGILL;
+}
+
 // The step that a worker is in, by what it has said last; `forked`: its process is there.
 std::string step_name(Step said, bool forked) {
   switch (said) {
@@ -394,6 +400,26 @@ std::vector<core::StartedCall> WorkerLives::started_calls(WorkerProcess& worker)
   return started;
 }
 
+// The call whose code the thread ran that has ended the dead worker; 0: it is not known.
+CallId WorkerLives::culprit(const WorkerProcess& worker, const Death& death) {
+  if (death.cause != "signal" && death.cause != "exit") return {};
+  std::uint64_t thread = 0;
+  if (worker.marks.ending_signal() == static_cast<std::uint64_t>(death.signal.value_or(0))) {
+    thread = worker.marks.ending();
+  }
+  if (thread == 0 && death.signal && is_fatal_error(*death.signal)) {
+    thread = worker.lines.fatal_thread();
+  }
+  CallId found;
+  int calls = 0;
+  worker.shared.each([&](std::uint16_t row, CallId call) {
+    if (thread == 0 || worker.marks.thread(row) != thread) return;
+    found = call;
+    ++calls;
+  });
+  return calls == 1 ? found : CallId{};
+}
+
 // Everything the worker wrote comes first, then its death.
 void WorkerLives::finish_death(const WorkerPtr& worker) {
   if (worker->finished || !read_to_the_end(worker)) return;
@@ -411,8 +437,9 @@ void WorkerLives::finish_death(const WorkerPtr& worker) {
     worker->finished = true;
     worker->reader = Reader::kNobody;
     if (!worker->probe) {
-      engine_.step(core::WorkerExited{worker->id, std::move(death), std::move(started)}, nullptr,
-                   effects);
+      const CallId by = culprit(*worker, death);
+      engine_.step(core::WorkerExited{worker->id, std::move(death), std::move(started), by},
+                   nullptr, effects);
     }
     engine_.settle(effects);
   }

@@ -58,6 +58,7 @@ class WorkerLives {
   void process_started(const WorkerPtr& worker, const Launched& process);
   void process_dead(const WorkerPtr& worker);
   std::vector<core::StartedCall> started_calls(WorkerProcess& worker);
+  CallId culprit(const WorkerProcess& worker, const Death& death) REQUIRES(host_state);
   bool read_to_the_end(const WorkerPtr& worker);
   void finish_death(const WorkerPtr& worker);
   Death describe_death(WorkerProcess& worker);

@@ -77,6 +77,10 @@ class Marks {
   std::uint64_t thread(std::uint16_t row) const { return load(word_of(row) + 3); }
   // The thread of the event loop; 0: there has been no shared call.
   std::uint64_t loop_thread() const { return load(11); }
+  // The thread that ends the worker by itself, and the signal that it does so with (0: it exits);
+  // 0: none has said so.
+  std::uint64_t ending() const { return load(12); }
+  std::uint64_t ending_signal() const { return load(13); }
   // When the event loop's present turn began, in nanoseconds of CLOCK_MONOTONIC; 0: it waits.
   std::uint64_t turn() const { return load(10); }
   // The worker's own marks are in order for whoever calls order_marks() between his and its.

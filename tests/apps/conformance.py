@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import signal
 import threading
 import time
 
@@ -227,8 +228,29 @@ async def together_stream(n, ms=0):
 
 @keelback.function(concurrency=_TOGETHER)
 async def together_die(ms):
+    """Nobody can know who it was."""
     await asyncio.sleep(ms / 1000)
-    os.kill(os.getpid(), 9)
+    signal.raise_signal(signal.SIGKILL)
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def together_crash(ms):
+    """As a broken C extension."""
+    await asyncio.sleep(ms / 1000)
+    ctypes.string_at(0)
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def together_exit(ms):
+    await asyncio.sleep(ms / 1000)
+    os._exit(3)
+
+
+@keelback.function(concurrency=8)
+def threads_crash(ms):
+    """As together_crash, in a thread of its own."""
+    time.sleep(ms / 1000)
+    ctypes.string_at(0)
 
 
 @keelback.function(concurrency=_TOGETHER)

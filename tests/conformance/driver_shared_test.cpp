@@ -146,6 +146,47 @@ TEST_P(SharedCalls, TheGuiltyIsFoundAndTheInnocentAreServed) {
   EXPECT_EQ(world.count(OutcomeKind::kQuarantined), 1u);
 }
 
+// Goal: a segmentation fault among 32 calls leads to the one whose code the dying thread ran. The
+// others are bystanders, who hear its name; those that may run again do so, and none is suspected.
+TEST_P(SharedCalls, ACrashAmongManyLeadsToItsCall) {
+  if (GetParam() == Backend::kFake) GTEST_SKIP() << "its threads are unknown";
+  for (const char* function : {"together_crash", "threads_crash", "together_exit"}) {
+    Settings s = one_worker();
+    s.breaker.failures = 1;
+    s.breaker.ratio = 0;
+    World world(GetParam(), s);
+    world.warm();
+    std::vector<Pending> plain, repeatable;
+    for (int i = 0; i < 24; ++i) plain.push_back(world.submit(ask("together", "[60000]")));
+    for (int i = 0; i < 4; ++i) plain.push_back(world.submit(ask("threads", "[60000]")));
+    for (int i = 0; i < 3; ++i) {
+      Call again = ask("together", "[" + std::to_string(700 + i) + "]");
+      again.idempotent = true;
+      repeatable.push_back(world.submit(again));
+    }
+    EXPECT_TRUE(in_use(world, 31));
+    const Outcome guilty = world.call(function, "[300]");
+    EXPECT_OUTCOME(guilty, kWorkerDied, kMaybe);
+    ASSERT_TRUE(guilty.death);
+    EXPECT_EQ(guilty.death->role, DeathRole::kCulprit) << function << ": " << told(guilty);
+    for (const Pending& call : plain) {
+      const Outcome outcome = world.wait(call);
+      EXPECT_OUTCOME(outcome, kWorkerDied, kMaybe);
+      ASSERT_TRUE(outcome.death);
+      EXPECT_EQ(outcome.death->role, DeathRole::kBystander);
+      EXPECT_NE(outcome.death->detail.find(function), std::string::npos) << outcome.death->detail;
+    }
+    for (const Pending& call : repeatable) {
+      const Outcome outcome = world.wait(call);
+      EXPECT_OUTCOME(outcome, kOk, kDone);
+      EXPECT_EQ(outcome.attempts, 2u);
+    }
+    EXPECT_EQ(world.stats().retries, 0u);
+    EXPECT_OUTCOME(world.call(function, "[1]"), kCircuitOpen, kNone);
+    EXPECT_OUTCOME(world.call("together", "[1]"), kOk, kDone);  // its breaker has heard of nothing
+  }
+}
+
 // Goal: a call that swallows every cancel costs its worker, but first its neighbours finish.
 TEST_P(SharedCalls, ACallThatDoesNotEndCostsItsWorkerLast) {
   Settings s = one_worker();
