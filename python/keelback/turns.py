@@ -79,6 +79,8 @@ class Turns:
     def call(self) -> int:
         """Whose code the loop's thread runs now, a task or a callback that the call has made included, also after its
         end; 0: nobody's, or it cannot be seen. Any other thread."""
+        if not native.has_gil():  # its frame may end while it is looked at
+            return 0
         run = sys.modules["asyncio"].events.Handle._run.__code__
         frame = sys._current_frames().get(self.thread)
         while frame is not None and frame.f_code is not run:

@@ -14,7 +14,8 @@ from unittest import mock
 
 from supervisor import PYTHON, ROOT, START, WAIT_S, wait_until
 
-from keelback import leftovers, native
+from keelback import leftovers, marks, native
+from keelback.turns import Turns
 
 
 class Report(unittest.TestCase):
@@ -86,6 +87,9 @@ class Threads(unittest.TestCase):
         frames = mock.patch.object(sys, "_current_frames", side_effect=AssertionError("frames of other threads"))
         frames.start()
         self.addCleanup(frames.stop)
+
+    def test_nobody_sees_whose_code_the_loop_runs_if_no_row_says_it(self):
+        self.assertEqual(0, Turns(memoryview(bytearray(marks.SIZE)).cast("Q"), object()).call())
 
     def test_the_threads_of_an_executor_are_idle_when_all_of_them_wait(self):
         go = threading.Event()
