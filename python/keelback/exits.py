@@ -27,11 +27,11 @@ def note_ends() -> None:
     """From now on a worker that ends itself says in its marks which thread does that, and with which signal. Before
     the application is imported."""
     os._exit = _noting(os._exit, lambda status: 0)  # type: ignore[assignment]
-    os.kill = _noting(os.kill, lambda pid, signum: signum if pid == os.getpid() else None)
+    os.kill = _noting(os.kill, lambda pid, signum: signum or None if pid == os.getpid() else None)
 
 
 def _noting(end: Callable[..., Any], signal_of: Callable[..., Any]) -> Callable[..., Any]:
-    """signal_of(*args): 0 for an exit; None: not this process."""
+    """signal_of(*args): 0 for an exit; None: it does not end this process."""
 
     @functools.wraps(end)
     def noting(*args: Any, **kwargs: Any) -> Any:
