@@ -47,7 +47,8 @@ APP = HEARTBEAT + """
     @keelback.function(concurrency=1)
     async def later(path: str) -> str:
         async def work():
-            await asyncio.sleep(0.005)
+            while not os.path.isdir(path + "-wanted"):
+                await asyncio.sleep(0.001)
             os.mkdir(path)
         kept.append(asyncio.create_task(work()))
         return "accepted"
@@ -130,6 +131,7 @@ class BetweenCalls(SupervisorTest):
             path = os.path.join(os.path.dirname(app), f"made-{number}")
             reply = worker.call("later", [path])
             self.assertEqual(("accepted", True), (reply.value, reply.unclean))
+            os.mkdir(path + "-wanted")
             wait_until(lambda p=path: os.path.isdir(p), "it is done without another call")
             worker.wait_log("later left work behind: task")
             self.assertFalse(worker.call("beaten").unclean)
