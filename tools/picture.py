@@ -133,7 +133,11 @@ def picture(run):
     def text(at, y, words, size=13, color=INK, anchor="start", weight="normal"):
         return f'<text x="{at:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}" font-weight="{weight}">{escape(words)}</text>'
 
-    drawn = [record for record in run.records if run.killed - BEFORE <= record[1] and record[2] <= run.killed + AFTER]
+    first, last = run.killed - BEFORE, run.killed + AFTER
+    # The call that is hit ends with the kill, whenever its caller hears of that.
+    records = [(session, max(begin, first), run.killed, outcome, worker) if outcome == "worker_died" else (session, begin, end, outcome, worker)
+               for session, begin, end, outcome, worker in run.records]
+    drawn = [record for record in records if first <= record[1] and record[2] <= last]
     lost = [record for record in drawn if record[3] == "session_lost"]
     slot = int(run.worker.split(".")[0])
     ready_ms = (run.replaced - run.killed) * 1e3
@@ -155,7 +159,6 @@ def picture(run):
             continue
         y_bar = top + (int(worker.split(".")[0]) - 1) * lane + 10
         color = SESSIONS[session.name] if outcome == "ok" else RED
-        end = end if outcome == "ok" else run.killed
         out.append(f'<rect x="{x(begin):.1f}" y="{y_bar}" width="{x(end) - x(begin) - .8:.1f}" height="{lane - 20}" rx="2" fill="{color}">'
                    f"<title>{session.name}: {outcome}, {(end - begin) * 1e3:.0f} ms</title></rect>")
     out.append(f'<line x1="{gap_begin:.1f}" y1="{top - 4}" x2="{gap_begin:.1f}" y2="{lanes_end}" stroke="{RED}" stroke-width="1.5" stroke-dasharray="4 3"/>')
