@@ -45,6 +45,8 @@ struct Call {
   std::string idempotency_key;  // same key and body: same answer, for calls.idempotency_ttl
   Attachments attachments;      // beside the payload; at most attachments.max bytes together
   std::string traceparent;      // W3C trace context, handed to the worker as it is
+  std::string batch_key;        // of a function that takes batches: only calls with the same go
+                                // together; at most 256 bytes
 };
 
 }  // namespace keelback

@@ -2,6 +2,7 @@
 // fills these types, and every face shows them.
 #pragma once
 
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +15,28 @@
 #include "keelback/worker.h"
 
 namespace keelback {
+
+// How large the batches of one function were, from the start of the pool on.
+struct BatchSizes {
+  static constexpr std::size_t kBounds = 11;  // of 1, 2, 4, … 1024 calls
+  std::uint64_t counts[kBounds] = {};         // batches up to the bound, and above the one before
+  std::uint64_t batches = 0;
+  std::uint64_t calls = 0;
+
+  void add(std::uint32_t size) {
+    const std::size_t bound = size <= 1 ? 0 : static_cast<std::size_t>(std::bit_width(size - 1));
+    ++counts[bound < kBounds ? bound : kBounds - 1];
+    ++batches;
+    calls += size;
+  }
+  double mean() const {
+    return batches == 0 ? 0 : static_cast<double>(calls) / static_cast<double>(batches);
+  }
+};
+struct FunctionBatches {
+  std::string function;
+  BatchSizes sizes;
+};
 
 // One consistent picture of one moment.
 struct PoolStats {
@@ -48,7 +71,8 @@ struct PoolStats {
     std::uint64_t carried_bytes = 0;  // of unfinished calls
     std::uint64_t slab_bytes = 0;     // shared memory of all workers; the driver adds it
   } attachments;
-  std::uint64_t restarts = 0;  // workers started to replace one that died
+  std::vector<FunctionBatches> batches;  // of each function that takes batches
+  std::uint64_t restarts = 0;            // workers started to replace one that died
   std::uint64_t retries = 0;
   std::uint64_t quarantined = 0;  // requests held now
   std::uint64_t abandoned = 0;    // workers that a kill did not end

@@ -29,13 +29,20 @@ struct SessionTicket {
   std::uint64_t restore = 0;
 };
 
+// Where a call stands in its batch. The calls of a batch are dispatched one after another, in one
+// handle(), to a ready, idle worker, which gets nothing else until all have ended.
+struct BatchPlace {
+  std::uint32_t size = 0;   // 0: it is in no batch
+  std::uint32_t index = 0;  // from 0
+};
 // Hand the call to the worker. One that runs alone only ever to a ready, idle worker; others to a
 // ready worker that runs only such calls.
 struct Dispatch {
   WorkerId worker;
   CallId call;
   std::uint32_t attempt = 1;  // from 1
-  bool alone = true;          // no other call runs there until this one has ended
+  bool alone = true;          // no other call runs there until this one has ended; not in a batch
+  BatchPlace batch;
   Time deadline;
   std::optional<SessionTicket> session;
 };

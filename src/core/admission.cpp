@@ -53,9 +53,10 @@ std::optional<Ending> Admission::check_request(const CallSubmitted& event, Funct
     return Ending{kShuttingDown, "The pool is shutting down and takes no new calls."};
   }
   if (event.session.size() > kNameMax || event.function.size() > kNameMax ||
-      event.idempotency_key.size() > kNameMax) {
+      event.idempotency_key.size() > kNameMax || event.batch_key.size() > kNameMax) {
     return Ending{kBadRequest,
-                  "Session ids, function names and idempotency keys have at most 256 bytes."};
+                  "Session ids, function names, idempotency keys and batch keys have at most 256 "
+                  "bytes."};
   }
   if (event.payload_bytes > frame_.settings.calls.payload_max.count) {
     return Ending{kTooLarge,
@@ -118,6 +119,7 @@ std::optional<Ending> Admission::check_function(const CallSubmitted& event, Func
 std::optional<Ending> Admission::check_session(const CallSubmitted& event, Function& function,
                                                Session*& session) {
   using enum OutcomeKind;
+  if (function.batches()) return Ending{kBadRequest, no_session_of_batch(function.spec.name)};
   session = sessions_.find_live(event.session);
   if (session) return check_live_session(event, function, *session);
 
@@ -203,7 +205,7 @@ std::optional<Ending> Admission::check_queue(const CallSubmitted& event, Functio
   Call probe;
   stand_for(probe, event, function, session);
   const bool behind = session && session->lane && !session->lane->empty();
-  if (!behind && waiting_.would_run(probe)) return std::nullopt;
+  if (!behind && waiting_.would_start(probe)) return std::nullopt;
   const CallQueue& queue = waiting_.queue();
   const auto retry_after = waiting_.retry_after();
   if (queue.full()) {

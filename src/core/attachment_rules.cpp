@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/dtype.h"
+#include "base/hash.h"
 
 namespace keelback::core {
 namespace {
@@ -17,6 +18,7 @@ constexpr std::size_t kDtypeMax = 32;
 constexpr std::size_t kDimsMax = 16;
 constexpr std::size_t kContentTypeMax = 256;
 constexpr std::size_t kFilenameMax = 1024;
+constexpr std::uint64_t kMix = 0x9e3779b97f4a7c15ULL;
 
 bool is_printable(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return c >= 32 && c < 127; });
@@ -28,6 +30,18 @@ std::uint64_t bytes_of(const Attachments& attachments) {
   std::uint64_t bytes = 0;
   for (const Attachment& each : attachments) bytes += each.data.size();
   return bytes;
+}
+
+std::uint64_t kinds_of(const Attachments& attachments) {
+  std::uint64_t kinds = 0;
+  for (const Attachment& each : attachments) {
+    kinds = seeded_hash(each.dtype, seeded_hash(each.name, kinds + 1));
+    for (const std::uint64_t extent : each.shape) kinds = multiply_and_fold(kinds ^ extent, kMix);
+    kinds = multiply_and_fold(kinds ^ each.shape.size(), kMix);
+    // Of plain bytes only those of one length would stack.
+    if (each.dtype.empty()) kinds = multiply_and_fold(kinds ^ each.data.size(), kMix);
+  }
+  return kinds;
 }
 
 std::string fault_of(const Attachments& attachments) {

@@ -19,6 +19,7 @@
 
 namespace keelback::core {
 
+struct BatchGroup;
 struct Function;
 struct IdempotencyEntry;
 struct Session;
@@ -41,7 +42,7 @@ struct Call : Timer {
 
   // What it is in, one at a time; docs/states.md has the table. A state owns what only it needs.
   struct InLane {};      // behind others of its session
-  struct Head {};        // it stands for its lane (stateless: always), in `queue`
+  struct Head {};        // it stands for its lane (stateless: always), in `queue` or in `group`
   struct BackingOff {};  // waits for its retry; keeps the head of its lane
   struct Running {       // a worker has it
     Worker* worker;
@@ -96,12 +97,14 @@ struct Call : Timer {
   bool spoke = false;                 // items of its stream have passed: it runs no second time
   bool told = false;                  // its caller has heard at the deadline; the call runs on
   bool suspect = false;               // one like it may have killed a worker that ran several
-  bool alone = true;                  // it runs alone in its worker; else beside others
   bool undecided = false;             // told, and its function's breaker has not heard of it yet
+  // It runs alone in its worker, or with its batch; else beside others.
+  bool alone = true;
 
   Function* function = nullptr;
-  Session* session = nullptr;  // of its lane; null: stateless, or its session has ended
-  RunQueue* queue = nullptr;   // the run queue it is in
+  Session* session = nullptr;   // of its lane; null: stateless, or its session has ended
+  RunQueue* queue = nullptr;    // the run queue it is in
+  BatchGroup* group = nullptr;  // it waits with others of its batch; one of them is in the queue
   IdempotencyEntry* key = nullptr;
 
   WorkerId last_worker;
@@ -109,7 +112,11 @@ struct Call : Timer {
   std::uint32_t retries = 0;   // of those, after a started attempt had died
   std::uint64_t stamp = 0;     // order among heads
   std::uint64_t fingerprint = 0;
+  std::uint64_t payload_bytes = 0;
   std::uint64_t attachment_bytes = 0;
+  std::uint64_t batch_print = 0;   // of its batch key and its attachments' kinds
+  std::uint32_t batch = 0;         // calls in its last batch; 0: it was in none
+  std::uint32_t batch_deaths = 0;  // of workers that ran it together with others
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
 
@@ -124,7 +131,8 @@ struct Call : Timer {
   std::shared_ptr<const Death> last_death;  // of its last attempt's worker; shared with tombstones
 
   boost::intrusive::set_member_hook<boost::intrusive::optimize_size<true>> queue_hook;
-  boost::intrusive::list_member_hook<> lane_hook;  // in the lane, or among a key's followers
+  // In the lane, in the group, or among a key's followers.
+  boost::intrusive::list_member_hook<> lane_hook;
   boost::intrusive::list_member_hook<> wait_hook;  // among all that wait
   boost::intrusive::list_member_hook<> run_hook;   // among those that its worker runs
 };

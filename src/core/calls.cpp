@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "core/blocks.h"
 #include "core/idempotency.h"
 #include "core/keys.h"
@@ -32,6 +33,10 @@ Call& Calls::make(const CallSubmitted& event, Function& function) {
                  .stream = event.stream,
                  .fenced = event.fence.has_value()};
   call.fingerprint = event.fingerprint;
+  call.payload_bytes = event.payload_bytes;
+  if (!event.batch_key.empty() || event.attachment_kinds != 0) {
+    call.batch_print = seeded_hash(event.batch_key, batch_seed_ ^ event.attachment_kinds);
+  }
   call.attachment_bytes = event.attachment_bytes;
   carried_.add(call.attachment_bytes);
   call.accepted = frame_.now;

@@ -26,7 +26,7 @@ class Keys;
 class Calls {
  public:
   Calls(Frame& frame, Keys& keys, std::uint64_t seed)
-      : frame_(frame), keys_(keys), functions_(seed) {}
+      : frame_(frame), keys_(keys), functions_(seed), batch_seed_(seed) {}
   Calls(const Calls&) = delete;
   Calls& operator=(const Calls&) = delete;
 
@@ -50,6 +50,7 @@ class Calls {
     index_.each(visit);
   }
   FunctionTable& functions() { return functions_; }
+  const FunctionTable& functions() const { return functions_; }
   const CarriedBytes& carried() const { return carried_; }
 
   // ---- time
@@ -81,6 +82,7 @@ class Calls {
   IdIndex<Call> index_;
   CarriedBytes carried_;
   FunctionTable functions_;
+  const std::uint64_t batch_seed_;  // of Call::batch_print
 };
 
 }  // namespace keelback::core

@@ -34,7 +34,9 @@ struct CallSubmitted {
   std::uint64_t fingerprint = 0;  // of function, session, payload and attachments
   std::uint64_t payload_bytes = 0;
   std::uint64_t attachment_bytes = 0;
-  std::string_view attachment_fault;  // why they cannot be sent, as a sentence; empty: they can
+  std::string_view attachment_fault;   // why they cannot be sent, as a sentence; empty: they can
+  std::string_view batch_key;          // only calls with the same go into a batch together
+  std::uint64_t attachment_kinds = 0;  // kinds_of() them; likewise
 };
 // The caller cancelled or left. A queued call ends at once; a running one gets the cancel flag.
 struct CallCancelled {
@@ -56,6 +58,8 @@ struct FunctionSpec {
   std::optional<Duration> timeout;
   std::uint32_t max_workers = 0;  // bulkhead: at most so many workers run it; 0 = no limit
   std::uint32_t concurrency = 1;  // calls of it that one worker may run; 1: each runs alone there
+  std::uint32_t batch = 0;        // calls that it takes at once, at most; below 2: each on its own
+  Duration batch_wait{0};         // how long the first call of a batch waits for others
 };
 // The application's functions, from the first hello or the zygote; a reload may change them.
 struct FunctionsAnnounced {

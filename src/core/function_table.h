@@ -9,12 +9,14 @@
 #include <string_view>
 #include <vector>
 
+#include "core/batch_pace.h"
 #include "core/breaker.h"
 #include "core/call_queue.h"
 #include "core/event.h"
 #include "core/name_index.h"
 #include "core/notice_pace.h"
 #include "core/slab.h"
+#include "keelback/status.h"
 
 namespace keelback::core {
 
@@ -26,7 +28,10 @@ struct Function {
   std::uint32_t suspects = 0;   // that run
   std::uint32_t queued = 0;     // heads in the queue that any worker serves
   bool room_noted = false;
-  Duration service{0};  // what a call of it takes: a moving mean; 0: none has ended yet
+  Duration service{0};    // what a call of it takes: a moving mean; 0: none has ended yet
+  Duration batch_run{0};  // what a batch of it takes: likewise
+  BatchPace pace;
+  BatchSizes batch_sizes;
   Breaker breaker;
   NoticePace blocks;  // of the event loop, by calls of it
   RunQueue parked;    // heads that wait for the bulkhead; they would otherwise be in a run queue
@@ -34,9 +39,14 @@ struct Function {
 
   std::string_view name() const { return spec.name; }
   // Its calls run beside others in one worker.
-  bool shared() const { return spec.concurrency > 1; }
+  bool shared() const { return spec.concurrency > 1 && !batches(); }
+  // It takes several calls at once.
+  bool batches() const { return spec.batch > 1; }
   void observe_service(Duration ran) {
     service = service == Duration{0} ? ran : service + (ran - service) / 8;
+  }
+  void observe_batch(Duration ran) {
+    batch_run = batch_run == Duration{0} ? ran : batch_run + (ran - batch_run) / 8;
   }
   // The bulkhead: may one more worker run it?
   bool has_room() const { return spec.max_workers == 0 || workers < spec.max_workers; }
@@ -63,6 +73,10 @@ class FunctionTable {
   template <class Visit>
   void each(Visit visit) {
     for (Function& function : all_) visit(function);
+  }
+  template <class Visit>
+  void each(Visit visit) const {
+    for (const Function& function : all_) visit(function);
   }
 
  private:

@@ -5,7 +5,9 @@
 #include <variant>
 
 #include "base/check.h"
+#include "core/batcher.h"
 #include "core/pool_impl.h"
+#include "core/wording.h"
 
 namespace keelback::core {
 namespace {
@@ -16,7 +18,8 @@ constexpr std::size_t kSweepStep = 64;
 bool same(const FunctionSpec& a, const FunctionSpec& b) {
   return a.name == b.name && a.idempotent == b.idempotent && a.stream == b.stream &&
          a.timeout == b.timeout && a.max_workers == b.max_workers &&
-         a.concurrency == b.concurrency && a.interruptible == b.interruptible;
+         a.concurrency == b.concurrency && a.interruptible == b.interruptible &&
+         a.batch == b.batch && a.batch_wait == b.batch_wait;
 }
 
 template <class... Handlers>
@@ -161,6 +164,9 @@ void Pool::Impl::advance() {
       case TimerKind::kSlot:
         starts_.due(static_cast<Slot&>(*timer));
         break;
+      case TimerKind::kBatch:
+        waiting_.batch_due(static_cast<BatchGroup&>(*timer));
+        break;
       case TimerKind::kHealing:
         health_.advance();
         break;
@@ -224,6 +230,7 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
     if (Call* call = calls_.find_waiting(id)) announce(*call);
   }
   set_capacity();
+  waiting_.set_limits();  // batches may wait longer, or shorter
   functions.each([this](Function& function) { waiting_.note_room(function); });
 }
 
@@ -245,12 +252,19 @@ void Pool::Impl::announce(Call& call) {
     ending.message = "The application has no function \"" + call.function->spec.name + "\".";
     return waiting_.end(call, std::move(ending));
   }
+  if (call.session && call.function->batches()) {
+    Ending ending;
+    ending.kind = OutcomeKind::kBadRequest;
+    ending.message = no_session_of_batch(call.function->spec.name);
+    return waiting_.end(call, std::move(ending));
+  }
   call.traits.idempotent = call.traits.asked_idempotent || call.function->spec.idempotent;
   waiting_.classify(call);
   calls_.set_deadline(call);
   call.deadline = std::max(call.deadline, frame_.now);
   const bool pausing = call.in<Call::BackingOff>() && call.due < call.deadline;
   if (!pausing) frame_.timers.arm(call, call.deadline);
+  waiting_.regroup(call);
 }
 
 }  // namespace keelback::core

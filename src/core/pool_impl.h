@@ -5,7 +5,7 @@
 //   Admission     whether a call comes in
 //   Calls         the calls in flight, and how each ends for its caller
 //   Keys          idempotency keys: who leads, who joins, who gets a copy
-//   Waiting       the calls that wait, and which worker a head goes to
+//   Waiting       the calls that wait, which of them go together, and to which worker
 //   Runs          the calls that run: dispatched, answered, pressed, settled after a death
 //   Sessions      lanes, homes, ends
 //   Snapshots     sessions that outlive their worker

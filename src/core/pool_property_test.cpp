@@ -143,7 +143,7 @@ class Player {
 
  private:
   static std::vector<FunctionSpec> functions(const Step& s) {
-    std::vector<FunctionSpec> all(5);
+    std::vector<FunctionSpec> all(7);
     all[0].name = "f";
     all[1] = {
         .name = "idem", .idempotent = true, .stream = false, .timeout = 300ms, .max_workers = 0};
@@ -151,6 +151,10 @@ class Player {
     all[3] = {.name = "many", .max_workers = s.a / 10 % 3, .concurrency = 2 + s.a % 3};
     all[4] = {.name = "both", .idempotent = true, .timeout = 400ms, .concurrency = 8};
     if (s.a % 7 == 0) all[4].concurrency = 1;
+    all[5] = {.name = "batch", .max_workers = s.a / 30 % 3, .batch = 2 + s.a % 5};
+    all[6] = {.name = "patient", .idempotent = true, .batch = 4};
+    all[6].batch_wait = Duration(std::uint64_t{s.a / 90 % 4} * 50'000'000);
+    if (s.a % 11 == 0) all[6].batch = 0;
     if (s.a % 5 == 0) all.erase(all.begin() + 2);
     return all;
   }
@@ -169,10 +173,15 @@ class Player {
     driver.handle(event);
   }
   void submit(const Step& s) {
-    constexpr std::string_view kNames[] = {"f", "idem", "one", "many", "both", "nosuch"};
-    const std::uint32_t name = s.b % 16 == 0 ? 5 : s.b % 5;
+    constexpr std::string_view kNames[] = {"f",    "idem",  "one",     "many",
+                                           "both", "batch", "patient", "nosuch"};
+    const std::uint32_t name = s.b % 16 == 0 ? 7 : s.b % 7;
     constexpr std::string_view kKeys[] = {"k1", "k2", "k3"};
-    CallSubmitted call = driver.request(kNames[name], session(s));
+    const bool batch = name == 5 || name == 6;
+    CallSubmitted call =
+        driver.request(kNames[name], batch && s.b % 8 != 0 ? std::string_view{} : session(s));
+    if (batch && s.b / 50 % 3 == 0) call.batch_key = s.b / 150 % 2 == 0 ? "tenant 1" : "tenant 2";
+    if (batch && s.b / 300 % 16 == 0) call.payload_bytes = 12U << 20;
     call.priority = static_cast<Priority>(s.b / 3 % 3);
     if (s.b / 9 % 3 != 0) call.affinity = static_cast<Affinity>(s.b / 9 % 3);
     if (s.a / 8 % 8 == 0) call.open = static_cast<SessionOpen>(s.b % 3);
@@ -320,6 +329,7 @@ TEST(PoolProperty, LongRunsReachEverything) {
   set_unexpected_fatal(true);
   std::set<OutcomeKind> kinds;
   std::set<std::string> words;
+  std::uint64_t batches[BatchSizes::kBounds] = {};
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     Prng prng(seed);
     Player player(static_cast<std::uint32_t>(seed), seed);
@@ -338,12 +348,16 @@ TEST(PoolProperty, LongRunsReachEverything) {
       kinds.insert(call.outcome.kind);
     }
     for (const std::string& line : player.driver.log) words.insert(line.substr(0, line.find(' ')));
+    for (const FunctionBatches& each : player.driver.pool.stats(player.driver.now).batches) {
+      for (std::size_t i = 0; i < BatchSizes::kBounds; ++i) batches[i] += each.sizes.counts[i];
+    }
   }
   for (int kind = 0; kind < kOutcomeKinds; ++kind) {
     const auto which = static_cast<OutcomeKind>(kind);
     if (which == OutcomeKind::kTooLarge) continue;  // a size, not a state
     EXPECT_TRUE(kinds.contains(which)) << "never seen: " << to_string(which);
   }
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_GT(batches[i], 20u) << "batches of up to " << (1 << i);
   for (const char* word : {"dispatch", "resolve", "tell", "replay", "forget", "cancel", "interrupt",
                            "dump", "kill", "start", "stop", "abandon", "end-session", "drained",
                            "notice", "save", "keep", "drop-snapshot"}) {

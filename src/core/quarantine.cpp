@@ -21,8 +21,8 @@ bool Quarantine::suspects(Time now, std::uint64_t fingerprint, const Limits& lim
 }
 
 void Quarantine::died(Time now, std::uint64_t fingerprint, std::string_view function,
-                      std::string_view session, const Limits& limits) {
-  if (Entry* entry = note(now, fingerprint, function, session, limits)) ++entry->deaths;
+                      std::string_view session, const Limits& limits, std::uint32_t deaths) {
+  if (Entry* entry = note(now, fingerprint, function, session, limits)) entry->deaths += deaths;
 }
 
 Quarantine::Entry* Quarantine::note(Time now, std::uint64_t fingerprint, std::string_view function,

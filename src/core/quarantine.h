@@ -42,9 +42,10 @@ class Quarantine {
                std::string_view session, const Limits& limits) {
     note(now, fingerprint, function, session, limits);
   }
-  // A started attempt killed its worker, in which it ran alone; our own kills do not count.
+  // A started attempt killed its worker, in which it ran alone; our own kills do not count. deaths:
+  // with those of earlier attempts that ran together with others, and are now known to be its own.
   void died(Time now, std::uint64_t fingerprint, std::string_view function,
-            std::string_view session, const Limits& limits);
+            std::string_view session, const Limits& limits, std::uint32_t deaths = 1);
   // The function returned or raised.
   void answered(std::uint64_t fingerprint);
   // False: it is not held.

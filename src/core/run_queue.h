@@ -40,6 +40,12 @@ class RunQueue {
     if (head.alone) work_alone_ += head.expected;
   }
   void remove(Call& head);
+  // The head is expected to take so long from now on.
+  void expect(Call& head, Duration expected) {
+    work_[static_cast<int>(head.rank)] += expected - head.expected;
+    if (head.alone) work_alone_ += expected - head.expected;
+    head.expected = expected;
+  }
   // What the heads that go before a newcomer of this rank are expected to take, all together.
   Duration work_before(Priority rank) const {
     Duration work{0};

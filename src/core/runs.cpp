@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -27,6 +28,13 @@ Call::Reply reply_of(const WorkerReplied& event) {
   return {event.kind, event.result_bytes, event.started};
 }
 
+// Of the calls of the batch that still run.
+Time last_deadline(const Worker& worker) {
+  Time last = Time::min();
+  for (const Call& call : worker.running) last = std::max(last, call.deadline);
+  return last;
+}
+
 }  // namespace
 
 Call* Runs::find(WorkerId id, CallId call) const {
@@ -38,22 +46,42 @@ Call* Runs::find(WorkerId id, CallId call) const {
 void Runs::dispatch(Worker& worker, Call& call) {
   CHECK(worker.takes(call));
   workers_.occupy(worker);
+  if (call.group) {
+    const std::span<Call* const> batch = waiting_.hand_over_batch(*call.group);
+    const auto size = static_cast<std::uint32_t>(batch.size());
+    worker.batch_deadline = Time::min();
+    for (std::uint32_t i = 0; i < size; ++i) {
+      worker.batch_deadline = std::max(worker.batch_deadline, batch[i]->deadline);
+      start(worker, *batch[i], {size, i});
+    }
+    batch.front()->function->batch_sizes.add(size);
+    return;
+  }
   waiting_.hand_over(call);
+  if (!call.function->batches() || call.session) return start(worker, call, {});
+  worker.batch_deadline = call.deadline;
+  call.function->batch_sizes.add(1);
+  start(worker, call, {1, 0});
+}
+
+void Runs::start(Worker& worker, Call& call, const BatchPlace& place) {
   if (call.session) call.session->lane->running = &call;
   call.state = Call::Running{&worker, frame_.now, kStreamCredit + call.granted};
   call.last_worker = worker.id;
   call.dispatched = frame_.now;
   call.held_up = {};
+  call.batch = place.size;
   ++call.attempts;
   worker.begin(call);
   if (!call.alone && worker.busy()) waiting_.placement().set_sharing(worker);
   Dispatch action;
   if (call.session) action.session = sessions_.take(worker, call);
-  rearm(call);
+  frame_.timers.arm(call, due(call));
   action.worker = worker.id;
   action.call = call.id;
   action.attempt = call.attempts;
-  action.alone = call.alone;
+  action.alone = call.alone && place.size == 0;
+  action.batch = place;
   action.deadline = call.deadline;
   frame_.emit(std::move(action));
 }
@@ -66,13 +94,19 @@ void Runs::stop(Worker& worker, Call& call) {
   calls_.judge(call);
   frame_.timers.disarm(call);
   worker.end(call);
-  if (worker.running.empty()) waiting_.placement().set_not_sharing(worker);
+  if (worker.running.empty()) {
+    waiting_.placement().set_not_sharing(worker);
+  } else if (call.batch > 0) {
+    if (call.deadline == worker.batch_deadline) worker.batch_deadline = last_deadline(worker);
+    rearm(worker.running.back());  // it carries the ladder now, if the call did
+  }
   run.worker = nullptr;
   if (call.session) call.session->lane->running = nullptr;
 }
 
 // How much of its worker's time the call has had, if that runs as many of them as it may.
 Duration Runs::worker_time(const Worker& worker, const Call& call) const {
+  if (call.batch > 0) return (frame_.now - call.dispatched) / call.batch;
   const std::uint32_t beside = std::min(call.function->spec.concurrency, worker.capacity);
   return (frame_.now - call.dispatched) / (call.alone ? 1U : std::max(beside, 1U));
 }
@@ -92,6 +126,9 @@ void Runs::on(const WorkerReplied& event) {
   const Duration held = worker_time(worker, call);
   waiting_.queue().observe_service(held);
   call.function->observe_service(held);
+  if (call.batch > 0 && worker.running.size() == 1) {
+    call.function->observe_batch(frame_.now - call.dispatched);
+  }
   if (session && ran) {
     if (!session->established && session->saved) ++frame_.counters.restored;
     session->established = true;
@@ -181,9 +218,9 @@ void Runs::on(const RestoreFailed& event) {
 
 // ---- its worker dies
 
-// The call that is known to be the cause of the worker's end; nullopt: none is.
-std::optional<Runs::Culprit> Runs::culprit_of(const Worker& worker,
-                                              const WorkerExited& event) const {
+Runs::Culprit Runs::culprit_of(const Worker& worker, const WorkerExited& event) const {
+  // One thread runs the code of a whole batch, so nobody knows whose element it was.
+  if (worker.running.front().batch > 0) return {};
   if (worker.killed()) {
     if (const Call* blocker = find(worker.id, worker.blocker)) {
       return Culprit{blocker->id, blocker->function, "blocked the event loop"};
@@ -197,45 +234,69 @@ std::optional<Runs::Culprit> Runs::culprit_of(const Worker& worker,
       return Culprit{call->id, call->function, "ended the worker"};
     }
   }
-  return std::nullopt;
+  return {};
 }
 
 void Runs::settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death) {
   const auto several = std::ranges::count_if(
       worker.running, [&](const Call& call) { return event.find(call.id) != nullptr; });
-  const auto culprit = several > 1 ? culprit_of(worker, event) : std::nullopt;
+  const bool batch = !worker.running.empty() && worker.running.front().batch > 0;
+  const Culprit culprit = several > 1 ? culprit_of(worker, event) : Culprit{};
+  Again again;
   DeathPtr beside = death;  // as bystanders are told of it
-  if (culprit) {
+  if (culprit.call) {
     Death told = *death;
-    told.detail = fmt::format("call {} of function \"{}\" {}", culprit->call.value,
-                              culprit->function->spec.name, culprit->deed);
+    told.detail = fmt::format("call {} of function \"{}\" {}", culprit.call.value,
+                              culprit.function->spec.name, culprit.deed);
     beside = std::make_shared<const Death>(std::move(told));
   }
   while (!worker.running.empty()) {
     Call& call = worker.running.front();
     const StartedCall* started = event.find(call.id);
     if (started && started->fingerprint != 0) call.fingerprint = started->fingerprint;
-    DeathRole role = DeathRole::kNone;
-    if (started && culprit) {
-      const bool guilty = call.id == culprit->call || (culprit->overdue && is_over(call));
-      role = guilty ? DeathRole::kCulprit : DeathRole::kBystander;
-    } else if (started && several > 1 && !worker.killed() && death->cause != "killed") {
-      role = DeathRole::kSuspect;
+    Lost lost;
+    lost.started = started != nullptr;
+    lost.together = batch && started && several > 1;
+    if (started && several > 1) {
+      if (culprit.call) {
+        const bool guilty = call.id == culprit.call || (culprit.overdue && is_over(call));
+        lost.role = guilty ? DeathRole::kCulprit : DeathRole::kBystander;
+      } else if (!worker.killed() && death->cause != "killed") {
+        lost.role = DeathRole::kSuspect;
+      }
     }
-    settle_death(worker, call, started != nullptr, role,
-                 role == DeathRole::kBystander ? beside : death);
+    settle_death(worker, call, lost, lost.role == DeathRole::kBystander ? beside : death, again);
   }
+  run_again(again);
 }
 
-void Runs::settle_death(Worker& worker, Call& call, bool started, DeathRole role,
-                        const DeathPtr& death) {
+// Halves of a batch find the call that kills in as many steps as the batch has binary digits.
+void Runs::run_again(Again& again) {
+  const std::span<Call* const> suspects(again.suspects);
+  const std::size_t half = (suspects.size() + 1) / 2;
+  waiting_.take_back_together(suspects.first(half));
+  waiting_.take_back_together(suspects.subspan(half));
+  waiting_.take_back_together(again.others);
+}
+
+void Runs::settle_death(Worker& worker, Call& call, const Lost& lost, const DeathPtr& death,
+                        Again& again) {
+  const bool started = lost.started;
+  const DeathRole role = lost.role;
   const auto run = std::get<Call::Running>(call.state);
   Session* session = call.session;
   const bool ours = worker.killed() || death->cause == "killed";
   const bool late = run.rung != Rung::kNone || frame_.now >= call.deadline;
-  const bool innocent = role == DeathRole::kBystander || role == DeathRole::kSuspect;
-  const bool suspected = started && !ours && role != DeathRole::kBystander;
-  if (suspected && !worker.blameless) blame(call, role);
+  const bool innocent =
+      role == DeathRole::kBystander || role == DeathRole::kSuspect || lost.together;
+  const bool halved = lost.together && call.traits.idempotent && !run.cancelled && !late;
+  if (started && !ours && role != DeathRole::kBystander && !worker.blameless) {
+    if (halved) {
+      ++call.batch_deaths;
+    } else {
+      blame(call, role);
+    }
+  }
   Ending late_ending = run.reply
                            ? calls_.reply_ending(call, *run.reply, true)
                            : calls_.timeout_ending(call, started ? Effect::kMaybe : Effect::kNone);
@@ -261,10 +322,19 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, DeathRole role
     return calls_.resolve(call, std::move(late_ending), run.reply ? run.reply->bytes : 0);
   }
   Duration pause{0};
-  const AfterDeath then = decide(call, attempt, pause);
+  AfterDeath then = decide(call, attempt, pause);
+  // Nobody waits for it, and it may well be innocent.
+  if (lost.together && attempt.idempotent && run.cancelled) then = AfterDeath::kCancelled;
   if (then == AfterDeath::kRetry || then == AfterDeath::kRedispatch) {
     if (then == AfterDeath::kRetry) REACHED("retry: an idempotent call that had started");
     if (then == AfterDeath::kRedispatch) REACHED("retry: a call that had not started");
+    const bool in_batch = halved || (!started && call.batch_deaths > 0);
+    if (in_batch && then == AfterDeath::kRedispatch) {
+      if (halved) REACHED("retry: half of a batch that died");
+      call.state = Call::InLane{};
+      (halved ? again.suspects : again.others).push_back(&call);
+      return;
+    }
     return waiting_.take_back(call, then == AfterDeath::kRetry, pause);
   }
   Ending ending;
@@ -276,7 +346,8 @@ void Runs::settle_death(Worker& worker, Call& call, bool started, DeathRole role
     ending.message = session_over(SessionOver::kLost, session->id, {}, death.get());
   } else if (then == AfterDeath::kCancelled) {
     ending.kind = OutcomeKind::kCancelled;
-    ending.message = "The call was cancelled; its worker died before it began.";
+    ending.message = fmt::format("The call was cancelled; its worker died {}.",
+                                 started ? "while its batch ran" : "before it began");
   } else {
     ending.kind = OutcomeKind::kWorkerDied;
     ending.message = fmt::format("The worker died {} this call ({}).",
@@ -297,7 +368,7 @@ void Runs::blame(const Call& call, DeathRole role) {
   if (role != DeathRole::kNone) {
     return quarantine_.suspect(frame_.now, call.fingerprint, function, id, limits);
   }
-  quarantine_.died(frame_.now, call.fingerprint, function, id, limits);
+  quarantine_.died(frame_.now, call.fingerprint, function, id, limits, 1 + call.batch_deaths);
   if (!quarantine_.holds(frame_.now, call.fingerprint, limits)) return;
   frame_.notice(Notice::Level::kWarn,
                 fmt::format("A request of function \"{}\" killed {} workers in a row and is "
@@ -397,8 +468,18 @@ Time Runs::due(const Call& call) const {
     return std::min(call.deadline, idle_due(call).value_or(call.deadline));
   }
   if (run.rung == Rung::kGiveUp) return Time::max();
-  return paced_rung_due(next_rung(run.rung), call.deadline, frame_.settings.calls.grace,
-                        run.climbed);
+  const Duration grace = frame_.settings.calls.grace;
+  const Time told_by = call.told ? Time::max() : call.deadline + grace;
+  if (is_pressed_by_another(call)) return told_by;
+  const Time begin = call.batch > 1 ? run.worker->batch_deadline : call.deadline;
+  const Time rung = paced_rung_due(next_rung(run.rung), begin, grace, run.climbed);
+  return call.batch > 1 ? std::min(rung, told_by) : rung;
+}
+
+// Their own deadlines only tell the callers. The ladder begins when the last one has passed.
+bool Runs::is_pressed_by_another(const Call& call) {
+  const auto& run = std::get<Call::Running>(call.state);
+  return call.batch > 1 && &run.worker->running.back() != &call;
 }
 
 void Runs::climb(Call& call) {
@@ -408,6 +489,11 @@ void Runs::climb(Call& call) {
     call.deadline = frame_.now;
   }
   while (due(call) <= frame_.now) {
+    const bool one_of_several = call.batch > 1 && run.rung != Rung::kNone;
+    if (one_of_several && !call.told && frame_.now >= call.deadline + frame_.settings.calls.grace) {
+      calls_.tell(call, calls_.timeout_ending(call, Effect::kMaybe));
+      continue;
+    }
     run.rung = next_rung(run.rung);
     run.climbed = frame_.now;
     take_rung(call, run);
@@ -431,7 +517,9 @@ void Runs::take_rung(Call& call, const Call::Running& run) {
     case Rung::kNone:
       break;
     case Rung::kCancel:
-      if (call.alone) workers_.suspect(worker);
+      if (call.alone && (call.batch <= 1 || frame_.now >= worker.batch_deadline)) {
+        workers_.suspect(worker);
+      }
       // Of a shared one also if its caller has cancelled it: the driver asks the loop anew.
       if (!run.cancelled || !call.alone) {
         frame_.emit(CancelCall{worker.id, call.id, call.dispatched});
@@ -445,10 +533,10 @@ void Runs::take_rung(Call& call, const Call::Running& run) {
       frame_.emit(InterruptCall{worker.id, call.id});
       break;
     case Rung::kDump:
-      if (worker.running.size() == 1) frame_.emit(DumpWorker{worker.id, call.id});
+      if (call.alone || worker.running.size() == 1) frame_.emit(DumpWorker{worker.id, call.id});
       break;
     case Rung::kKill:
-      if (worker.running.size() == 1) workers_.kill(worker, KillCause::kTimeout);
+      if (call.alone || worker.running.size() == 1) workers_.kill(worker, KillCause::kTimeout);
       break;
     case Rung::kGiveUp:  // its end is the killed worker's, which has a timer of its own
       if (!worker.ending()) give_up(worker, call);

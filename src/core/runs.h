@@ -8,6 +8,7 @@
 
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/time.h"
 #include "core/call.h"
@@ -52,7 +53,7 @@ class Runs {
 
   // A call was submitted; retries are a share of those.
   void note_call() { retry_budget_.count_call(frame_.now); }
-  // Requires: the worker is free for this head.
+  // Requires: the worker is free for this head. If that is in a group, its next batch goes along.
   void dispatch(Worker& worker, Call& call);
   // The worker is gone, and its calls with it.
   void settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death);
@@ -65,8 +66,21 @@ class Runs {
   void climb(Call& call);
 
  private:
+  // Calls of a batch that died. They run again, each list in a batch of its own.
+  struct Again {
+    std::vector<Call*> suspects;  // one of them may have killed the worker
+    std::vector<Call*> others;    // they had not begun
+  };
+  // What a worker's death is to a call that ran there.
+  struct Lost {
+    bool started = false;
+    bool together = false;  // it was one of several calls of a batch that had begun
+    DeathRole role = DeathRole::kNone;
+  };
+
   // The call, if the worker runs it.
   Call* find(WorkerId worker, CallId call) const;
+  void start(Worker& worker, Call& call, const BatchPlace& place);
   // The call leaves its worker; the caller decides what becomes of either.
   void stop(Worker& worker, Call& call);
   void take_rung(Call& call, const Call::Running& run);
@@ -75,15 +89,19 @@ class Runs {
   bool costs_worker(const Call& call, const WorkerReplied& event) const;
   std::optional<Time> idle_due(const Call& call) const;
   Duration worker_time(const Worker& worker, const Call& call) const;
+  // The call that is known to be the cause of its worker's end.
   struct Culprit {
-    CallId call;
-    const Function* function;
+    CallId call;  // 0: none is known
+    const Function* function = nullptr;
     std::string_view deed;  // what it did, as part of a sentence
     bool overdue = false;   // … which other calls have done, too
   };
-  std::optional<Culprit> culprit_of(const Worker& worker, const WorkerExited& event) const;
-  void settle_death(Worker& worker, Call& call, bool started, DeathRole role,
-                    const DeathPtr& death);
+  Culprit culprit_of(const Worker& worker, const WorkerExited& event) const;
+  void settle_death(Worker& worker, Call& call, const Lost& lost, const DeathPtr& death,
+                    Again& again);
+  void run_again(Again& again);
+  // It is one of several calls of a batch, and another one carries the ladder for all of them.
+  static bool is_pressed_by_another(const Call& call);
   void blame(const Call& call, DeathRole role);
   void give_up(Worker& worker, const Call& call);
   AfterDeath decide(const Call& call, const LostAttempt& attempt, Duration& pause);

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "base/check.h"
+#include "core/batcher.h"
 #include "core/calls.h"
 #include "core/readiness.h"
 #include "core/runs.h"
@@ -26,9 +27,15 @@ PoolStats Views::stats(Time now) const {
   workers_.table().each([&](const Worker& worker) {
     if (!worker.was_ready() || worker.ending()) return;
     stats.capacity.total += worker.capacity;
-    stats.capacity.used += worker.running.size();
+    // A call that runs alone, and a batch, fill the worker. They count as one call each.
+    stats.capacity.used += worker.taken() ? 1 : worker.running.size();
   });
   readiness_.describe(now, stats);
+  calls_.functions().each([&](const Function& function) {
+    const BatchSizes& sizes = function.batch_sizes;
+    if (function.batches() || sizes.batches > 0)
+      stats.batches.push_back({function.spec.name, sizes});
+  });
   stats.queue_depth = waiting_.queue().waiting();
   stats.queue_delay = waiting_.queue().oldest(now);
   stats.accepted = frame_.counters.accepted;
@@ -206,11 +213,31 @@ void Views::check_running(const Call& call, const Call::Running& run) const {
 
 void Views::check_waiting(const Call& call) const {
   CHECK(!call.told);
-  CHECK((call.in<Call::Head>() != nullptr) == (call.queue != nullptr));
+  CHECK((call.in<Call::Head>() != nullptr) == (call.queue != nullptr || call.group != nullptr));
+  if (call.group && call.queue) CHECK(call.group->queued == &call);
   CHECK(frame_.now <= call.deadline);
   if (!call.in<Call::InLane>()) return;
   const Lane& lane = *call.session->lane;
   CHECK(lane.running || &lane.waiting.front() != &call);
+}
+
+void Views::check_groups(bool idle) const {
+  waiting_.batcher().each([&](const BatchGroup& group) {
+    CHECK(!group.calls.empty() && !group.noted);
+    const Call& first = group.calls.front();
+    CHECK(group.next >= 1 &&
+          group.next <=
+              std::min<std::size_t>(group.calls.size(), std::max(first.function->spec.batch, 1U)));
+    CHECK(group.queued ? group.queued == &first && first.queue : group.armed());
+    std::uint64_t stamp = 0;
+    for (const Call& call : group.calls) {
+      CHECK(call.group == &group && call.in<Call::Head>() && call.stamp > stamp);
+      stamp = call.stamp;
+    }
+    if (group.queued) return;
+    CHECK(!Batcher::ripe(frame_.now, group));
+    if (idle && first.function->spec.max_workers == 0) CHECK(Batcher::worth_waiting(group));
+  });
 }
 
 // Returns how many calls they run.
@@ -220,7 +247,11 @@ std::uint32_t Views::check_workers() const {
   const RunQueue& common = waiting_.queue().common();
   workers_.table().each([&](const Worker& worker) {
     running += static_cast<std::uint32_t>(worker.running.size());
-    CHECK(worker.running.size() <= 1 || !worker.taken());
+    if (worker.taken()) {
+      const Call& first = worker.running.front();
+      CHECK(worker.running.size() <= std::max(first.batch, 1U));
+      for (const Call& call : worker.running) CHECK(call.batch == first.batch && call.alone);
+    }
     bool runs_blocker = !worker.block || !worker.block->by;
     for (const Call& call : worker.running) {
       CHECK(call.in<Call::Running>()->worker == &worker);
@@ -243,6 +274,7 @@ std::uint32_t Views::check_workers() const {
   });
   // Nobody stands idle while a head waits that anyone may serve.
   if (idle) CHECK(common.empty());
+  check_groups(idle);
   return running;
 }
 

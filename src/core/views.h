@@ -51,6 +51,7 @@ class Views {
   void check_running(const Call& call, const Call::Running& run) const;
   void check_waiting(const Call& call) const;
   std::uint32_t check_workers() const;
+  void check_groups(bool idle) const;
 
   const Frame& frame_;
   const Quarantine& quarantine_;

@@ -23,6 +23,17 @@ CallQueue::Limits queue_limits(const Settings& settings) {
   return {settings.pool.queue_max, settings.sessions.queue_max, settings.pool.queue_delay_max};
 }
 
+Batcher::Limits batch_limits(const Settings& settings) {
+  return {settings.calls.payload_max.count, settings.attachments.max.count};
+}
+
+// It goes with others of its batch. A suspect goes by itself, and so does a call that has killed
+// its worker while it was alone, and one of a session that began before its function took batches.
+bool goes_along(const Call& call) {
+  const bool deadly = call.batch_deaths > 0 && !call.group;
+  return call.function->batches() && !call.suspect && !call.session && !deadly;
+}
+
 }  // namespace
 
 Waiting::Waiting(Frame& frame, const Quarantine& quarantine, Calls& calls, Keys& keys, Runs& runs,
@@ -35,14 +46,20 @@ Waiting::Waiting(Frame& frame, const Quarantine& quarantine, Calls& calls, Keys&
       sessions_(sessions),
       workers_(workers),
       health_(health),
-      queue_(queue_limits(frame.settings)) {}
+      queue_(queue_limits(frame.settings)),
+      batcher_(batch_limits(frame.settings)) {}
 
 void Waiting::clear() {
   placement_.clear();
   queue_.clear();
+  batcher_.clear();
 }
 
-void Waiting::set_limits() { queue_.set_limits(queue_limits(frame_.settings)); }
+void Waiting::set_limits() {
+  queue_.set_limits(queue_limits(frame_.settings));
+  batcher_.set_limits(batch_limits(frame_.settings));
+  batcher_.each([this](BatchGroup& group) { note_group(group); });
+}
 
 Duration Waiting::retry_after() const { return queue_.retry_after(workers_.table().up()); }
 
@@ -65,26 +82,48 @@ void Waiting::place(Call& first) {
 
 Call* Waiting::place_one(Call& head) {
   CHECK(head.in<Call::Head>() && !head.queue);
+  if (BatchGroup* group = head.group) {
+    if (group->queued == &head) group->queued = nullptr;
+    settle(*group);
+    return nullptr;
+  }
   if (head.deadline <= frame_.now) return nullptr;  // its timer ends it in this very step
   if (quarantined(head)) return end_quarantined(head);
   classify(head);
+  if (goes_along(head)) {
+    const bool filled = head.function->pace.fills();
+    BatchGroup& group = batcher_.join(frame_.now, head);
+    if (filled && !head.function->pace.fills()) {  // others of it may have waited for long enough
+      batcher_.each([this](BatchGroup& each) { note_group(each); });
+    }
+    settle(group);
+    return nullptr;
+  }
   if (Worker* worker = placement_.choose(head, queue_.common())) {
     runs_.dispatch(*worker, head);
-  } else if (!head.function->has_room(head)) {
-    head.function->parked.insert(head);
   } else {
-    Worker* home = Placement::waits_for(head);
-    if (!home) ++head.function->queued;
     head.expected = head.function->service;
-    queue_.enqueue(home ? home->queue : queue_.common(), head);
+    wait(head);
   }
   return nullptr;
 }
 
-void Waiting::unqueue(Call& head) {
+void Waiting::wait(Call& head) {
+  if (!head.function->has_room(head)) return head.function->parked.insert(head);
+  Worker* home = Placement::waits_for(head);
+  if (!home) ++head.function->queued;
+  queue_.enqueue(home ? home->queue : queue_.common(), head);
+}
+
+void Waiting::dequeue(Call& head) {
   order_changed_ = true;
   if (head.queue == &queue_.common()) --head.function->queued;
   queue_.dequeue(head);
+}
+
+void Waiting::unqueue(Call& head) {
+  dequeue(head);
+  if (head.group) note_group(batcher_.leave(head));
 }
 
 void Waiting::take_back(Call& call, bool retry, Duration pause) {
@@ -104,10 +143,108 @@ void Waiting::take_back(Call& call, bool retry, Duration pause) {
   place(call);
 }
 
+void Waiting::take_back_together(std::span<Call* const> calls) {
+  if (calls.empty()) return;
+  for (Call* call : calls) {
+    queue_.count_in(*call);
+    frame_.timers.arm(*call, call->deadline);
+    queue_.make_head(*call, nullptr, frame_.now);
+  }
+  settle(batcher_.seal(calls));
+}
+
+// ---- batches
+
+void Waiting::note_group(BatchGroup& group) {
+  if (group.noted) return;
+  group.noted = true;
+  changed_.push_back(&group);
+}
+
+void Waiting::settle_groups() {
+  if (frame_.draining()) {  // nobody else will come
+    batcher_.each([this](BatchGroup& group) {
+      if (!group.queued) note_group(group);
+    });
+  }
+  while (!changed_.empty()) {
+    BatchGroup& group = *changed_.back();
+    changed_.pop_back();
+    group.noted = false;
+    if (!group.calls.empty()) {
+      settle(group);
+      continue;
+    }
+    frame_.timers.disarm(group);
+    batcher_.drop(group);
+  }
+}
+
+void Waiting::settle(BatchGroup& group) {
+  while (!group.calls.empty()) {
+    Call& first = group.calls.front();
+    if (group.queued && group.queued != &first) dequeue(*std::exchange(group.queued, nullptr));
+    const Duration work = first.function->service * static_cast<int>(group.calls.size());
+    if (group.queued) return first.queue->expect(first, work);
+    const bool ripe = Batcher::ripe(frame_.now, group) || frame_.draining();
+    if (Worker* worker = placement_.choose(first, queue_.common());
+        worker && (ripe || !Batcher::worth_waiting(group))) {
+      if (!sift(group)) runs_.dispatch(*worker, first);
+      continue;
+    }
+    if (!ripe) return frame_.timers.arm(group, group.ripe_at);
+    frame_.timers.disarm(group);
+    first.expected = work;
+    group.queued = &first;
+    return wait(first);
+  }
+  frame_.timers.disarm(group);
+  note_group(group);  // to be dropped
+}
+
+bool Waiting::sift(BatchGroup& group) {
+  std::uint32_t left = group.next;
+  for (Call& call : group.calls) {
+    if (left-- == 0) return false;
+    if (call.deadline <= frame_.now) {
+      end(call, calls_.timeout_ending(call, Effect::kNone));
+      return true;
+    }
+    if (quarantined(call)) {
+      if (Call* next = end_quarantined(call)) place(*next);
+      return true;
+    }
+    classify(call);
+    if (goes_along(call)) continue;
+    unqueue(call);
+    place(call);
+    return true;
+  }
+  return false;
+}
+
+Call* Waiting::early_batch(const Worker& worker) const {
+  if (!worker.ready() || batcher_.empty()) return nullptr;
+  return batcher_.early([&](const Call& first) { return worker.takes(first); });
+}
+
+bool Waiting::would_start(const Call& call) const {
+  if (!would_run(call)) return false;
+  const Function& function = *call.function;
+  return !goes_along(call) || function.spec.batch_wait <= Duration{0} || !function.pace.fills();
+}
+
+void Waiting::regroup(Call& call) {
+  if (!call.in<Call::Head>() || goes_along(call) == (call.group != nullptr)) return;
+  unqueue(call);
+  place(call);
+}
+
 void Waiting::classify(Call& call) {
   const Function& function = *call.function;
-  const bool suspect = function.shared() && quarantine_.suspects(frame_.now, call.fingerprint,
-                                                                 frame_.quarantine_limits());
+  const bool together = function.shared() || function.batches();
+  const bool suspect =
+      together && quarantine_.suspects(frame_.now, call.fingerprint, frame_.quarantine_limits());
   const bool alone = suspect || !function.shared();
   if (suspect == call.suspect && alone == call.alone) return;
   RunQueue* queue = call.queue;
@@ -125,13 +262,16 @@ void Waiting::note_room(Function& function) {
 }
 
 void Waiting::use_room() {
-  while (!room_.empty()) {
-    Function& function = *room_.back();
-    room_.pop_back();
-    function.room_noted = false;
-    unpark(function);
-    calls_.functions().release(function);
-  }
+  do {
+    while (!room_.empty()) {
+      Function& function = *room_.back();
+      room_.pop_back();
+      function.room_noted = false;
+      unpark(function);
+      calls_.functions().release(function);
+    }
+    settle_groups();
+  } while (!room_.empty());
   empty_workers();
 }
 
@@ -180,9 +320,14 @@ void Waiting::offer(Worker& worker) {
   if (worker.check == Worker::Check::kWanted) health_.want_check(worker);
   while (worker.serves()) {
     Call* head = placement_.pick(worker, queue_.common(), frame_.now);
+    if (!head) head = early_batch(worker);
     if (!head) {
       if (worker.ready()) placement_.set_idle(worker);
       return;
+    }
+    if (BatchGroup* group = head->group; group && sift(*group)) {
+      settle(*group);  // the head itself may have left it
+      continue;
     }
     if (quarantined(*head)) {
       if (Call* next = end_quarantined(*head)) place(*next);
@@ -195,7 +340,7 @@ void Waiting::offer(Worker& worker) {
       // It has begun with an older call, and must not go on with younger ones.
       placement_.empty(workers_to_empty());
     } else if (worker.fits(*head)) {
-      unqueue(*head);
+      dequeue(*head);
       head->function->parked.insert(*head);
     }
   }
@@ -225,6 +370,15 @@ void Waiting::hand_over(Call& head) {
   unqueue(head);
   if (head.session) queue_.remove(*head.session->lane, head);
   queue_.count_out(head);
+}
+
+std::span<Call* const> Waiting::hand_over_batch(BatchGroup& group) {
+  if (group.queued) dequeue(*std::exchange(group.queued, nullptr));
+  const std::span<Call* const> batch = batcher_.take(group);
+  for (Call* call : batch) queue_.count_out(*call);
+  order_changed_ = true;
+  note_group(group);
+  return batch;
 }
 
 void Waiting::end(Call& call, Ending&& ending) {

@@ -35,6 +35,11 @@ std::string describe(Duration duration) {
   return fmt::format("{:.6g}s", ns / 1e9);
 }
 
+std::string no_session_of_batch(std::string_view function) {
+  return fmt::format("Function \"{}\" takes calls in batches, and those have no session.",
+                     function);
+}
+
 std::string held_back(std::uint32_t deaths, Duration remaining) {
   return fmt::format(
       "This very request killed {} workers in a row and is quarantined for another {}; release it "

@@ -20,6 +20,8 @@ std::string describe(const Death& death);
 std::string describe(Duration duration);
 // Why a call is refused whose like has killed so many workers in a row; for how long it still is.
 std::string held_back(std::uint32_t deaths, Duration remaining);
+// Why a call of a session is refused whose function takes several calls at once.
+std::string no_session_of_batch(std::string_view function);
 // Why a session is over, as a full sentence that says what to do.
 // `limit`: what it was over when it expired. death null: of a loss, nothing usable is stored of it.
 std::string session_over(SessionOver why, std::string_view id, Duration limit, const Death* death);

@@ -39,7 +39,7 @@ void Worker::begin(Call& call) {
   running.push_back(call);
   ++calls;
   if (call.alone) {
-    ++function.workers;
+    if (running.size() == 1) ++function.workers;  // once for a batch
     if (call.suspect) ++function.suspects;
     return;
   }
@@ -56,7 +56,7 @@ void Worker::end(Call& call) {
   Function& function = *call.function;
   running.erase(running.iterator_to(call));
   if (call.alone) {
-    --function.workers;
+    if (running.empty()) --function.workers;
     if (call.suspect) --function.suspects;
     return;
   }

@@ -80,7 +80,8 @@ struct Worker : Timer {
   bool blameless = false;  // the laboratory ends it: no request is to blame
   bool choosing = false;   // a call has just ended: what comes next is for offer() to say
 
-  RunningCalls running;        // one that runs alone, or several that do not
+  RunningCalls running;        // one that runs alone, one batch, or several that run beside others
+  Time batch_deadline;         // the last one of the batch that it runs
   std::uint32_t capacity = 1;  // calls that it may run
   bool emptied = false;        // it takes no call that is younger than one that is to run alone
   // A call in it does not end though its grace is over: it takes no call any more, and is killed
@@ -134,7 +135,7 @@ struct Worker : Timer {
   }
   // It serves, and runs nothing.
   bool free() const { return running.empty() && serves(); }
-  // Its call runs alone.
+  // Its call runs alone, or it runs a batch.
   bool taken() const { return !running.empty() && running.front().alone; }
   // It serves, and this call can run beside those that run there.
   bool fits(const Call& head) const;

@@ -16,6 +16,7 @@ std::string_view reason_word(SessionEndReason reason) {
 struct Writer {
   std::string operator()(const Dispatch& a) const {
     std::string line = fmt::format("dispatch r{} {}", a.call.value, to_text(a.worker));
+    if (a.batch.size > 0) line += fmt::format(" batch={}/{}", a.batch.index + 1, a.batch.size);
     if (a.attempt > 1) line += fmt::format(" attempt={}", a.attempt);
     if (a.session) line += fmt::format(" session={}@{}", a.session->id, a.session->epoch);
     if (a.session && a.session->opens) line += " opens";
@@ -103,6 +104,10 @@ void ModelDriver::handle(const Event& event) {
   Actions actions;
   pool.handle(now, event, actions);
   for (const Action& action : actions) perform(action);
+  for (const auto& [id, worker] : workers) {
+    const auto& [size, index] = worker.batch_place;
+    if (size > 0 && index + 1 != size) wrongs.push_back(to_text(id) + " has got half a batch");
+  }
   pool.check_invariants();
   while (store.answers_at_once && !store.asked.empty()) settle();
 }
@@ -155,13 +160,19 @@ CallId ModelDriver::submit(const CallSubmitted& event) {
   call.order = calls.size();
   call.accepted = now;
   call.limit = event.deadline;
+  call.priority = event.priority;
+  call.batch_key = event.batch_key;
   handle(numbered);
   return numbered.call;
 }
 
 void ModelDriver::announce(std::vector<FunctionSpec> functions) {
   concurrency_.clear();
-  for (const FunctionSpec& each : functions) concurrency_[each.name] = each.concurrency;
+  batch_.clear();
+  for (const FunctionSpec& each : functions) {
+    concurrency_[each.name] = each.concurrency;
+    batch_[each.name] = each.batch;
+  }
   handle(FunctionsAnnounced{std::move(functions), health});
 }
 
@@ -350,12 +361,35 @@ bool ModelDriver::runs_shared(const ModelWorker& worker) const {
   return true;
 }
 
+void ModelDriver::on_batch(const Dispatch& action, ModelWorker& worker) {
+  const ModelCall& call = calls.at(action.call.value);
+  const auto [size, index] = action.batch;
+  must(!action.alone && !action.session, action, "alone, or of a session");
+  if (index == 0) {
+    must(worker.exiting || worker.calls.empty(), action, "a batch for a worker that runs calls");
+    must(size <= std::max(batch_[call.function], 1U), action, "a batch larger than is allowed");
+    worker.batch = action.call;
+  } else {
+    const ModelCall& first = calls.at(worker.batch.value);
+    const auto& before = worker.batch_place;
+    must(size == before.size && index == before.index + 1, action, "not the next of the batch");
+    must(call.function == first.function && call.priority == first.priority &&
+             call.batch_key == first.batch_key,
+         action, "in a batch of another kind");
+  }
+  worker.batch_place = action.batch;
+}
+
 void ModelDriver::on(const Dispatch& action) {
   ModelWorker& worker = alive(action.worker);
   must(worker.ready && !worker.stopping && !worker.killed && !worker.abandoned, action,
        "not a ready worker");
-  must(worker.exiting || fits(worker, calls.at(action.call.value), action.alone), action,
-       "the worker runs what it cannot run beside");
+  if (action.batch.size > 0) {
+    on_batch(action, worker);
+  } else {
+    must(worker.exiting || fits(worker, calls.at(action.call.value), action.alone), action,
+         "the worker runs what it cannot run beside");
+  }
   must(worker.exiting || !worker.checking, action, "its health is being checked");
   ModelCall& call = calls.at(action.call.value);
   must(!call.resolved && !call.worker, action, "the call is over or runs elsewhere");
@@ -363,7 +397,7 @@ void ModelDriver::on(const Dispatch& action) {
   must(action.deadline > now, action, "dead already");
   must(action.session.has_value() == !call.session.empty(), action, "session or none");
   worker.calls[action.call.value] = now;
-  call.alone = action.alone;
+  call.alone = action.alone || action.batch.size > 0;
   call.worker = action.worker;
   if (!action.session) return;
   const SessionTicket& ticket = *action.session;

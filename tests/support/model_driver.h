@@ -35,7 +35,7 @@ struct ModelCall {
   bool interrupted = false;
   std::uint64_t order = 0;         // of submission
   std::optional<WorkerId> worker;  // where it runs
-  bool alone = true;               // in that worker
+  bool alone = true;               // in that worker, or with its batch
   std::uint32_t dispatches = 0;
   bool started = false;  // an attempt of it had, when its worker died
   std::uint64_t birth = 0;
@@ -44,8 +44,10 @@ struct ModelCall {
   std::uint64_t version = 0;  // of its session's state after it; 0: no answer yet, or nothing ran
   Time accepted;
   std::optional<Duration> limit;  // the caller's
-  Resolve outcome;                // what its caller heard
-  std::optional<Resolve> ended;   // how a call ended whose caller had heard before
+  Priority priority = Priority::kNormal;
+  std::string batch_key;
+  Resolve outcome;               // what its caller heard
+  std::optional<Resolve> ended;  // how a call ended whose caller had heard before
 };
 
 struct ModelWorker {
@@ -56,6 +58,8 @@ struct ModelWorker {
   bool exiting = false;  // its exit is being handed in
   bool checking = false;
   std::map<std::uint64_t, Time> calls;  // that it runs, and when it was given each
+  CallId batch;                         // the first call of the batch that it got last
+  BatchPlace batch_place;               // … and how far that has come
 };
 
 // The snapshots, as numbers: a session's state is the count of calls that have changed it.
@@ -159,8 +163,10 @@ class ModelDriver {
   // Whether the worker may run this call beside those that it runs.
   bool fits(const ModelWorker& worker, const ModelCall& call, bool alone) const;
   bool runs_shared(const ModelWorker& worker) const;
+  void on_batch(const Dispatch& action, ModelWorker& worker);
 
   std::map<std::string, std::uint32_t> concurrency_;  // of the functions
+  std::map<std::string, std::uint32_t> batch_;
   std::uint64_t next_call_ = 1;
   std::size_t taken_ = 0;
   std::set<WorkerId> gone_;
