@@ -97,6 +97,13 @@ void Crew::start(Time now, WorkerId id) {
 void Crew::check_room(const Worker& worker, const core::Dispatch& dispatch,
                       const Call& call) const {
   CHECK(worker.ready && !worker.leaving);
+  if (dispatch.batch.size > 0) {  // to an idle worker, in a row
+    CHECK(!dispatch.alone && !dispatch.session && worker.tasks.size() == dispatch.batch.index);
+    for (const Task& task : worker.tasks) {
+      CHECK(task.batch.size == dispatch.batch.size && task.function == call.function);
+    }
+    return;
+  }
   if (dispatch.alone) CHECK(worker.tasks.empty());
   std::uint32_t same = 0;
   for (const Task& task : worker.tasks) {
@@ -129,7 +136,8 @@ void Crew::dispatch(Time now, const core::Dispatch& dispatch, const Call& call, 
   SessionState* state = nullptr;
   Task& task = worker->tasks.emplace_back();
   task.call = dispatch.call;
-  task.alone = dispatch.alone;
+  task.alone = dispatch.alone || dispatch.batch.size > 0;
+  task.batch = dispatch.batch;
   task.function = call.function;
   task.credit = kStreamCredit;
   if (dispatch.session) {
@@ -146,6 +154,10 @@ void Crew::dispatch(Time now, const core::Dispatch& dispatch, const Call& call, 
   if (task.script.blocks_loop) {
     worker->blocker = task.call;
     worker->blocked_until = task.mark_at + task.script.busy;
+  }
+  if (dispatch.batch.size > 0) {
+    if (dispatch.batch.index + 1 == dispatch.batch.size) run_batch(now, *worker);
+    return;
   }
   plan(*worker, task, task.mark_at + task.script.busy);
   draw_fate(now, *worker, task);
@@ -170,6 +182,30 @@ Said Crew::notice(Time now, const Worker& worker, CallId call) {
           .call = call,
           .since = task->mark_at,
           .lag = lag};
+}
+
+// The calls of a batch end together, when the longest of them does. A call whose arguments do not
+// fit is answered before it begins.
+void Crew::run_batch(Time now, Worker& worker) {
+  Duration busy{0};
+  const Script* deadly = nullptr;
+  const Script* odd = nullptr;  // its function returns a list of another length
+  for (const Task& task : worker.tasks) {
+    busy = std::max(busy, task.script.busy);
+    if (task.script.ending == Script::Ending::kDie) deadly = &task.script;
+    if (task.script.wrong_length) odd = &task.script;
+  }
+  if (deadly) exit(worker, worker.tasks.front().mark_at + busy, deadly->death);
+  for (Task& task : worker.tasks) {
+    const bool refused = task.script.ending == Script::Ending::kBadRequest;
+    if (!refused && odd && &task.script != odd) {
+      task.script.ending = odd->ending;
+      task.script.error = odd->error;
+    }
+    if (!refused) task.script.busy = busy;
+    plan(worker, task, task.mark_at + task.script.busy);
+    draw_fate(now, worker, task);
+  }
 }
 
 // Whether the call's worker dies with it, and where in its course.
@@ -220,11 +256,14 @@ void Crew::cancel(Time now, WorkerId id, CallId call) {
 // A task of the event loop is cancelled once more.
 void Crew::interrupt(Time now, WorkerId id, CallId call) {
   Worker* worker = find(id);
-  Task* task = worker != nullptr ? find(*worker, call) : nullptr;
-  if (task == nullptr || !task->script.heeds_interrupt) return;
-  if (task->cut_short != core::ReplyKind::kOk) return;
-  cut_short(now, *worker, *task, model_.interrupt_delay);
-  task->interrupted = task->cut_short != core::ReplyKind::kOk;
+  Task* of_call = worker != nullptr ? find(*worker, call) : nullptr;
+  if (of_call == nullptr) return;
+  for (Task& task : worker->tasks) {
+    if (&task != of_call && task.batch.size == 0) continue;  // a batch is interrupted as a whole
+    if (!task.script.heeds_interrupt || task.cut_short != core::ReplyKind::kOk) continue;
+    cut_short(now, *worker, task, model_.interrupt_delay);
+    task.interrupted = task.cut_short != core::ReplyKind::kOk;
+  }
 }
 
 void Crew::ping_loop(Time now, WorkerId id) {
@@ -379,6 +418,10 @@ Said Crew::reply(Time now, Worker& worker, Task& task) {
     said.snapshot = said.state.spoilt ? core::Snapshot::kFailed : core::Snapshot::kTaken;
   }
   said.clean = !(task.alone && model_.unclean > 0 && prng_.chance(model_.unclean));
+  if (task.batch.size > 0 && worker.tasks.size() > 1) {  // of a batch, the last answer says it
+    said.clean = true;
+    said.interrupted = false;
+  }
   worker.tasks.erase(worker.tasks.begin() + (&task - worker.tasks.data()));
   if (worker.leaving) stop(now, worker.id);
   return said;

@@ -93,7 +93,8 @@ class Crew {
   // A call that a worker runs.
   struct Task {
     CallId call;
-    bool alone = true;
+    bool alone = true;  // in its worker, or with its batch
+    core::BatchPlace batch{};
     bool blocked = false;  // a stream without credit
     bool saves = false;    // its answer brings along the state of `session`
     std::string function;
@@ -111,7 +112,7 @@ class Crew {
     bool ready = false;
     bool leaving = false;  // exits when its call is over
     bool killed = false;
-    std::vector<Task> tasks;  // one that runs alone, or several that do not
+    std::vector<Task> tasks;  // one that runs alone, a batch, or several that do not
     std::uint64_t plans = 0;
     std::uint64_t exit_token = 0;  // of the exit
     Time exit_at = Time::max();
@@ -139,6 +140,7 @@ class Crew {
   // The next time that the call, which blocks the event loop, is noticed.
   void plan_notice(const Worker& worker, const Task& task, Duration lag);
   Said notice(Time now, const Worker& worker, CallId call);
+  void run_batch(Time now, Worker& worker);
   Said step(Time now, Worker& worker, Task& task);
   Said reply(Time now, Worker& worker, Task& task);
   Said gone(Time now, const Worker& worker);

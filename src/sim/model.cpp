@@ -20,6 +20,7 @@ enum class Function : std::uint8_t {
   kEcho,
   kExit,
   kFail,
+  kGather,
   kHold,
   kItems,
   kLog,
@@ -52,6 +53,8 @@ struct Standard {
   bool idempotent = false;
   bool interruptible = false;
   std::uint32_t concurrency = 1;
+  std::uint32_t batch = 0;
+  Duration batch_wait{0};
 };
 // Async functions whose calls run together; together_stream takes `ms` too.
 constexpr std::uint32_t kTogether = 64;
@@ -65,6 +68,8 @@ constexpr Standard kStandard[] = {
     {"echo", Function::kEcho, "value", "", true, true},
     {"exit", Function::kExit, "code", "int", true},
     {"fail", Function::kFail, "message", "str", true},
+    {"gather", Function::kGather, "ms", "list[int]", true, false, false, 1, 32,
+     std::chrono::milliseconds(2)},
     {"hold", Function::kHold, "ms", "int", true},
     {"items", Function::kItems, "n", "int", true},
     {"log", Function::kLog, "text", "str", true},
@@ -97,6 +102,7 @@ bool is_async(Function function) {
 // A second parameter, which need not be given; null: there is none.
 const char* second_parameter(Function function) {
   if (function == Function::kLog) return "n";
+  if (function == Function::kGather) return "act";
   return function == Function::kTogetherStream ? "ms" : nullptr;
 }
 
@@ -200,6 +206,7 @@ void numeric(Script& script, Function function, std::int64_t n,
       script.heeds_interrupt = false;
       script.result = std::to_string(n);
       break;
+    case Function::kGather:
     case Function::kNap:
     case Function::kSleep:
     case Function::kSpin:
@@ -246,6 +253,20 @@ void numeric(Script& script, Function function, std::int64_t n,
   }
 }
 
+// What becomes of a call of gather().
+void act(Script& script, const std::string& what) {
+  if (script.ending != Script::Ending::kReturn) return;
+  if (what == "raise") {
+    raise(script, Script::Ending::kRaise, "ValueError", "this call was to fail");
+  } else if (what == "die") {
+    die(script, 11, std::nullopt);
+  } else if (what == "short") {
+    script.wrong_length = true;
+    raise(script, Script::Ending::kRaise, "TypeError",
+          "the function took a batch and returned a list of another length");
+  }
+}
+
 void with_argument(Script& script, const Standard& known, std::optional<std::string_view> raw,
                    const Application::Circumstances& around) {
   if (!raw && known.required) {
@@ -288,6 +309,8 @@ Application::Application(std::vector<std::string> exposed,
     spec.name = known.name;
     spec.stream = streams(known.function);
     spec.concurrency = known.concurrency;
+    spec.batch = known.batch;
+    spec.batch_wait = known.batch_wait;
     spec.idempotent = known.idempotent;
     spec.interruptible = known.interruptible;
     functions_.push_back(std::move(spec));
@@ -325,6 +348,8 @@ keelback::Application Application::describe() const {
     function.stream = spec.stream;
     function.interruptible = spec.interruptible;
     function.concurrency = spec.concurrency;
+    function.batch = spec.batch;
+    function.batch_wait = spec.batch_wait;
     const auto* known = std::ranges::find(kStandard, spec.name, &Standard::name);
     if (known != std::end(kStandard) && known->parameter != nullptr) {
       function.parameters.push_back(
@@ -416,6 +441,9 @@ Script Application::script(const Call& call, const Circumstances& around) const 
     if (const auto ms = as_integer(pause.value_or("0"))) {
       script.busy = std::chrono::milliseconds(std::clamp<std::int64_t>(*ms, 0, 86'400'000));
     }
+  }
+  if (known->function == Function::kGather) {
+    act(script, text_of(arguments->find(1, "act").value_or("\"\"")));
   }
   if (script.ending == Script::Ending::kReturn && script.result.size() > around.result_max) {
     raise(script, Script::Ending::kRaise, "ResultTooLarge",

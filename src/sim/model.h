@@ -73,9 +73,10 @@ struct Script {
   Duration busy{0};  // until the ending, or until the next item of a stream
   bool heeds_cancel = false;
   bool heeds_interrupt = true;
-  bool on_loop = false;      // it is a task of the event loop, else it has a thread to itself
-  bool blocks_loop = false;  // … and lets no other task go on
-  std::uint64_t items = 0;   // still to be sent before the ending
+  bool on_loop = false;       // it is a task of the event loop, else it has a thread to itself
+  bool blocks_loop = false;   // … and lets no other task go on
+  bool wrong_length = false;  // all calls of its batch end as this one
+  std::uint64_t items = 0;    // still to be sent before the ending
   std::uint64_t next_item = 0;
   std::string result;       // of kReturn
   Attachments attachments;  // likewise

@@ -121,6 +121,22 @@ LoadSettings draw_load(Prng& prng) {
       {.call = {.function = "pid", .priority = Priority::kLow}, .weight = 2},
   };
   load.mix.insert(load.mix.end(), std::begin(shared), std::end(shared));
+  if (prng.chance(0.4)) return load;
+  const LoadSettings::Kind batched[] = {
+      {.call = {.function = "gather", .payload = "[1]"}, .weight = 20},
+      {.call = {.function = "gather", .payload = "[2]", .idempotent = true}, .weight = 20},
+      {.call = {.function = "gather", .payload = "[0]", .priority = Priority::kHigh}, .weight = 5},
+      {.call = {.function = "gather", .payload = "[1]", .batch_key = "k"}, .weight = 10},
+      {.call = {.function = "gather", .payload = R"([1,"raise"])"}, .weight = 3},
+      {.call = {.function = "gather", .payload = R"([1,"short"])"}, .weight = 1},
+      {.call = {.function = "gather", .payload = R"([1,"die"])"}, .weight = 1},
+      {.call = {.function = "gather", .payload = R"([2,"die"])", .idempotent = true}, .weight = 1},
+      {.call = {.function = "gather"}, .weight = 1},
+      {.call = {.function = "gather", .payload = "[3]", .idempotency_key = "k4"}, .weight = 2},
+      {.call = {.function = "gather", .payload = "[400]", .deadline = 30ms}, .weight = 1},
+      {.call = {.function = "gather", .payload = "[1]", .deadline = 5ms}, .weight = 5},
+  };
+  load.mix.insert(load.mix.end(), std::begin(batched), std::end(batched));
   return load;
 }
 
@@ -171,6 +187,7 @@ void expect_sums(const PoolStats& stats) {
 // What the seeds have met, all together.
 struct Met {
   std::uint64_t shared = 0, overtaken = 0, suspects = 0, innocent = 0, culprits = 0, blocks = 0;
+  std::uint64_t batched = 0;
 };
 
 // One run; its trace hash.
@@ -216,6 +233,7 @@ std::uint64_t run_seed(std::uint64_t seed, Met* met = nullptr, bool strict = fal
     met->innocent += witness.innocent();
     met->culprits += witness.culprits();
     met->blocks += stats.loop_blocks;
+    met->batched += witness.batched();
   }
   return sim.trace_hash();
 }
@@ -249,6 +267,7 @@ TEST_F(Seeds, EveryCallEndsOnceEverySessionStaysInOrderAndAllResolvesInTheEnd) {
   EXPECT_GT(met.innocent, 10u);
   EXPECT_GT(met.culprits, 10u) << "a call is known to have ended its worker";
   EXPECT_GT(met.blocks, 10u) << "calls block event loops";
+  EXPECT_GT(met.batched, 1000u) << "calls go in batches";
 }
 
 // Goal: a worker takes no call that is younger than one that waits to run alone in it, not even in

@@ -44,6 +44,7 @@ class OrderWitness {
   }
   // serving: the workers that take calls of all kinds. fills: the worker was empty in this step.
   void dispatched(const core::Dispatch& d, const std::set<WorkerId>& serving, bool fills) {
+    if (d.batch.index > 0) return settled(d.call);  // it goes along with the first of its batch
     const Place place{priorities_.at(d.call), d.call};
     const bool first_attempt = d.attempt == 1;
     if (std::exchange(serving_, serving) != serving) took_.clear();
@@ -98,12 +99,15 @@ class Witness {
   std::uint64_t suspects() const { return suspects_; }  // calls that ran alone for a suspicion
   std::uint64_t innocent() const { return innocent_; }  // outcomes of bystanders and suspects
   std::uint64_t culprits() const { return culprits_; }  // outcomes of calls that ended their worker
+  std::uint64_t batched() const { return batched_; }    // dispatches in a batch of several
 
  private:
   struct Asked {
     std::string function;
     bool idempotent = false;  // as its caller says
     std::uint64_t fingerprint = 0;
+    std::string batch_key;
+    Priority priority = Priority::kNormal;
     bool started = false;   // an attempt of it, by the marks of a worker that died
     bool answered = false;  // user code of it has run to its end
   };
@@ -141,7 +145,9 @@ class Witness {
     ++submitted_;
     asked_[event.call] = {.function = std::string(event.function),
                           .idempotent = event.idempotent,
-                          .fingerprint = event.fingerprint};
+                          .fingerprint = event.fingerprint,
+                          .batch_key = std::string(event.batch_key),
+                          .priority = event.priority};
     const bool alone = always_alone_.contains(event.function);
     if (alone && event.session.empty() && event.idempotency_key.empty()) order_.plain(event.call);
     order_.submitted(event, alone);
@@ -215,11 +221,13 @@ class Witness {
     check_room(at->second, d, call);
     if (d.session) dispatched_in_session(d);
     if (at->second.calls.empty()) at->second.empty_at = step_;
-    at->second.calls[d.call] = d.alone;
+    at->second.calls[d.call] = d.alone || d.batch.size > 0;
+    if (d.batch.size > 1) ++batched_;
     order_.dispatched(d, serving(), at->second.empty_at == step_);
   }
   void check_room(const Seen& worker, const core::Dispatch& d, const Asked& call) {
     const core::FunctionSpec& spec = functions_.at(call.function);
+    if (d.batch.size > 0) return check_batch(worker, d, call);
     if (d.alone) {
       EXPECT_TRUE(worker.calls.empty()) << "what runs alone is dispatched beside others";
       if (spec.concurrency == 1) return;
@@ -236,6 +244,16 @@ class Witness {
     EXPECT_LT(same, spec.concurrency) << "more than the function's concurrency";
     EXPECT_TRUE(cap_ == 0 || worker.calls.size() < cap_) << "more than workers.concurrency";
     shared_ += !worker.calls.empty();
+  }
+  void check_batch(const Seen& worker, const core::Dispatch& d, const Asked& call) {
+    EXPECT_EQ(worker.calls.size(), d.batch.index) << "a batch is given to an idle worker, in a row";
+    EXPECT_LE(d.batch.size, functions_.at(call.function).batch);
+    EXPECT_FALSE(d.alone || d.session);
+    for (const auto& [other, alone] : worker.calls) {
+      EXPECT_EQ(asked_.at(other).function, call.function);
+      EXPECT_EQ(asked_.at(other).batch_key, call.batch_key);
+      EXPECT_EQ(asked_.at(other).priority, call.priority);
+    }
   }
   // The workers that take calls of all kinds: not those that serve only the sessions they hold.
   std::set<WorkerId> serving() const {
@@ -280,6 +298,7 @@ class Witness {
   std::uint32_t cap_;  // workers.concurrency
   std::uint64_t step_ = 0;
   std::uint64_t submitted_ = 0, shared_ = 0, suspects_ = 0, innocent_ = 0, culprits_ = 0;
+  std::uint64_t batched_ = 0;
   std::map<std::string, core::FunctionSpec> functions_;
   std::map<CallId, Asked> asked_;
   std::set<std::uint64_t> died_;  // fingerprints of calls that were in a worker that died

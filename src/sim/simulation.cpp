@@ -65,7 +65,9 @@ CallId Simulation::submit(Call call, OnOutcome done, std::shared_ptr<OnItem> ite
                              .fingerprint = fingerprint(ask),
                              .payload_bytes = ask.payload.size(),
                              .attachment_bytes = core::bytes_of(ask.attachments),
-                             .attachment_fault = fault});
+                             .attachment_fault = fault,
+                             .batch_key = ask.batch_key,
+                             .attachment_kinds = core::kinds_of(ask.attachments)});
   return id;
 }
 
@@ -276,7 +278,7 @@ void Simulation::dispatch(core::Dispatch& dispatch) {
   ClientCall* mine = calls_.find(dispatch.call);
   CHECK(mine != nullptr);  // a call is dispatched before its Resolve only
   mine->worker = dispatch.worker;
-  mine->alone = dispatch.alone;
+  mine->alone = dispatch.alone || dispatch.batch.size > 0;
   mine->answer.clear();
   const SessionState* restored = nullptr;
   if (dispatch.session && dispatch.session->restore != 0) {

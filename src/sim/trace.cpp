@@ -52,14 +52,14 @@ struct EventFields {
   void operator()(const core::CallSubmitted& e) {
     f(e.call, e.function, e.session, e.affinity, e.open, e.fence, e.deadline, e.priority,
       e.idempotent, e.stream, e.idempotency_key, e.fingerprint, e.payload_bytes, e.attachment_bytes,
-      e.attachment_fault);
+      e.attachment_fault, e.batch_key, e.attachment_kinds);
   }
   void operator()(const core::CallCancelled& e) { f(e.call); }
   void operator()(const core::StartModeChanged& e) { f(e.exec, e.exec_concurrency); }
   void operator()(const core::FunctionsAnnounced& e) {
     for (const auto& spec : e.functions) {
       f(std::string_view(spec.name), spec.idempotent, spec.stream, spec.timeout, spec.max_workers,
-        spec.concurrency, spec.interruptible);
+        spec.concurrency, spec.interruptible, spec.batch, spec.batch_wait);
     }
   }
   void operator()(const core::WorkerReady& e) { f(e.worker); }
@@ -101,7 +101,7 @@ struct EventFields {
 struct ActionFields {
   Fields& f;
   void operator()(const core::Dispatch& a) {
-    f(a.worker, a.call, a.attempt, a.alone, a.deadline, a.session);
+    f(a.worker, a.call, a.attempt, a.alone, a.batch.size, a.batch.index, a.deadline, a.session);
   }
   void operator()(const core::Resolve& a) {
     f(a.call, a.kind, a.effect, a.worker, a.attempts, a.birth, a.epoch, a.queued, a.ran,
