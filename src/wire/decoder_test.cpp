@@ -264,6 +264,7 @@ TEST(Decoder, KnowsHowLongEachBodyMayBe) {
       {Type::kSlab, Link::kWorkerData, 13, 13},
       {Type::kAttach, Link::kWorkerData, 28, kLimit - 16},
       {Type::kCheck, Link::kWorkerData, 0, 0},
+      {Type::kBatch, Link::kWorkerData, 4, 4},
       {Type::kChecked, Link::kSupervisorData, 1, kLimit - 16},
       {Type::kRetire, Link::kSupervisorData, 1, kLimit - 16},
       {Type::kSlabWanted, Link::kSupervisorData, 8, 8},

@@ -26,6 +26,7 @@ constexpr Rule kRules[] = {
     {Type::kSlab, "SLAB", Link::kWorkerData, 13, 13},
     {Type::kAttach, "ATTACH", Link::kWorkerData, 28, kAny},
     {Type::kCheck, "CHECK", Link::kWorkerData, 0, 0},
+    {Type::kBatch, "BATCH", Link::kWorkerData, 4, 4},
     {Type::kConnect, "CONNECT", Link::kSupervisorData, 4, 4},
     {Type::kHello, "HELLO", Link::kSupervisorData, 2, kAny},
     {Type::kReady, "READY", Link::kSupervisorData, 0, 0},

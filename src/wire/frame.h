@@ -26,6 +26,7 @@ enum class Type : std::uint8_t {
   kSlab = 7,
   kAttach = 8,
   kCheck = 9,
+  kBatch = 10,
   kConnect = 16,
   kHello = 17,
   kReady = 18,
@@ -63,12 +64,13 @@ constexpr std::uint8_t reply_flags(bool unclean, bool interrupted) {
 inline constexpr std::uint8_t kFlagLoop = 1;
 inline constexpr std::uint8_t kFlagWho = 2;
 
-// Shared calls of a worker, at most; each has a row of the marks, from 1.
+// Calls that a worker runs beside others or in a batch, at most; each has a row of the marks, from
+// 1.
 inline constexpr std::uint16_t kRowsMax = 1024;
 
 // Which end receives, and on which socket. It accepts only what the other end may send.
 enum class Link : std::uint8_t {
-  kWorkerData,         // in a worker: CALL … CHECK
+  kWorkerData,         // in a worker: CALL … BATCH
   kWorkerControl,      // in a worker: PING, CANCEL, INTERRUPT
   kSupervisorData,     // in the supervisor: CONNECT … RETIRE
   kSupervisorControl,  // in the supervisor: PONG
@@ -88,7 +90,7 @@ std::string_view to_string(Error error);  // one clause for people; static stora
 struct Header {
   Type type{};
   std::uint8_t flags = 0;
-  std::uint16_t row = 0;  // of a CALL that runs beside others; 0: it runs alone
+  std::uint16_t row = 0;  // of a CALL that runs beside others or in a batch; 0: it runs alone
   std::uint32_t body_bytes = 0;
   std::uint64_t call = 0;
   friend bool operator==(const Header&, const Header&) = default;

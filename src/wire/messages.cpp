@@ -198,6 +198,17 @@ std::expected<SnapshotMessage, Error> decode_snapshot(const Frame& frame) {
                          .state = body.substr(kSnapshotFixedBytes + session_bytes)};
 }
 
+void append_batch(std::string& out, std::uint64_t call, std::uint32_t calls) {
+  append_header(out, Type::kBatch, call, sizeof calls);
+  append(out, calls);
+}
+std::expected<std::uint32_t, Error> decode_batch(const Frame& frame) {
+  if (frame.body.size() != 4) return std::unexpected(Error::kBodySize);
+  const auto calls = load<std::uint32_t>(frame.body, 0);
+  if (calls == 0 || calls > kRowsMax) return std::unexpected(Error::kBodyContent);
+  return calls;
+}
+
 void append_check(std::string& out) { append_header(out, Type::kCheck, 0, 0); }
 
 void append_checked(std::string& out, const CheckedMessage& message) {

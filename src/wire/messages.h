@@ -171,6 +171,11 @@ struct SnapshotMessage {
 void append_snapshot(std::string& out, const SnapshotMessage& message);
 std::expected<SnapshotMessage, Error> decode_snapshot(const Frame& frame);
 
+// So many of the CALLs that follow, each with a row, are one batch. `call` is the first of them.
+void append_batch(std::string& out, std::uint64_t call, std::uint32_t calls);
+// From 1 to kRowsMax.
+std::expected<std::uint32_t, Error> decode_batch(const Frame& frame);
+
 void append_check(std::string& out);
 // The answer to CHECK.
 struct CheckedMessage {

@@ -50,6 +50,23 @@ TEST(Messages, WritesACallByteForByte) {
             "fnst0[1]"s);
 }
 
+// Goal: a batch has from one call to as many as there are rows.
+TEST(Messages, ABatchHasAsManyCallsAsThereAreRows) {
+  for (const std::uint32_t calls : {1U, 2U, 1024U, 0U, 1025U}) {
+    std::string bytes;
+    append_batch(bytes, 7, calls);
+    const Frame frame = only_frame(bytes, Link::kWorkerData);
+    EXPECT_EQ(frame.type(), Type::kBatch);
+    EXPECT_EQ(frame.call(), 7u);
+    const auto decoded = decode_batch(frame);
+    if (calls >= 1 && calls <= 1024) {
+      EXPECT_EQ(decoded, calls);
+    } else {
+      EXPECT_FALSE(decoded);
+    }
+  }
+}
+
 // Goal: the bytes of an ATTACH are those of the table in docs/protocol.md, field by field.
 TEST(Messages, WritesAnAttachmentByteForByte) {
   using namespace std::string_literals;

@@ -86,6 +86,9 @@ std::string encoded(const Frame& frame) {
     case Type::kSnapshot:
       if (const auto message = decode_snapshot(frame)) append_snapshot(out, *message);
       return out;
+    case Type::kBatch:
+      if (const auto calls = decode_batch(frame)) append_batch(out, frame.call(), *calls);
+      return out;
     case Type::kChecked:
       if (const auto message = decode_checked(frame)) append_checked(out, *message);
       return out;
