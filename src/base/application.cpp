@@ -28,8 +28,15 @@ std::uint32_t number_of(const Json& object, const char* name) {
   return found != object.end() && found->is_number_unsigned() ? found->get<std::uint32_t>() : 0;
 }
 
-std::optional<std::chrono::nanoseconds> timeout_of(const Json& object) {
-  const auto found = object.find("timeout");
+// Calls at once, at most; 0: one by one.
+std::uint32_t batch_of(const Json& object) {
+  const std::uint32_t batch = std::min(number_of(object, "batch"), kConcurrencyMax);
+  return batch < 2 ? 0 : batch;
+}
+
+// Of a number of seconds; nullopt: there is none above 0.
+std::optional<std::chrono::nanoseconds> duration_of(const Json& object, const char* name) {
+  const auto found = object.find(name);
   if (found == object.end() || !found->is_number()) return std::nullopt;
   const double seconds = found->get<double>();
   constexpr double kMost = 1e9;  // three decades: more would overflow nanoseconds
@@ -56,9 +63,11 @@ FunctionInfo function_of(const Json& object) {
           .idempotent = flag_of(object, "idempotent"),
           .stream = flag_of(object, "stream"),
           .async = flag_of(object, "async"),
-          .timeout = timeout_of(object),
+          .timeout = duration_of(object, "timeout"),
           .max_workers = number_of(object, "max_workers"),
           .concurrency = std::clamp(number_of(object, "concurrency"), 1U, kConcurrencyMax),
+          .batch = batch_of(object),
+          .batch_wait = duration_of(object, "batch_wait").value_or(std::chrono::nanoseconds{0}),
           .interruptible = flag_of(object, "interruptible"),
           .parameters = parameters_of(object)};
 }

@@ -16,12 +16,13 @@ TEST(Application, HasWhatHelloSays) {
           {"name":"f","doc":"d","timeout":1.5,"idempotent":true,"max_workers":2,"concurrency":32,"new":1,
            "params":[{"name":"x","kind":"keyword_only","required":true,"type":"int"},
                      {"name":"y","kind":"positional_or_keyword","required":false,"type":null}]},
-          {"name":"g","stream":true,"async":true,"timeout":null,"interruptible":true}]})");
+          {"name":"g","stream":true,"async":true,"timeout":null,"interruptible":true},
+          {"name":"b","batch":32,"batch_wait":0.004}]})");
   ASSERT_TRUE(read);
   EXPECT_EQ(read->name, "a.py");
   EXPECT_EQ(read->runtime, "python 3.11");
   EXPECT_TRUE(read->health);
-  ASSERT_EQ(read->functions.size(), 2U);
+  ASSERT_EQ(read->functions.size(), 3U);
   const FunctionInfo* f = read->find("f");
   ASSERT_NE(f, nullptr);
   EXPECT_EQ(f->doc, "d");
@@ -30,6 +31,9 @@ TEST(Application, HasWhatHelloSays) {
   EXPECT_EQ(f->max_workers, 2U);
   EXPECT_EQ(f->concurrency, 32U);
   EXPECT_EQ(read->find("g")->concurrency, 1U);
+  EXPECT_EQ(read->find("g")->batch, 0U);
+  EXPECT_EQ(read->find("b")->batch, 32U);
+  EXPECT_EQ(read->find("b")->batch_wait, 4ms);
   EXPECT_FALSE(f->stream || f->async || f->interruptible);
   ASSERT_EQ(f->parameters.size(), 2U);
   EXPECT_EQ(f->parameters[0].kind, "keyword_only");

@@ -76,6 +76,7 @@ void CallBook::tell(core::TellCaller& action, CallRecord* self, Effects& effects
   late->quick_print = record->quick_print;
   late->streaming = record->streaming;
   late->alone = record->alone;
+  late->batched = record->batched;
   late->worker = std::move(record->worker);
   late->answer = std::move(record->answer);  // if that is there and waits for the store
   record->outcome = core::outcome_of(action.answer);

@@ -42,6 +42,7 @@ struct CallRecord {
   std::shared_ptr<const Attachments> attachments;    // shared likewise; null: there are none
   std::uint64_t attachment_bytes = 0;
   std::string attachment_fault;
+  std::uint64_t attachment_kinds = 0;
   std::uint64_t quick_print = 0;  // with attachments only: see request_print.h
   bool blocking = false;
   bool streaming = false;
@@ -57,6 +58,7 @@ struct CallRecord {
   bool told GUARDED_BY(host_state) = false;
   Time deadline GUARDED_BY(host_state) = Time::max();  // of a call that was dispatched
   bool alone GUARDED_BY(host_state) = true;            // in its worker
+  bool batched GUARDED_BY(host_state) = false;
   bool dump_asked GUARDED_BY(host_state) = false;
   std::size_t dump_from GUARDED_BY(host_state) = 0;  // earlier dumps of that worker end here
   std::string dump_note GUARDED_BY(host_state);      // why there is none

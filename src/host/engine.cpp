@@ -133,6 +133,7 @@ void Engine::dispatch(const core::Dispatch& action, CallRecord* self, Effects& e
   if (UNEXPECTED(record == nullptr)) return;
   record->answer.clear();
   record->alone = action.alone;
+  record->batched = action.batch.size > 0;
   record->dump_asked = false;
   record->dump_note.clear();
   record->deadline = action.deadline;

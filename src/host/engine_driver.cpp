@@ -37,6 +37,8 @@ core::CallSubmitted event_of(const CallRecord& record) {
   event.payload_bytes = payload.size();
   event.attachment_bytes = record.attachment_bytes;
   event.attachment_fault = record.attachment_fault;
+  event.batch_key = call.batch_key;
+  event.attachment_kinds = record.attachment_kinds;
   return event;
 }
 
@@ -91,6 +93,7 @@ void EngineDriver::prepare_attachments(CallRecord& record) {
   const Call& call = record.call;
   record.attachment_fault = core::fault_of(call.attachments);
   record.attachment_bytes = core::bytes_of(call.attachments);
+  record.attachment_kinds = core::kinds_of(call.attachments);
   record.quick_print = quick_print(record.fingerprint, call.attachments);
   bool all_of_it = !call.idempotency_key.empty();
   if (!all_of_it) {

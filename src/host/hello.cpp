@@ -27,6 +27,8 @@ core::FunctionsAnnounced functions_of(const Application& application) {
     spec.timeout = each.timeout;
     spec.max_workers = each.max_workers;
     spec.concurrency = each.concurrency;
+    spec.batch = each.batch;
+    spec.batch_wait = each.batch_wait;
     spec.interruptible = each.interruptible;
     out.functions.push_back(std::move(spec));
   }

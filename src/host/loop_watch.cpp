@@ -113,7 +113,7 @@ void LoopWatch::look() {
   {
     const Locked locked(engine_.lock);
     for (const auto& [id, worker] : roster_.workers) {
-      Sight sight{worker, !worker->shared.empty(), as_time(worker->marks.turn()), {}, false};
+      Sight sight{worker, worker->shares(), as_time(worker->marks.turn()), {}, false};
       if (!sight.shares && worker->loop.told == Duration{0}) continue;
       const std::uint64_t thread = worker->marks.loop_thread();
       worker->shared.each([&](std::uint16_t row, CallId call) {

@@ -237,7 +237,16 @@ void ProcessCrew::dispatch(const core::Dispatch& action, CallRecord& record, Cal
     worker->running = action.call;
   } else {
     row = worker->shared.begin(action.call);
-    if (!std::exchange(roster_.loops_watched, true)) reading_.hear_sharing(worker, effects);
+    const bool beside = action.batch.size == 0;  // a batch does not run on the event loop
+    if (beside && !std::exchange(roster_.loops_watched, true)) {
+      reading_.hear_sharing(worker, effects);
+    }
+  }
+  if (action.batch.size > 0 && action.batch.index == 0) {
+    worker->batch = action.call;
+    std::string frame;
+    wire::append_batch(frame, action.call.value, action.batch.size);
+    worker->channel.push(std::move(frame));
   }
   if (action.session && action.session->restore != 0) {
     // The loop reads its answer: the caller waits for the store and for the worker, here or there.
@@ -339,7 +348,7 @@ void ProcessCrew::add_evidence(const CallRecord& record, Outcome& outcome) {
   const WorkerProcess& worker = static_cast<const WorkerProcess&>(*record.worker);
   const bool silent = outcome.kind == OutcomeKind::kTimeout && worker.pinged == record.id.value &&
                       worker.ponged != record.id.value;
-  const std::string_view why = record.alone ? kSilent : kBlocked;
+  const std::string_view why = record.alone || record.batched ? kSilent : kBlocked;
   if (silent) outcome.message += why;
   if (!record.dump_asked) return;
   outcome.dump = record.dump_note;
@@ -412,6 +421,7 @@ void ProcessCrew::climb(const core::Action& rung, WorkerId id, CallId call) {
   bool streaming = false;
   bool unsent = false;
   std::uint16_t row = 0;
+  CallId batch;
   Effects& effects = effects_of_thread();
   {
     const Locked locked(engine_.lock);
@@ -419,6 +429,7 @@ void ProcessCrew::climb(const core::Action& rung, WorkerId id, CallId call) {
     const CallRecord* record = engine_.calls().find(call);
     if (worker == nullptr || !worker->runs(call)) return;
     row = worker->shared.row_of(call);
+    batch = worker->batch;
     unsent = worker->unsent.contains(call);
     if (unsent) {
       give_up_restore(*worker, call, /*gone=*/false);
@@ -429,25 +440,25 @@ void ProcessCrew::climb(const core::Action& rung, WorkerId id, CallId call) {
   }
   if (unsent) return engine_.perform(effects);
   if (const auto* order = std::get_if<core::CancelCall>(&rung)) {
-    cancel(*order, worker, row, streaming);
-  } else if (std::holds_alternative<core::InterruptCall>(rung) && row != 0) {
+    cancel(*order, worker, /*loop=*/row != 0 && !batch, streaming);
+  } else if (std::holds_alternative<core::InterruptCall>(rung) && row != 0 && !batch) {
     std::string frame;
     wire::append_interrupt(frame, call.value);
     if (worker->control) static_cast<void>(worker->control->send(std::move(frame)));
   } else if (std::holds_alternative<core::InterruptCall>(rung)) {
-    worker->marks.set_interrupt(call.value);
+    worker->marks.set_interrupt(batch ? batch.value : call.value);
     if (worker->pidfd) static_cast<void>(worker->pidfd.send_signal(SIGINT));
   } else {
     dump(*worker, call);
   }
 }
 
-void ProcessCrew::cancel(const core::CancelCall& action, const WorkerPtr& worker, std::uint16_t row,
+void ProcessCrew::cancel(const core::CancelCall& action, const WorkerPtr& worker, bool loop,
                          bool streaming) {
   const std::uint64_t call = action.call.value;
   std::string frame;
   wire::append_cancel(frame, call);
-  wire::append_ping(frame, call, row != 0 ? wire::kFlagLoop : 0);
+  wire::append_ping(frame, call, loop ? wire::kFlagLoop : 0);
   worker->pinged = call;
   if (worker->control) static_cast<void>(worker->control->send(std::move(frame)));
   if (!streaming) return;

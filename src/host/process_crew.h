@@ -66,8 +66,7 @@ class ProcessCrew final : public Crew {
                      Effects& effects) REQUIRES(host_state);
   void give_up_restore(WorkerProcess& worker, CallId call, bool gone) REQUIRES(host_state);
   void climb(const core::Action& rung, WorkerId id, CallId call);
-  void cancel(const core::CancelCall& action, const WorkerPtr& worker, std::uint16_t row,
-              bool streaming);
+  void cancel(const core::CancelCall& action, const WorkerPtr& worker, bool loop, bool streaming);
   void dump(WorkerProcess& worker, CallId call);
 
   Engine& engine_;

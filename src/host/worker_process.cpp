@@ -67,6 +67,7 @@ bool WorkerProcess::end(CallId call) {
   }
   const std::uint16_t row = shared.row_of(call);
   if (row != 0) shared.end(row);
+  if (shared.empty()) batch = {};
   return row != 0;
 }
 

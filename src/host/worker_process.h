@@ -88,7 +88,9 @@ struct WorkerProcess final : CrewWorker {
   // Dispatched and not yet answered: the call that runs alone (0: none), or those that do not.
   CallId running GUARDED_BY(host_state);
   SharedCalls shared GUARDED_BY(host_state);
-  // Its last call that was answered with a result; 0: none.
+  // The first call of the batch that `shared` is; 0: it is none. The batch is known by it.
+  CallId batch GUARDED_BY(host_state);
+  // Its last call that ran alone and was answered with a result, or its last batch; 0: none.
   std::uint64_t last_ok GUARDED_BY(host_state) = 0;
   bool drained GUARDED_BY(host_state) = false;      // its socket has been read to the end
   bool stop_wanted GUARDED_BY(host_state) = false;  // SHUTDOWN was sent
@@ -101,6 +103,8 @@ struct WorkerProcess final : CrewWorker {
     return call && (running == call || shared.row_of(call) != 0);
   }
   bool idle() const REQUIRES(host_state) { return !running && shared.empty(); }
+  // It runs calls beside each other, on its event loop or in threads.
+  bool shares() const REQUIRES(host_state) { return !batch && !shared.empty(); }
   // By its marks; see host/started_mark.h.
   bool may_have_begun(CallId call) const REQUIRES(host_state);
   // It runs the call no more; false: it does not run it. The row that it had is free.

@@ -283,6 +283,7 @@ bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, C
   const CallId call{message.call};
   const bool shared = worker.running != call;
   const bool begun = worker.may_have_begun(call);
+  const CallId batch = worker.batch;
   if (!worker.end(call)) return false;
   if (shared) {
     end_reading_between_calls(worker, self);
@@ -298,7 +299,7 @@ bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, C
   reply.retire_reason = message.retire_reason;
   const bool ok = reply.answer.kind == core::ReplyKind::kOk;
   reply.started = ok || begun;
-  if (ok && !shared) worker.last_ok = call.value;
+  if (ok && (!shared || batch)) worker.last_ok = (batch ? batch : call).value;
   if (message.state != nullptr) {
     WorkerState& state = *message.state;
     const bool taken = state.format != wire::StateFormat::kNone;
