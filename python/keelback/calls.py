@@ -41,7 +41,7 @@ class Call(NamedTuple):
 
 
 # The hot path sets it without resetting: the next call overwrites, and between calls no user code runs.
-# A Call, or a SharedCall, which has the same attributes and more.
+# A Call, or a SharedCall or BatchCall, which have the same attributes and more.
 current: "ContextVar[Any]" = ContextVar("keelback_call", default=None)
 
 
@@ -92,6 +92,8 @@ def deadline() -> Optional[float]:
 def cancelled() -> bool:
     """True when this call should stop: its caller has gone or its deadline is over. Very cheap; any thread."""
     call = _call()
+    if call.marks_at < 0:  # a batch: when all of its calls should stop
+        return bool(call.is_cancelled(here.words))
     return here.words[call.marks_at + marks.CANCEL] == call.id
 
 

@@ -135,6 +135,18 @@ def plan_of(target: Callable[..., Any], parameter: inspect.Parameter) -> Plan:
         return PLAIN
 
 
+def element_plan_of(target: Callable[..., Any], parameter: inspect.Parameter) -> Plan:
+    """The same of a parameter that is a list with one element for each call: what the annotation asks of an element."""
+    try:
+        names = _names(target)
+        members = _members(parameter.annotation, names)
+        if len(members) == 1 and typing.get_origin(members[0]) in _LISTS:
+            return _plan(typing.get_args(members[0])[0], names)
+        return _plan(parameter.annotation, names)
+    except Exception:
+        return PLAIN
+
+
 def _names(target: Any) -> dict[str, Any]:
     """Where the annotations of a function are looked up."""
     target = inspect.unwrap(target)

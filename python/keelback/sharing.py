@@ -345,7 +345,10 @@ class SharedCalls:
         if session is not None and not session.opened:
             await _open(session, ask)
         function, most = call.function, self._marks.result_max
-        answer = function.target(*call.args, **call.kwargs)
+        if function.batch is None:
+            answer = function.target(*call.args, **call.kwargs)
+        else:  # the supervisor knows older code
+            answer = function.run_one(call.args, call.kwargs)
         if not function.is_stream:
             if function.is_async:
                 answer = await answer
@@ -489,16 +492,8 @@ class SharedCalls:
 
     def send(self, *frames: bytes) -> None:
         """Any thread. Frames of one answer are sent by one call. Raises SupervisorGone."""
-        packet: list[bytes] = []
-        size = 0
         with self._sending:
-            for frame in frames:
-                if packet and size + len(frame) > wire.PACKET_MAX:
-                    self._channel.send(b"".join(packet))
-                    packet, size = [], 0
-                packet.append(frame)
-                size += len(frame)
-            self._channel.send(b"".join(packet))
+            self._channel.send_together(frames)
 
     # ---- on the thread of control.py
 

@@ -2,7 +2,7 @@
 
     frame = length:u32 type:u8 flags:u8 row:u16 call:u64 body      little-endian; length counts all of it
 
-The row is 0 but in the CALL of a shared call.
+The row is 0 but in the CALL of a shared call or of a batch.
 """
 
 import struct
@@ -12,6 +12,7 @@ PACKET_MAX = 64 * 1024  # bytes; what a sender puts into one packet at most
 HEADER_SIZE = 16
 FRAME_MAX = 1 << 31  # bytes; a longer frame is nonsense, whatever calls.payload_max is
 REASON_MAX = 4096  # bytes of a reason in CHECKED and RETIRE
+ATTACHMENTS_MAX = 64  # of one call
 CREDIT_AT_START = 16  # items of a stream that may be sent unasked
 
 CALL = 1
@@ -23,6 +24,7 @@ SAVE = 6
 SLAB = 7
 ATTACH = 8
 CHECK = 9
+BATCH = 10
 CONNECT = 16
 HELLO = 17
 READY = 18

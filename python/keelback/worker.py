@@ -86,6 +86,7 @@ class Worker:
         self._forked = False
         self._loop_has_turn = False  # _LOOPS_TURN waits
         self._shared: Optional[SharedCalls] = None  # made for the first shared call
+        self._batches: Any = None  # made for the first batch
 
     def prepare(self) -> None:
         """Everything that needs no application."""
@@ -231,7 +232,7 @@ class Worker:
         _here.call = None
 
         leftovers = self._leftovers
-        flags = 0
+        flags = 0  # as in flags_after()
         if (leftovers.threads != leftovers.active or words[_CANCEL] == call or function.is_async
                 or self.interrupts.raised == call):
             flags = self._aftermath(call, function)
@@ -282,10 +283,38 @@ class Worker:
         notes = self.slabs.end()
         self.channel.send(notes + reply if notes else reply)
 
+    def _batch(self, frame: bytes) -> None:
+        """BATCH: the calls that follow are run together."""
+        if self._batches is None:
+            from keelback.batches import Batches  # is imported, if a function takes batches
+
+            self._batches = Batches(self)
+        turn = self._loop_has_turn
+        if turn:
+            self.channel.pending.remove(_LOOPS_TURN)
+        self._batches.run(frame)
+        if turn:
+            self.channel.pending.append(_LOOPS_TURN)
+
+    def flags_after(self, call: int, function: functions.Function, cancelled: bool) -> int:
+        """The flags of the answer of a batch: see _run(), where this is written out."""
+        leftovers = self._leftovers
+        if leftovers.threads == leftovers.active and not cancelled and self.interrupts.raised != call:
+            return 0
+        return self._aftermath(call, function)
+
+    def answer_plainly(self, call: int, function: functions.Function, args: Any, kwargs: Any) -> bytes:
+        """The result's JSON of a call whose caller takes no stream; its attachments are sent. Raises what it raises."""
+        if function.is_plain:
+            return self.slabs.encode(call, function.target(*args, **kwargs), self.marks.result_max())
+        return self._answer(call, function, args, kwargs, 0) or b"null"
+
     def _answer(self, call: int, function: functions.Function, args: Any, kwargs: Any,
                 callflags: int) -> Optional[bytes]:
         """What an async or streaming function answers, as JSON; None: it was sent as items."""
         runner, most = self.runner, self.marks.result_max
+        if function.batch is not None:
+            return self.slabs.encode(call, function.run_one(args, kwargs), most())
         if not function.is_stream:
             value = runner.run(call, function.target(*args, **kwargs))
             try:
@@ -535,6 +564,8 @@ class Worker:
             self._given = (call, frame[wire.HEADER_SIZE], frame[wire.HEADER_SIZE + 1 :])
         elif kind == wire.SAVE and len(frame) >= wire.HEADER_SIZE + wire.SAVE_BODY.size:
             self._save(frame[wire.HEADER_SIZE :])
+        elif kind == wire.BATCH:
+            self._batch(frame)
         elif kind == wire.CHECK and len(frame) == wire.HEADER_SIZE:
             self._check()
         elif kind == wire.SHUTDOWN:

@@ -306,3 +306,28 @@ async def count_together():
     await asyncio.sleep(0)
     keelback.session().state["calls"] = calls
     return calls
+
+
+@keelback.function(batch=32, batch_wait="2ms")
+def gather(ms: "list[int]", act: "list[str]" = ""):
+    """Takes as long as the longest of its calls. `act`: raise: an error of that call alone; die: the end of the
+    process; short: a list of another length; stuck: nothing but a kill ends it."""
+    end = time.monotonic() + max(ms) / 1000
+    while (left := end - time.monotonic()) > 0:
+        try:
+            keelback.check_cancelled()
+            time.sleep(min(left, 0.01))
+        except BaseException:
+            if "stuck" not in act:
+                raise
+    if "die" in act:
+        os.kill(os.getpid(), 11)
+    if "short" in act:
+        return ms[1:]
+    return [ValueError("this call was to fail") if what == "raise" else each for each, what in zip(ms, act)]
+
+
+@keelback.function(batch=8, batch_wait="2ms", stacked=True)
+def stack(x):
+    """Twice the arrays, and how many came together."""
+    return x * 2 if hasattr(x, "shape") else [None] * len(x)
