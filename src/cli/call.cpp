@@ -22,6 +22,7 @@ struct Options : ServerOptions {
   std::string open;
   std::string expect_epoch;
   std::string priority;
+  std::string batch_key;
   bool idempotent = false;
   std::string key;
   std::string traceparent;
@@ -36,6 +37,8 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--expect-epoch", options.expect_epoch,
                      "Only if the session is still this one: BIRTH.EPOCH or EPOCH");
   command.add_option("--priority", options.priority, "high, normal (default) or low");
+  command.add_option("--batch-key", options.batch_key,
+                     "Of a function that takes batches: only calls with the same go together");
   command.add_flag("--idempotent", options.idempotent, "The call may run twice");
   command.add_option("--idempotency-key", options.key,
                      "The same key and arguments get the same answer; other arguments are refused");
@@ -57,6 +60,7 @@ HttpRequest request_of(const Options& options, const CallArguments& arguments) {
   add("Keelback-Session-Open", options.open);
   add("Keelback-Expect-Epoch", options.expect_epoch);
   add("Keelback-Priority", options.priority);
+  add("Keelback-Batch-Key", options.batch_key);
   add("Keelback-Idempotent", options.idempotent ? "true" : "");
   add("Idempotency-Key", options.key);
   add("traceparent", options.traceparent);

@@ -17,6 +17,7 @@ namespace {
 using Error = std::optional<std::string>;  // nullopt: fine
 
 constexpr std::size_t kSessionMax = 256;
+constexpr std::size_t kBatchKeyMax = 256;
 constexpr std::size_t kKeyMax = 255;
 constexpr std::size_t kNameMax = 128;
 
@@ -104,6 +105,13 @@ Error read_idempotent(std::string_view text, Call& call) {
   return std::nullopt;
 }
 
+Error read_batch_key(std::string_view text, Call& call) {
+  if (text.empty()) return "is empty";
+  if (text.size() > kBatchKeyMax) return fmt::format("is longer than {} bytes", kBatchKeyMax);
+  call.batch_key = text;
+  return std::nullopt;
+}
+
 Error read_key(std::string_view text, Call& call) {
   if (text.empty()) return "is empty";
   if (text.size() > kKeyMax) return fmt::format("is longer than {} bytes", kKeyMax);
@@ -152,6 +160,8 @@ Error read_one(Header header, std::string_view text, CallHeaders& out) {
       return read_fence(text, out.call);
     case Header::kPriority:
       return read_priority(text, out.call);
+    case Header::kBatchKey:
+      return read_batch_key(text, out.call);
     case Header::kIdempotent:
       return read_idempotent(text, out.call);
     case Header::kIdempotencyKey:

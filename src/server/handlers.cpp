@@ -193,7 +193,7 @@ Response get_health(Hub& hub, Route route, bool authorised) {
 Response get_application(Hub& hub, Route route) {
   const auto application = hub.driver.application();
   if (route == Route::kOpenapi) return {.body = openapi_json(application.get())};
-  if (application) return {.body = functions_json(*application)};
+  if (application) return {.body = functions_json(*application, hub.driver.info().stats)};
   return problem(503, "not_ready", "no worker has announced the application's functions yet");
 }
 

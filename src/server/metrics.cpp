@@ -46,6 +46,16 @@ class Scrape {
     out.sample_count = total + series.counts.back();
     out.sample_sum = series.sum;
   }
+  void histogram(const BatchSizes& sizes, std::vector<ClientMetric::Label> labels) {
+    auto& out = add(std::move(labels)).histogram;
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < BatchSizes::kBounds; ++i) {
+      total += sizes.counts[i];
+      out.bucket.push_back({total, static_cast<double>(1U << i)});
+    }
+    out.sample_count = sizes.batches;
+    out.sample_sum = static_cast<double>(sizes.calls);
+  }
   void counter(std::string name, std::string help, double number) {
     open(std::move(name), std::move(help), MetricType::Counter);
     value(number);
@@ -174,6 +184,14 @@ void add_loop_lag(Scrape& scrape, const LoopLag& lag) {
   scrape.histogram(lag, LoopLag::kBounds);
 }
 
+void add_batches(Scrape& scrape, const PoolStats& stats) {
+  scrape.open("keelback_batch_size", "Calls that a function took at once, by function.",
+              MetricType::Histogram);
+  for (const FunctionBatches& each : stats.batches) {
+    scrape.histogram(each.sizes, {{"function", each.function}});
+  }
+}
+
 void add_process(Scrape& scrape) {
   rusage usage{};
   CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
@@ -233,6 +251,7 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                static_cast<double>(server.connections));
   add_durations(scrape, durations);
   add_loop_lag(scrape, info.loop_lag);
+  add_batches(scrape, stats);
   add_process(scrape);
   scrape.gauge("keelback_guard_resident_memory_bytes", "Resident memory of the guard.",
                static_cast<double>(info.guard.resident_bytes));

@@ -35,6 +35,8 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   stats.outcomes[static_cast<int>(OutcomeKind::kOk)] = 123'456'789'000;
   stats.outcomes[static_cast<int>(OutcomeKind::kTimeout)] = 7;
   stats.workers.busy = 3;
+  stats.batches.push_back({"f", {}});
+  for (const std::uint32_t size : {1U, 2U, 5U}) stats.batches[0].sizes.add(size);
   stats.queue_delay = 250ms;
   stats.sessions.expired = 4;
   stats.attachments.carried_bytes = 70'000;
@@ -55,6 +57,10 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   EXPECT_EQ(values.at("keelback_sessions_total{event=\"expired\"}"), 4);
   EXPECT_EQ(values.at("keelback_http_rejected_total"), 9);
   EXPECT_EQ(values.at("keelback_ready"), 1);
+  EXPECT_EQ(values.at("keelback_batch_size_bucket{function=\"f\",le=\"2\"}"), 2);
+  EXPECT_EQ(values.at("keelback_batch_size_bucket{function=\"f\",le=\"8\"}"), 3);
+  EXPECT_EQ(values.at("keelback_batch_size_count{function=\"f\"}"), 3);
+  EXPECT_EQ(values.at("keelback_batch_size_sum{function=\"f\"}"), 8);
   EXPECT_EQ(values.at("keelback_log_dropped_lines_total{from=\"workers\"}"), 11);
   EXPECT_EQ(values.at("keelback_log_dropped_lines_total{from=\"zygotes\"}"), 12);
   EXPECT_EQ(values.at("keelback_log_dropped_lines_total{from=\"daemon\"}"), 13);

@@ -70,11 +70,11 @@ Json arguments_schema(const std::vector<FunctionInfo::Parameter>& parameters) {
 Json reference(const char* what) { return {{"$ref", fmt::format("#/components/{}", what)}}; }
 
 Json call_parameters() {
-  constexpr Header kShown[] = {Header::kSession,    Header::kAffinity,       Header::kSessionOpen,
-                               Header::kDeadlineMs, Header::kExpectEpoch,    Header::kPriority,
-                               Header::kIdempotent, Header::kIdempotencyKey, Header::kTraceparent,
-                               Header::kCall,       Header::kAttachment,     Header::kDtype,
-                               Header::kShape,      Header::kArguments};
+  constexpr Header kShown[] = {Header::kSession,     Header::kAffinity,    Header::kSessionOpen,
+                               Header::kDeadlineMs,  Header::kExpectEpoch, Header::kPriority,
+                               Header::kBatchKey,    Header::kIdempotent,  Header::kIdempotencyKey,
+                               Header::kTraceparent, Header::kCall,        Header::kAttachment,
+                               Header::kDtype,       Header::kShape,       Header::kArguments};
   Json list = Json::array();
   for (Header header : kShown) {
     Json schema = {{"type", "string"}};
@@ -88,6 +88,10 @@ Json call_parameters() {
       list.back()["description"] =
           "The attachment's name. A body that is not JSON needs at least one Keelback-* header "
           "(else 415); this one may be any text beside multipart/form-data";
+    }
+    if (header == Header::kBatchKey) {
+      list.back()["description"] =
+          "Of a function that takes batches: only calls with the same go together";
     }
     if (header == Header::kIdempotencyKey) {
       list.back()["description"] =

@@ -32,6 +32,7 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
     "Keelback-Deadline-Ms",
     "Keelback-Expect-Epoch",
     "Keelback-Priority",
+    "Keelback-Batch-Key",
     "Keelback-Idempotent",
     "Keelback-Call",
     "Keelback-Attachment",

@@ -33,6 +33,7 @@ enum class Header : std::uint8_t {
   kDeadlineMs,
   kExpectEpoch,
   kPriority,
+  kBatchKey,
   kIdempotent,
   kCall,
   kAttachment,
@@ -40,7 +41,7 @@ enum class Header : std::uint8_t {
   kShape,
   kArguments,
 };
-inline constexpr int kHeaders = 25;
+inline constexpr int kHeaders = 26;
 std::string_view to_string(Header header);  // as documented: "Keelback-Session"
 // The Keelback-* request header nearest to a name that is not one.
 std::string_view nearest_header(std::string_view name);

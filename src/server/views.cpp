@@ -17,6 +17,14 @@ Json use_json(const host::OwnUse& use) {
   return {{"open_fds", use.open_fds}, {"rss_bytes", use.resident_bytes}};
 }
 
+// How many calls went together, on average; null: none has gone yet, or never will.
+Json mean_batch(const PoolStats& stats, const std::string& function) {
+  for (const FunctionBatches& each : stats.batches) {
+    if (each.function == function && each.sizes.batches > 0) return each.sizes.mean();
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::string reloaded_json(const PoolStats& stats) {
@@ -138,7 +146,7 @@ std::string quarantine_json(const std::vector<QuarantinedRequest>& entries, std:
   return dump({{"total", total}, {"items", std::move(items)}});
 }
 
-std::string functions_json(const Application& application) {
+std::string functions_json(const Application& application, const PoolStats& stats) {
   Json functions = Json::array();
   for (const FunctionInfo& function : application.functions) {
     Json parameters = Json::array();
@@ -156,8 +164,11 @@ std::string functions_json(const Application& application) {
                          {"timeout", function.timeout ? Json(seconds(*function.timeout)) : Json()},
                          {"max_workers", function.max_workers},
                          {"concurrency", function.concurrency},
+                         {"batch", function.batch},
+                         {"batch_wait", seconds(function.batch_wait)},
                          {"interruptible", function.interruptible},
                          {"params", std::move(parameters)}});
+    if (function.batch > 0) functions.back()["batch_mean"] = mean_batch(stats, function.name);
   }
   return dump({{"app", application.name},
                {"runtime", application.runtime},

@@ -18,7 +18,7 @@ std::string workers_json(const std::vector<host::WorkerInfo>& workers);
 std::string sessions_json(const SessionList& page);
 std::string quarantine_json(const std::vector<QuarantinedRequest>& entries, std::uint64_t total);
 // {app, runtime, functions}, each function as in its HELLO.
-std::string functions_json(const Application& application);
+std::string functions_json(const Application& application, const PoolStats& stats);
 // OpenAPI 3.1 of the whole service; each function has a path of its own. `application` is null
 // until a worker has said HELLO.
 std::string openapi_json(const Application* application);

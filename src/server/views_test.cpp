@@ -128,18 +128,32 @@ TEST(Views, OpenApiComesFromTheHello) {
 TEST(Views, FunctionsAreShownAsTheHelloHasThem) {
   const char* const greet =
       R"({"name":"greet","doc":"d","idempotent":true,"stream":false,"async":true,"timeout":1.5,
-          "max_workers":2,"concurrency":8,"interruptible":true,"params":[
+          "max_workers":2,"concurrency":8,"batch":0,"batch_wait":0.0,"interruptible":true,"params":[
             {"name":"a","kind":"keyword_only","required":true,"type":"int"},
             {"name":"b","kind":"var_keyword","required":false,"type":null}]})";
   const std::string hello = fmt::format(
       R"({{"app":"counter","runtime":"python 3.11","functions":[{},{{"name":"plain"}}]}})", greet);
-  const json shown = json::parse(functions_json(*parse_application(hello)));
+  const json shown = json::parse(functions_json(*parse_application(hello), {}));
   EXPECT_EQ(shown["app"], "counter");
   EXPECT_EQ(shown["runtime"], "python 3.11");
   ASSERT_EQ(shown["functions"].size(), 2U);
   EXPECT_EQ(shown["functions"][0], json::parse(greet));
   EXPECT_EQ(shown["functions"][1]["timeout"], nullptr);
   EXPECT_EQ(shown["functions"][1]["params"], json::array());
+}
+
+// Goal: of a function that takes batches it says how large they were on average, once there is one.
+TEST(Views, FunctionsShowTheMeanOfTheirBatches) {
+  const std::string hello =
+      R"({"functions":[{"name":"f","batch":32,"batch_wait":0.004},{"name":"g","batch":2}]})";
+  PoolStats stats;
+  stats.batches.push_back({"f", {}});
+  for (const std::uint32_t size : {1U, 2U, 6U}) stats.batches[0].sizes.add(size);
+  const json shown = json::parse(functions_json(*parse_application(hello), stats))["functions"];
+  EXPECT_EQ(shown[0]["batch"], 32);
+  EXPECT_EQ(shown[0]["batch_wait"], 0.004);
+  EXPECT_EQ(shown[0]["batch_mean"], 3.0);
+  EXPECT_EQ(shown[1]["batch_mean"], nullptr);
 }
 
 }  // namespace
