@@ -13,7 +13,7 @@ constexpr std::int64_t kLookAtMarkEveryMs = 10;
 
 }  // namespace
 
-bool AloneCall::told_to_cancel() { return place.marks.cancelled(0, asked.call); }
+bool AloneCall::told_to_cancel() { return place.marks.cancelled(asked.row, asked.call); }
 bool AloneCall::told_to_interrupt() { return place.marks.interrupted(asked.call); }
 
 void AloneCall::rest_until(Clock::time_point end) {

@@ -1,11 +1,11 @@
-// A call that has its worker alone. It runs on the main thread, where SIGINT interrupts it.
+// A call that runs while no other does. It runs on the main thread, where SIGINT interrupts it.
 #pragma once
 
 #include "fakeworker/running.h"
 
 namespace keelback::fakeworker {
 
-class AloneCall final : public Running {
+class AloneCall : public Running {
  public:
   using Running::Running;
 

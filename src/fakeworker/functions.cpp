@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/json_text.h"
+#include "fakeworker/batch.h"
 
 namespace keelback::fakeworker {
 namespace {
@@ -300,6 +301,49 @@ Answer together_stuck(Running& running) {
   return Returned{running.asked.arguments[0].dump()};
 }
 
+// ---- calls that go together
+
+// Takes as long as the longest of its calls. Any of them may fail alone, spoil the list for all, or
+// end the process; `stuck` ends by a kill only.
+std::vector<Answer> gather(BatchRun& running) {
+  const std::size_t count = running.calls.size();
+  const auto any = [&running](std::string_view act) {
+    return std::ranges::any_of(running.calls,
+                               [act](const Asked& each) { return each.arguments[1] == act; });
+  };
+  std::int64_t longest = 0;
+  for (const Asked& each : running.calls) {
+    longest = std::max(longest, integer(each.arguments[0]).value_or(0));
+  }
+  const bool stuck = any("stuck");
+  const auto end = after(longest);
+  do {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
+    if (auto stopped = running.wait(left, true); stopped && !stuck) {
+      return std::vector<Answer>(count, *stopped);
+    }
+  } while (stuck && Clock::now() < end);
+  if (any("die")) {
+    ::signal(SIGSEGV, SIG_DFL);
+    ::kill(::getpid(), SIGSEGV);
+    running.wait(60'000, true);  // another thread takes it, in a moment
+  }
+  if (any("short")) {
+    return std::vector<Answer>(
+        count, type_error("gather took a batch of " + std::to_string(count) +
+                          " calls and returned " + std::to_string(count - 1) + " results"));
+  }
+  std::vector<Answer> answers;
+  for (const Asked& each : running.calls) {
+    if (each.arguments[1] == "raise") {
+      answers.emplace_back(Raised{wire::ErrorKind::kError, "ValueError", "this call was to fail"});
+    } else {
+      answers.emplace_back(Returned{each.arguments[0].dump()});
+    }
+  }
+  return answers;
+}
+
 // ---- attachments
 
 Answer attach_echo(Running& running) {
@@ -361,6 +405,7 @@ Answer attach_drop(Running& running) {
 constexpr Parameter kNAndBytes[] = {{"n", "int", true}, {"bytes", "int", true}};
 constexpr Parameter kValue[] = {{"value", nullptr, true}};
 constexpr Parameter kMs[] = {{"ms", "int", true}};
+constexpr Parameter kMsAndAct[] = {{"ms", "int", true}, {"act", "str", false}};
 constexpr Parameter kMessage[] = {{"message", "str", true}};
 constexpr Parameter kSignal[] = {{"signal", "int", false}};
 constexpr Parameter kCode[] = {{"code", "int", false}};
@@ -401,6 +446,15 @@ constexpr Function kFunctions[] = {
     {"ended", "The sessions that ended here, and why.", false, false, {}, ended},
     {"exit", "Leaves at once, with a code.", false, false, kCode, exit_now},
     {"fail", "Raises ValueError.", false, false, kMessage, fail},
+    {.name = "gather",
+     .doc = "Takes as long as the longest of its calls.",
+     .idempotent = false,
+     .stream = false,
+     .parameters = kMsAndAct,
+     .run = nullptr,
+     .batch = 32,
+     .batch_wait = 0.002,
+     .run_together = gather},
     {"hold", "Holds the interpreter.", false, false, kMs, hold},
     {"items", "Streams 0 to n-1.", false, true, kN, items},
     {"litter", "Leaves something behind.", false, false, {}, litter},
@@ -492,6 +546,8 @@ Json describe(const Function& function) {
           {"timeout", nullptr},
           {"max_workers", 0},
           {"concurrency", function.concurrency},
+          {"batch", function.batch},
+          {"batch_wait", function.batch_wait},
           {"interruptible", function.interruptible},
           {"params", std::move(parameters)}};
 }

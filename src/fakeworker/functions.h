@@ -12,6 +12,8 @@
 
 namespace keelback::fakeworker {
 
+class BatchRun;
+
 struct Parameter {
   const char* name;
   const char* type;  // null: any
@@ -26,7 +28,11 @@ struct Function {
   Answer (*run)(Running&);
   bool interruptible = false;
   std::uint32_t concurrency = 1;
-  bool async = false;  // it has the loop's turn while it runs (loop.h)
+  bool async = false;       // it has the loop's turn while it runs (loop.h)
+  std::uint32_t batch = 0;  // it takes up to so many calls at once; 0: one by one
+  double batch_wait = 0;    // seconds
+  // If it takes batches, in place of `run`: an answer for each call, in their order.
+  std::vector<Answer> (*run_together)(BatchRun&) = nullptr;
 };
 
 std::span<const Function> standard_functions();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <set>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -187,6 +188,8 @@ void Worker::handle(const Received& received) {
       return call(decoded(wire::decode_call(received.frame())));
     case wire::Type::kAttach:
       return attach(received);
+    case wire::Type::kBatch:
+      return batch(received.header.call, decoded(wire::decode_batch(received.frame())));
     case wire::Type::kSlab:
       return take_slab(received);
     case wire::Type::kSessionEnd: {
@@ -285,7 +288,7 @@ void Worker::run_alone(Asked asked) {
   marks_.rewind_dump();  // the last call's dump could be read until now
   AloneCall running(place(), std::move(asked));
   const std::uint64_t call = running.asked.call;
-  if (!begin(running)) return refuse(call, 0, cancelled_before_start());
+  if (!begin(running.asked)) return refuse(call, 0, cancelled_before_start());
   std::optional<Turn> turn;
   if (running.asked.function->async) turn.emplace(loop_);
   Answer answer = run_function(running);
@@ -318,10 +321,98 @@ void Worker::share(Asked asked) {
   }
 }
 
+// ---- a batch
+
+wire::CallMessage Worker::next_of_batch(Received& received) {
+  received = channel_.next();
+  while (received.header.type == wire::Type::kAttach) {
+    attach(received);
+    received = channel_.next();
+  }
+  const auto message = wire::decode_call(received.frame());
+  if (!message || message->row == 0 || !message->session.empty()) supervisor_gone();
+  for (const Carried& each : carried_) {
+    if (each.slab != 0) supervisor_gone();
+  }
+  return *message;
+}
+
+void Worker::batch(std::uint64_t batch, std::uint32_t calls) {
+  if (!shared_.none()) supervisor_gone();
+  std::vector<Asked> asked;
+  std::set<std::uint16_t> rows;
+  std::set<std::uint64_t> ids;
+  for (std::uint32_t i = 0; i < calls; ++i) {
+    Received received;
+    const wire::CallMessage message = next_of_batch(received);
+    if (!rows.insert(message.row).second || !ids.insert(message.call).second) supervisor_gone();
+    auto prepared = prepare(message);
+    if (!prepared) {
+      refuse(message.call, message.row, std::move(prepared.error()));
+    } else if (!asked.empty() && asked.front().function != prepared->function) {
+      supervisor_gone();
+    } else {
+      asked.push_back(std::move(*prepared));
+    }
+  }
+  if (!ids.contains(batch)) supervisor_gone();
+  if (asked.empty()) return;
+  marks_.rewind_dump();
+  if (asked.front().function->batch > 0) return run_together(batch, std::move(asked));
+  // Calls have waited while the application was reloaded.
+  for (Asked& each : asked) run_one_of_batch(std::move(each));
+}
+
+void Worker::run_together(std::uint64_t batch, std::vector<Asked> asked) {
+  std::vector<Asked> begun;
+  for (Asked& each : asked) {
+    if (begin(each)) {
+      begun.push_back(std::move(each));
+    } else {
+      refuse(each.call, each.row, cancelled_before_start());
+    }
+  }
+  if (begun.empty()) return;
+  BatchRun running(place(), batch, std::move(begun));
+  const Function& function = *running.asked.function;
+  if (!marks_.start(0, batch, function.name)) supervisor_gone();  // nobody cancels a batch
+  std::vector<Answer> answers;
+  if (auto stopped = misbehave(running)) {
+    answers.assign(running.calls.size(), *std::move(stopped));
+  } else {
+    answers = function.run_together(running);
+  }
+  marks_.end(0, batch);
+  for (const Asked& each : running.calls) marks_.end(each.row, each.call);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const bool last = i + 1 == answers.size();  // it speaks for the whole batch
+    const std::uint8_t flags =
+        last ? wire::reply_flags(unclean_by_script(), running.interrupted) : std::uint8_t{0};
+    const std::uint64_t call = running.calls[i].call;
+    reply(call, {}, answer_frame(call, std::move(answers[i]), flags));
+  }
+}
+
+void Worker::run_one_of_batch(Asked one) {
+  AloneCall running(place(), std::move(one));
+  const Asked& asked = running.asked;
+  if (!begin(asked)) return refuse(asked.call, asked.row, cancelled_before_start());
+  if (!marks_.start(0, asked.call, asked.function->name)) supervisor_gone();
+  std::optional<Turn> turn;
+  if (asked.function->async) turn.emplace(loop_);
+  Answer answer = run_function(running);
+  marks_.end(0, asked.call);
+  marks_.end(asked.row, asked.call);
+  turn.reset();
+  std::vector<Out> frames;
+  attach_to(running, answer, frames);
+  Out last = last_frame(running, std::move(answer), wire::reply_flags(false, running.interrupted));
+  reply(asked.call, std::move(frames), std::move(last));
+}
+
 // ---- on its thread
 
-bool Worker::begin(Running& running) {
-  const Asked& asked = running.asked;
+bool Worker::begin(const Asked& asked) {
   if (!marks_.start(asked.row, asked.call, asked.function->name)) return false;
   Session* session = asked.session.get();
   if (session != nullptr) session->open();
@@ -331,23 +422,31 @@ bool Worker::begin(Running& running) {
   return true;
 }
 
-Answer Worker::run_function(Running& running) {
+std::optional<Raised> Worker::misbehave(Running& running) {
   if (script_.crash_after_calls && replies_ >= *script_.crash_after_calls) {
     ::signal(SIGSEGV, SIG_DFL);
     ::kill(::getpid(), SIGSEGV);
     hang();  // until the main thread has taken it
   }
-  if (script_.slow_ms > 0) {
-    if (auto stopped = running.wait(script_.slow_ms, true)) return *std::move(stopped);
-  }
-  return running.asked.function->run(running);
+  if (script_.slow_ms > 0) return running.wait(script_.slow_ms, true);
+  return std::nullopt;
+}
+
+Answer Worker::run_function(Running& running) {
+  if (auto stopped = misbehave(running)) return *std::move(stopped);
+  const Function& function = *running.asked.function;
+  if (function.run_together == nullptr) return function.run(running);
+  BatchRun one(place(), running.asked.call, {running.asked});
+  Answer answer = std::move(function.run_together(one).front());
+  running.interrupted = one.interrupted;
+  return answer;
 }
 
 void Worker::run_shared(SharedCall& running) {
   const Asked& asked = running.asked;
   std::optional<Turn> turn;
   if (asked.function->async) turn.emplace(loop_);
-  if (running.told() || !begin(running)) {
+  if (running.told() || !begin(asked)) {
     shared_.remove(running);
     return refuse(asked.call, asked.row, cancelled_before_start());
   }

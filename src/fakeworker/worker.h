@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fakeworker/attachments.h"
+#include "fakeworker/batch.h"
 #include "fakeworker/channel.h"
 #include "fakeworker/chaos.h"
 #include "fakeworker/functions.h"
@@ -54,11 +55,18 @@ class Worker {
   std::expected<Asked, Raised> prepare(const wire::CallMessage& message);
   void run_alone(Asked asked);
   void share(Asked asked);
+  // Reads the calls of a batch, runs them together and answers each.
+  void batch(std::uint64_t batch, std::uint32_t calls);
+  wire::CallMessage next_of_batch(Received& received);
+  void run_together(std::uint64_t batch, std::vector<Asked> calls);
+  void run_one_of_batch(Asked asked);  // whose function takes none
   Place place() { return {marks_, channel_, attachments_, sessions_, loop_}; }
 
   // ---- on the call's thread
   // False: the call was told to stop before, and has not begun.
-  bool begin(Running& running);
+  bool begin(const Asked& asked);
+  // What the script has in store for it; nullopt: nothing.
+  std::optional<Raised> misbehave(Running& running);
   Answer run_function(Running& running);
   void run_shared(SharedCall& running);
 
