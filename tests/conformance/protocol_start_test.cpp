@@ -82,6 +82,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
                        (function["stream"] ? "s" : "-") + (function["async"] ? "a" : "-") +
                        (function["interruptible"] ? " interruptible" : "");
     if (function["concurrency"] != 1) text += " " + function["concurrency"].dump() + " at once";
+    if (function["batch"] != 0) text += " " + function["batch"].dump() + " together";
     for (const Json& parameter : function["params"]) {
       text += " " + parameter["name"].get<std::string>() + (parameter["required"] ? "" : "?");
     }
@@ -106,6 +107,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
       {"ended", "---"},
       {"exit", "--- code?"},
       {"fail", "--- message"},
+      {"gather", "--- 32 together ms act?"},
       {"hold", "--- ms"},
       {"items", "-s- n"},
       {"litter", "---"},
@@ -124,9 +126,10 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
       {"together_stream", "-sa 64 at once n ms?"},
       {"together_stuck", "--a 64 at once ms"},
       {"unserialisable", "---"}};
-  // What only Python can do: keep a GIL, be in a C call, and tell whose thread ends it.
-  for (const char* name :
-       {"together_crash", "together_exit", "together_hold", "threads_crash", "threads_stuck"}) {
+  // What only Python can do: stack arrays, keep a GIL, be in a C call, and tell whose thread ends
+  // it.
+  for (const char* name : {"stack", "together_crash", "together_exit", "together_hold",
+                           "threads_crash", "threads_stuck"}) {
     found.erase(name);
   }
   EXPECT_EQ(found, expected);
