@@ -88,6 +88,8 @@ class Batches:
         for _ in range(count):
             function, element = self._read()
             elements.append(element)
+        if len({each.marks_at for each in elements}) != count:
+            raise wire.ProtocolError("two calls of a batch have one row")
         if function is None:
             frames = [each.answer or b"" for each in elements]
         elif function.batch is None:  # the supervisor knows newer code than this worker has, or older

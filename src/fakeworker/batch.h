@@ -1,5 +1,5 @@
-// The calls of a batch while their function runs once for all of them (docs/protocol.md, Batches). It
-// runs on the main thread, as a call that runs alone, and has the words of page 0.
+// The calls of a batch while their function runs once for all of them (docs/protocol.md, Batches).
+// It runs on the main thread, as a call that runs alone, and has the words of page 0.
 #pragma once
 
 #include <cstdint>

@@ -68,7 +68,7 @@ constexpr Standard kStandard[] = {
     {"echo", Function::kEcho, "value", "", true, true},
     {"exit", Function::kExit, "code", "int", true},
     {"fail", Function::kFail, "message", "str", true},
-    {"gather", Function::kGather, "ms", "list[int]", true, false, false, 1, 32,
+    {"gather", Function::kGather, "ms", "int", true, false, false, 1, 32,
      std::chrono::milliseconds(2)},
     {"hold", Function::kHold, "ms", "int", true},
     {"items", Function::kItems, "n", "int", true},

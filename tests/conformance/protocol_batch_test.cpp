@@ -17,13 +17,14 @@ std::string announce(std::uint64_t call, std::size_t calls) {
   return bytes;
 }
 // As one run of bytes. The calls' numbers are the next ones.
-std::string encode(Peer& peer, const std::string& function, const std::vector<std::string>& payloads,
-                   Batch& batch) {
+std::string encode(Peer& peer, const std::string& function,
+                   const std::vector<std::string>& payloads, Batch& batch) {
   std::string bytes = announce(peer.next_call(), payloads.size());
   for (const std::string& payload : payloads) {
     batch.calls.push_back(peer.skip_call());
     const auto row = static_cast<std::uint16_t>(batch.calls.size());
-    bytes += Peer::encode(batch.calls.back(), {.function = function, .payload = payload, .row = row});
+    bytes +=
+        Peer::encode(batch.calls.back(), {.function = function, .payload = payload, .row = row});
   }
   return bytes;
 }
@@ -46,7 +47,8 @@ std::map<std::uint64_t, Reply> replies(Peer& peer, const Batch& batch) {
 // which of them began.
 TEST_P(Protocol, AnswersEachCallOfABatch) {
   auto peer = ready();
-  const Batch batch = send(*peer, "gather", {"[1]", "[2,\"raise\"]", R"({"ms":3})", "{}", "[5,\"\"]"});
+  const Batch batch =
+      send(*peer, "gather", {"[1]", "[2,\"raise\"]", R"({"ms":3})", "{}", "[5,\"\"]"});
   auto found = replies(*peer, batch);
   expect_result(found[batch.calls[0]], 1);
   expect_error(found[batch.calls[1]], ErrorKind::kError, "ValueError", "this call was to fail");
@@ -163,8 +165,8 @@ TEST_P(Protocol, RunsABatchAsItComesAndOneCallToo) {
   }
 }
 
-// Goal: a call without a row, of a session or in place of which something else comes is no part of
-// a batch. Who sends that is given up.
+// Goal: a call without a row, in the row of another, of a session, or in place of which something
+// else comes is no part of a batch. Who sends that is given up.
 TEST_P(Protocol, GivesUpASupervisorWhoseBatchIsNone) {
   const auto wrong = [this](const char* what, const Ask& ask) {
     SCOPED_TRACE(what);
@@ -182,13 +184,23 @@ TEST_P(Protocol, GivesUpASupervisorWhoseBatchIsNone) {
                       .birth = kBirth,
                       .opens = true,
                       .row = 1});
+  const auto given_up = [](Peer& peer) {
+    const auto status = peer.status();
+    ASSERT_TRUE(status);
+    EXPECT_EQ(*status, 1 << 8);
+  };
   auto peer = ready();
   std::string bytes = announce(peer->next_call(), 1);
   wire::append_shutdown(bytes);
   peer->send(bytes);
-  const auto status = peer->status();
-  ASSERT_TRUE(status);
-  EXPECT_EQ(*status, 1 << 8);
+  given_up(*peer);
+
+  peer = ready();
+  const Ask in_row_2{.function = "gather", .payload = "[1]", .row = 2};
+  bytes = announce(peer->next_call(), 2);
+  bytes += Peer::encode(peer->skip_call(), in_row_2) + Peer::encode(peer->skip_call(), in_row_2);
+  peer->send(bytes);
+  given_up(*peer);
 }
 
 }  // namespace

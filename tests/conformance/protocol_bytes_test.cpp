@@ -43,20 +43,37 @@ TEST(WorkedBytes, AreWhatTheCodecWrites) {
   result.clear();
   wire::append_payload_head(result, wire::Type::kResult, 8, 1);
   EXPECT_EQ(result + "5", worked_bytes(3));
+
+  std::string batch;
+  wire::append_batch(batch, 9, 2);
+  batch += Peer::encode(9, {.function = "gather", .payload = "[5]", .row = 1});
+  batch += Peer::encode(10, {.function = "gather", .payload = "[]", .row = 2});
+  EXPECT_EQ(batch, worked_bytes(4));
+  result.clear();
+  wire::append_payload_head(result, wire::Type::kResult, 9, 1);
+  EXPECT_EQ(result + "5", worked_bytes(5));
 }
 
 TEST_P(Protocol, SpeaksTheWorkedBytes) {
   auto peer = ready();
-  for (const int block : {0, 2}) {
+  for (const int block : {0, 2, 4}) {
     peer->send_packets({worked_bytes(block)});
-    const auto result = peer->next();
+    auto result = peer->next();
+    if (block == 4) {
+      ASSERT_TRUE(result && result->type() == wire::Type::kError);
+      EXPECT_EQ(result->header.call, 10u);
+      result = peer->next();
+    }
     ASSERT_TRUE(result);
     char header[wire::kHeaderBytes];
     wire::write_header(header, result->header);
     EXPECT_EQ(std::string(header, sizeof header) + result->body, worked_bytes(block + 1));
   }
-  EXPECT_EQ(peer->mark(wire::kMarkStarted), 7u);
-  EXPECT_EQ(peer->mark(wire::kMarkEnded), 7u);
+  for (const auto offset : {wire::kMarkStarted, wire::kMarkEnded}) {
+    EXPECT_EQ(peer->mark(offset), 9u) << "of the batch, which came last";
+  }
+  EXPECT_EQ(peer->row_mark(1, wire::kRowStarted), 9u);
+  EXPECT_EQ(peer->row_mark(1, wire::kRowEnded), 9u);
   EXPECT_EQ(peer->row_mark(2, wire::kRowStarted), 8u);
   EXPECT_EQ(peer->row_mark(2, wire::kRowEnded), 8u);
 }
