@@ -16,6 +16,9 @@ std::string measure_http(PeersRun& run);
 std::string measure_shared(PeersRun& run);
 std::string measure_dspy(PeersRun& run);
 
+// peers_batches.cpp
+std::string measure_batches(PeersRun& run);
+
 // peers_life.cpp
 std::string measure_start(PeersRun& run);
 std::string measure_ready(PeersRun& run);

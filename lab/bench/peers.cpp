@@ -18,6 +18,7 @@ constexpr PeerStage kStages[] = {
     {"call", measure_free_calls, "throughput"},
     {"http", measure_http},
     {"shared", measure_shared},
+    {"batches", measure_batches},
     {"dspy", measure_dspy},
     {"start", measure_start},
     {"ready", measure_ready},

@@ -167,6 +167,17 @@ class SharedCalls(Bench):
             measured = f"shared.wait.{peer}.http" in rows
             self.assertNotEqual(measured, any(why.startswith(peer + ": ") for why in document["not_measured"]), (peer, document))
 
+    def test_batches_are_measured_against_one_by_one_and_over_http(self):
+        document, _ = self.bench((OK,), "peers", "--only", "batches", "--blocks", "2", "--python", sys.executable)
+        rows = {row["id"]: row for row in document["rows"]}
+        self.assertGreater(rows["batches.rate.alone"]["ours"], 0)
+        self.assertGreater(rows["batches.rate.alone"]["theirs"], 0)
+        unmeasured = document["not_measured"]
+        for peer in ("litserve", "mosec"):
+            measured = f"batches.rate.{peer}.http" in rows
+            self.assertNotEqual(measured, any(why.startswith(peer + ": ") for why in unmeasured), (peer, document))
+        self.assertNotEqual("batches.model.alone" in rows, any(why.startswith("model: ") for why in unmeasured), document)
+
 
 class Gate(Bench):
     """The gate on this machine, as it is. Chaos tier: minutes."""

@@ -248,6 +248,28 @@ class LitServe(Server):
         return "litserve " + litserve.__version__
 
 
+class LitServeBatches(Server):
+    module = "peers.lit_batch_server"
+
+    def versions(self) -> str:
+        import litserve
+        import numpy  # noqa: F401  # the function needs it
+
+        return "litserve " + litserve.__version__
+
+
+class Mosec(Server):
+    module = "peers.mosec_server"
+
+    def versions(self) -> str:
+        import importlib.metadata
+
+        import mosec  # noqa: F401
+        import numpy  # noqa: F401
+
+        return "mosec " + importlib.metadata.version("mosec")
+
+
 class RayServe(Peer):
     """Its own HTTP proxy in front of replicas."""
 
@@ -256,7 +278,7 @@ class RayServe(Peer):
         import ray
         from ray import serve
 
-        from peers.lit_server import free_port
+        from peers.ports import free_port
 
         self.version = "ray " + ray.__version__
         self.port = free_port()
@@ -276,7 +298,7 @@ class RayServe(Peer):
 
 
 PEERS: Dict[str, Callable[[int], Peer]] = {"process_pool": ProcessPool, "mp_pool": MultiprocessingPool, "loky": Loky, "grpc": Grpc, "ray": Ray,
-                                           "uvicorn": Uvicorn, "litserve": LitServe, "ray_serve": RayServe, "bare": Bare}
+                                           "uvicorn": Uvicorn, "litserve": LitServe, "litserve_batches": LitServeBatches, "mosec": Mosec, "ray_serve": RayServe, "bare": Bare}
 
 
 def _latency(peer: Peer, seconds: float) -> Dict[str, Any]:

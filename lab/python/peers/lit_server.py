@@ -1,10 +1,10 @@
 """LitServe with enable_async: POST /v1/call/answer_after with a JSON array, like ours. Prints its port."""
-import socket
 import sys
 
 import litserve
 
 from peers import work
+from peers.ports import free_port
 
 
 class Api(litserve.LitAPI):
@@ -19,12 +19,6 @@ class Api(litserve.LitAPI):
 
     async def encode_response(self, output):
         return output
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def main() -> None:
