@@ -212,7 +212,7 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
   const auto belongs = [](Link link) -> std::vector<int> {
     switch (link) {
       case Link::kWorkerData:
-        return {1, 2, 3, 4, 5, 6, 7, 8, 9};
+        return {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
       case Link::kWorkerControl:
         return {48, 50, 51};
       case Link::kSupervisorData:
@@ -222,7 +222,7 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
     }
     return {};
   };
-  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  9,  16, 17, 18, 19, 20, 21,
+  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 16, 17, 18, 19, 20, 21,
                                   22, 23, 24, 25, 28, 29, 30, 31, 32, 33, 48, 49, 50, 51};
   for (const Link link :
        {Link::kWorkerData, Link::kWorkerControl, Link::kSupervisorData, Link::kSupervisorControl}) {
