@@ -70,6 +70,8 @@ constexpr Standard kStandard[] = {
     {"fail", Function::kFail, "message", "str", true},
     {"gather", Function::kGather, "ms", "int", true, false, false, 1, 32,
      std::chrono::milliseconds(2)},
+    {"gather_wait", Function::kGather, "ms", "int", true, false, false, 1, 4,
+     std::chrono::minutes(1)},
     {"hold", Function::kHold, "ms", "int", true},
     {"items", Function::kItems, "n", "int", true},
     {"log", Function::kLog, "text", "str", true},

@@ -327,6 +327,9 @@ def gather(ms: "list[int]", act: "list[str]" = ""):
     return [ValueError("this call was to fail") if what == "raise" else each for each, what in zip(ms, act)]
 
 
+keelback.function(batch=4, batch_wait="1m", name="gather_wait")(gather)  # its calls wait long for each other
+
+
 @keelback.function(batch=8, batch_wait="2ms", stacked=True)
 def stack(x):
     """Twice the arrays, and how many came together."""

@@ -23,9 +23,9 @@ class BatchCalls : public DriverTest {
     call.idempotent = idempotent;
     return call;
   }
-  static BatchSizes sizes(World& world) {
+  static BatchSizes sizes(World& world, const std::string& function = "gather") {
     for (const FunctionBatches& each : world.stats().batches) {
-      if (each.function == "gather") return each.sizes;
+      if (each.function == function) return each.sizes;
     }
     return {};
   }
@@ -94,6 +94,30 @@ TEST_P(BatchCalls, KeysKeepCallsApartAndSessionsAreRefused) {
   for (const Pending& each : calls) EXPECT_OUTCOME(world.wait(each), kOk, kDone);
   EXPECT_EQ(sizes(world).batches, 2u);
   EXPECT_OUTCOME(world.call("gather", "[1]", "ann"), kBadRequest, kNone);
+}
+
+// Goal: no call waits for others for longer than its deadline allows, and none for others that are
+// not needed. batch_wait is a minute here.
+TEST_P(BatchCalls, NoCallWaitsForOthersLongerThanItCanAfford) {
+  Settings s = with_workers(1);
+  s.calls.deadline = 10min;
+  World world(GetParam(), s);
+  world.warm();
+  const auto gather_wait = [&](std::optional<std::chrono::nanoseconds> deadline) {
+    Call call = ask("gather_wait", "[1]");
+    call.deadline = deadline;
+    return world.submit(call);
+  };
+  EXPECT_OUTCOME(world.wait(gather_wait(2s)), kOk, kDone);
+  std::vector<Pending> four;
+  for (int i = 0; i < 4; ++i) four.push_back(gather_wait({}));
+  for (const Pending& each : four) EXPECT_OUTCOME(world.wait(each), kOk, kDone);
+  // One that is pressed for time takes the others along.
+  std::vector<Pending> three;
+  for (int i = 0; i < 2; ++i) three.push_back(gather_wait({}));
+  three.push_back(gather_wait(2s));
+  for (const Pending& each : three) EXPECT_OUTCOME(world.wait(each), kOk, kDone);
+  EXPECT_EQ(sizes(world, "gather_wait").batches, 3u);
 }
 
 // Goal: in a batch that runs, a caller hears at its own deadline; the others get their results and
@@ -192,6 +216,7 @@ TEST_P(BatchCalls, RandomCallsEndInOneTrueOutcomeEach) {
     std::string act;
     int ms = 0;
     bool idempotent = false;
+    bool hurried = false;
     Pending pending;
   };
   Settings s = with_workers(3);
@@ -210,7 +235,8 @@ TEST_P(BatchCalls, RandomCallsEndInOneTrueOutcomeEach) {
     one.idempotent = !one_in(4);
     Call call = gather(one.ms, one.act, one.idempotent);
     if (one.act == "die") call.payload.insert(call.payload.size() - 1, std::string(i % 7, ' '));
-    if (one_in(16)) call.deadline = std::chrono::microseconds(500 + chance() % 8000);
+    one.hurried = one_in(16);
+    if (one.hurried) call.deadline = std::chrono::microseconds(500 + chance() % 8000);
     if (one_in(8)) call.batch_key = one_in(2) ? "a" : "b";
     if (one_in(20)) call.priority = Priority::kHigh;
     one.pending = world.submit(std::move(call));
@@ -237,6 +263,7 @@ TEST_P(BatchCalls, RandomCallsEndInOneTrueOutcomeEach) {
         EXPECT_EQ(outcome.death->role, DeathRole::kSuspect);
       }
     }
+    EXPECT_TRUE(one.hurried || outcome.kind != OutcomeKind::kTimeout) << "it had 20 s";
     if (outcome.kind == OutcomeKind::kError && one.act != "raise") {
       EXPECT_NE(outcome.message.find("TypeError"), std::string::npos) << "an error of another call";
     }

@@ -108,6 +108,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
       {"exit", "--- code?"},
       {"fail", "--- message"},
       {"gather", "--- 32 together ms act?"},
+      {"gather_wait", "--- 4 together ms act?"},
       {"hold", "--- ms"},
       {"items", "-s- n"},
       {"litter", "---"},
