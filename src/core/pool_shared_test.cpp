@@ -170,6 +170,32 @@ TEST(PoolShared, ForACallThatRunsAloneOneWorkerIsEmptiedAndTheOthersGoOn) {
   EXPECT_EQ(driver.worker_of(younger), emptied);
 }
 
+// Goal: when the worker that is emptied dies, another one is, before a younger call that waited for
+// the dead one takes room there.
+TEST(PoolShared, AnotherWorkerIsEmptiedAsSoonAsTheOneThatWasIsGone) {
+  ModelDriver driver(pool_of(2));
+  FunctionSpec capped = shared("capped", 8);
+  capped.max_workers = 1;
+  driver.announce({shared("f", 1), shared("many", 8), capped});
+  ready_all(driver);
+  const CallId of_capped = driver.submit("capped");
+  const WorkerId emptied = driver.worker_of(of_capped);
+  std::vector<CallId> there, others;
+  for (int i = 0; i < 3; ++i) {
+    const CallId call = driver.submit("many");
+    (driver.worker_of(call) == emptied ? there : others).push_back(call);
+  }
+  for (const CallId call : there) driver.reply(call);
+  ASSERT_EQ(others.size(), 2u);
+  const CallId alone = driver.submit("f"), younger = driver.submit("capped");
+  ASSERT_EQ(driver.fate(alone), "waiting");
+  ASSERT_EQ(driver.fate(younger), "waiting");
+  driver.exit(emptied);
+  EXPECT_EQ(driver.fate(younger), "waiting") << "it overtakes a call that waits to run alone";
+  for (const CallId call : others) driver.reply(call);
+  EXPECT_EQ(driver.fate(alone), "running");
+}
+
 // Goal: a call of a higher priority goes into the emptied worker all the same.
 TEST(PoolShared, AHigherPriorityGoesBeforeACallThatWaitsToRunAlone) {
   ModelDriver driver(pool_of(1));

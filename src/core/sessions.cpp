@@ -199,7 +199,7 @@ bool Sessions::is_leaving(const Session& session) const {
 }
 
 void Sessions::drop_home(Worker& worker, DeathPtr death) {
-  waiting_.placement().withdraw(worker);
+  waiting_.withdraw(worker);
   Home* home = std::exchange(worker.home, nullptr);
   if (!home) return;
   std::vector<Session*> reopen;

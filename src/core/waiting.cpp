@@ -281,6 +281,13 @@ std::size_t Waiting::workers_to_empty() const {
   return std::min(common.size_alone(), worth + 1);
 }
 
+// If it was emptied, another one is in its place, before calls of the gone one take room there.
+void Waiting::withdraw(Worker& worker) {
+  const bool emptied = worker.emptied;
+  placement_.withdraw(worker);
+  if (emptied) static_cast<void>(placement_.empty(workers_to_empty()));
+}
+
 void Waiting::empty_workers() {
   while (Worker* worker = placement_.empty(workers_to_empty())) offer(*worker);
   // What went before a head, so that a worker was kept free for it, may be gone.

@@ -57,6 +57,8 @@ class Waiting {
   // To a worker, to a queue, or into its function's bulkhead. A head that has to end instead is
   // followed by the next one of its lane.
   void place(Call& head);
+  // The worker takes no more calls.
+  void withdraw(Worker& worker);
   // A worker may be free: gives it work or makes it idle.
   void offer(Worker& worker);
   // A batch has waited long enough for others.

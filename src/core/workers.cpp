@@ -92,7 +92,7 @@ void Workers::on(const WorkerExited& event) {
     pause = others_.starts.pause_after(*worker);
   }
   slot.died |= current;
-  others_.waiting.placement().withdraw(*worker);
+  others_.waiting.withdraw(*worker);
   const std::uint64_t lost_before = frame_.counters.lost;
   const bool had_call = !worker->running.empty();
   others_.runs.settle_deaths(*worker, event, death);
@@ -160,7 +160,7 @@ void Workers::remove(Worker& worker, Duration pause) {
 
 void Workers::drain(Worker& worker) {
   if (worker.ending()) return;
-  others_.waiting.placement().withdraw(worker);
+  others_.waiting.withdraw(worker);
   table_.set(worker, Worker::Draining{frame_.now});
   worker.condition = std::min(worker.condition, Worker::Condition::kSick);
   worker.healing = false;
@@ -202,7 +202,7 @@ void Workers::stop(Worker& worker) {
 
 void Workers::kill(Worker& worker, KillCause cause) {
   if (worker.killed()) return;
-  others_.waiting.placement().withdraw(worker);
+  others_.waiting.withdraw(worker);
   const WorkerState shown = !worker.was_ready() ? WorkerState::kStarting
                             : worker.suspect()  ? WorkerState::kSuspect
                                                 : WorkerState::kDraining;
