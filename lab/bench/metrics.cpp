@@ -26,6 +26,8 @@ constexpr double kEvents = 0.13;
 constexpr std::string_view kSharedMemory = "warm shared memory";
 constexpr std::string_view kWaves =
     "the answers of calls that end together leave one after another";
+constexpr std::string_view kBatched =
+    "the function itself; how full batches are, and what a batch waits for";
 constexpr std::string_view kOneThread = "one thread parses, submits and writes for all connections";
 
 constexpr Metric kMetrics[] = {
@@ -228,9 +230,10 @@ constexpr Metric kMetrics[] = {
          "trivial function in batches of 32 over HTTP, 64 connections, 2 workers", 2.0, {},
          kOneThread),
     held("batches.model.*.http", "calls/s", kMore,
-         "two layers of 512 x 512 in NumPy, in batches of 32, over HTTP, 64 connections", 1.0),
+         "two layers of 512 x 512 in NumPy, in batches of 32, over HTTP, 64 connections", 1.0, {},
+         kBatched),
     held("batches.open.*.http", "ms", kLess,
-         "the same, 400 Poisson arrivals a second, p99 from the planned time", 1.0),
+         "the same, 400 Poisson arrivals a second, p99 from the planned time", 1.0, {}, kBatched),
     held("dspy.sessions", "ms", kLess,
          "a DSPy program in 64 sessions at once, its model answers after 500 ms, pool of 4", 750,
          {}, "the model's answer, and the Python that DSPy runs around it in 4 workers"),

@@ -222,8 +222,8 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
     }
     return {};
   };
-  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 16, 17, 18, 19, 20, 21,
-                                  22, 23, 24, 25, 28, 29, 30, 31, 32, 33, 48, 49, 50, 51};
+  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 16, 17, 18, 19, 20,
+                                  21, 22, 23, 24, 25, 28, 29, 30, 31, 32, 33, 48, 49, 50, 51};
   for (const Link link :
        {Link::kWorkerData, Link::kWorkerControl, Link::kSupervisorData, Link::kSupervisorControl}) {
     const std::vector<int> here = belongs(link);

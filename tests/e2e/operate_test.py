@@ -18,6 +18,12 @@ from keelback_testing import KEELBACK, ROOT, STRETCH, Client, KeelbackTest, main
 PAGE = ROOT / "docs" / "operate.md"
 MONITORING = ROOT / "packaging" / "monitoring"
 COUNTER = ROOT / "examples" / "counter.py"
+DOUBLE = """
+
+@keelback.function(batch=8)
+def double(numbers):
+    return [2 * number for number in numbers]
+"""
 # What a rule or a panel selects: keelback_calls_total{outcome=~"error|timeout"}.
 SELECTED = re.compile(r"\b(keelback_\w+)(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(=~|=)\s*"([^"]*)"')
@@ -34,9 +40,10 @@ def expressions(dashboard):
 
 class Monitoring(KeelbackTest):
     def samples(self):
-        """{name: [labels]} of a daemon that has been called once."""
-        daemon = self.serve(COUNTER, wait="ready")
+        """{name: [labels]} of a daemon whose functions have been called once."""
+        daemon = self.serve(self.app(COUNTER.read_text() + DOUBLE), wait="ready")
         self.assertEqual(1, daemon.client().call("count", session="ann").json)
+        self.assertEqual(4, daemon.client().call("double", [2]).json)
         found = {}
         for line in daemon.client().get("/metrics").body.decode().splitlines():
             if sample := re.match(r"(keelback_\w+)(?:\{(.*?)\})? ", line):
