@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -19,7 +20,8 @@ constexpr std::string_view kPatchWhere = "PATCH";
 
 std::size_t index_of(ConfigLayerName layer) { return static_cast<std::size_t>(layer); }
 
-// The value as JSON has it: counts and fractions are numbers, lists arrays, the rest text.
+// The value as JSON has it: counts and fractions are numbers, lists arrays, tables objects, the
+// rest text.
 nlohmann::ordered_json json_value(const SettingRow& row, const std::string& text) {
   if (row.secret) return text.empty() ? "not set" : "set";
   switch (row.type) {
@@ -29,6 +31,8 @@ nlohmann::ordered_json json_value(const SettingRow& row, const std::string& text
       return *parse_number(text);
     case SettingType::kList:
       return *parse_list(text);
+    case SettingType::kTable:
+      return *parse_table(text);
     default:
       return text;
   }
@@ -38,7 +42,20 @@ ValueKind json_kind(const nlohmann::json& value) {
   if (value.is_string()) return ValueKind::kText;
   if (value.is_number()) return ValueKind::kNumber;
   if (value.is_boolean()) return ValueKind::kTruth;
+  if (value.is_object()) return ValueKind::kTable;
   return value.is_array() ? ValueKind::kList : ValueKind::kOther;
+}
+
+std::expected<std::string, std::string> table_of(const nlohmann::json& object) {
+  TextTable texts;
+  for (const auto& [name, text] : object.items()) {
+    if (!text.is_string()) {
+      return std::unexpected(
+          fmt::format("takes a table of texts, and '{}' is none", name.substr(0, 100)));
+    }
+    texts.emplace(name, text.get<std::string>());
+  }
+  return format_table(texts);
 }
 
 // A JSON value as the schema's text; the error follows "KEY: ".
@@ -46,6 +63,7 @@ std::expected<std::string, std::string> json_text(const SettingRow& row,
                                                   const nlohmann::json& value) {
   if (auto wrong = wrong_kind(row, json_kind(value))) return std::unexpected(*std::move(wrong));
   if (value.is_string()) return value.get<std::string>();
+  if (value.is_object()) return table_of(value);
   if (!value.is_array()) return value.dump();
   std::vector<std::string> list;
   for (const auto& element : value) {
@@ -118,7 +136,12 @@ std::expected<Settings, ConfigProblems> ConfigStore::combine(const Layers& layer
     CHECK(row.set(row, settings, entry->value).has_value());
   }
   ConfigProblems problems;
-  for (SettingConflict& conflict : check_settings(settings)) {
+  std::vector<SettingConflict> conflicts = check_settings(settings);
+  for (const std::string_view name : kDeviceVariables) {
+    if (settings.workers.devices.empty() || std::getenv(name.data()) == nullptr) continue;
+    conflicts.push_back(device_conflict("the environment of this process", name));
+  }
+  for (SettingConflict& conflict : conflicts) {
     const ConfigEntry* entry = entry_in(layers, conflict.key, nullptr);
     const bool patched = entry != nullptr && entry->where == kPatchWhere;
     problems.push_back({entry == nullptr || patched ? "" : entry->where, std::string(conflict.key),

@@ -28,11 +28,11 @@ constexpr std::size_t kSecretMax = 4096;
 
 // KEELBACK_* variables that are not settings: switches of tests, settings of clients, and what the
 // supervisor tells the processes that it starts. No setting has one of these names.
-constexpr std::array<std::string_view, 14> kOtherVariables = {
+constexpr std::array<std::string_view, 15> kOtherVariables = {
     "KEELBACK_BACKEND",   "KEELBACK_LEVEL",       "KEELBACK_TIMEOUTS",   "KEELBACK_URL",
     "KEELBACK_TOKEN",     "KEELBACK_WORKER",      "KEELBACK_PYTHON_DIR", "KEELBACK_LIBEXEC_DIR",
     "KEELBACK_SHARED_FD", "KEELBACK_VENV_PYTHON", "KEELBACK_BUILD_DIR",  "KEELBACK_SANITIZE",
-    "KEELBACK_OWNER",     "KEELBACK_INSPECTABLE",
+    "KEELBACK_OWNER",     "KEELBACK_INSPECTABLE", "KEELBACK_DEVICE",
 };
 // Not settings either: the tests' marks on the processes that a test starts, and what the shipped
 // DSPy application is told.
@@ -48,6 +48,7 @@ ValueKind toml_kind(const toml::node& node) {
   if (node.is_string()) return ValueKind::kText;
   if (node.is_number()) return ValueKind::kNumber;
   if (node.is_boolean()) return ValueKind::kTruth;
+  if (node.is_table()) return ValueKind::kTable;
   return node.is_array() ? ValueKind::kList : ValueKind::kOther;
 }
 
@@ -65,6 +66,8 @@ std::string wanted(const SettingRow& row) {
       return "a text";
     case SettingType::kList:
       return "a list of texts";
+    case SettingType::kTable:
+      return "a table of texts";
     case SettingType::kChoice:
       return fmt::format("one of {}", fmt::join(row.choices, ", "));
   }
@@ -73,8 +76,8 @@ std::string wanted(const SettingRow& row) {
 }
 
 std::string_view name_of(ValueKind kind) {
-  static constexpr std::array<std::string_view, 5> kNames = {"a text", "a number", "a truth value",
-                                                             "a list", "this"};
+  static constexpr std::array<std::string_view, 6> kNames = {"a text", "a number", "a truth value",
+                                                             "a list", "a table",  "this"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -92,10 +95,24 @@ std::expected<std::string, std::string> list_of(const toml::array& array) {
   return format_list(list);
 }
 
+std::expected<std::string, std::string> table_of(const toml::table& table) {
+  TextTable texts;
+  for (const auto& [name, node] : table) {
+    const auto* text = node.as_string();
+    if (text == nullptr) {
+      return std::unexpected(
+          fmt::format("takes a table of texts, and '{}' is none", name.str().substr(0, 100)));
+    }
+    texts.emplace(name.str(), text->get());
+  }
+  return format_table(texts);
+}
+
 // A TOML value as the schema's text; the error follows "KEY: ".
 std::expected<std::string, std::string> toml_text(const SettingRow& row, const toml::node& node) {
   if (auto wrong = wrong_kind(row, toml_kind(node))) return std::unexpected(*std::move(wrong));
   if (const auto* array = node.as_array()) return list_of(*array);
+  if (const auto* table = node.as_table()) return table_of(*table);
   if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
   if (const auto* number = node.as_floating_point()) return format_number(number->get());
   return node.as_string()->get();
@@ -159,7 +176,8 @@ std::optional<std::string> wrong_kind(const SettingRow& row, ValueKind kind) {
   const bool counted = row.type == SettingType::kCount || row.type == SettingType::kNumber ||
                        row.type == SettingType::kDuration || row.type == SettingType::kSize;
   if (kind == ValueKind::kText || (kind == ValueKind::kNumber && counted) ||
-      (kind == ValueKind::kList && row.type == SettingType::kList)) {
+      (kind == ValueKind::kList && row.type == SettingType::kList) ||
+      (kind == ValueKind::kTable && row.type == SettingType::kTable)) {
     return std::nullopt;
   }
   return fmt::format("takes {}, not {}", wanted(row), name_of(kind));

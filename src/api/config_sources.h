@@ -38,8 +38,8 @@ struct ConfigSource {
 using ConfigProblems = std::vector<ConfigProblem>;
 
 // The type of a value in JSON and TOML. A text is read like the text of a flag, for every setting.
-// A number or a list fits only a setting of that type.
-enum class ValueKind : std::uint8_t { kText, kNumber, kTruth, kList, kOther };
+// A number, a list or a table fits only a setting of that type.
+enum class ValueKind : std::uint8_t { kText, kNumber, kTruth, kList, kTable, kOther };
 // "takes a list of texts, not a number"; nullopt: the setting takes such a value.
 std::optional<std::string> wrong_kind(const SettingRow& row, ValueKind kind);
 

@@ -213,14 +213,14 @@ TEST(ConfigStore, TakesSecretsFromTheCredentialsOfTheServiceManager) {
 }
 
 TEST(ConfigStore, CollectsTheProblemsOfAllSources) {
-  const File file("[pool]\nworkers = 0\n");
+  const File file("[pool]\nqueue_max = 0\n");
   const auto store =
       ConfigStore::load({.file = file.path(),
                          .environment = {{"KEELBACK_CALLS_GRACE", "long"}},
                          .flags = {{"log.level", "loud", "--set"}, {"x", "1", "--set"}}});
   ASSERT_FALSE(store.has_value());
   ASSERT_EQ(store.error().size(), 4u) << sentences(store.error());
-  EXPECT_EQ(store.error()[0].where, file.path() + ":2:11");
+  EXPECT_EQ(store.error()[0].where, file.path() + ":2:13");
   EXPECT_EQ(store.error()[1].where, "KEELBACK_CALLS_GRACE");
   EXPECT_EQ(store.error()[2].where, "--set");
 }
@@ -291,6 +291,62 @@ TEST(ConfigStore, RefusesValuesOfAnotherType) {
   EXPECT_EQ(why(R"({"pool.workers": "3", "pool.queue_delay_max": 0, "calls.retry_budget": 0.5})"),
             "taken");
   EXPECT_EQ(store.settings().pool.workers, 3u);
+}
+
+// Goal: a table is a table in the file and in JSON, and a text elsewhere; a layer replaces it
+// whole.
+TEST(ConfigStore, TakesTablesInTheFormOfEachSource) {
+  const File file("[workers.env]\nA = \"1,2\"\n\"B\" = \"{slot}\"\n");
+  ConfigStore store = loaded({.file = file.path()});
+  EXPECT_EQ(store.settings().workers.env, (TextTable{{"A", "1,2"}, {"B", "{slot}"}}));
+  EXPECT_EQ(store.provenance("workers.env").where, file.path() + ":1");
+  const auto value = [&] { return json::parse(store.json())["values"]["workers.env"]["value"]; };
+  EXPECT_EQ(value(), json({{"A", "1,2"}, {"B", "{slot}"}}));
+  ASSERT_TRUE(store.patch(R"({"workers.env": {"C": "x,y\\z"}})", std::nullopt).has_value());
+  EXPECT_EQ(store.settings().workers.env, (TextTable{{"C", "x,y\\z"}}));
+  ASSERT_TRUE(store.patch(R"({"workers.env": "D=1"})", std::nullopt).has_value());
+  EXPECT_EQ(value(), json({{"D", "1"}}));
+  ASSERT_TRUE(store.patch(R"({"workers.env": {}})", std::nullopt).has_value());
+  EXPECT_EQ(value(), json::object());
+  ASSERT_TRUE(store.patch(R"({"workers.env": null})", std::nullopt).has_value());
+  EXPECT_EQ(store.settings().workers.env.size(), 2U);
+  store = loaded({.environment = {{"KEELBACK_WORKERS_ENV", "A=1"}},
+                  .flags = {{"workers.env", "B=1,C=a\\,b", "--set"}}});
+  EXPECT_EQ(store.settings().workers.env, (TextTable{{"B", "1"}, {"C", "a,b"}}));
+
+  const auto why = [&](std::string_view patch) {
+    const auto refused = store.patch(patch, std::nullopt);
+    return refused ? std::string("taken") : sentences(refused.error().problems);
+  };
+  EXPECT_EQ(why(R"({"workers.env": {"A": 1}})"),
+            "workers.env: takes a table of texts, and 'A' is none\n");
+  EXPECT_EQ(why(R"({"workers.env": ["A=1"]})"),
+            "workers.env: takes a table of texts, not a list\n");
+  EXPECT_EQ(why(R"({"workers.env": {"A=B": "1"}})"),
+            "workers.env: 'A=B' is no name of a variable\n");
+  EXPECT_EQ(why(R"({"workers.devices": {"A": "1"}})"),
+            "workers.devices: takes a list of texts, not a table\n");
+  const auto read = read_config_text("[workers.env]\nA = 1\n", "k.toml");
+  ASSERT_FALSE(read.has_value());
+  EXPECT_EQ(sentences(read.error()),
+            "k.toml:1:1: workers.env: takes a table of texts, and 'A' is none\n");
+}
+
+// Goal: no device is taken from the one that the operator gave the daemon, in whatever way the
+// setting comes.
+TEST(ConfigStore, RefusesDevicesWhereTheProcessHasTheVariable) {
+  ASSERT_EQ(::getenv("CUDA_VISIBLE_DEVICES"), nullptr);
+  ::setenv("CUDA_VISIBLE_DEVICES", "3", 1);
+  const auto store = ConfigStore::load({.flags = {{"workers.devices", "0,1", "--set"}}});
+  ConfigStore without = loaded({});
+  const auto patched = without.patch(R"({"workers.devices": ["0"]})", std::nullopt);
+  ::unsetenv("CUDA_VISIBLE_DEVICES");
+  ASSERT_FALSE(store.has_value());
+  EXPECT_EQ(sentences(store.error()),
+            "--set: the environment of this process sets CUDA_VISIBLE_DEVICES already, and "
+            "workers.devices would overwrite it: unset one of the two\n");
+  EXPECT_FALSE(patched.has_value());
+  EXPECT_TRUE(without.patch(R"({"workers.devices": ["0"]})", std::nullopt).has_value());
 }
 
 TEST(ConfigStore, RefusesAPatchOfARevisionThatIsGone) {

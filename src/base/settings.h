@@ -6,7 +6,9 @@
 // settings: the next worker started), *restart*.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,8 @@ struct Bytes {
 };
 constexpr Bytes operator""_KiB(unsigned long long n) { return {n << 10}; }
 constexpr Bytes operator""_MiB(unsigned long long n) { return {n << 20}; }
+// Texts by name.
+using TextTable = std::map<std::string, std::string>;
 
 enum class Backend : std::uint8_t { kPython, kFake, kSim };
 enum class ZygoteMode : std::uint8_t { kAuto, kForce, kOff };
@@ -40,11 +44,20 @@ enum class LogFormat : std::uint8_t { kText, kJson };
 
 struct Settings {
   struct PoolSection {
-    std::uint32_t workers = 2;           // existing: resizes a running pool
+    std::uint32_t workers = 2;      // existing: resizes a running pool
+    std::uint32_t workers_max = 0;  // existing: the pool grows up to this; 0 = its size is fixed
+    Duration scale_up_delay = std::chrono::milliseconds(20);  // existing: a pool grows above it
+    Duration scale_down_after = std::chrono::minutes(1);      // existing: unneeded for so long
     std::uint32_t min_ready = 1;         // existing: /readyz says ready from this many on
     Backend backend = Backend::kPython;  // restart
     std::uint32_t queue_max = 1024;      // existing: calls waiting in the whole pool
     Duration queue_delay_max{0};         // existing: shed above this queue delay; 0 = off
+
+    // Its size follows the load, from `workers` to `workers_max`.
+    bool scales() const { return workers_max > workers; }
+    std::uint32_t size_max() const { return std::max(workers, workers_max); }
+    // How many workers must serve before the pool is ready; 0: the application must be loaded.
+    std::uint32_t ready_from() const { return std::min(min_ready, workers); }
     friend bool operator==(const PoolSection&, const PoolSection&) = default;
   } pool;
   struct CallsSection {
@@ -85,6 +98,8 @@ struct Settings {
     std::string user;                       // restart: empty = the daemon's
     ZygoteMode zygote = ZygoteMode::kAuto;  // next generation
     std::uint32_t blas_threads = 1;         // restart: 0 = leave the environment alone
+    TextTable env;                          // next generation: variables, over what workers inherit
+    std::vector<std::string> devices;  // next generation: slot n gets the (n - 1) modulo count-th
     // existing: a worker from fork to ready, imports included for exec
     Duration start_timeout = std::chrono::seconds(60);
     std::uint32_t concurrency =

@@ -11,6 +11,7 @@
 #include "base/nearest.h"
 #include "base/net_names.h"
 #include "base/settings_text.h"
+#include "base/utf8.h"
 
 namespace keelback {
 namespace {
@@ -68,6 +69,13 @@ struct Codec<std::vector<std::string>> {
   static std::string write(const std::vector<std::string>& value) { return format_list(value); }
   static long double measure(const std::vector<std::string>& value) { return value.size(); }
 };
+template <>
+struct Codec<TextTable> {
+  static constexpr SettingType type = SettingType::kTable;
+  static Parsed<TextTable> read(std::string_view text) { return parse_table(text); }
+  static std::string write(const TextTable& value) { return format_table(value); }
+  static long double measure(const TextTable& value) { return value.size(); }
+};
 template <class T>
   requires std::is_enum_v<T>
 struct Codec<T> {
@@ -105,6 +113,7 @@ std::expected<void, std::string> check_bounds(const SettingRow& row, long double
       return std::unexpected(row.max > 0 && !below ? "is longer than " + bound + " bytes"
                                                    : std::string("must not be empty"));
     case SettingType::kList:
+    case SettingType::kTable:
       return std::unexpected((below ? "needs at least " : "takes at most ") + bound + " elements");
     default:
       return std::unexpected("'" + std::string(written) + "' is " +
@@ -153,6 +162,31 @@ std::expected<void, std::string> mode_rule(std::string_view text) {
 std::expected<void, std::string> path_rule(std::string_view text) {
   if (text.find('\0') == std::string_view::npos) return {};
   return std::unexpected(std::string("may not contain a NUL byte"));
+}
+
+// Variables of a worker's environment.
+std::expected<void, std::string> env_rule(std::string_view text) {
+  constexpr std::size_t kBytesMax = 64 * 1024;
+  constexpr std::string_view kOurs[] = {"KEELBACK_DEVICE", "KEELBACK_OWNER", "KEELBACK_SHARED_FD",
+                                        "KEELBACK_WORKER"};
+  const auto table = parse_table(text);
+  CHECK(table.has_value());  // canonical text comes from a table
+  if (text.size() > kBytesMax) return std::unexpected(std::string("is larger than 64KiB"));
+  for (const auto& [name, value] : *table) {
+    const auto wrong = [&name](std::string_view why) {
+      return std::unexpected("'" + name.substr(0, 100) + "' " + std::string(why));
+    };
+    const auto no_letter = [](char c) { return (c >= 0 && c <= ' ') || c == '='; };
+    if (!is_utf8(name) || std::ranges::any_of(name, no_letter)) {
+      return wrong("is no name of a variable");
+    }
+    // Values travel to a zygote as JSON.
+    const auto control = [](char c) { return c >= 0 && c < ' ' && c != '\t' && c != '\n'; };
+    if (std::ranges::any_of(value, control)) return wrong("has a control character in its value");
+    if (!is_utf8(value)) return wrong("has a value that is not UTF-8");
+    if (std::ranges::find(kOurs, name) != std::end(kOurs)) return wrong("is set by Keelback");
+  }
+  return {};
 }
 
 // ---- rows
@@ -210,10 +244,22 @@ constexpr Bounds kChoiceBounds = {};
 // The documentation shows these rows, in this order.
 const auto kRows = std::to_array<SettingRow>({
     row<&S::pool, &S::PoolSection::workers>(
-        "pool.workers", kExisting, {1, 1024}, "",
-        "How many worker processes the pool keeps; a change resizes the running pool."),
+        "pool.workers", kExisting, {0, 1024}, "start workers for calls only",
+        "How many worker processes the pool keeps, or with pool.workers_max the least; a change "
+        "resizes the running pool."),
+    row<&S::pool, &S::PoolSection::workers_max>(
+        "pool.workers_max", kExisting, {0, 1024}, "the size is fixed",
+        "Up to how many worker processes the pool grows while calls wait "
+        "(docs/operate.md, *A pool that grows and shrinks*)."),
+    row<&S::pool, &S::PoolSection::scale_up_delay>(
+        "pool.scale_up_delay", kExisting, between(0s, 1h), "at once",
+        "How long calls that any worker could serve may wait before the pool grows."),
+    row<&S::pool, &S::PoolSection::scale_down_after>(
+        "pool.scale_down_after", kExisting, between(0s, 24h), "at once",
+        "How long a worker must have been unneeded before it leaves a pool that grows; one leaves "
+        "a second."),
     row<&S::pool, &S::PoolSection::min_ready>(
-        "pool.min_ready", kExisting, {1, 1024}, "",
+        "pool.min_ready", kExisting, {0, 1024}, "once the application is loaded",
         "From how many workers that can take calls on the pool says that it is ready."),
     row<&S::pool, &S::PoolSection::backend>(
         "pool.backend", kRestart, kChoiceBounds, "",
@@ -251,7 +297,8 @@ const auto kRows = std::to_array<SettingRow>({
         "ended because it was cancelled. A function with interruptible=True keeps its "
         "worker."),
     row<&S::calls, &S::CallsSection::retries>(
-        "calls.retries", kNewCalls, {0, 100}, "off",
+        "calls.retries", kNewCalls, {0, 100},
+        "off",
         "How often a call is tried again after a worker died, if it has not started or is "
         "idempotent."),
     row<&S::calls, &S::CallsSection::retry_budget>(
@@ -336,6 +383,15 @@ const auto kRows = std::to_array<SettingRow>({
         "OPENBLAS_NUM_THREADS, MKL_NUM_THREADS and NUMEXPR_NUM_THREADS are set to it before the "
         "application is imported, each unless it is set already. With more than 1 most of them "
         "start threads at import, and workers cannot be forked."),
+    row<&S::workers, &S::WorkersSection::env, env_rule>(
+        "workers.env", kNextGeneration, {0, 256}, "",
+        "Variables for the workers' environment, over what they inherit; `{slot}` in a value is "
+        "the number of the worker's slot. The import of the application sees the values without "
+        "it, after a change once it is reloaded. Not for secrets: the values are shown."),
+    row<&S::workers, &S::WorkersSection::devices, each_rule<path_rule>>(
+        "workers.devices", kNextGeneration, {0, 1024}, "",
+        "What the workers compute on: slot n gets the device (n - 1) modulo their count, as "
+        "CUDA_VISIBLE_DEVICES and ROCR_VISIBLE_DEVICES, and as keelback.device()."),
     row<&S::workers, &S::WorkersSection::start_timeout>(
         "workers.start_timeout", kExisting, between(kTick, 24h), "",
         "How long a worker may take from its start until it is ready."),
@@ -486,8 +542,8 @@ bool all_digits(std::string_view text) {
 }  // namespace
 
 std::string_view to_string(SettingType type) {
-  static constexpr std::array<std::string_view, 7> kNames = {"count", "number", "duration", "size",
-                                                             "text",  "list",   "choice"};
+  static constexpr std::array<std::string_view, 8> kNames = {
+      "count", "number", "duration", "size", "text", "list", "table", "choice"};
   return kNames[static_cast<std::size_t>(type)];
 }
 
@@ -549,21 +605,65 @@ void check_without_token(const Settings::ServerSection& server,
   }
 }
 
+void check_size(const Settings& settings, std::vector<SettingConflict>& conflicts) {
+  const auto& pool = settings.pool;
+  const auto shown = [](const char* key, std::uint32_t value) {
+    return std::string(key) + " (" + std::to_string(value) + ")";
+  };
+  if (pool.workers_max > 0 && pool.workers_max < pool.workers) {
+    conflicts.push_back({"pool.workers_max", shown("pool.workers_max", pool.workers_max) +
+                                                 " is less than " +
+                                                 shown("pool.workers", pool.workers)});
+  }
+  if (pool.workers_max == 0 && std::min(pool.workers, pool.min_ready) == 0) {
+    const char* key = pool.workers == 0 ? "pool.workers" : "pool.min_ready";
+    conflicts.push_back(
+        {key, std::string(key) + " may be 0 only in a pool that grows: set pool.workers_max"});
+    return;
+  }
+  // A pool that keeps no worker need not say 0 twice.
+  if (pool.min_ready > std::max(pool.workers, 1U)) {
+    conflicts.push_back({"pool.min_ready", shown("pool.min_ready", pool.min_ready) +
+                                               " is more than " +
+                                               shown("pool.workers", pool.workers)});
+  }
+  const bool zygote =
+      pool.backend == Backend::kSim ||
+      (pool.backend == Backend::kPython && settings.workers.zygote != ZygoteMode::kOff);
+  if (pool.ready_from() > 0 || zygote) return;
+  const char* key = pool.workers == 0 ? "pool.workers" : "pool.min_ready";
+  conflicts.push_back(
+      {key,
+       std::string(key) +
+           " is 0, so the pool is ready when the application is loaded, but workers are "
+           "started by exec (" +
+           (pool.backend == Backend::kFake ? "pool.backend is fake" : "workers.zygote is off") +
+           "), and then nobody loads it before the first worker"});
+}
+
 }  // namespace
+
+SettingConflict device_conflict(std::string_view where, std::string_view variable) {
+  return {"workers.devices", std::string(where) + " sets " + std::string(variable) +
+                                 " already, and workers.devices would overwrite it: unset one of "
+                                 "the two"};
+}
 
 std::vector<SettingConflict> check_settings(const Settings& settings) {
   std::vector<SettingConflict> conflicts;
-  if (settings.pool.min_ready > settings.pool.workers) {
-    conflicts.push_back({"pool.min_ready", "pool.min_ready (" +
-                                               std::to_string(settings.pool.min_ready) +
-                                               ") is more than pool.workers (" +
-                                               std::to_string(settings.pool.workers) + ")"});
-  }
+  check_size(settings, conflicts);
   if (settings.calls.deadline > settings.calls.deadline_max) {
     conflicts.push_back({"calls.deadline", "calls.deadline (" +
                                                format_duration(settings.calls.deadline) +
                                                ") is longer than calls.deadline_max (" +
                                                format_duration(settings.calls.deadline_max) + ")"});
+  }
+  if (!settings.workers.devices.empty()) {
+    for (const std::string_view name : kDeviceVariables) {
+      if (settings.workers.env.contains(std::string(name))) {
+        conflicts.push_back(device_conflict("workers.env", name));
+      }
+    }
   }
   if (settings.server.token.empty()) check_without_token(settings.server, conflicts);
   return conflicts;

@@ -3,6 +3,7 @@
 // made from this table; settings_schema.cpp does not compile if a field of Settings has no row.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <expected>
 #include <span>
@@ -21,6 +22,7 @@ enum class SettingType : std::uint8_t {
   kSize,      // 64KiB
   kText,
   kList,    // of texts, comma-separated
+  kTable,   // of texts by name: NAME=text, comma-separated
   kChoice,  // one of `choices`
 };
 std::string_view to_string(SettingType type);
@@ -38,7 +40,7 @@ struct SettingRow {
   SettingType type;
   SettingScope scope;
   // Bounds of a count or a number; of a duration in nanoseconds; of a size in bytes; of the length
-  // of a text or a list. long double is exact for every 64-bit integer.
+  // of a text, a list or a table. long double is exact for every 64-bit integer.
   long double min;
   long double max;
   std::string_view zero;  // what 0 (or an empty text) means: "off"; empty: nothing special
@@ -69,6 +71,12 @@ struct SettingConflict {
   std::string why;       // a sentence
 };
 std::vector<SettingConflict> check_settings(const Settings& settings);
+
+// The variables that workers.devices sets; the texts end with a NUL.
+inline constexpr std::array<std::string_view, 2> kDeviceVariables = {"CUDA_VISIBLE_DEVICES",
+                                                                     "ROCR_VISIBLE_DEVICES"};
+// Why workers.devices contradicts that `where` sets one of those variables, too.
+SettingConflict device_conflict(std::string_view where, std::string_view variable);
 
 // "unix:/path" with an absolute path, or "host:port", "[v6]:port"; else a reason.
 std::expected<void, std::string> check_listen(std::string_view address);

@@ -33,6 +33,8 @@ std::string other_value(const SettingRow& row, const Settings& settings) {
       return "something-else";
     case SettingType::kList:
       return "127.0.0.1:0,unix:/run/keelback.sock";
+    case SettingType::kTable:
+      return "NO_PROXY=a\\,b,PORT=91{slot}";
     case SettingType::kChoice:
       return std::string(row.choices[now == row.choices[0] ? 1 : 0]);
   }
@@ -76,6 +78,9 @@ TEST(SettingsSchema, DefaultsAreLegalCanonicalAndDoNotContradictEachOther) {
 TEST(SettingsSchema, HoldsTheContract) {
   const std::map<std::string_view, SettingScope> kContract = {
       {"pool.workers", SettingScope::kExisting},
+      {"pool.workers_max", SettingScope::kExisting},
+      {"pool.scale_up_delay", SettingScope::kExisting},
+      {"pool.scale_down_after", SettingScope::kExisting},
       {"pool.min_ready", SettingScope::kExisting},
       {"pool.backend", SettingScope::kRestart},
       {"pool.queue_max", SettingScope::kExisting},
@@ -101,6 +106,8 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"workers.user", SettingScope::kRestart},
       {"workers.zygote", SettingScope::kNextGeneration},
       {"workers.blas_threads", SettingScope::kRestart},
+      {"workers.env", SettingScope::kNextGeneration},
+      {"workers.devices", SettingScope::kNextGeneration},
       {"workers.start_timeout", SettingScope::kExisting},
       {"workers.concurrency", SettingScope::kExisting},
       {"workers.loop_lag_warn", SettingScope::kExisting},
@@ -151,7 +158,7 @@ TEST(SettingsSchema, HoldsEveryBoundExactly) {
       }
     };
     if (row.type == SettingType::kText || row.type == SettingType::kList ||
-        row.type == SettingType::kChoice) {
+        row.type == SettingType::kTable || row.type == SettingType::kChoice) {
       continue;
     }
     Settings settings;
@@ -176,7 +183,8 @@ TEST(SettingsSchema, RefusesNonsenseInASentence) {
   const struct {
     std::string_view key, text, sentence;
   } kCases[] = {
-      {"pool.workers", "0", "pool.workers: '0' is below the least value, 1"},
+      {"pool.queue_max", "0", "pool.queue_max: '0' is below the least value, 1"},
+      {"pool.workers", "1025", "pool.workers: '1025' is above the greatest value, 1024"},
       {"pool.workers", "4294967297", "pool.workers: is too large"},
       {"pool.workers", "two", "pool.workers: 'two' is not a whole number"},
       {"sessions.idle_ttl", "-5s", "sessions.idle_ttl: '-5s' is negative"},
@@ -186,6 +194,13 @@ TEST(SettingsSchema, RefusesNonsenseInASentence) {
       {"workers.python", "", "workers.python: must not be empty"},
       {"server.listen", "", "server.listen: needs at least 1 elements"},
       {"server.listen", "8080", "server.listen: '8080' is neither host:port nor unix:/path"},
+      {"workers.env", "A", "workers.env: 'A' has no value: write NAME=TEXT"},
+      {"workers.env", "A\\=B=1", "workers.env: 'A=B' is no name of a variable"},
+      {"workers.env", "A B=1", "workers.env: 'A B' is no name of a variable"},
+      {"workers.env", "KEELBACK_WORKER=1", "workers.env: 'KEELBACK_WORKER' is set by Keelback"},
+      {"workers.env", std::string_view("A=\0", 3),
+       "workers.env: 'A' has a control character in its value"},
+      {"workers.env", "A=\x80", "workers.env: 'A' has a value that is not UTF-8"},
       {"session.idle_ttl", "5s", "unknown key 'session.idle_ttl'; did you mean sessions.idle_ttl?"},
       {"pool.worker", "5", "unknown key 'pool.worker'; did you mean pool.workers?"},
   };
@@ -230,6 +245,73 @@ TEST(SettingsSchema, SeesSettingsThatContradictEachOther) {
   settings.calls.deadline = 1h;
   settings.pool.min_ready = 2;
   EXPECT_TRUE(check_settings(settings).empty()) << "equal is allowed";
+}
+
+// Goal: the least and the largest environment, and one more.
+TEST(SettingsSchema, BoundsTheEnvironmentOfWorkers) {
+  Settings settings;
+  TextTable table;
+  for (int i = 0; i < 256; ++i) table["V" + std::to_string(i)] = "";
+  EXPECT_TRUE(set_setting(settings, "workers.env", format_table(table)));
+  table["ONE_MORE"] = "";
+  EXPECT_EQ(set_setting(settings, "workers.env", format_table(table)).error(),
+            "workers.env: takes at most 256 elements");
+  EXPECT_TRUE(set_setting(settings, "workers.env", "A=" + std::string(65534, 'x')));
+  EXPECT_EQ(set_setting(settings, "workers.env", "A=" + std::string(65535, 'x')).error(),
+            "workers.env: is larger than 64KiB");
+  EXPECT_TRUE(set_setting(settings, "workers.env", ""));
+  EXPECT_EQ(settings, Settings{});
+}
+
+// What the only conflict of a pool of this size is; empty: there is none.
+std::string conflict_of(std::uint32_t workers, std::uint32_t workers_max, std::uint32_t min_ready,
+                        ZygoteMode zygote = ZygoteMode::kAuto, Backend backend = Backend::kPython) {
+  Settings settings;
+  settings.pool.workers = workers;
+  settings.pool.workers_max = workers_max;
+  settings.pool.min_ready = min_ready;
+  settings.pool.backend = backend;
+  settings.workers.zygote = zygote;
+  const auto conflicts = check_settings(settings);
+  EXPECT_LE(conflicts.size(), 1U);
+  return conflicts.empty() ? "" : conflicts[0].why;
+}
+
+TEST(SettingsSchema, APoolMayBeEmptyOnlyIfItGrowsAndForks) {
+  EXPECT_EQ(conflict_of(2, 2, 1), "");
+  EXPECT_EQ(conflict_of(2, 8, 0), "");
+  EXPECT_EQ(conflict_of(0, 8, 0), "");
+  EXPECT_EQ(conflict_of(0, 8, 1), "") << "the default of min_ready need not be changed";
+  EXPECT_EQ(conflict_of(0, 8, 2), "pool.min_ready (2) is more than pool.workers (0)");
+  EXPECT_EQ(conflict_of(4, 2, 1), "pool.workers_max (2) is less than pool.workers (4)");
+  EXPECT_EQ(conflict_of(0, 0, 1),
+            "pool.workers may be 0 only in a pool that grows: set pool.workers_max");
+  EXPECT_EQ(conflict_of(2, 0, 0),
+            "pool.min_ready may be 0 only in a pool that grows: set pool.workers_max");
+  EXPECT_EQ(conflict_of(0, 8, 0, ZygoteMode::kForce), "");
+  EXPECT_EQ(conflict_of(0, 8, 0, ZygoteMode::kOff, Backend::kSim), "");
+  EXPECT_NE(conflict_of(0, 8, 0, ZygoteMode::kOff).find("workers.zygote is off"),
+            std::string::npos);
+  EXPECT_NE(conflict_of(2, 8, 0, ZygoteMode::kOff).find("pool.min_ready is 0"), std::string::npos);
+  EXPECT_NE(conflict_of(0, 8, 0, ZygoteMode::kAuto, Backend::kFake).find("pool.backend is fake"),
+            std::string::npos);
+  EXPECT_EQ(conflict_of(1, 8, 1, ZygoteMode::kOff, Backend::kFake), "");
+}
+
+TEST(SettingsSchema, DevicesOverwriteNoVariable) {
+  Settings settings;
+  settings.workers.devices = {"0", "1"};
+  settings.workers.env = {{"OTHER", "1"}};
+  EXPECT_TRUE(check_settings(settings).empty());
+  settings.workers.env = {{"ROCR_VISIBLE_DEVICES", "1"}};
+  const auto conflicts = check_settings(settings);
+  ASSERT_EQ(conflicts.size(), 1U);
+  EXPECT_EQ(conflicts[0].key, "workers.devices");
+  EXPECT_EQ(conflicts[0].why,
+            "workers.env sets ROCR_VISIBLE_DEVICES already, and workers.devices would overwrite "
+            "it: unset one of the two");
+  settings.workers.devices.clear();
+  EXPECT_TRUE(check_settings(settings).empty());
 }
 
 TEST(SettingsSchema, KnowsListenAddressesAndWhichOfThemAreLocal) {

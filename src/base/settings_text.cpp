@@ -223,6 +223,47 @@ std::string format_list(const std::vector<std::string>& list) {
   return text;
 }
 
+Parsed<TextTable> parse_table(std::string_view text) {
+  TextTable table;
+  if (trimmed(text).empty()) return table;
+  std::string name, value;
+  bool in_name = true;
+  for (std::size_t i = 0; i <= text.size(); ++i) {
+    if (i == text.size() || text[i] == ',') {
+      if (in_name) return std::unexpected(quoted(name) + " has no value: write NAME=TEXT");
+      if (name.empty()) return std::unexpected(std::string("a name of the table is empty"));
+      if (table.contains(name)) return std::unexpected(quoted(name) + " is there twice");
+      table.emplace(std::exchange(name, {}), std::exchange(value, {}));
+      in_name = true;
+    } else if (in_name && text[i] == '=') {
+      in_name = false;
+    } else if (in_name && name.empty() && text[i] == ' ') {
+      continue;
+    } else {
+      if (text[i] == '\\' && i + 1 < text.size()) ++i;
+      (in_name ? name : value) += text[i];
+    }
+  }
+  return table;
+}
+
+std::string format_table(const TextTable& table) {
+  std::string text;
+  const auto put = [&text](std::string_view part, std::string_view escaped) {
+    for (const char c : part) {
+      if (escaped.find(c) != escaped.npos) text += '\\';
+      text += c;
+    }
+  };
+  for (const auto& [name, value] : table) {
+    if (!text.empty()) text += ',';
+    put(name, "\\,= ");
+    text += '=';
+    put(value, "\\,");
+  }
+  return text;
+}
+
 Parsed<std::size_t> parse_choice(std::string_view text, std::span<const std::string_view> names) {
   text = trimmed(text);
   const auto found = std::find(names.begin(), names.end(), text);

@@ -36,6 +36,11 @@ Parsed<bool> parse_bool(std::string_view text);      // true or false
 Parsed<std::vector<std::string>> parse_list(std::string_view text);
 std::string format_list(const std::vector<std::string>& list);
 
+// "A=1, B=x\,y": a backslash takes the character after it as it is, which a comma and a backslash
+// need, and "=" in a name. Blanks before a name go; all others stay. No empty name, none twice.
+Parsed<TextTable> parse_table(std::string_view text);
+std::string format_table(const TextTable& table);
+
 // The enumerators' names, in the order of their values.
 template <class E>
 std::span<const std::string_view> setting_names();

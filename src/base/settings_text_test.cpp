@@ -83,6 +83,21 @@ TEST(SettingsText, ReadsNumbersListsAndTruths) {
   EXPECT_FALSE(parse_bool("yes").has_value());
 }
 
+// Goal: a table survives being written, whatever its texts hold.
+TEST(SettingsText, ReadsTablesAndWritesThemSoThatTheyReadBack) {
+  EXPECT_EQ(parse_table(""), TextTable{});
+  EXPECT_EQ(parse_table("A=1, B=x\\,y=z,C="), (TextTable{{"A", "1"}, {"B", "x,y=z"}, {"C", ""}}));
+  EXPECT_EQ(parse_table("A= 1 ,B=2"), (TextTable{{"A", " 1 "}, {"B", "2"}})) << "blanks of a text";
+  const TextTable odd = {{" a=b,c", "d\\,"}, {"\\", "=,="}, {"e", "\n\t"}};
+  EXPECT_EQ(parse_table(format_table(odd)), odd);
+  EXPECT_EQ(format_table({{"NO_PROXY", "a,b"}, {"PORT", "91{slot}"}}),
+            "NO_PROXY=a\\,b,PORT=91{slot}");
+  EXPECT_EQ(parse_table("A").error(), "'A' has no value: write NAME=TEXT");
+  EXPECT_EQ(parse_table("A=1,").error(), "'' has no value: write NAME=TEXT");
+  EXPECT_EQ(parse_table("=1").error(), "a name of the table is empty");
+  EXPECT_EQ(parse_table("A=1,A=2").error(), "'A' is there twice");
+}
+
 TEST(SettingsText, NamesEveryEnumeratorAndTheNearestToAWrongOne) {
   EXPECT_EQ(setting_name(Affinity::kStrictQueue), "strict_queue");
   EXPECT_EQ(setting_name(Affinity::kHint), "hint");

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/settings_schema.h"
+#include "base/settings_text.h"
 #include "cli/config_docs.h"
 #include "cli/config_options.h"
 #include "cli/output.h"
@@ -23,6 +24,11 @@ struct SetOptions : ServerOptions {
 
 std::string value_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
+  if (value.is_object()) {
+    TextTable table;
+    for (const auto& [name, text] : value.items()) table.emplace(name, value_text(text));
+    return format_table(table);
+  }
   if (!value.is_array()) return to_text(value);
   std::string text;
   for (const Json& element : value) {

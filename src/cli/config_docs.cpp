@@ -34,12 +34,18 @@ workers = 4
 idle_ttl = "10m"
 mode = "strict_queue"
 
+[workers.env]
+HF_HOME = "/models"
+METRICS_PORT = "91{slot}"
+
 [server]
 listen = ["127.0.0.1:8080", "unix:/run/keelback.sock"]
 ```
 
 - Durations are written `250us`, `200ms`, `5s`, `2m`, `1h`, `1d`; sizes `64KiB`, `1MiB`, `10MB`. 0
-  needs no unit. Lists are TOML arrays in the file; elsewhere commas separate their items.
+  needs no unit. Lists are TOML arrays in the file; elsewhere commas separate their items. Tables
+  are TOML tables in the file and objects in JSON; elsewhere they are written `NAME=TEXT,NAME=TEXT`,
+  with a backslash before a comma or a backslash of the text. A layer replaces the whole table.
 - Three things are errors: an unknown key, a value out of its bounds, and settings that contradict
   each other. The error names file, line and column, and the program does not start.
   `keelback config check --config FILE` finds them without starting anything.
@@ -59,9 +65,16 @@ listen = ["127.0.0.1:8080", "unix:/run/keelback.sock"]
 constexpr std::string_view kRules = R"(
 ## What must fit together
 
-`pool.min_ready` is at most `pool.workers`. `calls.deadline` is at most `calls.deadline_max`. If an
-address in `server.listen` or `server.admin_listen` can be reached from other machines,
-`server.token` must be set. `server.unix_token = on` needs it too.
+- `pool.min_ready` is at most `pool.workers`; in a pool that keeps no worker it counts as 0.
+- `pool.workers_max` is 0 or at least `pool.workers`. Without it neither `pool.workers` nor
+  `pool.min_ready` may be 0. A pool whose workers are started by exec refuses 0: the pool would be
+  ready when the application is loaded, and nobody loads it before the first worker
+  ([start-modes.md](start-modes.md)).
+- `calls.deadline` is at most `calls.deadline_max`.
+- If an address in `server.listen` or `server.admin_listen` can be reached from other machines,
+  `server.token` must be set. `server.unix_token = on` needs it too.
+- With `workers.devices`, neither `workers.env` nor the daemon's own environment may set
+  `CUDA_VISIBLE_DEVICES` or `ROCR_VISIBLE_DEVICES`.
 )";
 
 std::string type_text(const SettingRow& row) {
@@ -86,7 +99,9 @@ std::string type_text(const SettingRow& row) {
     }
   };
   if (row.type == SettingType::kText) return text;
-  if (row.type == SettingType::kList) return fmt::format("list, at most {}", bound(row.max));
+  if (row.type == SettingType::kList || row.type == SettingType::kTable) {
+    return fmt::format("{}, at most {}", text, bound(row.max));
+  }
   return fmt::format("{}, {} to {}", text, bound(row.min), bound(row.max));
 }
 

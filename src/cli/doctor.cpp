@@ -192,7 +192,7 @@ std::vector<Check> python(const Settings& settings, const std::string& app) {
 Check descriptors(const Settings& settings) {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
-  const std::uint64_t needed = kFdsBase + kFdsPerWorker * settings.pool.workers;
+  const std::uint64_t needed = kFdsBase + kFdsPerWorker * settings.pool.size_max();
   const std::string text =
       fmt::format("{} allowed, about {} may be needed", limit.rlim_cur, needed);
   if (limit.rlim_cur >= needed) return good("descriptors", text);
@@ -205,14 +205,14 @@ Check processes(const Settings& settings) {
   ::getrlimit(RLIMIT_NPROC, &limit);
   if (limit.rlim_cur == RLIM_INFINITY) return good("processes", "no limit");
   const std::string text =
-      fmt::format("{} allowed, {} workers configured", limit.rlim_cur, settings.pool.workers);
-  if (limit.rlim_cur >= 4ULL * settings.pool.workers + 64) return good("processes", text);
+      fmt::format("{} allowed, {} workers configured", limit.rlim_cur, settings.pool.size_max());
+  if (limit.rlim_cur >= 4ULL * settings.pool.size_max() + 64) return good("processes", text);
   return bad("processes", Finding::kWarn, text, "raise it: ulimit -u");
 }
 
 Check cores(const Settings& settings) {
   const unsigned count = std::thread::hardware_concurrency();
-  return good("processors", fmt::format("{} for {} workers", count, settings.pool.workers));
+  return good("processors", fmt::format("{} for {} workers", count, settings.pool.size_max()));
 }
 
 Check memory() {

@@ -114,7 +114,9 @@ class Offline(CliTest):
     def test_config_check_names_file_line_and_column(self):
         file = self.tmp / "k.toml"
         file.write_text("[pool]\nworkers = 0\n")
-        self.assertIn(f"{file}:2:11: pool.workers: '0' is below the least value, 1", self.expect(USAGE, "config", "check", "--config", file)[1])
+        self.assertIn(f"{file}:2: pool.workers may be 0 only in a pool that grows", self.expect(USAGE, "config", "check", "--config", file)[1])
+        file.write_text("[pool]\nworkers = 1025\n")
+        self.assertIn(f"{file}:2:11: pool.workers: '1025' is above the greatest value, 1024", self.expect(USAGE, "config", "check", "--config", file)[1])
         self.expect(USAGE, "serve", "app.py", "--config", file)
         file.write_text("[pool]\nworkers = 3\n")
         out, _ = self.expect(OK, "config", "check", "--config", file, "--set", "calls.grace=1s", env={"KEELBACK_LOG_LEVEL": "debug"})
