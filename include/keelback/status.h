@@ -54,6 +54,10 @@ struct PoolStats {
     std::uint64_t total = 0;  // calls that the workers may run at once
     std::uint64_t used = 0;   // that they run
   } capacity;
+  struct {
+    std::uint32_t wanted = 0;  // workers
+    std::string why;           // a sentence without its full stop
+  } scaling;
   std::uint32_t queue_depth = 0;
   std::chrono::nanoseconds queue_delay{0};     // how long the oldest waiting call has waited
   std::uint64_t accepted = 0;                  // every call seen, refusals included

@@ -22,6 +22,16 @@ Duration CallQueue::delay(Time now, Priority priority, std::uint32_t workers_up)
   return std::max(waited, common_.work_before(priority) / std::max(workers_up, 1U));
 }
 
+Duration CallQueue::longest_wait(Time now) const {
+  Duration longest{0};
+  for (const Priority rank : {Priority::kHigh, Priority::kNormal, Priority::kLow}) {
+    if (const Call* first = common_.first_of(rank)) {
+      longest = std::max(longest, now - first->head_since);
+    }
+  }
+  return longest;
+}
+
 bool CallQueue::too_slow(Duration delay, Priority priority) const {
   if (limits_.delay_max <= Duration{0}) return false;
   Duration limit = limits_.delay_max;

@@ -43,6 +43,8 @@ class CallQueue {
   // priority has waited already, or as the work before it takes, if that is more. Waiting while
   // nobody served says nothing of it.
   Duration delay(Time now, Priority priority, std::uint32_t workers_up) const;
+  // How long the first of the heads has waited that any worker may serve.
+  Duration longest_wait(Time now) const;
   // Low priority is shed at half of delay_max, high at twice of it.
   bool too_slow(Duration delay, Priority priority) const;
   // Nobody served until now.

@@ -138,6 +138,12 @@ struct WorkerExited {
   }
 };
 
+// The application could not be loaded (as a failed start, death.cause "start_failed"), and no start
+// was there to fail. Only a pool that keeps no worker need be told.
+struct LoadFailed {
+  Death death;
+};
+
 // The worker's event loop turns: it has answered a ping, which a call that runs beside others is
 // cancelled with, or it turns again after a LoopBlocked.
 struct LoopTurned {
@@ -239,6 +245,6 @@ using Event =
                  WorkerReplied, StreamMoved, StreamGranted, WorkerExited, WorkerChecked, LoopTurned,
                  LoopBlocked, DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed,
                  SessionsFound, ConfigChanged, SessionEnded, QuarantineReleased, RecycleRequested,
-                 ReloadRequested, DrainRequested, Tick>;
+                 ReloadRequested, DrainRequested, Tick, LoadFailed>;
 
 }  // namespace keelback::core

@@ -166,8 +166,9 @@ void Health::replacement_serves(Slot& slot, const Worker& old) {
   healing_ = nullptr;
   heal_failures_ = 0;
   heal_young_ = frame_.now - old.ready_at < CrashLoop::kLived ? heal_young_ + 1 : 0;
-  if (heal_young_ <= frame_.settings.pool.workers) return;
-  frame_.timers.arm(timer_, frame_.now + pause_after(heal_young_ - frame_.settings.pool.workers));
+  if (heal_young_ <= frame_.settings.pool.size_max()) return;
+  frame_.timers.arm(timer_,
+                    frame_.now + pause_after(heal_young_ - frame_.settings.pool.size_max()));
   let_all_serve();
 }
 

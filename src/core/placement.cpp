@@ -60,10 +60,20 @@ void Placement::set_idle(Worker& worker) {
   if (worker.idle_hook.is_linked()) return;
   worker.idle_since = ++idle_count_;
   idle_.insert(worker);
+  if (packing_) idle_by_slot_.insert(worker);
 }
 
 void Placement::set_busy(Worker& worker) {
   if (worker.idle_hook.is_linked()) idle_.erase(idle_.iterator_to(worker));
+  if (worker.slot_hook.is_linked()) idle_by_slot_.erase(idle_by_slot_.iterator_to(worker));
+}
+
+void Placement::set_packing(bool packing) {
+  if (packing_ == packing) return;
+  packing_ = packing;
+  idle_by_slot_.clear();
+  if (!packing) return;
+  for (Worker& worker : idle_) idle_by_slot_.insert(worker);
 }
 
 void Placement::set_sharing(Worker& worker) {
@@ -114,8 +124,22 @@ Worker* Placement::choose(const Call& head, const RunQueue& common) const {
     if (home && home->takes(head) && !held_back(*home, head, common)) return home;
     if (!may_move(head, home)) return nullptr;
   }
+  if (packing_ && !session) return lowest(head, common);
   if (Worker* idle = first_idle(); idle && idle->takes(head)) return idle;
   return head.alone ? nullptr : roomiest(head, common);
+}
+
+Worker* Placement::lowest(const Call& head, const RunQueue& common) const {
+  const Worker* found = nullptr;
+  if (!idle_by_slot_.empty() && idle_by_slot_.begin()->takes(head)) {
+    found = &*idle_by_slot_.begin();
+  }
+  if (head.alone) return const_cast<Worker*>(found);
+  for (const Worker& worker : sharing_) {
+    if (found && found->id < worker.id) continue;
+    if (worker.takes(head) && !held_back(worker, head, common)) found = &worker;
+  }
+  return const_cast<Worker*>(found);
 }
 
 Worker* Placement::roomiest(const Call& head, const RunQueue& common) const {

@@ -1,6 +1,8 @@
-// Which worker takes a call. Who has no session, or a new one, goes to the idle worker that holds
-// the fewest sessions (the one that was busy last, among equals: its caches are warm); a strict
-// session waits for its home; a hint session moves when its home is busy and another is idle.
+// Which worker takes a call. In a pool that can shrink a stateless call goes to the lowest slot
+// that has room for it, so that the highest are unneeded. Elsewhere who has no session, or a new
+// one, goes to the idle worker that holds the fewest sessions (the one that was busy last, among
+// equals: its caches are warm); a strict session waits for its home; a hint session moves when its
+// home is busy and another is idle.
 //
 // A worker that becomes free chooses between the heads bound to it and those that anyone may serve.
 // The older goes first; but a worker with more sessions than its share leaves *new* sessions to the
@@ -35,6 +37,8 @@ class Placement {
   // It has begun to run calls beside each other, or runs none any more.
   void set_sharing(Worker& worker);
   void set_not_sharing(Worker& worker);
+  // Whether stateless calls go to the lowest slots.
+  void set_packing(bool packing);
 
   // ---- decisions
   // The worker that should run this head now; nullptr: it must wait. common: heads that any worker
@@ -54,6 +58,7 @@ class Placement {
 
   void clear() {
     idle_.clear();
+    idle_by_slot_.clear();
     by_load_.clear();
     sharing_.clear();
   }
@@ -70,7 +75,11 @@ class Placement {
       return a.sessions() != b.sessions() ? a.sessions() < b.sessions() : a.id < b.id;
     }
   };
+  struct SlotOrder {
+    bool operator()(const Worker& a, const Worker& b) const { return a.id < b.id; }
+  };
   bool over_share(const Worker& worker) const;
+  Worker* lowest(const Call& head, const RunQueue& common) const;
   Worker* roomiest(const Call& head, const RunQueue& common) const;
 
   boost::intrusive::set<Worker,
@@ -78,6 +87,12 @@ class Placement {
                                                       &Worker::idle_hook>,
                         boost::intrusive::compare<IdleOrder>>
       idle_;
+  // The same workers, if packing_.
+  boost::intrusive::set<Worker,
+                        boost::intrusive::member_hook<Worker, boost::intrusive::set_member_hook<>,
+                                                      &Worker::slot_hook>,
+                        boost::intrusive::compare<SlotOrder>>
+      idle_by_slot_;
   boost::intrusive::set<Worker,
                         boost::intrusive::member_hook<Worker, boost::intrusive::set_member_hook<>,
                                                       &Worker::load_hook>,
@@ -88,6 +103,7 @@ class Placement {
                                                        &Worker::sharing_hook>>
       sharing_;  // run calls beside each other
   std::uint64_t idle_count_ = 0;
+  bool packing_ = false;
   bool was_idle_ = false;  // between before_change() and after_change()
   bool was_loaded_ = false;
 };

@@ -85,8 +85,9 @@ Pool::Impl::Impl(Settings settings, std::uint64_t seed)
       keys_(frame_, calls_, waiting_, frame_.prng.next()),
       admission_(frame_, quarantine_, readiness_, calls_, keys_, waiting_, runs_, sessions_,
                  workers_),
+      scaling_(frame_, calls_, waiting_, workers_, snapshots_, starts_, readiness_),
       views_(frame_, quarantine_, calls_, waiting_, runs_, sessions_, snapshots_, workers_,
-             readiness_) {}
+             readiness_, scaling_) {}
 
 // Records point at each other across the parts; all links go before the first record does.
 Pool::Impl::~Impl() {
@@ -113,11 +114,15 @@ void Pool::Impl::handle(Time now, const Event& event, Actions& out) {
   frame_.out = &out;
   if (!begun_) {
     begun_ = true;
-    workers_.resize();
+    scaling_.configure();
   }
+  const std::size_t before = out.size();
   advance();
   route(event);
   waiting_.use_room();
+  if (scaling_.active()) {
+    scaling_.note(std::holds_alternative<Tick>(event) && out.size() == before);
+  }
   if (frame_.draining()) shutdown_.advance();
   frame_.out = nullptr;
 }
@@ -126,7 +131,10 @@ void Pool::Impl::route(const Event& event) {
   std::visit(Overloaded{
                  [this](const CallSubmitted& e) { admission_.on(e); },
                  [this](const CallCancelled& e) { runs_.on(e); },
-                 [this](const StartModeChanged& e) { starts_.on(e); },
+                 [this](const StartModeChanged& e) {
+                   starts_.on(e);
+                   if (scaling_.active()) scaling_.configure();
+                 },
                  [this](const FunctionsAnnounced& e) { on(e); },
                  [this](const WorkerReady& e) { workers_.on(e); },
                  [this](const WorkerReplied& e) { runs_.on(e); },
@@ -134,6 +142,7 @@ void Pool::Impl::route(const Event& event) {
                  [this](const StreamGranted& e) { runs_.on(e); },
                  [this](const WorkerExited& e) { workers_.on(e); },
                  [this](const WorkerChecked& e) { health_.on(e); },
+                 [this](const LoadFailed& e) { workers_.on(e); },
                  [this](const LoopTurned& e) { blocks_.on(e); },
                  [this](const LoopBlocked& e) { blocks_.on(e); },
                  [this](const DeathOrdered& e) { workers_.on(e); },
@@ -169,6 +178,9 @@ void Pool::Impl::advance() {
         break;
       case TimerKind::kHealing:
         health_.advance();
+        break;
+      case TimerKind::kScaling:
+        scaling_.due();
         break;
       case TimerKind::kPool:
         shutdown_.due();
@@ -211,7 +223,7 @@ void Pool::Impl::on(const ConfigChanged& event) {
     workers_.arm(worker);
     for (Call& call : worker.running) runs_.rearm(call);
   });
-  workers_.resize();
+  scaling_.configure();
   set_capacity();
   readiness_.refresh();
 }
@@ -222,6 +234,7 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
       functions.announced() && std::equal(announced_.begin(), announced_.end(),
                                           event.functions.begin(), event.functions.end(), same);
   health_.announce(event.health);
+  readiness_.note_loaded();
   if (unchanged) return;
   announced_ = event.functions;
   const std::vector<CallId> calls = calls_.in_order();

@@ -13,6 +13,7 @@
 //   Workers       the life of workers
 //   Starts        when slots are filled
 //   Replacements  workers that are replaced though they are well
+//   Scaling       how many workers there are
 //   Health        workers that live and are broken
 //   Readiness     whether the pool can serve, and why not
 //   Shutdown      the end of the pool
@@ -42,6 +43,7 @@
 #include "core/readiness.h"
 #include "core/replacements.h"
 #include "core/runs.h"
+#include "core/scaling.h"
 #include "core/sessions.h"
 #include "core/shutdown.h"
 #include "core/snapshots.h"
@@ -90,6 +92,7 @@ class Pool::Impl {
   Shutdown shutdown_;
   Keys keys_;
   Admission admission_;
+  Scaling scaling_;
   Views views_;
   std::vector<FunctionSpec> announced_;
   bool begun_ = false;

@@ -62,6 +62,12 @@ Settings small(std::uint32_t variant) {
   s.calls.idempotency_ttl = 1s;
   s.workers.concurrency = variant % 9 == 0 ? 1 + variant % 3 : 0;
   s.sessions.snapshot = static_cast<SnapshotMode>(variant / 2 % 3);
+  if (variant / 5 % 3 == 1) {
+    s.pool.workers = variant % 3;
+    s.pool.workers_max = s.pool.workers + 1 + variant % 5;
+    s.pool.scale_up_delay = variant % 7 * 5ms;
+    s.pool.scale_down_after = variant % 4 * 150ms;
+  }
   return s;
 }
 
@@ -126,6 +132,17 @@ class Player {
       default:
         if (!driver.store.asked.empty()) return driver.settle(s.b % 8 != 0);
         return driver.advance(Duration(s.a % 2000));
+    }
+  }
+  // The pool wants as many workers as it may, and knows why.
+  void look() {
+    const PoolStats stats = driver.pool.stats(driver.now);
+    const auto& pool = driver.pool.config().pool;
+    const bool fits =
+        stats.scaling.wanted >= pool.workers && stats.scaling.wanted <= pool.size_max();
+    if (!fits || stats.scaling.why.empty()) {
+      driver.wrongs.push_back("it wants " + std::to_string(stats.scaling.wanted) + ": " +
+                              stats.scaling.why);
     }
   }
   // No more trouble: everything that was accepted ends, and every worker that was started.
@@ -260,6 +277,7 @@ class Player {
     driver.handle(SnapshotSettled{
         .worker = nobody, .call = CallId{1 + s.a}, .session = "ann", .number = 1'000'000});
     driver.handle(RestoreFailed{nobody, CallId{1 + s.a}, true});
+    if (s.b % 5 == 0) driver.handle(LoadFailed{{.cause = "start_failed", .step = "hello"}});
   }
   void configure(const Step& s) {
     Settings changed = small(s.a);
@@ -295,6 +313,7 @@ RC_GTEST_PROP(PoolProperty, WhateverHappensThePromisesHold, ()) {
   Player player(variant, variant);
   for (const Step& step : plan) {
     player.play(step);
+    player.look();
     if (!player.driver.wrongs.empty()) break;
   }
   if (player.driver.wrongs.empty()) player.finish();

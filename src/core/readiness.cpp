@@ -55,19 +55,19 @@ void Readiness::describe(Time now, PoolStats& stats) const {
   const Worker* sickest = nullptr;
   workers_.table().each([&](const Worker& worker) {
     if (worker.condition == Worker::Condition::kWell) return;
-    if (worker.slot->current != &worker || !worker.was_ready()) return;
+    if (worker.slot->current != &worker || !worker.was_ready() || worker.draining()) return;
     ++sick;
     if (!sickest) sickest = &worker;
   });
   const std::uint32_t up = stats.workers.ready + stats.workers.busy;
   const std::uint32_t serving = up - std::min(sick, up);
-  const auto& pool = frame_.settings.pool;
-  const std::uint32_t needed = std::min(pool.min_ready, pool.workers);
+  const std::uint32_t wanted = std::max(frame_.settings.pool.workers, workers_.table().wanted());
   if (frame_.draining()) {
     stats.reasons.push_back("the pool is shutting down");
-  } else if (serving < needed) {
-    stats.reasons.push_back(fmt::format("{} of {} workers serve; pool.min_ready asks for {}",
-                                        serving, pool.workers, needed));
+  } else {
+    ask_for_workers(serving, wanted, stats);
+  }
+  if (!stats.reasons.empty() && !frame_.draining()) {
     if (sickest) {
       stats.reasons.push_back(
           fmt::format("worker {}.{} {}", sickest->id.slot, sickest->id.generation, sickest->fault));
@@ -75,11 +75,27 @@ void Readiness::describe(Time now, PoolStats& stats) const {
     give_causes(now, stats);
   }
   stats.ready = stats.reasons.empty();
-  if (stats.ready && start_failure_ && serving < pool.workers) {
-    stats.failing =
-        fmt::format("{} of {} workers serve; {}", serving, pool.workers, describe_failure());
+  if (stats.ready && start_failure_ && serving < wanted) {
+    stats.failing = fmt::format("{} of {} workers serve; {}", serving, wanted, describe_failure());
   }
   if (not_ready_ && !loaded_ && replacements_.code() == 0) stats.load_failure = start_failure_;
+}
+
+// A pool that keeps no worker is ready when the application is loaded, as long as workers start.
+void Readiness::ask_for_workers(std::uint32_t serving, std::uint32_t wanted,
+                                PoolStats& stats) const {
+  const auto& pool = frame_.settings.pool;
+  const std::uint32_t needed = std::max(pool.ready_from(), starts_.exec() ? 1U : 0U);
+  if (needed > pool.ready_from() && serving == 0) {
+    stats.reasons.push_back("no worker serves, and a pool that starts them by exec keeps one");
+  } else if (serving < needed) {
+    stats.reasons.push_back(
+        fmt::format("{} of {} workers serve; pool.min_ready asks for {}", serving, wanted, needed));
+  } else if (serving == 0 && start_failure_) {
+    stats.reasons.push_back("no worker can be started");
+  } else if (serving == 0 && !announced_) {
+    stats.reasons.push_back("the application is being loaded");
+  }
 }
 
 // What has happened, and what comes next.

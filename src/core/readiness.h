@@ -34,6 +34,14 @@ class Readiness {
 
   void note_ready();
   void note_failed_start(const DeathPtr& death) { start_failure_ = death; }
+  // The application has been loaded, by whomever; or it could not be, and no start was there to
+  // fail.
+  void note_loaded() { announced_ = true; }
+  void note_failed_load(const DeathPtr& death) {
+    start_failure_ = death;
+    announced_ = false;
+  }
+  bool starts_fail() const { return start_failure_ != nullptr; }
   // A ready worker has ended without our doing.
   void note_exit(const DeathPtr& death) { last_exit_ = death; }
   // Workers, slots or settings have changed.
@@ -45,6 +53,7 @@ class Readiness {
   void describe(Time now, PoolStats& stats) const;
 
  private:
+  void ask_for_workers(std::uint32_t serving, std::uint32_t wanted, PoolStats& stats) const;
   void give_causes(Time now, PoolStats& stats) const;
   std::string describe_failure() const;
 
@@ -57,7 +66,8 @@ class Readiness {
   DeathPtr start_failure_;  // of the last start, while none has succeeded since
   DeathPtr last_exit_;      // of the last ready worker that ended without our doing
   bool not_ready_ = false;
-  bool loaded_ = false;  // a worker has been ready
+  bool loaded_ = false;     // a worker has been ready
+  bool announced_ = false;  // the application was loaded
 };
 
 }  // namespace keelback::core

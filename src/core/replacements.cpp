@@ -16,6 +16,7 @@ constexpr std::uint32_t kDrainingPerSlot = 4;
 
 void Replacements::recycle(Worker& worker) {
   if (worker.recycle || worker.slot->current != &worker) return;
+  if (worker.spare) return workers_.let_go(worker);
   worker.recycle = true;
   workers_.arm(worker);
   starts_.refill(*worker.slot, Duration{0});

@@ -457,6 +457,10 @@ std::optional<Time> Runs::idle_due(const Call& call) const {
   return run.moved + limit;
 }
 
+bool Runs::is_pressed(const Call& call) {
+  return std::get<Call::Running>(call.state).rung != Rung::kNone;
+}
+
 bool Runs::is_over(const Call& call) {
   const auto& run = std::get<Call::Running>(call.state);
   return run.rung == Rung::kGiveUp;

@@ -57,6 +57,8 @@ class Runs {
   void dispatch(Worker& worker, Call& call);
   // The worker is gone, and its calls with it.
   void settle_deaths(Worker& worker, const WorkerExited& event, const DeathPtr& death);
+  // Its time is over, and it still runs.
+  static bool is_pressed(const Call& call);
   // Its time and its grace are over, and it still runs.
   static bool is_over(const Call& call);
   // When the call is to be looked at again: its deadline, its silence, its next rung.

@@ -47,7 +47,7 @@ void Shutdown::advance() {
   starts_.drop_all();
   workers_.table().each([this](Worker& worker) {
     if (!worker.was_ready()) return workers_.kill(worker, KillCause::kDrained);
-    if (!worker.draining()) return workers_.drain(worker);
+    if (!worker.draining() || worker.spare) return workers_.drain(worker);
     workers_.leave(worker);
   });
   if (workers_.table().size() > 0) return;

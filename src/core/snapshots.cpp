@@ -142,8 +142,20 @@ bool Snapshots::may_save() const {
   return !frame_.draining() || frame_.settings.sessions.store != "memory";
 }
 
+bool Snapshots::may_clear(const Worker& worker) const {
+  const Home* home = worker.home;
+  if (!home || worker.sessions() == home->safe.size()) return true;
+  const bool saves = may_save();
+  if (!home->tried.empty() || (!saves && !home->idle.empty())) return false;
+  return std::ranges::none_of(home->active, [saves](const Session& session) {
+    const bool unsaved = session.established && !session.saved && !session.detached;
+    return unsaved && (!saves || session.asking == Asking::kUnsavable);
+  });
+}
+
 void Snapshots::evacuate(Worker& worker) {
   if (!worker.draining() || worker.taken() || !worker.home) return;
+  if (worker.spare && worker.slot->wanted) return;  // it stays, once what was asked for is stored
   if (worker.check == Worker::Check::kRuns) return;
   const bool may_ask = may_save();
   std::vector<Session*> moving;

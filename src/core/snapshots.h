@@ -60,6 +60,8 @@ class Snapshots {
   // Whether the state of a session is worth asking for. A pool that shuts down with its store in
   // memory leaves nothing behind.
   bool may_save() const;
+  // As far as is known, all that the worker holds can go elsewhere.
+  bool may_clear(const Worker& worker) const;
   // What a draining worker holds goes elsewhere, as far as it is saved or can be.
   void evacuate(Worker& worker);
 

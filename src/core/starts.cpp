@@ -75,7 +75,12 @@ bool Starts::has_place() const {
 Duration Starts::pause_after(const Worker& worker) {
   const Duration ready_for = worker.was_ready() ? frame_.now - worker.ready_at : Duration{0};
   return crash_loop_.after_exit(frame_.now, {worker.was_ready(), ready_for}, worker.slot->streak,
-                                frame_.settings.pool.workers, frame_.prng);
+                                frame_.settings.pool.size_max(), frame_.prng);
+}
+
+Duration Starts::pause_after_failure(Slot& slot) {
+  return crash_loop_.after_exit(frame_.now, {}, slot.streak, frame_.settings.pool.size_max(),
+                                frame_.prng);
 }
 
 void Starts::due(Slot& slot) {

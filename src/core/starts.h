@@ -47,6 +47,8 @@ class Starts {
   void pump();
   // How long the slot of a worker that ended on its own stays empty.
   Duration pause_after(const Worker& worker);
+  // The same for a slot whose worker could not even be begun.
+  Duration pause_after_failure(Slot& slot);
   // When the first of the slots that pause is to be filled again.
   std::optional<Time> next() const;
   // Ends the pauses of slots where no worker is wanted any more.

@@ -10,7 +10,15 @@
 
 namespace keelback::core {
 
-enum class TimerKind : std::uint8_t { kCall, kWorker, kSlot, kBatch, kHealing, kPool };
+enum class TimerKind : std::uint8_t {
+  kCall,
+  kWorker,
+  kSlot,
+  kBatch,
+  kHealing,
+  kScaling,
+  kPool
+};
 
 struct TimerTag;
 struct Timer : boost::intrusive::set_base_hook<boost::intrusive::tag<TimerTag>,

@@ -10,6 +10,7 @@
 #include "core/calls.h"
 #include "core/readiness.h"
 #include "core/runs.h"
+#include "core/scaling.h"
 #include "core/sessions.h"
 #include "core/snapshots.h"
 #include "core/waiting.h"
@@ -36,6 +37,7 @@ PoolStats Views::stats(Time now) const {
     if (function.batches() || sizes.batches > 0)
       stats.batches.push_back({function.spec.name, sizes});
   });
+  scaling_.describe(now, stats);
   stats.queue_depth = waiting_.queue().waiting();
   stats.queue_delay = waiting_.queue().oldest(now);
   stats.accepted = frame_.counters.accepted;
@@ -70,7 +72,7 @@ PoolStats Views::stats(Time now) const {
 void Views::count_leaving(Time now, PoolStats& stats) const {
   workers_.table().each([&](const Worker& worker) {
     const auto* draining = worker.in<Worker::Draining>();
-    if (!draining || worker.sessions() == 0) return;
+    if (!draining || worker.sessions() == 0 || worker.spare) return;
     ++stats.leaving.workers;
     stats.leaving.sessions += worker.sessions();
     const Time until = draining->since + frame_.settings.workers.drain_timeout;
@@ -158,7 +160,8 @@ bool Views::knows(Time now, const Event& event) const {
   if (const auto* released = std::get_if<QuarantineReleased>(&event))
     return quarantine_.holds(now, released->fingerprint, frame_.quarantine_limits());
   if (const auto* recycled = std::get_if<RecycleRequested>(&event))
-    return recycled->slot > 0 && recycled->slot <= frame_.settings.pool.workers;
+    return recycled->slot > 0 && recycled->slot <= frame_.settings.pool.size_max() &&
+           (!scaling_.active() || workers_.table().slots()[recycled->slot - 1]->wanted);
   return true;
 }
 
@@ -268,10 +271,13 @@ std::uint32_t Views::check_workers() const {
     const bool serves = worker.ready();
     CHECK(worker.saves == 0 || worker.shown() == WorkerState::kDraining);
     CHECK(worker.idle_hook.is_linked() == serves);
+    CHECK(worker.slot_hook.is_linked() == (serves && frame_.settings.pool.scales()));
+    CHECK(!worker.spare || worker.draining() || worker.ending());
     CHECK(!serves || worker.running.empty());
     CHECK(!serves || worker.queue.empty());
     if (serves) idle = true;
   });
+  CHECK(workers_.table().wanted() <= frame_.settings.pool.size_max());
   // Nobody stands idle while a head waits that anyone may serve.
   if (idle) CHECK(common.empty());
   check_groups(idle);

@@ -18,6 +18,7 @@ namespace keelback::core {
 class Calls;
 class Readiness;
 class Runs;
+class Scaling;
 class Sessions;
 class Snapshots;
 class Waiting;
@@ -27,7 +28,8 @@ class Views {
  public:
   Views(const Frame& frame, const Quarantine& quarantine, const Calls& calls,
         const Waiting& waiting, const Runs& runs, const Sessions& sessions,
-        const Snapshots& snapshots, const Workers& workers, const Readiness& readiness)
+        const Snapshots& snapshots, const Workers& workers, const Readiness& readiness,
+        const Scaling& scaling)
       : frame_(frame),
         quarantine_(quarantine),
         calls_(calls),
@@ -36,7 +38,8 @@ class Views {
         sessions_(sessions),
         snapshots_(snapshots),
         workers_(workers),
-        readiness_(readiness) {}
+        readiness_(readiness),
+        scaling_(scaling) {}
 
   PoolStats stats(Time now) const;
   std::vector<WorkerView> workers(Time now) const;
@@ -62,6 +65,7 @@ class Views {
   const Snapshots& snapshots_;
   const Workers& workers_;
   const Readiness& readiness_;
+  const Scaling& scaling_;
 };
 
 }  // namespace keelback::core

@@ -82,10 +82,20 @@ WorkerTable::~WorkerTable() {
 }
 
 void WorkerTable::resize(std::uint32_t slots) {
+  add_slots(slots);
+  for (const auto& slot : slots_) slot->wanted = slot->number <= slots;
+}
+
+void WorkerTable::add_slots(std::uint32_t slots) {
   while (slots_.size() < slots) {
     slots_.push_back(std::make_unique<Slot>(static_cast<std::uint32_t>(slots_.size()) + 1));
+    slots_.back()->wanted = false;
   }
-  for (const auto& slot : slots_) slot->wanted = slot->number <= slots;
+}
+
+std::uint32_t WorkerTable::wanted() const {
+  return static_cast<std::uint32_t>(
+      std::ranges::count_if(slots_, [](const auto& slot) { return slot->wanted; }));
 }
 
 void WorkerTable::set_capacity(std::uint32_t calls) {
@@ -113,7 +123,7 @@ Worker& WorkerTable::make(Slot& slot, Time now) {
 void WorkerTable::erase(Worker& worker) {
   CHECK(worker.running.empty() && !worker.home && worker.queue.empty());
   CHECK(!worker.armed() && !worker.idle_hook.is_linked() && !worker.load_hook.is_linked());
-  CHECK(!worker.sharing_hook.is_linked());
+  CHECK(!worker.sharing_hook.is_linked() && !worker.slot_hook.is_linked());
   --counts_[static_cast<int>(worker.shown())];
   std::erase(in_order_, &worker);
   workers_.erase(worker.id.generation);

@@ -87,6 +87,9 @@ struct Worker : Timer {
   // A call in it does not end though its grace is over: it takes no call any more, and is killed
   // when the others have ended.
   bool doomed = false;
+  // It drains because the others suffice: it may still stay. It is its slot's current worker until
+  // it is told to stop.
+  bool spare = false;
   Time turned;  // its event loop was last seen to turn
   std::optional<Block> block;
   CallId blocker;        // it was killed because this call blocks its event loop; 0: it was not
@@ -104,6 +107,7 @@ struct Worker : Timer {
   Time error_check_at;           // the earliest one after an error
 
   boost::intrusive::set_member_hook<> idle_hook;
+  boost::intrusive::set_member_hook<> slot_hook;
   boost::intrusive::set_member_hook<> load_hook;
   boost::intrusive::list_member_hook<> sharing_hook;
 
@@ -167,9 +171,9 @@ struct Slot : Timer {
 
   explicit Slot(std::uint32_t n) : Timer(TimerKind::kSlot), number(n) {}
   std::uint32_t number;
-  Worker* current = nullptr;  // starting, ready, busy or suspect
+  Worker* current = nullptr;  // starting, ready, busy or suspect; or one that drains and may stay
   Worker* next = nullptr;     // starting, to replace current
-  bool wanted = true;         // false: the pool was made smaller
+  bool wanted = true;         // false: the pool is smaller
   Awaits awaits = Awaits::kNothing;
   bool start_failed = false;  // the last start did, and none has succeeded since
   bool died = false;          // its next start replaces a worker that died
@@ -183,8 +187,11 @@ class WorkerTable {
   WorkerTable(const WorkerTable&) = delete;
   WorkerTable& operator=(const WorkerTable&) = delete;
 
-  // Slots are numbered from 1 and never renumbered.
+  // Slots are numbered from 1 and never renumbered. So many are wanted, from the first on.
   void resize(std::uint32_t slots);
+  // There are at least so many; new ones are not wanted yet.
+  void add_slots(std::uint32_t slots);
+  std::uint32_t wanted() const;
   std::vector<std::unique_ptr<Slot>>& slots() { return slots_; }
   const std::vector<std::unique_ptr<Slot>>& slots() const { return slots_; }
   Slot* slot(std::uint32_t number);

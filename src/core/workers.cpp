@@ -68,6 +68,10 @@ void Workers::occupy(Worker& worker) {
 }
 
 void Workers::go_on(Worker& worker) {
+  if (worker.spare && worker.draining() && worker.saves == 0 &&
+      (worker.slot->wanted || !others_.snapshots.may_clear(worker))) {
+    return stay(worker);
+  }
   others_.snapshots.evacuate(worker);
   others_.waiting.offer(worker);
   maybe_stop(worker);
@@ -88,10 +92,10 @@ void Workers::on(const WorkerExited& event) {
   if (!was_ready && failed) note_failed_start(*worker, death);
   if (was_ready && on_its_own) others_.readiness.note_exit(death);
   if (current && failed) {
-    slot.died = true;
+    slot.died = slot.wanted;
     pause = others_.starts.pause_after(*worker);
   }
-  slot.died |= current;
+  slot.died |= current && slot.wanted;
   others_.waiting.withdraw(*worker);
   const std::uint64_t lost_before = frame_.counters.lost;
   const bool had_call = !worker->running.empty();
@@ -158,8 +162,9 @@ void Workers::remove(Worker& worker, Duration pause) {
   others_.replacements.finish_reload();
 }
 
-void Workers::drain(Worker& worker) {
+void Workers::drain(Worker& worker, bool spare) {
   if (worker.ending()) return;
+  worker.spare = spare;
   others_.waiting.withdraw(worker);
   table_.set(worker, Worker::Draining{frame_.now});
   worker.condition = std::min(worker.condition, Worker::Condition::kSick);
@@ -171,6 +176,7 @@ void Workers::drain(Worker& worker) {
 
 void Workers::maybe_stop(Worker& worker) {
   if (!worker.draining() || !worker.running.empty() || worker.saves > 0) return;
+  if (worker.spare && worker.slot->wanted) return;
   const Home* home = worker.home;
   if (!home || worker.sessions() == home->safe.size()) return stop(worker);
   // The pool shuts down: what cannot be saved need not be waited for.
@@ -193,6 +199,7 @@ void Workers::end_doomed(Worker& worker) {
 void Workers::stop(Worker& worker) {
   if (worker.ending()) return;
   CHECK(worker.running.empty());
+  if (worker.spare && worker.slot->current == &worker) worker.slot->current = nullptr;
   table_.set(worker, Worker::Stopping{frame_.now});
   others_.sessions.drop_home(worker,
                              std::make_shared<const Death>(our_death("its worker was drained")));
@@ -223,12 +230,27 @@ void Workers::abandon(Worker& worker) {
                 fmt::format("Worker {}.{} did not go when it was killed; it is given up.",
                             worker.id.slot, worker.id.generation));
   Slot& slot = *worker.slot;
-  slot.died |= slot.current == &worker;
+  slot.died |= slot.current == &worker && slot.wanted;
   WorkerExited exit{worker.id, *shared, {}};
   for (const Call& call : worker.running) exit.started.push_back({call.id});
   others_.runs.settle_deaths(worker, exit, shared);
   others_.sessions.drop_home(worker, std::move(shared));
   remove(worker, Duration{0});
+}
+
+// Of a pool that keeps no worker: nobody else would say so. A worker is tried until it starts.
+void Workers::on(const LoadFailed& event) {
+  if (frame_.draining() || table_.wanted() > 0) return;
+  Slot* slot = table_.slot(1);
+  if (!slot) return;
+  auto death = std::make_shared<const Death>(event.death);
+  frame_.notice(Notice::Level::kError,
+                fmt::format("The application cannot be loaded: {}.", describe(*death)));
+  slot->start_failed = true;
+  slot->wanted = true;
+  others_.readiness.note_failed_load(death);
+  others_.starts.refill(*slot, others_.starts.pause_after_failure(*slot));
+  others_.readiness.refresh();
 }
 
 // ---- time
@@ -247,6 +269,7 @@ std::optional<Time> Workers::next_due(const Worker& worker) const {
     return stopping->since + settings.calls.grace;
   }
   if (const auto* draining = worker.in<Worker::Draining>()) {
+    if (worker.spare) return std::nullopt;
     return draining->since + settings.workers.drain_timeout;
   }
   if (!worker.was_ready()) return worker.started + settings.workers.start_timeout;
@@ -270,23 +293,90 @@ void Workers::due(Worker& worker) {
   arm(worker);
 }
 
-void Workers::resize() {
-  table_.resize(frame_.settings.pool.workers);
+// ---- how many there are
+
+void Workers::resize(std::uint32_t workers) {
+  table_.resize(workers);
+  for (const auto& slot : table_.slots()) slot->wanted ? want(*slot) : drop(*slot);
+}
+
+void Workers::limit(std::uint32_t slots) {
+  table_.add_slots(slots);
   for (const auto& slot : table_.slots()) {
-    if (slot->wanted) {
-      others_.starts.refill(*slot, Duration{0});
-      continue;
-    }
-    others_.starts.end_pause(*slot);
-    if (Worker* next = std::exchange(slot->next, nullptr)) kill(*next, KillCause::kDrained);
-    if (Worker* worker = std::exchange(slot->current, nullptr)) {
-      if (worker->was_ready()) {
-        drain(*worker);
-      } else {
-        kill(*worker, KillCause::kDrained);
-      }
+    if (slot->number > slots) drop(*slot);
+  }
+}
+
+void Workers::want(Slot& slot) {
+  slot.wanted = true;
+  if (slot.current && slot.current->spare) return go_on(*slot.current);
+  others_.starts.refill(slot, Duration{0});
+}
+
+void Workers::drop(Slot& slot) {
+  slot.wanted = false;
+  others_.starts.end_pause(slot);
+  if (Worker* next = std::exchange(slot.next, nullptr)) kill(*next, KillCause::kDrained);
+  if (Worker* worker = std::exchange(slot.current, nullptr)) {
+    if (worker->was_ready()) {
+      drain(*worker);
+    } else {
+      kill(*worker, KillCause::kDrained);
     }
   }
+}
+
+// It was to leave, but might have stayed: now it will leave.
+void Workers::let_go(Worker& worker) {
+  Slot& slot = *worker.slot;
+  slot.current = nullptr;
+  drain(worker);
+  others_.starts.refill(slot, Duration{0});
+}
+
+void Workers::grow(std::uint32_t workers) {
+  std::uint32_t there = table_.wanted();
+  const auto fill = [&](auto suits) {
+    for (const auto& slot : table_.slots()) {
+      if (there >= workers || slot->number > frame_.settings.pool.size_max()) return;
+      if (slot->wanted || !suits(*slot)) continue;
+      want(*slot);
+      ++there;
+    }
+  };
+  fill([](const Slot& slot) { return slot.current && slot.current->spare; });
+  fill([](const Slot& slot) { return !slot.current; });
+  fill([](const Slot&) { return true; });  // one that ends is still there
+  others_.readiness.refresh();
+}
+
+void Workers::give_up(Slot& slot) {
+  if (!slot.current || !slot.current->was_ready()) {
+    drop(slot);
+  } else {
+    slot.wanted = false;
+    drain(*slot.current, /*spare=*/true);
+  }
+  others_.readiness.refresh();
+}
+
+// It drained because it was not needed; now it is, or its sessions cannot be saved. Requires:
+// nothing is asked of it.
+void Workers::stay(Worker& worker) {
+  CHECK(worker.saves == 0 && worker.slot->current == &worker);
+  worker.spare = false;
+  worker.slot->wanted = true;
+  table_.set(worker, Worker::Busy{});
+  others_.waiting.placement().admit(worker);
+  if (!worker.running.empty() && !worker.taken()) others_.waiting.placement().set_sharing(worker);
+  if (worker.taken() && Runs::is_pressed(worker.running.front())) suspect(worker);
+  rest(worker);
+  arm(worker);
+  if (worker.calls_max > 0 && worker.calls >= worker.calls_max)
+    others_.replacements.recycle(worker);
+  others_.readiness.refresh();
+  others_.health.advance();
+  others_.waiting.offer(worker);
 }
 
 }  // namespace keelback::core

@@ -51,8 +51,20 @@ class Workers {
   void on(const WorkerReady& event);
   void on(const WorkerExited& event);
   void on(const DeathOrdered& event);
-  // As many slots as the settings say.
-  void resize();
+  void on(const LoadFailed& event);
+
+  // ---- how many there are
+  // So many, from the first slot on. Those beyond drain.
+  void resize(std::uint32_t workers);
+  // The pool scales: slots up to this one may be filled. Those beyond drain.
+  void limit(std::uint32_t slots);
+  // So many are wanted in all, in the lowest slots; one that leaves may stay instead.
+  void grow(std::uint32_t workers);
+  // The slot is not wanted. Its worker leaves once its sessions are saved and moved, however long
+  // that takes; if they cannot be saved it stays, and the slot is wanted.
+  void give_up(Slot& slot);
+  // One that drains and may stay drains for good.
+  void let_go(Worker& worker);
 
   // ---- what it does
   void become_ready(Worker& worker);
@@ -66,8 +78,8 @@ class Workers {
   void go_on(Worker& worker);
 
   // ---- how it ends
-  // It serves only the sessions that it holds.
-  void drain(Worker& worker);
+  // It serves only the sessions that it holds. spare: as give_up() says.
+  void drain(Worker& worker, bool spare = false);
   // One that drains gives up what it can, and stops if nothing is left.
   void leave(Worker& worker);
   void maybe_stop(Worker& worker);
@@ -87,6 +99,9 @@ class Workers {
   std::optional<Time> next_due(const Worker& worker) const;
   void abandon(Worker& worker);
   void remove(Worker& worker, Duration pause);
+  void drop(Slot& slot);
+  void want(Slot& slot);
+  void stay(Worker& worker);
 
   Frame& frame_;
   Others others_;

@@ -36,6 +36,12 @@ Simulation::Simulation(Options options)
   crew_.set_loop_lag_warn(options.settings.workers.loop_lag_warn);
   handle(core::StartModeChanged{});
   handle(core::Tick{});
+  // A pool that keeps no worker is ready when the model zygote has loaded the application.
+  if (options.settings.pool.ready_from() == 0) {
+    at(now_ + model().start.sample(crew_.prng()), [this] {
+      if (!announced_) announce();
+    });
+  }
 }
 
 Simulation::~Simulation() = default;

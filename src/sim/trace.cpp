@@ -96,6 +96,7 @@ struct EventFields {
   void operator()(const core::ReloadRequested&) {}
   void operator()(const core::DrainRequested& e) { f(e.limit); }
   void operator()(const core::Tick&) {}
+  void operator()(const core::LoadFailed& e) { f(e.death); }
 };
 
 struct ActionFields {
