@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -30,6 +31,18 @@ std::map<std::string, std::uint32_t> draw_concurrency(Prng& prng) {
     if (prng.chance(0.6)) drawn[name] = 1 + static_cast<std::uint32_t>(prng.below(16));
   }
   return drawn;
+}
+
+// Pools of a fixed size, and some whose size follows the load, from zero workers too. Chance of its
+// own: the rest of a run is as it would be without.
+void draw_size(std::uint64_t seed, Settings& settings) {
+  Prng prng(seed ^ 0x5ca1e);
+  if (prng.chance(0.6)) return;
+  auto& pool = settings.pool;
+  if (prng.chance(0.4)) pool.workers = 0;
+  pool.workers_max = pool.workers + 1 + static_cast<std::uint32_t>(prng.below(6));
+  pool.scale_up_delay = Duration(prng.below(30'000'000));
+  pool.scale_down_after = Duration(prng.below(300'000'000));
 }
 
 // Every run draws its own mix of faults and limits from its seed.
@@ -70,6 +83,7 @@ Simulation::Options draw_options(Prng& prng, std::uint64_t seed) {
   s.sessions.snapshot = static_cast<SnapshotMode>(prng.below(3));
   m.store_failure = sometimes(0.1);
   m.store = {10us, 500us, 0.02, 100ms};
+  draw_size(seed, s);
   return out;
 }
 
@@ -143,7 +157,7 @@ LoadSettings draw_load(Prng& prng) {
 void schedule_faults(Simulation& sim, Prng& prng, const Settings& settings) {
   for (std::uint64_t i = prng.below(8); i > 0; --i) {
     const Duration when{static_cast<Duration::rep>(prng.below(800'000'000))};
-    const auto slot = static_cast<std::uint32_t>(1 + prng.below(settings.pool.workers));
+    const auto slot = static_cast<std::uint32_t>(1 + prng.below(settings.pool.size_max()));
     switch (prng.below(7)) {
       case 0:
         sim.at(sim.now() + when, [&sim, slot] { sim.kill(slot); });
@@ -169,6 +183,7 @@ void schedule_faults(Simulation& sim, Prng& prng, const Settings& settings) {
       default: {
         Settings changed = settings;
         changed.pool.workers = 1 + static_cast<std::uint32_t>(prng.below(5));
+        if (settings.pool.scales() && i % 2 == 0) changed.pool.workers_max = 0;
         changed.sessions.idle_ttl = 10ms + Duration(prng.below(1'000'000'000));
         changed.workers.concurrency = static_cast<std::uint32_t>(prng.below(10));
         if (prng.chance(0.3)) changed.sessions.snapshot = static_cast<SnapshotMode>(prng.below(3));
@@ -188,6 +203,7 @@ void expect_sums(const PoolStats& stats) {
 struct Met {
   std::uint64_t shared = 0, overtaken = 0, suspects = 0, innocent = 0, culprits = 0, blocks = 0;
   std::uint64_t batched = 0;
+  std::uint64_t scaled = 0, shrunk = 0;  // runs; times that a pool wanted fewer
 };
 
 // One run; its trace hash.
@@ -199,9 +215,15 @@ std::uint64_t run_seed(std::uint64_t seed, Met* met = nullptr, bool strict = fal
   OpenLoad load(sim, draw_load(prng), seed + 1);
   schedule_faults(sim, prng, options.settings);
   load.start();
+  std::uint32_t wanted = 0;
+  std::uint64_t shrunk = 0;
   for (int i = 0; i < 20; ++i) {
     sim.advance(50ms);
-    expect_sums(sim.stats());
+    const PoolStats stats = sim.stats();
+    expect_sums(stats);
+    EXPECT_LE(stats.scaling.wanted, sim.pool().config().pool.size_max());
+    EXPECT_GE(stats.scaling.wanted, sim.pool().config().pool.workers);
+    shrunk += stats.scaling.wanted < std::exchange(wanted, stats.scaling.wanted);
   }
   // Liveness: no more faults. All that was accepted ends, and a fresh call succeeds.
   ModelSettings calm;
@@ -234,6 +256,8 @@ std::uint64_t run_seed(std::uint64_t seed, Met* met = nullptr, bool strict = fal
     met->culprits += witness.culprits();
     met->blocks += stats.loop_blocks;
     met->batched += witness.batched();
+    met->scaled += options.settings.pool.scales();
+    met->shrunk += shrunk;
   }
   return sim.trace_hash();
 }
@@ -268,6 +292,8 @@ TEST_F(Seeds, EveryCallEndsOnceEverySessionStaysInOrderAndAllResolvesInTheEnd) {
   EXPECT_GT(met.culprits, 10u) << "a call is known to have ended its worker";
   EXPECT_GT(met.blocks, 10u) << "calls block event loops";
   EXPECT_GT(met.batched, 1000u) << "calls go in batches";
+  EXPECT_GT(met.scaled, count / 4);
+  EXPECT_GT(met.shrunk, count / 20);
 }
 
 // Goal: a worker takes no call that is younger than one that waits to run alone in it, not even in
