@@ -58,6 +58,12 @@ void print_status(const Json& pool) {
   const Json queue = object_in(pool, "queue");
   const Json sessions = object_in(pool, "sessions");
   out += row("workers", workers.empty() ? "none" : workers);
+  // A fixed size needs no words.
+  const Json scaling = object_in(pool, "scaling");
+  if (const std::string why = text_in(scaling, "why");
+      !why.empty() && !why.starts_with("the size is fixed")) {
+    out += row("wanted", fmt::format("{}: {}", count_in(scaling, "wanted"), why));
+  }
   if (const std::string leaving = leaving_text(object_in(pool, "leaving")); !leaving.empty()) {
     out += row("", leaving);
   }

@@ -108,6 +108,8 @@ void add_workers(Scrape& scrape, const PoolStats& stats) {
                                                           {"suspect", stats.workers.suspect},
                                                           {"draining", stats.workers.draining}};
   for (const auto& [state, count] : states) scrape.value(count, {{"state", state}});
+  scrape.gauge("keelback_workers_wanted", "Workers that the load asks for, or pool.workers.",
+               stats.scaling.wanted);
   scrape.counter("keelback_health_failures_total", "Health checks that failed.",
                  static_cast<double>(stats.health.failed));
   scrape.counter("keelback_workers_retired_total", "Workers that a function has given up.",

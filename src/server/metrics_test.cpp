@@ -37,6 +37,7 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   stats.workers.busy = 3;
   stats.batches.push_back({"f", {}});
   for (const std::uint32_t size : {1U, 2U, 5U}) stats.batches[0].sizes.add(size);
+  stats.scaling.wanted = 4;
   stats.queue_delay = 250ms;
   stats.sessions.expired = 4;
   stats.attachments.carried_bytes = 70'000;
@@ -53,6 +54,7 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   EXPECT_EQ(sum, values.at("keelback_calls_accepted_total"));
   EXPECT_EQ(values.at("keelback_calls_accepted_total"), 123'456'789'012.0);
   EXPECT_EQ(values.at("keelback_workers{state=\"busy\"}"), 3);
+  EXPECT_EQ(values.at("keelback_workers_wanted"), 4);
   EXPECT_EQ(values.at("keelback_queue_delay_seconds"), .25);
   EXPECT_EQ(values.at("keelback_sessions_total{event=\"expired\"}"), 4);
   EXPECT_EQ(values.at("keelback_http_rejected_total"), 9);

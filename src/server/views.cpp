@@ -48,6 +48,7 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
         {"suspect", stats.workers.suspect},
         {"draining", stats.workers.draining}}},
       {"capacity", {{"total", stats.capacity.total}, {"used", stats.capacity.used}}},
+      {"scaling", {{"wanted", stats.scaling.wanted}, {"why", stats.scaling.why}}},
       {"leaving", leaving_json(stats)},
       {"queue", {{"depth", stats.queue_depth}, {"delay_ms", milliseconds(stats.queue_delay)}}},
       {"calls", std::move(calls)},

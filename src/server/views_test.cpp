@@ -17,6 +17,7 @@ TEST(Views, PoolHasTheContractsFields) {
   info.stats.ready = false;
   info.stats.reasons = {"no worker is up"};
   info.stats.workers = {.starting = 1, .ready = 2, .busy = 3, .suspect = 4, .draining = 5};
+  info.stats.scaling = {.wanted = 12, .why = "calls waited"};
   info.stats.queue_depth = 6;
   info.stats.queue_delay = 1500us;
   info.stats.accepted = 30;
@@ -33,6 +34,7 @@ TEST(Views, PoolHasTheContractsFields) {
   EXPECT_EQ(pool["workers"],
             (json{{"starting", 1}, {"ready", 2}, {"busy", 3}, {"suspect", 4}, {"draining", 5}}));
   EXPECT_EQ(pool["queue"], (json{{"depth", 6}, {"delay_ms", 1.5}}));
+  EXPECT_EQ(pool["scaling"], (json{{"wanted", 12}, {"why", "calls waited"}}));
   EXPECT_EQ(pool["restarts"], 9);
   EXPECT_EQ(pool["quarantined"], 10);
   EXPECT_EQ(pool["http_rejected"], 11);
