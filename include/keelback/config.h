@@ -41,7 +41,8 @@ class Config {
   // The functions that a module without decorators offers. If none is named, the application offers
   // the functions that it decorates.
   Config& expose(std::vector<std::string> functions);
-  // An environment variable for the workers, beside what they inherit.
+  // An environment variable for the workers, beside what they inherit. It wins over the setting
+  // workers.env. One that workers.devices sets, too, is an error when the pool starts.
   Config& worker_environment(std::string name, std::string value);
 
   // Sets one setting. It wins over file and environment; the last call for a key counts. A bad key

@@ -14,12 +14,13 @@ from keelback.attachments import Attachment  # the module first: calls has a fun
 from keelback.calls import Cancelled, Interrupted, attachments, attempt, cancelled, check_cancelled, deadline, has_session, retire, session, trace
 from keelback.conversions import encoder
 from keelback.encoding import ResultError
+from keelback.environment import device
 from keelback.functions import BadApplication, function
 from keelback.hooks import health, on_session_end, on_session_open, restore, setup, snapshot, worker_setup
 from keelback.sessions import Session
 
 __all__ = [
     "Attachment", "BadApplication", "Cancelled", "Interrupted", "ResultError", "Session", "attachments", "attempt", "cancelled", "check_cancelled", "deadline",
-    "encoder", "function", "has_session", "health", "on_session_end", "on_session_open", "restore", "retire", "session", "setup", "snapshot",
+    "device", "encoder", "function", "has_session", "health", "on_session_end", "on_session_open", "restore", "retire", "session", "setup", "snapshot",
     "trace", "worker_setup",
 ]

@@ -23,6 +23,7 @@ from keelback import (
     commandline,
     contexts,
     descriptors,
+    environment,
     errors,
     exits,
     functions,
@@ -67,6 +68,7 @@ class Zygote:
         self._workers: set[int] = set()  # pids that were not reaped
         self._unreaped: set[int] = set()  # of those: to be reaped as soon as it can be
         self._log = -1  # in a fork of ours: the new worker's log
+        self._environment: dict[str, Optional[str]] = {}  # what the next worker has otherwise; None: not at all
         self._fork_failure: Optional[BaseException] = None
         # Before the application registers its own: the child's part runs first, so that nothing of
         # the application's ever runs on what workers must not share.
@@ -133,6 +135,7 @@ class Zygote:
             try:
                 order = json.loads(packet)
                 if order["op"] == "fork" and len(fds) == _FDS:
+                    self._environment = order.get("env", {})
                     self._fork(str(order["worker"]), int(order.get("kin", 0)), order.get("cgroup"), fds)
                 elif order["op"] == "reap":
                     self._reap(int(order["pid"]))
@@ -205,6 +208,7 @@ class Zygote:
         try:
             os.dup2(log, 1)
             os.dup2(log, 2)
+            environment.change(self._environment)
             self._checker.anew.open_all(log)
             exits.forget_inherited()
         except BaseException as error:  # raised here, it would only be printed

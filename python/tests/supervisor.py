@@ -472,14 +472,14 @@ class ZygoteUnderTest:
             assert got["op"] == op, got
             return got
 
-    def order_fork(self, name):
+    def order_fork(self, name, **more):
         links = Links()
-        socket.send_fds(self.orders, [json.dumps({"op": "fork", "worker": name}).encode()], links.theirs())
+        socket.send_fds(self.orders, [json.dumps({"op": "fork", "worker": name, **more}).encode()], links.theirs())
         links.give_away()
         return links
 
-    def fork(self, name="0.1"):
-        links = self.order_fork(name)
+    def fork(self, name="0.1", **more):
+        links = self.order_fork(name, **more)
         answer = self.expect("forked")
         assert answer["worker"] == name
         worker = WorkerUnderTest(links, answer["pid"], self._reap)

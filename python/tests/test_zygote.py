@@ -145,6 +145,31 @@ class Forking(SupervisorTest):
             for worker in (zygote.fork().wait_ready(), self.exec_worker(app).wait_ready()):
                 self.assertEqual([True, enabled, [123, 4, 5], True], worker.call("collector").value)
 
+    def test_a_worker_has_the_environment_of_its_order_before_user_code_runs(self):
+        zygote = self.zygote(self.app("""
+            import os, keelback
+            os.environ.update(CHANGED="by the import", GONE="by the import", KEPT="by the import")
+            order = []
+            os.register_at_fork(after_in_child=lambda: order.append(seen()))
+
+            @keelback.worker_setup
+            def look():
+                order.append(seen())
+
+            @keelback.function
+            def seen():
+                return [*map(os.environ.get, ("CHANGED", "GONE", "KEPT", "NEW")), os.getenv("NEW"), keelback.device()]
+
+            @keelback.function
+            def told():
+                return [*order, seen()]
+        """))
+        zygote.expect("ready")
+        worker = zygote.fork("1.1", env={"CHANGED": "for 1", "GONE": None, "NEW": "\u00fc", "KEELBACK_DEVICE": "7"}).wait_ready()
+        self.assertEqual([["for 1", None, "by the import", "\u00fc", "\u00fc", "7"]] * 3, worker.call("told").value)
+        worker = zygote.fork("2.2").wait_ready()
+        self.assertEqual([["by the import", "by the import", "by the import", None, None, None]] * 3, worker.call("told").value)
+
     def test_signals_are_the_supervisors_whatever_the_import_made_of_them(self):
         app = self.app("""
             import signal, keelback

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <optional>
 
+#include "base/settings_schema.h"
+#include "host/worker_user.h"
 #include "os/process.h"
 #include "wire/frame.h"
 
@@ -18,6 +20,18 @@ namespace {
 constexpr std::string_view kOwner = "KEELBACK_OWNER=";
 
 std::string_view name_of(std::string_view entry) { return entry.substr(0, entry.find('=')); }
+
+constexpr std::string_view kDevice = "KEELBACK_DEVICE";
+constexpr std::string_view kSlot = "{slot}";
+
+std::string with_slot(std::string value, std::uint32_t slot) {
+  const std::string number = std::to_string(slot);
+  for (std::size_t at = value.find(kSlot); at != value.npos; at = value.find(kSlot, at)) {
+    value.replace(at, kSlot.size(), number);
+    at += number.size();
+  }
+  return value;
+}
 
 void put(std::vector<std::string>& entries, std::string entry) {
   std::erase_if(entries, [&](const std::string& old) { return name_of(old) == name_of(entry); });
@@ -81,6 +95,70 @@ void add_python_defaults(std::vector<std::string>& environment, std::uint32_t bl
     }
   }
   add("PYTHONHASHSEED", hash_seed);
+}
+
+EnvironmentChanges changes_between(const std::vector<std::string>& from,
+                                   const std::vector<std::string>& to) {
+  EnvironmentChanges changes;
+  std::map<std::string_view, std::string_view> old;
+  for (const std::string_view entry : from) old[name_of(entry)] = entry;
+  for (const std::string_view entry : to) {
+    const std::string_view name = name_of(entry);
+    const auto found = old.find(name);
+    const bool same = found != old.end() && found->second == entry;
+    if (found != old.end()) old.erase(found);
+    if (!same) changes[std::string(name)] = entry.substr(std::min(entry.size(), name.size() + 1));
+  }
+  for (const auto& [name, entry] : old) changes[std::string(name)] = std::nullopt;
+  return changes;
+}
+
+std::string WorkerEnvironment::taken_device_variable() const {
+  for (const std::string& entry : parts_.given) {
+    if (std::ranges::find(kDeviceVariables, name_of(entry)) != kDeviceVariables.end()) {
+      return std::string(name_of(entry));
+    }
+  }
+  return "";
+}
+
+std::vector<std::string> WorkerEnvironment::with(const Settings& settings,
+                                                 std::vector<std::string> entries) const {
+  std::vector<std::string> own = parts_.inherited;
+  // A daemon may have been started by a worker of another one.
+  std::erase_if(own, [](const std::string& entry) { return name_of(entry) == kDevice; });
+  add_user(own, parts_.user);
+  entries.insert(entries.end(), parts_.given.begin(), parts_.given.end());
+  own = worker_environment(std::move(own), entries, parts_.python_directory, parts_.owner);
+  if (parts_.hash_seed) {
+    add_python_defaults(own, settings.workers.blas_threads, *parts_.hash_seed);
+  }
+  return own;
+}
+
+std::vector<std::string> WorkerEnvironment::of_zygote(const Settings& settings) const {
+  std::vector<std::string> entries;
+  for (const auto& [name, value] : settings.workers.env) {
+    if (value.find(kSlot) == value.npos) entries.push_back(name + '=' + value);
+  }
+  return with(settings, std::move(entries));
+}
+
+std::vector<std::string> WorkerEnvironment::of_worker(const Settings& settings,
+                                                      WorkerId worker) const {
+  const std::uint32_t slot = worker.slot == kProbeSlot ? 0 : worker.slot;
+  std::vector<std::string> entries;
+  for (const auto& [name, value] : settings.workers.env) {
+    entries.push_back(name + '=' + with_slot(value, slot));
+  }
+  if (const auto& devices = settings.workers.devices; !devices.empty()) {
+    const std::string& device = devices[(std::max(slot, 1U) - 1) % devices.size()];
+    for (const std::string_view name : kDeviceVariables) {
+      entries.push_back(fmt::format("{}={}", name, device));
+    }
+    entries.push_back(fmt::format("{}={}", kDevice, device));
+  }
+  return with(settings, std::move(entries));
 }
 
 std::string owner_of_this_process() {

@@ -2,9 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "base/id.h"
+#include "base/settings.h"
+#include "os/user.h"
 
 namespace keelback::host {
 
@@ -20,6 +27,42 @@ std::vector<std::string> worker_environment(std::vector<std::string> own,
 // same for all workers of a pool, forked or not: sets of texts then have one order in all of them.
 void add_python_defaults(std::vector<std::string>& environment, std::uint32_t blas_threads,
                          std::uint32_t hash_seed);
+
+// What turns one environment into another: variables with their values, or without one to go.
+using EnvironmentChanges = std::map<std::string, std::optional<std::string>>;
+EnvironmentChanges changes_between(const std::vector<std::string>& from,
+                                   const std::vector<std::string>& to);
+
+// The environment of the processes that run the application. Made anew for each of them: a setting
+// may have changed.
+class WorkerEnvironment {
+ public:
+  struct Parts {
+    std::vector<std::string> inherited;  // "NAME=value"
+    std::vector<std::string> given;      // by the embedding program; over the settings
+    std::string python_directory;        // empty: none is needed
+    std::string owner;
+    std::optional<std::uint32_t> hash_seed;  // of Python
+    os::User user;                           // none: ours
+  };
+  WorkerEnvironment() = default;
+  explicit WorkerEnvironment(Parts parts) : parts_(std::move(parts)) {}
+
+  // workers.devices would overwrite this variable, which is given; empty: no such one.
+  std::string taken_device_variable() const;
+  // What the import finds: of workers.env the values that are the same for all workers.
+  std::vector<std::string> of_zygote(const Settings& settings) const;
+  // `{slot}` is the slot's number, 0 in a worker that only tries new code.
+  std::vector<std::string> of_worker(const Settings& settings, WorkerId worker) const;
+
+ private:
+  std::vector<std::string> with(const Settings& settings, std::vector<std::string> entries) const;
+
+  Parts parts_;
+};
+
+// The slot of the worker that tries new code: no pool has it.
+inline constexpr std::uint32_t kProbeSlot = UINT32_MAX;
 
 // "PID.START.NAMESPACE": pid and start time of this process, which name it for ever, in the pid
 // namespace where they mean that. Everything it starts carries it as KEELBACK_OWNER.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "host/environment.h"
 #include "host/event_loop.h"
@@ -233,6 +234,61 @@ TEST(Environment, AddsWhatPythonNeedsUnlessTheUserHasSaidSo) {
   std::vector<std::string> empty;
   add_python_defaults(empty, 0, 77);
   EXPECT_EQ(empty, std::vector<std::string>{"PYTHONHASHSEED=77"});
+}
+
+// Goal: of workers.env the import sees what is the same for all; each worker sees all of it, its
+// slot's values, and its device; the embedding program's own words win.
+TEST(Environment, EachWorkerHasTheValuesAndTheDeviceOfItsSlot) {
+  Settings settings;
+  settings.workers.env = {
+      {"SAME", "1"}, {"OWN", "91{slot}-{slot}"}, {"GIVEN", "no"}, {"PYTHONPATH", "/apps"}};
+  settings.workers.devices = {"0", "GPU-7"};
+  const WorkerEnvironment environment(
+      {.inherited = {"SAME=0", "OWN=old", "A=1", "KEELBACK_DEVICE=of another pool"},
+       .given = {"GIVEN=yes"},
+       .python_directory = "/ours",
+       .owner = "1.2.3",
+       .hash_seed = 7,
+       .user = {}});
+  using Entries = std::set<std::string>;
+  const auto set_of = [](const std::vector<std::string>& entries) {
+    return Entries(entries.begin(), entries.end());
+  };
+  const Entries zygote = {"SAME=1",
+                          "OWN=old",
+                          "A=1",
+                          "GIVEN=yes",
+                          "PYTHONPATH=/ours:/apps",
+                          "KEELBACK_OWNER=1.2.3",
+                          "PYTHONHASHSEED=7",
+                          "OMP_NUM_THREADS=1",
+                          "OPENBLAS_NUM_THREADS=1",
+                          "MKL_NUM_THREADS=1",
+                          "NUMEXPR_NUM_THREADS=1"};
+  EXPECT_EQ(set_of(environment.of_zygote(settings)), zygote);
+  const auto changes = [&](std::uint32_t slot) {
+    return changes_between(environment.of_zygote(settings),
+                           environment.of_worker(settings, WorkerId{slot, 9}));
+  };
+  using Changes = EnvironmentChanges;
+  EXPECT_EQ(changes(3), (Changes{{"OWN", "913-3"},
+                                 {"CUDA_VISIBLE_DEVICES", "0"},
+                                 {"ROCR_VISIBLE_DEVICES", "0"},
+                                 {"KEELBACK_DEVICE", "0"}}));
+  EXPECT_EQ(changes(2).at("KEELBACK_DEVICE"), "GPU-7");
+  EXPECT_EQ(changes(kProbeSlot).at("OWN"), "910-0");
+  EXPECT_EQ(changes(kProbeSlot).at("KEELBACK_DEVICE"), "0");
+
+  EXPECT_EQ(environment.taken_device_variable(), "");
+  const WorkerEnvironment taken({.given = {"A=1", "CUDA_VISIBLE_DEVICES=3"}});
+  EXPECT_EQ(taken.taken_device_variable(), "CUDA_VISIBLE_DEVICES");
+}
+
+// Goal: after a change of the settings a forked worker has what an executed one has.
+TEST(Environment, AForkedWorkerHasWhatHasChangedSinceItsZygoteStarted) {
+  EXPECT_EQ(changes_between({"A=1", "B=2", "C=3"}, {"A=1", "B=", "D=4=5"}),
+            (EnvironmentChanges{{"B", ""}, {"C", std::nullopt}, {"D", "4=5"}}));
+  EXPECT_TRUE(changes_between({"A=1", "B=2"}, {"B=2", "A=1"}).empty());
 }
 
 TEST(Environment, LargerResultsThanAllowedAreStillReceivedUpToALimit) {

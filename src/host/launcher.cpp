@@ -16,6 +16,11 @@ using namespace std::chrono_literals;
 constexpr int kSharedNumber = 7;
 constexpr std::size_t kSharedBytes = 64 * 1024;
 
+std::vector<std::string> with_shared(std::vector<std::string> environment) {
+  environment.push_back(fmt::format("KEELBACK_SHARED_FD={}", kSharedNumber));
+  return environment;
+}
+
 std::string describe(const Unsafe& why) {
   std::string text = fmt::format("not safe to fork: {}", why.what);
   if (!why.module.empty()) text += fmt::format(" from module {}", why.module);
@@ -93,17 +98,22 @@ void Launcher::set_path(std::string state, std::string reason) {
 
 // ---- programs
 
-SpawnSpec Launcher::zygote_spec() {
+// What the processes that run the application have in common.
+SpawnSpec Launcher::program_spec() {
   SpawnSpec spec;
   spec.argv = {settings_.workers.python, program_.start, "keelback.zygote", "--app", program_.app};
   if (!program_.expose.empty()) {
     spec.argv.push_back("--expose");
     spec.argv.push_back(fmt::format("{}", fmt::join(program_.expose, ",")));
   }
-  spec.environment = program_.environment;
-  spec.environment.push_back(fmt::format("KEELBACK_SHARED_FD={}", kSharedNumber));
   spec.directory = directory();
   spec.user = program_.user;
+  return spec;
+}
+
+SpawnSpec Launcher::zygote_spec() {
+  SpawnSpec spec = program_spec();
+  spec.environment = with_shared(program_.environment.of_zygote(settings_));
   return spec;
 }
 
@@ -127,7 +137,8 @@ std::string Launcher::directory() {
 }
 
 SpawnSpec Launcher::worker_spec(WorkerId worker) {
-  SpawnSpec spec = zygote_spec();
+  SpawnSpec spec = program_spec();
+  spec.environment = with_shared(program_.environment.of_worker(settings_, worker));
   if (program_.backend == Backend::kFake) {
     spec.argv = {program_.fake_worker, "--app", program_.app};
   } else {
@@ -169,8 +180,14 @@ bool Launcher::cancel(WorkerId worker) {
   return false;
 }
 
-void Launcher::fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds ends, OnLaunched done) {
+void Launcher::prepare_fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds& ends) {
   if (program_.user) os::give_pipe(ends.log.get(), program_.user);
+  ends.environment = changes_between(
+      zygote.environment(), with_shared(program_.environment.of_worker(settings_, worker)));
+}
+
+void Launcher::fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds ends, OnLaunched done) {
+  prepare_fork(zygote, worker, ends);
   zygote.fork(worker, std::move(ends),
               [this, number = zygote.number(), done = std::move(done)](ForkAnswer forked) mutable {
                 answer(done, number, std::move(forked));
@@ -443,7 +460,7 @@ void Launcher::launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done) {
   ends.place = program_.cgroups.place_of(worker, settings_);
   if (!next_zygote_) return exec(worker, std::move(ends), std::move(done));
   const std::uint64_t number = next_zygote_->number();
-  if (program_.user) os::give_pipe(ends.log.get(), program_.user);
+  prepare_fork(*next_zygote_, worker, ends);
   next_zygote_->fork(worker, std::move(ends),
                      [this, number, done = std::move(done)](ForkAnswer forked) mutable {
                        if (const auto* pid = std::get_if<pid_t>(&forked)) {

@@ -14,6 +14,7 @@
 
 #include "base/settings.h"
 #include "host/driver.h"
+#include "host/environment.h"
 #include "host/event_loop.h"
 #include "host/guard_client.h"
 #include "host/restart_pace.h"
@@ -39,7 +40,7 @@ class Launcher {
     Backend backend = Backend::kPython;
     std::string app;
     std::vector<std::string> expose;
-    std::vector<std::string> environment;  // all of it
+    WorkerEnvironment environment;
     std::string directory;
     std::string start;        // path of keelback/start.py, for Backend::kPython
     std::string guard;        // path of keelback-guard
@@ -101,6 +102,7 @@ class Launcher {
   };
   bool exec_mode() const { return !zygote_possible() || fallen_back_; }
   bool zygote_possible() const;
+  SpawnSpec program_spec();
   SpawnSpec zygote_spec();
   SpawnSpec worker_spec(WorkerId worker);
   // Where programs start: where we were started, or, when that is gone, where they still can.
@@ -110,6 +112,7 @@ class Launcher {
   void zygote_ready(ZygoteClient& zygote, const std::string& hello, double import_s);
   void zygote_ended(std::uint64_t number);
   void restart_later();
+  void prepare_fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds& ends);
   void fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds ends, OnLaunched done);
   void exec(WorkerId worker, WorkerEnds ends, OnLaunched done);
   void answer(OnLaunched& done, std::uint64_t zygote, ForkAnswer answer);

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/overloaded.h"
+#include "base/settings_schema.h"
 #include "host/environment.h"
 #include "host/install.h"
 #include "host/worker_user.h"
@@ -86,12 +87,20 @@ std::expected<Launcher::Program, StartError> ProcessCrew::find_programs() const 
   std::error_code error;
   program.directory =
       config_.directory.empty() ? std::filesystem::current_path(error).string() : config_.directory;
-  program.environment =
-      worker_environment(own_environment(), config_.environment, python, owner_of_this_process());
-  if (program.backend == Backend::kPython) {
-    // 0 would mean: no seed.
-    const std::uint32_t hash_seed = std::max(1U, std::random_device()());
-    add_python_defaults(program.environment, roster_.settings.workers.blas_threads, hash_seed);
+  auto user = find_worker_user(roster_.settings.workers.user);
+  if (!user) return std::unexpected(StartError{user.error()});
+  program.user = std::move(*user);
+  WorkerEnvironment::Parts parts{.inherited = own_environment(),
+                                 .given = config_.environment,
+                                 .python_directory = python,
+                                 .owner = owner_of_this_process(),
+                                 .user = program.user};
+  // 0 would mean: no seed.
+  if (program.backend == Backend::kPython) parts.hash_seed = std::max(1U, std::random_device()());
+  program.environment = WorkerEnvironment(std::move(parts));
+  const std::string taken = program.environment.taken_device_variable();
+  if (!taken.empty() && !roster_.settings.workers.devices.empty()) {
+    return std::unexpected(StartError{device_conflict("the program", taken).why});
   }
   return program;
 }
@@ -99,10 +108,6 @@ std::expected<Launcher::Program, StartError> ProcessCrew::find_programs() const 
 std::expected<void, StartError> ProcessCrew::start() {
   auto program = find_programs();
   if (!program) return std::unexpected(program.error());
-  auto user = find_worker_user(roster_.settings.workers.user);
-  if (!user) return std::unexpected(StartError{user.error()});
-  program->user = std::move(*user);
-  add_user(program->environment, program->user);
   program->cgroups = WorkerCgroups(roster_.settings, owner_of_this_process(), program->user);
   if (roster_.settings.workers.cgroup == CgroupMode::kRequire) {
     const std::string missing = program->cgroups.missing(roster_.settings);

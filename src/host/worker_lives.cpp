@@ -270,7 +270,7 @@ void WorkerLives::reload(std::move_only_function<void(std::string error)> done) 
   launcher_->begin_reload([this](std::string error) {
     if (!error.empty()) return probe_ended(error);
     // A slot that no pool has: the core does not know this worker.
-    start_worker({UINT32_MAX, ++probes_}, /*probe=*/true, /*again=*/false);
+    start_worker({kProbeSlot, ++probes_}, /*probe=*/true, /*again=*/false);
   });
 }
 

@@ -16,6 +16,7 @@
 #include "base/time.h"
 #include "host/channel.h"
 #include "host/crew.h"
+#include "host/environment.h"
 #include "host/host_lock.h"
 #include "host/log_lines.h"
 #include "host/loop_io.h"
@@ -42,6 +43,7 @@ struct WorkerEnds {
   os::Fd log;
   std::uint64_t kin = 0;  // os::draw_kin
   os::CgroupPlace place;
+  EnvironmentChanges environment;  // against that of the zygote that forks it
 };
 
 // A CALL that waits for its session's snapshot to be read.

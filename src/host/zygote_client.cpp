@@ -55,6 +55,7 @@ ZygoteClient::ZygoteClient(boost::asio::io_context& loop, GuardClient& guard, st
       number_(number),
       interpreter_(spec.argv.front()),
       directory_(spec.directory),
+      environment_(spec.environment),
       handlers_(std::move(handlers)),
       end_timer_(loop) {
   auto orders = os::make_seqpacket_pair();
@@ -132,7 +133,12 @@ void ZygoteClient::fork(WorkerId worker, WorkerEnds ends, OnForked done) {
                        {"settings", std::map<std::string, std::string>(ends.place.settings.begin(),
                                                                        ends.place.settings.end())}};
   }
-  if (!link_ || !link_->send(order.dump(), std::move(fds))) {
+  for (const auto& [variable, value] : ends.environment) {
+    order["env"][variable] = value ? Json(*value) : Json();
+  }
+  // What we have inherited may be no UTF-8.
+  std::string packet = order.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!link_ || !link_->send(std::move(packet), std::move(fds))) {
     boost::asio::post(loop_, [this, name, alive = std::weak_ptr<int>(alive_)] {
       if (alive.expired()) return;
       auto node = forking_.extract(name);

@@ -88,6 +88,8 @@ class ZygoteClient {
 
   State state() const { return state_; }
   std::uint64_t number() const { return number_; }
+  // That its workers inherit.
+  const std::vector<std::string>& environment() const { return environment_; }
   pid_t pid() const { return pid_; }
   const StartFailure& failure() const { return failure_; }
 
@@ -103,6 +105,7 @@ class ZygoteClient {
   const std::uint64_t number_;
   const std::string interpreter_;
   const std::string directory_;
+  const std::vector<std::string> environment_;
   Handlers handlers_;
   State state_ = State::kStarting;
   pid_t pid_ = 0;

@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "start_modes"))
+import given  # noqa: E402, F401, I001
 import reading  # noqa: E402, F401, I001
 import settings  # noqa: E402, F401
 import sharing  # noqa: E402, F401
@@ -66,7 +67,11 @@ class _SameAnswers(KeelbackTest):
             (folder / name).write_text(text)
         (folder / "app.py").write_text(app.source)
         daemon = self.serve(
-            folder / "app.py", workers=WORKERS, python=python, settings={"workers.zygote": zygote}
+            folder / "app.py",
+            workers=WORKERS,
+            python=python,
+            settings={"workers.zygote": zygote, **app.settings},
+            env=app.environment,
         )
         daemon.prewarm(WORKERS)
         start = daemon.pool()["start"]
@@ -149,6 +154,13 @@ class Numbers(_SameAnswers):
     GROUP = "Numbers"
 
     def test_random_numbers(self):
+        self.compare()
+
+
+class Given(_SameAnswers):
+    GROUP = "Given"
+
+    def test_what_the_configuration_gives(self):
         self.compare()
 
 

@@ -46,6 +46,8 @@ class App:
     files: dict = field(default_factory=dict)
     kind: str = ""  # what /v1/pool calls the reason, if it must not be forked
     needs: str = ""  # a module beyond the standard library
+    settings: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)  # of the daemon; None: not there
 
 
 GROUPS: dict = {}
