@@ -97,7 +97,11 @@ class Zygote:
         interrupts.ignore_in_zygote()  # whatever imports made of it
         self._look_around()
         hello = {"pid": os.getpid(), **json.loads(self._hello)}
-        self._send({"op": "ready", "hello": hello, "import_s": round(took, 6)})
+        ready = {"op": "ready", "hello": hello, "import_s": round(took, 6)}
+        unsafe = self._checker.unsafe()
+        if unsafe:
+            ready["unsafe"] = _refusal(unsafe)
+        self._send(ready)
 
     def _look_around(self) -> None:
         """Once, after the import: what the forks to come must do and must not share."""
@@ -109,7 +113,7 @@ class Zygote:
         census = Census()
         self._checker.look(census)
         if self._checker.unsafe():
-            return  # the first order to fork is told why, and nothing of the following happens
+            return  # the supervisor is told why, and nothing of the following happens
         files = [opening.target for opening in self._checker.anew.files]
         own = [_described(thing) for thing in self._seeds.unseeded(census.generators)]
         temporary = [f"{path} (by {origin.module or self._app})"
@@ -177,9 +181,7 @@ class Zygote:
     def _fork(self, name: str, kin: int, place: Optional[dict[str, Any]], fds: list[int]) -> None:
         unsafe = self._checker.unsafe(fds, self._workers)
         if unsafe:
-            first = unsafe[0]
-            self._send({"op": "unsafe", "worker": name, "what": first.what, "module": first.module,
-                        "detail": safety.in_words(unsafe), "bytes": safety.price()})
+            self._send({"op": "unsafe", "worker": name, **_refusal(unsafe)})
             return
         logs.flush()
         gc.freeze()  # what exists now is never looked at by a worker's collector, so its pages stay shared
@@ -284,6 +286,11 @@ class Zygote:
             self._orders.send(_packet(message))
         except OSError:
             self._end()
+
+
+def _refusal(unsafe: list[safety.Unsafe]) -> dict[str, Any]:
+    first = unsafe[0]
+    return {"what": first.what, "module": first.module, "detail": safety.in_words(unsafe), "bytes": safety.price()}
 
 
 def _await_death(pid: int) -> None:

@@ -266,6 +266,21 @@ class Safety(SupervisorTest):
         self.assertIn("starts_a_thread.py:3", answer["detail"])
         self.assertIn("imported by app", answer["detail"])
 
+    def test_what_cannot_be_forked_says_so_when_it_is_loaded(self):
+        zygote = self.zygote(self.app("""
+            import threading, keelback
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+            @keelback.function
+            def one():
+                return 1
+        """))
+        at_load = zygote.expect("ready")["unsafe"]
+        self.assertEqual("thread", at_load["what"])
+        refusal = zygote.refused()
+        self.assertEqual({name: refusal[name] for name in ("what", "module", "detail")}, {name: at_load[name] for name in ("what", "module", "detail")})
+        self.assertNotIn("unsafe", self.zygote(self.app(SIMPLE)).expect("ready"))
+
     def test_a_thread_pool_is_blamed_on_the_module_that_uses_it(self):
         answer = self.refusal("import warms_up\n" + _flat(SIMPLE), warms_up="""
             from concurrent.futures import ThreadPoolExecutor

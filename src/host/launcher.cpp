@@ -38,6 +38,12 @@ std::string describe_fallback(const Unsafe& why) {
       describe(why), (why.bytes + kMiB - 1) / kMiB);
 }
 
+// Why a pool that keeps no worker does not serve this application.
+std::string describe_refusal(const Unsafe& why) {
+  return "pool.workers or pool.min_ready is 0, so workers must be forked, and the application is " +
+         describe(why);
+}
+
 }  // namespace
 
 Launcher::Launcher(boost::asio::io_context& loop, Program program, const Settings& settings,
@@ -267,9 +273,14 @@ std::unique_ptr<ZygoteClient> Launcher::make_zygote(bool aside) {
   auto shared = os::duplicate(shared_.get());
   const std::uint64_t number = ++zygotes_;
   ZygoteClient::Handlers handlers;
-  handlers.ready = [this, aside, number](const std::string& hello, double import_s) {
+  handlers.ready = [this, aside, number](const std::string& hello, double import_s,
+                                         const Unsafe* unsafe) {
     ZygoteClient* zygote = aside && next_zygote_ ? next_zygote_.get() : zygote_.get();
-    if (zygote != nullptr && zygote->number() == number) zygote_ready(*zygote, hello, import_s);
+    if (zygote == nullptr || zygote->number() != number) return;
+    if (unsafe != nullptr && must_fork()) {
+      return zygote->give_up({"fork", describe_refusal(*unsafe), ""});
+    }
+    zygote_ready(*zygote, hello, import_s);
   };
   handlers.ended = [this, number] { zygote_ended(number); };
   handlers.notice = [this](const std::string& text) { handlers_.notice(false, text); };
@@ -350,6 +361,7 @@ void Launcher::zygote_ended(std::uint64_t number) {
   } else {
     // The core paces further attempts: the next launch starts a new zygote.
     set_path("down", failure.detail);
+    if (waiting_.empty()) handlers_.load_failed(failure);
     fail_waiting(failure);
   }
 }
@@ -470,6 +482,9 @@ void Launcher::launch_probe(WorkerId worker, WorkerEnds ends, OnLaunched done) {
                        if (const auto* unsafe = std::get_if<Unsafe>(&forked)) {
                          if (settings_.workers.zygote == ZygoteMode::kForce) {
                            return done(StartFailure{"fork", describe(*unsafe), ""});
+                         }
+                         if (must_fork()) {
+                           return done(StartFailure{"fork", describe_refusal(*unsafe), ""});
                          }
                          // The new code is served by exec.
                          next_unsafe_why_ = describe_fallback(*unsafe);

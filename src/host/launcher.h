@@ -52,8 +52,10 @@ class Launcher {
     std::move_only_function<void(const std::string& hello_json)> hello;  // the zygote's
     std::move_only_function<void(bool exec)> mode;                       // StartModeChanged
     std::move_only_function<void(const StartPath&)> path;                // it has changed
-    std::move_only_function<void(const std::string& line)> log_line;     // the zygote printed
-    std::move_only_function<void(std::uint64_t lines)> log_dropped;      // of the zygote's
+    // The application could not be loaded, and no start waits that would say so.
+    std::move_only_function<void(const StartFailure&)> load_failed;
+    std::move_only_function<void(const std::string& line)> log_line;  // the zygote printed
+    std::move_only_function<void(std::uint64_t lines)> log_dropped;   // of the zygote's
     std::move_only_function<void(bool warn, const std::string& text)> notice;
     // The guard was killed and there is a new one: workers of the old are no longer guarded.
     std::move_only_function<void()> guard_lost;
@@ -110,6 +112,8 @@ class Launcher {
   std::unique_ptr<ZygoteClient> make_zygote(bool aside);
   void start_zygote();
   void zygote_ready(ZygoteClient& zygote, const std::string& hello, double import_s);
+  // The pool keeps no worker, so it needs a zygote.
+  bool must_fork() const { return settings_.pool.ready_from() == 0; }
   void zygote_ended(std::uint64_t number);
   void restart_later();
   void prepare_fork(ZygoteClient& zygote, WorkerId worker, WorkerEnds& ends);

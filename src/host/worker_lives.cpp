@@ -79,6 +79,12 @@ Launcher::Handlers WorkerLives::launcher_handlers() {
     const Locked locked(engine_.lock);
     roster_.path = path;
   };
+  handlers.load_failed = [this](const StartFailure& failure) {
+    engine_.feed(core::LoadFailed{{.cause = "start_failed",
+                                   .step = failure.step,
+                                   .detail = failure.detail,
+                                   .stderr_tail = failure.stderr_tail}});
+  };
   handlers.log_line = [this](const std::string& line) {
     engine_.logger().info("[zygote] {}", line);
   };

@@ -33,6 +33,11 @@ std::int64_t number_of(const Json& object, const char* name) {
   return found != object.end() && found->is_number_integer() ? found->get<std::int64_t>() : 0;
 }
 
+Unsafe unsafe_of(const Json& object) {
+  return {text_of(object, "what"), text_of(object, "module"), text_of(object, "detail"),
+          static_cast<std::uint64_t>(number_of(object, "bytes"))};
+}
+
 // A worker's start has the steps fork, connect, hello, setup; the zygote's import is its hello.
 std::string step_of_zygote(const std::string& step) { return step == "setup" ? "setup" : "hello"; }
 
@@ -188,6 +193,7 @@ void ZygoteClient::kill() {
 
 void ZygoteClient::give_up(StartFailure failure) {
   failure_ = std::move(failure);
+  state_ = State::kStarting;
   kill();
 }
 
@@ -199,9 +205,12 @@ void ZygoteClient::packet(std::string_view text) {
     state_ = State::kUp;
     const auto hello = object.find("hello");
     const auto import_s = object.find("import_s");
-    handlers_.ready(
-        hello != object.end() ? hello->dump() : "{}",
-        import_s != object.end() && import_s->is_number() ? import_s->get<double>() : 0);
+    const auto refusal = object.find("unsafe");
+    const bool safe = refusal == object.end() || !refusal->is_object();
+    const Unsafe unsafe = safe ? Unsafe{} : unsafe_of(*refusal);
+    handlers_.ready(hello != object.end() ? hello->dump() : "{}",
+                    import_s != object.end() && import_s->is_number() ? import_s->get<double>() : 0,
+                    safe ? nullptr : &unsafe);
   } else if (op == "failed") {
     // The process exits by itself; what it printed is read before its death is reported.
     failure_ = {step_of_zygote(text_of(object, "step")),
@@ -216,9 +225,7 @@ void ZygoteClient::packet(std::string_view text) {
       ++workers_;
       node.mapped().done(static_cast<pid_t>(number_of(object, "pid")));
     } else if (op == "unsafe") {
-      node.mapped().done(Unsafe{text_of(object, "what"), text_of(object, "module"),
-                                text_of(object, "detail"),
-                                static_cast<std::uint64_t>(number_of(object, "bytes"))});
+      node.mapped().done(unsafe_of(object));
     } else {
       node.mapped().done(StartFailure{"fork", "fork failed: " + text_of(object, "detail"), ""});
     }

@@ -46,8 +46,10 @@ class ZygoteClient {
  public:
   enum class State : std::uint8_t { kStarting, kUp, kFailed, kDead };
   struct Handlers {
-    // The application is imported and set up.
-    std::move_only_function<void(const std::string& hello_json, double import_s)> ready;
+    // The application is imported and set up. unsafe: if it cannot be forked, why.
+    std::move_only_function<void(const std::string& hello_json, double import_s,
+                                 const Unsafe* unsafe)>
+        ready;
     // It is gone, or could not be started; failure() says why if it never was up.
     std::move_only_function<void()> ended;
     std::move_only_function<void(const std::string& text)> notice;
@@ -83,7 +85,7 @@ class ZygoteClient {
   // SIGKILL; `ended` follows. Its workers live on under the guard.
   void kill();
 
-  // The same, and `failure` is why it never came up.
+  // The same, and `failure` is why it never came up. Requires: it has forked nobody.
   void give_up(StartFailure failure);
 
   State state() const { return state_; }
