@@ -212,6 +212,8 @@ std::optional<Time> Pool::Impl::next_deadline() const {
 }
 
 void Pool::Impl::on(const ConfigChanged& event) {
+  // Before all that may give a worker a call: no worker gets one more than it may run from now on.
+  set_capacity(event.settings.workers.concurrency);
   // An expiry that could be observed until now is final, whatever the new values say.
   sessions_.sweep(sessions_.table().attached() + 1);
   const Duration health_every = frame_.settings.workers.health_every;
@@ -224,7 +226,7 @@ void Pool::Impl::on(const ConfigChanged& event) {
     for (Call& call : worker.running) runs_.rearm(call);
   });
   scaling_.configure();
-  set_capacity();
+  waiting_.offer_to_all();
   readiness_.refresh();
 }
 
@@ -239,22 +241,21 @@ void Pool::Impl::on(const FunctionsAnnounced& event) {
   announced_ = event.functions;
   const std::vector<CallId> calls = calls_.in_order();
   functions.announce(event.functions);
+  set_capacity(frame_.settings.workers.concurrency);
   for (const CallId id : calls) {
     if (Call* call = calls_.find_waiting(id)) announce(*call);
   }
-  set_capacity();
   waiting_.set_limits();  // batches may wait longer, or shorter
+  waiting_.offer_to_all();
   functions.each([this](Function& function) { waiting_.note_room(function); });
 }
 
-// How many calls a worker may run: as the largest function says, or workers.concurrency.
-void Pool::Impl::set_capacity() {
+// How many calls a worker may run: as the largest function says, at most `cap` (0: no limit).
+void Pool::Impl::set_capacity(std::uint32_t cap) {
   std::uint32_t most = 1;
   for (const FunctionSpec& each : announced_) most = std::max(most, each.concurrency);
-  const std::uint32_t cap = frame_.settings.workers.concurrency;
   if (cap > 0) most = std::min(most, cap);
   workers_.table().set_capacity(most);
-  waiting_.offer_to_sharing();
 }
 
 // Taken on trust until now: its function's own terms apply from here on.

@@ -73,7 +73,7 @@ class Pool::Impl {
   void on(const ConfigChanged& event);
   void on(const FunctionsAnnounced& event);
   void announce(Call& waiting);
-  void set_capacity();
+  void set_capacity(std::uint32_t cap);
 
   // Parts refer to each other; their order here is that of the seeds they draw.
   Frame frame_;

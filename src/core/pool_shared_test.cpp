@@ -102,6 +102,33 @@ TEST(PoolShared, ConcurrencyOfTheFunctionAndOfTheWorkerAreLimits) {
   EXPECT_EQ(driver.fate(driver.submit("many")), "waiting") << "what runs may finish, no more begin";
 }
 
+// Goal: a change of the configuration gives no worker a call that it may not run any more: not even
+// one that drains because of it, and was kept free for a call that runs alone.
+TEST(PoolShared, ASmallerCapHoldsInTheStepInWhichItComes) {
+  Settings settings = pool_of(2);
+  settings.sessions.snapshot = SnapshotMode::kOff;  // a session stays on a home that drains
+  ModelDriver driver(settings);
+  warm_up(driver);
+  const CallId ann = driver.submit("f", "ann"), bob = driver.submit("f", "bob");
+  const std::string second = driver.worker_of(ann).slot == 2 ? "ann" : "bob";
+  const WorkerId home = driver.worker_of(second == "ann" ? ann : bob);
+  driver.reply(ann);
+  driver.reply(bob);
+  for (int i = 0; i < 3; ++i) driver.submit("many");
+  const auto end_one = [&] { driver.reply(CallId{driver.workers.at(home).calls.rbegin()->first}); };
+  while (load_of(driver, home) > 1) end_one();
+  EXPECT_EQ(load_of(driver, home), 1u);
+  EXPECT_EQ(driver.fate(driver.submit("f")), "waiting") << "the second worker is emptied for it";
+  const CallId own = driver.submit("many", second);
+  EXPECT_EQ(driver.fate(own), "waiting") << "it is younger";
+  settings.pool.workers = 1;
+  settings.workers.concurrency = 1;
+  driver.configure(settings);
+  EXPECT_EQ(driver.fate(own), "waiting") << "its home drains, and runs as many as it may";
+  end_one();
+  EXPECT_EQ(driver.fate(own), "running");
+}
+
 // Goal: max_workers limits the workers that run a function, not its calls.
 TEST(PoolShared, TheBulkheadCountsWorkersAndNotCalls) {
   ModelDriver driver(pool_of(3));

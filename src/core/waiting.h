@@ -63,8 +63,9 @@ class Waiting {
   void offer(Worker& worker);
   // A batch has waited long enough for others.
   void batch_due(BatchGroup& group) { settle(group); }
-  // To all that run calls beside each other.
-  void offer_to_sharing();
+  // Workers may take more calls, or others, than before. They are offered some at the end of this
+  // step, when it is known which of them are emptied.
+  void offer_to_all() { order_changed_ = true; }
   // A call of `function` is out of the way: those parked behind it may go, at the end of this step.
   void note_room(Function& function);
   void use_room();
@@ -121,6 +122,8 @@ class Waiting {
   std::size_t workers_to_empty() const;
   // Workers are emptied for heads that run alone, and others need not be any more.
   void empty_workers();
+  // To all that run calls beside each other.
+  void offer_to_sharing();
 
   Frame& frame_;
   const Quarantine& quarantine_;
@@ -132,7 +135,8 @@ class Waiting {
   Health& health_;
   CallQueue queue_;
   Placement placement_;
-  bool order_changed_ = false;   // a head has left its queue, or may have another rank
+  // A head has left its queue or may have another rank, or workers may take other heads.
+  bool order_changed_ = false;
   std::vector<Function*> room_;  // functions that may have room for parked calls; see use_room()
   Batcher batcher_;
   std::vector<BatchGroup*> changed_;  // see use_room()
