@@ -24,6 +24,8 @@ Call* next_of(const RunQueue& queue, const Worker& worker) {
   return worker.running.empty() ? earlier(queue.top_alone(), shared) : shared;
 }
 
+bool opens_session(const Call& head) { return head.session && !head.session->home; }
+
 // What runs alone and waits until the worker is empty goes before this head.
 bool held_back(const Worker& worker, const Call& head, const RunQueue& common) {
   if (worker.running.empty()) return false;
@@ -167,10 +169,16 @@ Call* Placement::pick(const Worker& worker, const RunQueue& common, Time now) co
   };
   Call* own = next(worker.queue);
   Call* other = worker.draining() ? nullptr : next(common);  // a draining one serves only its own
-  const bool opens = own && other && other->session && !other->session->home;
+  const bool opens = own && other && opens_session(*other);
   const bool leaves = opens && other->rank >= own->rank && over_share(worker) &&
                       now - other->head_since < kPatience;
-  return leaves ? own : earlier(own, other);
+  if (!leaves) return earlier(own, other);
+  // It leaves new sessions to the others; whoever else came before its own call goes first.
+  Call* before = common.first_before(*own, [&](const Call& head) {
+    if (opens_session(head)) return false;
+    return head.alone ? worker.running.empty() : worker.fits(head);
+  });
+  return before && !held_back(worker, *before, common) ? before : own;
 }
 
 }  // namespace keelback::core

@@ -129,6 +129,27 @@ TEST(PoolShared, ASmallerCapHoldsInTheStepInWhichItComes) {
   EXPECT_EQ(driver.fate(own), "running");
 }
 
+// Goal: a worker that leaves a new session to the others lets nobody else wait for that: a call
+// without a session that came before its own session's call goes first.
+TEST(PoolShared, AWorkerThatLeavesANewSessionToOthersKeepsTheOrderOtherwise) {
+  ModelDriver driver(pool_of(2));
+  warm_up(driver);
+  const CallId elsewhere = driver.submit("f");  // so that all sessions open on the other worker
+  for (const char* session : {"ann", "bob", "cyd"}) driver.reply(driver.submit("f", session));
+  const CallId running = driver.submit("f", "ann");
+  const CallId opening = driver.submit("f", "new");
+  const CallId stateless = driver.submit("f");
+  const CallId own = driver.submit("f", "bob");
+  driver.reply(running);
+  EXPECT_EQ(driver.fate(stateless), "running");
+  EXPECT_EQ(driver.fate(opening), "waiting") << "it is left to the worker with fewer sessions";
+  EXPECT_EQ(driver.fate(own), "waiting");
+  driver.reply(elsewhere);
+  EXPECT_EQ(driver.fate(opening), "running");
+  driver.reply(stateless);
+  EXPECT_EQ(driver.fate(own), "running");
+}
+
 // Goal: max_workers limits the workers that run a function, not its calls.
 TEST(PoolShared, TheBulkheadCountsWorkersAndNotCalls) {
   ModelDriver driver(pool_of(3));

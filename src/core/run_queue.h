@@ -72,6 +72,16 @@ class RunQueue {
     }
     return first;
   }
+  // The first one that is wanted of the heads that go before `limit`; costs a step for each head
+  // before it.
+  template <class Wanted>
+  Call* first_before(const Call& limit, Wanted wanted) const {
+    Call* first = alone_.first_before(limit, wanted);
+    for (const ByFunction& each : shared_) {
+      first = earlier(first, each.heads.first_before(limit, wanted));
+    }
+    return first;
+  }
   // The first head of exactly this rank.
   const Call* first_of(Priority rank) const;
 
@@ -95,6 +105,14 @@ class RunQueue {
   struct Heads {
     Call* top() const { return tree.empty() ? nullptr : const_cast<Call*>(&*tree.begin()); }
     void insert(Call& head) { tree.insert(head); }
+    template <class Wanted>
+    Call* first_before(const Call& limit, Wanted wanted) const {
+      for (const Call& head : tree) {
+        if (!HeadOrder{}(head, limit)) break;
+        if (wanted(head)) return const_cast<Call*>(&head);
+      }
+      return nullptr;
+    }
 
     boost::intrusive::set<
         Call,
