@@ -129,6 +129,24 @@ TEST(PoolShared, ASmallerCapHoldsInTheStepInWhichItComes) {
   EXPECT_EQ(driver.fate(own), "running");
 }
 
+// Goal: a hinted session does not move to a worker where a call of its ended namesake still runs:
+// there would be two calls of one session at once.
+TEST(PoolShared, AHintedSessionDoesNotMoveBesideItsEndedNamesake) {
+  Settings settings = pool_of(2);
+  settings.sessions.mode = Affinity::kHint;
+  ModelDriver driver(settings);
+  warm_up(driver);
+  const CallId old = driver.submit("many", "ann");
+  driver.handle(SessionEnded{"ann"});
+  driver.reply(driver.submit("many", "ann"));
+  const CallId alone = driver.submit("f");
+  ASSERT_NE(driver.worker_of(alone), driver.worker_of(old)) << "it fills the new session's home";
+  const CallId next = driver.submit("many", "ann");
+  EXPECT_EQ(driver.fate(next), "waiting");
+  driver.reply(old);
+  EXPECT_EQ(driver.fate(next), "running") << "its id is free there";
+}
+
 // Goal: a worker that leaves a new session to the others lets nobody else wait for that: a call
 // without a session that came before its own session's call goes first.
 TEST(PoolShared, AWorkerThatLeavesANewSessionToOthersKeepsTheOrderOtherwise) {

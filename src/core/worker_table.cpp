@@ -20,10 +20,11 @@ bool Worker::fits(const Call& head) const {
          shared_calls(*head.function) < head.function->spec.concurrency && !runs_namesake(head);
 }
 
-// A call of an ended session runs here, and the head opens a new one with the same id.
+// A call of an ended session runs here, and the head opens a new one with the same id, or moves
+// it here.
 bool Worker::runs_namesake(const Call& head) const {
   const Session* session = head.session;
-  if (!session || session->home) return false;
+  if (!session || (session->home && session->home->owner == this)) return false;
   return std::ranges::any_of(running, [session](const Call& call) {
     return call.session && call.session != session && call.session->id == session->id;
   });
