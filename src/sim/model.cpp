@@ -33,8 +33,10 @@ enum class Function : std::uint8_t {
   kSpoil,
   kThreads,
   kThreadsCrash,
+  kThreadsStuck,
   kTogether,
   kTogetherBlock,
+  kTogetherCount,
   kTogetherCrash,
   kTogetherDie,
   kTogetherExit,
@@ -58,11 +60,13 @@ struct Standard {
 };
 // Async functions whose calls run together; together_stream takes `ms` too.
 constexpr std::uint32_t kTogether = 64;
+constexpr Duration kCountsAmid = std::chrono::milliseconds(5);  // a call of count_together waits
 // What every test application of ours offers, in name order.
 constexpr Standard kStandard[] = {
     {"attach_echo", Function::kAttachEcho, nullptr, "", false, true},
     {"blob", Function::kBlob, "bytes", "int", true},
     {"count", Function::kCount, nullptr, "", false},
+    {"count_together", Function::kTogetherCount, nullptr, "", false, false, false, kTogether},
     {"counter", Function::kCounter, nullptr, "", false},
     {"crash", Function::kCrash, "signal", "int", true},
     {"echo", Function::kEcho, "value", "", true, true},
@@ -84,6 +88,7 @@ constexpr Standard kStandard[] = {
     {"spoil", Function::kSpoil, nullptr, "", false},
     {"threads", Function::kThreads, "ms", "int", true, false, false, 8},
     {"threads_crash", Function::kThreadsCrash, "ms", "int", true, false, false, 8},
+    {"threads_stuck", Function::kThreadsStuck, "ms", "int", true, false, false, 8},
     {"together", Function::kTogether, "ms", "int", true, false, false, kTogether},
     {"together_block", Function::kTogetherBlock, "ms", "int", true, false, false, kTogether},
     {"together_crash", Function::kTogetherCrash, "ms", "int", true, false, false, kTogether},
@@ -203,6 +208,7 @@ void numeric(Script& script, Function function, std::int64_t n,
       script.known = true;
       script.heeds_cancel = true;
       break;
+    case Function::kThreadsStuck:
     case Function::kTogetherStuck:
       script.busy = spell;
       script.heeds_interrupt = false;
@@ -416,6 +422,11 @@ Script Application::script(const Call& call, const Circumstances& around) const 
     case Function::kCount:
     case Function::kCounter:
       count(script, around.session, true);
+      break;
+    case Function::kTogetherCount:
+      count(script, around.session, true);
+      script.busy = kCountsAmid;
+      script.heeds_cancel = true;
       break;
     case Function::kPeek:
       count(script, around.session, false);

@@ -26,8 +26,9 @@ using namespace std::chrono_literals;
 // Functions whose calls share workers, each with a concurrency of its own; 1: they run alone.
 std::map<std::string, std::uint32_t> draw_concurrency(Prng& prng) {
   std::map<std::string, std::uint32_t> drawn;
-  for (const char* name : {"count", "echo", "items", "peek", "sleep", "threads", "together",
-                           "together_block", "together_die", "together_stream", "together_stuck"}) {
+  for (const char* name :
+       {"count", "count_together", "echo", "items", "peek", "sleep", "threads", "threads_stuck",
+        "together", "together_block", "together_die", "together_stream", "together_stuck"}) {
     if (prng.chance(0.6)) drawn[name] = 1 + static_cast<std::uint32_t>(prng.below(16));
   }
   return drawn;
@@ -127,6 +128,8 @@ LoadSettings draw_load(Prng& prng) {
       {.call = {.function = "together_stream", .payload = "[10]"}, .weight = 5, .stream = true},
       {.call = {.function = "together_stream", .payload = "[30, 1]"}, .weight = 2, .stream = true},
       {.call = {.function = "together_stuck", .payload = "[700]", .deadline = 20ms}, .weight = 1},
+      {.call = {.function = "threads_stuck", .payload = "[700]", .deadline = 20ms}, .weight = 1},
+      {.call = {.function = "count_together"}, .weight = 5, .in_session = true},
       {.call = {.function = "together_block", .payload = "[3]"}, .weight = 2},
       {.call = {.function = "together_block", .payload = "[600]", .deadline = 20ms}, .weight = 1},
       {.call = {.function = "together_die", .payload = "[5]"}, .weight = 1},
