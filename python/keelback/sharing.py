@@ -240,6 +240,9 @@ class SharedCalls:
             self._answer_soon(refusal)
             return
         call.function = function
+        if function.is_stream and flags & wire.CALL_TAKES_STREAM:  # CREDIT may come before it has begun
+            make, send = (streams.TaskSink, self._send_now) if function.is_async else (streams.ThreadSink, self.send)
+            call.sink = make(call, self._words, send, self._marks.result_max)
         if session is not None and flags & wire.CALL_SAVES_SESSION:
             call.after = new_context()
         if self._words[marks.DUMPED] and not self.running:
@@ -353,10 +356,9 @@ class SharedCalls:
             if function.is_async:
                 answer = await answer
             return self._encoded(call, answer)
-        sink: Any = streams.ListSink(call.id, self._words, most, call.marks_at)
-        if call.flags & wire.CALL_TAKES_STREAM:
-            make, send = (streams.TaskSink, self._send_now) if function.is_async else (streams.ThreadSink, self.send)
-            sink = call.sink = make(call, self._words, send, most)
+        sink = call.sink
+        if sink is None:
+            sink = streams.ListSink(call.id, self._words, most, call.marks_at)
         if function.is_async:
             await streams.pump_async(answer, sink, self._loop)
         else:

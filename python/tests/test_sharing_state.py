@@ -178,6 +178,14 @@ class Streams(SupervisorTest):
             self.w.credit(call, 1000)
             self.assertEqual(list(range(100)), self.w.end_of(call).items)
 
+    def test_credit_that_comes_right_behind_its_call_counts(self):
+        for name in ("items", "thread_items"):
+            packet = self.w.submission(name, [100], stream=True, row=1)
+            call = self.w._next
+            self.w.rows[call] = 1
+            self.w.send(packet + frame(wire.CREDIT, call, struct.pack("<I", 84)))
+            self.assertEqual(list(range(100)), self.w.end_of(call).items)
+
     def test_a_list_for_a_caller_that_takes_no_stream(self):
         for name in ("items", "thread_items"):
             self.assertEqual(list(range(50)), self.w.end_of(self.w.share(name, [50])).value)

@@ -281,6 +281,25 @@ TEST_P(Protocol, StreamsBesideOtherCallsWithinTheCreditOfEach) {
   EXPECT_TRUE(reply.items.empty());
 }
 
+// Goal: credit that comes right behind its call counts, however soon that is.
+TEST_P(Protocol, CountsCreditThatComesRightBehindItsSharedCall) {
+  for (const char* function : {"together_stream", "items"}) {
+    auto peer = ready();
+    Ask stream = {.function = function, .payload = "[40]", .stream = true};
+    stream.row = 1;
+    const auto call = peer->skip_call();
+    std::string credit;
+    wire::append_credit(credit, call, 1000);
+    peer->send(Peer::encode(call, stream) + credit);
+    std::map<std::uint64_t, int> next = {{call, 0}};
+    expect_items(*peer, next, 40);
+    EXPECT_EQ(next[call], 40) << function;
+    const auto end = peer->next();
+    ASSERT_TRUE(end);
+    EXPECT_EQ(end->type(), wire::Type::kEnd);
+  }
+}
+
 TEST_P(Protocol, AnswersAListWhereASharedCallTakesNoStream) {
   auto peer = with_neighbour(ready());
   for (const char* function : {"together_stream", "items"}) {
