@@ -271,8 +271,8 @@ Answer together(Running& running) {
   return Returned{running.asked.arguments[0].dump()};
 }
 
-// Keeps the loop from turning.
-Answer together_block(Running& running) {
+// Heeds nothing. On the loop it keeps that from turning.
+Answer block(Running& running) {
   const auto ms = integer(running.asked.arguments[0]);
   if (!ms) return not_a_number(running);
   std::this_thread::sleep_until(after(*ms));
@@ -287,6 +287,24 @@ Answer together_die(Running& running) {
   return Returned{"null"};
 }
 
+// As together_die, but the marks tell whose end it was.
+Answer together_crash(Running& running) {
+  const auto ms = integer(running.asked.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = running.wait(*ms, true)) return *std::move(stopped);
+  running.place.marks.note_end(running.asked.row, SIGSEGV);
+  ::kill(::getpid(), SIGSEGV);  // the main thread takes it, in a moment
+  while (true) ::pause();
+}
+
+Answer together_exit(Running& running) {
+  const auto ms = integer(running.asked.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = running.wait(*ms, true)) return *std::move(stopped);
+  running.place.marks.note_end(running.asked.row, 0);
+  ::_exit(3);
+}
+
 Answer together_stream(Running& running) {
   const auto count = integer(running.asked.arguments[0]);
   if (!count) return not_a_number(running);
@@ -295,6 +313,14 @@ Answer together_stream(Running& running) {
 
 // Swallows every cancel.
 Answer together_stuck(Running& running) {
+  const auto ms = integer(running.asked.arguments[0]);
+  if (!ms) return not_a_number(running);
+  if (auto stopped = running.wait(*ms, false)) return *std::move(stopped);
+  return Returned{running.asked.arguments[0].dump()};
+}
+
+// Ends by an interrupt only.
+Answer threads_late(Running& running) {
   const auto ms = integer(running.asked.arguments[0]);
   if (!ms) return not_a_number(running);
   if (auto stopped = running.wait(*ms, false)) return *std::move(stopped);
@@ -477,11 +503,20 @@ constexpr Function kFunctions[] = {
     {"spoil", "Gives the session a state that cannot be saved.", false, false, {}, spoil},
     {"threads", "Waits beside others; heeds cancel and interrupt.", false, false, kMs, sleep, false,
      8},
+    {"threads_crash", "Waits beside others, and dies of a signal.", false, false, kMs,
+     together_crash, false, 8},
+    {"threads_late", "Waits beside others; heeds interrupt.", false, false, kMs, threads_late,
+     false, 8},
+    {"threads_stuck", "Waits beside others; heeds nothing.", false, false, kMs, block, false, 8},
     {"together", "Waits on the event loop.", false, false, kMs, together, false, kTogether, true},
-    {"together_block", "Keeps the event loop from turning.", false, false, kMs, together_block,
-     false, kTogether, true},
+    {"together_block", "Keeps the event loop from turning.", false, false, kMs, block, false,
+     kTogether, true},
+    {"together_crash", "Waits on the event loop, and dies of a signal.", false, false, kMs,
+     together_crash, false, kTogether, true},
     {"together_die", "Waits on the event loop, and dies.", false, false, kMs, together_die, false,
      kTogether, true},
+    {"together_exit", "Waits on the event loop, and leaves with a code.", false, false, kMs,
+     together_exit, false, kTogether, true},
     {"together_stream", "Streams 0 to n-1 from the event loop.", false, true, kNAndMs,
      together_stream, false, kTogether, true},
     {"together_stuck", "Waits on the event loop; swallows every cancel.", false, false, kMs,

@@ -1,6 +1,7 @@
 #include "fakeworker/marks.h"
 
 #include <linux/membarrier.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -150,6 +151,12 @@ bool Marks::start(std::uint16_t row, std::uint64_t call, const char* function) {
   return false;
 }
 void Marks::end(std::uint16_t row, std::uint64_t call) { ended(row).store(call); }
+void Marks::note_end(std::uint16_t row, int signal) {
+  const auto thread = static_cast<std::uint64_t>(::pthread_self());
+  word(wire::row_offset(row) + wire::kRowThread).store(thread);
+  word(wire::kMarkEndingSignal).store(static_cast<std::uint64_t>(signal));
+  word(wire::kMarkEnding).store(thread);
+}
 bool Marks::cancelled(std::uint16_t row, std::uint64_t call) const {
   return cancel(row).load() == call;
 }

@@ -23,6 +23,10 @@ class Marks {
   [[nodiscard]] bool start(std::uint16_t row, std::uint64_t call, const char* function);
   void end(std::uint16_t row, std::uint64_t call);
 
+  // The shared call of this row is about to end the worker, with `signal` (0: it exits). Its own
+  // thread.
+  void note_end(std::uint16_t row, int signal);
+
   bool cancelled(std::uint16_t row, std::uint64_t call) const;
   bool interrupted(std::uint64_t call) const;  // a call that runs alone
   std::uint64_t running() const;               // the call that runs alone; 0: none

@@ -58,7 +58,7 @@ void SharedCall::rest_until(Clock::time_point end) {
 
 std::uint64_t SharedCall::await_credit() {
   std::unique_lock lock(mutex_);
-  rung_.wait(lock, [this] { return news_; });
+  rung_.wait(lock, [this] { return news_ || given_ > 0; });  // it may have come during a rest
   news_ = false;
   return std::exchange(given_, 0);
 }

@@ -279,6 +279,15 @@ async def together_hold(ms):
 
 
 @keelback.function(concurrency=8)
+def threads_late(ms):
+    """Heeds no cancel: an interrupt ends it early."""
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.01))
+    return ms
+
+
+@keelback.function(concurrency=8)
 def threads_stuck(ms):
     """One C call, which no interrupt ends."""
     time.sleep(ms / 1000)

@@ -149,7 +149,6 @@ TEST_P(SharedCalls, TheGuiltyIsFoundAndTheInnocentAreServed) {
 // Goal: a segmentation fault among 32 calls leads to the one whose code the dying thread ran. The
 // others are bystanders, who hear its name; those that may run again do so, and none is suspected.
 TEST_P(SharedCalls, ACrashAmongManyLeadsToItsCall) {
-  if (GetParam() == Backend::kFake) GTEST_SKIP() << "its threads are unknown";
   for (const char* function : {"together_crash", "threads_crash", "together_exit"}) {
     Settings s = one_worker();
     s.breaker.failures = 1;
@@ -228,7 +227,6 @@ TEST_P(SharedCalls, ABlockedLoopCostsBystanders) {
 
 // Goal: a thread in a C call that never ends costs its worker, but first its neighbours finish.
 TEST_P(SharedCalls, AThreadThatDoesNotEndCostsItsWorkerLast) {
-  if (GetParam() != Backend::kPython) GTEST_SKIP() << "it is Python that cannot stop a C call";
   Settings s = one_worker();
   s.calls.grace = 300ms;
   World world(GetParam(), s);

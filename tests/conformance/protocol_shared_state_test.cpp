@@ -283,9 +283,10 @@ TEST_P(Protocol, StreamsBesideOtherCallsWithinTheCreditOfEach) {
 
 // Goal: credit that comes right behind its call counts, however soon that is.
 TEST_P(Protocol, CountsCreditThatComesRightBehindItsSharedCall) {
-  for (const char* function : {"together_stream", "items"}) {
+  for (const auto& [function, payload] :
+       {std::pair("together_stream", "[40, 1]"), std::pair("items", "[40]")}) {
     auto peer = ready();
-    Ask stream = {.function = function, .payload = "[40]", .stream = true};
+    Ask stream = {.function = function, .payload = payload, .stream = true};
     stream.row = 1;
     const auto call = peer->skip_call();
     std::string credit;
