@@ -118,6 +118,7 @@ class Tryer {
              .origin = "trial",
              .function = function.name,
              .session = session,
+             .own = true,
              .idempotent = function.idempotent,
              .deadline = deadline};
     ++function.tried;

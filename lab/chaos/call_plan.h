@@ -17,8 +17,8 @@ class CallPlan {
   // A call of a word of the laboratory. With an empty payload the word gets what it needs.
   using Make = std::function<PlannedCall(std::string_view function, std::string payload,
                                          Duration at, std::string session)>;
-  CallPlan(const Scenario& all, const FaultSpec& spec, Make make)
-      : scenario(all), fault(spec), make_(std::move(make)) {}
+  CallPlan(const Scenario& all, const FaultSpec& spec, std::uint32_t nth, Make make)
+      : scenario(all), fault(spec), round(nth), make_(std::move(make)) {}
 
   PlannedCall call(std::string_view function, std::string payload = {}, Duration at = {},
                    std::string session = {}) const {
@@ -36,6 +36,7 @@ class CallPlan {
 
   const Scenario& scenario;
   const FaultSpec& fault;
+  const std::uint32_t round;  // of `times`
   std::vector<PlannedCall> calls;
 
  private:

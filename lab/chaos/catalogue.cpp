@@ -2,7 +2,19 @@
 
 #include <algorithm>
 
+#include "chaos/words.h"
+
 namespace keelback::chaos {
+
+bool FaultClass::on(Backend backend) const {
+  const bool has_words = std::ranges::all_of(words, [&](std::string_view word) {
+    const Word* known = find_word(word);
+    return known == nullptr || known->on(backend);
+  });
+  return has_words && (backend == Backend::kPython || where == Where::kEverywhere ||
+                       (backend == Backend::kFake && where == Where::kProcesses));
+}
+
 const Parameter* FaultClass::parameter(std::string_view parameter_name) const {
   const auto found = std::ranges::find(parameters, parameter_name, &Parameter::name);
   return found == parameters.end() ? nullptr : &*found;

@@ -61,7 +61,9 @@ struct FaultClass {
   bool by_operator = false;      // an order after which workers are replaced
   bool needs_store = false;      // needs a session store on disk
   bool feeds_on_others = false;  // bites only where another fault makes calls fail
+  bool beside = false;           // one of many calls in its target misbehaves
   Where where = Where::kPython;
+  std::vector<std::string_view> words;  // of the laboratory (words.h) that not every backend has
   std::vector<Parameter> parameters;
   std::vector<OutcomeKind> expected;  // what calls on its path may end as, besides ok
 
@@ -70,10 +72,7 @@ struct FaultClass {
   std::expected<void, std::string> (*prepare)(WorldOptions& options) = nullptr;
   std::unique_ptr<Fault> (*make)(FaultContext context) = nullptr;
 
-  bool on(Backend backend) const {
-    return backend == Backend::kPython || where == Where::kEverywhere ||
-           (backend == Backend::kFake && where == Where::kProcesses);
-  }
+  bool on(Backend backend) const;
   const Parameter* parameter(std::string_view parameter_name) const;
 };
 

@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "chaos/judge.h"
 #include "chaos/losses.h"
@@ -55,6 +56,26 @@ class MadeUp {
     CallEvent& made = call(sent, "chain", session);
     made.position = position;
     return made;
+  }
+  // It waited until `begun` and ran until `done`; on worker `slot`.
+  CallEvent& ran_from(Duration sent, Duration begun, Duration done, const char* function,
+                      std::uint32_t slot = 1, const char* session = "") {
+    CallEvent& made = call(sent, function, session);
+    made.done = done;
+    made.queued = begun - sent;
+    made.ran = done - begun;
+    made.worker = {slot, slot};
+    return made;
+  }
+  // It was in its worker when that died, beside others.
+  static CallEvent& died_beside(CallEvent& call, const char* role, std::string detail = "") {
+    failed(call, kWorkerDied, Effect::kMaybe);
+    call.death_role = role;
+    call.death_detail = std::move(detail);
+    return call;
+  }
+  void both_up() {
+    for (std::uint32_t slot : {1U, 2U}) history.workers.push_back({0s, {slot, slot}, 1, "ready"});
   }
   // It failed like this. Whether its body ran stays as it is.
   static CallEvent& failed(CallEvent& call, OutcomeKind kind, Effect effect) {
@@ -358,6 +379,248 @@ TEST(ChaosCheckers, OneHistoryAPlan) {
   EXPECT_TRUE(holds(made.check("I26")));
   made.history.facts.trace_hash_again = 6;
   EXPECT_TRUE(broken(made.check("I26"), "two histories"));
+}
+
+// ---- many calls at once in a worker
+
+TEST(ChaosCheckers, TheRolesOfOneDeathAgree) {
+  MadeUp good;
+  EXPECT_EQ(good.check("bystanders").status, Status::kVacuous);
+  CallEvent& culprit = good.call(0s, "together_block");
+  MadeUp::failed(culprit, kTimeout, Effect::kMaybe);
+  const std::string names = "call 1 of function \"together_block\" did not end";
+  MadeUp::died_beside(good.call(1ms, "together"), "bystander", names);
+  MadeUp::died_beside(good.call(2ms, "together"), "bystander", names);
+  EXPECT_TRUE(holds(good.check("bystanders")));
+  MadeUp two = good;
+  two.history.calls[1].death_role = two.history.calls[2].death_role = "culprit";
+  EXPECT_TRUE(broken(two.check("bystanders"), "has 2 culprits"));
+  MadeUp both = good;
+  both.history.calls[1].death_role = "suspect";
+  EXPECT_TRUE(broken(both.check("bystanders"), "is a suspect, although the cause is known"));
+  MadeUp nobody = good;
+  nobody.history.calls[1].death_detail.clear();
+  EXPECT_TRUE(broken(nobody.check("bystanders"), "not told whose fault it is"));
+  MadeUp foreign = good;
+  foreign.history.calls[0].worker = {2, 2};
+  EXPECT_TRUE(broken(foreign.check("bystanders"), "which worker 1.1 never had"));
+  MadeUp well = good;
+  well.history.calls[0].kind = kOk;
+  EXPECT_TRUE(broken(well.check("bystanders"), "is told that call 0"));
+  MadeUp again = well;  // it may run twice, and its second attempt was elsewhere
+  again.history.calls[0].attempts = 2;
+  again.history.calls[0].worker = {2, 2};
+  EXPECT_TRUE(holds(again.check("bystanders")));
+  MadeUp idle = good;
+  idle.history.calls[1].effect = Effect::kNone;
+  EXPECT_TRUE(broken(idle.check("bystanders"), "has not begun, and is called a bystander"));
+}
+
+// Goal: where the dying thread leads to a call, that one is the culprit and no other. Nobody is to
+// blame for a kill from outside.
+TEST(ChaosCheckers, TheCallThatEndsItsWorkerIsTheCulprit) {
+  MadeUp good;
+  const std::string names = "call 1 of function \"together_crash\" ended the worker";
+  CallEvent& crash = MadeUp::died_beside(good.call(0s, "together_crash"), "culprit");
+  crash.origin = "c";
+  crash.death_signal = SIGSEGV;
+  MadeUp::died_beside(good.call(1ms, "together"), "bystander", names).death_signal = SIGSEGV;
+  EXPECT_TRUE(holds(good.check("bystanders")));
+  MadeUp other = good;
+  std::swap(other.history.calls[0].death_role, other.history.calls[1].death_role);
+  other.history.calls[0].death_detail = "call 2 of function \"together\" ended the worker";
+  EXPECT_TRUE(
+      broken(other.check("bystanders"), "is blamed for the end of worker 1.1, and ends no"));
+  MadeUp nobody = good;
+  for (CallEvent& call : nobody.history.calls) call.death_role = "suspect";
+  EXPECT_TRUE(broken(nobody.check("bystanders"), "is only a suspect: the dying thread leads to"));
+  nobody.history.calls[0].death_signal = nobody.history.calls[1].death_signal = SIGKILL;
+  EXPECT_TRUE(holds(nobody.check("bystanders"))) << "the thread of a kill is unknown";
+  MadeUp two = good;  // which of them was it?
+  for (CallEvent& call : two.history.calls) call.death_role = "suspect";
+  MadeUp::died_beside(two.call(1ms, "together_die"), "suspect").origin = "u";
+  EXPECT_TRUE(holds(two.check("bystanders")));
+  MadeUp killed = good;
+  killed.kill(5ms);
+  for (CallEvent& call : killed.history.calls) call.death_signal = SIGKILL;
+  EXPECT_TRUE(broken(killed.check("bystanders"), "which was killed from outside"));
+  killed.history.calls[0].death_role = killed.history.calls[1].death_role = "suspect";
+  EXPECT_TRUE(holds(killed.check("bystanders")));
+}
+
+// Goal: whoever only stood beside a death pays for nothing: it runs again if it may, and neither a
+// breaker nor the quarantine counts it.
+TEST(ChaosCheckers, WhoIsInnocentRunsAgainAndPaysForNothing) {
+  MadeUp good;
+  good.scenario.settings.breaker.failures = 2;
+  good.scenario.settings.quarantine.deaths = 2;
+  CallEvent& suspect = MadeUp::died_beside(good.call(0s, "together"), "suspect");
+  suspect.request = 5;
+  good.call(1ms, "together").request = 5;
+  EXPECT_TRUE(holds(good.check("bystanders")));
+  MadeUp again = good;
+  again.history.calls[0].idempotent = true;
+  EXPECT_TRUE(broken(again.check("bystanders"), "is idempotent and only a suspect"));
+  again.history.calls[0].left = true;
+  EXPECT_TRUE(holds(again.check("bystanders"))) << "nobody waits for it";
+  again.history.calls[0].left = false;
+  again.history.calls[0].session = "s";
+  EXPECT_TRUE(holds(again.check("bystanders"))) << "the state that it built is gone";
+  MadeUp stream = again;
+  stream.history.calls[0].session.clear();
+  stream.history.calls[0].function = "together_stream";
+  EXPECT_TRUE(holds(stream.check("bystanders"))) << "its caller has had items";
+  MadeUp idle = good;
+  idle.history.calls[0].death_role.clear();
+  idle.history.calls[0].effect = Effect::kNone;
+  EXPECT_TRUE(broken(idle.check("bystanders"), "had not begun, and was given to no other worker"));
+  // The breaker: deaths of other kinds count, those of the innocent do not.
+  MadeUp open = good;
+  MadeUp::failed(open.call(10ms, "together"), kWorkerDied, Effect::kMaybe);
+  MadeUp::failed(open.call(30ms, "together"), kCircuitOpen, Effect::kNone);
+  EXPECT_TRUE(broken(open.check("bystanders"), "open after 1 failures"));
+  open.history.calls[1].kind = kTimeout;
+  EXPECT_TRUE(holds(open.check("bystanders")));
+  // The quarantine, in the same way.
+  MadeUp held = good;
+  MadeUp::failed(held.call(30ms, "together"), kQuarantined, Effect::kNone).request = 5;
+  EXPECT_TRUE(broken(held.check("bystanders"), "no more than 0 workers died of it alone"));
+  for (const Duration sent : {10ms, 15ms}) {
+    MadeUp::failed(held.call(sent, "together"), kWorkerDied, Effect::kMaybe).request = 5;
+  }
+  EXPECT_TRUE(holds(held.check("bystanders")));
+  CallEvent& beside = held.history.calls.back();  // with others in another worker
+  beside.origin = "c";
+  beside.worker = {3, 3};
+  beside.death_role = "culprit";
+  EXPECT_TRUE(broken(held.check("bystanders"), "no more than 1 workers died of it alone"));
+}
+
+TEST(ChaosCheckers, ASuspectRunsAloneUntilItIsAnswered) {
+  MadeUp good;
+  good.scenario.settings.quarantine.ttl = 10s;
+  CallEvent& suspect = good.ran_from(0ms, 0ms, 50ms, "together");
+  MadeUp::died_beside(suspect, "suspect").request = 5;
+  good.ran_from(60ms, 60ms, 80ms, "together", 2).request = 5;
+  good.ran_from(90ms, 90ms, 99ms, "together", 2);
+  EXPECT_TRUE(holds(good.check("suspects-alone")));
+  MadeUp beside = good;
+  beside.ran_from(70ms, 70ms, 90ms, "together", 2);
+  EXPECT_TRUE(broken(beside.check("suspects-alone"), "and ran beside call 3"));
+  MadeUp elsewhere = good;
+  elsewhere.ran_from(70ms, 70ms, 90ms, "together", 1);
+  EXPECT_TRUE(holds(elsewhere.check("suspects-alone")));
+  MadeUp killer = good;
+  MadeUp::died_beside(killer.history.calls[1], "suspect");
+  EXPECT_TRUE(broken(killer.check("suspects-alone"), "ran beside others"));
+  MadeUp known = beside;  // that it is known to be the cause changes nothing
+  known.history.calls[0].death_role = "culprit";
+  EXPECT_TRUE(broken(known.check("suspects-alone"), "and ran beside call 3"));
+  known.history.calls[0].death_cause = "killed";  // it did not end, and has ended nothing
+  EXPECT_EQ(known.check("suspects-alone").status, Status::kVacuous);
+  MadeUp bystander = beside;
+  bystander.history.calls[0].death_role = "bystander";
+  EXPECT_EQ(bystander.check("suspects-alone").status, Status::kVacuous);
+  MadeUp ordered = beside;  // the laboratory's kill: nobody is suspected
+  ordered.kill(40ms);
+  EXPECT_EQ(ordered.check("suspects-alone").status, Status::kVacuous);
+  MadeUp cleared = beside;
+  cleared.ran_from(55ms, 55ms, 58ms, "together", 2).request = 5;
+  EXPECT_TRUE(holds(cleared.check("suspects-alone"))) << "it has been answered meanwhile";
+  MadeUp forgotten = beside;
+  forgotten.scenario.settings.quarantine.ttl = 20ms;
+  EXPECT_EQ(forgotten.check("suspects-alone").status, Status::kVacuous);
+}
+
+// Goal: a call that runs alone is not overtaken for ever: one worker takes none that is younger.
+TEST(ChaosCheckers, OneWorkerIsEmptiedForACallThatRunsAlone) {
+  MadeUp good;
+  good.both_up();
+  good.ran_from(0ms, 0ms, 100ms, "together", 1);
+  good.ran_from(0ms, 0ms, 200ms, "together", 2);
+  good.ran_from(5ms, 100ms, 110ms, "echo", 1);
+  good.ran_from(10ms, 10ms, 30ms, "together", 2);
+  good.ran_from(20ms, 20ms, 40ms, "threads", 2);
+  EXPECT_TRUE(holds(good.check("order")));
+  MadeUp starved = good;
+  starved.ran_from(30ms, 30ms, 40ms, "together", 1);
+  EXPECT_TRUE(broken(starved.check("order"), "each of 2 workers took a younger call"));
+  MadeUp late = starved;  // it never had its turn
+  CallEvent& echo = MadeUp::failed(late.history.calls[2], kTimeout, Effect::kNone);
+  echo.worker = {};
+  echo.attempts = 0;
+  echo.deadline = 95ms;
+  echo.queued = 95ms;
+  echo.ran = 0ms;
+  echo.done = 100ms;
+  EXPECT_TRUE(broken(late.check("order"), "each of 2 workers took a younger call"));
+  // What may have another reason accuses nobody.
+  MadeUp older = starved;
+  older.ran_from(0ms, 35ms, 60ms, "together", 1);
+  std::ranges::rotate(older.history.calls, older.history.calls.end() - 1);
+  for (std::size_t i = 0; i < older.history.calls.size(); ++i) older.history.calls[i].index = i;
+  EXPECT_FALSE(broken(older.check("order"), "")) << "an older call went before it";
+  MadeUp changed = starved;
+  changed.history.workers.push_back({30ms, {3, 3}, 1, "ready"});
+  EXPECT_FALSE(broken(changed.check("order"), "")) << "another worker came";
+  MadeUp own = starved;
+  own.history.calls[2].own = true;
+  EXPECT_FALSE(broken(own.check("order"), "")) << "the application's echo may be anything";
+}
+
+TEST(ChaosCheckers, CallsThatRunAloneGoInTheOrderInWhichTheyCame) {
+  MadeUp good;
+  good.both_up();
+  good.ran_from(0ms, 20ms, 30ms, "echo", 1);
+  good.ran_from(5ms, 20ms, 40ms, "sleep", 2);
+  EXPECT_FALSE(broken(good.check("order"), ""));
+  good.history.calls[0].queued = 25ms;
+  good.history.calls[0].ran = 5ms;
+  EXPECT_TRUE(broken(good.check("order"), "which is older and waited, too"));
+  good.history.calls[0].attempts = 2;
+  EXPECT_FALSE(broken(good.check("order"), "")) << "its first attempt may have begun earlier";
+}
+
+// Goal: a younger call that runs alone does not go before an older one, and of one function the
+// older call goes first. A call that may be suspected waits for other reasons.
+TEST(ChaosCheckers, AYoungerCallWaitsForAnOlderOne) {
+  MadeUp good;
+  good.both_up();
+  good.ran_from(0ms, 20ms, 40ms, "together", 1);
+  good.ran_from(5ms, 10ms, 40ms, "threads", 1);
+  good.ran_from(6ms, 30ms, 40ms, "echo", 2);
+  good.ran_from(7ms, 20ms, 40ms, "together", 1);
+  EXPECT_TRUE(holds(good.check("order"))) << "of another function, it found room";
+  MadeUp alone = good;
+  alone.history.calls[2].queued = 9ms;
+  alone.history.calls[2].ran = 25ms;
+  EXPECT_TRUE(
+      broken(alone.check("order"), "call 2 (echo, of load, ok) began 5.0 ms before call 0"));
+  MadeUp same = good;
+  same.history.calls[3].queued = 8ms;
+  same.history.calls[3].ran = 25ms;
+  EXPECT_TRUE(broken(same.check("order"), "call 3 (together, of load, ok) began 5.0 ms"));
+  MadeUp suspect = same;  // perhaps it runs alone, once another suspect has been answered
+  suspect.history.calls[0].request = 5;
+  MadeUp::failed(suspect.call(1ms, "together"), kWorkerDied, Effect::kMaybe).request = 5;
+  EXPECT_TRUE(holds(suspect.check("order")));
+  MadeUp in_session = same;  // perhaps its home was free
+  in_session.history.calls[3].session = "s";
+  EXPECT_TRUE(holds(in_session.check("order")));
+}
+
+TEST(ChaosCheckers, CallsOfASessionDoNotRunAtOnce) {
+  MadeUp good;
+  good.ran_from(0ms, 0ms, 20ms, "together_chain", 1, "s");
+  good.ran_from(5ms, 20ms, 40ms, "chain", 1, "s");
+  good.ran_from(5ms, 5ms, 40ms, "together_chain", 1, "t");
+  EXPECT_TRUE(holds(good.check("order")));
+  MadeUp at_once = good;
+  at_once.history.calls[1].queued = 14ms;
+  at_once.history.calls[1].ran = 21ms;
+  EXPECT_TRUE(broken(at_once.check("order"), "of one session ran at once"));
+  at_once.history.calls[1].birth = 8;
+  EXPECT_TRUE(holds(at_once.check("order"))) << "another life of the session";
 }
 
 // ---- explained losses

@@ -57,7 +57,7 @@ void OwnCalls::prove(Duration at) {
       seen.met_at = std::min(seen.met_at, call.done);
     }
     // Which workers a fault's own calls hit is known only now.
-    if (kind().reach != Reach::kOwnCalls || call.worker.generation == 0) continue;
+    if (!strikes(call) || call.worker.generation == 0) continue;
     auto& hit = noted().targets;
     if (std::ranges::find(hit, call.worker) == hit.end()) hit.push_back(call.worker);
   }

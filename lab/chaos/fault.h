@@ -148,6 +148,11 @@ class OwnCalls : public Fault {
     static_cast<void>(call);
     return false;
   }
+  // Whether the worker that had this call is one that the fault hits.
+  virtual bool strikes(const CallEvent& call) const {
+    static_cast<void>(call);
+    return kind().reach == Reach::kOwnCalls;
+  }
   // Decides from what was seen. By default one call that met is a bite.
   virtual void decide(const Seen& seen, Duration at);
 

@@ -6,14 +6,15 @@
 
 namespace keelback::chaos {
 
-KEELBACK_JSON(CallEvent, index, origin, function, session, token, idempotent, planned, sent, done,
-              deadline, call, outcomes, kind, effect, worker, attempts, birth, epoch, queued, ran,
-              error_type, death_cause, death_signal, death_code, message, mine, intact, position,
-              link)
+KEELBACK_JSON(CallEvent, index, origin, function, session, token, own, idempotent, left, planned,
+              sent, done, deadline, call, outcomes, kind, effect, worker, attempts, birth, epoch,
+              queued, ran, error_type, death_cause, death_signal, death_code, death_role,
+              death_detail, message, mine, intact, position, link, items, items_due, request)
 KEELBACK_JSON(EffectEvent, call, worker, session, birth, epoch)
 KEELBACK_JSON(Sample, at, ready, up, starting, suspect, draining, queue, accepted, in_flight,
               outcomes, restarts, sessions, opened, lost, quarantined, rss, store_up)
 KEELBACK_JSON(WorkerEvent, at, worker, pid, what)
+KEELBACK_JSON(CrowdEvent, at, worker, calls)
 KEELBACK_JSON(FaultEvent, id, round, fault_class, fired, targets, pids, placebo, bit, bite, proof,
               undone, undo, harm)
 KEELBACK_JSON(Census, when, known, descriptors, threads, processes, files)
@@ -25,8 +26,8 @@ KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session
 KEELBACK_JSON(MachineSample, at, memory_total, memory_available, disk_total, disk_available, load)
 KEELBACK_JSON(MachineFacts, cpu, kernel, version, cpus)
 KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
-              shut_down, accepted, outcomes, not_ready, import_s, start_mode, start_reason, machine,
-              generator_lag, generator, trace_hash, trace_hash_again)
+              shut_down, accepted, outcomes, not_ready, loop_blocks, loop_lag, import_s, start_mode,
+              start_reason, machine, generator_lag, generator, trace_hash, trace_hash_again)
 
 namespace {
 
@@ -45,6 +46,7 @@ void visit_lists(Some& history, Visit visit) {
   visit("census", history.census);
   visit("fault", history.faults);
   visit("worker", history.workers);
+  visit("crowd", history.crowds);
   visit("function", history.functions);
   visit("note", history.notes);
   visit("machine", history.machine);

@@ -27,7 +27,9 @@ struct CallEvent {
   std::string function;
   std::string session;
   std::uint64_t token = 0;
+  bool own = false;  // of the application, not of the laboratory
   bool idempotent = false;
+  bool left = false;  // its client did not wait for the end
   Duration planned{0}, sent{0}, done{0}, deadline{0};
   std::uint64_t call = 0;      // the pool's id; 0: never sent
   std::uint32_t outcomes = 0;  // how often its callback ran
@@ -42,11 +44,16 @@ struct CallEvent {
   std::string death_cause;  // of worker_died
   int death_signal = 0;
   int death_code = -1;
-  std::string message;         // bounded
-  bool mine = true;            // an ok reply of echo or chain carries this call's own token
-  bool intact = true;          // … and reads as it should
-  std::uint64_t position = 0;  // of chain: how many steps the session has had, from its reply
-  std::uint64_t link = 0;      // … and the chain's value, if the worker computes one
+  std::string death_role;       // what the call was to it: "culprit", "bystander", "suspect"
+  std::string death_detail;     // bounded; to a bystander it names the culprit
+  std::string message;          // bounded
+  bool mine = true;             // an ok reply of echo or chain carries this call's own token
+  bool intact = true;           // … and reads as it should
+  std::uint64_t position = 0;   // of chain: how many steps the session has had, from its reply
+  std::uint64_t link = 0;       // … and the chain's value, if the worker computes one
+  std::uint64_t items = 0;      // of a stream: how many came …
+  std::uint64_t items_due = 0;  // … of how many
+  std::uint64_t request = 0;    // hash of function, session and arguments
 
   bool finished() const { return outcomes > 0; }
   bool ok() const { return outcomes > 0 && kind == OutcomeKind::kOk; }
@@ -80,6 +87,13 @@ struct WorkerEvent {
   WorkerRef worker;
   std::int64_t pid = 0;
   std::string what;  // "seen", "ready", "suspect", "draining", "gone"
+};
+
+// How many calls a worker runs at once, by the pool's own word, whenever that has changed.
+struct CrowdEvent {
+  Duration at{0};
+  WorkerRef worker;
+  std::uint32_t calls = 0;
 };
 
 struct FaultEvent {
@@ -147,10 +161,12 @@ struct RunFacts {
   bool shut_down = false;
   std::uint64_t accepted = 0;  // the pool's last word, when all was quiet
   std::map<std::string, std::uint64_t> outcomes;
-  std::vector<std::string> not_ready;  // why it was not ready then; empty: it was
-  double import_s = 0;                 // what the application's import took, once
-  std::string start_mode;              // "zygote", "exec", "fake", "sim"
-  std::string start_reason;            // of a fall-back to exec: names the module
+  std::vector<std::string> not_ready;   // why it was not ready then; empty: it was
+  std::uint64_t loop_blocks = 0;        // turns of event loops that took too long, by its word
+  std::vector<std::uint64_t> loop_lag;  // looks at event loops, by base/loop_lag.h's bounds
+  double import_s = 0;                  // what the application's import took, once
+  std::string start_mode;               // "zygote", "exec", "fake", "sim"
+  std::string start_reason;             // of a fall-back to exec: names the module
   MachineFacts machine;
   Duration generator_lag{0};           // how late the load was sent, p99
   std::string generator;               // why the load generator must not be trusted; empty: it may
@@ -164,6 +180,7 @@ struct History {
   std::vector<EffectEvent> effects;
   std::vector<Sample> samples;
   std::vector<WorkerEvent> workers;
+  std::vector<CrowdEvent> crowds;
   std::vector<FaultEvent> faults;
   std::vector<Census> census;
   std::vector<AppFunction> functions;  // of the application

@@ -56,8 +56,8 @@ void Injector::call(const Step& step, Duration due, Duration at) {
   Fault& fault = *faults_[step.which];
   PlannedCall call = *step.call;
   // What is felt by calls in one worker needs calls there: a session that lives there leads to it.
-  if (!fault.targets().empty()) {
-    call.session = recorder_.session_at(fault.targets().front().worker);
+  if (!fault.targets().empty() && call.session.empty()) {
+    call.session = recorder_.session_at(fault.targets().front().worker, call.place);
   }
   const std::uint64_t index = recorder_.send(call, fault.spec().id, due);
   fault.sent(index);

@@ -84,6 +84,7 @@ Metrics make_metrics(const CheckInput& input, const Losses& losses, const PhaseS
     const Window window = window_of(fault, input);
     out.widest_window = std::max(out.widest_window, window.to - window.from);
   }
+  out.crowds = crowds_of(history, phases.end);
   if (baseline.offered > 0) out.flaps = count_flaps(input, losses, baseline);
   return out;
 }

@@ -7,8 +7,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "chaos/checkers.h"
+#include "chaos/crowds.h"
 #include "chaos/losses.h"
 #include "chaos/recovery.h"
 
@@ -32,6 +34,7 @@ struct Metrics {
   std::uint64_t false_detections = 0;  // workers suspect or gone before any fault
   std::uint32_t flaps = 0;             // how often the service fell again after it was back
   Duration widest_window{0};           // the longest stretch in which one fault may explain a loss
+  std::vector<Crowd> crowds;           // calls at once in each worker
 };
 Metrics make_metrics(const CheckInput& input, const Losses& losses, const PhaseStats& baseline);
 

@@ -30,6 +30,9 @@ class Wrapped : public World {
   std::uint64_t submit(Call call, std::uint64_t index) override {
     return inner_->submit(std::move(call), index);
   }
+  std::uint64_t stream(Call call, std::uint64_t index) override {
+    return inner_->stream(std::move(call), index);
+  }
   bool cancel(std::uint64_t call) override { return inner_->cancel(call); }
   std::vector<Ended> take_ended() override { return inner_->take_ended(); }
   host::PoolInfo info() override { return inner_->info(); }
@@ -76,6 +79,10 @@ class Outcomes : public Wrapped {
   std::uint64_t submit(Call call, std::uint64_t index) override {
     calls[index] = call;
     return Wrapped::submit(std::move(call), index);
+  }
+  std::uint64_t stream(Call call, std::uint64_t index) override {
+    calls[index] = call;
+    return Wrapped::stream(std::move(call), index);
   }
   std::vector<Ended> take_ended() override {
     std::vector<Ended> heard;
@@ -375,6 +382,143 @@ std::vector<Mutant> outcome_mutants() {
   return all;
 }
 
+bool innocent(const Ended& ended) {
+  return ended.outcome.death && (ended.outcome.death->role == DeathRole::kBystander ||
+                                 ended.outcome.death->role == DeathRole::kSuspect);
+}
+
+// Of pools that run many calls at once in a worker.
+std::vector<Mutant> shared_mutants() {
+  using enum OutcomeKind;
+  std::vector<Mutant> all;
+  all.push_back({"blames two calls for one death", "bystanders", "shared-block",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (innocent(e) && world.done < 2) {
+                     ++world.done;
+                     e.outcome.death->role = DeathRole::kCulprit;
+                   }
+                   return true;
+                 })});
+  all.push_back({"suspects a call although the culprit is known", "bystanders", "shared-block",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (innocent(e) && world.done++ == 0) {
+                     e.outcome.death->role = DeathRole::kSuspect;
+                   }
+                   return true;
+                 })});
+  all.push_back({"names a culprit that the worker never had", "bystanders", "shared-block",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (innocent(e) && world.done++ == 0) {
+                     e.outcome.death->detail = "call 1 of function \"echo\" did not end";
+                   }
+                   return true;
+                 })});
+  all.push_back({"does not look whose thread it was", "bystanders", "shared-crash",
+                 outcomes([](Ended& e, Outcomes&) {
+                   if (e.outcome.death && e.outcome.death->role != DeathRole::kNone) {
+                     e.outcome.death->role = DeathRole::kSuspect;
+                   }
+                   return true;
+                 })});
+  all.push_back({"blames a call for a kill from outside", "bystanders", "shared-kill",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (innocent(e) && world.done++ == 0) {
+                     e.outcome.death->role = DeathRole::kCulprit;
+                   }
+                   return true;
+                 })});
+  all.push_back(
+      {"blames the wrong call", "bystanders", "shared-crash", outcomes([](Ended& e, Outcomes&) {
+         if (!e.outcome.death) return true;
+         DeathRole& role = e.outcome.death->role;
+         if (role == DeathRole::kCulprit || role == DeathRole::kBystander) {
+           role = role == DeathRole::kCulprit ? DeathRole::kBystander : DeathRole::kCulprit;
+         }
+         return true;
+       })});
+  all.push_back({"does not run an innocent call again", "bystanders", "shared-crash",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (innocent(e)) ++world.done;
+                   const Call& call = world.calls[e.index];
+                   const bool may = ok(e) && call.session.empty() && call.idempotent;
+                   if (may && call.function == "together" && world.done > 0 && world.done < 1000) {
+                     world.done = 1000;
+                     e.outcome.kind = kWorkerDied;
+                     e.outcome.effect = Effect::kMaybe;
+                     e.outcome.death = Death{.cause = "signal"};
+                     e.outcome.death->role = DeathRole::kSuspect;
+                     e.outcome.message = "signal 11";
+                   }
+                   return true;
+                 })});
+  all.push_back({"fails a call that had not begun", "bystanders", "shared-crash",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (innocent(e) && world.done++ == 0) {
+                     e.outcome.effect = Effect::kNone;
+                     e.outcome.death->role = DeathRole::kNone;
+                   }
+                   return true;
+                 })});
+  all.push_back({"opens a breaker for bystanders", "bystanders", "shared-crash",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (innocent(e)) ++world.done;
+                   const bool next = world.done > 0 && world.done < 1000 && ok(e) &&
+                                     world.calls[e.index].function == "together";
+                   if (next) {
+                     world.done = 1000;
+                     e.outcome.kind = kCircuitOpen;
+                     e.outcome.effect = Effect::kNone;
+                     e.outcome.message = "its breaker is open";
+                   }
+                   return true;
+                 })});
+  const auto quarantines = outcomes([](Ended& e, Outcomes& world) {
+    if (innocent(e) && world.done++ == 0) {
+      e.outcome.kind = kQuarantined;
+      e.outcome.effect = Effect::kNone;
+      e.outcome.death.reset();
+    }
+    return true;
+  });
+  all.push_back({"puts a bystander into quarantine", "bystanders", "shared-crash", quarantines});
+  all.push_back({"puts a suspect into quarantine", "bystanders", "shared-unknown", quarantines});
+  all.push_back({"forgets its suspects", "suspects-alone", "shared-poison", as_it_is,
+                 [](Settings& settings) { settings.quarantine.ttl = 1ns; }});
+  all.push_back({"lets a call that runs alone starve", "order", "shared-burst",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   const bool alone = ok(e) && world.calls[e.index].function == "echo";
+                   if (alone && world.count % 20 == 3) {  // it began so much later than it did
+                     e.at += 150ms;
+                     e.outcome.queued += 150ms;
+                   }
+                   return true;
+                 })});
+  all.push_back({"lets a call wait behind younger ones", "order", "shared-burst",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   const bool beside =
+                       ok(e) && !world.session(e) && world.calls[e.index].function == "together";
+                   if (beside && world.count % 20 == 3) {
+                     e.at += 150ms;
+                     e.outcome.queued += 150ms;
+                   }
+                   return true;
+                 })});
+  all.push_back({"runs two calls of a session at once", "order", "shared-burst",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (ok(e) && world.session(e)) {  // it began as soon as it came
+                     e.outcome.ran += e.outcome.queued;
+                     e.outcome.queued = 0ns;
+                   }
+                   return true;
+                 })});
+  all.push_back(
+      {"loses an item of a stream", "I9", "shared-burst", outcomes([](Ended& e, Outcomes& world) {
+         if (ok(e) && e.items.n > 0 && world.done++ == 0) --e.items.n;
+         return true;
+       })});
+  return all;
+}
+
 std::vector<Mutant> pool_mutants() {
   std::vector<Mutant> all;
   all.push_back({"retries what may not run twice", "I2", kOneCrash, a<RetriesEverything>()});
@@ -435,6 +579,7 @@ std::vector<std::string> broken(const Judgement& judgement) {
 TEST(ChaosMutants, EveryMutantIsKilledByItsInvariant) {
   std::vector<Mutant> all = outcome_mutants();
   for (Mutant& each : pool_mutants()) all.push_back(std::move(each));
+  for (Mutant& each : shared_mutants()) all.push_back(std::move(each));
   std::string matrix = "kill matrix (* the invariant that must kill it)\n";
   std::set<std::string> killers;
   for (const Mutant& mutant : all) {

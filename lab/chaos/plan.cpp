@@ -21,6 +21,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr Duration kTriggerAllowance = 2s;  // for an event that a trigger waits for
+constexpr std::uint64_t kItems = 20;        // of a stream in the load: more than come unasked
 
 class Planner {
  public:
@@ -105,12 +106,25 @@ class Planner {
                      .own = kind.own,
                      .idempotent = kind.idempotent,
                      .deadline = scenario_.load.deadline};
-    const Word* word = kind.own ? nullptr : find_word(kind.function);
-    if (word == nullptr) return made;
-    if (word->is_text()) made.payload = fmt::format("[\"n{:x}\"]", made.token);
-    if (word->is_chain()) made.payload = fmt::format("[{}]", made.token);
+    if (const Word* word = kind.own ? nullptr : find_word(kind.function)) arguments(*word, made);
     return made;
   }
+  // What the word needs. Calls that run beside each other take about load.wait, no two alike: a
+  // request that is suspected of a death must not stand for all the others.
+  void arguments(const Word& word, PlannedCall& made) const {
+    const auto wait = static_cast<std::uint64_t>(
+        std::chrono::ceil<std::chrono::milliseconds>(scenario_.load.wait).count());
+    const std::uint64_t ms = wait / 2 + made.token % (wait + 1);
+    if (word.is_text()) made.payload = fmt::format("[\"n{:x}\"]", made.token);
+    if (word.is_chain()) {
+      made.payload =
+          word.shared ? fmt::format("[{}, {}]", made.token, ms) : fmt::format("[{}]", made.token);
+    }
+    if (!word.shared || !made.payload.empty()) return;
+    made.payload =
+        word.is_stream() ? fmt::format("[{}, {}]", kItems, ms / kItems) : fmt::format("[{}]", ms);
+  }
+
   PlannedCall call(std::string_view function, std::string payload, Duration at,
                    std::string session_id = {}) {
     return call(LoadCall{.function = std::string(function), .payload = std::move(payload)}, at,
@@ -182,7 +196,7 @@ class Planner {
     Firing made{.fault = fault.id, .round = round, .pick = prng_.next()};
     made.at = fault.trigger.at + fault.every * round;
     if (known.plan) {
-      CallPlan own(scenario_, fault,
+      CallPlan own(scenario_, fault, round,
                    [this](std::string_view function, std::string payload, Duration at,
                           std::string session_id) {
                      return call(function, std::move(payload), at, std::move(session_id));
@@ -211,13 +225,14 @@ class Planner {
 
 Json row(const PlannedCall& call) {
   return Json::array({call.at, call.function, call.payload, call.session, call.token, call.own,
-                      call.idempotent, call.deadline, call.leave_after});
+                      call.idempotent, call.deadline, call.leave_after, call.place});
 }
 PlannedCall call_from(const Json& row) {
   return {.at = row.at(0).get<Duration>(),
           .function = row.at(1),
           .payload = row.at(2),
           .session = row.at(3),
+          .place = row.size() > 9 ? row.at(9).get<std::uint32_t>() : 0,  // older plans have none
           .token = row.at(4),
           .own = row.at(5),
           .idempotent = row.at(6),

@@ -22,6 +22,9 @@ struct PlannedCall {
   std::string function;  // the laboratory's word, or the application's function
   std::string payload;   // JSON
   std::string session;   // empty: stateless
+  // Of a call that a fault makes to its target without a session: it goes to the n-th of those that
+  // live there, from 0.
+  std::uint32_t place = 0;
   std::uint64_t token = 0;
   bool own = false;  // a function of the application
   bool idempotent = false;

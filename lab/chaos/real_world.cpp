@@ -36,7 +36,8 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view kSqlite = "sqlite:";
-constexpr Duration kCensusPatience = 1s;  // for what is on its way out
+constexpr std::uint32_t kItemsMax = 1'000'000;  // of a stream
+constexpr Duration kCensusPatience = 1s;        // for what is on its way out
 // Shared with the driver's loop thread, which may outlive a call's waiting.
 struct Inbox {
   std::mutex mutex;
@@ -129,6 +130,19 @@ class RealWorld final : public World {
                    inbox->some.notify_all();
                  })
         .value;
+  }
+  std::uint64_t stream(Call call, std::uint64_t index) override {
+    auto items = std::make_shared<Items>();  // of both callbacks, on the loop's thread
+    const CallId id = driver_->stream(
+        std::move(call), [items](std::string&& item) { items->take(item); },
+        [inbox = inbox_, index, items, began = began_](Outcome&& outcome) {
+          const Duration at = Clock::now() - began;
+          const std::lock_guard lock(inbox->mutex);
+          inbox->ended.push_back({index, at, std::move(outcome), *items});
+          inbox->some.notify_all();
+        });
+    driver_->grant(id, kItemsMax);
+    return id.value;
   }
   bool cancel(std::uint64_t call) override { return driver_->cancel(CallId{call}); }
   std::vector<Ended> take_ended() override {

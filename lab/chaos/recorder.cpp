@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/hash.h"
+#include "base/settings_text.h"
 #include "chaos/json.h"
 #include "chaos/words.h"
 
@@ -12,6 +14,16 @@ namespace keelback::chaos {
 namespace {
 
 constexpr std::size_t kMessageMax = 300;
+
+std::uint64_t first_number(std::string_view arguments) {
+  const std::string_view number = arguments.substr(std::min<std::size_t>(1, arguments.size()));
+  return parse_count(number.substr(0, number.find_first_of(",]"))).value_or(0);
+}
+
+std::uint64_t request_of(std::string_view function, std::string_view session,
+                         std::string_view payload) {
+  return fnv1a(fmt::format("{}\n{}\n{}", function, session, payload));
+}
 
 }  // namespace
 
@@ -23,6 +35,7 @@ std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
   event.function = call.function;
   event.session = call.session;
   event.token = call.token;
+  event.own = call.own;
   event.planned = planned;
   event.deadline = call.deadline;
   event.sent = now();
@@ -31,14 +44,18 @@ std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
   // What the pool may run twice: the caller said so, or the function does.
   event.idempotent = call.idempotent || declared_idempotent(asked.function);
   asked.payload = call.payload;
-  // The simulator's and the fake worker's register takes no token.
-  const Word* word = call.own ? nullptr : find_word(call.function);
+  const Word* word = word_of(event);
+  // The simulator's and the fake worker's registers take no arguments.
   if (word != nullptr && word->is_chain() && !world_.links_known()) asked.payload = "[]";
+  event.request = request_of(asked.function, call.session, asked.payload);
+  const bool stream = word != nullptr && word->is_stream();
+  if (stream) event.items_due = first_number(call.payload);
   asked.session = call.session;
   asked.idempotent = call.idempotent;
   if (call.deadline > Duration{0}) asked.deadline = call.deadline;
   ++waiting_;
-  const std::uint64_t id = world_.submit(std::move(asked), index);
+  const std::uint64_t id =
+      stream ? world_.stream(std::move(asked), index) : world_.submit(std::move(asked), index);
   history_.calls[index].call = id;
   return index;
 }
@@ -56,6 +73,7 @@ bool Recorder::declared_idempotent(const std::string& function) {
 }
 
 void Recorder::cancel(std::uint64_t index) {
+  history_.calls[index].left = true;
   cancelled_[index] = world_.cancel(history_.calls[index].call);
 }
 
@@ -69,7 +87,7 @@ void Recorder::collect() {
     CallEvent& call = history_.calls[ended.index];
     if (++call.outcomes > 1) continue;  // the first one stands; I1 sees the rest
     --waiting_;
-    fill(call, ended.at - origin_, ended.outcome);
+    fill(call, ended);
     (call.ok() ? ok_ : failed_) += 1;
     if (call.origin == "load") {
       ended_.emplace_back(call.done, call.ok());
@@ -98,13 +116,23 @@ void take_outcome(CallEvent& call, const Outcome& outcome) {
     call.death_cause = outcome.death->cause;
     call.death_signal = outcome.death->signal.value_or(0);
     call.death_code = outcome.death->exit_code.value_or(-1);
+    call.death_role = to_string(outcome.death->role);
+    call.death_detail = outcome.death->detail.substr(0, kMessageMax);
   }
 }
 
-void Recorder::fill(CallEvent& call, Duration done, const Outcome& outcome) {
-  call.done = done;
-  take_outcome(call, outcome);
-  if (outcome.ok()) read_reply(call, outcome);
+void Recorder::fill(CallEvent& call, const Ended& ended) {
+  call.done = ended.at - origin_;
+  take_outcome(call, ended.outcome);
+  call.items = ended.items.n;
+  const Word* word = word_of(call);
+  if (word == nullptr || !word->is_stream()) {
+    if (ended.outcome.ok()) read_reply(call, ended.outcome);
+  } else if (!ended.items.in_order || (call.ok() && call.items != call.items_due)) {
+    call.intact = false;
+    call.message = fmt::format("{} items of {} came{}", call.items, call.items_due,
+                               ended.items.in_order ? "" : ", not one after another");
+  }
 }
 
 void Recorder::read_reply(CallEvent& call, const Outcome& outcome) {
@@ -114,7 +142,7 @@ void Recorder::read_reply(CallEvent& call, const Outcome& outcome) {
     call.message = outcome.payload.substr(0, kMessageMax);
   };
   if (json.is_discarded()) return damaged();
-  const Word* word = find_word(call.function);
+  const Word* word = word_of(call);
   if (word == nullptr) return;
   if (word->is_text()) {
     if (!json.is_string() || !json.get_ref<const std::string&>().starts_with('n')) return damaged();
@@ -155,6 +183,7 @@ void Recorder::sample(Duration at) {
   for (const std::uint64_t n : stats.outcomes) sample.outcomes += n;
   history_.samples.push_back(sample);
   workers_ = world_.workers();
+  note_crowds(at);
   std::map<std::uint32_t, std::string> seen;
   const auto note = [&](WorkerRef worker, std::int64_t pid, std::string what) {
     history_.workers.push_back({at, worker, pid, std::move(what)});
@@ -178,9 +207,30 @@ void Recorder::sample(Duration at) {
   known_ = std::move(seen);
 }
 
+// One that is gone runs nothing any more; it is said before its successor is.
+void Recorder::note_crowds(Duration at) {
+  std::map<WorkerId, std::uint32_t> now;
+  for (const host::WorkerInfo& worker : workers_) {
+    if (worker.worker) now[worker.worker] = static_cast<std::uint32_t>(worker.running.size());
+  }
+  for (const auto& [worker, calls] : crowds_) {
+    if (calls > 0 && !now.contains(worker)) history_.crowds.push_back({at, worker, 0});
+  }
+  for (const auto& [worker, calls] : now) {
+    const auto before = crowds_.find(worker);
+    if (calls != (before == crowds_.end() ? 0 : before->second)) {
+      history_.crowds.push_back({at, worker, calls});
+    }
+  }
+  crowds_ = std::move(now);
+}
+
 void Recorder::final_counts() {
-  const PoolStats stats = world_.info().stats;
+  const host::PoolInfo info = world_.info();
+  const PoolStats& stats = info.stats;
   history_.facts.accepted = stats.accepted;
+  history_.facts.loop_blocks = stats.loop_blocks;
+  history_.facts.loop_lag.assign(info.loop_lag.counts.begin(), info.loop_lag.counts.end());
   history_.facts.not_ready = stats.reasons;
   for (int i = 0; i < kOutcomeKinds; ++i) {
     if (stats.outcomes[i] == 0) continue;
@@ -198,9 +248,9 @@ std::pair<std::uint64_t, std::uint64_t> Recorder::ended_since(Duration since) co
   return {ended, ok};
 }
 
-std::string Recorder::session_at(WorkerId worker) const {
+std::string Recorder::session_at(WorkerId worker, std::size_t n) const {
   for (const auto& [session, home] : homes_) {
-    if (home.worker == worker) return session;
+    if (home.worker == worker && n-- == 0) return session;
   }
   return "";
 }

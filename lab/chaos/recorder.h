@@ -38,8 +38,8 @@ class Recorder {
   std::uint64_t ended_in_faults() const { return ended_in_faults_; }
   // Of the last sample.
   const std::vector<host::WorkerInfo>& workers() const { return workers_; }
-  // A session whose last ok reply came from this worker; empty: none.
-  std::string session_at(WorkerId worker) const;
+  // The n-th session whose last ok reply came from this worker; empty: there are not so many.
+  std::string session_at(WorkerId worker, std::size_t n = 0) const;
   // Where the session with the most ok replies lives.
   std::optional<WorkerId> busiest_home() const;
   Progress progress() const;
@@ -49,9 +49,10 @@ class Recorder {
   Duration now() { return world_.now() - origin_; }
 
  private:
-  void fill(CallEvent& call, Duration done, const Outcome& outcome);
+  void fill(CallEvent& call, const Ended& ended);
   void read_reply(CallEvent& call, const Outcome& outcome);
   bool declared_idempotent(const std::string& function);
+  void note_crowds(Duration at);
   struct SessionHome {
     WorkerId worker;
     std::uint64_t replies = 0;
@@ -68,6 +69,7 @@ class Recorder {
   std::vector<host::WorkerInfo> workers_;
   std::map<std::uint32_t, std::string> known_;  // generation: its last known state
   std::map<std::uint32_t, WorkerRef> refs_;
+  std::map<WorkerId, std::uint32_t> crowds_;  // how many calls each ran at the last sample
   std::map<std::string, SessionHome> homes_;
   std::map<std::uint64_t, bool> cancelled_;
   std::optional<std::set<std::string>> idempotent_;  // functions that say so; from HELLO

@@ -2,8 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 
+#include "base/loop_lag.h"
 #include "base/settings_text.h"
+#include "chaos/deaths.h"
 #include "chaos/json.h"
 #include "chaos/report.h"
 #include "report/page.h"
@@ -129,6 +133,51 @@ Json metrics_json(const Metrics& metrics) {
           {"widest_window_ms", milliseconds(metrics.widest_window)}};
 }
 
+// Calls at once in each worker.
+Json crowds_json(const std::vector<Crowd>& crowds) {
+  Json workers = Json::array();
+  for (const Crowd& each : crowds) {
+    workers.push_back(
+        {{"worker", to_string(each.worker)}, {"most", each.most}, {"mean", each.mean}});
+  }
+  return {{"most", most_at_once(crowds)}, {"workers", workers}};
+}
+
+// How late event loops were: of all looks at them, 99 of 100 saw no more than this; nullopt: they
+// saw more than all bounds, or there were none.
+std::optional<double> loop_lag_p99(const RunFacts& facts) {
+  const std::uint64_t looks = std::accumulate(facts.loop_lag.begin(), facts.loop_lag.end(), 0UL);
+  std::uint64_t so_far = 0;
+  for (std::size_t i = 0; i < std::min(facts.loop_lag.size(), LoopLag::kBounds.size()); ++i) {
+    so_far += facts.loop_lag[i];
+    if (looks > 0 && so_far * 100 >= looks * 99) return LoopLag::kBounds[i] * 1e3;
+  }
+  return std::nullopt;
+}
+
+Json loops_json(const RunFacts& facts) {
+  const auto p99 = loop_lag_p99(facts);
+  return {{"blocks", facts.loop_blocks},
+          {"looks", std::accumulate(facts.loop_lag.begin(), facts.loop_lag.end(), 0UL)},
+          {"p99_at_most_ms", p99 ? Json(*p99) : Json(nullptr)}};
+}
+
+// How workers ended, and what their calls were to it.
+Json deaths_json(const History& history) {
+  Json out = Json::array();
+  for (const WorkerDeath& death : deaths_of(history)) {
+    const CallEvent* culprit = culprit_of(death, history);
+    out.push_back({{"worker", to_string(death.worker)},
+                   {"at_ms", milliseconds(death.at)},
+                   {"cause", death.cause},
+                   {"culprit", culprit != nullptr ? Json(describe(*culprit)) : Json(nullptr)},
+                   {"bystanders", death.bystanders.size()},
+                   {"suspects", death.suspects.size()},
+                   {"without_role", death.alone.size()}});
+  }
+  return out;
+}
+
 Json machine_json(const History& history) {
   const MachineFacts& what = history.facts.machine;
   if (what.cpus == 0) return nullptr;  // simulated
@@ -155,6 +204,23 @@ std::string loosened_text(const Scenario& scenario, const char* margin) {
     out += fmt::format("{}promises less: {} ({})\n", margin, each, scenario.reason);
   }
   return out;
+}
+
+// Of runs in which workers ran many calls at once.
+std::string crowds_text(const RunResult& result) {
+  const std::uint32_t most = most_at_once(result.judgement.metrics.crowds);
+  if (most < 2) return "";
+  std::size_t bystanders = 0, suspects = 0;
+  for (const WorkerDeath& death : deaths_of(result.history)) {
+    bystanders += death.bystanders.size();
+    suspects += death.suspects.size();
+  }
+  const auto p99 = loop_lag_p99(result.history.facts);
+  return fmt::format(
+      "  at most {} calls at once in a worker; calls that died with others: {} bystanders, {} "
+      "suspects\n  event loops were blocked {} times; 99 of 100 looks saw {}\n",
+      most, bystanders, suspects, result.history.facts.loop_blocks,
+      p99 ? fmt::format("at most {:g} ms", *p99) : std::string("more, or there were none"));
 }
 
 std::string ladder_text(const Ladder& ladder) {
@@ -219,6 +285,9 @@ std::string report_json(const RunResult& result) {
       {"latch", to_string(judgement.latch)},
       {"depth", judgement.shape.depth},
       {"metrics", metrics_json(judgement.metrics)},
+      {"calls_at_once", crowds_json(judgement.metrics.crowds)},
+      {"event_loops", loops_json(result.history.facts)},
+      {"deaths", deaths_json(result.history)},
       {"outage_seconds",
        {{"during", judgement.shape.area_during}, {"after", judgement.shape.area_after}}},
       {"verification", {{"ok", judgement.verified}, {"offered", judgement.verify_offered}}},
@@ -342,6 +411,7 @@ std::string report_text(const RunResult& result) {
       "verification {}/{}\n",
       judgement.losses.primary, judgement.losses.secondary, judgement.losses.unexplained,
       judgement.verified, judgement.verify_offered);
+  out += crowds_text(result);
   std::string holds, others;
   for (const CheckResult& check : judgement.invariants) {
     if (check.status == Status::kHolds) {

@@ -208,6 +208,23 @@ std::string Figures::slots() const {
   return report::draw(lanes);
 }
 
+std::string Figures::crowds() const {
+  report::Chart chart = over_time({.label = "calls at once"});
+  std::map<std::uint32_t, report::Series> by_slot;
+  for (const CrowdEvent& event : run_.history.crowds) {
+    by_slot[event.worker.slot].points.emplace_back(std::clamp(seconds(event.at), 0.0, end()),
+                                                   event.calls);
+  }
+  for (auto& [slot, series] : by_slot) {
+    series.name = fmt::format("slot {}", slot);
+    series.colour = static_cast<int>(slot % 8);
+    series.kind = report::Series::Kind::kSteps;
+    series.points.emplace_back(end(), series.points.back().second);
+    chart.series.push_back(std::move(series));
+  }
+  return report::draw(chart);
+}
+
 std::size_t Figures::sessions_total() const {
   std::map<std::string, int> seen;
   for (const CallEvent& call : run_.history.calls) {

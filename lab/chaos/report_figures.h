@@ -19,6 +19,7 @@ class Figures {
   std::string share() const;     // of ok, and of the control group
   std::string latency() const;   // p99
   std::string slots() const;     // a lane for each slot: generations, lost calls
+  std::string crowds() const;    // calls at once in each slot
   std::string sessions() const;  // a ribbon for each of the busiest sessions: where it lived
   std::string ladders() const;   // milliseconds from bite or undo, logarithmic
   std::string heat() const;      // the latency of every call

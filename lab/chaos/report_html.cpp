@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/settings_text.h"
+#include "chaos/deaths.h"
 #include "chaos/report.h"
 #include "chaos/report_figures.h"
 #include "report/page.h"
@@ -310,6 +311,38 @@ class Html {
                     "home or a new birth.",
                     std::min(Figures::kSessionsShown, figures_.sessions_total()),
                     figures_.sessions_total()));
+    crowds();
+    deaths();
+  }
+
+  // Of runs in which workers ran many calls at once.
+  void crowds() {
+    const std::vector<Crowd>& all = judgement_.metrics.crowds;
+    if (most_at_once(all) < 2) return;
+    page_.figure(figures_.crowds(),
+                 fmt::format("Calls at once in each slot's worker; at most {}. Event loops were "
+                             "blocked {} times.",
+                             most_at_once(all), run_.history.facts.loop_blocks));
+  }
+
+  void deaths() {
+    report::Table table{.head = {"worker", "ended", "cause", "culprit", "bystanders", "suspects",
+                                 "without a role"}};
+    for (const WorkerDeath& death : deaths_of(run_.history)) {
+      if (table.rows.size() >= kListed) break;
+      const CallEvent* culprit = culprit_of(death, run_.history);
+      table.rows.push_back({to_string(death.worker),
+                            number(fmt::format("{:.3f} s", seconds(death.at))), death.cause,
+                            culprit != nullptr ? describe(*culprit) : std::string("not known"),
+                            count(death.bystanders.size()), count(death.suspects.size()),
+                            count(death.alone.size())});
+    }
+    if (table.rows.empty()) return;
+    page_.paragraph(
+        "Workers whose end callers heard of, and what their calls were to it. A call that ran "
+        "again and ended well does not count here; one without a role ran alone, or had not "
+        "begun.");
+    page_.table(table);
   }
 
   // ---- losses
@@ -341,7 +374,7 @@ class Html {
           {number(fmt::format("{:.3f} s", seconds(call.planned))),
            fmt::format("{} {}{}", call.index, call.function,
                        call.session.empty() ? "" : " in " + call.session),
-           std::string(call.finished() ? to_string(call.kind) : "none"),
+           outcome_of(call),
            {unexplained ? "nothing" : loss.fault, unexplained ? Tone::kBad : Tone::kPlain},
            call.message});
     }
@@ -349,6 +382,12 @@ class Html {
     if (sorted.size() > kListed) {
       page_.paragraph(fmt::format("{} more in events.jsonl.", sorted.size() - kListed));
     }
+  }
+
+  static std::string outcome_of(const CallEvent& call) {
+    if (!call.finished()) return "none";
+    const std::string kind(to_string(call.kind));
+    return call.death_role.empty() ? kind : fmt::format("{}, {}", kind, call.death_role);
   }
 
   // Phase and explanation against outcome.

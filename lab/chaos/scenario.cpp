@@ -330,18 +330,19 @@ class Builder {
     in.duration("deadline", load.deadline);
     Duration sleep = std::chrono::milliseconds(5);
     in.duration("sleep", sleep);
+    in.duration("wait", load.wait);
     if (const auto* mix = in.table("mix")) {
       TomlReader weights(*mix, "load.mix", findings_);
       for (const Word& word : words()) {
         double weight = 0;
         if (!word.in_mix || !weights.number(word.name, weight, 0, 1000) || weight == 0) continue;
-        const bool timed = word.takes == Word::Takes::kMilliseconds;
+        const bool timed = word.takes == Word::Takes::kMilliseconds && !word.shared;
         const auto ms = std::chrono::ceil<std::chrono::milliseconds>(sleep).count();
         load.calls.push_back({.function = std::string(word.name),
                               .payload = timed ? fmt::format("[{}]", ms) : std::string(),
                               .weight = weight,
                               .session = word.is_chain(),
-                              .idempotent = !word.is_chain()});
+                              .idempotent = !word.is_chain() && !word.is_stream()});
       }
     }
     for (const auto* each : in.tables("call")) {
@@ -489,11 +490,15 @@ class Builder {
       for (const Invariant& each : invariants()) made_.checks.emplace_back(each.id());
     }
     for (const Backend backend : {Backend::kSim, Backend::kFake, Backend::kPython}) {
-      const bool everywhere = std::ranges::all_of(made_.faults, [&](const FaultSpec& spec) {
+      const bool injects = std::ranges::all_of(made_.faults, [&](const FaultSpec& spec) {
         const FaultClass* known = find_fault_class(spec.fault_class);
         return known != nullptr && known->on(backend);
       });
-      if (everywhere) made_.backends.push_back(backend);
+      const bool calls = std::ranges::all_of(made_.load.calls, [&](const LoadCall& call) {
+        const Word* word = call.own ? nullptr : find_word(call.function);
+        return word == nullptr || word->on(backend);
+      });
+      if (injects && calls) made_.backends.push_back(backend);
     }
   }
 

@@ -24,11 +24,11 @@ enum class Level : std::uint8_t { kLight, kMedium, kHeavy };
 std::string_view to_string(Level level);
 std::optional<Level> level_from(std::string_view name);
 
-// One kind of call in the load. `function` is a word of the laboratory (echo, chain, sleep, spin)
-// or, with `own`, a function of the application.
+// One kind of call in the load. `function` is a word of the laboratory (words.h) or, with `own`, a
+// function of the application.
 struct LoadCall {
   std::string function;
-  std::string payload;  // JSON; of echo and chain: made by the laboratory
+  std::string payload;  // JSON; empty: made by the laboratory
   double weight = 1;
   bool session = false;
   bool idempotent = false;
@@ -44,6 +44,7 @@ struct LoadSpec {
   double zipf = 0;
   double idempotent = 0.5;  // share of the stateless calls
   Duration deadline = std::chrono::seconds(2);
+  Duration wait = std::chrono::milliseconds(20);  // of calls that run beside each other, about
   std::vector<LoadCall> calls;
 };
 

@@ -104,7 +104,11 @@ TEST(ChaosOnTheSimulator, SwarmsPass) {
     ASSERT_TRUE(parsed.ok()) << text << describe(parsed.findings.at(0));
     const RunResult result = play(*parsed.scenario, seed, Level::kMedium);
     const Verdict verdict = result.judgement.verdict;
-    invalid += verdict == Verdict::kInvalid;
+    if (verdict == Verdict::kInvalid) {
+      ++invalid;
+      std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed),
+                  result.judgement.why.c_str());
+    }
     EXPECT_TRUE(verdict == Verdict::kPass || verdict == Verdict::kInvalid)
         << report_text(result) << text;
   }

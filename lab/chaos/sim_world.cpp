@@ -16,6 +16,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr std::uint32_t kItemsMax = 1'000'000;  // of a stream
+
 class SimWorld final : public World {
  public:
   explicit SimWorld(const WorldOptions& options) : World(options), sim_(simulation(options)) {
@@ -39,6 +41,16 @@ class SimWorld final : public World {
                 })
         .value;
   }
+  std::uint64_t stream(Call call, std::uint64_t index) override {
+    auto items = std::make_shared<Items>();  // of both callbacks
+    const CallId id = sim_.stream(
+        std::move(call), [items](std::string&& item) { items->take(item); },
+        [this, index, items](Outcome&& outcome) {
+          ended_.push_back({index, now(), std::move(outcome), *items});
+        });
+    sim_.grant(id, kItemsMax);
+    return id.value;
+  }
   bool cancel(std::uint64_t call) override { return sim_.cancel(CallId{call}); }
   std::vector<Ended> take_ended() override { return std::exchange(ended_, {}); }
 
@@ -47,6 +59,7 @@ class SimWorld final : public World {
     info.stats = sim_.stats();
     info.start.mode = "sim";
     info.start.state = "up";
+    info.loop_lag = sim_.loop_lag();
     return info;
   }
   std::vector<host::WorkerInfo> workers() override {
@@ -182,6 +195,8 @@ class SimWorld final : public World {
   }
   static void mark(const core::Resolve& resolve) {
     using enum OutcomeKind;
+    if (resolve.death && resolve.death->role == DeathRole::kBystander) REACHED("role: bystander");
+    if (resolve.death && resolve.death->role == DeathRole::kSuspect) REACHED("role: suspect");
     switch (resolve.kind) {
       case kTimeout:
         if (resolve.effect == Effect::kNone) REACHED("timeout: none");

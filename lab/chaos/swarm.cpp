@@ -7,6 +7,7 @@
 
 #include "base/prng.h"
 #include "chaos/catalogue.h"
+#include "chaos/words.h"
 
 namespace keelback::chaos {
 namespace {
@@ -20,6 +21,16 @@ double log_uniform(Prng& prng, double low, double high) {
   return low * std::exp(share * std::log(high / low));
 }
 
+// In half of the runs calls that run beside each other are in the load.
+std::string shared_mix(Prng& prng, Backend backend) {
+  std::string out;
+  for (const Word& word : words()) {
+    if (!word.in_mix || !word.shared || !word.on(backend)) continue;
+    out += fmt::format(", {} = {}", word.name, prng.below(4));
+  }
+  return prng.chance(0.5) ? out : "";
+}
+
 }  // namespace
 
 std::string swarm_scenario(std::uint64_t seed, Backend backend) {
@@ -27,21 +38,23 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
   // Each class is in with a chance of one half: what is left out matters as much as what is in.
   std::vector<const FaultClass*> in, all;
   for (const FaultClass& each : catalogue()) {
-    if (!each.on(backend) || each.feeds_on_others) continue;
+    // One of many calls proves nothing where other faults hit its neighbours.
+    if (!each.on(backend) || each.feeds_on_others || each.beside) continue;
     all.push_back(&each);
     if (prng.chance(0.5)) in.push_back(&each);
   }
   if (in.empty()) in.push_back(all[prng.below(all.size())]);
   const std::uint64_t workers = 2 + prng.below(5);
+  const std::string shared = shared_mix(prng, backend);
   std::string out = fmt::format(
       "name = \"{}\"\nwhy = \"Drawn from seed {}.\"\ntags = [\"swarm\"]\n"
       "[settings.pool]\nworkers = {}\nmin_ready = 1\n[settings.calls]\ngrace = \"300ms\"\n"
       "[load]\nrate = {:.0f}\nramp = \"300ms\"\nsessions = {}\nzipf = {:.1f}\n"
-      "mix = {{ echo = {}, chain = {}, sleep = 0.1 }}\n"
+      "mix = {{ echo = {}, chain = {}, sleep = 0.1{} }}\n"
       "[baseline]\nfor = \"1500ms\"\n[recovery]\nquiet = \"800ms\"\nfor = \"2s\"\n"
       "[during]\nok = 0.0\n",
       kSwarm, seed, workers, log_uniform(prng, 60, 400), 4 + prng.below(45),
-      static_cast<double>(prng.below(15)) / 10, 1 + prng.below(5), 1 + prng.below(5));
+      static_cast<double>(prng.below(15)) / 10, 1 + prng.below(5), 1 + prng.below(5), shared);
   const std::uint64_t faults = 1 + prng.below(kFaultsMax);
   bool stores = false;
   for (std::uint64_t i = 0; i < faults; ++i) {
@@ -52,7 +65,9 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
     const bool aims = chosen.reach == Reach::kTarget;
     if (aims) out += fmt::format("target = \"{}\"\n", kTargets[prng.below(std::size(kTargets))]);
     stores = stores || chosen.needs_store;
-    if (chosen.lasts) out += fmt::format("for = \"{}ms\"\n", 100 + prng.below(900));
+    // What happens in turns needs more than two of them.
+    const std::uint64_t least = chosen.parameter("every") != nullptr ? 800 : 100;
+    if (chosen.lasts) out += fmt::format("for = \"{}ms\"\n", least + prng.below(900));
     // What hits starting workers needs one that starts.
     if (chosen.hits_starts) {
       out += fmt::format("[[fault]]\nid = \"k{}\"\nclass = \"proc.kill\"\nat = \"{}ms\"\n", i + 1,

@@ -24,10 +24,22 @@ namespace keelback::chaos {
 
 class Processes;  // processes.h
 
+// What came of a stream that numbers its items from 0.
+struct Items {
+  std::uint64_t n = 0;
+  bool in_order = true;
+
+  void take(std::string_view item) {
+    in_order = in_order && item == std::to_string(n);
+    ++n;
+  }
+};
+
 struct Ended {
-  std::uint64_t index = 0;  // as given to submit()
+  std::uint64_t index = 0;  // as given to submit() or stream()
   Duration at{0};
   Outcome outcome;
+  Items items = {};  // of a stream
 };
 
 // Orders to workers that start while they stand: the control file's lines.
@@ -61,6 +73,7 @@ class World {
   virtual void wait_until(Duration when, bool or_ended) = 0;
 
   virtual std::uint64_t submit(Call call, std::uint64_t index) = 0;  // the pool's call id
+  virtual std::uint64_t stream(Call call, std::uint64_t index) = 0;  // its reader is never slow
   virtual bool cancel(std::uint64_t call) = 0;
   virtual std::vector<Ended> take_ended() = 0;
 

@@ -10,15 +10,7 @@
 
 namespace keelback::core {
 
-enum class TimerKind : std::uint8_t {
-  kCall,
-  kWorker,
-  kSlot,
-  kBatch,
-  kHealing,
-  kScaling,
-  kPool
-};
+enum class TimerKind : std::uint8_t { kCall, kWorker, kSlot, kBatch, kHealing, kScaling, kPool };
 
 struct TimerTag;
 struct Timer : boost::intrusive::set_base_hook<boost::intrusive::tag<TimerTag>,

@@ -104,10 +104,10 @@ class ParityTest(KeelbackTest):
 
 
 class Few(ParityTest):
-    """A death, a silence, and a request that kills: in the slow tier."""
+    """A death, a silence, a request that kills, and a death among many calls: in the slow tier."""
 
     def test_the_engines_agree(self):
-        for scenario in ("worker-kill", "worker-stop", "poison-pill"):
+        for scenario in ("worker-kill", "worker-stop", "poison-pill", "shared-crash"):
             with self.subTest(scenario):
                 self.assertEqual(set(BACKENDS), set(self.compare(scenario)))
 

@@ -48,6 +48,27 @@ class OnTheSimulator(KeelbackTest):
         self.chaos(PASS, "report", out)
         self.assertTrue((Path(out) / "report.html").exists())
 
+    def test_the_report_tells_calls_at_once_and_what_a_death_was_to_them(self):
+        out = Path(self.tmp) / "out"
+        report = self.chaos_json(PASS, "run", "shared-block", "--backend", "sim", "--out", str(out))
+        self.assertGreater(report["calls_at_once"]["most"], 2)
+        for each in report["calls_at_once"]["workers"]:
+            self.assertLessEqual(each["mean"], each["most"])
+        self.assertGreaterEqual(report["event_loops"]["blocks"], 1)
+        death, = report["deaths"]
+        self.assertIn("(together_block, ", death["culprit"])
+        self.assertGreater(death["bystanders"], 0)
+        self.assertEqual(0, death["suspects"])
+        self.assertEqual([death["worker"]], report["faults"][0]["target"])
+        page = (out / "report.html").read_text()
+        self.assertIn("Calls at once in each slot", page)
+        self.assertIn("(together_block, ", page)
+        self.chaos_json(PASS, "run", "shared-kill", "--backend", "sim", "--out", str(out))
+        self.assertIn("worker_died, suspect", (out / "report.html").read_text())
+        alone = self.chaos_json(PASS, "run", "worker-kill", "--backend", "sim", "--out", str(out))
+        self.assertEqual(1, alone["calls_at_once"]["most"])
+        self.assertNotIn("Calls at once in each slot", (out / "report.html").read_text())
+
     def test_the_tutorial_says_what_happens(self):
         """Its first run, word by word, and its own scenario from the first line to the last."""
         text = (ROOT / "docs" / "chaos.md").read_text()

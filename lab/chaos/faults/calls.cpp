@@ -86,6 +86,15 @@ std::function<void(CallPlan&)> kinds(std::string_view function, std::vector<cons
   };
 }
 
+// The same call, again and again.
+std::function<void(CallPlan&)> again_and_again(std::string_view function) {
+  return [=](CallPlan& plan) {
+    plan.repeat(count_of(plan.fault, "tries"), [&](std::uint64_t i) {
+      return plan.call(function, "[11]", 150ms * static_cast<std::int64_t>(i));
+    });
+  };
+}
+
 std::vector<FaultClass> ends() {
   return {everywhere({.name = "call.crash",
                       .what = "A call dies of a signal.",
@@ -156,12 +165,17 @@ std::vector<FaultClass> others() {
                   .poisons = true,
                   .parameters = {{"tries", kCount, "4", "6", "10", "how often it is sent"}},
                   .expected = poisoned,
-                  .plan =
-                      [](CallPlan& plan) {
-                        plan.repeat(count_of(plan.fault, "tries"), [&](std::uint64_t i) {
-                          return plan.call("crash", "[11]", 150ms * static_cast<std::int64_t>(i));
-                        });
-                      },
+                  .plan = again_and_again("crash"),
+                  .make = make_fault<Poison>}),
+      everywhere({.name = "shared.poison",
+                  .what = "One and the same request kills each worker that runs it, and may run "
+                          "beside others.",
+                  .proof = "a worker died of it, and then it was quarantined",
+                  .poisons = true,
+                  .words = {"together_die"},
+                  .parameters = {{"tries", kCount, "5", "7", "11", "how often it is sent"}},
+                  .expected = poisoned,
+                  .plan = again_and_again("together_die"),
                   .make = make_fault<Poison>}),
       everywhere({.name = "call.unserialisable",
                   .what = "Calls return what JSON cannot write.",

@@ -132,7 +132,7 @@ const Invariant kCrossTalk = {
     .check = [](const CheckInput& input, Tally tally) -> CheckResult {
       for (const CallEvent& call : input.history.calls) {
         if (!call.ok()) continue;
-        const Word* word = find_word(call.function);
+        const Word* word = word_of(call);
         const bool told = word != nullptr && (word->is_chain() || word->is_text());
         if (told) tally.saw();
         if (!call.mine) tally.broken(fmt::format("{} got another call's reply", describe(call)));
@@ -159,7 +159,9 @@ const Invariant kCorruption = {
 const Invariant kPoison = {
     .name = "poison-stopped",
     .alias = "I17",
-    .sentence = "a poisonous request is quarantined after at most quarantine.deaths workers",
+    .sentence =
+        "a poisonous request is quarantined after at most quarantine.deaths workers, not "
+        "counting those in which it was not alone",
     .check = [](const CheckInput& input, Tally tally) -> CheckResult {
       const std::uint32_t deaths = input.scenario.settings.quarantine.deaths;
       if (deaths == 0) return tally.not_applicable("quarantine.deaths is 0");
@@ -175,7 +177,7 @@ const Invariant kPoison = {
           if (call.origin != fault.id || !call.finished()) continue;
           tally.saw();
           if (call.kind == OutcomeKind::kQuarantined) refused = true;
-          if (call.kind != OutcomeKind::kWorkerDied) continue;
+          if (call.kind != OutcomeKind::kWorkerDied || !call.death_role.empty()) continue;
           died.push_back({call.done, call.sent + call.queued});
         }
         if (died.size() < deaths) continue;

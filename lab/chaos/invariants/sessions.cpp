@@ -17,12 +17,14 @@ namespace {
 
 using Calls = std::vector<const CallEvent*>;
 
-// Every chain call that was sent, by session, in the order of sending.
-std::map<std::string, Calls> chains(const History& history) {
+// Every call that was sent in a session, by session, in the order of sending: those of the
+// laboratory, or its chains alone.
+std::map<std::string, Calls> session_calls(const History& history, bool chains) {
   std::map<std::string, Calls> out;
   for (const CallEvent& call : history.calls) {
-    const Word* word = find_word(call.function);
-    if (word != nullptr && word->is_chain() && call.call != 0) out[call.session].push_back(&call);
+    const Word* word = word_of(call);
+    const bool wanted = word != nullptr && !call.session.empty() && (word->is_chain() || !chains);
+    if (wanted && call.call != 0) out[call.session].push_back(&call);
   }
   for (auto& [session, calls] : out) std::ranges::stable_sort(calls, {}, &CallEvent::sent);
   return out;
@@ -94,7 +96,7 @@ const Invariant kSessionOrder = {
       const Settings::SessionsSection& settings = input.scenario.settings.sessions;
       const bool saved =
           settings.snapshot != SnapshotMode::kOff && settings.mode != Affinity::kHint;
-      for (auto& [session, calls] : chains(input.history)) {
+      for (auto& [session, calls] : session_calls(input.history, /*chains=*/true)) {
         std::map<std::pair<std::uint64_t, std::uint32_t>, Calls> lives;
         for (const CallEvent* call : calls) {
           if (!call->ok() || !call->intact) continue;
@@ -112,7 +114,7 @@ const Invariant kLossTold = {
     .alias = "I6",
     .sentence = "a session that lost its state was told so before it was served again",
     .check = [](const CheckInput& input, Tally tally) -> CheckResult {
-      for (const auto& [session, all] : chains(input.history)) {
+      for (const auto& [session, all] : session_calls(input.history, /*chains=*/false)) {
         Calls ended;
         for (const CallEvent* call : all) {
           if (call->finished()) ended.push_back(call);

@@ -10,6 +10,7 @@ starting worker obeyed that fault.
 """
 
 import ast
+import asyncio
 import atexit
 import ctypes
 import functools
@@ -86,8 +87,8 @@ def _obey() -> None:
 # ---- the laboratory's functions
 
 
-def _offer(word: str, idempotent: bool = False) -> Any:
-    return keelback.function(name=f"chaos_{word}", idempotent=idempotent)
+def _offer(word: str, idempotent: bool = False, concurrency: int = 1) -> Any:
+    return keelback.function(name=f"chaos_{word}", idempotent=idempotent, concurrency=concurrency)
 
 
 @_offer("echo")
@@ -135,6 +136,95 @@ def _hold(ms):
     mutex, until = ctypes.create_string_buffer(64), time.time_ns() + ms * 1_000_000
     _HOLDER.pthread_mutex_lock(mutex)
     _HOLDER.pthread_mutex_timedlock(mutex, (ctypes.c_long * 2)(*divmod(until, 1_000_000_000)))
+    return ms
+
+
+# ---- those whose calls run beside each other in one worker
+
+_TOGETHER = 64
+
+
+@_offer("together", concurrency=_TOGETHER)
+async def _together(ms):
+    await asyncio.sleep(ms / 1000)
+    return ms
+
+
+@_offer("threads", concurrency=8)
+def _threads(ms):
+    """Heeds no cancel: an interrupt ends it early."""
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.01))
+    return ms
+
+
+@_offer("together_chain", concurrency=_TOGETHER)
+async def _together_chain(token, ms):
+    """As `chain`, with a pause between reading and writing: two calls of a session at once would lose a step."""
+    state = keelback.session().state
+    n, h = state.get("keelback_chaos", (0, 0))
+    await asyncio.sleep(ms / 1000)
+    n, h = n + 1, _fnv(f"{h:016x}{token:016x}")
+    state["keelback_chaos"] = [n, h]
+    return {"n": n, "h": h, "t": token}
+
+
+@_offer("together_stream", concurrency=_TOGETHER)
+async def _together_stream(n, ms):
+    for i in range(n):
+        await asyncio.sleep(ms / 1000)
+        yield i
+
+
+@_offer("together_crash", concurrency=_TOGETHER)
+async def _together_crash(ms):
+    """As a broken C extension: the dying thread leads to this call."""
+    await asyncio.sleep(ms / 1000)
+    ctypes.string_at(0)
+
+
+@_offer("together_die", concurrency=_TOGETHER)
+async def _together_die(ms):
+    """Nobody can know that it was this call."""
+    await asyncio.sleep(ms / 1000)
+    signal.raise_signal(signal.SIGKILL)
+
+
+@_offer("together_block", concurrency=_TOGETHER)
+async def _together_block(ms):
+    """Keeps the event loop from turning."""
+    time.sleep(ms / 1000)
+    return ms
+
+
+@_offer("together_stuck", concurrency=_TOGETHER)
+async def _together_stuck(ms):
+    """Swallows every cancel."""
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            pass
+    return ms
+
+
+@_offer("threads_hold", concurrency=8)
+def _threads_hold(ms):
+    """Keeps the GIL, so that no thread of the worker gets on."""
+    return _hold(ms)
+
+
+@_offer("threads_stuck", concurrency=8)
+def _threads_stuck(ms):
+    """Swallows every interrupt."""
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        try:
+            time.sleep(left)
+        except BaseException:
+            pass
     return ms
 
 
