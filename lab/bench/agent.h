@@ -7,7 +7,7 @@
 //   hello                       protocol, executable, compiler, sanitizer
 //   start {workers, app, expose, env, settings, cpu, function, payload, calls}
 //                               the stages, in ms from nothing; how many of the first calls were
-//                               ok; the concurrency of the function
+//                               ok; the concurrency, batch and batch_wait_ms of the function
 //   window {function, payload, callers, threads, ms, sessions, zipf}
 //                               the figures of a closed loop: callers that block, each a thread
 //                               or, with threads = false, so many calls in flight without threads

@@ -83,6 +83,46 @@ Json points_of(const load::Run& run, std::size_t most) {
   return points;
 }
 
+namespace {
+
+BatchSizes batches_of(PoolUnderTest& pool, const std::string& function) {
+  for (const FunctionBatches& each : pool.driver().info().stats.batches) {
+    if (each.function == function) return each.sizes;
+  }
+  return {};
+}
+
+// What the workers have used, and how many calls they took at once, while this lives.
+class WorkersAtWork {
+ public:
+  WorkersAtWork(PoolUnderTest& pool, std::string function)
+      : pool_(pool),
+        function_(std::move(function)),
+        use_(pool.workers_use()),
+        sizes_(batches_of(pool, function_)) {}
+  void note(Json& result, const load::Run& run) const {
+    const auto calls = std::max<double>(1, static_cast<double>(run.records.size()));
+    const os::ProcessorUse use = pool_.workers_use();
+    const double workers_us = us(use.ran - use_.ran);
+    result["worker_cpu_us_per_call"] = workers_us / calls;
+    result["worker_queued_us_per_call"] = us(use.waited - use_.waited) / calls;
+    result["worker_cpu_share"] = workers_us / us(run.length) / pool_.size();
+    const BatchSizes sizes = batches_of(pool_, function_);
+    const std::uint64_t batches = sizes.batches - sizes_.batches;
+    if (batches > 0)
+      result["batch_mean"] =
+          static_cast<double>(sizes.calls - sizes_.calls) / static_cast<double>(batches);
+  }
+
+ private:
+  PoolUnderTest& pool_;
+  const std::string function_;
+  const os::ProcessorUse use_;
+  const BatchSizes sizes_;
+};
+
+}  // namespace
+
 Json closed_window(PoolUnderTest& pool, const Json& order) {
   const Call call = call_of(order);
   const auto sessions = order.value("sessions", 0u);
@@ -97,7 +137,7 @@ Json closed_window(PoolUnderTest& pool, const Json& order) {
   };
   const Duration length = from_ms(order.value("ms", 50.0));
   const auto cpu_before = pool.cpu();
-  const os::ProcessorUse before = pool.workers_use();
+  const WorkersAtWork workers(pool, call.function);
   const load::Run run =
       order.value("threads", true)
           ? load::run_closed(pool.driver(), callers, length,
@@ -107,11 +147,7 @@ Json closed_window(PoolUnderTest& pool, const Json& order) {
   Json result = figures(run);
   const auto calls = std::max<double>(1, static_cast<double>(run.records.size()));
   result["cpu_us_per_call"] = static_cast<double>(pool.cpu() - cpu_before) / 1e3 / calls;
-  const os::ProcessorUse use = pool.workers_use();
-  const double workers_us = us(use.ran - before.ran);
-  result["worker_cpu_us_per_call"] = workers_us / calls;
-  result["worker_queued_us_per_call"] = us(use.waited - before.waited) / calls;
-  result["worker_cpu_share"] = workers_us / us(run.length) / pool.size();
+  workers.note(result, run);
   return result;
 }
 
@@ -148,6 +184,7 @@ Json open_window(PoolUnderTest& pool, const Json& order) {
       .zipf = order.value("zipf", 0.0)};
   const load::Plan plan = load::make_plan(spec, order.value("seed", 1u));
   const Call call = call_of(order);
+  const WorkersAtWork workers(pool, call.function);
   const load::Run run = load::run_plan(pool.driver(), plan,
                                        [&](const load::Arrival& arrival, std::size_t) {
                                          Call one = call;
@@ -157,6 +194,7 @@ Json open_window(PoolUnderTest& pool, const Json& order) {
                                        {.drain = from_ms(order.value("drain_ms", 10'000.0)),
                                         .in_flight_max = order.value("in_flight_max", 20'000u)});
   Json result = figures(run);
+  workers.note(result, run);
   result["offered"] = static_cast<double>(plan.arrivals.size()) /
                       std::chrono::duration<double>(spec.length).count();
   // From the last planned arrival to the last outcome: how long a backlog takes to clear.

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/prng.h"
+#include "bench/batching.h"
 #include "bench/block.h"
 #include "bench/capacity.h"
 #include "bench/concurrency.h"
@@ -45,15 +46,16 @@ Arm arm_of(const AppPlan& plan) {
                     {"settings", {{"workers.python", plan.python}}}}};
 }
 
-// Of a start order: the same application, its function declared anew with that concurrency.
-Json declared_anew(const AppPlan& plan, std::uint32_t concurrency) {
-  return {{"app", load::lab_application("bench_beside")},
-          {"expose", Json::array()},
-          {"env",
-           {{"KEELBACK_BENCH_APP", plan.app},
-            {"KEELBACK_BENCH_EXPOSE", fmt::format("{}", fmt::join(plan.expose, ","))},
-            {"KEELBACK_BENCH_FUNCTION", plan.function},
-            {"KEELBACK_BENCH_CONCURRENCY", std::to_string(concurrency)}}}};
+// Of a start order: the same application, its function declared anew with what `terms` say.
+Json declared_anew(const AppPlan& plan, const Json& terms) {
+  Json order = {{"app", load::lab_application("bench_beside")},
+                {"expose", Json::array()},
+                {"env",
+                 {{"KEELBACK_BENCH_APP", plan.app},
+                  {"KEELBACK_BENCH_EXPOSE", fmt::format("{}", fmt::join(plan.expose, ","))},
+                  {"KEELBACK_BENCH_FUNCTION", plan.function}}}};
+  order["env"].update(terms);
+  return order;
 }
 
 // Calls in flight that are tried in one worker: ascending, from 1.
@@ -95,6 +97,8 @@ class AppRun {
       measure(workers);
       if (!block_.error().empty()) return std::unexpected(block_.error());
     }
+    if (takes_batches()) measure_waits();
+    if (!block_.error().empty()) return std::unexpected(block_.error());
     Json document = to_json();
     document["took_s"] = pace_->spent_s();
     return document;
@@ -102,12 +106,15 @@ class AppRun {
 
  private:
   bool failed() const { return !block_.error().empty(); }
+  bool takes_batches() const { return batch_ > 1; }
 
   // One worker: what a call costs alone, and what it carries with more and more in flight.
   void measure_flights() {
     Subject subject = block_.start(0, {{"workers", 1}});
     first_call_ms_ = subject.started().value("first_ran_ms", 0.0);
     declared_ = subject.started().value("concurrency", 1u);
+    batch_ = subject.started().value("batch", 0u);
+    batch_wait_ms_ = subject.started().value("batch_wait_ms", 0.0);
     const Json alone = window(subject, 1, 1, 0.7);
     if (failed()) return;
     if (alone["succeeded"] != alone["calls"])
@@ -120,10 +127,13 @@ class AppRun {
               .computed_ms = alone.value("worker_cpu_us_per_call", 0.0) / 1e3,
               .queued_ms = alone.value("worker_queued_us_per_call", 0.0) / 1e3};
     flights_.push_back(flight_of(1, alone));
-    const std::vector<std::uint32_t> flights = flights_of(plan_, declared_);
-    if (flights.back() > 1 && flights.back() != declared_) {
+    // While one batch runs, as many calls wait as make the next.
+    const std::vector<std::uint32_t> flights =
+        flights_of(plan_, takes_batches() ? 2 * batch_ : declared_);
+    if (takes_batches() ? batch_wait_ms_ > 0 : flights.back() > 1 && flights.back() != declared_) {
       subject.ask("stop");
-      subject = block_.start(0, with(1, flights.back()));
+      subject =
+          block_.start(0, takes_batches() ? in_batches(1, batch_, 0) : with(1, flights.back()));
     }
     for (const std::uint32_t flight : flights) {
       if (flight > 1) flights_.push_back(flight_of(flight, window(subject, 1, flight, 0.7, false)));
@@ -138,6 +148,11 @@ class AppRun {
     }
     if (failed()) return;
     subject.ask("stop");
+    if (takes_batches()) {
+      together_ = advise_batch(plan_.function, flights_, batch_, objective_);
+      beside_.sentences = together_.sentences;
+      return;
+    }
     beside_ = advise_concurrency(plan_.function, flights_, alone_, declared_, objective_);
   }
 
@@ -148,20 +163,40 @@ class AppRun {
             .p50_ms = answer.value("p50_us", 0.0) / 1e3,
             .p99_ms = answer.value("p99_us", 0.0) / 1e3,
             .computed_ms = answer.value("worker_cpu_us_per_call", 0.0) / 1e3,
-            .worker_share = answer.value("worker_cpu_share", 0.0)};
+            .worker_share = answer.value("worker_cpu_share", 0.0),
+            .batch = answer.value("batch_mean", 0.0)};
   }
 
   // What starts a pool with that concurrency: the application as it is, if that declares it.
   Json with(std::uint32_t workers, std::uint32_t concurrency) const {
     Json order = {{"workers", workers}};
-    if (concurrency != declared_) order.update(declared_anew(plan_, concurrency));
+    if (concurrency != declared_) {
+      order.update(declared_anew(
+          plan_, Json::object({{"KEELBACK_BENCH_CONCURRENCY", std::to_string(concurrency)}})));
+    }
     return order;
   }
 
+  Json in_batches(std::uint32_t workers, std::uint32_t batch, double wait_ms) const {
+    Json order = {{"workers", workers}};
+    if (batch != batch_ || wait_ms != batch_wait_ms_) {
+      order.update(declared_anew(
+          plan_, Json::object({{"KEELBACK_BENCH_BATCH", std::to_string(batch)},
+                               {"KEELBACK_BENCH_BATCH_WAIT_MS", fmt::format("{}", wait_ms)}})));
+    }
+    return order;
+  }
+  // What is advised, or what the function declares if it gains nothing from batches: it has to take
+  // lists as it is.
+  std::uint32_t batch_to_use() const { return together_.batch > 1 ? together_.batch : batch_; }
+
   void measure(std::uint32_t workers) {
     PoolCapacity pool{.workers = workers};
-    const std::uint32_t at_once = beside_.measured ? beside_.concurrency : declared_;
-    Subject subject = block_.start(0, with(workers, at_once));
+    const std::uint32_t at_once = takes_batches()    ? batch_to_use()
+                                  : beside_.measured ? beside_.concurrency
+                                                     : declared_;
+    Subject subject =
+        block_.start(0, takes_batches() ? in_batches(workers, at_once, 0) : with(workers, at_once));
     const Json alone = window(subject, workers, 1, 0.7);
     const bool shared = at_once > 1;
     const Json busy = window(subject, workers, 2 * workers * at_once + 2, 1, !shared);
@@ -171,11 +206,45 @@ class AppRun {
     pool.unloaded_p99_ms = alone.value("p99_us", 0.0) / 1e3;
     pool.most = busy.value("per_second", 0.0);
     pool.worker_kb = memory.value("worker_kb", 0.0);
-    pool.has_room = shared && busy.value("worker_cpu_share", 1.0) < 0.5;
+    pool.has_room = shared && !takes_batches() && busy.value("worker_cpu_share", 1.0) < 0.5;
     find_knee(subject, pool);
     subject.ask("stop");
     pool.at_objective = knee(pool.steps, objective_);
     pools_.push_back(std::move(pool));
+  }
+
+  // The smallest pool that has a knee, at half of that: without a wait for others, and with waits
+  // up to what a batch takes.
+  void measure_waits() {
+    const auto pool = std::ranges::find_if(
+        pools_, [](const PoolCapacity& one) { return one.at_objective.has_value(); });
+    if (pool == pools_.end()) return;
+    const auto seed = prng_.below(1 << 30);
+    for (const double share : {0.0, 0.5, 1.0}) {
+      const double wait_ms = share * std::ceil(10 * together_.run_ms) / 10;
+      Subject subject = block_.start(0, in_batches(pool->workers, batch_to_use(), wait_ms));
+      const double rate = *pool->at_objective / 2;
+      say(pool->workers, fmt::format("{:.0f} calls/s, batch_wait {:.3g} ms", rate, wait_ms));
+      Json order = call();
+      order.update({{"op", "open"}, {"rate", rate}, {"ms", open_ms(rate)}, {"seed", seed}});
+      const Json answer = subject.ask(order);
+      if (failed()) return;
+      subject.ask("stop");
+      const FlightStep step = flight_of(0, answer);
+      waits_.push_back({.wait_ms = wait_ms,
+                        .answered = step.answered,
+                        .batch = step.batch,
+                        .p50_ms = step.p50_ms,
+                        .p99_ms = step.p99_ms,
+                        .computed_ms = step.computed_ms});
+    }
+    wait_ = advise_wait(plan_.function, waits_, objective_);
+    beside_.sentences.insert(beside_.sentences.end(), wait_.sentences.begin(),
+                             wait_.sentences.end());
+  }
+
+  double open_ms(double rate) const {
+    return std::max(step_ms(plan_.profile), std::min(longest_step_ms(plan_.profile), 2e5 / rate));
   }
 
   // Steps at rising rates, then bisection between the last that was carried and the first that was
@@ -222,11 +291,9 @@ class AppRun {
     if (failed()) return;
     say(pool.workers, fmt::format("{:.0f} calls/s", rate));
     Json order = call();
-    const double ms =
-        std::max(step_ms(plan_.profile), std::min(longest_step_ms(plan_.profile), 2e5 / rate));
     order.update({{"op", "open"},
                   {"rate", rate},
-                  {"ms", ms},
+                  {"ms", open_ms(rate)},
                   {"seed", prng_.below(1 << 30)},
                   {"saturated", true},
                   {"deadline_ms", std::max(1000.0, 20 * objective_)}});
@@ -289,8 +356,23 @@ class AppRun {
                                  {"p50_ms", step.p50_ms},
                                  {"p99_ms", step.p99_ms},
                                  {"computed_ms", step.computed_ms},
-                                 {"worker_share", step.worker_share}});
+                                 {"worker_share", step.worker_share},
+                                 {"batch", step.batch}});
     return beside;
+  }
+
+  Json batch_json() const {
+    Json batch = {{"declared", batch_},         {"declared_wait_ms", batch_wait_ms_},
+                  {"advised", together_.batch}, {"advised_wait_ms", wait_.wait_ms},
+                  {"run_ms", together_.run_ms}, {"waits", Json::array()}};
+    for (const WaitStep& step : waits_)
+      batch["waits"].push_back({{"wait_ms", step.wait_ms},
+                                {"answered", step.answered},
+                                {"batch", step.batch},
+                                {"p50_ms", step.p50_ms},
+                                {"p99_ms", step.p99_ms},
+                                {"computed_ms", step.computed_ms}});
+    return batch;
   }
 
   Json to_json() const {
@@ -308,6 +390,7 @@ class AppRun {
                      {"concurrency", beside_json()},
                      {"pools", Json::array()},
                      {"void", Json::array()}};
+    if (takes_batches()) document["batch"] = batch_json();
     for (const auto& [kind, reason] : doubts_) document["void"].push_back(reason);
     std::vector<ScalingPoint> points;
     for (const PoolCapacity& pool : pools_) {
@@ -345,8 +428,13 @@ class AppRun {
   std::map<std::string, Json> doubts_;
   double first_call_ms_ = 0;    // in the first pool
   std::uint32_t declared_ = 1;  // the function's concurrency
+  std::uint32_t batch_ = 0;     // the function's, as declared; below 2: it takes none
+  double batch_wait_ms_ = 0;
   CallTime alone_;
   std::vector<FlightStep> flights_;
+  BatchAdvice together_;
+  std::vector<WaitStep> waits_;
+  WaitAdvice wait_;
   ConcurrencyAdvice beside_;
   Json best_;  // the last step that was carried
   std::uint32_t best_workers_ = 0;

@@ -19,6 +19,7 @@ struct FlightStep {
   double p99_ms = 0;
   double computed_ms = 0;   // of a processor, by the worker for a call
   double worker_share = 0;  // of one processor, while the loop runs
+  double batch = 0;         // calls in a run of the function, on average; 0: it takes no batches
 };
 
 // What a call does with its time, when it has its worker to itself.

@@ -123,6 +123,8 @@ Json PoolUnderTest::start(const Json& order) {
   const auto application = driver_->application();
   const auto* function = application ? application->find(function_of(order)) : nullptr;
   answer["concurrency"] = function ? function->concurrency : 1;
+  answer["batch"] = function ? function->batch : 0;
+  answer["batch_wait_ms"] = function ? ms(function->batch_wait) : 0.0;
   for (const host::WorkerInfo& worker : driver_->workers())
     answer["worker_pids"].push_back(worker.pid);
   return answer;

@@ -59,6 +59,12 @@ std::string settings_of(const Json& document) {
   const Json& advice = document["advice"];
   const auto concurrency = advice.value("concurrency", 1);
   std::string text;
+  const Json batch = document.value("batch", Json::object());
+  if (batch.value("advised", 1) > 1) {
+    const double wait_ms = batch.value("advised_wait_ms", 0.0);
+    text = fmt::format("@keelback.function(batch={}{})\n\n", batch.value("advised", 1),
+                       wait_ms > 0 ? fmt::format(", batch_wait=\"{:.3g}ms\"", wait_ms) : "");
+  }
   if (concurrency > 1 && beside_of(document).value("measured", false))
     text = fmt::format("@keelback.function(concurrency={})\n\n", concurrency);
   return text + fmt::format("[pool]\nworkers = {}\nqueue_max = {}", advice.value("workers", 0),
@@ -66,17 +72,22 @@ std::string settings_of(const Json& document) {
 }
 
 report::Table flights_of(const Json& document) {
-  report::Table table{.head = {"calls at once in a worker", "calls/s", "p50, ms", "p99, ms",
-                               "computed a call, ms", "% of a processor", ""}};
+  const bool batches = document.contains("batch");
+  report::Table table{
+      .head = {batches ? "calls in flight, one worker" : "calls at once in a worker", "calls/s",
+               "p50, ms", "p99, ms", "computed a call, ms", "% of a processor",
+               batches ? "in a batch" : ""}};
   const Json beside = beside_of(document);
   for (const auto& step : beside.value("steps", Json::array())) {
     const bool advised = step.value("in_flight", 0) == beside.value("advised", 0);
+    const Cell last = batches   ? figure_cell(step.value("batch", 0.0))
+                      : advised ? Cell("advised", Tone::kGood)
+                                : Cell("");
     table.rows.push_back(
         {Cell(std::to_string(step.value("in_flight", 0)), Tone::kPlain, true),
          figure_cell(step.value("per_second", 0.0)), figure_cell(step.value("p50_ms", 0.0)),
          figure_cell(step.value("p99_ms", 0.0)), figure_cell(step.value("computed_ms", 0.0)),
-         figure_cell(100 * step.value("worker_share", 0.0)),
-         advised ? Cell("advised", Tone::kGood) : Cell("")});
+         figure_cell(100 * step.value("worker_share", 0.0)), last});
   }
   return table;
 }
@@ -193,16 +204,22 @@ report::Chart flight_chart(const Json& document, report::Axis y,
       line.points.emplace_back(step["in_flight"].get<double>(), step[field].get<double>());
     chart.series.push_back(std::move(line));
   }
-  chart.marks.push_back({beside.value("advised", 1.0), "advised"});
+  if (!document.contains("batch")) chart.marks.push_back({beside.value("advised", 1.0), "advised"});
   return chart;
 }
 
 void add_concurrency(report::Page& page, const Json& document) {
   const Json beside = beside_of(document);
   if (beside.empty()) return;
-  page.section("How many calls at once in a worker",
-               "A closed loop on one worker, with more and more calls in flight. Advised are the "
-               "fewest that carry nine tenths of the most.");
+  if (document.contains("batch")) {
+    page.section("How many calls in a batch",
+                 "A closed loop on one worker, with more and more calls in flight, and no wait for "
+                 "others. Advised are the smallest batches that carry nine tenths of the most.");
+  } else {
+    page.section("How many calls at once in a worker",
+                 "A closed loop on one worker, with more and more calls in flight. Advised are the "
+                 "fewest that carry nine tenths of the most.");
+  }
   for (const auto& sentence : words_about_concurrency(document)) page.paragraph(sentence);
   page.table(flights_of(document));
   if (beside["steps"].size() < 2) return;

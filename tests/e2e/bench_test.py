@@ -167,6 +167,24 @@ class SharedCalls(Bench):
             measured = f"shared.wait.{peer}.http" in rows
             self.assertNotEqual(measured, any(why.startswith(peer + ": ") for why in document["not_measured"]), (peer, document))
 
+    def test_a_function_gets_batches_if_a_run_of_many_calls_is_as_quick_as_one(self):
+        out = self.tmp / "out"
+        arguments = ("--workers", "1", "--p99", "1000", "--profile", "quick")
+        document, _ = self.bench((OK, VOID), "app", str(BESIDE), "together", "--payload", "[20]", *arguments, "--out", str(out))
+        batch, steps = document["batch"], document["concurrency"]["steps"]
+        self.assertEqual((8, 3, 8), (batch["declared"], batch["declared_wait_ms"], batch["advised"]), document["concurrency"])
+        self.assertEqual([1, 2, 4, 8, 16], [step["in_flight"] for step in steps])
+        self.assertGreater(steps[-1]["batch"], 4, "of sixteen in flight eight wait while eight run")
+        self.assertGreater(steps[-1]["per_second"], 3 * steps[0]["per_second"])
+        self.assertEqual(3, len(batch["waits"]), batch)
+        self.assertEqual(0, batch["waits"][0]["wait_ms"])
+        self.assertGreater(min(wait["batch"] for wait in batch["waits"]), 1, batch)
+        self.assertIn("@keelback.function(batch=8", (out / "report.html").read_text())
+
+        document, _ = self.bench((OK, VOID), "app", str(BESIDE), "in_turn", "--payload", "[20]", *arguments)
+        self.assertEqual((8, 1), (document["batch"]["declared"], document["batch"]["advised"]), document["concurrency"])
+        self.assertIn("Leave batch out of in_turn", " ".join(document["concurrency"]["sentences"]))
+
     def test_batches_are_measured_against_one_by_one_and_over_http(self):
         document, _ = self.bench((OK,), "peers", "--only", "batches", "--blocks", "2", "--python", sys.executable)
         rows = {row["id"]: row for row in document["rows"]}
