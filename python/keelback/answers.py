@@ -1,9 +1,10 @@
 """The frames that end a call."""
 
-from typing import Optional
+from typing import Any, Optional
 
 from keelback import errors, wire
 from keelback.encoding import ArgumentError
+from keelback.misfits import CheckFailed, Misfit
 
 
 def finished(call: int, result: Optional[bytes], flags: int) -> bytes:
@@ -14,10 +15,20 @@ def finished(call: int, result: Optional[bytes], flags: int) -> bytes:
 
 
 def failed(call: int, kind: int, error: BaseException, flags: int = 0) -> bytes:
-    return wire.frame(wire.ERROR, call, bytes((kind,)) + errors.as_json(errors.describe(error)), flags)
+    return _error(call, kind, errors.describe(error), flags)
+
+
+def _error(call: int, kind: int, described: "dict[str, Any]", flags: int = 0) -> bytes:
+    return wire.frame(wire.ERROR, call, bytes((kind,)) + errors.as_json(described), flags)
 
 
 def bad_request(call: int, error: Exception) -> bytes:
+    """Arguments that cannot be read, do not bind, or do not fit."""
+    if isinstance(error, CheckFailed):  # nobody can say whether they fit
+        return failed(call, wire.KIND_ERROR, error.__cause__ or error)
+    if isinstance(error, Misfit):
+        described = {**errors.describe(error), "traceback": "", "errors": error.as_data()}
+        return _error(call, wire.KIND_BAD_REQUEST, described)
     if isinstance(error, UnicodeDecodeError):
         error = ValueError(f"the arguments are not UTF-8: {error}")
     elif isinstance(error, ArgumentError):

@@ -15,6 +15,7 @@ import sys
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 from keelback import calls, dtypes, encoding, fields, marks, streams, wire
+from keelback.arguments import Filled
 from keelback.attachment import Attachment, why_not
 from keelback.channel import Channel
 from keelback.conversions import converted, has_encoder
@@ -107,7 +108,7 @@ class Carried:
     def fill(self, function: Any, kwargs: dict[str, Any]) -> None:
         """Makes arguments of them where a parameter has their name.
 
-        Raises TypeError, also if the JSON has that argument too: neither may win; ArgumentError.
+        Raises TypeError, also if the JSON has that argument too: neither may win; ArgumentError, Misfit.
         """
         if self.wrong:
             raise TypeError(self.wrong)
@@ -118,7 +119,8 @@ class Carried:
                     continue
                 if name in kwargs:
                     raise TypeError(f"argument {name!r} is given twice: in the JSON and as an attachment")
-                kwargs[name] = self.argument(name, function.plan(name), attachments, function.zero_copy)
+                value = self.argument(name, function.plan(name), attachments, function.zero_copy)
+                kwargs[name] = Filled(value) if name in function.arguments.converters else value
 
     def all(self, zero_copy: bool) -> dict[str, Union[Attachment, list[Attachment]]]:
         """By name; several of one name are a list."""

@@ -147,7 +147,8 @@ class Batches:
             for each in attached:
                 element.carried.add_frame(each, {})
             element.carried.fill(function, element.kwargs)
-        function.bind(*element.args, **element.kwargs)
+        if function.bind(*element.args, **element.kwargs):
+            element.args, element.kwargs = function.convert(element.args, element.kwargs)
 
     def _begin(self, elements: list[_Element]) -> list[_Element]:
         """Writes the started marks; returns the calls that nobody has cancelled before."""

@@ -107,11 +107,17 @@ def cut(text: str, most: int = TEXT_MAX) -> str:
 
 def as_json(error: dict[str, Any]) -> bytes:
     """Readable by any JSON parser: a lone surrogate, which strict ones refuse, is written out as its escape."""
-    plain = {key: _without_surrogates(value) if isinstance(value, str) else value for key, value in error.items()}
-    return json.dumps(plain).encode()
+    return json.dumps(_without_surrogates(error)).encode()
 
 
-def _without_surrogates(text: str) -> str:
+def _without_surrogates(text: Any) -> Any:
+    """Of a text, or of all texts in lists and objects."""
+    if isinstance(text, dict):
+        return {key: _without_surrogates(each) for key, each in text.items()}
+    if isinstance(text, list):
+        return list(map(_without_surrogates, text))
+    if not isinstance(text, str):
+        return text
     try:
         text.encode()
         return text

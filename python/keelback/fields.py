@@ -2,27 +2,20 @@
 
 Without annotation a form's field is text, a file bytes and an array a memoryview or its Attachment;
 several of one name are a list. A plain annotation converts: int, float, bool, str, bytes,
-keelback.Attachment, Optional and Union of them, and list of them. Every other annotation counts as
-none. What does not convert is refused: nothing is guessed.
+keelback.Attachment, Optional and Union of them, and list of them. Others convert a field's text (its
+JSON, for types that JSON has as objects and arrays) and an array as they convert JSON
+(converters.py). What does not convert is refused: nothing is guessed.
 """
 
 import collections.abc
-import functools
 import inspect
-import math
-import re
-import types
 import typing
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional
 
+from keelback import annotations, texts
 from keelback.attachment import Attachment
-from keelback.decoding import ArgumentError
-
-_INT = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
-# What forms and command lines write.
-_TRUTH = {**dict.fromkeys(("true", "1", "on", "yes", "t", "y"), True),
-          **dict.fromkeys(("false", "0", "off", "no", "f", "n"), False)}
+from keelback.decoding import ArgumentError, decode
+from keelback.misfits import Misfit, wrong
 
 
 class Plan(NamedTuple):
@@ -31,6 +24,8 @@ class Plan(NamedTuple):
     kinds: tuple[type, ...] = ()  # tried in this order; none: as without annotation
     is_optional: bool = False
     is_list: bool = False
+    converter: Any = None  # of other types; of their items, if is_list
+    make: Optional[Callable[[Any], Any]] = None  # what else than a list the value is: a set
 
 
 PLAIN = Plan()
@@ -39,31 +34,77 @@ PLAIN = Plan()
 def argument(name: str, plan: Plan, attachments: list[Attachment], keeps_views: bool) -> Any:
     """The argument of the parameter `name`. `keeps_views`: bytes are not copied.
 
-    Raises ArgumentError.
+    Raises Misfit, and ArgumentError for a text without annotation that is none.
     """
-    if plan.is_list and attachments[0].dtype:
+    if plan.is_list and plan.converter is None and attachments[0].dtype:
         plan = PLAIN  # an array is its own list
-    if not plan.is_list:
-        if len(attachments) == 1:
-            return _one(name, plan, attachments[0], keeps_views)
-        if plan.kinds and not plan.is_list:
-            raise ArgumentError(f'argument "{name}": it is there {len(attachments)} times, and the '
-                                "parameter takes one")
-    return [_one(name, plan, each, keeps_views) for each in attachments]
+    typed = plan.kinds or plan.converter is not None
+    if not plan.is_list and len(attachments) > 1 and typed:
+        raise wrong("too_many", f"it is there {len(attachments)} times, and the parameter takes one", name)
+    many = plan.is_list or len(attachments) > 1
+    values = []
+    for index, each in enumerate(attachments):
+        try:
+            values.append(_one(plan, each, keeps_views))
+        except Misfit as misfit:
+            raise misfit.inside(name, *((index,) if many else ())) from None
+        except ValueError as error:
+            if not typed:
+                raise ArgumentError(f'argument "{name}": {error}') from None
+            place = (name, index) if many else (name,)
+            raise wrong(f"{_word(plan)}_parsing", str(error), *place) from None
+    if not many:
+        return values[0]
+    if plan.make is None:
+        return values
+    try:
+        return plan.make(values)
+    except TypeError as error:  # items that a set cannot hold
+        raise wrong("set_item_not_hashable", str(error), name) from None
 
 
-def _one(name: str, plan: Plan, attachment: Attachment, keeps_views: bool) -> Any:
-    wrong: Optional[ValueError] = None
+def _word(plan: Plan) -> str:
+    if not plan.kinds:
+        return "text"
+    return "string" if plan.kinds[0] is str else plan.kinds[0].__name__.lower()
+
+
+def _one(plan: Plan, attachment: Attachment, keeps_views: bool) -> Any:
+    """Raises ValueError, Misfit."""
+    refusal: Optional[ValueError] = None
     kinds: tuple[Optional[type], ...] = plan.kinds or (None,)
     takes_empty = str in kinds or any(kind in kinds for kind in _BYTES)
     if plan.is_optional and attachment.is_text and not len(attachment) and not takes_empty:
         return None  # an input that nobody has filled in
+    if plan.converter is not None:
+        return _by_converter(plan.converter, attachment)
     for kind in kinds:
         try:
             return _converted(kind, attachment, keeps_views)
         except ValueError as error:
-            wrong = wrong or error
-    raise ArgumentError(f'argument "{name}": {wrong}')
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _by_converter(converter: Any, attachment: Attachment) -> Any:
+    """Raises ValueError, Misfit, CheckFailed."""
+    is_json = attachment.content_type.partition(";")[0].strip().lower() == "application/json"
+    if not attachment.is_text and not (is_json and converter.structured and not attachment.dtype):
+        return converter.convert(attachment.argument())
+    text = attachment.text()
+    if converter.structured:
+        try:
+            return converter.convert(decode(text.encode()))
+        except Misfit:
+            if converter.from_text is None:
+                raise
+        except ValueError as error:
+            if converter.from_text is None:
+                raise wrong("json_invalid", f"Invalid JSON: {error}") from None
+    if converter.from_text is None:
+        return converter.convert(text)
+    return converter.from_text(text.strip(_SPACE))
 
 
 def _converted(kind: Optional[type], attachment: Attachment, keeps_views: bool) -> Any:
@@ -85,96 +126,40 @@ def _converted(kind: Optional[type], attachment: Attachment, keeps_views: bool) 
     if not attachment.is_text:
         raise ValueError(f"it is a file and no {kind.__name__}")
     text = attachment.text()
-    try:
-        return _FROM_TEXT[kind](text.strip(" \t\r\n"))
-    except ValueError as error:
-        why = str(error) if str(error).startswith("it ") else f"{text!r:.60} is no {kind.__name__}"
-        raise ValueError(why) from None
+    return _FROM_TEXT[kind](text.strip(_SPACE))
 
 
-def _int(text: str) -> int:
-    if not _INT.fullmatch(text):
-        raise ValueError
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"it has {len(text)} digits, more than Python reads") from None
-
-
-def _float(text: str) -> float:
-    if not _FLOAT.fullmatch(text):
-        raise ValueError
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"it is {text:.40}, which is beyond a 64-bit float")
-    return value
-
-
-def _bool(text: str) -> bool:
-    value = _TRUTH.get(text.lower())
-    if value is None:
-        raise ValueError
-    return value
-
-
-_FROM_TEXT: dict[type, Callable[[str], Any]] = {int: _int, float: _float, bool: _bool}
+_FROM_TEXT: dict[type, Callable[[str], Any]] = {int: texts.integer, float: texts.number, bool: texts.truth}
+_SPACE = " \t\r\n"
 _BYTES = (bytes, bytearray, memoryview)
 # A text is tried last: every field is one.
-_ORDER = {Attachment: 0, bool: 1, int: 1, float: 2, str: 3, **dict.fromkeys(_BYTES, 4)}
+_ORDER: dict[Any, int] = {Attachment: 0, bool: 1, int: 1, float: 2, str: 3, **dict.fromkeys(_BYTES, 4)}
 _LISTS = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 
 
 # ---- annotations
 
 
-def plan_of(target: Callable[..., Any], parameter: inspect.Parameter) -> Plan:
-    """What the parameter's annotation asks for. Never raises."""
+def plan_of(target: Callable[..., Any], parameter: inspect.Parameter, converter: Any = None,
+            batch: bool = False) -> Plan:
+    """What the parameter's annotation asks for; `converter` is its converter, if there is one. With `batch` the
+    parameter is a list with an element for each call: what it asks of an element. Never raises."""
     try:
-        return _plan(parameter.annotation, _names(target))
+        annotation, names = parameter.annotation, annotations.names_of(target)
+        element = annotations.element_of(annotation, names) if batch else Any
+        plan = _plan(annotation if element is Any else element, names)
     except Exception:  # an annotation may be anything
-        return PLAIN
-
-
-def element_plan_of(target: Callable[..., Any], parameter: inspect.Parameter) -> Plan:
-    """The same of a parameter that is a list with one element for each call: what the annotation asks of an element."""
-    try:
-        names = _names(target)
-        members = _members(parameter.annotation, names)
-        if len(members) == 1 and typing.get_origin(members[0]) in _LISTS:
-            return _plan(typing.get_args(members[0])[0], names)
-        return _plan(parameter.annotation, names)
-    except Exception:
-        return PLAIN
-
-
-def _names(target: Any) -> dict[str, Any]:
-    """Where the annotations of a function are looked up."""
-    target = inspect.unwrap(target)
-    while isinstance(target, functools.partial):
-        target = inspect.unwrap(target.func)
-    if not hasattr(target, "__globals__") and not hasattr(target, "__func__"):
-        target = type(target).__call__
-    target = getattr(target, "__func__", target)
-    return getattr(inspect.unwrap(target), "__globals__", {})
-
-
-def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
-    """The annotation, if it is a text: `from __future__ import annotations`."""
-    if isinstance(annotation, typing.ForwardRef):
-        annotation = annotation.__forward_arg__
-    if not isinstance(annotation, str):
-        return annotation
-    try:
-        return _resolved(eval(annotation, dict(names)), names)
-    except TypeError:
-        if "|" not in annotation or "[" in annotation:
-            raise
-        # "int | None" before Python 3.10
-        return Union[tuple(_resolved(part.strip(), names) for part in annotation.split("|"))]
+        plan = PLAIN
+    if plan.kinds or converter is None:
+        return plan
+    is_optional = type(None) in converter.plain
+    if converter.items is not None:
+        return Plan((), is_optional, is_list=True, converter=converter.items, make=converter.make)
+    return plan if plan.is_list else Plan((), is_optional, converter=converter)
 
 
 def _plan(annotation: Any, names: dict[str, Any]) -> Plan:
-    members = _members(annotation, names)
+    members = annotations.members(annotation, names)
     inner = [each for each in members if each is not type(None)]
     is_optional = len(inner) < len(members)
     if len(inner) == 1 and (inner[0] in _LISTS or typing.get_origin(inner[0]) in _LISTS):
@@ -183,17 +168,3 @@ def _plan(annotation: Any, names: dict[str, Any]) -> Plan:
     if not inner or not all(isinstance(each, type) and each in _ORDER for each in inner):
         return PLAIN
     return Plan(tuple(sorted(inner, key=lambda each: _ORDER[each])), is_optional)
-
-
-def _members(annotation: Any, names: dict[str, Any]) -> list[Any]:
-    """Of a union its members, of anything else itself."""
-    annotation = _resolved(annotation, names)
-    if hasattr(annotation, "__metadata__"):  # Annotated[int, …]
-        return _members(typing.get_args(annotation)[0], names)
-    if hasattr(annotation, "__supertype__"):  # NewType("Id", int)
-        return _members(annotation.__supertype__, names)
-    union = getattr(types, "UnionType", Union)  # int | None, from Python 3.10 on
-    if typing.get_origin(annotation) in (Union, union):
-        parts = typing.get_args(annotation)
-        return [each for part in parts for each in _members(part, names)]
-    return [annotation]

@@ -1,4 +1,4 @@
-"""The functions an application offers: the decorator, the table, and how arguments bind."""
+"""The functions an application offers: the decorator, the table, and what is known of each."""
 
 import inspect
 import keyword
@@ -6,6 +6,8 @@ import re
 from typing import Any, Callable, Optional, TypeVar, Union, overload
 
 from keelback import fields
+from keelback.arguments import Arguments
+from keelback.schemas import Schemas
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,17 +32,18 @@ BadApplication.__module__ = "keelback"
 
 
 class Function:
-    """One function and what is known about it. `bind` has its signature and no body: calling it with the
-    caller's arguments costs less than a signature object and raises Python's own TypeError."""
+    """One function and what is known about it. If `bind(*args, **kwargs)` is true, the arguments are to be
+    converted: `args, kwargs = convert(args, kwargs)` (arguments.py)."""
 
-    __slots__ = ("name", "target", "bind", "signature", "is_plain", "is_async", "is_stream", "idempotent", "timeout",
-                 "max_workers", "concurrency", "batch", "batch_wait", "stacked", "zero_copy", "interruptible",
-                 "attachable", "arrange", "keyword_only", "_plans")
+    __slots__ = ("name", "target", "bind", "convert", "arguments", "signature", "is_plain", "is_async", "is_stream",
+                 "idempotent", "timeout", "max_workers", "concurrency", "batch", "batch_wait", "stacked", "zero_copy",
+                 "interruptible", "attachable", "arrange", "keyword_only", "_plans")
 
     def __init__(self, name: str, target: Callable[..., Any], *, idempotent: bool = False,
                  timeout: Optional[float] = None, stream: Optional[bool] = None, max_workers: int = 0,
                  zero_copy: bool = False, interruptible: bool = False, concurrency: Optional[int] = None,
-                 batch: Optional[int] = None, batch_wait: float = 0.0, stacked: bool = False) -> None:
+                 batch: Optional[int] = None, batch_wait: float = 0.0, stacked: bool = False,
+                 validate: bool = True) -> None:
         self.name = name
         self.target = target
         self.idempotent = idempotent
@@ -67,7 +70,10 @@ class Function:
         self.keyword_only: tuple[str, ...] = ()  # parameters of a batch function
         if batch is not None:
             self._prepare_batch()
-        self.bind = _binder(name, self.signature)
+        self.arguments = Arguments(name, target, self.signature, validate=validate, stream=self.is_stream,
+                                   batch=batch is not None)
+        self.bind = self.arguments.bind
+        self.convert = self.arguments.convert
         parameters = () if self.signature is None else self.signature.parameters.values()
         # Parameters that an attachment of their name may fill.
         self.attachable = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
@@ -78,8 +84,8 @@ class Function:
         plan = self._plans.get(name)
         if plan is None:
             assert self.signature is not None
-            make = fields.plan_of if self.batch is None else fields.element_plan_of
-            plan = self._plans[name] = make(self.target, self.signature.parameters[name])
+            plan = self._plans[name] = fields.plan_of(self.target, self.signature.parameters[name],
+                                                      self.arguments.converters.get(name), self.batch is not None)
         return plan
 
     def _prepare_batch(self) -> None:
@@ -108,9 +114,9 @@ class Function:
         """Several calls of it run at once in one worker."""
         return (self.concurrency or 1) > 1
 
-    def describe(self) -> dict[str, Any]:
-        """Its entry in HELLO."""
-        return {
+    def describe(self, found: Schemas) -> dict[str, Any]:
+        """Its entry in HELLO. `found` gathers the types that its schemas refer to."""
+        described: dict[str, Any] = {
             "name": self.name, "doc": (inspect.getdoc(self.target) or "")[:DOC_MAX], "idempotent": self.idempotent,
             "stream": self.is_stream, "async": self.is_async, "timeout": self.timeout,
             "max_workers": self.max_workers, "concurrency": self.concurrency or 1, "batch": self.batch or 0,
@@ -118,6 +124,13 @@ class Function:
             "params": [] if self.signature is None
                       else [_parameter(p, self.batch is not None) for p in self.signature.parameters.values()],
         }
+        for parameter in described["params"]:
+            converter = self.arguments.converters.get(parameter["name"])
+            if converter is not None:
+                parameter["schema"] = converter.schema(found)
+        if self.arguments.result is not None:
+            described["result"] = found.of_result(self.arguments.result.schema)
+        return described
 
 
 _functions: dict[str, Function] = {}
@@ -129,13 +142,13 @@ def function(target: F) -> F: ...
 def function(*, idempotent: bool = ..., timeout: Optional[float] = ..., stream: Optional[bool] = ...,
              max_workers: int = ..., concurrency: Optional[int] = ..., batch: Optional[int] = ...,
              batch_wait: Union[str, float] = ..., stacked: bool = ..., zero_copy: bool = ...,
-             interruptible: bool = ..., name: Optional[str] = ...) -> Callable[[F], F]: ...
+             interruptible: bool = ..., validate: bool = ..., name: Optional[str] = ...) -> Callable[[F], F]: ...
 
 
 def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: Optional[float] = None,
              stream: Optional[bool] = None, max_workers: int = 0, concurrency: Optional[int] = None,
              batch: Optional[int] = None, batch_wait: Union[str, float] = 0, stacked: bool = False,
-             zero_copy: bool = False, interruptible: bool = False,
+             zero_copy: bool = False, interruptible: bool = False, validate: bool = True,
              name: Optional[str] = None) -> Union[F, Callable[[F], F]]:
     """Offers a function to callers, under its own name or `name`. The function itself is returned unchanged.
 
@@ -154,6 +167,8 @@ def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: O
     zero_copy      its attachments are views of shared memory that end with the call, not copies
     interruptible  it leaves everything whole when KeyboardInterrupt is raised at any line of it or
                    of what it calls, so its worker may be kept after it was interrupted
+    validate       arguments are checked against the annotations and made what these say; without it they
+                   come as JSON has them
     """
 
     def register(wanted: F) -> F:
@@ -161,7 +176,8 @@ def function(target: Optional[F] = None, *, idempotent: bool = False, timeout: O
                      timeout=_seconds(timeout), stream=stream, max_workers=_count(max_workers),
                      concurrency=_concurrency(concurrency), **_batch(batch, batch_wait, stacked),
                      zero_copy=_boolean("zero_copy", zero_copy),
-                     interruptible=_boolean("interruptible", interruptible)))
+                     interruptible=_boolean("interruptible", interruptible),
+                     validate=_boolean("validate", validate)))
         return wanted
 
     return register if target is None else register(target)
@@ -266,32 +282,6 @@ def _signature(target: Callable[..., Any]) -> Optional[inspect.Signature]:
         return inspect.signature(target)
     except (TypeError, ValueError):  # some functions written in C have none
         return None
-
-
-def _binder(name: str, signature: Optional[inspect.Signature]) -> Callable[..., Any]:
-    """A function with the same parameters that does nothing."""
-    if signature is None:
-        return lambda *args, **kwargs: None
-    parts: list[str] = []
-    marked = False  # the bare '*' stands in front of the first keyword-only parameter
-    parameters = list(signature.parameters.values())
-    for index, parameter in enumerate(parameters):
-        if keyword.iskeyword(parameter.name):
-            return signature.bind
-        if parameter.kind is parameter.KEYWORD_ONLY and not marked:
-            parts.append("*")
-            marked = True
-        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
-        star = "**" if parameter.kind is parameter.VAR_KEYWORD else star
-        marked = marked or parameter.kind is parameter.VAR_POSITIONAL
-        parts.append(star + parameter.name + ("" if star or parameter.default is parameter.empty else "=None"))
-        following = parameters[index + 1].kind if index + 1 < len(parameters) else None
-        if parameter.kind is parameter.POSITIONAL_ONLY and following is not parameter.POSITIONAL_ONLY:
-            parts.append("/")
-    scope: dict[str, Any] = {}
-    shown = name if name.isidentifier() and not keyword.iskeyword(name) else "function"  # named in the messages
-    exec(f"def {shown}({', '.join(parts)}): pass", scope)  # Python itself has checked the parameters' names
-    return scope[shown]
 
 
 def _arranger(name: str, signature: inspect.Signature) -> Callable[..., tuple[Any, ...]]:

@@ -11,11 +11,12 @@ from types import ModuleType
 
 from keelback import errors, functions, hints, hooks, sources, standard
 from keelback.functions import BadApplication
+from keelback.schemas import Schemas
 
 FILE_VARIABLE = "KEELBACK_APP_FILE"  # names the application's file to keelback.application
 _STAND_IN = "keelback.application"
 _SHOWN = 8
-HELLO_MAX = 160 * 1024  # bytes; the order socket's packets are at most 192 KiB
+HELLO_MAX = 16 * 1024 * 1024  # bytes
 
 
 def load(app: str, expose: list[str]) -> ModuleType:
@@ -28,6 +29,7 @@ def load(app: str, expose: list[str]) -> ModuleType:
     if not functions.table():
         raise BadApplication(f"{app} offers no function: decorate one with @keelback.function, or use --expose")
     _tell_of_exclusive_coroutines()
+    _tell_of_unusable_annotations()
     return module
 
 
@@ -46,12 +48,24 @@ def _tell_of_exclusive_coroutines() -> None:
                    f"{shown} (docs/concurrency.md)")
 
 
+def _tell_of_unusable_annotations() -> None:
+    unusable = sorted(f"{name}({each})" for name, function in functions.table().items()
+                      for each in function.arguments.unusable)
+    if unusable:
+        shown = ", ".join(unusable[:_SHOWN]) + (", …" if len(unusable) > _SHOWN else "")
+        errors.log(f"annotations that count as none, because Keelback cannot find them or make such values: "
+                   f"{shown} (docs/application.md)")
+
+
 def hello(app: str) -> str:
     """The HELLO object of the loaded application as JSON, without the pid. Raises BadApplication if it is too large."""
-    described = [function.describe() for function in functions.table().values()]
+    found = Schemas()
+    described = [function.describe(found) for function in functions.table().values()]
     about = {"runtime": f"python {platform.python_version()}", "app": name_of(app), "functions": described,
              "health": bool(hooks.of("health"))}
-    for doc_max in (functions.DOC_MAX, 200, 0):  # long texts go first; everything has to fit into one packet
+    if found.definitions:
+        about["$defs"] = found.definitions
+    for doc_max in (functions.DOC_MAX, 200, 0):  # long texts go first
         for function in described:
             function["doc"] = function["doc"][:doc_max]
         text = json.dumps(about)

@@ -223,7 +223,8 @@ class SharedCalls:
                         if each[4] == wire.ATTACH:
                             call.attached.add_frame(each, {})
                     call.attached.fill(function, kwargs)
-                function.bind(*call.args, **kwargs)
+                if function.bind(*call.args, **kwargs):
+                    call.args, kwargs = function.convert(call.args, kwargs)
                 call.kwargs = kwargs
             except wire.ProtocolError:
                 raise

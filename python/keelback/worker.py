@@ -193,7 +193,8 @@ class Worker:
                 args, kwargs = kwargs, {}
             if callflags & wire.CALL_HAS_ATTACHMENTS:
                 self.slabs.begin(function, kwargs)
-            function.bind(*args, **kwargs)
+            if function.bind(*args, **kwargs):
+                args, kwargs = function.convert(args, kwargs)
         except MemoryError:
             del frame
             kwargs = args = None

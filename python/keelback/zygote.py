@@ -47,6 +47,8 @@ from keelback.seeds import Seeds
 from keelback.worker import Worker, greeting
 
 _PACKET_MAX = 192 * 1024  # bytes; a seqpacket socket's default buffer takes a little more
+_HELLO_IN_READY = 160 * 1024  # bytes; a longer one comes before, in parts
+_HELLO_PART = 64 * 1024  # characters, all ASCII; JSON may write two for one
 _FDS = 4  # data, control, marks, log
 _LOG = 3
 
@@ -96,8 +98,12 @@ class Zygote:
             exits.leave(1, run_exit_functions=True)
         interrupts.ignore_in_zygote()  # whatever imports made of it
         self._look_around()
-        hello = {"pid": os.getpid(), **json.loads(self._hello)}
-        ready = {"op": "ready", "hello": hello, "import_s": round(took, 6)}
+        ready: dict[str, Any] = {"op": "ready", "import_s": round(took, 6)}
+        if len(self._hello) <= _HELLO_IN_READY:
+            ready["hello"] = {"pid": os.getpid(), **json.loads(self._hello)}
+        else:
+            for at in range(0, len(self._hello), _HELLO_PART):
+                self._send({"op": "hello", "text": self._hello[at : at + _HELLO_PART]})
         unsafe = self._checker.unsafe()
         if unsafe:
             ready["unsafe"] = _refusal(unsafe)

@@ -459,13 +459,19 @@ class ZygoteUnderTest:
     def receive(self):
         if not select.select([self.orders], [], [], WAIT_S)[0]:
             raise AssertionError(f"no word from the zygote; log {self.log()}")
-        packet = self.orders.recv(1 << 17)
+        packet = self.orders.recv(1 << 18)
         return json.loads(packet) if packet else None
 
     def expect(self, op):
+        parts = []
         while True:
             got = self.receive()
             assert got is not None, f"the zygote is gone; log {self.log()}"
+            if got["op"] == "hello":
+                parts.append(got["text"])
+                continue
+            if parts:
+                got["hello"] = json.loads("".join(parts))
             if got["op"] == "notice" and op != "notice":
                 self.notices.append(got["text"])
                 continue

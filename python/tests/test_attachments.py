@@ -329,7 +329,10 @@ class Attachments(WithAttachments):
         for wrong, words in ((text(b"count", b"three"), "'three' is no int"), (dict(name=b"count", data=b"3"), "it is a file and no int"),
                              (text(b"title", b"\xff"), "not utf-8")):
             reply = self.call("form", None, wrong).reply
-            self.assertEqual((wire.KIND_BAD_REQUEST, "ValueError"), (reply.error_kind, reply.error["type"]))
+            annotated = wrong["name"] == b"count"
+            kind = "keelback.ValidationError" if annotated else "ValueError"
+            self.assertEqual((wire.KIND_BAD_REQUEST, kind), (reply.error_kind, reply.error["type"]))
+            self.assertEqual([["count"]] if annotated else [], [each["loc"] for each in reply.error.get("errors", ())])
             self.assertIn(f'argument "{wrong["name"].decode()}": ', reply.error["message"])
             self.assertIn(words, reply.error["message"])
         twice = self.call("form", None, text(b"count", b"1"), text(b"count", b"2")).reply

@@ -10,7 +10,7 @@ from supervisor import CANCEL, ENDED, ROOT, STARTED, SupervisorTest, frame, pyth
 from keelback import functions, marks, wire
 
 APP = """
-    import os, subprocess, threading, time, keelback
+    import datetime, os, subprocess, threading, time, keelback
 
     seen = []
 
@@ -78,6 +78,11 @@ APP = """
     def copies(data: list[bytes]):
         return data
 
+    @keelback.function(batch=8)
+    def days(day: list[datetime.date], n: "list[int | None]" = None) -> list[datetime.date]:
+        seen.append([type(each).__name__ for each in day])
+        return day
+
     @keelback.function(idempotent=True)
     def plain(value):
         return value
@@ -143,6 +148,18 @@ class Batches(SupervisorTest):
         self.assertEqual(reply.error_kind, wire.KIND_BAD_REQUEST)
         replies = batch_of(worker, "nosuch", [[1], [2]]).replies()
         self.assertEqual([reply.error_kind for reply in replies], [wire.KIND_UNKNOWN_FUNCTION] * 2)
+
+    def test_each_call_is_held_to_what_one_gives(self):
+        worker = self.worker(self.app(APP))
+        requests = [["2026-11-30"], ["today"], ["2026-12-01", 7], ["2026-12-01", "7"], [["2026-11-30"]]]
+        replies = batch_of(worker, "days", requests).replies()
+        self.assertEqual([reply.value for reply in replies], ["2026-11-30", None, "2026-12-01", None, None])
+        errors = [[(each["loc"], each["type"]) for each in reply.error["errors"]] for reply in replies if reply.error]
+        self.assertEqual(errors, [[(["day"], "date_parsing")], [(["n"], "int_type")], [(["day"], "date_type")]])
+        self.assertEqual(worker.call("look").value, [["date", "date"]], "the others ran together")
+        [days] = [each for each in worker.hello["functions"] if each["name"] == "days"]
+        self.assertEqual({"type": "string", "format": "date"}, days["params"][0]["schema"])
+        self.assertEqual({"type": "string", "format": "date"}, days["result"])
 
     def test_an_error_is_that_of_its_call_alone(self):
         worker = self.worker(self.app(APP))

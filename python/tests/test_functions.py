@@ -10,6 +10,7 @@ import supervisor  # noqa: F401  (finds the package)
 import keelback
 from keelback import functions
 from keelback.functions import BadApplication, Function
+from keelback.schemas import Schemas
 
 
 class Registered(unittest.TestCase):
@@ -30,22 +31,23 @@ class Registered(unittest.TestCase):
 
         self.assertEqual((2, 3), (plain(1), renamed()))
         self.assertEqual(["plain", "other"], list(functions.table()))
-        described = functions.table()["other"].describe()
+        described = functions.table()["other"].describe(Schemas())
         options = ("idempotent", "timeout", "max_workers", "interruptible")
         self.assertEqual([True, 5.0, 2, True], [described[option] for option in options])
-        self.assertIs(False, functions.table()["plain"].describe()["interruptible"])
+        self.assertIs(False, functions.table()["plain"].describe(Schemas())["interruptible"])
 
     def test_hello_describes_parameters(self):
         def every(a, /, b: int, *rest, c: "list[str]" = None, **more) -> None:
             """Every kind of parameter."""
 
-        described = Function("every", every).describe()
+        described = Function("every", every).describe(Schemas())
         self.assertEqual("Every kind of parameter.", described["doc"])
         self.assertEqual([
             {"name": "a", "kind": "positional_only", "required": True, "type": None},
-            {"name": "b", "kind": "positional_or_keyword", "required": True, "type": "int"},
+            {"name": "b", "kind": "positional_or_keyword", "required": True, "type": "int", "schema": {"type": "integer"}},
             {"name": "rest", "kind": "var_positional", "required": False, "type": None},
-            {"name": "c", "kind": "keyword_only", "required": False, "type": "list[str]"},
+            {"name": "c", "kind": "keyword_only", "required": False, "type": "list[str]",
+             "schema": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}},
             {"name": "more", "kind": "var_keyword", "required": False, "type": None},
         ], described["params"])
 
@@ -79,7 +81,7 @@ class Registered(unittest.TestCase):
         for given, announced in ((None, 1), (1, 1), (2, 2), (1024, 1024)):
             with mock.patch.dict(functions._functions, clear=True):
                 keelback.function(concurrency=given)(len)
-                self.assertEqual(announced, functions.table()["len"].describe()["concurrency"])
+                self.assertEqual(announced, functions.table()["len"].describe(Schemas())["concurrency"])
         for given in (0, -1, 1025, 2.0, "8", True, False):
             with self.assertRaisesRegex(ValueError, "concurrency=.* from 1 to 1024, not"):
                 keelback.function(concurrency=given)(len)
@@ -143,7 +145,7 @@ class Binding(unittest.TestCase):
         def odd(a: object() = object(), *, b: "not code ((" = lambda: 1): ...  # noqa: B008, F722
 
         Function("odd", odd).bind()
-        Function("odd", odd).describe()
+        Function("odd", odd).describe(Schemas())
 
     def test_a_function_without_a_signature_takes_anything(self):
         class NoSignature:

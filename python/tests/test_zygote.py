@@ -494,14 +494,21 @@ class BadApplications(SupervisorTest):
         failed = self.zygote(self.app("raise RuntimeError('\\U0001F40D' * 1_000_000)\n")).expect("failed")
         self.assertIn("characters left out", failed["message"])
 
-    def test_long_docstrings_are_cut_and_too_many_functions_are_refused(self):
+    def test_a_hello_is_as_long_as_it_must_be(self):
         source = "import keelback\nfor n in range({n}):\n    def f(a, b, c): ...\n    f.__doc__ = 'd' * 4000\n" \
                  "    f.__qualname__ = str(n)\n    keelback.function(name=f'f{{n}}')(f)\n"
         zygote = self.zygote(self.app(source.format(n=100)))
-        self.assertEqual(200, len(zygote.expect("ready")["hello"]["functions"][99]["doc"]))
-        self.assertEqual(100, len(zygote.fork().wait_ready().hello["functions"]))
-        failed = self.zygote(self.app(source.format(n=1000))).expect("failed")
-        self.assertIn("offers 1000 functions", failed["message"])
+        self.assertEqual(4000, len(zygote.expect("ready")["hello"]["functions"][99]["doc"]))
+        self.assertEqual([4000] * 100, [len(function["doc"]) for function in zygote.fork().wait_ready().hello["functions"]])
+
+    def test_long_docstrings_are_cut_before_an_application_is_refused(self):
+        source = "import keelback\nfrom keelback import loading\nloading.HELLO_MAX = {most}\n" \
+                 "@keelback.function\ndef f(): ...\nf.__doc__ = 'd' * 4000\n"
+        for most, length in ((100_000, 4000), (4000, 200), (500, 200), (300, 0)):
+            hello = self.zygote(self.app(source.format(most=most))).expect("ready")["hello"]
+            self.assertEqual(length, len(hello["functions"][0]["doc"]), most)
+        failed = self.zygote(self.app(source.format(most=30))).expect("failed")
+        self.assertIn("offers 1 functions", failed["message"])
 
     def test_a_setup_that_fails_is_named_as_such(self):
         app = self.app(SIMPLE + "\n    @keelback.setup\n    def load():\n        raise OSError('no model file')\n")
