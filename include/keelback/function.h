@@ -26,8 +26,10 @@ struct FunctionInfo {
     std::string kind;  // as Python's inspect names it
     std::string type;  // as it is annotated; empty: not
     bool required = false;
+    std::string schema{};  // JSON Schema of the values that it takes; empty: it takes all
   };
   std::vector<Parameter> parameters;
+  std::string result_schema{};  // JSON Schema of the result, of an item of a stream; empty: unknown
 };
 
 }  // namespace keelback

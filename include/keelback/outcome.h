@@ -29,7 +29,7 @@ enum class OutcomeKind : std::uint8_t {
   kSessionLimit,     // the session table is full
   kStaleEpoch,       // the caller's fence names a birth or an epoch that is gone
   kUnknownFunction,  // no such function in the application
-  kBadRequest,       // the arguments do not bind
+  kBadRequest,       // the arguments do not bind, or do not fit the function's annotations
   kTooLarge,         // the payload is over calls.payload_max
   kNotReady,         // a start failed and no worker is up
   kShuttingDown,     // draining; this stays the last one
@@ -46,11 +46,14 @@ std::optional<OutcomeKind> outcome_kind_from(std::string_view name);
 // The HTTP status of this kind. A whole Outcome may have another one: see the function below.
 int http_status(OutcomeKind kind);
 
-// What the function raised.
+// What the function raised, or why it was not called.
 struct PythonError {
   std::string type;       // "ValueError", with its module unless that is builtins
   std::string message;    // str(exception)
   std::string traceback;  // as Python prints it
+  // kBadRequest, arguments that do not fit the function's annotations: where and why, a JSON array
+  // of {"loc": ["item", "price"], "msg": "…", "type": "float_type"}. Empty otherwise.
+  std::string errors{};
 };
 
 // What a call was to the end of its worker, if that ran several calls.
@@ -100,7 +103,8 @@ struct Outcome {
   bool ok() const { return kind == OutcomeKind::kOk; }
 };
 
-// The status of its kind; 422 if its idempotency key was used for another request.
+// The status of its kind; 422 if its idempotency key was used for another request, or if arguments
+// do not fit the function's annotations.
 int http_status(const Outcome& outcome);
 
 }  // namespace keelback

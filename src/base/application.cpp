@@ -18,6 +18,12 @@ std::string text_of(const Json& object, const char* name) {
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
+// An object as text again; empty: there is none.
+std::string object_of(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_object() ? found->dump() : std::string();
+}
+
 bool flag_of(const Json& object, const char* name) {
   const auto found = object.find(name);
   return found != object.end() && found->is_boolean() && found->get<bool>();
@@ -52,7 +58,7 @@ std::vector<FunctionInfo::Parameter> parameters_of(const Json& object) {
   for (const Json& each : *list) {
     if (!each.is_object()) continue;
     out.push_back({text_of(each, "name"), text_of(each, "kind"), text_of(each, "type"),
-                   flag_of(each, "required")});
+                   flag_of(each, "required"), object_of(each, "schema")});
   }
   return out;
 }
@@ -69,7 +75,8 @@ FunctionInfo function_of(const Json& object) {
           .batch = batch_of(object),
           .batch_wait = duration_of(object, "batch_wait").value_or(std::chrono::nanoseconds{0}),
           .interruptible = flag_of(object, "interruptible"),
-          .parameters = parameters_of(object)};
+          .parameters = parameters_of(object),
+          .result_schema = object_of(object, "result")};
 }
 
 }  // namespace
@@ -89,7 +96,8 @@ std::optional<Application> parse_application(std::string_view hello) {
   Application out{.name = text_of(object, "app"),
                   .runtime = text_of(object, "runtime"),
                   .health = flag_of(object, "health"),
-                  .functions = {}};
+                  .functions = {},
+                  .definitions = object_of(object, "$defs")};
   for (const Json& each : *list) {
     if (!each.is_object()) return std::nullopt;
     out.functions.push_back(function_of(each));

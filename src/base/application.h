@@ -16,6 +16,7 @@ struct Application {
   std::string runtime;  // what runs it: "python 3.11.2"
   bool health = false;  // it has a health check
   std::vector<FunctionInfo> functions;
+  std::string definitions{};  // JSON object: what "#/$defs/…" in the schemas refers to; empty: none
 
   const FunctionInfo* find(std::string_view function) const;  // nullptr: it has none of that name
 };

@@ -14,10 +14,12 @@ TEST(Application, HasWhatHelloSays) {
   const auto read = parse_application(
       R"({"app":"a.py","runtime":"python 3.11","health":true,"new":1,"functions":[
           {"name":"f","doc":"d","timeout":1.5,"idempotent":true,"max_workers":2,"concurrency":32,"new":1,
-           "params":[{"name":"x","kind":"keyword_only","required":true,"type":"int"},
+           "result":{"$ref":"#/$defs/T"},
+           "params":[{"name":"x","kind":"keyword_only","required":true,"type":"int","schema":{"type":"integer"}},
                      {"name":"y","kind":"positional_or_keyword","required":false,"type":null}]},
-          {"name":"g","stream":true,"async":true,"timeout":null,"interruptible":true},
-          {"name":"b","batch":32,"batch_wait":0.004}]})");
+          {"name":"g","stream":true,"async":true,"timeout":null,"interruptible":true,"result":3},
+          {"name":"b","batch":32,"batch_wait":0.004}],
+          "$defs":{"T":{}}})");
   ASSERT_TRUE(read);
   EXPECT_EQ(read->name, "a.py");
   EXPECT_EQ(read->runtime, "python 3.11");
@@ -39,11 +41,16 @@ TEST(Application, HasWhatHelloSays) {
   EXPECT_EQ(f->parameters[0].kind, "keyword_only");
   EXPECT_EQ(f->parameters[0].type, "int");
   EXPECT_TRUE(f->parameters[0].required);
+  EXPECT_EQ(f->parameters[0].schema, R"({"type":"integer"})");
   EXPECT_EQ(f->parameters[1].type, "") << "not annotated";
+  EXPECT_EQ(f->parameters[1].schema, "");
+  EXPECT_EQ(f->result_schema, R"({"$ref":"#/$defs/T"})");
+  EXPECT_EQ(read->definitions, R"({"T":{}})");
   const FunctionInfo* g = read->find("g");
   ASSERT_NE(g, nullptr);
   EXPECT_TRUE(g->stream && g->async && g->interruptible);
   EXPECT_FALSE(g->timeout);
+  EXPECT_EQ(g->result_schema, "") << "no schema";
   EXPECT_EQ(read->find("h"), nullptr);
 }
 

@@ -50,7 +50,8 @@ std::string_view to_string(DeathRole role) {
 }
 int http_status(OutcomeKind kind) { return row(kind).status; }
 int http_status(const Outcome& outcome) {
-  return outcome.key_reused ? 422 : http_status(outcome.kind);
+  const bool misfit = outcome.python && !outcome.python->errors.empty();
+  return outcome.key_reused || misfit ? 422 : http_status(outcome.kind);
 }
 
 std::string_view to_string(Effect effect) {

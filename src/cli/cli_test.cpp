@@ -250,6 +250,21 @@ TEST(Output, ShowsAProblemOnceAndHarmlessly) {
             "keelback: f: error, effect done, worker 0.3\n"
             "  Traceback (most recent call last):\n"
             "  ValueError: bad\\x1b[31m value\n");
+  const Json misfit = {
+      {"outcome", "bad_request"},
+      {"effect", "none"},
+      {"detail", "keelback.ValidationError: argument \"item\": wrong (and 1 more)"},
+      {"python",
+       {{"type", "keelback.ValidationError"},
+        {"message", "argument \"item\": wrong (and 1 more)"},
+        {"traceback", ""}}},
+      {"errors",
+       {{{"loc", {"item", "rows", 3, "price"}}, {"msg", "wrong"}, {"type", "float_type"}},
+        {{"loc", {"n"}}, {"msg", "Field required\x1b"}, {"type", "missing"}}}}};
+  EXPECT_EQ(problem_block("f", misfit),
+            "keelback: f: bad_request, effect none\n"
+            "  item.rows[3].price: wrong\n"
+            "  n: Field required\\x1b\n");
   const Json died = {{"outcome", "worker_died"},
                      {"effect", "maybe"},
                      {"detail", "worker 0.1 died with the call"},

@@ -45,6 +45,19 @@ std::string death_sentence(const Json& death) {
   return text;
 }
 
+// item.rows[3].price: Input should be a valid number
+std::string misfit_line(const Json& error) {
+  std::string place;
+  for (const Json& key : array_in(error, "loc")) {
+    if (key.is_string()) {
+      place += (place.empty() ? "" : ".") + key.get<std::string>();
+    } else {
+      place += fmt::format("[{}]", key.dump());
+    }
+  }
+  return fmt::format("{}: {}", place, text_in(error, "msg"));
+}
+
 }  // namespace
 
 std::string to_text(const Json& json, int indent) {
@@ -186,7 +199,11 @@ std::string problem_block(std::string_view function, const Json& problem) {
   // The traceback ends with the exception, so the exception is not printed again.
   const std::string traceback = text_in(python, "traceback");
   if (raised.empty() || raised.find(detail) == std::string::npos) block("", detail);
-  block("", traceback.find(raised) == std::string::npos || traceback.empty() ? raised : "");
+  const Json errors = array_in(problem, "errors");
+  for (const Json& error : errors) block("", misfit_line(error));
+  if (errors.empty()) {
+    block("", traceback.find(raised) == std::string::npos || traceback.empty() ? raised : "");
+  }
   block("", traceback);
   if (const Json& death = member(problem, "death"); death.is_object()) {
     // The pool's message names the cause, so the cause is not printed again. The last lines of the

@@ -36,7 +36,9 @@ struct Answer {
 };
 
 inline std::uint64_t bytes_of(const std::optional<PythonError>& error) {
-  return error ? error->type.size() + error->message.size() + error->traceback.size() : 0;
+  if (!error) return 0;
+  return error->type.size() + error->message.size() + error->traceback.size() +
+         error->errors.size();
 }
 
 // How the call ends, as the core says, with what its worker has answered. Takes the answer's

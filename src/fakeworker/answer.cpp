@@ -8,10 +8,14 @@ namespace keelback::fakeworker {
 namespace {
 
 std::string error_json(const Raised& raised) {
-  const Json json = {{"type", raised.type},
-                     {"message", raised.message},
-                     {"traceback", "Traceback (most recent call last):\n  File \"<fakeworker>\"\n" +
-                                       raised.type + ": " + raised.message + "\n"}};
+  Json json = {{"type", raised.type},
+               {"message", raised.message},
+               {"traceback", "Traceback (most recent call last):\n  File \"<fakeworker>\"\n" +
+                                 raised.type + ": " + raised.message + "\n"}};
+  if (!raised.errors.is_null()) {
+    json["traceback"] = "";  // the arguments are at fault, not a line of code
+    json["errors"] = raised.errors;
+  }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

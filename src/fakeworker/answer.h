@@ -33,6 +33,7 @@ struct Raised {
   wire::ErrorKind kind = wire::ErrorKind::kError;
   std::string type;
   std::string message;
+  Json errors{};  // kBadRequest: where arguments do not fit; null: they do not bind
 };
 struct Streamed {};  // its items are sent
 using Answer = std::variant<Returned, Raised, Streamed>;

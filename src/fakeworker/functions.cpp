@@ -436,6 +436,7 @@ constexpr Parameter kMessage[] = {{"message", "str", true}};
 constexpr Parameter kSignal[] = {{"signal", "int", false}};
 constexpr Parameter kCode[] = {{"code", "int", false}};
 constexpr Parameter kN[] = {{"n", "int", true}};
+constexpr Parameter kTyped[] = {{"n", "int", true, true}};
 constexpr Parameter kBytes[] = {{"bytes", "int", true}};
 constexpr Parameter kNAndMs[] = {{"n", "int", true}, {"ms", "int", false}};
 constexpr Parameter kTextAndN[] = {{"text", "str", true}, {"n", "int", false}};
@@ -521,11 +522,19 @@ constexpr Function kFunctions[] = {
      together_stream, false, kTogether, true},
     {"together_stuck", "Waits on the event loop; swallows every cancel.", false, false, kMs,
      together_stuck, false, kTogether, true},
+    {"typed", "Answers its argument, an int.", true, false, kTyped, echo},
     {"unserialisable", "Answers what JSON cannot write.", false, false, {}, unserialisable},
 };
 
 Raised bad_request(std::string message) {
   return {wire::ErrorKind::kBadRequest, "TypeError", std::move(message)};
+}
+
+Raised misfit(const Parameter& parameter) {
+  const std::string reason = "Input should be a valid integer";
+  return {wire::ErrorKind::kBadRequest, "keelback.ValidationError",
+          std::string("argument \"") + parameter.name + "\": " + reason,
+          Json::array({{{"loc", {parameter.name}}, {"msg", reason}, {"type", "int_type"}}})};
 }
 
 Raised too_many(const Function& function, std::size_t given) {
@@ -581,6 +590,7 @@ Json describe(const Function& function) {
                           {"kind", "positional_or_keyword"},
                           {"required", parameter.required},
                           {"type", parameter.type ? Json(parameter.type) : Json(nullptr)}});
+    if (parameter.checked) parameters.back()["schema"] = {{"type", "integer"}};
   }
   return {{"name", function.name},
           {"doc", function.doc},
@@ -632,6 +642,7 @@ std::variant<std::vector<Json>, Raised> bind(const Function& function, std::stri
       return bad_request(std::string(function.name) +
                          "() missing 1 required positional argument: '" + parameters[i].name + "'");
     }
+    if (parameters[i].checked && !bound[i].is_number_integer()) return misfit(parameters[i]);
   }
   return bound;
 }

@@ -18,6 +18,7 @@ struct Parameter {
   const char* name;
   const char* type;  // null: any
   bool required;
+  bool checked = false;  // its value is an int, as in Python
 };
 struct Function {
   const char* name;

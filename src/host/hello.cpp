@@ -38,7 +38,12 @@ core::FunctionsAnnounced functions_of(const Application& application) {
 PythonError python_error_of(std::string_view json) {
   const Json object = parse_json<Json>(json);
   if (!object.is_object()) return {.message = std::string(json.substr(0, 4096))};
-  return {text_of(object, "type"), text_of(object, "message"), text_of(object, "traceback")};
+  const auto errors = object.find("errors");
+  const bool listed = errors != object.end() && errors->is_array() && !errors->empty();
+  return {.type = text_of(object, "type"),
+          .message = text_of(object, "message"),
+          .traceback = text_of(object, "traceback"),
+          .errors = listed ? errors->dump() : std::string()};
 }
 
 std::string step_of(std::string_view json) {

@@ -14,7 +14,7 @@ namespace keelback::host {
 // What the core decides by. It has no use for the rest: texts and parameters.
 core::FunctionsAnnounced functions_of(const Application& application);
 
-// {type, message, traceback} of ERROR and START_FAILED; what is missing stays empty.
+// {type, message, traceback, errors} of ERROR and START_FAILED; what is missing stays empty.
 PythonError python_error_of(std::string_view json);
 // {step} of START_FAILED.
 std::string step_of(std::string_view json);

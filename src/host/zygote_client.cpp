@@ -33,6 +33,8 @@ std::int64_t number_of(const Json& object, const char* name) {
   return found != object.end() && found->is_number_integer() ? found->get<std::int64_t>() : 0;
 }
 
+constexpr std::size_t kHelloMax = 64 << 20;  // bytes
+
 Unsafe unsafe_of(const Json& object) {
   return {text_of(object, "what"), text_of(object, "module"), text_of(object, "detail"),
           static_cast<std::uint64_t>(number_of(object, "bytes"))};
@@ -208,9 +210,12 @@ void ZygoteClient::packet(std::string_view text) {
     const auto refusal = object.find("unsafe");
     const bool safe = refusal == object.end() || !refusal->is_object();
     const Unsafe unsafe = safe ? Unsafe{} : unsafe_of(*refusal);
-    handlers_.ready(hello != object.end() ? hello->dump() : "{}",
+    handlers_.ready(hello != object.end() ? hello->dump() : std::exchange(hello_, {}),
                     import_s != object.end() && import_s->is_number() ? import_s->get<double>() : 0,
                     safe ? nullptr : &unsafe);
+  } else if (op == "hello") {
+    if (hello_.size() > kHelloMax) return kill();
+    hello_ += text_of(object, "text");
   } else if (op == "failed") {
     // The process exits by itself; what it printed is read before its death is reported.
     failure_ = {step_of_zygote(text_of(object, "step")),

@@ -118,6 +118,7 @@ class ZygoteClient {
   os::Fd log_;
   LogLines lines_;
   StartFailure failure_;
+  std::string hello_;  // its parts, until it says ready
   struct Forking {
     OnForked done;
     Time since;

@@ -1,9 +1,10 @@
 // GET /openapi.json: what is fixed about the service, and one path per function of the application.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
-#include <map>
 #include <string>
+#include <string_view>
 
 #include "keelback/outcome.h"
 #include "server/json.h"
@@ -14,18 +15,39 @@
 namespace keelback::server {
 namespace {
 
-// The JSON type of a Python annotation. Empty unless it is certain.
-Json schema_of(const std::string& annotation) {
-  static const std::map<std::string, const char*, std::less<>> kTypes = {
-      {"str", "string"}, {"int", "integer"}, {"float", "number"}, {"bool", "boolean"},
-      {"list", "array"}, {"tuple", "array"}, {"dict", "object"},  {"None", "null"}};
-  const auto bracket = annotation.find('[');
-  const auto found = kTypes.find(annotation.substr(0, bracket));
-  const bool whole = bracket == std::string::npos || annotation.ends_with(']');
-  if (found == kTypes.end() || !whole || annotation.find('|') != std::string::npos) {
-    return Json::object();
+// The application's types and ours are side by side in the document.
+constexpr std::string_view kProblem = "Problem";
+std::string component(std::string_view type) {
+  return type == kProblem ? "Application.Problem" : std::string(type);
+}
+
+// A schema of HELLO, whose types are its `$defs`, as a part of this document.
+Json in_document(Json schema) {
+  constexpr std::string_view kDefinitions = "#/$defs/";
+  if (schema.is_structured()) {
+    for (Json& each : schema) each = in_document(std::move(each));
+  } else if (schema.is_string()) {
+    const auto text = schema.get<std::string>();
+    if (text.starts_with(kDefinitions)) {
+      return "#/components/schemas/" +
+             component(std::string_view(text).substr(kDefinitions.size()));
+    }
   }
-  return {{"type", found->second}};
+  return schema;
+}
+
+// Empty: anything.
+Json schema_of(const std::string& text) {
+  return text.empty() ? Json::object() : in_document(parsed(text));
+}
+
+// What is sent beside the JSON. No JSON value fits such a parameter.
+bool is_attachment(const Json& schema) {
+  if (const auto members = schema.find("anyOf"); members != schema.end()) {
+    return std::ranges::any_of(*members, is_attachment);
+  }
+  const auto format = schema.find("format");
+  return format != schema.end() && *format == "binary";
 }
 
 // The two ways to give arguments: by name and by position. Each only where Python allows it.
@@ -38,9 +60,15 @@ Json arguments_schema(const std::vector<FunctionInfo::Parameter>& parameters) {
   std::size_t least = 0;
   bool name_works = true;
   bool position_works = true;
-  for (const auto& [name, kind, type, required] : parameters) {
-    const Json schema = schema_of(type);
-    if (kind == "var_positional") {
+  for (const FunctionInfo::Parameter& parameter : parameters) {
+    const std::string& name = parameter.name;
+    const std::string& kind = parameter.kind;
+    const Json schema = schema_of(parameter.schema);
+    const bool attached = is_attachment(schema);
+    const bool required = parameter.required;
+    if (attached) {
+      position_works = false;
+    } else if (kind == "var_positional") {
       by_position["items"] = schema;
     } else if (kind == "var_keyword") {
       by_name["additionalProperties"] = schema;
@@ -64,6 +92,7 @@ Json arguments_schema(const std::vector<FunctionInfo::Parameter>& parameters) {
   Json forms = Json::array();
   if (name_works) forms.push_back(std::move(by_name));
   if (position_works) forms.push_back(std::move(by_position));
+  if (forms.empty()) return Json::object();
   return forms.size() == 1 ? forms[0] : Json{{"oneOf", std::move(forms)}};
 }
 
@@ -102,9 +131,12 @@ Json call_parameters() {
   return list;
 }
 
-Json call_responses(bool stream) {
+Json call_responses(const FunctionInfo& function) {
+  const bool stream = function.stream;
+  Json result = schema_of(function.result_schema);
+  if (stream) result = {{"type", "array"}, {"items", std::move(result)}};
   Json ok = {{"description", "The function's result"},
-             {"content", {{"application/json", {{"schema", Json::object()}}}}}};
+             {"content", {{"application/json", {{"schema", std::move(result)}}}}}};
   ok["content"]["multipart/form-data"] = {
       {"schema",
        {{"type", "object"},
@@ -144,7 +176,7 @@ Json function_path(const FunctionInfo& function) {
             {"properties", {{"arguments", {{"type", "object"}}}}},
             {"additionalProperties", {{"type", "string"}, {"format", "binary"}}}}}}},
         {"application/octet-stream", {{"schema", {{"type", "string"}, {"format", "binary"}}}}}}}};
-  operation["responses"] = call_responses(function.stream);
+  operation["responses"] = call_responses(function);
   return {{"post", std::move(operation)}};
 }
 
@@ -208,6 +240,16 @@ Json problem_schema() {
             {"detail", {{"type", "string"}}},
             {"outcome", {{"type", "string"}, {"enum", std::move(outcomes)}}},
             {"effect", {{"type", "string"}, {"enum", {"none", "maybe", "done"}}}},
+            {"errors",
+             {{"type", "array"},
+              {"items",
+               {{"type", "object"},
+                {"required", {"loc", "msg", "type"}},
+                {"properties",
+                 {{"loc",
+                   {{"type", "array"}, {"items", {{"type", Json::array({"string", "integer"})}}}}},
+                  {"msg", {{"type", "string"}}},
+                  {"type", {{"type", "string"}}}}}}}}},
             {"python", {{"type", "object"}}},
             {"worker", {{"type", "string"}}},
             {"death", {{"type", "object"}}},
@@ -228,18 +270,26 @@ std::string openapi_json(const Application* application) {
       paths["/v1/call/" + escape_segment(function.name)] = function_path(function);
     }
   }
+  Json schemas = {{kProblem, problem_schema()}};
+  if (application != nullptr && !application->definitions.empty()) {
+    const Json definitions = parsed(application->definitions);
+    for (const auto& [name, definition] : definitions.items()) {
+      schemas[component(name)] = in_document(definition);
+    }
+  }
   add_service_paths(paths);
   const Json document = {
       {"openapi", "3.1.0"},
       {"info", {{"title", app}, {"version", "1"}}},
       {"paths", std::move(paths)},
       {"components",
-       {{"schemas", {{"Problem", problem_schema()}}},
+       {{"schemas", std::move(schemas)},
         {"responses",
          {{"Problem", problem_response("What went wrong")},
           {"NotThisRequest",
            problem_response("quarantined: this very request killed workers before; bad_request: "
-                            "its Idempotency-Key was used for another request")}}},
+                            "arguments do not fit the function's annotations (errors says where), "
+                            "or its Idempotency-Key was used for another request")}}},
         {"securitySchemes", {{"bearer", {{"type", "http"}, {"scheme", "bearer"}}}}}}},
       {"security", Json::array({Json::object(), Json{{"bearer", Json::array()}}})}};
   return dump(document);

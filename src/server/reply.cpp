@@ -185,6 +185,10 @@ std::string problem_of(const Outcome& outcome) {
     json["python"] = {{"type", outcome.python->type},
                       {"message", outcome.python->message},
                       {"traceback", outcome.python->traceback}};
+    if (!outcome.python->errors.empty()) {
+      json["title"] = "The arguments do not fit the function's annotations";
+      json["errors"] = parsed(outcome.python->errors);
+    }
   }
   if (outcome.worker.generation != 0) json["worker"] = to_string(outcome.worker);
   if (outcome.death) json["death"] = death_json(*outcome.death);

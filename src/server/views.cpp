@@ -156,6 +156,7 @@ std::string functions_json(const Application& application, const PoolStats& stat
                             {"kind", each.kind},
                             {"required", each.required},
                             {"type", each.type.empty() ? Json() : Json(each.type)}});
+      if (!each.schema.empty()) parameters.back()["schema"] = parsed(each.schema);
     }
     functions.push_back({{"name", function.name},
                          {"doc", function.doc},
@@ -170,10 +171,15 @@ std::string functions_json(const Application& application, const PoolStats& stat
                          {"interruptible", function.interruptible},
                          {"params", std::move(parameters)}});
     if (function.batch > 0) functions.back()["batch_mean"] = mean_batch(stats, function.name);
+    if (!function.result_schema.empty()) {
+      functions.back()["result"] = parsed(function.result_schema);
+    }
   }
-  return dump({{"app", application.name},
+  Json json = {{"app", application.name},
                {"runtime", application.runtime},
-               {"functions", std::move(functions)}});
+               {"functions", std::move(functions)}};
+  if (!application.definitions.empty()) json["$defs"] = parsed(application.definitions);
+  return dump(json);
 }
 
 }  // namespace keelback::server

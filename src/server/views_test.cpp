@@ -87,10 +87,18 @@ TEST(Views, WorkersSessionsAndQuarantine) {
 
 constexpr const char* kHello = R"({"runtime":"python 3.11","pid":1,"app":"counter","functions":[
   {"name":"greet","doc":"Says hello.","stream":false,"params":[
-    {"name":"name","kind":"positional_or_keyword","required":true,"type":"str"},
-    {"name":"times","kind":"keyword_only","required":false,"type":"int"},
+    {"name":"name","kind":"positional_or_keyword","required":true,"type":"str","schema":{"type":"string"}},
+    {"name":"times","kind":"keyword_only","required":false,"type":"int","schema":{"type":"integer"}},
     {"name":"rest","kind":"var_keyword","required":false,"type":""}]},
-  {"name":"a/b","stream":true,"params":[{"name":"x","kind":"positional_only","required":true,"type":"list[int]"}]}]})";
+  {"name":"a/b","stream":true,"result":{"$ref":"#/$defs/Problem"},"params":[
+    {"name":"x","kind":"positional_only","required":true,"type":"Item","schema":{"$ref":"#/$defs/Item"}}]},
+  {"name":"show","params":[
+    {"name":"image","kind":"positional_or_keyword","required":true,"type":"bytes","schema":{"type":"string","format":"binary"}},
+    {"name":"mask","kind":"positional_or_keyword","required":false,"type":"Optional[bytes]",
+     "schema":{"anyOf":[{"type":"string","format":"binary"},{"type":"null"}]}},
+    {"name":"size","kind":"positional_or_keyword","required":true,"type":"unchecked"}]}],
+  "$defs":{"Item":{"type":"object","properties":{"parts":{"type":"array","items":{"$ref":"#/$defs/Item"}}}},
+           "Problem":{"enum":["a"]}}})";
 
 // Goal: the document describes this application's arguments, in the two ways they can be given.
 TEST(Views, OpenApiComesFromTheHello) {
@@ -116,6 +124,19 @@ TEST(Views, OpenApiComesFromTheHello) {
   const json& by_position = document["paths"]["/v1/call/a%2Fb"]["post"]["requestBody"]["content"]
                                     ["application/json"]["schema"];
   EXPECT_EQ(by_position["type"], "array") << "a required positional-only argument has no name";
+  EXPECT_EQ(by_position["prefixItems"][0]["$ref"], "#/components/schemas/Item");
+  const json& types = document["components"]["schemas"];
+  EXPECT_EQ(types["Item"]["properties"]["parts"]["items"]["$ref"], "#/components/schemas/Item");
+  EXPECT_EQ(types["Problem"]["type"], "object") << "ours";
+  EXPECT_EQ(types["Application.Problem"]["enum"][0], "a") << "the application's";
+  const json& streamed = document["paths"]["/v1/call/a%2Fb"]["post"]["responses"]["200"]["content"]
+                                 ["application/json"]["schema"];
+  EXPECT_EQ(streamed["items"]["$ref"], "#/components/schemas/Application.Problem");
+  const json& show = document["paths"]["/v1/call/show"]["post"]["requestBody"]["content"]
+                             ["application/json"]["schema"];
+  EXPECT_EQ(show["required"], json::array({"size"})) << "attachments come beside the JSON";
+  EXPECT_EQ(show["properties"], json({{"size", json::object()}}))
+      << "the text of a type says nothing";
   for (const char* path :
        {"/v1/pool", "/v1/config", "/v1/sessions/{id}", "/v1/workers/{slot}/recycle", "/metrics"}) {
     EXPECT_TRUE(document["paths"].contains(path)) << path;
@@ -131,16 +152,21 @@ TEST(Views, FunctionsAreShownAsTheHelloHasThem) {
   const char* const greet =
       R"({"name":"greet","doc":"d","idempotent":true,"stream":false,"async":true,"timeout":1.5,
           "max_workers":2,"concurrency":8,"batch":0,"batch_wait":0.0,"interruptible":true,"params":[
-            {"name":"a","kind":"keyword_only","required":true,"type":"int"},
-            {"name":"b","kind":"var_keyword","required":false,"type":null}]})";
+            {"name":"a","kind":"keyword_only","required":true,"type":"int","schema":{"type":"integer"}},
+            {"name":"b","kind":"var_keyword","required":false,"type":null}],
+          "result":{"$ref":"#/$defs/Item"}})";
   const std::string hello = fmt::format(
-      R"({{"app":"counter","runtime":"python 3.11","functions":[{},{{"name":"plain"}}]}})", greet);
+      R"({{"app":"counter","runtime":"python 3.11","functions":[{},{{"name":"plain"}}],
+           "$defs":{{"Item":{{"enum":[1]}}}}}})",
+      greet);
   const json shown = json::parse(functions_json(*parse_application(hello), {}));
   EXPECT_EQ(shown["app"], "counter");
   EXPECT_EQ(shown["runtime"], "python 3.11");
   ASSERT_EQ(shown["functions"].size(), 2U);
   EXPECT_EQ(shown["functions"][0], json::parse(greet));
+  EXPECT_EQ(shown["$defs"]["Item"]["enum"], json::array({1})) << "references are right here, too";
   EXPECT_EQ(shown["functions"][1]["timeout"], nullptr);
+  EXPECT_FALSE(shown["functions"][1].contains("result"));
   EXPECT_EQ(shown["functions"][1]["params"], json::array());
 }
 

@@ -42,6 +42,7 @@ enum class Function : std::uint8_t {
   kTogetherExit,
   kTogetherStream,
   kTogetherStuck,
+  kTyped,
   kUnserialisable,
   kExposed,
 };
@@ -96,6 +97,7 @@ constexpr Standard kStandard[] = {
     {"together_exit", Function::kTogetherExit, "ms", "int", true, false, false, kTogether},
     {"together_stream", Function::kTogetherStream, "n", "int", true, false, false, kTogether},
     {"together_stuck", Function::kTogetherStuck, "ms", "int", true, false, false, kTogether},
+    {"typed", Function::kTyped, "n", "int", true, true},
     {"unserialisable", Function::kUnserialisable, nullptr, "", false},
 };
 
@@ -124,6 +126,16 @@ void raise(Script& script, Script::Ending ending, std::string type, std::string 
 void bad_arguments(Script& script, std::string message) {
   script.busy = Duration{0};
   raise(script, Script::Ending::kBadRequest, "TypeError", std::move(message));
+}
+
+void misfit(Script& script, const std::string& parameter) {
+  const std::string reason = "Input should be a valid integer";
+  script.busy = Duration{0};
+  raise(script, Script::Ending::kBadRequest, "keelback.ValidationError",
+        "argument \"" + parameter + "\": " + reason);
+  script.error.traceback.clear();  // the arguments are at fault, not a line of code
+  script.error.errors =
+      R"([{"loc":[")" + parameter + R"("],"msg":")" + reason + R"(","type":"int_type"}])";
 }
 
 void die(Script& script, std::optional<int> signal, std::optional<int> code) {
@@ -214,6 +226,9 @@ void numeric(Script& script, Function function, std::int64_t n,
       script.heeds_interrupt = false;
       script.result = std::to_string(n);
       break;
+    case Function::kTyped:
+      script.result = std::to_string(n);
+      break;
     case Function::kGather:
     case Function::kNap:
     case Function::kSleep:
@@ -290,6 +305,7 @@ void with_argument(Script& script, const Standard& known, std::optional<std::str
     return;
   }
   const auto number = as_integer(*raw);
+  if (!number && known.function == Function::kTyped) return misfit(script, known.parameter);
   if (!number) {
     raise(script, Script::Ending::kRaise, "TypeError", std::string(known.name) + ": not a number");
     return;
@@ -362,6 +378,9 @@ keelback::Application Application::describe() const {
     if (known != std::end(kStandard) && known->parameter != nullptr) {
       function.parameters.push_back(
           {known->parameter, "positional_or_keyword", known->type, known->required});
+      if (known->function == Function::kTyped) {
+        function.parameters.back().schema = R"({"type":"integer"})";
+      }
     }
     function.async = known != std::end(kStandard) && is_async(known->function);
   }

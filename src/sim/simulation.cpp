@@ -359,7 +359,7 @@ void Simulation::hear(Said said) {
     case Said::Kind::kReplied: {
       const std::uint64_t bytes = said.payload.size() + core::bytes_of(said.attachments) +
                                   said.python.message.size() + said.python.type.size() +
-                                  said.python.traceback.size();
+                                  said.python.traceback.size() + said.python.errors.size();
       calls_.answered(said);
       const std::uint64_t birth = said.state.birth;
       if (said.snapshot == core::Snapshot::kTaken) shelf_.park(birth, said.state);

@@ -204,7 +204,7 @@ enum class ErrorKind : std::uint8_t {
 };
 struct ErrorMessage {
   ErrorKind kind = ErrorKind::kError;
-  std::string_view json;  // {type, message, traceback}
+  std::string_view json;  // {type, message, traceback, errors}
   friend bool operator==(const ErrorMessage&, const ErrorMessage&) = default;
 };
 // The head with the kind; message.json is the payload that follows it.

@@ -28,6 +28,11 @@ def echo(value):
     return value
 
 
+@keelback.function(idempotent=True)
+def typed(n: int):
+    return n
+
+
 @keelback.function
 def counter():
     """Calls of this session so far, this one included."""

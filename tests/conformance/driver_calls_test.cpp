@@ -79,6 +79,24 @@ TEST_P(DriverTest, AResultThatCannotBeSentIsAnErrorOfTheFunction) {
   EXPECT_LE(worker.generation, 2u) << "no worker was lost to it";
 }
 
+// Goal: the caller hears where arguments do not fit; HTTP makes 422 of it.
+TEST_P(DriverTest, ArgumentsThatDoNotFitAreRefusedWithTheirPlace) {
+  World world(GetParam());
+  const Outcome fits = world.call("typed", "[7]");
+  EXPECT_OUTCOME(fits, kOk, kDone);
+  EXPECT_EQ(fits.payload, "7");
+  const Outcome misfit = world.call("typed", "[\"7\"]");
+  EXPECT_OUTCOME(misfit, kBadRequest, kNone);
+  ASSERT_TRUE(misfit.python);
+  EXPECT_EQ(misfit.python->type, "keelback.ValidationError");
+  EXPECT_NE(misfit.python->errors.find(R"("loc":["n"])"), std::string::npos)
+      << misfit.python->errors;
+  EXPECT_EQ(http_status(misfit), 422);
+  const Outcome missing = world.call("typed", "[]");
+  EXPECT_OUTCOME(missing, kBadRequest, kNone);
+  EXPECT_EQ(http_status(missing), 400);
+}
+
 TEST_P(DriverTest, WhatCannotBeCalledIsRefusedAndRunsNothing) {
   Settings small = settings();
   small.calls.payload_max = {1024};

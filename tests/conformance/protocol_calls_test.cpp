@@ -60,6 +60,25 @@ TEST_P(Protocol, TellsTheFourKindsOfErrorApart) {
   expect_result(peer->call("echo", {"still here"}), "still here");
 }
 
+// Goal: a value that does not fit its annotation is refused with its place, and nothing runs. A
+// call that does not bind has no such place.
+TEST_P(Protocol, SaysWhereArgumentsDoNotFit) {
+  auto peer = ready();
+  expect_result(peer->call("typed", {7}), 7);
+  for (const char* payload : {"[\"7\"]", R"({"n": "7"})", "[7.5]", "[true]", "[null]"}) {
+    SCOPED_TRACE(payload);
+    const Reply reply = peer->call({.function = "typed", .payload = payload});
+    expect_error(reply, ErrorKind::kBadRequest, "keelback.ValidationError",
+                 "argument \"n\": Input");
+    EXPECT_EQ(reply.error["errors"], Json::parse(R"([{"loc":["n"],"type":"int_type",
+                                        "msg":"Input should be a valid integer"}])"));
+    EXPECT_NE(peer->mark(wire::kMarkStarted), reply.call);
+  }
+  const Reply missing = peer->call({.function = "typed", .payload = "[]"});
+  expect_error(missing, ErrorKind::kBadRequest, "TypeError", "n");
+  EXPECT_FALSE(missing.error.contains("errors"));
+}
+
 // Goal: what a JSON parser would change without a word is refused, and nothing runs.
 TEST_P(Protocol, RefusesArgumentsThatWouldArriveAsSomethingElse) {
   auto peer = ready();

@@ -11,8 +11,23 @@ from keelback_testing import ROOT, KeelbackTest, main  # noqa: E402
 PYTHON = ROOT / ".venv-openapi" / "bin" / "python"
 
 APP = """
-from typing import Optional
+import dataclasses, datetime, enum, uuid
+from typing import Literal, Optional, TypedDict, Union
 import keelback
+
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = 2
+
+@dataclasses.dataclass
+class Item:
+    price: float
+    size: Size = Size.SMALL
+    parts: "list[Item]" = dataclasses.field(default_factory=list)
+
+class Problem(TypedDict, total=False):
+    id: int
+    place: tuple[float, float]
 
 @keelback.function(idempotent=True)
 def add(a: int, b: int = 2) -> int:
@@ -48,6 +63,26 @@ def counter() -> int:
 def sizes() -> dict:
     return {name: len(each) for name, each in keelback.attachments().items() if not isinstance(each, list)}
 
+@keelback.function
+def order(items: list[Item], size: Union[Size, int, None] = None, kind: Literal["a", 1] = "a", **more: Problem) -> Item:
+    return Item(sum(each.price for each in items) % 1e9, parts=items[:1])
+
+@keelback.function
+def days(day: datetime.date, at: Optional[datetime.datetime] = None, by: dict[str, datetime.timedelta] = {}) -> list[datetime.date]:
+    return [day]
+
+@keelback.function
+def named(*ids: uuid.UUID) -> dict[str, uuid.UUID]:
+    return {str(each): each for each in ids}
+
+@keelback.function
+def problems(problem: Problem):
+    yield problem
+
+@keelback.function
+def upload(image: bytes, scale: float = 1.0) -> float:
+    return len(image) * scale
+
 @keelback.function(concurrency=8)
 async def together(x: float = 1.0) -> float:
     return x
@@ -66,6 +101,7 @@ class Contract(KeelbackTest):
     def test_the_document_is_one(self):
         document = self.daemon.client().get("/openapi.json").json
         self.assertIn("/v1/call/add", document["paths"])
+        self.assertLessEqual({"Item", "Size", "Problem", "Application.Problem"}, set(document["components"]["schemas"]))
         subprocess.run([PYTHON, "-c", "import json, sys, openapi_spec_validator as v; v.validate(json.load(sys.stdin))"],
                        input=json.dumps(document), text=True, check=True)
 
