@@ -45,7 +45,7 @@ def floor_loop(fd):
 
 def worker_loop(fd):
     marks = os.memfd_create("marks")
-    os.ftruncate(marks, 128 * 1024)
+    os.ftruncate(marks, 192 * 1024)
     control, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     functions.add(functions.Function("greet", greet))
     functions.add(functions.Function("usage", lambda: _usage().decode()))

@@ -34,7 +34,7 @@ class Application(PageTest):
         self.assertEqual([], [name for name in options if f"| `{name}=" not in rows])
 
     def test_every_program_is_called(self):
-        for title in ("Functions", "Before the first call", "Sessions", "Results, errors, files"):
+        for title in ("Functions", "Types", "Before the first call", "Sessions", "Results, errors, files"):
             self.assertEqual({"python", "sh"}, {language for _, language, _ in section(PAGE, title)}, title)
 
 
