@@ -9,10 +9,10 @@
 namespace keelback::bench {
 namespace {
 
-constexpr double kNearlyAll = 0.9;     // of the most, as in advise()
+constexpr double kNearlyAll = 0.9;        // of the most, as in advise()
 constexpr double kNearlyAnswered = 0.99;  // as in carried()
-constexpr double kWorthIt = 1.2;    // less is not worth that a death concerns many calls
-constexpr double kFilled = 0.8;       // of the largest batch that the function declares
+constexpr double kWorthIt = 1.2;          // less is not worth that a death concerns many calls
+constexpr double kFilled = 0.8;           // of the largest batch that the function declares
 constexpr double kSaves = 0.8;
 
 bool carries(const FlightStep& step, double objective_ms) {
