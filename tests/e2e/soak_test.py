@@ -1,7 +1,8 @@
 """The soak: open-loop load on a real daemon while workers are killed, stopped, held, recycled, reloaded and reconfigured, and clients vanish.
 
 Every loss must be explained by a fault that touched its worker, every effect must agree with an append-only ledger, and in the end nothing may be
-left: no process, no descriptor, no growing memory. KEELBACK_SOAK_SECONDS (60) is the length; the seed is printed, and KEELBACK_SOAK_SEED repeats it
+left: no process, no descriptor, no growing memory. Where the application has functions whose calls share workers, they are in the load: some of them
+block the loop, never end, or die, and what the others hear of it must be true. KEELBACK_SOAK_SECONDS (60) is the length; the seed is printed, and KEELBACK_SOAK_SEED repeats it
 (the same faults in the same order; the machine's own timing is not repeated).
 """
 import collections
@@ -10,6 +11,7 @@ import json
 import os
 import queue
 import random
+import re
 import signal
 import socket
 import sys
@@ -55,6 +57,11 @@ class Books:
         self.vanished = 0  # calls whose client did not wait
         self.tokens = {}  # of the ledger: token -> (least, most) effects
         self.touched = {}  # "slot.generation" -> what was done to it
+        self.suspects = []  # (worker, what is said) of calls that died beside others
+        self.roles = collections.Counter()  # of calls that died beside others
+        self.held_up = set()  # workers that ran a call which blocks the loop, or does not end by itself
+        self.short_drain_until = float("inf")  # drains end calls that take 200 ms, as a busy machine's may
+        self.drained = []  # (worker, what is said) of calls that a drain did not wait for, though they were not late
         self.lost_homes = []
         self.ended = set()  # sessions that somebody was told to end
         self.wrong = []
@@ -84,12 +91,19 @@ class Books:
 class Load:
     """Calls at planned times, whatever became of the earlier ones; each kind knows how it may end."""
 
-    KINDS = {"append": 30, "echo": 25, "count": 25, "keyed": 5, "stream": 3, "vanish": 6, "spin": 1.5, "hold": 0.7}
+    # kind: how often, and the functions that it needs
+    KINDS = {"append": (30, "append"), "echo": (25, "echo"), "count": (25, "count"), "keyed": (5, "append"), "stream": (3, "items"),
+             "vanish": (6, "sleep"), "spin": (1.5, "spin"), "hold": (0.7, "hold"),
+             "together": (25, "together"), "threads": (6, "threads"), "shared_stream": (3, "together_stream"), "brief_block": (1, "together_block"),
+             "cancelled": (0.5, "together"), "interrupted": (0.1, "threads"), "stuck": (0.1, "together_stuck"), "block": (0.1, "together_block"),
+             "die": (0.1, "together_die"), "crash": (0.1, "together_crash")}
 
     def __init__(self, daemon, books, ledger, seed, seconds, saved=False, threads=96):
         self.daemon, self.books, self.ledger, self.seconds = daemon, books, str(ledger), seconds
         self.saved = saved  # sessions outlive their worker
         self.rng = random.Random(seed)
+        self.functions = {function["name"] for function in daemon.client().get("/v1/functions").json["functions"]}
+        self.kinds = {kind: weight for kind, (weight, function) in self.KINDS.items() if function in self.functions}
         self.jobs = queue.Queue()
         self.sessions = collections.deque(Session(f"s{i}") for i in range(40))
         self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
@@ -98,7 +112,7 @@ class Load:
         for thread in self.threads:
             thread.start()
         begin, at, number = time.monotonic(), 0.0, 0
-        kinds, weights = list(self.KINDS), list(self.KINDS.values())
+        kinds, weights = list(self.kinds), list(self.kinds.values())
         while at < self.seconds:
             at += self.rng.expovariate(RATE)
             number += 1
@@ -168,13 +182,24 @@ class Load:
                 self.sessions.append(session)
 
     def _stream(self, client, number, chance):
+        self._read_stream(client, number, "items", [60])
+
+    def _shared_stream(self, client, number, chance):
+        self._read_stream(client, number, "together_stream", [60, 1])
+
+    def _read_stream(self, client, number, function, arguments):
         """Items in order without a gap; the last event says how it ended."""
         connection = client._connect()
-        connection.request("POST", "/v1/call/items", body="[60]",
+        connection.request("POST", f"/v1/call/{function}", body=json.dumps(arguments),
                            headers={"Content-Type": "application/json", "Accept": "text/event-stream", "Keelback-Deadline-Ms": str(DEADLINE_MS)})
         response = connection.getresponse()
         text = response.read().decode()
         connection.close()
+        if response.status != 200:  # it ended before it began
+            problem = json.loads(text)
+            with self.books.lock:
+                self.books.counts[problem["outcome"]] += 1
+            return self._explain(problem, number)
         events = [dict(line.split(": ", 1) for line in block.split("\n") if ": " in line and not line.startswith(":")) for block in text.split("\n\n")]
         events = [event for event in events if event]
         items = [json.loads(event["data"]) for event in events if event.get("event") == "item"]
@@ -194,7 +219,7 @@ class Load:
     def _vanish(self, client, number, chance):
         """A client that leaves: before it has asked, while its call waits or runs, or with the answer unread."""
         token = f"v{number}"
-        function, arguments = ("append", [self.ledger, token]) if chance < 0.5 else ("sleep", [300])
+        function, arguments = ("append", [self.ledger, token]) if chance < 0.5 and "append" in self.functions else ("sleep", [300])
         self.books.expect(token, 0, 1)
         connection = client._connect()
         with self.books.lock:
@@ -217,6 +242,62 @@ class Load:
     def _hold(self, client, number, chance):
         self._settle(client.call("hold", [20000], deadline_ms=200), number, late=True)
 
+    # ---- kinds whose calls share workers
+
+    def _together(self, client, number, chance, function="together"):
+        """Half of them may run twice, so no death of a neighbour may be theirs."""
+        ms = 1 + int(chance * 60)
+        again = chance % 0.02 < 0.01
+        reply = client.call(function, [ms], deadline_ms=DEADLINE_MS, **({"Keelback_Idempotent": "true"} if again else {}))
+        self._settle(reply, number)
+        if reply.outcome == "ok" and reply.json != ms:
+            self.books.note(f"call {number} got the answer of another: {reply!r}")
+        role = (reply.json.get("death") or {}).get("role") if reply.outcome == "worker_died" else None
+        if again and role in ("bystander", "suspect"):
+            self.books.note(f"call {number} may run twice, was only a {role}, and did not run again: {reply!r}")
+
+    def _threads(self, client, number, chance):
+        self._together(client, number, chance, "threads")
+
+    def _brief_block(self, client, number, chance):
+        reply = client.call("together_block", [20 + int(chance * 80)], deadline_ms=DEADLINE_MS)
+        self._settle(reply, number)
+        with self.books.lock:  # two of them take as long as the short drain
+            self.books.held_up.add(reply.headers.get("Keelback-Worker") or reply.json.get("worker"))
+
+    def _cancelled(self, client, number, chance):
+        self._settle(client.call("together", [20000], deadline_ms=200), number, late=True)
+
+    def _interrupted(self, client, number, chance):
+        self._settle(client.call("threads", [20000], deadline_ms=200), number, late=True)
+
+    def _stuck(self, client, number, chance):
+        self._settle(client.call("together_stuck", [20000], deadline_ms=200), number, late=True)
+
+    def _block(self, client, number, chance):
+        self._settle(client.call("together_block", [20000], deadline_ms=200), number, late=True)
+
+    def _end_worker(self, client, number, chance, function):
+        reply = client.call(function, [10 + int(chance * 90)], deadline_ms=DEADLINE_MS)
+        if reply.outcome == "worker_died":
+            self.books.touch(reply.json["worker"], function)
+        self._settle(reply, number)
+        if reply.outcome == "ok":
+            self.books.note(f"call {number} outlived its death: {reply!r}")
+        return reply
+
+    def _die(self, client, number, chance):
+        """Nobody can know that it was this call."""
+        self._end_worker(client, number, chance, "together_die")
+
+    def _crash(self, client, number, chance):
+        """The dying thread leads to this call."""
+        reply = self._end_worker(client, number, chance, "together_crash")
+        death = (reply.json.get("death") or {}) if reply.outcome == "worker_died" else {}
+        alone_to_blame = self.books.faults_of(reply.json["worker"]) == ["together_crash"] if death else False
+        if alone_to_blame and death.get("signal") == signal.SIGSEGV and death.get("role") in ("suspect", "bystander"):
+            self.books.note(f"call {number} ended its worker and is only a {death['role']}: {reply!r}")
+
     # ---- how they may end
 
     def _settle(self, reply, number, token=None, session=None, late=False):
@@ -233,9 +314,34 @@ class Load:
         outcome, worker, death = problem["outcome"], problem.get("worker"), problem.get("death") or {}
         faults = self.books.faults_of(worker) + self.books.faults_of(session.home if session else None)
         explained = False
+        if late and worker:
+            with self.books.lock:
+                self.books.held_up.add(worker)
         if outcome == "worker_died":
             explained = bool(faults) or (late and death.get("cause") == "killed")  # a drain does not wait for those
-            if death.get("cause") == "signal":
+            if death.get("role"):
+                with self.books.lock:
+                    self.books.roles[death["role"]] += 1
+            if death.get("role") == "bystander":
+                culprit = re.search(r'call \d+ of function "(\w+)" (did not end|blocked the event loop|ended the worker)', death["detail"])
+                if culprit and culprit[2] == "ended the worker":  # a signal from outside meets whose step runs just then
+                    explained = culprit[1] == "together_crash" or signal.SIGSEGV in faults
+                else:
+                    late_ones = ("together_stuck", "together_block", "together", "threads")
+                    explained = bool(culprit) and (culprit[1] in late_ones or signal.SIGSTOP in faults)
+            elif death.get("role") == "suspect":
+                with self.books.lock:  # whose fault it was, another caller may still have to hear
+                    self.books.suspects.append((worker, f"call {number}: {json.dumps(problem)[:600]}"))
+                explained = True
+            elif death.get("cause") == "killed" and not explained and time.monotonic() < self.books.short_drain_until:
+                explained = "together" in self.functions
+            elif death.get("cause") == "killed" and not explained:
+                with self.books.lock:  # in a worker that a neighbour held up; that one's caller may still have to hear
+                    self.books.drained.append((worker, f"call {number}: {json.dumps(problem)[:600]}"))
+                explained = True
+            elif "together_die" in faults or "together_crash" in faults:
+                explained = True
+            elif death.get("cause") == "signal":
                 # With the guard a worker's group loses its last parent: the kernel hangs up on one that is stopped.
                 hung_up = death["signal"] == signal.SIGHUP and signal.SIGSTOP in faults and "guard" in faults
                 explained = death["signal"] in faults or hung_up
@@ -377,8 +483,13 @@ class Faults:
         return reply.status == 200
 
     def _configure(self):
+        drain = self.rng.choice(["200ms", "2s"])
+        if drain == "200ms":
+            self.books.short_drain_until = float("inf")
+        elif self.books.short_drain_until == float("inf"):
+            self.books.short_drain_until = time.monotonic() + DEADLINE_MS / 1000 + 1  # for drains that have begun
         self._patch(sessions__idle_ttl=self.rng.choice([f"{IDLE_TTL}s", "30m"]), calls__grace=self.rng.choice(["300ms", "1s"]),
-                    workers__drain_timeout=self.rng.choice(["200ms", "2s"]), workers__max_calls=self.rng.choice([0, 100]),
+                    workers__drain_timeout=drain, workers__max_calls=self.rng.choice([0, 100]),
                     server__cancel_on_disconnect=self.rng.choice(["stateless", "always", "never"]))
 
     def _end(self):
@@ -411,6 +522,7 @@ def rss(pid):
 class Soak(KeelbackTest):
     SECONDS = SECONDS
     SAVED = False  # each session is written down after each of its calls
+    FAULTS_LEAST = 5  # kinds of them
 
     def soak(self, app, backend):
         print(f"\n{backend}: seed {SEED}, {self.SECONDS:.0f} s at {RATE} calls a second; KEELBACK_SOAK_SEED={SEED} repeats it", file=sys.stderr, flush=True)
@@ -442,12 +554,15 @@ class Soak(KeelbackTest):
             reply = daemon.client().call("echo", [number])
             self.assertEqual(("ok", number), (reply.outcome, reply.json), "after the faults all is well")
         slow = sorted(seconds for kind, seconds in books.latencies if kind in ("append", "echo"))
-        print(f"{backend}: {asked} calls {dict(books.counts)}, {books.vanished} clients left; faults {dict(faults.done)}; "
+        print(f"{backend}: {asked} calls {dict(books.counts)}, {books.vanished} clients left; faults {dict(faults.done)}; roles {dict(books.roles)}; "
               f"p50 {slow[len(slow) // 2] * 1e3:.1f} ms, p99 {slow[len(slow) * 99 // 100] * 1e3:.0f} ms; "
               f"daemon {memory[len(memory) // 3] >> 10} -> {memory[-1] >> 10} KiB; {after}", file=sys.stderr, flush=True)
+        print("\n".join(books.wrong[10:60]), file=sys.stderr, flush=True)  # the first ones are shown below
         self.assertEqual([], books.wrong[:10], f"{len(books.wrong)} things went wrong; seed {SEED}")
-        self.check_effects(books, ledger)
+        self.check_effects(books, ledger, load)
         self.check_numbers(books, pool)
+        self.assertEqual([], [said for worker, said in books.suspects if not books.faults_of(worker)][:10], "suspects of a death without a cause")
+        self.assertEqual([], [said for worker, said in books.drained if worker not in books.held_up][:10], "killed in a drain, and nothing held the worker up")
         if self.SAVED:
             self.assertGreater(pool["sessions"]["restored"], 5, "sessions that went on elsewhere")
         live = {f"{w['slot']}.{w['generation']}" for w in daemon.workers()}
@@ -455,7 +570,7 @@ class Soak(KeelbackTest):
         third = memory[len(memory) // 3:]
         self.assertLess(third[-1] - third[0], 16 << 20, f"resident bytes, second by second: {memory}")
         self.assertEqual(before, after, "what the daemon holds at rest")
-        self.assertGreater(len(faults.done), 5, faults.done)
+        self.assertGreater(len(faults.done), self.FAULTS_LEAST, faults.done)
         self.assertGreater(books.counts["ok"], asked * 0.7, "the faults did not take the service away")
 
     def at_rest(self, daemon, expected=None):
@@ -478,7 +593,9 @@ class Soak(KeelbackTest):
                 raise
         return found[0]
 
-    def check_effects(self, books, ledger):
+    def check_effects(self, books, ledger, load):
+        if "append" not in load.functions:
+            return  # the simulator leaves no effects
         done = collections.Counter(ledger.read_text().split())
         self.assertEqual([], [token for token in done if token not in books.tokens], "effects of calls that nobody made")
         wrong = [(token, bounds, done[token]) for token, bounds in books.tokens.items() if not bounds[0] <= done[token] <= bounds[1]]
@@ -505,6 +622,14 @@ class Python(Soak):
 class Fake(Soak):
     def test_soak(self):
         self.soak("standard", "fake")
+
+
+class Sim(Soak):
+    """On model workers: no process to kill, so what kills them are calls."""
+    FAULTS_LEAST = 3
+
+    def test_soak(self):
+        self.soak("standard", "sim")
 
 
 class Saved(Soak):
