@@ -168,6 +168,35 @@ std::string Figures::latency() const {
   return report::draw(chart);
 }
 
+std::string Figures::size() const {
+  std::map<double, int> workers, calls;  // by how much their number changes, and when
+  const auto add = [this](std::map<double, int>& changes, double from, double to) {
+    if (to < 0 || from > end()) return;
+    ++changes[std::max(0.0, from)];
+    --changes[to];
+  };
+  for (const WorkerSpan& span : spans_of(run_.history, run_.plan.phases.end)) {
+    if (span.state != "starting") add(workers, seconds(span.from), seconds(span.to));
+  }
+  for (const CallEvent& call : run_.history.calls) {
+    if (call.finished()) add(calls, seconds(call.sent), seconds(call.done));
+  }
+  const auto steps = [this](std::string name, int colour, const std::map<double, int>& changes) {
+    report::Series out{
+        .name = std::move(name), .colour = colour, .kind = report::Series::Kind::kSteps};
+    int number = 0;
+    for (const auto& [at, change] : changes) {
+      number += change;
+      if (at <= end()) out.points.emplace_back(at, number);
+    }
+    if (!out.points.empty()) out.points.emplace_back(end(), out.points.back().second);
+    return out;
+  };
+  report::Chart chart = over_time({.label = "workers, and calls that run or wait"});
+  chart.series = {steps("calls", Colour::kExplained, calls), steps("workers", kUpNext, workers)};
+  return report::draw(chart);
+}
+
 std::string Figures::slots() const {
   report::Lanes lanes = lanes_over_time();
   lanes.legend = {{"starting", kStarting},

@@ -18,6 +18,7 @@ class Figures {
   std::string faults() const;    // a lane for each fault: fired, in force, its rungs
   std::string share() const;     // of ok, and of the control group
   std::string latency() const;   // p99
+  std::string size() const;      // workers that serve, and the calls that are in the pool
   std::string slots() const;     // a lane for each slot: generations, lost calls
   std::string crowds() const;    // calls at once in each slot
   std::string sessions() const;  // a ribbon for each of the busiest sessions: where it lived

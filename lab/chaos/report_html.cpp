@@ -304,6 +304,9 @@ class Html {
     page_.section("Workers and sessions",
                   "Each slot's generations over the run, and where the busiest sessions lived. A "
                   "stroke is a call that was not ok.");
+    if (run_.scenario.settings.pool.scales()) {
+      page_.figure(figures_.size(), "The size of the pool follows the load.");
+    }
     page_.figure(figures_.slots(), "Slots. `.7` is generation 7.");
     page_.figure(
         figures_.sessions(),

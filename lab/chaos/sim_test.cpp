@@ -62,6 +62,19 @@ TEST(ChaosOnTheSimulator, EveryScenarioPasses) {
   }
 }
 
+// Goal: the report of a pool that grows shows how its size followed the load.
+TEST(ChaosOnTheSimulator, TheReportOfAPoolThatGrowsShowsItsSize) {
+  const Overrides grows{.settings = {{"pool.workers_max", "6"}, {"pool.scale_up_delay", "0s"}}};
+  const RunResult result = run("overload-is-refused", 1, grows);
+  std::set<std::uint32_t> slots;
+  for (const WorkerEvent& event : result.history.workers) slots.insert(event.worker.slot);
+  EXPECT_GT(slots.size(), 2U) << "it has grown";
+  constexpr auto kSaid = "The size of the pool follows the load";
+  EXPECT_THAT(report_html(result), testing::HasSubstr(kSaid));
+  EXPECT_THAT(report_html(run("overload-is-refused", 1)), testing::Not(testing::HasSubstr(kSaid)))
+      << "where the size is fixed there is nothing to show";
+}
+
 // Goal: the scenarios together take the core through its rare paths; the ones that they cannot take
 // are known by name.
 TEST(ChaosOnTheSimulator, TheScenariosReachTheRarePaths) {

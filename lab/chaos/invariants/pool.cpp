@@ -141,7 +141,7 @@ const Invariant kRestarts = {
     .alias = "I15",
     .sentence = "replacements back off: no start storm",
     .check = [](const CheckInput& input, Tally tally) -> CheckResult {
-      const std::uint32_t workers = input.scenario.settings.pool.workers;
+      const std::uint32_t workers = input.scenario.settings.pool.size_max();
       std::map<std::uint32_t, std::uint64_t> generations;  // by second
       std::uint64_t ordered = workers;                     // by operators and faults that kill
       for (const FaultEvent& fault : input.history.faults) {
