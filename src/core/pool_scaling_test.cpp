@@ -223,6 +223,30 @@ TEST(PoolScaling, CallsOfAWorkerThatLeavesAreFinished) {
   EXPECT_EQ(driver.count("stop w2.2"), 1U);
 }
 
+// Goal: a batch fills one worker, however many calls it has; and calls that wait to go together ask
+// for one.
+TEST(PoolScaling, ABatchFillsOneWorker) {
+  Settings settings = from_to(1, 4);
+  settings.calls.deadline = 10min;
+  ModelDriver driver(settings);
+  driver.announce({FunctionSpec{.name = "f"}, FunctionSpec{.name = "together", .batch = 8}});
+  start_all(driver);
+  std::vector<CallId> alone, batch;
+  for (int i = 0; i < 3; ++i) alone.push_back(driver.submit());
+  driver.advance(20ms);
+  start_all(driver);
+  ASSERT_EQ(stats(driver).workers.busy, 3U);
+  for (int i = 0; i < 4; ++i) batch.push_back(driver.submit("together"));
+  driver.advance(20ms);
+  EXPECT_EQ(stats(driver).scaling.wanted, 4U) << "one more for the four of them";
+  for (const CallId call : alone) driver.reply(call);
+  for (const CallId call : batch) EXPECT_EQ(driver.fate(call), "running");
+  EXPECT_EQ(stats(driver).workers.busy, 1U);
+  driver.advance(15s);
+  EXPECT_EQ(stats(driver).scaling.wanted, 1U);
+  for (const CallId call : batch) driver.reply(call);
+}
+
 // Goal: an idle worker goes before one that runs something, and an empty slot before both.
 TEST(PoolScaling, WhoIsLeastInUseGoesFirst) {
   ModelDriver driver(from_to(1, 4));

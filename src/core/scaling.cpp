@@ -31,6 +31,20 @@ std::uint32_t beside(const Function& function, std::uint32_t capacity) {
   return function.shared() ? std::max(1U, std::min(function.spec.concurrency, capacity)) : 1U;
 }
 
+// How long a call holds its place, where a worker has so many for calls like it; 0: nobody knows.
+// Of calls that go in batches one stands in the queue for all that are alike, and holds the worker
+// as long as the batch.
+Duration place_time(const Function& function, std::uint64_t places) {
+  if (function.batches()) return function.batch_run;
+  return function.service * static_cast<Duration::rep>(places);
+}
+
+// How many calls like this one fill its worker. A batch does, however small it is.
+std::uint64_t places_for(const Call& call, const Worker& worker) {
+  if (call.batch > 0) return worker.running.size();
+  return call.alone ? 1 : beside(*call.function, worker.capacity);
+}
+
 }  // namespace
 
 void Scaling::configure() {
@@ -137,7 +151,7 @@ Scaler::Load Scaling::measure() {
 // knows.
 Duration Scaling::add_waiting(Scaler::Load& load) {
   const std::uint32_t capacity = workers_.table().capacity();
-  double place_time = 0;
+  double sum = 0;
   calls_.functions().each([&](const Function& function) {
     std::uint64_t calls = function.queued;
     const std::uint64_t places = beside(function, capacity);
@@ -145,15 +159,15 @@ Duration Scaling::add_waiting(Scaler::Load& load) {
       calls = std::min(calls, (max - std::min(function.workers, max)) * places);
     }
     const std::uint64_t filled = calls * Scaler::kWorker / places;
+    const Duration time = place_time(function, places);
     load.waiting += calls;
     load.backlog += filled;
-    if (function.service <= Duration{0}) return;
+    if (time <= Duration{0}) return;
     load.known += filled;
-    place_time += static_cast<double>(filled) * static_cast<double>(places) *
-                  static_cast<double>(function.service.count());
+    sum += static_cast<double>(filled) * static_cast<double>(time.count());
   });
   if (load.known == 0) return Duration{0};
-  return Duration{static_cast<Duration::rep>(place_time / static_cast<double>(load.known))};
+  return Duration{static_cast<Duration::rep>(sum / static_cast<double>(load.known))};
 }
 
 // takes: see add_waiting().
@@ -167,12 +181,12 @@ void Scaling::add_running(const Worker& worker, Duration takes, Scaler::Load& lo
   load.begun_by_new = Scaler::kWorker * turns(window);
   if (worker.running.empty()) load.begun += load.begun_by_new;
   for (const Call& call : worker.running) {
-    const std::uint32_t places = call.alone ? 1 : beside(*call.function, worker.capacity);
+    const std::uint64_t places = places_for(call, worker);
     const std::uint64_t filled = Scaler::kWorker / places;
     load.filled += filled;
     // What takes longer than usual, or is not known, will take as long again.
     const Duration ran = frame_.now - call.dispatched;
-    const Duration usual = call.function->service * places;
+    const Duration usual = place_time(*call.function, places);
     const Duration rest = ran < usual ? usual - ran : ran;
     if (rest < window) load.begun += filled * turns(window - rest);
   }
