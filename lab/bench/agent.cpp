@@ -19,6 +19,7 @@ constexpr std::pair<std::string_view, Json (*)(PoolUnderTest&, const Json&)> kOr
     {"window", closed_window},
     {"open", open_window},
     {"wave", wave},
+    {"settle", settle},
     {"affinity", affinity},
     {"neighbour", neighbour},
     {"attachment", attachment},

@@ -15,7 +15,9 @@
 //         points, saturated}
 //                               the figures of an open loop
 //   wave {function, payload, calls, sessions, drain_ms}
-//                               so many calls at once, or one in each of so many sessions: all_ms
+//                               so many calls at once, or one in each of so many sessions: all_ms,
+//                               and first_ms, the first answer
+//   settle {workers}            until so many workers are there
 //   affinity {sessions, zipf, calls}
 //                               hit_ratio, fairness, the first and the next call of a session
 //   neighbour {ms}              a session's calls while another session holds another worker

@@ -170,7 +170,16 @@ Json wave(PoolUnderTest& pool, const Json& order) {
   if (run.count(OutcomeKind::kOk) != calls)
     return refusal("not every call was answered: " + result["outcomes"].dump());
   result["all_ms"] = ms(run.length);
+  result["first_ms"] = ms(std::ranges::min(run.records, {}, &load::Record::done).done);
   return result;
+}
+
+Json settle(PoolUnderTest& pool, const Json& order) {
+  const auto workers = order.value("workers", 0u);
+  const auto there = [&] { return pool.driver().workers().size() == workers; };
+  if (!load::soon(there, std::chrono::seconds(60)))
+    return refusal("the pool has another size for 60 s");
+  return {{"ok", true}};
 }
 
 Json open_window(PoolUnderTest& pool, const Json& order) {

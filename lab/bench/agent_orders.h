@@ -21,6 +21,7 @@ nlohmann::json points_of(const load::Run& run, std::size_t most);
 nlohmann::json closed_window(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json open_window(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json wave(PoolUnderTest& pool, const nlohmann::json& order);
+nlohmann::json settle(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json affinity(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json neighbour(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json attachment(PoolUnderTest& pool, const nlohmann::json& order);

@@ -244,6 +244,13 @@ constexpr Metric kMetrics[] = {
          "page that the worker touches first is a fault of about 4 us"),
     held("ready.import", "ms", kLess, "pool of 4, start to all ready; target 1.15 T + 50 ms", 1.2,
          "T: the application's import alone", "one import and the forks that follow it"),
+    held("grow.wave", "ms", kLess,
+         "32 calls at once that wait 1 s, pool of 2 to 32, until all are answered", 1150, {},
+         "calls that nobody knows wait for pool.scale_up_delay; then the zygote forks one worker "
+         "after another"),
+    held("zero.first", "ms", kLess,
+         "8 calls at once, pool of 0 to 4, application of 100 MB imported, first answer", 1.5,
+         "the start of a worker and a call", "the fork, and the worker's own start after it"),
     held("recovery.p99", "ms", kLess, "SIGKILL of a busy worker to its replacement ready, p99", 50,
          {}, "the end of the dead worker's group and one fork"),
     held("recovery.p50", "ms", kLess, "the same, p50"),

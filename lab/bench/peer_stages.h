@@ -7,6 +7,9 @@
 
 namespace keelback::bench {
 
+inline constexpr double kBallastMb =
+    100;  // of an application that a worker's start is measured with
+
 // peers_calls.cpp
 std::string measure_pinned_calls(PeersRun& run);
 std::string measure_free_calls(PeersRun& run);
@@ -26,6 +29,10 @@ std::string measure_recovery(PeersRun& run);
 std::string measure_stop(PeersRun& run);
 std::string measure_cold(PeersRun& run);
 std::string measure_kills(PeersRun& run);
+
+// peers_scaling.cpp
+std::string measure_grow(PeersRun& run);
+std::string measure_zero(PeersRun& run);
 
 // peers_attachments.cpp
 std::string measure_attachment(PeersRun& run);

@@ -26,6 +26,8 @@ constexpr PeerStage kStages[] = {
     {"stop", measure_stop},
     {"cold", measure_cold},
     {"kills", measure_kills},
+    {"grow", measure_grow},
+    {"zero", measure_zero},
     {"attachment", measure_attachment},
     {"ways", measure_ways},
     {"sessions", measure_sessions},

@@ -43,7 +43,7 @@ struct PeerRow {
 };
 
 // What can be measured alone: call throughput http shared batches dspy start ready recovery stop
-// cold kills attachment ways sessions simulator.
+// cold kills grow zero attachment ways sessions simulator.
 const std::vector<std::string>& peer_groups();
 
 struct PeersResult {

@@ -10,8 +10,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr double kBallastMb = 100;  // of an application that a worker's start is measured with
-
 }  // namespace
 
 // A replacement for a worker, its application imported, against a bare os.fork() of a process

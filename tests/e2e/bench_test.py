@@ -153,6 +153,15 @@ class SharedCalls(Bench):
         # The pools are measured with what is advised.
         self.assertGreater(document["pools"][0]["most_per_second"], 4 * beside["steps"][0]["per_second"])
 
+    def test_a_pool_that_grows_is_measured_also_from_zero(self):
+        document, _ = self.bench((OK,), "peers", "--only", "grow,zero", "--blocks", "2", "--python", sys.executable)
+        rows = {row["id"]: row for row in document["rows"]}
+        self.assertEqual({"grow.wave", "zero.first"}, set(rows))
+        self.assertGreaterEqual(rows["grow.wave"]["ours"], 1000, "each call waits so long")
+        self.assertLess(rows["grow.wave"]["ours"], 32 / 2 * 1000, "two workers would take so long")
+        self.assertGreater(rows["zero.first"]["theirs"], 0)
+        self.assertEqual(1.5, rows["zero.first"]["target"])
+
     def test_shared_calls_are_measured_beside_exclusive_ones_and_over_http(self):
         document, _ = self.bench((OK,), "peers", "--only", "shared", "--blocks", "2", "--python", sys.executable)
         rows = {row["id"]: row for row in document["rows"]}
