@@ -10,7 +10,7 @@ from supervisor import CANCEL, ENDED, ROOT, STARTED, SupervisorTest, frame, pyth
 from keelback import functions, marks, wire
 
 APP = """
-    import datetime, os, subprocess, threading, time, keelback
+    import datetime, os, subprocess, threading, time, typing, keelback
 
     seen = []
 
@@ -79,9 +79,13 @@ APP = """
         return data
 
     @keelback.function(batch=8)
-    def days(day: list[datetime.date], n: "list[int | None]" = None) -> list[datetime.date]:
+    def days(day: list[datetime.date], n: "list[typing.Optional[int]]" = None) -> list[datetime.date]:
         seen.append([type(each).__name__ for each in day])
         return day
+
+    @keelback.function(batch=8, validate=False)
+    def as_they_come(day: list[datetime.date]) -> list[str]:
+        return [type(each).__name__ for each in day]
 
     @keelback.function(idempotent=True)
     def plain(value):
@@ -160,6 +164,14 @@ class Batches(SupervisorTest):
         [days] = [each for each in worker.hello["functions"] if each["name"] == "days"]
         self.assertEqual({"type": "string", "format": "date"}, days["params"][0]["schema"])
         self.assertEqual({"type": "string", "format": "date"}, days["result"])
+
+    def test_without_validation_an_element_is_what_json_has(self):
+        worker = self.worker(self.app(APP))
+        replies = batch_of(worker, "as_they_come", [["today"], [7]]).replies()
+        self.assertEqual([reply.value for reply in replies], ["str", "int"])
+        [shown] = [each for each in worker.hello["functions"] if each["name"] == "as_they_come"]
+        self.assertNotIn("schema", shown["params"][0])
+        self.assertNotIn("result", shown)
 
     def test_an_error_is_that_of_its_call_alone(self):
         worker = self.worker(self.app(APP))
