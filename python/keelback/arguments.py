@@ -106,7 +106,7 @@ def _item(annotation: Any, names: annotations.Names) -> Any:
     """What a function streams."""
     try:
         found = annotations.resolved(annotation, names)
-    except Exception:
+    except (Exception, SystemExit):
         return Any
     args = typing.get_args(found)
     return args[0] if args and typing.get_origin(found) in _STREAMS else Any

@@ -25,7 +25,7 @@ class Compiler:
         """None: everything fits. Never raises."""
         try:
             return self._compile(annotations.resolved(annotation, names), names)
-        except Exception as error:  # an annotation may be anything
+        except (Exception, SystemExit) as error:  # an annotation may be anything
             text = annotation if isinstance(annotation, str) else _shown(annotation)
             if not isinstance(error, Unusable):
                 text += f" ({type(error).__name__}: {error})"

@@ -131,6 +131,7 @@ TEST_P(Protocol, OffersTheStandardFunctions) {
       {"together_exit", "--a 64 at once ms"},
       {"together_stream", "-sa 64 at once n ms?"},
       {"together_stuck", "--a 64 at once ms"},
+      {"typed", "i-- n"},
       {"unserialisable", "---"}};
   // What only Python can do: stack arrays, and keep a GIL.
   for (const char* name : {"stack", "together_hold"}) found.erase(name);
