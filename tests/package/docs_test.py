@@ -109,7 +109,7 @@ class Documents(PageTest):
     def test_the_picture_can_be_made_anew(self):
         picture = self.here / "picture.svg"
         self.run_here([sys.executable, ROOT / "tools" / "picture.py", "--keelback", BUILD / "keelback", "--out", picture], "tools/picture.py")
-        for path in (picture, *(ROOT / "docs" / "pictures").glob("*.svg")):
+        for path in (picture, ROOT / "docs" / "pictures" / "one-call-is-lost.svg"):
             words = " ".join(ElementTree.parse(path).getroot().itertext())
             # As many bars as it says, and one of them is red.
             calls, ok = map(int, re.search(r"(\d+) calls: (\d+) ok; 1 worker_died", words).groups())
