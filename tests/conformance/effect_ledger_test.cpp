@@ -168,7 +168,8 @@ TEST_P(EffectLedger, NoneIsSaidOfWhatDidNotStartAndOfNothingElse) {
         one.line = "c" + std::to_string(i);
         Call call = ask("append", "[\"" + ledger_.path() + "\",\"" + one.line + "\",0]");
         if (i % 3 == 0) call.session = "s" + std::to_string(i % 6);
-        call.deadline = std::chrono::microseconds(i % 10 * 100 + 20);
+        // On a busy machine only those with time end well.
+        call.deadline = i % 25 == 7 ? 10s : std::chrono::microseconds(i % 10 * 100 + 20);
         one.pending = world.submit(std::move(call));
         if (i % 16 == 0) world.driver().cancel(one.pending.id());
         if (i >= 4) static_cast<void>(world.wait(sent[i - 4].pending));
