@@ -302,14 +302,24 @@ class Slabs:
             pending.extendleft(reversed(others))
 
 
-def encode_inline(call: int, value: Any, most: int, allowed: int) -> tuple[bytes, list[bytes]]:
-    """A shared result's JSON, and the frames that come before it. Raises ResultError."""
-    body, gathered, views = _gathered(value, most, allowed)
-    frames = []
-    for attachment, view in zip(gathered, views):
-        with view:
-            frames.append(_attached(call, attachment, view, 0))
-    return body, frames
+def encode_inline(call: int, value: Any, limits: marks.Marks) -> tuple[list[bytes], bytes]:
+    """The frames that come before the result of a call that does not run alone, and its JSON. Raises ResultError."""
+    most = limits.result_max()
+    try:
+        body = encoding.encode(value)
+    except TypeError:
+        allowed = limits.words[marks.ATTACHED_MAX] or marks.ATTACHED_MAX_DEFAULT
+        body, gathered, views = _gathered(value, most, allowed)
+        frames = []
+        for attachment, view in zip(gathered, views):
+            with view:
+                frames.append(_attached(call, attachment, view, 0))
+        return frames, body
+    except Exception as error:
+        raise ResultError(encoding.explain(value, error)) from None
+    if len(body) > most:
+        raise ResultError(encoding.too_large(len(body), most))
+    return [], body
 
 
 def _gathered(value: Any, most: int, allowed: int) -> tuple[bytes, list[Attachment], list[memoryview]]:

@@ -14,7 +14,7 @@ from keelback.attachments import Carried, encode_inline
 from keelback.calls import Cancelled
 from keelback.channel import SupervisorGone
 from keelback.coroutines import is_cancelled_error
-from keelback.encoding import ResultError, decode, encode, explain, too_large
+from keelback.encoding import ResultError, decode
 from keelback.functions import Function
 
 _CALL_SIZE = wire.CALL_HEADER.size
@@ -219,28 +219,13 @@ class Batches:
                 frames.append(answers.failed(each.id, wire.KIND_ERROR, value))
                 continue
             try:
-                before, body = self._encoded(each.id, value)
+                before, body = encode_inline(each.id, value, self._worker.marks)
             except ResultError as error:
                 frames.append(answers.failed(each.id, wire.KIND_ERROR, error))
                 continue
             frames += before
             frames.append(wire.frame(wire.RESULT, each.id, body))
         return frames
-
-    def _encoded(self, call: int, value: Any) -> tuple[list[bytes], bytes]:
-        """The frames that come before the result, and its JSON. Raises ResultError."""
-        most = self._worker.marks.result_max()
-        try:
-            body = encode(value)
-        except TypeError:
-            allowed = self._words[marks.ATTACHED_MAX] or marks.ATTACHED_MAX_DEFAULT
-            body, before = encode_inline(call, value, most, allowed)
-            return before, body
-        except Exception as error:
-            raise ResultError(explain(value, error)) from None
-        if len(body) > most:
-            raise ResultError(too_large(len(body), most))
-        return [], body
 
     def _failed(self, batch: int, live: list[_Element], failure: BaseException) -> list[bytes]:
         """The function has raised: that is the end of all."""

@@ -16,7 +16,7 @@ from keelback.attachments import Carried, encode_inline
 from keelback.calls import Call, Cancelled, Interrupted
 from keelback.channel import SupervisorGone
 from keelback.coroutines import is_cancelled_error
-from keelback.encoding import ResultError, decode, encode, explain, too_large
+from keelback.encoding import decode
 from keelback.sessions import Session, SessionNotHere
 from keelback.threads import Threads, Window
 from keelback.turns import Turns
@@ -356,7 +356,7 @@ class SharedCalls:
         if not function.is_stream:
             if function.is_async:
                 answer = await answer
-            return self._encoded(call, answer)
+            return encode_inline(call.id, answer, self._marks)
         sink = call.sink
         if sink is None:
             sink = streams.ListSink(call.id, self._words, most, call.marks_at)
@@ -372,21 +372,6 @@ class SharedCalls:
 
     def _is_told(self, call: SharedCall) -> bool:
         return call.told or self._words[call.marks_at + marks.CANCEL] == call.id
-
-    def _encoded(self, call: SharedCall, value: Any) -> _Answer:
-        """Raises ResultError."""
-        most = self._marks.result_max()
-        try:
-            body = encode(value)
-        except TypeError:
-            allowed = self._words[marks.ATTACHED_MAX] or marks.ATTACHED_MAX_DEFAULT
-            body, before = encode_inline(call.id, value, most, allowed)
-            return before, body
-        except Exception as error:
-            raise ResultError(explain(value, error)) from None
-        if len(body) > most:
-            raise ResultError(too_large(len(body), most))
-        return [], body
 
     async def _snapshot(self, call: SharedCall, ask: Callable[..., Any]) -> tuple[int, bytes]:
         _current.set(Call(0, 0, call.session, 1, b""))
