@@ -21,16 +21,28 @@ std::string component(std::string_view type) {
   return type == kProblem ? "Application.Problem" : std::string(type);
 }
 
-// A schema of HELLO, whose types are its `$defs`, as a part of this document.
-Json in_document(Json schema) {
+// A reference to a type of HELLO's `$defs` as one to ours; nothing else is touched.
+void point_to_component(Json& reference) {
   constexpr std::string_view kDefinitions = "#/$defs/";
-  if (schema.is_structured()) {
+  if (!reference.is_string()) return;
+  const auto text = reference.get<std::string>();
+  if (!text.starts_with(kDefinitions)) return;
+  reference =
+      "#/components/schemas/" + component(std::string_view(text).substr(kDefinitions.size()));
+}
+
+// A schema of HELLO, whose types are its `$defs`, as a part of this document. A text that only
+// looks like a reference, such as a value of an enum, stays what it is.
+Json in_document(Json schema) {
+  if (schema.is_array()) {
     for (Json& each : schema) each = in_document(std::move(each));
-  } else if (schema.is_string()) {
-    const auto text = schema.get<std::string>();
-    if (text.starts_with(kDefinitions)) {
-      return "#/components/schemas/" +
-             component(std::string_view(text).substr(kDefinitions.size()));
+  } else if (schema.is_object()) {
+    for (auto& [key, value] : schema.items()) {
+      if (key == "$ref") point_to_component(value);
+      if (key == "discriminator" && value.contains("mapping")) {
+        for (Json& each : value["mapping"]) point_to_component(each);
+      }
+      value = in_document(std::move(value));
     }
   }
   return schema;

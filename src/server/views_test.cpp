@@ -98,7 +98,9 @@ constexpr const char* kHello = R"({"runtime":"python 3.11","pid":1,"app":"counte
      "schema":{"anyOf":[{"type":"string","format":"binary"},{"type":"null"}]}},
     {"name":"size","kind":"positional_or_keyword","required":true,"type":"unchecked"}]}],
   "$defs":{"Item":{"type":"object","properties":{"parts":{"type":"array","items":{"$ref":"#/$defs/Item"}}}},
-           "Problem":{"enum":["a"]}}})";
+           "Pet":{"discriminator":{"propertyName":"kind","mapping":{"item":"#/$defs/Item"}},
+                  "oneOf":[{"$ref":"#/$defs/Item"}]},
+           "Problem":{"enum":["a","#/$defs/Item"]}}})";
 
 // Goal: the document describes this application's arguments, in the two ways they can be given.
 TEST(Views, OpenApiComesFromTheHello) {
@@ -129,6 +131,9 @@ TEST(Views, OpenApiComesFromTheHello) {
   EXPECT_EQ(types["Item"]["properties"]["parts"]["items"]["$ref"], "#/components/schemas/Item");
   EXPECT_EQ(types["Problem"]["type"], "object") << "ours";
   EXPECT_EQ(types["Application.Problem"]["enum"][0], "a") << "the application's";
+  EXPECT_EQ(types["Application.Problem"]["enum"][1], "#/$defs/Item") << "a value, no reference";
+  EXPECT_EQ(types["Pet"]["discriminator"]["mapping"]["item"], "#/components/schemas/Item");
+  EXPECT_EQ(types["Pet"]["oneOf"][0]["$ref"], "#/components/schemas/Item");
   const json& streamed = document["paths"]["/v1/call/a%2Fb"]["post"]["responses"]["200"]["content"]
                                  ["application/json"]["schema"];
   EXPECT_EQ(streamed["items"]["$ref"], "#/components/schemas/Application.Problem");
