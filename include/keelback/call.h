@@ -47,6 +47,9 @@ struct Call {
   std::string traceparent;      // W3C trace context, handed to the worker as it is
   std::string batch_key;        // of a function that takes batches: only calls with the same go
                                 // together; at most 256 bytes
+  std::uint64_t parent = 0;  // of a call that a host function makes for a request of Python code:
+                             // HostRequest::call. It ends at the latest with that call, and is
+                             // refused where that call would wait for itself. 0: there is none
 };
 
 }  // namespace keelback

@@ -99,6 +99,9 @@ struct Outcome {
   std::chrono::nanoseconds ran{0};     // from the last dispatch to the outcome
   std::optional<std::chrono::nanoseconds> retry_after;
   bool key_reused = false;  // kBadRequest: its idempotency key was used for another request
+  // kOverloaded of a nested call: "would_deadlock", if it would wait for its own callers. Else
+  // empty.
+  std::string reason{};
 
   bool ok() const { return kind == OutcomeKind::kOk; }
 };

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -62,6 +63,7 @@ struct Resolve {
   std::string message;         // empty for ok
   std::optional<Death> death;  // for worker_died, not_ready, session_lost
   bool key_reused = false;     // bad_request: the idempotency key is another request's
+  std::string_view reason;     // overloaded: Outcome::reason. Static storage
   bool retain = false;         // keep a copy of the outcome until ForgetOutcome{call}
 };
 // The call's deadline has passed, and its caller hears `answer` now. The call runs on: its worker

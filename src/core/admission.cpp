@@ -240,6 +240,7 @@ void Admission::refuse(const CallSubmitted& event, Ending&& refusal) {
   resolve.retry_after = refusal.retry_after;
   resolve.message = std::move(refusal.message);
   resolve.key_reused = refusal.key_reused;
+  resolve.reason = refusal.reason;
   if (refusal.death) resolve.death = *refusal.death;
   frame_.emit(std::move(resolve));
 }

@@ -126,6 +126,7 @@ Resolve Calls::report(Call& call, Ending&& ending) {
   action.ran = call.attempts > 0 ? frame_.now - call.dispatched : Duration{0};
   action.retry_after = ending.retry_after;
   action.message = std::move(ending.message);
+  action.reason = ending.reason;
   if (ending.death) {
     action.death = *ending.death;
     action.death->role = ending.role;

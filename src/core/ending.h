@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/time.h"
 #include "core/breaker.h"
@@ -21,6 +22,7 @@ struct Ending {
   std::optional<Duration> retry_after;
   DeathPtr death;
   bool key_reused = false;  // kBadRequest: the idempotency key is another request's
+  std::string_view reason;  // kOverloaded: Outcome::reason. Static storage
   Effect effect = Effect::kNone;
   DeathRole role = DeathRole::kNone;
   Breaker::Result breaker = Breaker::Result::kNeutral;

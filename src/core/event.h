@@ -37,6 +37,7 @@ struct CallSubmitted {
   std::string_view attachment_fault;   // why they cannot be sent, as a sentence; empty: they can
   std::string_view batch_key;          // only calls with the same go into a batch together
   std::uint64_t attachment_kinds = 0;  // kinds_of() them; likewise
+  CallId parent;                       // whose code makes this call; 0: it is not nested
 };
 // The caller cancelled or left. A queued call ends at once; a running one gets the cancel flag.
 struct CallCancelled {

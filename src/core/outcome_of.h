@@ -24,6 +24,7 @@ inline Outcome outcome_of(Resolve& resolve) {
   outcome.ran = resolve.ran;
   outcome.retry_after = resolve.retry_after;
   outcome.key_reused = resolve.key_reused;
+  outcome.reason = resolve.reason;
   return outcome;
 }
 

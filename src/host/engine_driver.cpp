@@ -39,6 +39,7 @@ core::CallSubmitted event_of(const CallRecord& record) {
   event.attachment_fault = record.attachment_fault;
   event.batch_key = call.batch_key;
   event.attachment_kinds = record.attachment_kinds;
+  event.parent = CallId{call.parent};
   return event;
 }
 
