@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "core/calls.h"
 #include "core/keys.h"
+#include "core/nesting.h"
 #include "core/readiness.h"
 #include "core/runs.h"
 #include "core/sessions.h"
@@ -32,6 +33,7 @@ void Admission::on(const CallSubmitted& event) {
   Function* function = nullptr;
   Session* session = nullptr;
   std::optional<Ending> refusal = check_request(event, function);
+  if (!refusal && event.parent) refusal = nesting_.check(event);
   if (!refusal && !function) function = &calls_.functions().trust(event.function);
   if (!refusal && !keys_.check(event, *function, refusal) && !refusal) return;
   if (!refusal) refusal = check_function(event, *function);
@@ -49,7 +51,8 @@ void Admission::on(const CallSubmitted& event) {
 
 std::optional<Ending> Admission::check_request(const CallSubmitted& event, Function*& function) {
   using enum OutcomeKind;
-  if (frame_.draining()) {
+  // What a call that runs waits for is part of it.
+  if (frame_.draining() && !(event.parent && frame_.phase == Phase::kDraining)) {
     return Ending{kShuttingDown, "The pool is shutting down and takes no new calls."};
   }
   if (event.session.size() > kNameMax || event.function.size() > kNameMax ||
@@ -161,6 +164,10 @@ void Admission::stand_for(Call& probe, const CallSubmitted& event, Function& fun
   probe.traits.fenced = event.fence.has_value();
   probe.fingerprint = event.fingerprint;
   probe.rank = event.priority;
+  if (event.parent) {
+    probe.rank = Priority::kHigh;
+    probe.ahead = true;
+  }
   probe.stamp = std::numeric_limits<std::uint64_t>::max();
   waiting_.classify(probe);
 }
@@ -213,6 +220,7 @@ std::optional<Ending> Admission::check_queue(const CallSubmitted& event, Functio
                   fmt::format("{} calls are waiting (pool.queue_max).", queue.waiting()),
                   retry_after};
   }
+  if (event.parent) return nesting_.check_wait(event, probe);
   const std::uint32_t up = workers_.table().up();
   if (behind || Placement::waits_for(probe) || up == 0) return std::nullopt;
   const Duration delay = queue.delay(frame_.now, event.priority, up);

@@ -17,6 +17,7 @@ namespace keelback::core {
 
 class Calls;
 class Keys;
+class Nesting;
 class Readiness;
 class Runs;
 class Sessions;
@@ -26,7 +27,8 @@ class Workers;
 class Admission {
  public:
   Admission(Frame& frame, const Quarantine& quarantine, const Readiness& readiness, Calls& calls,
-            Keys& keys, Waiting& waiting, Runs& runs, Sessions& sessions, const Workers& workers)
+            Keys& keys, Waiting& waiting, Runs& runs, Sessions& sessions, const Workers& workers,
+            const Nesting& nesting)
       : frame_(frame),
         quarantine_(quarantine),
         readiness_(readiness),
@@ -35,7 +37,8 @@ class Admission {
         waiting_(waiting),
         runs_(runs),
         sessions_(sessions),
-        workers_(workers) {}
+        workers_(workers),
+        nesting_(nesting) {}
   Admission(const Admission&) = delete;
   Admission& operator=(const Admission&) = delete;
 
@@ -65,6 +68,7 @@ class Admission {
   Runs& runs_;
   Sessions& sessions_;
   const Workers& workers_;
+  const Nesting& nesting_;
 };
 
 }  // namespace keelback::core

@@ -83,6 +83,7 @@ struct Call : Timer {
   const S* in() const {
     return std::get_if<S>(&state);
   }
+  bool nested() const { return depth > 0; }
   // For a worker.
   bool waits() const { return in<InLane>() || in<Head>() || in<BackingOff>(); }
 
@@ -91,6 +92,7 @@ struct Call : Timer {
   Traits traits;
   Priority priority = Priority::kNormal;
   Priority rank = Priority::kNormal;  // as a head: the highest priority in its lane
+  bool ahead = false;                 // as a head: it, or one behind it in its lane, is nested
   Limit limit = Limit::kFunction;
   Effect effect_min = Effect::kNone;  // maybe: an attempt may have run; that never goes back
   bool probe = false;                 // it holds its breaker's half-open permit
@@ -108,6 +110,8 @@ struct Call : Timer {
   IdempotencyEntry* key = nullptr;
 
   WorkerId last_worker;
+  CallId parent;               // whose code made it, while that runs; 0: it is not nested
+  std::uint32_t depth = 0;     // calls above it in its chain
   std::uint32_t attempts = 0;  // dispatches
   std::uint32_t retries = 0;   // of those, after a started attempt had died
   std::uint64_t stamp = 0;     // order among heads
@@ -122,6 +126,7 @@ struct Call : Timer {
 
   Time accepted;
   Time deadline;
+  Time latest = Time::max();  // its deadline is not later: its parent's
   Time head_since;            // it became the head of its lane; queue delay counts from here
   Time dispatched;            // the last time
   std::uint64_t granted = 0;  // items of its stream that its caller takes beyond the first ones
@@ -153,6 +158,7 @@ struct Lane {
   CallList waiting;
   Call* running = nullptr;
   std::uint32_t by_priority[3] = {};  // waiting ones
+  std::uint32_t nested = 0;           // likewise
 
   bool empty() const { return waiting.empty() && !running; }
 };

@@ -75,26 +75,30 @@ void CallQueue::rerank(Lane& lane) {
   if (lane.waiting.empty()) return;
   Call& head = lane.waiting.front();
   const Priority rank = rank_of(lane);
-  if (!head.in<Call::Head>() || head.rank == rank) return;
-  if (RunQueue* queue = head.queue) {
-    queue->remove(head);
-    head.rank = rank;
-    queue->insert(head);
-  } else {
-    head.rank = rank;
-  }
+  const bool ahead = lane.nested > 0;
+  if (!head.in<Call::Head>() || (head.rank == rank && head.ahead == ahead)) return;
+  RunQueue* queue = head.queue;
+  if (queue) queue->remove(head);
+  head.rank = rank;
+  head.ahead = ahead;
+  if (queue) queue->insert(head);
+}
+
+void CallQueue::count_in(Lane& lane, const Call& call) {
+  ++lane.by_priority[static_cast<int>(call.priority)];
+  if (call.nested()) ++lane.nested;
 }
 
 void CallQueue::append(Lane& lane, Call& call) {
   lane.waiting.push_back(call);
-  ++lane.by_priority[static_cast<int>(call.priority)];
+  count_in(lane, call);
   rerank(lane);
 }
 
 void CallQueue::put_back(Lane& lane, Call& call) {
   CHECK(lane.waiting.empty() || !lane.waiting.front().in<Call::Head>());
   lane.waiting.push_front(call);
-  ++lane.by_priority[static_cast<int>(call.priority)];
+  count_in(lane, call);
 }
 
 void CallQueue::remove(Lane& lane, Call& call) {
@@ -102,11 +106,13 @@ void CallQueue::remove(Lane& lane, Call& call) {
   call.state = Call::InLane{};
   lane.waiting.erase(lane.waiting.iterator_to(call));
   --lane.by_priority[static_cast<int>(call.priority)];
+  if (call.nested()) --lane.nested;
   rerank(lane);
 }
 
 void CallQueue::make_head(Call& call, const Lane* lane, Time now) {
   call.state = Call::Head{};
+  call.ahead = lane ? lane->nested > 0 : call.nested();
   call.rank = lane ? rank_of(*lane) : call.priority;
   if (call.stamp == 0) {
     call.stamp = ++stamps_;

@@ -85,6 +85,7 @@ class CallQueue {
 
  private:
   static Priority rank_of(const Lane& lane);
+  static void count_in(Lane& lane, const Call& call);
   void rerank(Lane& lane);
 
   Limits limits_;

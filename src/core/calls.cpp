@@ -41,6 +41,13 @@ Call& Calls::make(const CallSubmitted& event, Function& function) {
   carried_.add(call.attachment_bytes);
   call.accepted = frame_.now;
   call.caller_limit = event.deadline.value_or(Duration::max());
+  if (const Call* parent = event.parent ? find(event.parent) : nullptr) {
+    call.parent = parent->id;
+    call.depth = parent->depth + 1;
+    call.latest = parent->deadline;
+    call.priority = call.rank = Priority::kHigh;
+    family_.add(parent->id, call.id);
+  }
   set_deadline(call);
   return call;
 }
@@ -55,9 +62,23 @@ void Calls::set_deadline(Call& call) {
   const Duration own = call.function->spec.timeout.value_or(frame_.settings.calls.deadline);
   call.limit = limit == own ? Call::Limit::kFunction : Call::Limit::kCaller;
   call.deadline = call.accepted + std::max(limit, Duration{0});
+  if (call.latest >= call.deadline) return;
+  call.deadline = call.latest;
+  call.limit = Call::Limit::kCaller;
+}
+
+std::vector<CallId> Calls::orphan(const Call& parent) {
+  const auto children = family_.children(parent.id);
+  std::vector<CallId> orphans(children.begin(), children.end());
+  for (const CallId id : orphans) {
+    family_.remove(parent.id, id);
+    find(id)->parent = CallId{};
+  }
+  return orphans;
 }
 
 void Calls::discard(Call& call) {
+  if (call.parent) family_.remove(call.parent, call.id);
   functions_.release(*call.function);
   carried_.remove(call.attachment_bytes);
   index_.erase(call);

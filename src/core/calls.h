@@ -14,6 +14,7 @@
 #include "core/carried_bytes.h"
 #include "core/ending.h"
 #include "core/event.h"
+#include "core/family.h"
 #include "core/frame.h"
 #include "core/function_table.h"
 #include "core/id_index.h"
@@ -43,6 +44,9 @@ class Calls {
   Call* find_waiting(CallId id) const;
   // In id order. Ids, because ending one call may end others.
   std::vector<CallId> in_order() const;
+  const Family& family() const { return family_; }
+  // The parent's attempt is over: its children, which are its no more.
+  std::vector<CallId> orphan(const Call& parent);
   bool empty() const { return index_.empty(); }
   std::size_t size() const { return index_.size(); }
   template <class Visit>
@@ -80,6 +84,7 @@ class Calls {
   Keys& keys_;
   Slab<Call> slab_;
   IdIndex<Call> index_;
+  Family family_;
   CarriedBytes carried_;
   FunctionTable functions_;
   const std::uint64_t batch_seed_;  // of Call::batch_print

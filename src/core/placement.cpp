@@ -26,9 +26,10 @@ Call* next_of(const RunQueue& queue, const Worker& worker) {
 
 bool opens_session(const Call& head) { return head.session && !head.session->home; }
 
-// What runs alone and waits until the worker is empty goes before this head.
+// What runs alone and waits until the worker is empty goes before this head. Not if a nested call
+// waits for that: its parent may run in this worker, which would never be empty then.
 bool held_back(const Worker& worker, const Call& head, const RunQueue& common) {
-  if (worker.running.empty()) return false;
+  if (worker.running.empty() || head.ahead) return false;
   const Call* first =
       earlier(worker.queue.top_alone(), worker.emptied ? common.top_alone() : nullptr);
   return first && HeadOrder{}(*first, head);

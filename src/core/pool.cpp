@@ -22,6 +22,14 @@ bool same(const FunctionSpec& a, const FunctionSpec& b) {
          a.batch == b.batch && a.batch_wait == b.batch_wait;
 }
 
+// Workers, or the terms on which they take calls, are others after it.
+bool changes_places(const Event& event) {
+  return std::holds_alternative<WorkerExited>(event) ||
+         std::holds_alternative<ConfigChanged>(event) ||
+         std::holds_alternative<FunctionsAnnounced>(event) ||
+         std::holds_alternative<DrainRequested>(event);
+}
+
 template <class... Handlers>
 struct Overloaded : Handlers... {
   using Handlers::operator()...;
@@ -70,7 +78,7 @@ Pool::Impl::Impl(Settings settings, std::uint64_t seed)
       calls_(frame_, keys_, frame_.prng.next()),
       waiting_(frame_, quarantine_, calls_, keys_, runs_, sessions_, workers_, health_),
       runs_(frame_, quarantine_, calls_, waiting_, sessions_, snapshots_, workers_, replacements_,
-            health_),
+            health_, nesting_),
       sessions_(frame_, waiting_, snapshots_, workers_,
                 Sessions::Seeds{frame_.prng.next(), frame_.prng.next()}),
       snapshots_(frame_, calls_, keys_, waiting_, sessions_, workers_),
@@ -83,8 +91,9 @@ Pool::Impl::Impl(Settings settings, std::uint64_t seed)
       readiness_(frame_, waiting_, starts_, workers_, replacements_, health_),
       shutdown_(frame_, calls_, waiting_, workers_, starts_, replacements_, health_, readiness_),
       keys_(frame_, calls_, waiting_, frame_.prng.next()),
+      nesting_(frame_, calls_, waiting_, runs_, workers_),
       admission_(frame_, quarantine_, readiness_, calls_, keys_, waiting_, runs_, sessions_,
-                 workers_),
+                 workers_, nesting_),
       scaling_(frame_, calls_, waiting_, workers_, snapshots_, starts_, readiness_),
       views_(frame_, quarantine_, calls_, waiting_, runs_, sessions_, snapshots_, workers_,
              readiness_, scaling_) {}
@@ -119,7 +128,8 @@ void Pool::Impl::handle(Time now, const Event& event, Actions& out) {
   const std::size_t before = out.size();
   advance();
   route(event);
-  waiting_.use_room();
+  if (changes_places(event)) nesting_.note_change();
+  end_step();
   if (scaling_.active()) {
     scaling_.note(std::holds_alternative<Tick>(event) && out.size() == before);
   }
@@ -187,11 +197,20 @@ void Pool::Impl::advance() {
         break;
     }
   }
+  nesting_.settle();
   sessions_.sweep(kSweepStep);
-  waiting_.use_room();
+  end_step();
   sessions_.tombstones().sweep(frame_.now, kSweepStep);
   quarantine_.sweep(frame_.now, frame_.quarantine_limits());
   keys_.forget_outcomes();
+}
+
+// What was left until it is known how everything stands.
+void Pool::Impl::end_step() {
+  do {
+    nesting_.settle();
+    waiting_.use_room();
+  } while (!nesting_.settled());
 }
 
 void Pool::Impl::call_due(Call& call) {

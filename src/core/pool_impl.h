@@ -4,6 +4,7 @@
 //
 //   Admission     whether a call comes in
 //   Calls         the calls in flight, and how each ends for its caller
+//   Nesting       calls that running calls make
 //   Keys          idempotency keys: who leads, who joins, who gets a copy
 //   Waiting       the calls that wait, which of them go together, and to which worker
 //   Runs          the calls that run: dispatched, answered, pressed, settled after a death
@@ -38,6 +39,7 @@
 #include "core/frame.h"
 #include "core/health.h"
 #include "core/keys.h"
+#include "core/nesting.h"
 #include "core/pool.h"
 #include "core/quarantine.h"
 #include "core/readiness.h"
@@ -68,6 +70,7 @@ class Pool::Impl {
 
  private:
   void advance();  // everything that is due
+  void end_step();
   void call_due(Call& call);
   void route(const Event& event);
   void on(const ConfigChanged& event);
@@ -91,6 +94,7 @@ class Pool::Impl {
   Readiness readiness_;
   Shutdown shutdown_;
   Keys keys_;
+  Nesting nesting_;
   Admission admission_;
   Scaling scaling_;
   Views views_;

@@ -1,6 +1,7 @@
-// Heads that wait for a worker, in their order: rank first (the highest priority in the lane), then
-// the stamp that a head got when it became one. So sessions take turns, and a lane of a hundred
-// calls delays nobody by a hundred.
+// Heads that wait for a worker, in their order: rank first (the highest priority in the lane;
+// nested calls have the highest of all), then lanes with nested calls, whose parents hold a worker
+// meanwhile, then the stamp that a head got when it became one. So sessions take turns, and a lane
+// of a hundred calls delays nobody by a hundred.
 //
 // A worker that runs shared calls cannot take every head: not one that runs alone, and not one of a
 // function that has its number of calls there. So heads that run alone stand apart from the others,
@@ -20,7 +21,8 @@ namespace keelback::core {
 
 struct HeadOrder {
   bool operator()(const Call& a, const Call& b) const {
-    return a.rank != b.rank ? a.rank < b.rank : a.stamp < b.stamp;
+    if (a.rank != b.rank) return a.rank < b.rank;
+    return a.ahead != b.ahead ? a.ahead : a.stamp < b.stamp;
   }
 };
 

@@ -14,6 +14,7 @@
 #include "core/calls.h"
 #include "core/health.h"
 #include "core/idempotency.h"
+#include "core/nesting.h"
 #include "core/replacements.h"
 #include "core/sessions.h"
 #include "core/snapshots.h"
@@ -65,7 +66,10 @@ void Runs::dispatch(Worker& worker, Call& call) {
 }
 
 void Runs::start(Worker& worker, Call& call, const BatchPlace& place) {
-  if (call.session) call.session->lane->running = &call;
+  if (call.session) {
+    call.session->lane->running = &call;
+    nesting_.note_home(*call.session);
+  }
   call.state = Call::Running{&worker, frame_.now, kStreamCredit + call.granted};
   call.last_worker = worker.id;
   call.dispatched = frame_.now;
@@ -90,6 +94,7 @@ void Runs::start(Worker& worker, Call& call, const BatchPlace& place) {
 void Runs::stop(Worker& worker, Call& call) {
   auto& run = std::get<Call::Running>(call.state);
   CHECK(run.worker == &worker);
+  nesting_.abandon(call);
   Blocks::call_leaves(worker, call, frame_.now);
   calls_.judge(call);
   frame_.timers.disarm(call);
@@ -408,6 +413,7 @@ void Runs::on(const CallCancelled& event) {
   if (call.key && !call.key->followers.empty()) return;  // others wait for its answer
   run->cancelled = true;
   frame_.emit(CancelCall{call.last_worker, call.id, call.dispatched});
+  nesting_.cancel_children(call);
 }
 
 void Runs::on(const StreamMoved& event) {
@@ -521,6 +527,7 @@ void Runs::take_rung(Call& call, const Call::Running& run) {
     case Rung::kNone:
       break;
     case Rung::kCancel:
+      nesting_.cancel_children(call);
       if (call.alone && (call.batch <= 1 || frame_.now >= worker.batch_deadline)) {
         workers_.suspect(worker);
       }

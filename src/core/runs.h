@@ -3,7 +3,8 @@
 //
 // Owns: the budget of retries.
 // Asks: Waiting for the way out of the queue and back; Sessions and Snapshots for what a call means
-// to its session; Workers, Replacements and Health for what it means to its worker.
+// to its session; Workers, Replacements and Health for what it means to its worker; Nesting for
+// what it means to the calls that it has made.
 #pragma once
 
 #include <optional>
@@ -23,6 +24,7 @@ namespace keelback::core {
 
 class Calls;
 class Health;
+class Nesting;
 class Replacements;
 class Sessions;
 class Snapshots;
@@ -32,7 +34,8 @@ class Workers;
 class Runs {
  public:
   Runs(Frame& frame, Quarantine& quarantine, Calls& calls, Waiting& waiting, Sessions& sessions,
-       Snapshots& snapshots, Workers& workers, Replacements& replacements, Health& health)
+       Snapshots& snapshots, Workers& workers, Replacements& replacements, Health& health,
+       Nesting& nesting)
       : frame_(frame),
         quarantine_(quarantine),
         calls_(calls),
@@ -41,7 +44,8 @@ class Runs {
         snapshots_(snapshots),
         workers_(workers),
         replacements_(replacements),
-        health_(health) {}
+        health_(health),
+        nesting_(nesting) {}
   Runs(const Runs&) = delete;
   Runs& operator=(const Runs&) = delete;
 
@@ -117,6 +121,7 @@ class Runs {
   Workers& workers_;
   Replacements& replacements_;
   Health& health_;
+  Nesting& nesting_;
   RetryBudget retry_budget_;
 };
 

@@ -187,6 +187,7 @@ std::uint32_t Views::check_calls() const {
     CHECK(call->armed());
     carried += call->attachment_bytes;
     if (call->told) ++late;
+    check_family(*call);
     CHECK(!call->undecided || (call->told && call->in<Call::Running>()));
     if (const auto* run = call->in<Call::Running>()) {
       ++running;
@@ -203,6 +204,18 @@ std::uint32_t Views::check_calls() const {
   CHECK(frame_.counters.late == late);
   CHECK(waiting == waiting_.queue().waiting());
   return running;
+}
+
+void Views::check_family(const Call& call) const {
+  CHECK(!call.parent || call.nested());
+  if (call.parent) {
+    const Call* parent = calls_.find(call.parent);
+    CHECK(parent && parent->in<Call::Running>() && parent->depth + 1 == call.depth);
+    CHECK(call.told || Runs::is_pressed(*parent) || call.deadline <= parent->deadline);
+  }
+  for (const CallId child : calls_.family().children(call.id)) {
+    CHECK(calls_.find(child)->parent == call.id);
+  }
 }
 
 void Views::check_running(const Call& call, const Call::Running& run) const {

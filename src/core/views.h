@@ -51,6 +51,7 @@ class Views {
  private:
   void count_leaving(Time now, PoolStats& stats) const;
   std::uint32_t check_calls() const;
+  void check_family(const Call& call) const;
   void check_running(const Call& call, const Call::Running& run) const;
   void check_waiting(const Call& call) const;
   std::uint32_t check_workers() const;

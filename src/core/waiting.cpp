@@ -70,7 +70,9 @@ void Waiting::enter(Call& call) {
   if (call.deadline <= frame_.now) return end(call, calls_.timeout_ending(call, Effect::kNone));
   frame_.timers.arm(call, call.deadline);
   order_changed_ = true;
-  if (session && (&session->lane->waiting.front() != &call || session->lane->running)) return;
+  if (session && (&session->lane->waiting.front() != &call || session->lane->running)) {
+    return classify(call);
+  }
   queue_.make_head(call, session ? session->lane : nullptr, frame_.now);
   place(call);
 }

@@ -160,7 +160,7 @@ CallId ModelDriver::submit(const CallSubmitted& event) {
   call.order = calls.size();
   call.accepted = now;
   call.limit = event.deadline;
-  call.priority = event.priority;
+  call.priority = event.parent ? Priority::kHigh : event.priority;
   call.batch_key = event.batch_key;
   handle(numbered);
   return numbered.call;
