@@ -22,6 +22,7 @@
 #include "base/time.h"
 #include "core/event.h"
 #include "core/pool.h"
+#include "host/provider.h"
 #include "keelback/call.h"
 #include "keelback/outcome.h"
 #include "store/store.h"
@@ -109,6 +110,18 @@ class Driver {
   virtual void reload(std::move_only_function<void(std::string error)> done) = 0;
   // Refuse new calls, finish accepted ones for at most `limit`, stop the workers; then `done`.
   virtual void drain(Duration limit, std::move_only_function<void()> done) = 0;
+
+  // ---- functions that this program provides to Python code (provider.h)
+
+  // From now on `provider` is asked for these names. Several may provide a name: the one with the
+  // fewest open requests is asked. Shared with its requests that are under way.
+  virtual ProviderId provide(std::vector<std::string> names,
+                             std::shared_ptr<Provider> provider) = 0;
+  // Its open requests fail, and it is asked no more; a request that is on its way to it may still
+  // come, and answering it says false. Unknown: nothing happens.
+  virtual void withdraw(ProviderId provider) = 0;
+  // False: nobody waits for this request any more, or there never was such a request.
+  virtual bool answer(std::uint64_t request, HostReply reply) = 0;
 
   // The driver's clock: real on the host, virtual in the simulator.
   virtual Time now() const = 0;

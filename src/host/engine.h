@@ -37,6 +37,7 @@
 #include "host/driver.h"
 #include "host/event_loop.h"
 #include "host/host_lock.h"
+#include "host/providers.h"
 #include "os/clock.h"
 #include "os/handover.h"
 #include "store/store.h"
@@ -114,6 +115,7 @@ class Engine {
   void begin(CallRecord& record, const core::CallSubmitted& event, Effects& effects)
       REQUIRES(host_state);
   CallBook& calls() { return calls_; }
+  Providers& providers() REQUIRES(host_state) { return providers_; }
 
   // ---- what the crew reports
   void answered(Reply& reply, CallRecord* self, Effects& effects) REQUIRES(host_state);
@@ -155,6 +157,7 @@ class Engine {
   Alive alive_;  // of every handler that knows this engine or its crew
   std::unique_ptr<SnapshotKeeper> keeper_;
   CallBook calls_;
+  Providers providers_ GUARDED_BY(host_state);
 
   core::Pool pool_ GUARDED_BY(host_state);
   std::vector<InboxItem> inbox_ GUARDED_BY(host_state);

@@ -42,7 +42,7 @@ class Provider {
   virtual ~Provider() = default;
   // Answered by Driver::answer(request.id, …), from any thread, also from within this call.
   virtual void asked(HostRequest request) = 0;
-  // Nobody waits for this request any more. It may come while asked() still runs.
+  // Nobody waits for this request any more. It comes after asked() has returned, if at all.
   virtual void cancelled(std::uint64_t request) = 0;
 };
 

@@ -197,6 +197,21 @@ void SimDriver::drain(Duration limit, std::move_only_function<void()> done) {
   with([&](sim::Simulation& sim) { sim.drain(limit, std::move(done)); });
 }
 
+host::ProviderId SimDriver::provide(std::vector<std::string> names,
+                                    std::shared_ptr<host::Provider> provider) {
+  const std::lock_guard lock(mutex_);
+  return providers_.add(names, std::move(provider));
+}
+
+void SimDriver::withdraw(host::ProviderId provider) {
+  std::shared_ptr<host::Provider> removed;  // ends after the lock
+  std::vector<host::Providers::Asker> askers;
+  const std::lock_guard lock(mutex_);
+  removed = providers_.remove(provider, askers);
+}
+
+bool SimDriver::answer(std::uint64_t, host::HostReply) { return false; }
+
 void SimDriver::advance(Duration duration) {
   CHECK(pace_ == Pace::kManual);
   loop_.run([this, duration] { run_until(now() + duration, nullptr); });

@@ -22,6 +22,7 @@
 
 #include "host/driver.h"
 #include "host/event_loop.h"
+#include "host/providers.h"
 #include "sim/simulation.h"
 
 namespace keelback::simdriver {
@@ -50,6 +51,11 @@ class SimDriver final : public host::Driver {
   void configure(const Settings& settings) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
+  // Model workers ask for nothing: a provider is registered and never asked.
+  host::ProviderId provide(std::vector<std::string> names,
+                           std::shared_ptr<host::Provider> provider) override;
+  void withdraw(host::ProviderId provider) override;
+  bool answer(std::uint64_t request, host::HostReply reply) override;
   Time now() const override;
 
   // ---- virtual time; kManual only
@@ -79,8 +85,9 @@ class SimDriver final : public host::Driver {
 
   const Pace pace_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
-  mutable std::mutex mutex_;  // guards sim_; never held while a callback runs
+  mutable std::mutex mutex_;  // guards sim_ and providers_; never held while a callback runs
   sim::Simulation sim_;
+  host::Providers providers_;
   std::atomic<bool> woken_{false};
   host::EventLoop& loop_;
   host::Alive alive_;

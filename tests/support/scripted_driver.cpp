@@ -252,4 +252,69 @@ void ScriptedDriver::drain(Duration, std::move_only_function<void()> done) {
   boost::asio::post(loop_, std::move(done));
 }
 
+host::ProviderId ScriptedDriver::provide(std::vector<std::string> names,
+                                         std::shared_ptr<host::Provider> provider) {
+  const std::lock_guard lock(mutex_);
+  const host::ProviderId id = providers_.add(names, std::move(provider));
+  changed_.notify_all();
+  return id;
+}
+
+void ScriptedDriver::withdraw(host::ProviderId provider) {
+  std::shared_ptr<host::Provider> removed;  // ends after the lock
+  const std::lock_guard lock(mutex_);
+  std::vector<host::Providers::Asker> askers;
+  removed = providers_.remove(provider, askers);
+  for (const auto& asker : askers) {
+    replies_[asks_.at(asker.request)] = {.ok = false, .error_message = "host_gone"};
+  }
+  changed_.notify_all();
+}
+
+bool ScriptedDriver::answer(std::uint64_t request, host::HostReply reply) {
+  const std::lock_guard lock(mutex_);
+  if (!providers_.take(request)) return false;
+  replies_[request] = std::move(reply);
+  changed_.notify_all();
+  return true;
+}
+
+std::uint64_t ScriptedDriver::ask(host::HostRequest request) {
+  std::optional<host::ProviderNews> news;
+  {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t number = asks_.size() + 1;
+    auto asked = providers_.ask({WorkerId{0, 1}, CallId{1}, number}, std::move(request));
+    if (!asked) return 0;
+    news = std::move(*asked);
+    asks_[number] = news->id();
+  }
+  news->tell();
+  return news->id();
+}
+
+void ScriptedDriver::cancel_ask(std::uint64_t request) {
+  std::optional<host::ProviderNews> news;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [number, id] : asks_) {
+      if (id == request) news = providers_.cancel({WorkerId{0, 1}, CallId{1}, number});
+    }
+  }
+  if (news) news->tell();
+}
+
+bool ScriptedDriver::wait_provided(const std::string& name, bool provided) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(10),
+                           [&] { return providers_.provides(name) == provided; });
+}
+
+std::optional<host::HostReply> ScriptedDriver::reply(std::uint64_t request) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::seconds(10), [&] { return replies_.contains(request); });
+  const auto found = replies_.find(request);
+  return found == replies_.end() ? std::nullopt : std::optional(found->second);
+}
+
 }  // namespace keelback::testing

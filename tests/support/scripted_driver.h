@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "host/driver.h"
+#include "host/providers.h"
 
 namespace keelback::testing {
 
@@ -80,6 +81,19 @@ class ScriptedDriver final : public host::Driver {
   void configure(const Settings& settings) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
+  host::ProviderId provide(std::vector<std::string> names,
+                           std::shared_ptr<host::Provider> provider) override;
+  void withdraw(host::ProviderId provider) override;
+  bool answer(std::uint64_t request, host::HostReply reply) override;
+  // As Python code asks, for call 1 of worker 0.1: the request's id; 0: nobody provides the name.
+  std::uint64_t ask(host::HostRequest request);
+  // Nobody waits for the request any more.
+  void cancel_ask(std::uint64_t request);
+  // Blocks until somebody provides the name, or until nobody does; false after 10 s.
+  bool wait_provided(const std::string& name, bool provided = true);
+  // Blocks until the request has ended; nullopt after 10 s. One whose provider has gone ends not
+  // ok, with "host_gone".
+  std::optional<host::HostReply> reply(std::uint64_t request);
   boost::asio::io_context& loop() { return loop_; }
   Time now() const override;
 
@@ -101,6 +115,9 @@ class ScriptedDriver final : public host::Driver {
   std::map<std::uint64_t, Running> running_;
   std::vector<Seen> seen_;  // call id i is at i - 1
   World world_;
+  host::Providers providers_;
+  std::map<std::uint64_t, host::HostReply> replies_;  // by request
+  std::map<std::uint64_t, std::uint64_t> asks_;       // the asker's own number to the request
   boost::asio::io_context loop_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   std::thread thread_;
