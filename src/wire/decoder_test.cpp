@@ -212,18 +212,19 @@ TEST(Decoder, TakesEachTypeOnlyWhereItBelongs) {
   const auto belongs = [](Link link) -> std::vector<int> {
     switch (link) {
       case Link::kWorkerData:
-        return {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+        return {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
       case Link::kWorkerControl:
         return {48, 50, 51};
       case Link::kSupervisorData:
-        return {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 32, 33};
+        return {16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 31, 32, 33, 34, 35};
       case Link::kSupervisorControl:
         return {49};
     }
     return {};
   };
-  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 16, 17, 18, 19, 20,
-                                  21, 22, 23, 24, 25, 28, 29, 30, 31, 32, 33, 48, 49, 50, 51};
+  const std::vector<int> known = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+                                  16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 28,
+                                  29, 30, 31, 32, 33, 34, 35, 48, 49, 50, 51};
   for (const Link link :
        {Link::kWorkerData, Link::kWorkerControl, Link::kSupervisorData, Link::kSupervisorControl}) {
     const std::vector<int> here = belongs(link);
@@ -265,6 +266,9 @@ TEST(Decoder, KnowsHowLongEachBodyMayBe) {
       {Type::kAttach, Link::kWorkerData, 28, kLimit - 16},
       {Type::kCheck, Link::kWorkerData, 0, 0},
       {Type::kBatch, Link::kWorkerData, 4, 4},
+      {Type::kOutcome, Link::kWorkerData, 17, kLimit - 16},
+      {Type::kNested, Link::kSupervisorData, 25, kLimit - 16},
+      {Type::kNestedCancel, Link::kSupervisorData, 8, 8},
       {Type::kChecked, Link::kSupervisorData, 1, kLimit - 16},
       {Type::kRetire, Link::kSupervisorData, 1, kLimit - 16},
       {Type::kSlabWanted, Link::kSupervisorData, 8, 8},

@@ -27,6 +27,7 @@ enum class Type : std::uint8_t {
   kAttach = 8,
   kCheck = 9,
   kBatch = 10,
+  kOutcome = 11,
   kConnect = 16,
   kHello = 17,
   kReady = 18,
@@ -43,6 +44,8 @@ enum class Type : std::uint8_t {
   kSlabFreed = 31,
   kChecked = 32,
   kRetire = 33,
+  kNested = 34,
+  kNestedCancel = 35,
   kPing = 48,
   kPong = 49,
   kCancel = 50,
@@ -70,9 +73,9 @@ inline constexpr std::uint16_t kRowsMax = 1024;
 
 // Which end receives, and on which socket. It accepts only what the other end may send.
 enum class Link : std::uint8_t {
-  kWorkerData,         // in a worker: CALL … BATCH
+  kWorkerData,         // in a worker: CALL … OUTCOME
   kWorkerControl,      // in a worker: PING, CANCEL, INTERRUPT
-  kSupervisorData,     // in the supervisor: CONNECT … RETIRE
+  kSupervisorData,     // in the supervisor: CONNECT … NESTED_CANCEL
   kSupervisorControl,  // in the supervisor: PONG
 };
 

@@ -19,6 +19,8 @@ constexpr std::size_t kSessionEndFixedBytes = 9;
 constexpr std::size_t kSaveFixedBytes = 12;
 constexpr std::size_t kSavedFixedBytes = 8;
 constexpr std::size_t kSnapshotFixedBytes = 16;
+constexpr std::size_t kNestedFixedBytes = 24;
+constexpr std::size_t kOutcomeFixedBytes = 16;
 
 std::optional<StateFormat> format_of(std::uint8_t value) {
   if (value > static_cast<std::uint8_t>(StateFormat::kBytes)) return std::nullopt;
@@ -207,6 +209,78 @@ std::expected<std::uint32_t, Error> decode_batch(const Frame& frame) {
   const auto calls = load<std::uint32_t>(frame.body, 0);
   if (calls == 0 || calls > kRowsMax) return std::unexpected(Error::kBodyContent);
   return calls;
+}
+
+bool append_nested_head(std::string& out, const NestedMessage& message) {
+  const std::size_t head_bytes =
+      kHeaderBytes + kNestedFixedBytes + message.name.size() + message.session.size();
+  const bool fits = message.name.size() <= UINT16_MAX && message.session.size() <= UINT16_MAX &&
+                    head_bytes <= kHeadMax && message.payload.size() <= UINT32_MAX - kHeadMax;
+  if (!fits) return false;
+  append_header(out, Type::kNested, message.parent,
+                head_bytes - kHeaderBytes + message.payload.size());
+  append(out, message.request);
+  append(out, message.timeout_ns);
+  append(out, static_cast<std::uint16_t>(message.name.size()));
+  append(out, static_cast<std::uint16_t>(message.session.size()));
+  append(out, static_cast<std::uint8_t>(message.target));
+  append(out, std::uint8_t{0});
+  append(out, std::uint16_t{0});
+  out.append(message.name).append(message.session);
+  return true;
+}
+std::expected<NestedMessage, Error> decode_nested(const Frame& frame) {
+  const std::string_view body = frame.body;
+  if (body.size() < kNestedFixedBytes) return std::unexpected(Error::kBodySize);
+  const std::size_t name_bytes = load<std::uint16_t>(body, 16);
+  const std::size_t session_bytes = load<std::uint16_t>(body, 18);
+  const auto target = static_cast<NestedTarget>(load<std::uint8_t>(body, 20));
+  const bool zeros = load<std::uint8_t>(body, 21) == 0 && load<std::uint16_t>(body, 22) == 0;
+  const bool function = target == NestedTarget::kFunction;
+  const bool known = function || (target == NestedTarget::kHost && session_bytes == 0);
+  NestedMessage message{.parent = frame.header.call,
+                        .request = load<std::uint64_t>(body, 0),
+                        .timeout_ns = load<std::int64_t>(body, 8),
+                        .target = target};
+  if (!zeros || !known || name_bytes == 0 || message.parent == 0 || message.request == 0 ||
+      message.timeout_ns < 0 || kNestedFixedBytes + name_bytes + session_bytes > body.size()) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  message.name = body.substr(kNestedFixedBytes, name_bytes);
+  message.session = body.substr(kNestedFixedBytes + name_bytes, session_bytes);
+  message.payload = body.substr(kNestedFixedBytes + name_bytes + session_bytes);
+  return message;
+}
+
+void append_nested_cancel(std::string& out, std::uint64_t parent, std::uint64_t request) {
+  append_header(out, Type::kNestedCancel, parent, sizeof request);
+  append(out, request);
+}
+std::expected<std::uint64_t, Error> decode_nested_cancel(const Frame& frame) {
+  if (frame.body.size() != 8) return std::unexpected(Error::kBodySize);
+  const auto request = load<std::uint64_t>(frame.body, 0);
+  if (request == 0 || frame.header.call == 0) return std::unexpected(Error::kBodyContent);
+  return request;
+}
+
+void append_outcome_head(std::string& out, const OutcomeMessage& message) {
+  append_header(out, Type::kOutcome, message.parent, kOutcomeFixedBytes + message.json.size());
+  append(out, message.request);
+  append(out, static_cast<std::uint8_t>(message.ok ? 1 : 0));
+  out.append(7, '\0');
+}
+std::expected<OutcomeMessage, Error> decode_outcome(const Frame& frame) {
+  const std::string_view body = frame.body;
+  if (body.size() <= kOutcomeFixedBytes) return std::unexpected(Error::kBodySize);
+  const auto flags = load<std::uint64_t>(body, 8);  // ok, and the zeros behind it
+  const auto request = load<std::uint64_t>(body, 0);
+  if (flags > 1 || request == 0 || frame.header.call == 0) {
+    return std::unexpected(Error::kBodyContent);
+  }
+  return OutcomeMessage{.parent = frame.header.call,
+                        .request = request,
+                        .ok = flags == 1,
+                        .json = body.substr(kOutcomeFixedBytes)};
 }
 
 void append_check(std::string& out) { append_header(out, Type::kCheck, 0, 0); }

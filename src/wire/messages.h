@@ -186,6 +186,41 @@ struct CheckedMessage {
 void append_checked(std::string& out, const CheckedMessage& message);
 std::expected<CheckedMessage, Error> decode_checked(const Frame& frame);
 
+// ---- calls that a running call makes, its parent; the frame's call is the parent
+
+enum class NestedTarget : std::uint8_t {
+  kFunction = 1,  // of the application
+  kHost = 2,      // a function that the program provides
+};
+struct NestedMessage {
+  std::uint64_t parent = 0;
+  std::uint64_t request = 0;    // the worker's number for it, never 0, never used twice
+  std::int64_t timeout_ns = 0;  // from now on; 0: none of its own
+  NestedTarget target = NestedTarget::kFunction;
+  std::string_view name;     // never empty
+  std::string_view session;  // empty: stateless; always so for a host function
+  std::string_view payload;
+  friend bool operator==(const NestedMessage&, const NestedMessage&) = default;
+};
+// Appends everything but the payload. False: nothing was appended, because the names together are
+// longer than kHeadMax, or the payload is longer than a frame can be (4 GiB).
+[[nodiscard]] bool append_nested_head(std::string& out, const NestedMessage& message);
+std::expected<NestedMessage, Error> decode_nested(const Frame& frame);
+void append_nested_cancel(std::string& out, std::uint64_t parent, std::uint64_t request);
+std::expected<std::uint64_t, Error> decode_nested_cancel(const Frame& frame);
+
+// How a NESTED ended, for its parent. From the supervisor.
+struct OutcomeMessage {
+  std::uint64_t parent = 0;
+  std::uint64_t request = 0;
+  bool ok = false;
+  std::string_view json;  // ok: the result; else a description
+  friend bool operator==(const OutcomeMessage&, const OutcomeMessage&) = default;
+};
+// Everything but the JSON, which follows it as the payload. Requires: it fits a length.
+void append_outcome_head(std::string& out, const OutcomeMessage& message);
+std::expected<OutcomeMessage, Error> decode_outcome(const Frame& frame);
+
 void append_connect(std::string& out, std::uint32_t version);
 std::expected<std::uint32_t, Error> decode_connect(const Frame& frame);
 void append_ready(std::string& out);

@@ -392,6 +392,94 @@ TEST(Messages, RoundTripsWhatCarriesASessionsState) {
   }
 }
 
+// Goal: the bytes of the frames of nested calls are those of docs/protocol.md, field by field.
+TEST(Messages, WritesNestedCallsByteForByte) {
+  using namespace std::string_literals;
+  std::string bytes;
+  ASSERT_TRUE(append_nested_head(bytes, {.parent = 7,
+                                         .request = 0x0102,
+                                         .timeout_ns = 0x11,
+                                         .target = NestedTarget::kFunction,
+                                         .name = "fn",
+                                         .session = "s",
+                                         .payload = "[1]"}));
+  EXPECT_EQ(bytes.append("[1]"),
+            "\x2e\0\0\0\x22\0\0\0\x07\0\0\0\0\0\0\0"s
+            "\x02\x01\0\0\0\0\0\0\x11\0\0\0\0\0\0\0"s
+            "\x02\0\x01\0\x01\0\0\0"s
+            "fns[1]"s);
+  bytes.clear();
+  append_nested_cancel(bytes, 7, 0x0102);
+  EXPECT_EQ(bytes, "\x18\0\0\0\x23\0\0\0\x07\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0"s);
+  bytes.clear();
+  append_outcome_head(bytes, {.parent = 7, .request = 0x0102, .ok = true, .json = "5"});
+  EXPECT_EQ(bytes.append("5"),
+            "\x21\0\0\0\x0b\0\0\0\x07\0\0\0\0\0\0\0"s
+            "\x02\x01\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"s
+            "5"s);
+}
+
+TEST(Messages, RoundTripsNestedCallsAndRefusesWhatTheyCannotBe) {
+  std::string bytes;
+  const auto one = [&](Link link) { return only_frame(bytes, link); };
+  const auto refused = [&](std::size_t at, char value, auto decode, Link link) {
+    std::string bad = bytes;
+    bad[at] = value;
+    const auto decoded = decode(only_frame(bad, link));
+    return !decoded && decoded.error() == Error::kBodyContent;
+  };
+  for (const auto target : {NestedTarget::kFunction, NestedTarget::kHost}) {
+    bytes.clear();
+    const NestedMessage nested{.parent = 7,
+                               .request = 1,
+                               .timeout_ns = INT64_MAX,
+                               .target = target,
+                               .name = "lookup",
+                               .session = target == NestedTarget::kHost ? "" : "ann",
+                               .payload = "{}"};
+    ASSERT_TRUE(append_nested_head(bytes, nested));
+    bytes += nested.payload;
+    EXPECT_EQ(decode_nested(one(Link::kSupervisorData)), nested);
+    struct Bad {
+      std::size_t at;
+      char value;
+      const char* what;
+    };
+    for (const Bad& bad :
+         {Bad{8, 0, "no parent"}, Bad{16, 0, "no request"}, Bad{31, '\x80', "a timeout below 0"},
+          Bad{32, 0, "no name"}, Bad{33, '\x7f', "a name beyond it"},
+          Bad{35, '\x7f', "a session beyond it"}, Bad{36, 0, "no target"}, Bad{36, 3, "no target"},
+          Bad{37, 1, "zero"}, Bad{38, 1, "zero"}, Bad{39, 1, "zero"}}) {
+      EXPECT_TRUE(refused(bad.at, bad.value, decode_nested, Link::kSupervisorData)) << bad.what;
+    }
+  }
+  EXPECT_TRUE(refused(34, 1, decode_nested, Link::kSupervisorData)) << "a host has no sessions";
+  bytes.clear();
+  EXPECT_FALSE(append_nested_head(bytes, {.parent = 7, .name = std::string(UINT16_MAX + 1, 'n')}));
+  EXPECT_TRUE(bytes.empty());
+
+  append_nested_cancel(bytes, 7, UINT64_MAX);
+  EXPECT_EQ(decode_nested_cancel(one(Link::kSupervisorData)), UINT64_MAX);
+  bytes.clear();
+  append_nested_cancel(bytes, 7, 1);
+  EXPECT_TRUE(refused(8, 0, decode_nested_cancel, Link::kSupervisorData)) << "no parent";
+  EXPECT_TRUE(refused(16, 0, decode_nested_cancel, Link::kSupervisorData)) << "no request";
+
+  for (const bool ok : {false, true}) {
+    bytes.clear();
+    const OutcomeMessage outcome{.parent = 7, .request = 9, .ok = ok, .json = "null"};
+    append_outcome_head(bytes, outcome);
+    bytes += outcome.json;
+    EXPECT_EQ(decode_outcome(one(Link::kWorkerData)), outcome);
+  }
+  for (const std::size_t at : {8u, 16u}) {
+    EXPECT_TRUE(refused(at, 0, decode_outcome, Link::kWorkerData)) << "no parent, no request";
+  }
+  for (std::size_t at = 24; at < 32; ++at) {
+    EXPECT_TRUE(refused(at, 2, decode_outcome, Link::kWorkerData)) << at;
+  }
+}
+
 // Goal: decoders are safe on a frame that did not come through a Decoder.
 TEST(Messages, RefusesBodiesOfTheWrongSize) {
   const Frame empty{};
@@ -402,6 +490,9 @@ TEST(Messages, RefusesBodiesOfTheWrongSize) {
   EXPECT_FALSE(decode_connect(empty));
   EXPECT_FALSE(decode_error(empty));
   EXPECT_FALSE(decode_pong(empty));
+  EXPECT_FALSE(decode_nested(empty));
+  EXPECT_FALSE(decode_nested_cancel(empty));
+  EXPECT_FALSE(decode_outcome(empty));
 }
 
 // Goal: no packet over the limit, none empty, all bytes in order, as few packets as possible.

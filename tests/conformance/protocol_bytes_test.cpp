@@ -52,6 +52,20 @@ TEST(WorkedBytes, AreWhatTheCodecWrites) {
   result.clear();
   wire::append_payload_head(result, wire::Type::kResult, 9, 1);
   EXPECT_EQ(result + "5", worked_bytes(5));
+
+  EXPECT_EQ(
+      Peer::encode(11, {.function = "relay", .payload = R"({"function":"echo","arguments":[5]})"}),
+      worked_bytes(6));
+  std::string nested;
+  ASSERT_TRUE(wire::append_nested_head(
+      nested, {.parent = 11, .request = 1, .name = "echo", .payload = "[5]"}));
+  EXPECT_EQ(nested + "[5]", worked_bytes(7));
+  std::string outcome;
+  wire::append_outcome_head(outcome, {.parent = 11, .request = 1, .ok = true, .json = "5"});
+  EXPECT_EQ(outcome + "5", worked_bytes(8));
+  result.clear();
+  wire::append_payload_head(result, wire::Type::kResult, 11, 1);
+  EXPECT_EQ(result + "5", worked_bytes(9));
 }
 
 TEST_P(Protocol, SpeaksTheWorkedBytes) {

@@ -42,7 +42,7 @@ Read read(std::string_view bytes, Link link, std::size_t piece, bool in_place) {
       const auto frame = decoder.next();
       if (!frame) {
         out.error = frame.error();
-        break;
+        return out;
       }
       if (!*frame) break;
       CHECK((*frame)->body.size() == (*frame)->header.body_bytes);
@@ -88,6 +88,24 @@ std::string encoded(const Frame& frame) {
       return out;
     case Type::kBatch:
       if (const auto calls = decode_batch(frame)) append_batch(out, frame.call(), *calls);
+      return out;
+    case Type::kNested:
+      if (const auto message = decode_nested(frame)) {
+        CHECK(append_nested_head(out, *message) ||
+              message->name.size() + message->session.size() > kHeadMax - 64);
+        if (!out.empty()) out.append(message->payload);
+      }
+      return out;
+    case Type::kNestedCancel:
+      if (const auto request = decode_nested_cancel(frame)) {
+        append_nested_cancel(out, frame.call(), *request);
+      }
+      return out;
+    case Type::kOutcome:
+      if (const auto message = decode_outcome(frame)) {
+        append_outcome_head(out, *message);
+        out.append(message->json);
+      }
       return out;
     case Type::kChecked:
       if (const auto message = decode_checked(frame)) append_checked(out, *message);
