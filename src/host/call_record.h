@@ -14,6 +14,7 @@
 
 #include "core/action.h"
 #include "core/call_table.h"
+#include "core/event.h"
 #include "host/driver.h"
 #include "host/host_lock.h"
 
@@ -76,6 +77,16 @@ struct CallRecord {
   Outcome outcome;
   std::atomic<std::uint32_t> word = 0;  // what a blocked caller sleeps on
 };
+
+// Up to here a payload is copied behind its head and travels in one piece; beyond, it is sent from
+// where it lies.
+inline constexpr std::size_t kCopyMax = 16 << 10;
+
+// What takes time and needs no lock: the request's fingerprint, and where its payload lies. Of
+// attachments it knows nothing.
+void prepare(CallRecord& record);
+// What the core hears of a prepared call.
+core::CallSubmitted event_of(const CallRecord& record);
 
 // What a thread has booked under the lock and performs after it.
 struct Effects {

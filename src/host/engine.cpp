@@ -11,11 +11,6 @@
 
 namespace keelback::host {
 
-Effects& effects_of_thread() {
-  thread_local Effects effects;
-  return effects;
-}
-
 Engine::Engine(EngineConfig config)
     : config_(std::move(config)),
       keeper_(std::make_unique<SnapshotKeeper>(*this)),

@@ -5,43 +5,13 @@
 
 #include "base/check.h"
 #include "core/attachment_rules.h"
-#include "host/fingerprint.h"
 #include "host/snapshot_keeper.h"
 
 namespace keelback::host {
 namespace {
 
-// Up to here a payload is copied behind its head and travels in one piece; beyond, it is sent from
-// where it lies.
-constexpr std::size_t kCopyMax = 16 << 10;
-constexpr std::size_t kTraceMax = 512;
 // How long the destructor waits for killed workers.
 constexpr auto kStopMax = std::chrono::seconds(2);
-
-core::CallSubmitted event_of(const CallRecord& record) {
-  const Call& call = record.call;
-  const std::string& payload = record.large_payload ? *record.large_payload : call.payload;
-  core::CallSubmitted event;
-  event.call = record.id;
-  event.function = call.function;
-  event.session = call.session;
-  event.affinity = call.affinity;
-  event.open = call.open;
-  event.fence = call.expect_epoch;
-  event.deadline = call.deadline;
-  event.priority = call.priority;
-  event.idempotent = call.idempotent;
-  event.stream = record.streaming;
-  event.idempotency_key = call.idempotency_key;
-  event.fingerprint = record.fingerprint;
-  event.payload_bytes = payload.size();
-  event.attachment_bytes = record.attachment_bytes;
-  event.attachment_fault = record.attachment_fault;
-  event.batch_key = call.batch_key;
-  event.attachment_kinds = record.attachment_kinds;
-  event.parent = CallId{call.parent};
-  return event;
-}
 
 }  // namespace
 
@@ -81,15 +51,6 @@ EngineDriver::~EngineDriver() {
   engine_.calls().end_remaining();
 }
 
-void EngineDriver::prepare(CallRecord& record) {
-  if (record.call.traceparent.size() > kTraceMax) record.call.traceparent.clear();
-  record.fingerprint = fingerprint(record.call.function, record.call.session, record.call.payload);
-  if (record.call.payload.size() > kCopyMax) {
-    record.large_payload = std::make_shared<const std::string>(std::move(record.call.payload));
-  }
-  if (!record.call.attachments.empty()) prepare_attachments(record);
-}
-
 void EngineDriver::prepare_attachments(CallRecord& record) {
   const Call& call = record.call;
   record.attachment_fault = core::fault_of(call.attachments);
@@ -112,6 +73,7 @@ Outcome EngineDriver::call(Call call) {
   CallRecord record(engine_.next_call(), std::move(call));
   record.blocking = true;
   prepare(record);
+  if (!record.call.attachments.empty()) prepare_attachments(record);
   Effects& effects = effects_of_thread();
   {
     const Locked locked(engine_.lock);
@@ -137,6 +99,7 @@ void EngineDriver::await(CallRecord& record) {
 
 CallId EngineDriver::enter(std::unique_ptr<CallRecord> record) {
   prepare(*record);
+  if (!record->call.attachments.empty()) prepare_attachments(*record);
   const CallId id = record->id;
   Effects& effects = effects_of_thread();
   {

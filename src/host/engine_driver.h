@@ -46,7 +46,6 @@ class EngineDriver final : public Driver {
   Time now() const override { return Engine::now(); }
 
  private:
-  void prepare(CallRecord& record);
   void prepare_attachments(CallRecord& record) EXCLUDES(host_state);
   CallId enter(std::unique_ptr<CallRecord> record) EXCLUDES(host_state);
   void await(CallRecord& record);

@@ -98,8 +98,8 @@ TEST_F(ProvidersTest, OneThatWithdrawsLeavesItsAskersAndHearsNoMore) {
 
 TEST_F(ProvidersTest, CancellingEndsTheRequestsOfOneAskerOfACallOrOfAWorker) {
   providers.add({"lookup"}, first);
-  const Providers::Asker one{kWorker, kParent, 1}, two{kWorker, kParent, 2}, bob{kWorker, kBeside, 3},
-      other{kOther, CallId{9}, 1};
+  const Providers::Asker one{kWorker, kParent, 1}, two{kWorker, kParent, 2},
+      bob{kWorker, kBeside, 3}, other{kOther, CallId{9}, 1};
   for (const Providers::Asker& asker : {one, two, bob, other}) ask("lookup", asker);
   first->heard.clear();
 
