@@ -252,6 +252,7 @@ Json problem_schema() {
             {"detail", {{"type", "string"}}},
             {"outcome", {{"type", "string"}, {"enum", std::move(outcomes)}}},
             {"effect", {{"type", "string"}, {"enum", {"none", "maybe", "done"}}}},
+            {"reason", {{"type", "string"}}},
             {"errors",
              {{"type", "array"},
               {"items",

@@ -180,6 +180,7 @@ void append_outcome_headers(std::string& out, const Outcome& outcome, std::strin
 std::string problem_of(const Outcome& outcome) {
   Json json = outcome_base(outcome.kind, outcome.effect, outcome.message);
   json["status"] = http_status(outcome);
+  if (!outcome.reason.empty()) json["reason"] = outcome.reason;
   if (outcome.key_reused) json["title"] = "The idempotency key was used for another request";
   if (outcome.python) {
     json["python"] = {{"type", outcome.python->type},

@@ -133,6 +133,7 @@ TEST_F(ServerTest, ProblemsCarryWhatIsKnown) {
                                   .attempts = 2}});
   driver_.on("waits", {.outcome = {.kind = OutcomeKind::kTimeout, .dump = "Thread 1"}});
   driver_.on("full", {.outcome = {.kind = OutcomeKind::kOverloaded, .retry_after = 1200ms}});
+  driver_.on("knot", {.outcome = {.kind = OutcomeKind::kOverloaded, .reason = "would_deadlock"}});
   start();
   const json raised = json::parse(ask("POST", "/v1/call/raises").body);
   EXPECT_EQ(raised["python"]["type"], "ValueError");
@@ -151,6 +152,8 @@ TEST_F(ServerTest, ProblemsCarryWhatIsKnown) {
   EXPECT_EQ(full.header("retry-after"), "2") << "whole seconds, rounded up";
   EXPECT_EQ(full.header("keelback-retry-after-ms"), "1200");
   EXPECT_EQ(json::parse(full.body)["retry_after_ms"], 1200);
+  EXPECT_FALSE(json::parse(full.body).contains("reason"));
+  EXPECT_EQ(json::parse(ask("POST", "/v1/call/knot").body)["reason"], "would_deadlock");
 }
 
 // Goal: bytes that are packed are not taken for the arguments. Nobody decodes them.
