@@ -146,6 +146,13 @@ Error read_name(std::string_view text, std::string& name) {
   return std::nullopt;
 }
 
+Error read_parent(std::string_view text, Call& call) {
+  const auto parent = number<std::uint64_t>(text);
+  if (!parent || *parent == 0) return "must be the number of a call";
+  call.parent = *parent;
+  return std::nullopt;
+}
+
 Error read_one(Header header, std::string_view text, CallHeaders& out) {
   switch (header) {
     case Header::kSession:
@@ -170,6 +177,8 @@ Error read_one(Header header, std::string_view text, CallHeaders& out) {
       return read_trace(text, out.call);
     case Header::kCall:
       return read_name(text, out.name);
+    case Header::kParent:
+      return read_parent(text, out.call);
     default:
       return std::nullopt;
   }

@@ -34,6 +34,7 @@ TEST(CallHeaders, AreAllRead) {
                                    {Header::kIdempotencyKey, "k 1"},
                                    {Header::kTraceparent, kTrace},
                                    {Header::kCall, "job-1"},
+                                   {Header::kParent, "18446744073709551615"},
                                    {Header::kAccept, "a/b;q=1, Text/Event-Stream ; x"}}));
   ASSERT_TRUE(read) << read.error();
   const Call& call = read->call;
@@ -48,6 +49,7 @@ TEST(CallHeaders, AreAllRead) {
   EXPECT_EQ(call.idempotency_key, "k 1");
   EXPECT_EQ(call.traceparent, kTrace);
   EXPECT_EQ(read->name, "job-1");
+  EXPECT_EQ(call.parent, 18446744073709551615U);
   EXPECT_TRUE(read->wants_stream);
 
   const auto alone = read_call_headers(
@@ -56,6 +58,7 @@ TEST(CallHeaders, AreAllRead) {
   EXPECT_EQ(alone->call.expect_epoch->epoch, 3U);
   EXPECT_FALSE(alone->wants_stream);
   EXPECT_FALSE(alone->call.deadline);
+  EXPECT_EQ(alone->call.parent, 0U);
 }
 
 // Goal: whatever is malformed is refused by name, never ignored.
@@ -68,6 +71,7 @@ TEST(CallHeaders, MalformedOnesAreNamed) {
       {Header::kExpectEpoch,
        {"", "0", "x", "1.", ".1", "g.1", "0.1", "-1.1", "11111111111111111.1", "1.-1"}},
       {Header::kPriority, {"", "urgent"}},
+      {Header::kParent, {"", "0", "-1", "job-1", "1 ", "18446744073709551616"}},
       {Header::kBatchKey, {"", std::string(257, 'k')}},
       {Header::kIdempotent, {"", "yes", "1"}},
       {Header::kIdempotencyKey, {"", std::string(256, 'k')}},

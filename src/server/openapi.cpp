@@ -111,11 +111,11 @@ Json arguments_schema(const std::vector<FunctionInfo::Parameter>& parameters) {
 Json reference(const char* what) { return {{"$ref", fmt::format("#/components/{}", what)}}; }
 
 Json call_parameters() {
-  constexpr Header kShown[] = {Header::kSession,     Header::kAffinity,    Header::kSessionOpen,
-                               Header::kDeadlineMs,  Header::kExpectEpoch, Header::kPriority,
-                               Header::kBatchKey,    Header::kIdempotent,  Header::kIdempotencyKey,
-                               Header::kTraceparent, Header::kCall,        Header::kAttachment,
-                               Header::kDtype,       Header::kShape,       Header::kArguments};
+  constexpr Header kShown[] = {
+      Header::kSession,        Header::kAffinity,    Header::kSessionOpen, Header::kDeadlineMs,
+      Header::kExpectEpoch,    Header::kPriority,    Header::kBatchKey,    Header::kIdempotent,
+      Header::kIdempotencyKey, Header::kTraceparent, Header::kCall,        Header::kParent,
+      Header::kAttachment,     Header::kDtype,       Header::kShape,       Header::kArguments};
   Json list = Json::array();
   for (Header header : kShown) {
     Json schema = {{"type", "string"}};
@@ -124,11 +124,17 @@ Json call_parameters() {
     if (header == Header::kPriority) schema["enum"] = {"high", "normal", "low"};
     if (header == Header::kIdempotent) schema["enum"] = {"true", "false"};
     if (header == Header::kDeadlineMs) schema = {{"type", "integer"}, {"minimum", 1}};
+    if (header == Header::kParent) schema = {{"type", "integer"}, {"minimum", 1}};
     list.push_back({{"name", to_string(header)}, {"in", "header"}, {"schema", std::move(schema)}});
     if (header == Header::kAttachment) {
       list.back()["description"] =
           "The attachment's name. A body that is not JSON needs at least one Keelback-* header "
           "(else 415); this one may be any text beside multipart/form-data";
+    }
+    if (header == Header::kParent) {
+      list.back()["description"] =
+          "The call on whose behalf this one is made: `call` of a request for a provided function. "
+          "The call is cancelled if that one does not run, and ends with it";
     }
     if (header == Header::kBatchKey) {
       list.back()["description"] =

@@ -35,6 +35,7 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
     "Keelback-Batch-Key",
     "Keelback-Idempotent",
     "Keelback-Call",
+    "Keelback-Parent",
     "Keelback-Attachment",
     "Keelback-Dtype",
     "Keelback-Shape",

@@ -36,12 +36,13 @@ enum class Header : std::uint8_t {
   kBatchKey,
   kIdempotent,
   kCall,
+  kParent,
   kAttachment,
   kDtype,
   kShape,
   kArguments,
 };
-inline constexpr int kHeaders = 26;
+inline constexpr int kHeaders = 27;
 std::string_view to_string(Header header);  // as documented: "Keelback-Session"
 // The Keelback-* request header nearest to a name that is not one.
 std::string_view nearest_header(std::string_view name);
