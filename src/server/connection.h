@@ -55,8 +55,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   enum class State { kIdle, kHeader, kBody, kBusy, kWriting, kLingering, kClosed };
-  // Events of a streaming call on their way to the client.
+  // Events on their way to the client.
   struct Stream {
+    std::string headers;  // further lines of the head, each with its CRLF
     bool head_sent = false;
     bool writing = false;
     bool ended = false;   // the last event is in `pending` or gone
@@ -97,6 +98,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void reply_attached(Outcome&& outcome);
   void on_item(std::string&& item);
   void end_stream(Outcome&& outcome);
+
+  // ---- streams of events (connection_stream.cpp)
+  void open_stream();
   void flush_stream();
   void on_stream_written(const boost::system::error_code& error);
 

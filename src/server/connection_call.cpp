@@ -1,9 +1,6 @@
 // The part of a connection that makes calls and answers them, plainly or as a stream of events.
 #include <fmt/format.h>
 
-#include <array>
-#include <boost/asio/write.hpp>
-#include <iterator>
 #include <utility>
 
 #include "server/connection.h"
@@ -11,8 +8,6 @@
 
 namespace keelback::server {
 namespace {
-
-using boost::system::error_code;
 
 std::string call_text(const std::string& name, CallId call) {
   return name.empty() ? fmt::format("{}", call.value) : name;
@@ -34,12 +29,12 @@ void Connection::start_call() {
     self->on_outcome(std::move(outcome));
   };
   if (admission_.headers.wants_stream) {
-    stream_ = std::make_unique<Stream>();
-    stream_->next_heartbeat = called_at_ + hub_->options.heartbeat;
+    open_stream();
     call_ = hub_->driver.stream(
         std::move(call),
         [self = shared_from_this()](std::string&& item) { self->on_item(std::move(item)); },
         std::move(done));
+    stream_->headers = fmt::format("Keelback-Call: {}\r\n", call_text(call_name_, call_));
   } else {
     call_ = hub_->driver.submit(std::move(call), std::move(done));
   }
@@ -82,7 +77,7 @@ void Connection::reply_attached(Outcome&& outcome) {
   send(std::move(reply.body));
 }
 
-// ---- streams
+// ---- as a stream
 
 void Connection::on_item(std::string&& item) {
   if (state_ != State::kBusy || !stream_) {
@@ -103,52 +98,6 @@ void Connection::end_stream(Outcome&& outcome) {
   }
   append_last_event(stream_->pending, outcome, stream_->items);
   stream_->ended = true;
-  flush_stream();
-}
-
-// Gives the socket all pending events as one chunk. Later events wait until it has taken them.
-void Connection::flush_stream() {
-  Stream& stream = *stream_;
-  if (stream.writing || stream.pending.empty()) return;
-  if (!stream.head_sent) {
-    if (!request_.http11) close_after_ = true;  // no chunks: the end of the stream is its end
-    open_reply(200, kEventStream, std::nullopt);
-    out_ += "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nKeelback-Call: ";
-    out_ += call_text(call_name_, call_);
-    out_ += request_.http11 ? "\r\nTransfer-Encoding: chunked\r\n\r\n" : "\r\n\r\n";
-    stream.head_sent = true;
-  } else {
-    out_.clear();
-  }
-  stream.wire.clear();
-  std::swap(stream.wire, stream.pending);
-  stream.wire_items = std::exchange(stream.pending_items, 0);
-  if (request_.http11) {
-    fmt::format_to(std::back_inserter(out_), "{:x}\r\n", stream.wire.size());
-    stream.wire += stream.ended ? "\r\n0\r\n\r\n" : "\r\n";
-  }
-  stream.writing = true;
-  const auto now = Clock::now();
-  stream.next_heartbeat = now + hub_->options.heartbeat;
-  deadline_ = now + hub_->options.stream_stall_max;
-  const std::array<boost::asio::const_buffer, 2> buffers{boost::asio::buffer(out_),
-                                                         boost::asio::buffer(stream.wire)};
-  boost::asio::async_write(socket_, buffers,
-                           [self = shared_from_this()](const error_code& error, std::size_t) {
-                             self->on_stream_written(error);
-                           });
-}
-
-void Connection::on_stream_written(const error_code& error) {
-  if (state_ == State::kClosed) return;
-  if (error) return client_left();
-  Stream& stream = *stream_;
-  stream.writing = false;
-  deadline_ = Clock::time_point::max();
-  if (stream.ended && stream.pending.empty()) return after_reply();
-  if (stream.wire_items > 0 && !stream.ended) {
-    hub_->driver.grant(call_, std::exchange(stream.wire_items, 0));
-  }
   flush_stream();
 }
 
