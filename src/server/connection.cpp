@@ -283,6 +283,7 @@ void Connection::tick(Clock::time_point now) {
 }
 
 void Connection::finish_soon() {
+  if (providing_) return end_providing();
   if (state_ != State::kIdle) return;
   error_code ignored;
   if (begin_ != end_ || socket_.available(ignored) > 0) return;  // its request has arrived
@@ -295,6 +296,7 @@ void Connection::close() {
   if (state_ == State::kClosed) return;
   const auto keep = shared_from_this();
   state_ = State::kClosed;
+  stop_providing();
   deadline_ = kNever;
   hub_->buffered -= std::exchange(buffered_, 0);
   error_code ignored;

@@ -4,8 +4,9 @@
 //
 //   idle -> header -> body -> busy -> writing -> idle | lingering -> closed
 //
-// A stream stays busy while it writes its events. A call may outlive its connection. Then nobody
-// reads its outcome, but it is still counted.
+// A stream stays busy while it writes its events: those of a call, or what is asked of a client
+// that provides functions. A call may outlive its connection. Then nobody reads its outcome, but it
+// is still counted.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "server/handlers.h"
@@ -37,6 +39,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Answers the request that runs. Ignored if the connection has closed meanwhile.
   void reply(Response response);
+
+  // The request that runs is GET /v1/providers: the client provides these names until it leaves, or
+  // the server stops.
+  void provide(std::vector<std::string> names);
+  // Of a request of Python code, which this client was asked.
+  void on_asked(host::HostRequest&& request);
+  void on_cancelled(std::uint64_t request);
+  void on_answered(std::uint64_t request);
 
   Hub& hub() const { return *hub_; }
   std::string_view peer() const { return peer_; }
@@ -67,6 +77,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::uint32_t wire_items = 0;  // granted anew when the socket has taken them
     std::uint64_t items = 0;
     Clock::time_point next_heartbeat;
+  };
+  // Functions that the client provides for as long as its stream lasts.
+  struct Providing {
+    host::ProviderId id;
+    std::size_t names = 0;
+    std::unordered_set<std::uint64_t> open;  // requests that it may answer
   };
 
   // ---- reading (connection.cpp)
@@ -104,6 +120,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void flush_stream();
   void on_stream_written(const boost::system::error_code& error);
 
+  // ---- providing functions (connection_providing.cpp)
+  void stop_providing();  // nothing happens if it provides none
+  void end_providing();   // the stream too
+
   const std::shared_ptr<Hub> hub_;
   Socket socket_;
   const Door door_;
@@ -136,6 +156,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string function_;
   bool in_session_ = false;
   std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Providing> providing_;  // then there is a stream, and it has not ended
 };
 
 }  // namespace keelback::server

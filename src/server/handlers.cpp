@@ -10,7 +10,9 @@
 #include "server/connection.h"
 #include "server/json.h"
 #include "server/number.h"
+#include "server/providing.h"
 #include "server/same_word.h"
+#include "server/sse.h"
 #include "server/views.h"
 
 namespace keelback::server {
@@ -23,8 +25,6 @@ constexpr std::size_t kPageDefault = 100;
 constexpr std::size_t kPageMax = 1000;
 constexpr std::string_view kCallPrefix = "/v1/call/";
 
-constexpr std::size_t kLoggedTarget = 200;  // bytes of it that are logged
-
 std::string client_of(const Connection& connection, const Request& request) {
   return client_name(request, connection.peer(),
                      connection.hub().config.settings().server.trusted_proxies);
@@ -33,7 +33,8 @@ std::string client_of(const Connection& connection, const Request& request) {
 // Orders of operators, which are logged. (Clients make calls all the time.)
 bool is_order(Route route, const Request& request) {
   return (route == Route::kConfig && request.method == "PATCH") || route == Route::kReload ||
-         route == Route::kDrain || route == Route::kRecycle || route == Route::kRelease;
+         route == Route::kDrain || route == Route::kRecycle || route == Route::kRelease ||
+         route == Route::kProvide;
 }
 
 // What belongs to those who run the daemon, not to those who call functions: docs/security.md.
@@ -48,6 +49,8 @@ bool is_operating(Route route) {
     case Route::kConfig:
     case Route::kReload:
     case Route::kDrain:
+    case Route::kProvide:
+    case Route::kAnswer:
     case Route::kMetrics:
       return true;
     default:
@@ -169,6 +172,17 @@ void admit_config(const Request& request, Admission& admission) {
   admission.body_max = kConfigBody;
 }
 
+void admit_answer(Hub& hub, const Request& request, Admission& admission) {
+  if (!answer_kind(request.get(Header::kContentType))) {
+    admission.refusal = problem(415, "not_json",
+                                "a result is Content-Type: application/json, an error "
+                                "application/problem+json");
+    return;
+  }
+  admission.keep_body = true;
+  admission.body_max = hub.config.settings().calls.payload_max.count;
+}
+
 // ---- routes
 
 Response get_health(Hub& hub, Route route, bool authorised) {
@@ -263,7 +277,7 @@ Response get_quarantine(Hub& hub) {
 Response get_metrics(Hub& hub) {
   const host::PoolInfo info = hub.driver.info();
   const ServerCounts counts{hub.http_rejected.load(std::memory_order_relaxed), hub.connections(),
-                            hub.options.log_lost ? hub.options.log_lost() : 0};
+                            hub.options.log_lost ? hub.options.log_lost() : 0, hub.provided};
   return {.content_type = kMetricsType, .body = metrics_text(info, counts, hub.durations)};
 }
 
@@ -308,6 +322,36 @@ Response recycle(Hub& hub, const std::string& text) {
   return problem(404, "no_such_slot", "there is no such worker slot");
 }
 
+void provide(Connection& connection, const Admission& admission, const Request& request) {
+  auto names = read_provided_names(admission.target);
+  if (!names) return connection.reply(problem(400, "bad_query", names.error()));
+  if (request.method == "HEAD") return connection.reply({.content_type = kEventStream});
+  connection.provide(std::move(*names));
+}
+
+Response answer_host_request(Hub& hub, const std::string& text, Request& request) {
+  const auto id = number<std::uint64_t>(text);
+  if (!id) return problem(404, "no_such_request", "the id of a request is a number");
+  const auto nobody_waits = [] {
+    return problem(409, "nobody_waits",
+                   "nobody waits for an answer to this request: it was answered or cancelled, its "
+                   "provider has gone, or there never was such a request");
+  };
+  const auto found = hub.host_requests.find(*id);
+  if (found == hub.host_requests.end()) return nobody_waits();
+  auto reply =
+      read_answer(*answer_kind(request.get(Header::kContentType)), std::move(request.body));
+  if (!reply) return problem(400, "bad_answer", reply.error());
+  const bool ok = reply->ok;
+  found->second->on_answered(*id);
+  if (!hub.driver.answer(*id, std::move(*reply))) {
+    ++hub.provided.cancelled;
+    return nobody_waits();
+  }
+  ++(ok ? hub.provided.answered : hub.provided.failed);
+  return {.status = 204, .content_type = {}};
+}
+
 Response drain(Hub& hub) {
   hub.drain();
   if (hub.options.on_drain) {
@@ -327,7 +371,7 @@ void reload(Connection& connection) {
   });
 }
 
-Response answer(Hub& hub, const Admission& admission, const Request& request) {
+Response answer(Hub& hub, const Admission& admission, Request& request) {
   switch (*admission.route) {
     case Route::kLivez:
     case Route::kReadyz:
@@ -359,6 +403,9 @@ Response answer(Hub& hub, const Admission& admission, const Request& request) {
       return recycle(hub, admission.parameter);
     case Route::kDrain:
       return drain(hub);
+    case Route::kAnswer:
+      return answer_host_request(hub, admission.parameter, request);
+    case Route::kProvide:
     case Route::kCall:
     case Route::kReload:
       break;
@@ -410,6 +457,7 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
   }
   if (admission.route == Route::kCall) admit_call(hub, request, admission);
   if (admission.route == Route::kConfig) admit_config(request, admission);
+  if (admission.route == Route::kAnswer) admit_answer(hub, request, admission);
   if (!admission.refusal && request.content_length > admission.body_max) {
     admission.refusal = problem(413, "too_large", "the body is too large");
   }
@@ -433,6 +481,8 @@ void run(Connection& connection, Admission& admission, Request& request) {
     connection.reply(std::move(*admission.answer));
   } else if (admission.route == Route::kReload) {
     reload(connection);
+  } else if (admission.route == Route::kProvide) {
+    provide(connection, admission, request);
   } else {
     connection.reply(answer(hub, admission, request));
   }

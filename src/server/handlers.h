@@ -2,6 +2,7 @@
 // the body is complete too.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,6 +16,8 @@
 #include "server/target.h"
 
 namespace keelback::server {
+
+inline constexpr std::size_t kLoggedTarget = 200;  // bytes of a request's target
 
 struct Admission {
   std::optional<Response> refusal;  // set: this is the answer, nothing is done

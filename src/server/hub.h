@@ -66,6 +66,9 @@ class Hub : public std::enable_shared_from_this<Hub> {
   std::atomic<bool> over{false};  // a stop() has been carried out: nothing is left to do
   std::unordered_map<std::string, CallId> named_calls;  // Keelback-Call, while in flight
   LateNames late_names;
+  // Open requests of Python code, and the client that each was asked of.
+  std::unordered_map<std::uint64_t, Connection*> host_requests;
+  ProvidedCounts provided;
   std::vector<std::string> names;  // hosts of server.listen
   std::uint64_t buffered = 0;      // bytes of bodies being read
 

@@ -168,6 +168,22 @@ void add_log(Scrape& scrape, const host::PoolInfo& info, const ServerCounts& ser
   scrape.value(static_cast<double>(server.log_lost), {{"from", "daemon"}});
 }
 
+void add_provided(Scrape& scrape, const ProvidedCounts& provided) {
+  scrape.gauge("keelback_providers",
+               "Names of functions that clients provide to Python code over HTTP.",
+               static_cast<double>(provided.names));
+  scrape.open("keelback_host_requests_total",
+              "Requests of Python code that these clients were asked, by how they ended.",
+              MetricType::Counter);
+  const std::pair<const char*, std::uint64_t> outcomes[] = {{"ok", provided.answered},
+                                                            {"error", provided.failed},
+                                                            {"cancelled", provided.cancelled},
+                                                            {"host_gone", provided.gone}};
+  for (const auto& [outcome, count] : outcomes) {
+    scrape.value(static_cast<double>(count), {{"outcome", outcome}});
+  }
+}
+
 void add_durations(Scrape& scrape, const CallDurations& durations) {
   scrape.open("keelback_call_seconds", "Durations of calls over HTTP, by function and stage.",
               MetricType::Histogram);
@@ -251,6 +267,7 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                  static_cast<double>(server.http_rejected));
   scrape.gauge("keelback_http_connections", "Open HTTP connections.",
                static_cast<double>(server.connections));
+  add_provided(scrape, server.provided);
   add_durations(scrape, durations);
   add_loop_lag(scrape, info.loop_lag);
   add_batches(scrape, stats);

@@ -38,11 +38,21 @@ class CallDurations {
   std::map<std::string, Function, std::less<>> functions_;
 };
 
+// Functions that clients provide to Python code, and what became of the requests for them.
+struct ProvidedCounts {
+  std::uint64_t names = 0;  // provided now; a name counts once for each connection
+  std::uint64_t answered = 0;
+  std::uint64_t failed = 0;     // answered with an error
+  std::uint64_t cancelled = 0;  // nobody waited any more
+  std::uint64_t gone = 0;       // the client left before it answered
+};
+
 // What the server adds to the pool's own numbers.
 struct ServerCounts {
   std::uint64_t http_rejected = 0;
   std::uint64_t connections = 0;
   std::uint64_t log_lost = 0;  // lines that stderr did not take
+  ProvidedCounts provided;
 };
 std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
                          const CallDurations& durations);

@@ -74,6 +74,17 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   EXPECT_THAT(text, HasSubstr("# TYPE keelback_calls_total counter"));
 }
 
+// Goal: who provides functions, and how what they were asked ended.
+TEST(Metrics, RequestsForProvidedFunctionsAreCountedByTheirEnd) {
+  const auto values = scrape(metrics_text(
+      {}, {.provided = {.names = 3, .answered = 10, .failed = 2, .cancelled = 1, .gone = 4}}, {}));
+  EXPECT_EQ(values.at("keelback_providers"), 3);
+  EXPECT_EQ(values.at("keelback_host_requests_total{outcome=\"ok\"}"), 10);
+  EXPECT_EQ(values.at("keelback_host_requests_total{outcome=\"error\"}"), 2);
+  EXPECT_EQ(values.at("keelback_host_requests_total{outcome=\"cancelled\"}"), 1);
+  EXPECT_EQ(values.at("keelback_host_requests_total{outcome=\"host_gone\"}"), 4);
+}
+
 // Goal: the lag of event loops is a histogram of its own, and blocks are counted beside it.
 TEST(Metrics, TheLagOfEventLoopsIsAHistogram) {
   host::PoolInfo info;

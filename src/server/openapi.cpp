@@ -8,6 +8,7 @@
 
 #include "keelback/outcome.h"
 #include "server/json.h"
+#include "server/providing.h"
 #include "server/request.h"
 #include "server/target.h"
 #include "server/views.h"
@@ -212,6 +213,48 @@ std::string escape_segment(std::string_view name) {
   return out;
 }
 
+// What is beyond the route table of the routes for clients that provide functions.
+void describe_provide(Json& operation) {
+  operation["summary"] = "Provide functions to Python code";
+  operation["parameters"] = Json::array({{{"name", "names"},
+                                          {"in", "query"},
+                                          {"required", true},
+                                          {"style", "form"},
+                                          {"explode", false},
+                                          {"schema",
+                                           {{"type", "array"},
+                                            {"minItems", 1},
+                                            {"maxItems", kProvidedNamesMax},
+                                            {"uniqueItems", true},
+                                            {"items", {{"type", "string"}, {"minLength", 1}}}}}}});
+  operation["responses"]["200"] = {
+      {"description",
+       "The stream lasts as long as the names are provided. Event request: {id, name, arguments, "
+       "call, session, deadline_ms}; event cancel: {id}"},
+      {"content", {{"text/event-stream", {{"schema", {{"type", "string"}}}}}}}};
+}
+
+void describe_answer(Json& operation) {
+  operation["summary"] = "Answer a request of Python code";
+  operation["requestBody"] = {
+      {"required", true},
+      {"content",
+       {{"application/json", {{"schema", Json::object()}}},
+        {"application/problem+json",
+         {{"schema",
+           {{"type", "object"},
+            {"properties",
+             {{"type", {{"type", "string"}}},
+              {"title", {{"type", "string"}}},
+              {"detail", {{"type", "string"}}},
+              {"error",
+               {{"type", "object"},
+                {"properties",
+                 {{"type", {{"type", "string"}}}, {"message", {{"type", "string"}}}}}}}}}}}}}}}};
+  operation["responses"]["204"] = {{"description", "The Python code has the answer"}};
+  operation["responses"]["409"] = problem_response("Nobody waits for an answer to this request");
+}
+
 // Every route but the calls, from the route table itself.
 void add_service_paths(Json& paths) {
   for (const RouteRow& row : routes()) {
@@ -238,6 +281,8 @@ void add_service_paths(Json& paths) {
     }
     operation["responses"] = {{"2XX", {{"description", "Done"}}},
                               {"default", reference("responses/Problem")}};
+    if (row.route == Route::kProvide) describe_provide(operation);
+    if (row.route == Route::kAnswer) describe_answer(operation);
     std::string method(row.method);
     for (char& c : method) c = static_cast<char>(c | 32);
     paths[path][method] = std::move(operation);

@@ -27,6 +27,9 @@ struct Options {
   std::uint64_t rate_min = 16 << 10;  // bytes a second that a client must manage
   // A stream's reader may stop reading for so long.
   Duration stream_stall_max = std::chrono::minutes(5);
+  // Requests that a client which provides functions has not read yet, bytes, beside the last one.
+  // Beyond it the client counts as gone.
+  std::size_t provider_unsent_max = 64 << 20;
   Duration heartbeat = std::chrono::seconds(10);   // a silent stream gets a comment this often
   Duration linger = std::chrono::seconds(2);       // after a refusal: let the client read it
   Duration tick = std::chrono::milliseconds(200);  // how exactly the above are kept

@@ -283,7 +283,8 @@ TEST_F(ServerTest, OperatingRoutesAndUnixSocketsHaveTheirWalls) {
   for (const char* route :
        {"GET /v1/pool", "GET /v1/workers", "POST /v1/workers/1/recycle", "GET /v1/sessions",
         "GET /v1/quarantine", "DELETE /v1/quarantine/1", "GET /v1/config", "PATCH /v1/config",
-        "POST /v1/reload", "POST /v1/drain", "GET /metrics"}) {
+        "POST /v1/reload", "POST /v1/drain", "GET /v1/providers?names=a", "POST /v1/providers/1",
+        "GET /metrics"}) {
     const std::string_view text = route;
     const auto blank = text.find(' ');
     const auto response = ask(text.substr(0, blank), text.substr(blank + 1), token);

@@ -138,6 +138,8 @@ const std::vector<RouteRow>& routes() {
       {"/v1/config", "PATCH", Route::kConfig},
       {"/v1/reload", "POST", Route::kReload},
       {"/v1/drain", "POST", Route::kDrain},
+      {"/v1/providers", "GET", Route::kProvide},
+      {"/v1/providers/{}", "POST", Route::kAnswer},
       {"/openapi.json", "GET", Route::kOpenapi},
       {"/livez", "GET", Route::kLivez},
       {"/readyz", "GET", Route::kReadyz},

@@ -43,6 +43,8 @@ enum class Route {
   kRecycle,
   kReload,
   kDrain,
+  kProvide,
+  kAnswer,
 };
 
 struct RouteRow {

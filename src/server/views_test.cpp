@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace keelback::server {
@@ -123,6 +124,8 @@ TEST(Views, OpenApiComesFromTheHello) {
     told = told || header.value("description", "").find("else 415") != std::string::npos;
   }
   EXPECT_TRUE(told);
+  const auto names_parent = [](const json& header) { return header["name"] == "Keelback-Parent"; };
+  EXPECT_TRUE(std::ranges::any_of(greet["parameters"], names_parent));
   const json& by_position = document["paths"]["/v1/call/a%2Fb"]["post"]["requestBody"]["content"]
                                     ["application/json"]["schema"];
   EXPECT_EQ(by_position["type"], "array") << "a required positional-only argument has no name";
@@ -147,6 +150,14 @@ TEST(Views, OpenApiComesFromTheHello) {
     EXPECT_TRUE(document["paths"].contains(path)) << path;
   }
   EXPECT_EQ(document["paths"]["/v1/sessions/{id}"]["delete"]["parameters"][0]["in"], "path");
+  const json& provide = document["paths"]["/v1/providers"]["get"];
+  EXPECT_EQ(provide["parameters"][0]["name"], "names");
+  EXPECT_TRUE(provide["responses"]["200"]["content"].contains("text/event-stream"));
+  const json& answer = document["paths"]["/v1/providers/{id}"]["post"];
+  EXPECT_TRUE(answer["requestBody"]["content"].contains("application/problem+json"));
+  EXPECT_TRUE(answer["responses"].contains("204"));
+  EXPECT_TRUE(answer["responses"].contains("409"));
+  EXPECT_EQ(answer["parameters"][0]["name"], "id");
   ASSERT_EQ(document["security"].size(), 2U);
   EXPECT_EQ(document["security"][1]["bearer"], json::array());
   EXPECT_TRUE(json::parse(openapi_json(nullptr))["paths"].contains("/livez"));
