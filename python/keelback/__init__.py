@@ -17,10 +17,11 @@ from keelback.encoding import ResultError
 from keelback.environment import device
 from keelback.functions import BadApplication, function
 from keelback.hooks import health, on_session_end, on_session_open, restore, setup, snapshot, worker_setup
+from keelback.nested import CallFailed, HostGone, acall, call, host
 from keelback.sessions import Session
 
 __all__ = [
-    "Attachment", "BadApplication", "Cancelled", "Interrupted", "ResultError", "Session", "attachments", "attempt", "cancelled", "check_cancelled", "deadline",
-    "device", "encoder", "function", "has_session", "health", "on_session_end", "on_session_open", "restore", "retire", "session", "setup", "snapshot",
-    "trace", "worker_setup",
+    "Attachment", "BadApplication", "CallFailed", "Cancelled", "HostGone", "Interrupted", "ResultError", "Session", "acall", "attachments", "attempt",
+    "call", "cancelled", "check_cancelled", "deadline", "device", "encoder", "function", "has_session", "health", "host", "on_session_end",
+    "on_session_open", "restore", "retire", "session", "setup", "snapshot", "trace", "worker_setup",
 ]

@@ -14,7 +14,7 @@ import struct
 import sys
 from typing import Any, Callable, NamedTuple, Optional, Union
 
-from keelback import calls, dtypes, encoding, fields, marks, streams, wire
+from keelback import calls, dtypes, encoding, fields, marks, wire
 from keelback.arguments import Filled
 from keelback.attachment import Attachment, why_not
 from keelback.channel import Channel
@@ -292,8 +292,8 @@ class Slabs:
                 frame = self._channel.receive()
                 if frame[4] != wire.SLAB:
                     others.append(frame)
-                    if len(others) > streams.PENDING_MAX:
-                        raise wire.ProtocolError(f"more than {streams.PENDING_MAX} frames in front of a slab")
+                    if len(others) > wire.PENDING_MAX:
+                        raise wire.ProtocolError(f"more than {wire.PENDING_MAX} frames in front of a slab")
                     continue
                 self.take(frame)
                 op, id, _ = wire.SLAB_BODY.unpack_from(frame, wire.HEADER_SIZE)
@@ -361,7 +361,7 @@ def _unmap(slab: _Slab) -> None:
         pass
 
 
-def _is_attachment(value: Any) -> bool:
+def is_attachment(value: Any) -> bool:
     return isinstance(value, Attachment) or dtypes.is_buffer(value)
 
 
@@ -385,7 +385,7 @@ class _Gathering:
         """
         found = self._places.get(id(value))
         if found is None:
-            if has_encoder(value) or not _is_attachment(value):
+            if has_encoder(value) or not is_attachment(value):
                 return converted(value)
             given = value if isinstance(value, Attachment) else Attachment(value)
             found = self._places[id(value)] = (value, {"$attachment": self._add(given)})
@@ -394,7 +394,7 @@ class _Gathering:
     @staticmethod
     def carried(value: Any) -> Union[bool, str, None]:
         """What explain() asks."""
-        if has_encoder(value) or not _is_attachment(value):
+        if has_encoder(value) or not is_attachment(value):
             return None
         try:
             if isinstance(value, Attachment):

@@ -62,6 +62,11 @@ class BatchCall:
         """Nobody waits for any of its calls any more."""
         return all(each.is_told(words) for each in self._elements)
 
+    def parent(self, words: Sequence[int]) -> int:
+        """Which of its calls is the parent of a nested call: the first that is to go on."""
+        going_on = (each.id for each in self._elements if not each.is_told(words))
+        return next(going_on, self._elements[0].id)
+
     @property
     def attached(self) -> Any:
         raise RuntimeError("the attachments of a batch are the arguments of its function; there are no others")
@@ -257,6 +262,7 @@ class Batches:
                 finally:
                     words[marks.ENDED] = words[element.marks_at + marks.ENDED] = element.id
                     _here.call = None
+                    worker.end_requests()
                 frames = [wire.frame(wire.RESULT, element.id, body)]
             except BaseException as error:
                 frames = self._failed(element.id, [element], error)

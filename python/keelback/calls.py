@@ -52,13 +52,15 @@ class _Here:
     call: Any = None
     attached: Any = None  # what the call carries; None: nothing
     retire: Any = None  # tells the supervisor why this worker is given up
+    requests_of: Any = None  # what sends the nested calls of a call; None: this process cannot call out
     shared = False  # the worker runs several calls at once: `call` says nothing about a thread
 
 
 here = _Here()
 
 
-def _call() -> Any:
+def own_call() -> Any:
+    """The call that this thread or task belongs to. Raises RuntimeError if there is none."""
     call = current.get()
     if call is None and threading.current_thread() is not threading.main_thread():
         if here.shared:
@@ -72,7 +74,7 @@ def _call() -> Any:
 
 def session() -> Session:
     """The call's session. Raises RuntimeError outside of a call, and in a call without a session."""
-    found = _call().session
+    found = own_call().session
     if found is None:
         raise RuntimeError("this call has no session; the caller gives one (HTTP: the header Keelback-Session)")
     return found
@@ -80,18 +82,22 @@ def session() -> Session:
 
 def has_session() -> bool:
     """True in a call that belongs to a session."""
-    return _call().session is not None
+    return own_call().session is not None
 
 
 def deadline() -> Optional[float]:
     """Seconds until the call's deadline, negative when it is over; None if there is none."""
-    at = _call().deadline
+    at = own_call().deadline
     return (at - time.monotonic_ns()) / 1e9 if at else None
 
 
 def cancelled() -> bool:
     """True when this call should stop: its caller has gone or its deadline is over. Very cheap; any thread."""
-    call = _call()
+    return is_told(own_call())
+
+
+def is_told(call: Any) -> bool:
+    """Whether a call should stop."""
     if call.marks_at < 0:  # a batch: when all of its calls should stop
         return bool(call.is_cancelled(here.words))
     return here.words[call.marks_at + marks.CANCEL] == call.id
@@ -107,7 +113,7 @@ def attachments(zero_copy: bool = False) -> "dict[str, Any]":
     """What the call carries beside its arguments: keelback.Attachment by name, in the caller's order, or a list of
     them where several have one name. Their data are copies; with `zero_copy` views of shared memory, which end with
     the call."""
-    call = _call()
+    call = own_call()
     if call.marks_at:
         attached = call.attached
     else:
@@ -121,7 +127,7 @@ def retire(reason: str) -> None:
     the call. Raises RuntimeError outside of a call."""
     if not isinstance(reason, str) or not reason.strip():
         raise ValueError(f"keelback.retire(reason) says in words why, not {reason!r}")
-    call = _call()
+    call = own_call()
     if call.marks_at:
         call.retiring = reason
     elif here.retire is not None:
@@ -130,9 +136,9 @@ def retire(reason: str) -> None:
 
 def attempt() -> int:
     """1, or more when the supervisor retries an idempotent call."""
-    return _call().attempt
+    return own_call().attempt
 
 
 def trace() -> str:
     """The caller's trace context (W3C traceparent), or an empty string."""
-    return _call().trace.decode(errors="replace")
+    return own_call().trace.decode(errors="replace")

@@ -15,14 +15,20 @@ class SupervisorGone(Exception):
 
 
 class Channel:
-    """Blocking; used by the main thread only, except that sharing.py sends under a lock of its own."""
+    """Blocking. Any thread sends. The main thread receives, or whoever inbox.py says."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.sending = native.allocate_lock()  # held while a frame is on its way: its packets come in a row
         self.pending: deque[bytes] = deque()  # whole frames that wait for their turn
 
     def send(self, data: bytes) -> None:
         """Sends whole frames. Raises SupervisorGone."""
+        with self.sending:
+            self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """send() for who holds `sending`."""
         if not data:
             return  # an empty packet would read as the end of the socket
         try:
@@ -64,6 +70,11 @@ class Channel:
 
     def accept(self, packet: bytes) -> None:
         """Takes a packet that was read, reads on until it ends with a frame, and appends all frames to `pending`."""
+        self.pending.extend(self.frames(packet))
+
+    def frames(self, packet: bytes) -> list[bytes]:
+        """The frames of a packet that was read; reads on until it ends with a frame. Raises as receive() does."""
+        found = []
         data = bytearray(packet)
         at = 0
         while at < len(data):
@@ -74,5 +85,6 @@ class Channel:
                 raise wire.ProtocolError(f"no frame starts like this: length {length}, type {kind}, row {row}")
             while len(data) - at < length:
                 data += self.read()
-            self.pending.append(bytes(data[at : at + length]))
+            found.append(bytes(data[at : at + length]))
             at += length
+        return found

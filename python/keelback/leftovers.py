@@ -34,6 +34,10 @@ class Leftovers:
         frames = sys._current_frames() if native.has_gil() else {}
         self._busy = {thread for thread in self.threads.values() if not _is_idle(thread, frames)}
 
+    def will_look(self) -> None:
+        """Any thread of a call: there is something to be done after this call, so the two differ then."""
+        self.threads = {**self.threads, 0: threading.main_thread()}
+
     def after_call(self, stopped: bool, runner: Any) -> list[str]:
         """Names what the call left behind; adopts what may stay. `stopped`: it was cancelled or interrupted."""
         known = set(self.threads.values())

@@ -170,6 +170,8 @@ class SharedCalls:
             if call is not None and call.sink is not None and len(frame) == wire.HEADER_SIZE + wire.U32.size:
                 call.sink.give(wire.U32.unpack_from(frame, wire.HEADER_SIZE)[0])
             return True
+        if kind == wire.OUTCOME:
+            return True
         if kind == wire.ATTACH or kind == wire.RESTORE:
             self._beside.append(frame)  # of whose call, its CALL will tell
             if len(self._beside) > _BESIDE_MAX:

@@ -8,41 +8,38 @@ from _queue import SimpleQueue
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
-from keelback import errors, marks, native, wire
+from keelback import errors, marks, wire
 from keelback.calls import Cancelled
 from keelback.channel import Channel
 from keelback.encoding import ResultError, encode_within, too_large
 from keelback.interrupts import Interrupts
 
-PENDING_MAX = 1024  # frames that may wait behind a stream
-
 
 class ItemSink:
-    """Sends items as they come, within the credit. Main thread only."""
+    """Sends items as they come, within the credit. Main thread only. `inbox` gives what waits for credit (inbox.py)."""
 
     def __init__(self, call: int, channel: Channel, words: "memoryview", interrupts: Interrupts,
-                 result_max: Callable[[], int]) -> None:
+                 result_max: Callable[[], int], inbox: Callable[[], Any]) -> None:
         self._call = call
         self._channel = channel
         self._words = words
         self._interrupts = interrupts
         self._result_max = result_max
         self._credit = wire.CREDIT_AT_START
-        self._poll: Any = None
+        self._inbox = inbox
 
     def put(self, item: Any) -> None:
         """Blocks without credit. Raises Cancelled, ResultError; may raise the call's KeyboardInterrupt."""
         frame = self._frame(item)
         while not self._has_credit():
-            self._wait()
+            self._credit += self._inbox().wait_for_credit(self._call)
         self._send(frame)
 
     async def put_async(self, item: Any, loop: Any) -> None:
         """The same with the loop running while it waits."""
         frame = self._frame(item)
         while not self._has_credit():
-            await _readable(loop, self._channel.fd)
-            self._take_credit()
+            self._credit += await self._inbox().wait_for_credit_async(self._call)
         self._send(frame)
 
     def result(self) -> Optional[bytes]:
@@ -63,33 +60,6 @@ class ItemSink:
             self._channel.send(frame)
         finally:
             self._interrupts.unmask()
-
-    def _wait(self) -> None:
-        if self._poll is None:
-            self._poll = native.poll()
-            self._poll.register(self._channel.fd, native.POLLIN)
-        self._poll.poll()  # an interrupt here loses nothing
-        self._interrupts.mask()
-        try:
-            self._take_credit()
-        finally:
-            self._interrupts.unmask()
-
-    def _take_credit(self) -> None:
-        """Reads what has come; frames that are not for this stream wait for their turn."""
-        pending = self._channel.pending
-        self._channel.accept(self._channel.read())
-        others = []
-        for frame in pending:
-            _, kind, _, _, call = wire.HEADER.unpack_from(frame)
-            if kind != wire.CREDIT:
-                others.append(frame)
-            elif call == self._call and len(frame) == wire.HEADER_SIZE + wire.U32.size:
-                self._credit += wire.U32.unpack_from(frame, wire.HEADER_SIZE)[0]
-        if len(others) > PENDING_MAX:
-            raise wire.ProtocolError(f"more than {PENDING_MAX} frames behind a stream")
-        pending.clear()
-        pending.extend(others)
 
 
 class SharedSink:
@@ -230,12 +200,3 @@ async def pump_async(answer: Any, sink: Any, loop: Any) -> None:
             except Exception as error:
                 errors.log("an async generator failed while it was being closed", error)
         raise
-
-
-async def _readable(loop: Any, fd: int) -> None:
-    ready = loop.create_future()
-    loop.add_reader(fd, lambda: ready.done() or ready.set_result(None))
-    try:
-        await ready
-    finally:
-        loop.remove_reader(fd)

@@ -13,6 +13,7 @@ HEADER_SIZE = 16
 FRAME_MAX = 1 << 31  # bytes; a longer frame is nonsense, whatever calls.payload_max is
 REASON_MAX = 4096  # bytes of a reason in CHECKED and RETIRE
 ATTACHMENTS_MAX = 64  # of one call
+PENDING_MAX = 1024  # frames that may wait behind a call
 CREDIT_AT_START = 16  # items of a stream that may be sent unasked
 
 CALL = 1
@@ -25,6 +26,7 @@ SLAB = 7
 ATTACH = 8
 CHECK = 9
 BATCH = 10
+OUTCOME = 11
 CONNECT = 16
 HELLO = 17
 READY = 18
@@ -41,6 +43,8 @@ SLAB_KEPT = 30
 SLAB_FREED = 31
 CHECKED = 32
 RETIRE = 33
+NESTED = 34
+NESTED_CANCEL = 35
 PING = 48
 PONG = 49
 CANCEL = 50
@@ -66,6 +70,9 @@ SLAB_HERE = 2
 SLAB_GONE = 3
 SLAB_NONE = 4
 
+NESTED_FUNCTION = 1  # of the application
+NESTED_HOST = 2  # of the embedding program
+
 KIND_ERROR = 1
 KIND_CANCELLED = 2
 KIND_BAD_REQUEST = 3
@@ -84,6 +91,9 @@ SNAPSHOT_BODY = struct.Struct("<QIHBB")  # birth epoch id_len format zero
 SLAB_BODY = struct.Struct("<BIQ")
 # slab dtype_len dims name_len offset size filename_len content_type_len
 ATTACH_BODY = struct.Struct("<IBBHQQHH")
+# request timeout_ns name_len session_len target zero zero
+NESTED_BODY = struct.Struct("<QqHHBBH")
+OUTCOME_BODY = struct.Struct("<QB7x")  # request ok
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
 PING_BODY = struct.Struct("<Q")

@@ -39,6 +39,7 @@ from keelback.calls import Call, Cancelled
 from keelback.channel import Channel, SupervisorGone
 from keelback.coroutines import Runner, is_cancelled_error
 from keelback.encoding import ResultError, decode, encode, encode_within, explain, too_large
+from keelback.inbox import Inbox
 from keelback.interrupts import ForksOfUserCode, Interrupts
 from keelback.leftovers import Leftovers
 from keelback.offspring import Offspring
@@ -87,6 +88,8 @@ class Worker:
         self._loop_has_turn = False  # _LOOPS_TURN waits
         self._shared: Optional[SharedCalls] = None  # made for the first shared call
         self._batches: Any = None  # made for the first batch
+        self._inbox: Optional[Inbox] = None  # made for the first stream that waits, or the first nested call
+        self._main_thread = native.get_ident()
 
     def prepare(self) -> None:
         """Everything that needs no application."""
@@ -94,6 +97,7 @@ class Worker:
         self.marks.register_dump()
         _here.words = self.words
         _here.retire = self._retire
+        _here.requests_of = self._requests_of
         os.environ["KEELBACK_WORKER"] = self.name
         self.words[marks.ORDERED] = ordering.register()
         offspring.forget_starts()
@@ -307,7 +311,7 @@ class Worker:
     def answer_plainly(self, call: int, function: functions.Function, args: Any, kwargs: Any) -> bytes:
         """The result's JSON of a call whose caller takes no stream; its attachments are sent. Raises what it raises."""
         if function.is_plain:
-            return self.slabs.encode(call, function.target(*args, **kwargs), self.marks.result_max())
+            return self._encode_with_slabs(call, function.target(*args, **kwargs))
         return self._answer(call, function, args, kwargs, 0) or b"null"
 
     def _answer(self, call: int, function: functions.Function, args: Any, kwargs: Any,
@@ -315,21 +319,26 @@ class Worker:
         """What an async or streaming function answers, as JSON; None: it was sent as items."""
         runner, most = self.runner, self.marks.result_max
         if function.batch is not None:
-            return self.slabs.encode(call, function.run_one(args, kwargs), most())
+            return self._encode_with_slabs(call, function.run_one(args, kwargs))
         if not function.is_stream:
             value = runner.run(call, function.target(*args, **kwargs))
             try:
                 return encode_within(value, most())
             except ResultError:
-                return self.slabs.encode(call, value, most())
+                return self._encode_with_slabs(call, value)
         sink: Any = streams.ListSink(call, self.words, most)
         if callflags & wire.CALL_TAKES_STREAM:
-            sink = streams.ItemSink(call, self.channel, self.words, self.interrupts, most)
+            sink = streams.ItemSink(call, self.channel, self.words, self.interrupts, most, self.inbox)
         if function.is_async:
             runner.run(call, streams.pump_async(function.target(*args, **kwargs), sink, runner.loop))
         else:
             streams.pump(function.target(*args, **kwargs), sink)
         return sink.result()
+
+    def _encode_with_slabs(self, call: int, value: Any) -> bytes:
+        """Raises ResultError."""
+        self.inbox().end()  # a slab is waited for on the socket
+        return self.slabs.encode(call, value, self.marks.result_max())
 
     def _failed(self, call: int, failure: BaseException, flags: int) -> bytes:
         kind = wire.KIND_ERROR
@@ -344,6 +353,7 @@ class Worker:
 
     def _aftermath(self, call: int, function: functions.Function) -> int:
         """The reply's flags. Work of the call that goes on is named in the log."""
+        self.end_requests()
         flags = wire.INTERRUPTED if self.interrupts.raised == call else 0
         stopped = call in (self.words[_CANCEL], self.words[_INTERRUPT])
         if stopped:  # before the threads are looked at: some of them wait for these processes
@@ -363,6 +373,27 @@ class Worker:
             more = f" and {len(ended) - 8} more" if len(ended) > 8 else ""
             named = ", ".join(ended[:8]) + more
             errors.log(f"{function.name} was stopped; what it had started is killed: {named}")
+
+    # ---- calls that the call makes
+
+    def inbox(self) -> Inbox:
+        """Any thread."""
+        if self._inbox is None:
+            with self.channel.sending:
+                if self._inbox is None:
+                    self._inbox = Inbox(self.channel, self.words, self.interrupts, self._main_thread,
+                                        self._leftovers.will_look, lambda: self.runner.made)
+        return self._inbox
+
+    def _requests_of(self, about: Any) -> Any:
+        if about.marks_at > 0:
+            raise RuntimeError("a call of a function with concurrency cannot call out")
+        return self.inbox()
+
+    def end_requests(self) -> None:
+        """The code of the call that has the worker alone is over."""
+        if self._inbox is not None:
+            self._inbox.end()
 
     # ---- sessions
 
@@ -575,9 +606,9 @@ class Worker:
             self._call_with_attachments(frame)
         elif kind == wire.SLAB and len(frame) == wire.HEADER_SIZE + wire.SLAB_BODY.size:
             self.slabs.take(frame)
-        elif kind == wire.CREDIT:
+        elif kind == wire.CREDIT or kind == wire.OUTCOME:
             if self._shared is not None:
-                self._shared.take(frame)  # else it is for a stream that is over
+                self._shared.take(frame)  # else it is for a call that is over
         else:
             raise wire.ProtocolError(f"a frame of type {kind} and {len(frame)} bytes has no meaning here")
 
@@ -611,7 +642,9 @@ class Worker:
         _here.words = bytes(marks.SIZE // 8)
         if self._shared is not None:
             self._shared.forked = True
-        _here.retire = None
+        _here.retire = _here.requests_of = None
+        self.channel.sending = native.allocate_lock()  # another thread may hold it, which is not here
+        self._inbox = None
         self.words.release()  # the loop fails at its next mark, and live() below ends the process
 
     def live(self) -> None:

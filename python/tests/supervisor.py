@@ -75,6 +75,16 @@ def frame(kind, call=0, body=b"", flags=0, row=0):
     return struct.pack("<IBBHQ", 16 + len(body), kind, flags, row, call) + body
 
 
+def outcome(nested, value):
+    """OUTCOME of a nested call that is ok."""
+    return frame(wire.OUTCOME, nested.parent, struct.pack("<QB7x", nested.request, 1) + json.dumps(value).encode())
+
+
+def failed_outcome(nested, outcome, **more):
+    told = json.dumps({"outcome": outcome, **more}).encode()
+    return frame(wire.OUTCOME, nested.parent, struct.pack("<QB7x", nested.request, 0) + told)
+
+
 class Reply:
     """How a call ended: kind (a frame type), the value or the error object, the items before it, the flags."""
 
@@ -101,6 +111,19 @@ def _reply(kind, body, flags, items):
     reply = Reply(kind, body[8 + length:], flags, items)
     reply.state = (how, body[8 : 8 + length])
     return reply
+
+
+class Nested:
+    """What a NESTED says."""
+
+    def __init__(self, parent, body):
+        self.parent = parent
+        self.request, self.timeout_ns, name_len, session_len, self.target, zero, zeros = struct.unpack_from("<QqHHBBH", body)
+        assert self.request and (zero, zeros) == (0, 0), body
+        text = body[24:]
+        self.name = text[:name_len].decode()
+        self.session = text[name_len : name_len + session_len].decode()
+        self.arguments = json.loads(text[name_len + session_len :])
 
 
 class Links:
@@ -320,6 +343,27 @@ class WorkerUnderTest:
         birth_back, epoch_back, length, how, zero = struct.unpack_from("<QIHBB", body)
         assert (birth_back, epoch_back, body[16 : 16 + length], zero) == (birth, epoch, id, 0), body
         return how, body[16 + length:]
+
+    # ---- calls that a call makes
+
+    def nested(self, parent):
+        """The next frame: a NESTED of this call."""
+        got = self.receive()
+        assert got is not None, f"the worker is gone: {self.wait()}; log {self.log()}"
+        kind, flags, of, body = got
+        assert (kind, flags, of) == (wire.NESTED, 0, parent), got
+        return Nested(parent, body)
+
+    def nested_cancel(self, nested):
+        """The next frame: the NESTED_CANCEL of this request."""
+        kind, flags, of, body = self.receive()
+        assert (kind, flags, of, body) == (wire.NESTED_CANCEL, 0, nested.parent, struct.pack("<Q", nested.request)), (kind, of, body)
+
+    def answer(self, nested, value):
+        self.send(outcome(nested, value))
+
+    def fail_nested(self, nested, outcome, **more):
+        self.send(failed_outcome(nested, outcome, **more))
 
     def wait_started(self, call):
         wait_until(lambda: self.words[STARTED] == call, f"call {call} has started")
