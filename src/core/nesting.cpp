@@ -92,12 +92,13 @@ class Picture {
 
  private:
   void add(const Worker& worker) {
-    const bool open = !worker.draining() && !worker.doomed && !worker.ending() &&
-                      !worker.withheld();
+    const bool open =
+        !worker.draining() && !worker.doomed && !worker.ending() && !worker.withheld();
     const WaitGraph::Place place = graph_.add_place(worker.capacity, open);
     places_.emplace(&worker, place);
     for (const Call& call : worker.running) {
-      const auto node = graph_.add_running(place, kind_of(*call.function), call.alone);
+      const auto node =
+          graph_.add_running(place, kind_of(*call.function), call.alone, call.suspect);
       nodes_.emplace(&call, node);
       running_.push_back({&call, node});
     }
@@ -129,6 +130,7 @@ class Picture {
     WaitGraph::Wanted wanted;
     wanted.kind = kind_of(*call.function);
     wanted.alone = call.alone;
+    wanted.suspect = call.suspect;
     // A home that is being killed gives its sessions up.
     const Worker* home = Placement::waits_for(call);
     if (home && !home->ending()) wanted.only = places_.at(home);

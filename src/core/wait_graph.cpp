@@ -15,11 +15,11 @@ WaitGraph::Place WaitGraph::add_place(std::uint32_t capacity, bool open) {
 }
 
 WaitGraph::Kind WaitGraph::add_kind(std::uint32_t places, std::uint32_t beside) {
-  kinds_.push_back({places, beside, 0});
+  kinds_.push_back({places, beside, 0, 0});
   return Kind{kinds_.size() - 1};
 }
 
-WaitGraph::Node WaitGraph::add_running(Place where, Kind kind, bool alone) {
+WaitGraph::Node WaitGraph::add_running(Place where, Kind kind, bool alone, bool suspect) {
   PlaceState& place = places_[where.value];
   ++place.calls;
   place.taken |= alone;
@@ -30,9 +30,11 @@ WaitGraph::Node WaitGraph::add_running(Place where, Kind kind, bool alone) {
     place.by_kind.push_back({kind, 1});
     ++kinds_[kind.value].places;
   }
+  if (suspect) ++kinds_[kind.value].suspects;
   CallState call;
   call.running = true;
   call.alone = alone;
+  call.suspect = suspect;
   call.kind = kind;
   call.place = where;
   calls_.push_back(std::move(call));
@@ -42,6 +44,7 @@ WaitGraph::Node WaitGraph::add_running(Place where, Kind kind, bool alone) {
 WaitGraph::Node WaitGraph::add_waiting(const Wanted& wanted) {
   CallState call;
   call.alone = wanted.alone;
+  call.suspect = wanted.suspect;
   call.kind = wanted.kind;
   call.wanted = wanted;
   calls_.push_back(std::move(call));
@@ -88,6 +91,7 @@ bool WaitGraph::takes(const PlaceState& place, const CallState& call) const {
   } else if (place.calls >= place.capacity || held_of(place, call.kind) >= kind.beside_max) {
     return false;
   }
+  if (call.suspect && kind.suspects > 0) return false;
   const bool runs_here = !call.alone && held_of(place, call.kind) > 0;
   return kind.places_max == 0 || kind.places < kind.places_max || runs_here;
 }
@@ -100,6 +104,7 @@ std::uint32_t WaitGraph::held_of(const PlaceState& place, Kind kind) {
 void WaitGraph::release(const CallState& call) {
   PlaceState& place = places_[call.place.value];
   if (--place.calls == 0) place.taken = false;
+  if (call.suspect) --kinds_[call.kind.value].suspects;
   const auto found = std::ranges::find(place.by_kind, call.kind, &Held::kind);
   if (--found->calls > 0) return;
   place.by_kind.erase(found);

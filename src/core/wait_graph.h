@@ -7,7 +7,8 @@
 //   A call that waits is served, and ends, if some place can take it once the calls there that end
 //   have ended: a place takes calls beside each other up to its capacity, and one that runs alone
 //   when it is empty. The bulkhead of its function, the calls of one function that a place runs
-//   beside each other, and the call of its session that runs count likewise.
+//   beside each other, suspects (one of a function at a time) and the call of its session that runs
+//   count likewise.
 //
 // What is not sure to end is stuck: nothing but a deadline would end it. The graph is optimistic
 // where it does not know: a call that waits for no other ends.
@@ -40,6 +41,7 @@ class WaitGraph {
   struct Wanted {
     Kind kind;
     bool alone = true;
+    bool suspect = false;        // of a kind one suspect runs at a time
     std::optional<Place> only;   // no other place may take it
     std::optional<Node> behind;  // this one has to end first
   };
@@ -49,7 +51,7 @@ class WaitGraph {
   Place add_place(std::uint32_t capacity, bool open = true);
   // places: that may run it, at most, 0: any number. beside: calls of it in one place, at most.
   Kind add_kind(std::uint32_t places, std::uint32_t beside);
-  Node add_running(Place place, Kind kind, bool alone);
+  Node add_running(Place place, Kind kind, bool alone, bool suspect = false);
   Node add_waiting(const Wanted& wanted);
   // `call`, which runs, ends only after `other`.
   void waits_for(Node call, Node other);
@@ -74,12 +76,14 @@ class WaitGraph {
   struct KindState {
     std::uint32_t places_max = 0;
     std::uint32_t beside_max = 1;
-    std::uint32_t places = 0;  // that run it, with calls that are not known to end
+    std::uint32_t places = 0;    // that run it, with calls that are not known to end
+    std::uint32_t suspects = 0;  // of those calls
   };
   struct CallState {
     bool running = false;
     bool ends = false;
     bool alone = true;
+    bool suspect = false;
     Kind kind;
     Place place;                  // of a running one
     Wanted wanted;                // of a waiting one

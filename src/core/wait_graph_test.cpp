@@ -26,6 +26,7 @@ struct ModelNode {
   bool over = false;
   std::size_t kind = 0;
   bool alone = true;
+  bool suspect = false;
   std::size_t place = 0;              // of a running one
   std::optional<std::size_t> only;    // of a waiting one
   std::optional<std::size_t> behind;  // likewise
@@ -45,6 +46,7 @@ class Play {
     for (const ModelNode& other : calls) {
       if (!other.running || other.over) continue;
       if (other.kind == call.kind) runs[other.place] = true;
+      if (other.kind == call.kind && other.suspect && call.suspect) return false;
       if (other.place != place) continue;
       ++here;
       taken |= other.alone;
@@ -105,7 +107,8 @@ Play make_play() {
   for (std::size_t i = 0; i < running; ++i) {
     ModelNode call;
     call.kind = less_than(model.kinds.size());
-    call.alone = model.kinds[call.kind].beside == 1 || less_than(4) == 0;
+    call.suspect = less_than(8) == 0;
+    call.alone = model.kinds[call.kind].beside == 1 || call.suspect || less_than(4) == 0;
     const std::size_t place = less_than(model.places.size());
     if (!model.takes(place, call)) continue;
     call.running = true;
@@ -116,7 +119,8 @@ Play make_play() {
   for (std::size_t i = 0; i < waiting; ++i) {
     ModelNode call;
     call.kind = less_than(model.kinds.size());
-    call.alone = model.kinds[call.kind].beside == 1 || less_than(4) == 0;
+    call.suspect = less_than(8) == 0;
+    call.alone = model.kinds[call.kind].beside == 1 || call.suspect || less_than(4) == 0;
     if (less_than(4) == 0) call.only = less_than(model.places.size());
     if (ran > 0 && less_than(4) == 0) call.behind = less_than(ran);
     model.calls.push_back(call);
@@ -135,10 +139,10 @@ WaitGraph graph_of(const Play& model) {
   for (const ModelNode& call : model.calls) {
     const WaitGraph::Kind kind{call.kind};
     if (call.running) {
-      graph.add_running({call.place}, kind, call.alone);
+      graph.add_running({call.place}, kind, call.alone, call.suspect);
       continue;
     }
-    WaitGraph::Wanted wanted{kind, call.alone, {}, {}};
+    WaitGraph::Wanted wanted{kind, call.alone, call.suspect, {}, {}};
     if (call.only) wanted.only = WaitGraph::Place{*call.only};
     if (call.behind) wanted.behind = WaitGraph::Node{*call.behind};
     graph.add_waiting(wanted);
@@ -178,7 +182,7 @@ TEST(WaitGraph, ACallThatWaitsForItsOwnPlaceIsStuck) {
   const auto place = graph.add_place(1);
   const auto kind = graph.add_kind(0, 1);
   const auto parent = graph.add_running(place, kind, true);
-  const auto child = graph.add_waiting({kind, true, {}, {}});
+  const auto child = graph.add_waiting({kind, true, false, {}, {}});
   graph.waits_for(parent, child);
   graph.solve();
   EXPECT_FALSE(graph.ends(parent));
@@ -192,7 +196,7 @@ TEST(WaitGraph, APlaceThatComesFreeIsEnough) {
   const auto kind = graph.add_kind(0, 1);
   const auto parent = graph.add_running(held, kind, true);
   graph.add_running(busy, kind, true);
-  const auto child = graph.add_waiting({kind, true, {}, {}});
+  const auto child = graph.add_waiting({kind, true, false, {}, {}});
   graph.waits_for(parent, child);
   graph.solve(child);
   EXPECT_TRUE(graph.ends(child));
