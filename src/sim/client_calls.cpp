@@ -57,7 +57,7 @@ void ClientCalls::resolve(Time now, core::Resolve& resolve) {
     table_.late_dumps.add(now, resolve.call, std::move(mine->dump));
   }
   if (resolve.retain) table_.retain(resolve.call, outcome);
-  if (!mine->told) deliveries_.emplace_back(std::move(mine->done), std::move(outcome));
+  if (!mine->told) complete(*mine, std::move(outcome));
 }
 
 void ClientCalls::tell(core::TellCaller& tell) {
@@ -65,13 +65,18 @@ void ClientCalls::tell(core::TellCaller& tell) {
   CHECK(mine != nullptr);
   mine->told = true;
   mine->item = nullptr;
-  deliveries_.emplace_back(std::move(mine->done), core::outcome_of(tell.answer));
+  complete(*mine, core::outcome_of(tell.answer));
 }
 
 void ClientCalls::replay(const core::ReplayOutcome& replay) {
   const std::unique_ptr<ClientCall> mine(table_.take(replay.call));
   CHECK(mine != nullptr);
-  deliveries_.emplace_back(std::move(mine->done), table_.replay(replay));
+  complete(*mine, table_.replay(replay));
+}
+
+void ClientCalls::complete(ClientCall& call, Outcome outcome) {
+  if (call.nested) return call.done(std::move(outcome));
+  deliveries_.emplace_back(std::move(call.done), std::move(outcome));
 }
 
 void ClientCalls::deliver() {

@@ -52,6 +52,7 @@ struct ClientCall {
   const CallId id;
   Call call;
   OnOutcome done;
+  bool nested = false;           // `done` belongs to the model: it is called at once
   std::shared_ptr<OnItem> item;  // null: not a stream
   WorkerId worker;               // where it runs or last ran
   bool alone = true;             // … and whether alone there
@@ -92,6 +93,8 @@ class ClientCalls {
   std::deque<Delivery> take_deliveries();
 
  private:
+  void complete(ClientCall& call, Outcome outcome);
+
   std::uint64_t last_call_ = 0;
   core::CallTable<ClientCall> table_;
   std::deque<Delivery> deliveries_;

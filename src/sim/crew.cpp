@@ -326,8 +326,24 @@ void Crew::grant(Time now, WorkerId id, CallId call, std::uint32_t items) {
   Task* task = worker != nullptr ? find(*worker, call) : nullptr;
   if (task == nullptr) return;
   task->credit += std::min(items, UINT32_MAX - task->credit);
-  if (!task->blocked || task->credit == 0) return;
+  if (task->script.items == 0 || !task->blocked || task->credit == 0) return;
   task->blocked = false;
+  plan(*worker, *task, now);
+}
+
+void Crew::nested_ended(Time now, WorkerId id, CallId call, const Outcome& outcome) {
+  Worker* worker = find(id);
+  Task* task = worker != nullptr ? find(*worker, call) : nullptr;
+  if (task == nullptr || !task->blocked) return;  // it was cut short meanwhile
+  task->blocked = false;
+  if (outcome.ok()) {
+    task->script.result = outcome.payload;
+  } else {
+    task->script.ending = Script::Ending::kRaise;
+    task->script.error.type = "keelback.CallFailed";
+    task->script.error.message = std::string(to_string(outcome.kind)) + ": " +
+                                 (outcome.reason.empty() ? outcome.message : outcome.reason);
+  }
   plan(*worker, *task, now);
 }
 
@@ -376,6 +392,12 @@ Said Crew::fire(const Due& due) {
 }
 
 Said Crew::step(Time now, Worker& worker, Task& task) {
+  if (task.script.nested && task.cut_short == core::ReplyKind::kOk) {
+    task.blocked = true;
+    Said said{.kind = Said::Kind::kNested, .worker = worker.id, .call = task.call};
+    said.nested = *std::exchange(task.script.nested, std::nullopt);
+    return said;
+  }
   if (task.script.items == 0 || task.cut_short != core::ReplyKind::kOk) {
     return reply(now, worker, task);
   }

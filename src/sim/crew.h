@@ -24,10 +24,20 @@ namespace keelback::sim {
 
 // What a worker says, or what is said of it.
 struct Said {
-  enum class Kind : std::uint8_t { kNothing, kReady, kItem, kReplied, kTurned, kBlocked, kExited };
+  enum class Kind : std::uint8_t {
+    kNothing,
+    kReady,
+    kItem,
+    kNested,  // a call makes a call
+    kReplied,
+    kTurned,
+    kBlocked,
+    kExited,
+  };
   Kind kind = Kind::kNothing;
   WorkerId worker;
-  CallId call;  // of kItem, kReplied, kBlocked
+  CallId call;  // of kItem, kNested, kReplied, kBlocked
+  Call nested;  // of kNested
   core::ReplyKind reply = core::ReplyKind::kOk;
   bool clean = true;
   bool interrupted = false;  // of kReplied: an interrupt ended it
@@ -70,6 +80,8 @@ class Crew {
   void end_session(WorkerId worker, const std::string& session, std::uint64_t birth);
   // More items of the stream may be sent.
   void grant(Time now, WorkerId worker, CallId call, std::uint32_t items);
+  // The call that `call` has made has ended so.
+  void nested_ended(Time now, WorkerId worker, CallId call, const Outcome& outcome);
   // SIGSTOP now, SIGCONT after `spell`: nothing happens in between but SIGKILL.
   void freeze(Time now, WorkerId worker, Duration spell);
 
@@ -95,7 +107,7 @@ class Crew {
     CallId call;
     bool alone = true;  // in its worker, or with its batch
     core::BatchPlace batch{};
-    bool blocked = false;  // a stream without credit
+    bool blocked = false;  // a stream without credit, or it waits for the call that it has made
     bool saves = false;    // its answer brings along the state of `session`
     std::string function;
     std::string session;

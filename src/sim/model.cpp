@@ -28,6 +28,7 @@ enum class Function : std::uint8_t {
   kPause,
   kPeek,
   kPid,
+  kRelay,
   kSleep,
   kSpin,
   kSpoil,
@@ -35,6 +36,7 @@ enum class Function : std::uint8_t {
   kThreadsCrash,
   kThreadsStuck,
   kTogether,
+  kRelayShared,
   kTogetherBlock,
   kTogetherCount,
   kTogetherCrash,
@@ -84,6 +86,8 @@ constexpr Standard kStandard[] = {
     {"pause", Function::kPause, "ms", "int", true},
     {"peek", Function::kPeek, nullptr, "", false},
     {"pid", Function::kPid, nullptr, "", false, true},
+    {"relay", Function::kRelay, "function", "str", true},
+    {"relay_shared", Function::kRelayShared, "function", "str", true, false, false, kTogether},
     {"sleep", Function::kSleep, "ms", "int", true, true},
     {"spin", Function::kSpin, "ms", "int", true},
     {"spoil", Function::kSpoil, nullptr, "", false},
@@ -180,6 +184,35 @@ void count(Script& script, SessionState* session, bool increment) {
   }
   if (increment) ++session->counter;
   script.result = std::to_string(session->counter);
+}
+
+bool relays(Function function) {
+  return function == Function::kRelay || function == Function::kRelayShared;
+}
+
+// relay(function, arguments=[], session=None, timeout=None), by keywords or by position.
+void relay(Script& script, const Call& call) {
+  static constexpr const char* kNames[] = {"function", "arguments", "session", "timeout"};
+  Json given = Json::parse(call.payload, nullptr, /*allow_exceptions=*/false);
+  if (given.is_array()) {
+    Json named = Json::object();
+    for (std::size_t i = 0; i < given.size() && i < std::size(kNames); ++i) {
+      named[kNames[i]] = given[i];
+    }
+    given = std::move(named);
+  }
+  const Json function = given.value("function", Json());
+  if (!function.is_string()) return bad_arguments(script, "relay takes a function's name");
+  Call nested;
+  nested.function = function.get<std::string>();
+  nested.payload = given.value("arguments", Json::array()).dump();
+  const Json session = given.value("session", Json()), timeout = given.value("timeout", Json());
+  if (session.is_string()) nested.session = session.get<std::string>();
+  if (timeout.is_number()) {
+    nested.deadline = Duration(static_cast<Duration::rep>(timeout.get<double>() * 1e9));
+  }
+  script.nested = std::move(nested);
+  script.heeds_cancel = true;
 }
 
 // The functions whose argument is a number: of milliseconds, items, bytes, a signal or a code.
@@ -412,6 +445,10 @@ Script Application::script(const Call& call, const Circumstances& around) const 
   }
   script.on_loop = is_async(known->function);
   const char* second = second_parameter(known->function);
+  if (relays(known->function)) {
+    relay(script, call);
+    return script;
+  }
   const std::size_t taken = second != nullptr ? 2 : (known->parameter != nullptr ? 1 : 0);
   if (arguments->count > taken) {
     bad_arguments(script, "too many arguments");

@@ -78,11 +78,12 @@ struct Script {
   bool wrong_length = false;  // all calls of its batch end as this one
   std::uint64_t items = 0;    // still to be sent before the ending
   std::uint64_t next_item = 0;
-  std::string result;       // of kReturn
-  Attachments attachments;  // likewise
-  PythonError error;        // of kRaise, kBadRequest, kUnknownFunction
-  Death death;              // of kDie
-  bool known = false;       // of kDie: the dying thread tells that it is this call's
+  std::string result;          // of kReturn
+  Attachments attachments;     // likewise
+  PythonError error;           // of kRaise, kBadRequest, kUnknownFunction
+  std::optional<Call> nested;  // it makes this call first, and ends as that one ends
+  Death death;                 // of kDie
+  bool known = false;          // of kDie: the dying thread tells that it is this call's
 };
 
 class Application {

@@ -52,8 +52,7 @@ void Simulation::observe(std::function<void(Time, const core::Event&)> on_event,
   on_action_ = std::move(on_action);
 }
 
-CallId Simulation::submit(Call call, OnOutcome done, std::shared_ptr<OnItem> item) {
-  const ClientCall& mine = calls_.add(std::move(call), std::move(item), std::move(done));
+CallId Simulation::enter(const ClientCall& mine) {
   const CallId id = mine.id;  // the call may be over when the core has heard of it
   const Call& ask = mine.call;
   const std::string fault = core::fault_of(ask.attachments);
@@ -73,8 +72,23 @@ CallId Simulation::submit(Call call, OnOutcome done, std::shared_ptr<OnItem> ite
                              .attachment_bytes = core::bytes_of(ask.attachments),
                              .attachment_fault = fault,
                              .batch_key = ask.batch_key,
-                             .attachment_kinds = core::kinds_of(ask.attachments)});
+                             .attachment_kinds = core::kinds_of(ask.attachments),
+                             .parent = CallId{ask.parent}});
   return id;
+}
+
+// The worker hears how the call ended in a step of its own.
+void Simulation::make_nested(Said& said) {
+  said.nested.parent = said.call.value;
+  ClientCall& nested =
+      calls_.add(std::move(said.nested), nullptr,
+                 [this, worker = said.worker, parent = said.call](Outcome&& outcome) {
+                   at(now_, [this, worker, parent, outcome = std::move(outcome)] {
+                     crew_.nested_ended(now_, worker, parent, outcome);
+                   });
+                 });
+  nested.nested = true;
+  enter(nested);
 }
 
 CallId Simulation::stream(Call call, OnItem item, OnOutcome done) {
@@ -355,6 +369,9 @@ void Simulation::hear(Said said) {
     case Said::Kind::kItem:
       calls_.item(said.call, std::move(said.payload));
       handle(core::StreamMoved{said.worker, said.call});
+      return;
+    case Said::Kind::kNested:
+      make_nested(said);
       return;
     case Said::Kind::kReplied: {
       const std::uint64_t bytes = said.payload.size() + core::bytes_of(said.attachments) +

@@ -51,7 +51,9 @@ class Simulation {
 
   // ---- callers. `done` runs exactly once, from deliver(), never from within these.
   // `item`: the caller takes a stream; shared with the items that are due to it.
-  CallId submit(Call call, OnOutcome done, std::shared_ptr<OnItem> item = nullptr);
+  CallId submit(Call call, OnOutcome done, std::shared_ptr<OnItem> item = nullptr) {
+    return enter(calls_.add(std::move(call), std::move(item), std::move(done)));
+  }
   CallId stream(Call call, OnItem item, OnOutcome done);
   void grant(CallId call, std::uint32_t items);
   bool cancel(CallId call);  // false: no such call is in flight
@@ -111,6 +113,8 @@ class Simulation {
                std::function<void(Time, const core::Action&)> on_action);
 
  private:
+  CallId enter(const ClientCall& call);
+  void make_nested(Said& said);
   void handle(const core::Event& event);
   void perform(core::Action& action);
   void dispatch(core::Dispatch& dispatch);
