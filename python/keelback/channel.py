@@ -21,6 +21,7 @@ class Channel:
         self.fd = fd
         self.sending = native.allocate_lock()  # held while a frame is on its way: its packets come in a row
         self.pending: deque[bytes] = deque()  # whole frames that wait for their turn
+        self._requests = 0
 
     def send(self, data: bytes) -> None:
         """Sends whole frames. Raises SupervisorGone."""
@@ -42,16 +43,22 @@ class Channel:
             raise SupervisorGone from None
 
     def send_together(self, frames: Iterable[bytes]) -> None:
-        """As few packets as whole frames allow. Raises SupervisorGone."""
+        """In a row, in as few packets as whole frames allow. Raises SupervisorGone."""
         packet: list[bytes] = []
         size = 0
-        for frame in frames:
-            if packet and size + len(frame) > wire.PACKET_MAX:
-                self.send(b"".join(packet))
-                packet, size = [], 0
-            packet.append(frame)
-            size += len(frame)
-        self.send(b"".join(packet))
+        with self.sending:
+            for frame in frames:
+                if packet and size + len(frame) > wire.PACKET_MAX:
+                    self.put(b"".join(packet))
+                    packet, size = [], 0
+                packet.append(frame)
+                size += len(frame)
+            self.put(b"".join(packet))
+
+    def next_request(self) -> int:
+        """A number for a nested call, which no other one has. For who holds `sending`."""
+        self._requests += 1
+        return self._requests
 
     def receive(self) -> bytes:
         """The next whole frame. Raises SupervisorGone, ProtocolError."""

@@ -37,7 +37,6 @@ class Inbox:
         # Guarded by channel.sending: after the last frame of a call there is none of it.
         self._parent: Any = None  # the call that may call out
         self._over = 0  # the last call that may not any more
-        self._last = 0  # the last request's number
         # Guarded by _lock, which is taken after channel.sending.
         self._lock = native.allocate_lock()
         self._waiting: dict[int, Any] = {}  # by request
@@ -100,7 +99,7 @@ class Inbox:
                 self._begin(about)
             if self._failure is not None:
                 raise self._failure
-            self._last = number = self._last + 1
+            number = self._channel.next_request()
             with self._lock:
                 self._waiting[number] = waiter
             self._channel.put(request.frame(_number_of_parent(about, self._words), number))

@@ -18,6 +18,7 @@ from keelback.channel import SupervisorGone
 from keelback.coroutines import is_cancelled_error
 from keelback.encoding import decode
 from keelback.sessions import Session, SessionNotHere
+from keelback.shared_requests import SharedRequests
 from keelback.threads import Threads, Window
 from keelback.turns import Turns
 
@@ -82,10 +83,10 @@ class SharedCalls:
         self._loop = worker.runner.loop
         self.turns = Turns(worker.words, worker.runner.loop)
         self._threads = Threads(self._run_in_thread)
+        self.requests = SharedRequests(worker.channel, self.running, self._answer_soon)
         self._beside: list[bytes] = []  # RESTORE and ATTACH frames, whose CALL follows
         self._unsent: list[bytes] = []
         self._will_flush = False
-        self._sending = native.allocate_lock()
         self._leaves_loop = False
         self._failure: Optional[BaseException] = None
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, self._channel.fd)
@@ -171,6 +172,7 @@ class SharedCalls:
                 call.sink.give(wire.U32.unpack_from(frame, wire.HEADER_SIZE)[0])
             return True
         if kind == wire.OUTCOME:
+            self.requests.take(frame)
             return True
         if kind == wire.ATTACH or kind == wire.RESTORE:
             self._beside.append(frame)  # of whose call, its CALL will tell
@@ -424,6 +426,7 @@ class SharedCalls:
         if call.window is not None:
             self._words[call.marks_at + marks.THREAD] = 0
         del self.running[call.id]  # before the supervisor can give its row away
+        self.requests.end(call)
         if call.window is not None:
             try:
                 self.send(*frames)
@@ -457,6 +460,7 @@ class SharedCalls:
         return [*frames, last]
 
     def _answer_soon(self, frame: bytes) -> None:
+        """On the loop's thread."""
         self._unsent.append(frame)
         self._flush_soon()
 
@@ -482,8 +486,7 @@ class SharedCalls:
 
     def send(self, *frames: bytes) -> None:
         """Any thread. Frames of one answer are sent by one call. Raises SupervisorGone."""
-        with self._sending:
-            self._channel.send_together(frames)
+        self._channel.send_together(frames)
 
     # ---- on the thread of control.py
 
@@ -499,6 +502,7 @@ class SharedCalls:
         call.told = True
         if call.window is not None:
             call.window.interrupt()
+            self.requests.wake(call)
             hook = call.hook
             if hook is not None:
                 self._loop.call_soon_threadsafe(hook.cancel)

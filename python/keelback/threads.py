@@ -33,6 +33,10 @@ class Window:
         self.wanted = False  # interrupt() was called
         self.taken = False  # the exception was raised, or may have been
 
+    def is_open_here(self) -> bool:
+        """Whether this is the call's thread, and the window is open."""
+        return self._opened and self._thread == native.get_ident()
+
     def open(self) -> None:
         """On the call's thread. Raises Interrupted if it was wanted while the window was closed."""
         if self.taken:
