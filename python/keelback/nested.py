@@ -1,6 +1,6 @@
 """Calls out of Python: of other functions of the application, and of functions that the embedding program provides.
 
-Such a call is nested: it belongs to the call that runs here, its parent (docs/protocol.md, Nested calls). Who sends
+Such a call is nested: it belongs to the call that runs here, its parent (docs/protocol.md, Calls out of Python). Who sends
 it and waits for its outcome depends on how the parent runs: inbox.py where it has its worker alone, and
 shared_requests.py where it is one of several.
 """

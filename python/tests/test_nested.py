@@ -4,12 +4,16 @@ import os
 import pickle
 import select
 import signal
+import socket
 import struct
+import threading
 import unittest
 
-from supervisor import INTERRUPT, RESULT_MAX, Nested, SupervisorTest, frame, outcome, wait_until
+from supervisor import INTERRUPT, RESULT_MAX, WAIT_S, Nested, SupervisorTest, frame, outcome, wait_until
 
-from keelback import nested, wire
+from keelback import calls, marks, nested, wire
+from keelback.channel import Channel
+from keelback.inbox import Inbox
 
 APP = """
     import asyncio, concurrent.futures, contextvars, dataclasses, datetime, os, threading, time
@@ -144,6 +148,10 @@ APP = """
             kept["again"] = f"{type(error).__name__}: {error}"
         kept["over"] = True
 
+    def leave_and_say():
+        leave()
+        print("the thread was told", flush=True)
+
     def leave_later():
         kept["go"].wait(60)
         leave()
@@ -157,6 +165,18 @@ APP = """
         kept["thread"].start()
         if waits:
             time.sleep(waits)
+
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+
+    @keelback.function
+    def makes_pool():
+        return pool.submit(int).result()
+
+    @keelback.function
+    def leaves_work_in_pool():
+        kept.clear()
+        pool.submit(leave)
+        return keelback.call("square", 3)
 
     @keelback.function
     def items_beside_a_thread(n):
@@ -286,7 +306,7 @@ APP = """
     async def attached():
         # Its result needs a slab while a thread that it leaves reads the socket.
         kept.clear()
-        kept["thread"] = threading.Thread(target=leave, daemon=True)
+        kept["thread"] = threading.Thread(target=leave_and_say, daemon=True)
         kept["thread"].start()
         await asyncio.sleep(0.05)
         return b"x" * 100_000
@@ -568,11 +588,23 @@ class Threads(NestedTest):
         self.assertIn("has ended", told["outcome"])
         self.assertIn("has ended", told["again"])
 
+    def test_a_thread_of_an_earlier_call_that_waits_for_this_one_reads_no_more(self):
+        self.w.call("makes_pool")  # its thread is known when the next call ends
+        call = self.w.submit("leaves_work_in_pool")
+        for asked in (self.w.nested(call), self.w.nested(call)):
+            if asked.name == "square":
+                self.w.answer(asked, 9)
+        self.assertEqual((9, True), ((reply := self.w.reply(call)).value, not reply.unclean))
+        for _ in range(20):
+            self.assertEqual("mine", self.w.call("echo", ["mine"]).value)
+        wait_until(lambda: "has ended" in self.w.call("kept_so_far").value.get("outcome", ""), "the thread was told")
+
     def test_a_slab_for_the_result_is_not_taken_by_a_thread(self):
         call = self.w.submit("attached")
         self.w.nested(call)
         kind, _, _, body = self.w.receive()
         self.assertEqual((wire.SLAB_WANTED, 100_000), (kind, struct.unpack("<Q", body)[0]))
+        self.w.wait_log("the thread was told")
         self.w.send(frame(wire.SLAB, 0, struct.pack("<BIQ", wire.SLAB_NONE, 0, 0)))
         self.assertEqual(wire.ATTACHED, self.w.receive()[0])
         self.assertEqual({"$attachment": "0"}, self.w.reply(call).value)
@@ -716,6 +748,76 @@ class Batches(NestedTest):
         self.w.answer(first, 1)
         self.square(called[1])
         self.assertEqual([1, 4], [self.w.end_of(call).value for call in called])
+
+
+class InterruptedWhileHandingOver(unittest.TestCase):
+    """The main thread is told to read for the others, and in that instant is interrupted."""
+
+    def setUp(self):
+        ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for each in (ours, self.theirs):
+            self.addCleanup(each.close)
+        self.words = memoryview(bytearray(8 * 16)).cast("Q")
+        self.words[marks.STARTED] = 7
+        self.channel = Channel(ours.fileno())
+        self.about = calls.here.call = calls.Call(7, 0, None, 1, b"")
+        self.addCleanup(setattr, calls.here, "call", None)
+        self.inbox = Inbox(self.channel, self.words, self, threading.get_ident(), lambda: None, lambda: None)
+        self.interrupted = False
+
+    def mask(self):
+        if self.woken:
+            self.woken = False
+            self.interrupted = True
+            raise KeyboardInterrupt
+
+    woken = False
+
+    def unmask(self):
+        pass
+
+    def waits(self):
+        with self.inbox._lock:
+            return [each for each in self.inbox._waiting.values() if each.lock is not None]
+
+    def interrupted_by(self, wait):
+        request = nested.Request(wire.NESTED_FUNCTION, b"square", b"", 0, b"[]")
+        answers = {}
+
+        def ask(name):
+            answers[name] = self.inbox.ask(self.about, request)
+
+        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in ("first", "last")]
+
+        def main():
+            wait_until(self.waits, "the main thread waits")
+            threads[1].start()
+            wait_until(lambda: len(self.waits()) == 2, "the last thread waits")
+            self.woken = True
+            self.theirs.send(self.outcome(1))  # the first one hands over to the main thread
+
+        threads[0].start()
+        wait_until(lambda: self.inbox._leader is not None, "the first thread reads")
+        helper = threading.Thread(target=main, daemon=True)
+        helper.start()
+        with self.assertRaises(KeyboardInterrupt):
+            wait(request)
+        helper.join(WAIT_S)
+        self.assertTrue(self.interrupted)
+        self.theirs.send(self.outcome(2) + self.outcome(3))
+        for thread in threads:
+            thread.join(WAIT_S)
+        self.assertEqual({"first", "last"}, set(answers))
+
+    @staticmethod
+    def outcome(request):
+        return frame(wire.OUTCOME, 7, struct.pack("<QB7x", request, 1) + b"0")
+
+    def test_while_it_waits_for_an_outcome(self):
+        self.interrupted_by(lambda request: self.inbox.ask(self.about, request))
+
+    def test_while_it_waits_for_credit(self):
+        self.interrupted_by(lambda request: self.inbox.wait_for_credit(7))
 
 
 class Texts(unittest.TestCase):
