@@ -176,12 +176,12 @@ std::expected<void, std::string> env_rule(std::string_view text) {
     const auto wrong = [&name](std::string_view why) {
       return std::unexpected("'" + name.substr(0, 100) + "' " + std::string(why));
     };
-    const auto no_letter = [](char c) { return (c >= 0 && c <= ' ') || c == '='; };
+    const auto no_letter = [](unsigned char c) { return c <= ' ' || c == '='; };
     if (!is_utf8(name) || std::ranges::any_of(name, no_letter)) {
       return wrong("is no name of a variable");
     }
     // Values travel to a zygote as JSON.
-    const auto control = [](char c) { return c >= 0 && c < ' ' && c != '\t' && c != '\n'; };
+    const auto control = [](unsigned char c) { return c < ' ' && c != '\t' && c != '\n'; };
     if (std::ranges::any_of(value, control)) return wrong("has a control character in its value");
     if (!is_utf8(value)) return wrong("has a value that is not UTF-8");
     if (std::ranges::find(kOurs, name) != std::end(kOurs)) return wrong("is set by Keelback");
