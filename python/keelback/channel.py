@@ -6,6 +6,7 @@ common case, one frame in one packet, is not copied: the worker's loop takes it 
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Union
 
 from keelback import native, wire
 
@@ -28,7 +29,7 @@ class Channel:
         with self.sending:
             self.put(data)
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: Union[bytes, bytearray]) -> None:
         """send() for who holds `sending`."""
         if not data:
             return  # an empty packet would read as the end of the socket

@@ -22,7 +22,7 @@ from keelback.decoding import ArgumentError, decode
 from keelback.places import Path, place, type_name
 
 __all__ = ["ArgumentError", "ResultError", "decode", "encode", "encode_with", "encode_within",
-           "explain", "place", "too_large", "type_name"]
+           "encode_row", "explain", "place", "too_large", "type_name"]
 
 _NODES_MAX = 1_000_000  # visited while looking for what is wrong with a result
 _DEPTH_MAX = 10_000  # more than the encoder goes into, on any Python
@@ -84,6 +84,18 @@ def encode(value: Any) -> bytes:
         elif kind not in _FLAT:
             return _encode_deep(value)
         text = "".join(_encode_flat(value, 0))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _escaped(text)
+
+
+def encode_row(values: tuple[Any, ...]) -> bytes:
+    """encode() of a few values, which mostly are no containers."""
+    for value in values:
+        if type(value) not in _FLAT:
+            return _encode_deep(values)
+    text = "".join(_encode_flat(values, 0))
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -37,9 +37,9 @@ class Inbox:
         # Guarded by channel.sending: after the last frame of a call there is none of it.
         self._parent: Any = None  # the call that may call out
         self._over = 0  # the last call that may not any more
+        self._waiting: dict[int, Any] = {}  # by request; whoever takes a waiter out settles it
         # Guarded by _lock, which is taken after channel.sending.
         self._lock = native.allocate_lock()
-        self._waiting: dict[int, Any] = {}  # by request
         self._leader: Optional[ThreadWaiter] = None
         self._left: Any = None  # a lock that the leader releases when it has left the socket
         self._loops: dict[Any, bool] = {}  # in which coroutines wait, and whether they watch the socket
@@ -58,15 +58,15 @@ class Inbox:
 
     # ---- nested calls
 
-    def ask(self, about: Any, request: nested.Request) -> bytes:
-        """The request's OUTCOME. Blocks; on the main thread it may raise the call's KeyboardInterrupt. Raises
+    def ask(self, about: Any, frame: bytearray) -> bytes:
+        """Sends a request; returns its OUTCOME. Blocks; on the main thread it may raise the call's KeyboardInterrupt. Raises
         RuntimeError if the call ends."""
         main = native.get_ident() == self._main
         waiter = ThreadWaiter()
         if main:
             self._interrupts.mask()
         try:
-            number = self._send(about, request, waiter)
+            number = self._send(about, frame, waiter)
             try:
                 self._wait(waiter, main)
             except BaseException:
@@ -77,13 +77,13 @@ class Inbox:
                 self._interrupts.unmask()
         return waiter.value()
 
-    async def ask_async(self, about: Any, request: nested.Request) -> bytes:
+    async def ask_async(self, about: Any, frame: bytearray) -> bytes:
         """The same with the loop running. If the task is cancelled, so is the request."""
         from asyncio import get_running_loop
 
         loop = get_running_loop()
         waiter = LoopWaiter(loop)
-        number = self._undisturbed(self._send, about, request, waiter)
+        number = self._undisturbed(self._send, about, frame, waiter)
         self._undisturbed(self._watch, loop)
         try:
             await waiter.future
@@ -92,7 +92,7 @@ class Inbox:
             raise
         return waiter.value()
 
-    def _send(self, about: Any, request: nested.Request, waiter: Any) -> int:
+    def _send(self, about: Any, frame: bytearray, waiter: Any) -> int:
         """Raises RuntimeError if the call is over, SupervisorGone."""
         with self._channel.sending:
             if self._parent is not about:
@@ -100,9 +100,10 @@ class Inbox:
             if self._failure is not None:
                 raise self._failure
             number = self._channel.next_request()
-            with self._lock:
-                self._waiting[number] = waiter
-            self._channel.put(request.frame(_number_of_parent(about, self._words), number))
+            self._waiting[number] = waiter
+            parent = about.id if about.marks_at == 0 else about.parent(self._words)
+            nested.stamp(frame, nested.STAMP_AT, parent, number)
+            self._channel.put(frame)
         return number
 
     def _begin(self, about: Any) -> None:
@@ -121,7 +122,8 @@ class Inbox:
                     self._find_leader()  # it may have been this one
             if waiter is not None and self._parent is about:
                 try:
-                    self._channel.put(nested.cancel(_number_of_parent(about, self._words), number))
+                    parent = about.id if about.marks_at == 0 else about.parent(self._words)
+                    self._channel.put(nested.cancel(parent, number))
                 except SupervisorGone:
                     pass  # who reads hears of it, too
 
@@ -195,18 +197,21 @@ class Inbox:
             with self._lock:
                 if waiter.done:
                     return
-                leads = self._leader is None
-                if leads:
+                if self._failure is not None:
+                    raise self._failure
+                if self._leader is None:
                     if not main and self._wait_elsewhere is None:
                         self._prepare_elsewhere()
                     self._leader = waiter
                 elif waiter.lock is None:
                     waiter.will_sleep()
-            if leads:
+            if self._leader is waiter:
                 try:
                     self._lead(waiter, main)
                 finally:
-                    self._hand_over()
+                    if self._leader is waiter:
+                        with self._lock:
+                            self._hand_over()
             elif main:
                 self._disturbed(waiter.lock.acquire)
             else:
@@ -217,12 +222,18 @@ class Inbox:
         try:
             while not waiter.done:
                 if main:
-                    self._disturbed(self._wait_on_main.poll)  # an interrupt here loses nothing
+                    self._interrupts.unmask()
+                    try:
+                        self._wait_on_main.poll()  # an interrupt here loses nothing
+                    finally:
+                        self._interrupts.mask()
                 elif any(fd == self._pipe[0] for fd, _ in self._wait_elsewhere.poll()):
                     return
                 frames = self._receive()
                 with self._lock:
                     self._sort(frames)
+                    if waiter.done:
+                        self._hand_over()
         except (SupervisorGone, wire.ProtocolError, OSError) as error:
             self._fail(error)
 
@@ -234,16 +245,17 @@ class Inbox:
         self._wait_elsewhere.register(self._pipe[0], native.POLLIN)
 
     def _hand_over(self) -> None:
-        with self._lock:
-            self._leader = None
-            if self._left is not None:
-                self._left.release()
-                self._left = None
+        """The leader leaves the socket. Under _lock."""
+        self._leader = None
+        if self._left is not None:
+            self._left.release()
+            self._left = None
+        if self._waiting:
             self._find_leader()
 
     def _find_leader(self) -> None:
         """Wakes a thread that waits, or else the loops. Under _lock."""
-        for waiter in self._waiting.values():
+        for waiter in list(self._waiting.values()):  # others begin to wait meanwhile
             if waiter.lock is not None:
                 waiter.wake()
                 return
@@ -316,7 +328,7 @@ class Inbox:
                     raise wire.ProtocolError(f"more than {wire.PENDING_MAX} frames behind a call")
 
     def _take(self, frame: bytes) -> bool:
-        _, kind, _, _, call = wire.HEADER.unpack_from(frame)
+        kind = frame[4]
         if kind == wire.OUTCOME:
             waiter = self._waiting.pop(nested.number_of(frame), None)
             if waiter is not None:
@@ -324,6 +336,7 @@ class Inbox:
             return True
         if kind != wire.CREDIT:
             return False
+        call = wire.HEADER.unpack_from(frame)[4]
         if call == self._words[marks.STARTED] and len(frame) == wire.HEADER_SIZE + wire.U32.size:
             if self._credit_of != call:
                 self._credit_of, self._credit = call, 0
@@ -335,9 +348,8 @@ class Inbox:
         return True
 
     def _settle_all(self, failure: BaseException) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for waiter in waiting.values():
-            waiter.settle(b"", failure)
+        while self._waiting:
+            self._waiting.popitem()[1].settle(b"", failure)
 
     def _fail(self, failure: BaseException) -> None:
         with self._lock:
@@ -375,7 +387,3 @@ class Inbox:
             except RuntimeError:  # it is closed
                 pass
 
-
-def _number_of_parent(about: Any, words: "memoryview") -> int:
-    number: int = about.id if about.marks_at >= 0 else about.parent(words)
-    return number

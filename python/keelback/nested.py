@@ -5,8 +5,9 @@ it and waits for its outcome depends on how the parent runs: inbox.py where it h
 shared_requests.py where it is one of several.
 """
 
+import struct
 import sys
-from typing import Any, Callable, NamedTuple, NoReturn, Optional, Union
+from typing import Any, Callable, NoReturn, Optional, Union
 
 from keelback import calls, encoding, functions, marks, wire
 from keelback.attachments import is_attachment
@@ -15,6 +16,10 @@ from keelback.conversions import has_encoder
 
 _NAME_MAX = 0xFFFF  # bytes
 _TIMEOUT_MAX_NS = (1 << 63) - 1
+_pack = wire.NESTED_HEADER.pack
+_OUTCOME_SIZE = wire.HEADER_SIZE + wire.OUTCOME_BODY.size
+_NUMBER_AT, _OK_AT = 16, 24
+_number = wire.U64.unpack_from
 
 
 class CallFailed(Exception):
@@ -72,6 +77,7 @@ class Host:
             return _ask(wire.NESTED_HOST, name, None, None, args, kwargs)
 
         ask.__name__ = ask.__qualname__ = name
+        self.__dict__[name] = ask  # the next time it is an attribute as others are
         return ask
 
     async def acall(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -85,18 +91,9 @@ class Host:
 host = Host()
 
 
-class Request(NamedTuple):
-    """What a NESTED says."""
-
-    target: int
-    name: bytes
-    session: bytes
-    timeout_ns: int
-    payload: bytes
-
-    def frame(self, parent: int, number: int) -> bytes:
-        head = wire.NESTED_BODY.pack(number, self.timeout_ns, len(self.name), len(self.session), self.target, 0, 0)
-        return wire.frame(wire.NESTED, parent, b"".join((head, self.name, self.session, self.payload)))
+# Writes call and request into a frame that _request() has made.
+stamp = struct.Struct("<QQ").pack_into
+STAMP_AT = 8
 
 
 def cancel(parent: int, number: int) -> bytes:
@@ -106,9 +103,9 @@ def cancel(parent: int, number: int) -> bytes:
 
 def number_of(frame: bytes) -> int:
     """Which request an OUTCOME answers. Raises ProtocolError."""
-    if len(frame) < wire.HEADER_SIZE + wire.OUTCOME_BODY.size:
+    if len(frame) < _OUTCOME_SIZE:
         raise wire.ProtocolError(f"an OUTCOME of {len(frame)} bytes")
-    number: int = wire.OUTCOME_BODY.unpack_from(frame, wire.HEADER_SIZE)[0]
+    number: int = _number(frame, _NUMBER_AT)[0]
     return number
 
 
@@ -124,15 +121,15 @@ def _ask(target: int, name: str, session: Optional[str], timeout: Optional[float
     if asyncio is not None and asyncio._get_running_loop() is not None:
         instead = "keelback.acall()" if target == wire.NESTED_FUNCTION else f"keelback.host.acall({name!r})"
         raise RuntimeError(f"this would block the event loop that runs here: use await {instead}")
-    request = _request(target, name, session, timeout, args, kwargs)
-    return _result(about, calls.here.requests_of(about).ask(about, request))
+    frame = _request(target, name, session, timeout, args, kwargs)
+    return _result(about, calls.here.requests_of(about).ask(about, frame))
 
 
 async def _ask_async(target: int, name: str, session: Optional[str], timeout: Optional[float], args: Any,
                      kwargs: Any) -> Any:
     about = _parent()
-    request = _request(target, name, session, timeout, args, kwargs)
-    return _result(about, await calls.here.requests_of(about).ask_async(about, request))
+    frame = _request(target, name, session, timeout, args, kwargs)
+    return _result(about, await calls.here.requests_of(about).ask_async(about, frame))
 
 
 def _parent() -> Any:
@@ -151,13 +148,17 @@ def _parent() -> Any:
 # ---- the request
 
 def _request(target: int, name: Any, session: Any, timeout: Any, args: "tuple[Any, ...]",
-             kwargs: "dict[str, Any]") -> Request:
-    """Raises TypeError, ValueError."""
+             kwargs: "dict[str, Any]") -> bytearray:
+    """The NESTED frame, but for its call and the request's number. Raises TypeError, ValueError."""
     text = _bytes(name, "the name of a function", "")
     if not text:
         raise ValueError("the name of a function is empty")
     key = b"" if session is None else _bytes(session, "session", " or None")
-    return Request(target, text, key, _nanoseconds(timeout), _payload(_arguments(target, name, args, kwargs)))
+    payload = _payload(_arguments(target, name, args, kwargs) if kwargs else args)
+    size = wire.NESTED_HEADER.size + len(text) + len(key) + len(payload)
+    within = 0 if timeout is None else _nanoseconds(timeout)
+    head = _pack(size, wire.NESTED, 0, 0, 0, 0, within, len(text), len(key), target, 0, 0)
+    return bytearray(head + text + key + payload)
 
 
 def _bytes(text: Any, what: str, more: str) -> bytes:
@@ -170,9 +171,6 @@ def _bytes(text: Any, what: str, more: str) -> bytes:
 
 
 def _nanoseconds(timeout: Any) -> int:
-    """0: none."""
-    if timeout is None:
-        return 0
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
         raise ValueError(f"timeout is a positive number of seconds, not {timeout!r}")
     return max(1, min(int(timeout * 1e9), _TIMEOUT_MAX_NS))
@@ -199,7 +197,7 @@ def _arguments(target: int, name: str, args: "tuple[Any, ...]",
 def _payload(arguments: Any) -> bytes:
     """Raises TypeError for what JSON cannot carry, ValueError for too much."""
     try:
-        payload = encoding.encode(arguments)
+        payload = encoding.encode_row(arguments) if type(arguments) is tuple else encoding.encode(arguments)
     except MemoryError:
         raise
     except Exception as error:
@@ -220,9 +218,8 @@ def _why_not(value: Any) -> Optional[str]:
 
 def _result(about: Any, frame: bytes) -> Any:
     """Raises CallFailed, Cancelled."""
-    _, ok = wire.OUTCOME_BODY.unpack_from(frame, wire.HEADER_SIZE)
-    value = encoding.decode(frame[wire.HEADER_SIZE + wire.OUTCOME_BODY.size :])
-    if ok:
+    value = encoding.decode(frame[_OUTCOME_SIZE:])
+    if frame[_OK_AT]:
         return value
     _fail(about, value if isinstance(value, dict) else {"outcome": "error", "message": str(value)})
 

@@ -1,6 +1,6 @@
 """Nested calls of shared calls: the worker's loop reads their outcomes, for its tasks and for threads (sharing.py)."""
 
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 from keelback import native, nested, wire
 from keelback.channel import Channel, SupervisorGone
@@ -13,7 +13,7 @@ class SharedRequests:
     `running` has the shared calls that run. `send_soon` sends a frame with the others of this turn of the loop.
     """
 
-    def __init__(self, channel: Channel, running: "dict[int, Any]", send_soon: Callable[[bytes], None]) -> None:
+    def __init__(self, channel: Channel, running: "dict[int, Any]", send_soon: Callable[[Any], None]) -> None:
         self._channel = channel
         self._running = running
         self._send_soon = send_soon
@@ -22,21 +22,21 @@ class SharedRequests:
         self._waiting: dict[int, Any] = {}  # by request
         self._of: dict[int, set[int]] = {}  # the requests of each call
 
-    def ask(self, call: Any, request: nested.Request) -> bytes:
-        """The request's OUTCOME. Blocks a thread that is not the loop's. Raises Interrupted, RuntimeError if the call
+    def ask(self, call: Any, frame: bytearray) -> bytes:
+        """Sends a request; returns its OUTCOME. Blocks a thread that is not the loop's. Raises Interrupted, RuntimeError if the call
         ends, SupervisorGone."""
         window = call.window
         if window is None or not window.is_open_here():
-            return self._ask(call, request, None)
+            return self._ask(call, frame, None)
         window.close()  # half a frame must not be left on the socket, nor an outcome be lost
         try:
-            return self._ask(call, request, window)
+            return self._ask(call, frame, window)
         finally:
             window.open()
 
-    def _ask(self, call: Any, request: nested.Request, window: Any) -> bytes:
+    def _ask(self, call: Any, frame: bytearray, window: Any) -> bytes:
         waiter = ThreadWaiter(sleeps=True)
-        number = self._send(call, request, waiter)
+        number = self._send(call, frame, waiter)
         while not waiter.done:
             if window is not None and window.wanted:
                 self._withdraw(call, number)
@@ -44,12 +44,12 @@ class SharedRequests:
             waiter.lock.acquire()
         return waiter.value()
 
-    async def ask_async(self, call: Any, request: nested.Request) -> bytes:
+    async def ask_async(self, call: Any, frame: bytearray) -> bytes:
         """The same for a coroutine. If its task is cancelled, so is the request."""
         from asyncio import get_running_loop
 
         waiter = LoopWaiter(get_running_loop())
-        number = self._send(call, request, waiter)
+        number = self._send(call, frame, waiter)
         try:
             await waiter.future
         except BaseException:
@@ -57,7 +57,7 @@ class SharedRequests:
             raise
         return waiter.value()
 
-    def _send(self, call: Any, request: nested.Request, waiter: Any) -> int:
+    def _send(self, call: Any, frame: bytearray, waiter: Any) -> int:
         """Raises RuntimeError if the call is over, SupervisorGone."""
         with self._channel.sending:
             if not self._goes_on(call):
@@ -65,7 +65,8 @@ class SharedRequests:
             number = self._channel.next_request()
             self._waiting[number] = waiter
             self._of.setdefault(call.id, set()).add(number)
-            self._put(call, request.frame(call.id, number))
+            nested.stamp(frame, nested.STAMP_AT, call.id, number)
+            self._put(call, frame)
         return number
 
     def _withdraw(self, call: Any, number: int) -> None:
@@ -83,7 +84,7 @@ class SharedRequests:
     def _goes_on(self, call: Any) -> bool:
         return self._running.get(call.id) is call and not call.over
 
-    def _put(self, call: Any, frame: bytes) -> None:
+    def _put(self, call: Any, frame: Union[bytes, bytearray]) -> None:
         # The last frame of a task goes the same way. That of a thread does not wait for the loop.
         if call.window is None and native.get_ident() == self._main:
             self._send_soon(frame)

@@ -91,8 +91,9 @@ SNAPSHOT_BODY = struct.Struct("<QIHBB")  # birth epoch id_len format zero
 SLAB_BODY = struct.Struct("<BIQ")
 # slab dtype_len dims name_len offset size filename_len content_type_len
 ATTACH_BODY = struct.Struct("<IBBHQQHH")
-# request timeout_ns name_len session_len target zero zero
-NESTED_BODY = struct.Struct("<QqHHBBH")
+# The header of a NESTED frame and the fixed part of its body: length type flags row call | request timeout_ns name_len
+# session_len target zero zero.
+NESTED_HEADER = struct.Struct("<IBBHQQqHHBBH")
 OUTCOME_BODY = struct.Struct("<QB7x")  # request ok
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")

@@ -781,11 +781,11 @@ class InterruptedWhileHandingOver(unittest.TestCase):
             return [each for each in self.inbox._waiting.values() if each.lock is not None]
 
     def interrupted_by(self, wait):
-        request = nested.Request(wire.NESTED_FUNCTION, b"square", b"", 0, b"[]")
+        request = bytearray(frame(wire.NESTED, 0, bytes(24) + b"square[]"))
         answers = {}
 
         def ask(name):
-            answers[name] = self.inbox.ask(self.about, request)
+            answers[name] = self.inbox.ask(self.about, request[:])
 
         threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in ("first", "last")]
 
