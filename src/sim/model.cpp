@@ -36,7 +36,7 @@ enum class Function : std::uint8_t {
   kThreadsCrash,
   kThreadsStuck,
   kTogether,
-  kRelayShared,
+  kRelayTogether,
   kTogetherBlock,
   kTogetherCount,
   kTogetherCrash,
@@ -87,7 +87,7 @@ constexpr Standard kStandard[] = {
     {"peek", Function::kPeek, nullptr, "", false},
     {"pid", Function::kPid, nullptr, "", false, true},
     {"relay", Function::kRelay, "function", "str", true},
-    {"relay_shared", Function::kRelayShared, "function", "str", true, false, false, kTogether},
+    {"relay_together", Function::kRelayTogether, "function", "str", true, false, false, kTogether},
     {"sleep", Function::kSleep, "ms", "int", true, true},
     {"spin", Function::kSpin, "ms", "int", true},
     {"spoil", Function::kSpoil, nullptr, "", false},
@@ -187,7 +187,7 @@ void count(Script& script, SessionState* session, bool increment) {
 }
 
 bool relays(Function function) {
-  return function == Function::kRelay || function == Function::kRelayShared;
+  return function == Function::kRelay || function == Function::kRelayTogether;
 }
 
 // relay(function, arguments=[], session=None, timeout=None), by keywords or by position.

@@ -26,7 +26,7 @@ std::string chain(Prng& prng, std::uint64_t depth) {
     const std::string session(kSessions[prng.below(std::size(kSessions))]);
     if (!session.empty()) outer += R"(, "session": ")" + session + '"';
     payload = outer + "}";
-    function = prng.below(2) == 0 ? "relay" : "relay_shared";
+    function = prng.below(2) == 0 ? "relay" : "relay_together";
   }
   return payload;
 }
@@ -36,7 +36,7 @@ class Chains {
   Chains(std::uint64_t seed, double die_running) : prng_(seed), sim_(options_of(die_running)) {
     for (std::uint64_t i = 0; i < 2 + prng_.below(10); ++i) {
       Call call;
-      call.function = prng_.below(2) == 0 ? "relay" : "relay_shared";
+      call.function = prng_.below(2) == 0 ? "relay" : "relay_together";
       call.payload = chain(prng_, 1 + prng_.below(4));
       call.session = kSessions[prng_.below(std::size(kSessions))];
       call.idempotent = prng_.below(2) == 0;
@@ -113,7 +113,7 @@ TEST(SimulationNesting, AChainHasTheResultOfItsLastCall) {
   Simulation sim(options);
   std::optional<Outcome> outcome;
   sim.submit({.function = "relay",
-              .payload = R"(["relay_shared", {"function": "echo", "arguments": [[1, 2]]}])"},
+              .payload = R"(["relay_together", {"function": "echo", "arguments": [[1, 2]]}])"},
              [&](Outcome&& ended) { outcome = std::move(ended); });
   ASSERT_TRUE(sim.run_while_not([&] { return outcome.has_value(); }, sim.now() + 20s));
   EXPECT_EQ(outcome->payload, "[1,2]") << outcome->message;
