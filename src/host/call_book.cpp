@@ -77,6 +77,7 @@ void CallBook::tell(core::TellCaller& action, CallRecord* self, Effects& effects
   late->streaming = record->streaming;
   late->alone = record->alone;
   late->batched = record->batched;
+  late->stopping = record->stopping;
   late->worker = std::move(record->worker);
   late->answer = std::move(record->answer);  // if that is there and waits for the store
   record->outcome = core::outcome_of(action.answer);

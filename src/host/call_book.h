@@ -23,6 +23,7 @@ class CallBook {
   CallRecord* find(CallId call) REQUIRES(host_state) { return table_.find(call); }
   core::CallTable<CallRecord>& table() REQUIRES(host_state) { return table_; }
   void limit(const Settings& settings) REQUIRES(host_state);  // sizes of answers, from now on
+  std::uint64_t payload_max() const REQUIRES(host_state) { return payload_max_; }
   std::uint64_t take_answer(Reply& reply) REQUIRES(host_state);
 
   // ---- the core's last word on a call, or its first at the deadline

@@ -17,6 +17,7 @@
 #include "core/event.h"
 #include "host/driver.h"
 #include "host/host_lock.h"
+#include "host/providers.h"
 
 namespace keelback::host {
 
@@ -57,6 +58,8 @@ struct CallRecord {
   // Its caller heard at the deadline. This record took the place of the caller's and lies on the
   // heap; it stays until the call ends.
   bool told GUARDED_BY(host_state) = false;
+  // It was told to stop: what it asks of host functions is refused.
+  bool stopping GUARDED_BY(host_state) = false;
   Time deadline GUARDED_BY(host_state) = Time::max();  // of a call that was dispatched
   bool alone GUARDED_BY(host_state) = true;            // in its worker
   bool batched GUARDED_BY(host_state) = false;
@@ -96,7 +99,8 @@ struct Effects {
   std::vector<std::shared_ptr<CrewWorker>> flush;
   std::vector<std::shared_ptr<CrewWorker>> arm;
   std::vector<const std::atomic<std::uint32_t>*> wake;  // addresses only
-  bool poke = false;                                    // the loop has something to do
+  std::vector<ProviderNews> news;
+  bool poke = false;  // the loop has something to do
 };
 
 // The calling thread's own, kept for its capacity.

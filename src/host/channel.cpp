@@ -286,13 +286,23 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       retire_reason_ = decoder_.take_body();
       continue;
     }
-    WorkerMessage message{
-        type, (*frame)->unclean(), (*frame)->interrupted(), (*frame)->call(), {}, {}, {}, {}, {},
-        0};
+    WorkerMessage message{type,
+                          (*frame)->unclean(),
+                          (*frame)->interrupted(),
+                          (*frame)->call(),
+                          {},
+                          {},
+                          {},
+                          {},
+                          {},
+                          {},
+                          0};
     if (message.type == wire::Type::kError) {
       if (!take_error(**frame, message)) return false;
     } else if (message.type == wire::Type::kSaved || message.type == wire::Type::kSnapshot) {
       if (!take_state(**frame, message)) return false;
+    } else if (type == wire::Type::kNested || type == wire::Type::kNestedCancel) {
+      if (!take_ask(**frame, message)) return false;
     } else if (message.type == wire::Type::kChecked) {
       const auto checked = wire::decode_checked(**frame);
       if (!checked) {
@@ -335,6 +345,33 @@ bool Channel::take_error(const wire::Frame& frame, WorkerMessage& message) {
   }
   message.error_kind = error->kind;
   message.error = python_error_of(error->json);
+  return true;
+}
+
+bool Channel::take_ask(const wire::Frame& frame, WorkerMessage& message) {
+  message.ask = std::make_unique<WorkerAsk>();
+  WorkerAsk& ask = *message.ask;
+  if (frame.type() == wire::Type::kNestedCancel) {
+    const auto request = wire::decode_nested_cancel(frame);
+    if (!request) violation_ = wire::to_string(request.error());
+    ask.request = request.value_or(0);
+    return request.has_value();
+  }
+  const auto nested = wire::decode_nested(frame);
+  if (!nested) {
+    violation_ = wire::to_string(nested.error());
+    return false;
+  }
+  if (!nested->payload.empty() && !is_json(nested->payload)) {
+    violation_ = "NESTED that is not JSON";
+    return false;
+  }
+  ask.request = nested->request;
+  ask.target = nested->target;
+  ask.call.function = nested->name;
+  ask.call.session = nested->session;
+  if (!nested->payload.empty()) ask.call.payload = nested->payload;
+  if (nested->timeout_ns != 0) ask.call.deadline = Duration(nested->timeout_ns);
   return true;
 }
 

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "host/slabs.h"
+#include "host/worker_ask.h"
 #include "keelback/attachment.h"
 #include "keelback/outcome.h"
 #include "os/fd.h"
@@ -52,6 +53,7 @@ struct WorkerMessage {
   std::optional<PythonError> error;  // of ERROR
   // What came as SAVED is its answer, with this; SNAPSHOT is this alone.
   std::unique_ptr<WorkerState> state;
+  std::unique_ptr<WorkerAsk> ask;      // of NESTED, NESTED_CANCEL
   Attachments attachments;             // of RESULT
   std::uint64_t attachment_bytes = 0;  // of RESULT; over the limit, they are not kept
   bool healthy = true;                 // of CHECKED
@@ -117,6 +119,7 @@ class Channel {
   using Queue = std::list<Outgoing>;  // each stays where it is: its plan borrows from it
   bool take_frames(std::vector<WorkerMessage>& out);
   bool take_state(const wire::Frame& frame, WorkerMessage& message);
+  bool take_ask(const wire::Frame& frame, WorkerMessage& message);
   bool take_error(const wire::Frame& frame, WorkerMessage& message);
   bool take_slab_frame(const wire::Frame& frame, bool& answer);
   bool take_attached(const wire::Frame& frame);

@@ -256,5 +256,40 @@ TEST_F(ChannelTest, WhatIsNotJsonIsNoResult) {
   EXPECT_THAT(channel_->violation(), HasSubstr("not JSON"));
 }
 
+// Goal: what calls ask for comes through as it is; arguments that are no JSON end the worker, since
+// the program's functions are told that they are JSON.
+TEST_F(ChannelTest, TakesWhatCallsAskFor) {
+  const auto nested = [](std::string_view payload) {
+    const wire::NestedMessage message{.parent = 7,
+                                      .request = 3,
+                                      .timeout_ns = 5,
+                                      .target = wire::NestedTarget::kFunction,
+                                      .name = "echo",
+                                      .session = "ann",
+                                      .payload = payload};
+    std::string frame;
+    EXPECT_TRUE(wire::append_nested_head(frame, message));
+    return frame.append(payload);
+  };
+  std::string cancel;
+  wire::append_nested_cancel(cancel, 7, 3);
+  ASSERT_EQ(says(nested("[1]") + nested("") + cancel), Received::kSome);
+  ASSERT_EQ(messages_.size(), 3u);
+  for (const WorkerMessage& message : messages_) {
+    EXPECT_EQ(message.call, 7u);
+    ASSERT_NE(message.ask, nullptr);
+    EXPECT_EQ(message.ask->request, 3u);
+  }
+  const WorkerAsk& ask = *messages_[0].ask;
+  EXPECT_EQ(ask.target, wire::NestedTarget::kFunction);
+  EXPECT_EQ(ask.call.function, "echo");
+  EXPECT_EQ(ask.call.session, "ann");
+  EXPECT_EQ(ask.call.payload, "[1]");
+  EXPECT_EQ(ask.call.deadline, Duration(5));
+  EXPECT_EQ(messages_[1].ask->call.payload, "[]") << "none";
+  EXPECT_EQ(says(nested("[1")), Received::kViolation);
+  EXPECT_THAT(channel_->violation(), HasSubstr("not JSON"));
+}
+
 }  // namespace
 }  // namespace keelback::host

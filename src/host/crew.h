@@ -78,6 +78,10 @@ class Crew {
   // The stream of the record has so much more credit.
   virtual void grant(const CallRecord& record, std::uint32_t items, Effects& effects)
       REQUIRES(host_state) = 0;
+  // How what a call on a worker has asked for has ended: `json` is the result, or says why there is
+  // none. Does nothing if the call does not run there any more.
+  virtual void tell_outcome(const Providers::Asker& asker, bool ok, std::string json,
+                            Effects& effects) REQUIRES(host_state) = 0;
   // The call has ended before its answer: its caller, which reads, must find the end.
   virtual void end_reading(CallRecord& record) REQUIRES(host_state) = 0;
   // From now on the call does not start, if it has not. The rung itself is climbed on the loop.

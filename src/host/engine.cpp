@@ -68,6 +68,16 @@ void Engine::perform(Effects& effects) {
   effects.arm.clear();
   effects.wake.clear();
   effects.poke = false;
+  if (!effects.news.empty()) tell_providers(effects);
+}
+
+// A provider may use the driver, and so this thread's effects, while it is told.
+void Engine::tell_providers(Effects& effects) {
+  std::vector<ProviderNews> news;
+  news.swap(effects.news);
+  for (ProviderNews& each : news) each.tell();
+  news.clear();
+  if (effects.news.empty()) effects.news.swap(news);  // its memory
 }
 
 void Engine::feed(const core::Event& event) {
@@ -112,6 +122,7 @@ void Engine::book(core::Action& any, CallRecord* self, Effects& effects) {
               REQUIRES(host_state) { crew_->end_session(action, effects); },
           [&](core::CancelCall& action) REQUIRES(host_state) {
             crew_->mark_cancelled(action);
+            calls_out_.stops(action.call, effects);
             for_loop(std::move(any), effects);
           },
           [&](core::SaveSession& action)
@@ -129,6 +140,7 @@ void Engine::dispatch(const core::Dispatch& action, CallRecord* self, Effects& e
   record->answer.clear();
   record->alone = action.alone;
   record->batched = action.batch.size > 0;
+  record->stopping = false;
   record->dump_asked = false;
   record->dump_note.clear();
   record->deadline = action.deadline;
@@ -138,6 +150,7 @@ void Engine::dispatch(const core::Dispatch& action, CallRecord* self, Effects& e
 // ---- what the crew reports
 
 void Engine::answered(Reply& reply, CallRecord* self, Effects& effects) {
+  calls_out_.ended(reply.call, effects);
   const std::uint64_t held_bytes = calls_.take_answer(reply);
   step(core::WorkerReplied{reply.worker, reply.call, reply.answer.kind, reply.clean,
                            reply.interrupted, held_bytes, reply.snapshot, reply.snapshot_error,

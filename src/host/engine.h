@@ -33,11 +33,11 @@
 #include "core/pool.h"
 #include "host/call_book.h"
 #include "host/call_record.h"
+#include "host/calls_out.h"
 #include "host/crew.h"
 #include "host/driver.h"
 #include "host/event_loop.h"
 #include "host/host_lock.h"
-#include "host/providers.h"
 #include "os/clock.h"
 #include "os/handover.h"
 #include "store/store.h"
@@ -115,7 +115,7 @@ class Engine {
   void begin(CallRecord& record, const core::CallSubmitted& event, Effects& effects)
       REQUIRES(host_state);
   CallBook& calls() { return calls_; }
-  Providers& providers() REQUIRES(host_state) { return providers_; }
+  CallsOut& calls_out() { return calls_out_; }
 
   // ---- what the crew reports
   void answered(Reply& reply, CallRecord* self, Effects& effects) REQUIRES(host_state);
@@ -148,6 +148,7 @@ class Engine {
   void dispatch(const core::Dispatch& action, CallRecord* self, Effects& effects)
       REQUIRES(host_state);
   void for_loop(InboxItem item, Effects& effects) REQUIRES(host_state);
+  static void tell_providers(Effects& effects) EXCLUDES(host_state);
   void empty_inbox();
   void perform_on_loop(core::Action& action);
   void arm_timer();
@@ -157,7 +158,7 @@ class Engine {
   Alive alive_;  // of every handler that knows this engine or its crew
   std::unique_ptr<SnapshotKeeper> keeper_;
   CallBook calls_;
-  Providers providers_ GUARDED_BY(host_state);
+  CallsOut calls_out_{*this};
 
   core::Pool pool_ GUARDED_BY(host_state);
   std::vector<InboxItem> inbox_ GUARDED_BY(host_state);

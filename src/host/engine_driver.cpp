@@ -210,24 +210,4 @@ void EngineDriver::drain(Duration limit, std::move_only_function<void()> done) {
   engine_.drain(limit, std::move(done));
 }
 
-// ---- functions that the program provides
-
-ProviderId EngineDriver::provide(std::vector<std::string> names,
-                                 std::shared_ptr<Provider> provider) {
-  const Locked locked(engine_.lock);
-  return engine_.providers().add(names, std::move(provider));
-}
-
-void EngineDriver::withdraw(ProviderId provider) {
-  std::shared_ptr<Provider> removed;  // ends after the lock
-  std::vector<Providers::Asker> askers;
-  const Locked locked(engine_.lock);
-  removed = engine_.providers().remove(provider, askers);
-}
-
-bool EngineDriver::answer(std::uint64_t request, HostReply) {
-  const Locked locked(engine_.lock);
-  return engine_.providers().take(request).has_value();
-}
-
 }  // namespace keelback::host

@@ -40,9 +40,13 @@ class EngineDriver final : public Driver {
   void configure(const Settings& settings) override { engine_.configure(settings); }
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
-  ProviderId provide(std::vector<std::string> names, std::shared_ptr<Provider> provider) override;
-  void withdraw(ProviderId provider) override;
-  bool answer(std::uint64_t request, HostReply reply) override;
+  ProviderId provide(std::vector<std::string> names, std::shared_ptr<Provider> provider) override {
+    return engine_.calls_out().provide(names, std::move(provider));
+  }
+  void withdraw(ProviderId provider) override { engine_.calls_out().withdraw(provider); }
+  bool answer(std::uint64_t request, HostReply reply) override {
+    return engine_.calls_out().answer(request, std::move(reply));
+  }
   Time now() const override { return Engine::now(); }
 
  private:

@@ -13,6 +13,7 @@
 #include "host/log_lines.h"
 #include "host/loop_io.h"
 #include "host/oom_witness.h"
+#include "host/outcome_json.h"
 #include "host/restart_pace.h"
 #include "host/started_mark.h"
 
@@ -36,6 +37,40 @@ TEST(StartedMark, WhatCannotBeTrueMeansMaybe) {
   EXPECT_TRUE(may_have_started(kCall, 60, {71, 71})) << "a call that it never had";
   EXPECT_TRUE(may_have_started(kCall, 60, {~0ULL, ~0ULL}));
   EXPECT_FALSE(may_have_started(CallId{}, 60, {~0ULL, 3})) << "it had no call";
+}
+
+// Goal: Python code hears all that a caller of the pool would, in the words of docs/protocol.md,
+// and no text of others spoils the JSON.
+TEST(OutcomeJson, SaysWhatIsKnownAndNothingElse) {
+  Outcome outcome;
+  outcome.call = 17;
+  outcome.kind = OutcomeKind::kOverloaded;
+  outcome.reason = "would_deadlock";
+  outcome.message = "It would.";
+  EXPECT_EQ(outcome_json(outcome),
+            R"({"call":17,"effect":"none","message":"It would.","outcome":"overloaded",)"
+            R"("reason":"would_deadlock"})");
+  outcome.kind = OutcomeKind::kError;
+  outcome.effect = Effect::kDone;
+  outcome.reason.clear();
+  outcome.message = "\xff";
+  outcome.python = PythonError{.type = "ValueError", .message = "so", .traceback = "at"};
+  outcome.death = Death{.cause = "oom", .detail = "big"};
+  outcome.retry_after = 1500ms;
+  EXPECT_EQ(outcome_json(outcome),
+            R"({"call":17,"death":{"cause":"oom","detail":"big"},"effect":"done","error":)"
+            R"({"message":"so","traceback":"at","type":"ValueError"},"message":")"
+            "\xef\xbf\xbd"
+            R"(","outcome":)"
+            R"("error","reason":"","retry_after_s":1.5})");
+  EXPECT_EQ(outcome_json("host_gone", Effect::kNone, "Nobody."),
+            R"({"effect":"none","message":"Nobody.","outcome":"host_gone","reason":""})");
+  EXPECT_EQ(outcome_json(HostReply{.ok = false, .error_type = "KeyError", .error_message = "a"}),
+            R"({"effect":"done","error":{"message":"a","traceback":"","type":"KeyError"},)"
+            R"("message":"KeyError: a","outcome":"error","reason":""})");
+  EXPECT_EQ(outcome_json(HostReply{.ok = false, .dropped = true}),
+            R"({"effect":"maybe","message":"Its provider dropped the request.",)"
+            R"("outcome":"host_gone","reason":""})");
 }
 
 // Goal: deaths that have nothing to do with each other never add up to a pause, and the time that

@@ -323,6 +323,21 @@ void ProcessCrew::grant(const CallRecord& record, std::uint32_t items, Effects& 
   effects.flush.push_back(record.worker);
 }
 
+void ProcessCrew::tell_outcome(const Providers::Asker& asker, bool ok, std::string json,
+                               Effects& effects) {
+  const WorkerPtr worker = roster_.find(asker.worker);
+  if (worker == nullptr || !worker->runs(asker.call)) return;
+  std::string frame;
+  wire::append_outcome_head(
+      frame, {.parent = asker.call.value, .request = asker.request, .ok = ok, .json = json});
+  if (json.size() > kCopyMax) {
+    worker->channel.push(std::move(frame), std::make_shared<const std::string>(std::move(json)));
+  } else {
+    worker->channel.push(frame.append(json));
+  }
+  effects.flush.push_back(worker);
+}
+
 void ProcessCrew::end_reading(CallRecord& record) {
   static_cast<WorkerProcess&>(*record.reading).channel.shutdown_reading();
 }

@@ -43,6 +43,8 @@ class ProcessCrew final : public Crew {
       REQUIRES(host_state) override;
   void grant(const CallRecord& record, std::uint32_t items, Effects& effects)
       REQUIRES(host_state) override;
+  void tell_outcome(const Providers::Asker& asker, bool ok, std::string json, Effects& effects)
+      REQUIRES(host_state) override;
   void end_reading(CallRecord& record) REQUIRES(host_state) override;
   void mark_cancelled(const core::CancelCall& action) REQUIRES(host_state) override;
   bool never_starts(const CallRecord& record) REQUIRES(host_state) override;

@@ -26,6 +26,7 @@ struct HostReply {
   std::string result = "null";  // JSON
   std::string error_type;       // not ok: as a Python error has them
   std::string error_message;
+  bool dropped = false;  // not ok: nobody will answer, as if the provider had gone
 };
 
 // Names one registration; never reused.

@@ -442,6 +442,7 @@ void WorkerLives::finish_death(const WorkerPtr& worker) {
     roster_.workers.erase(worker->id);
     worker->finished = true;
     worker->reader = Reader::kNobody;
+    engine_.calls_out().ended(worker->id, effects);
     if (!worker->probe) {
       const CallId by = culprit(*worker, death);
       engine_.step(core::WorkerExited{worker->id, std::move(death), std::move(started), by},

@@ -94,6 +94,9 @@ struct WorkerProcess final : CrewWorker {
   CallId batch GUARDED_BY(host_state);
   // Its last call that ran alone and was answered with a result, or its last batch; 0: none.
   std::uint64_t last_ok GUARDED_BY(host_state) = 0;
+  // The call that runs alone has asked for something. What it is told may come from any thread, so
+  // the loop sends on what the socket does not take, although the call's caller reads.
+  bool asks GUARDED_BY(host_state) = false;
   bool drained GUARDED_BY(host_state) = false;      // its socket has been read to the end
   bool stop_wanted GUARDED_BY(host_state) = false;  // SHUTDOWN was sent
   // SAVEs not yet answered; only while no call runs alone.

@@ -107,7 +107,9 @@ void WorkerReading::perform(Effects& effects) {
       continue;
     }
     const Locked locked(engine_.lock);
-    if (worker.reader != Reader::kCaller) hear_later(owned, News::kBlocked, {}, effects);
+    if (worker.reader != Reader::kCaller || worker.asks) {
+      hear_later(owned, News::kBlocked, {}, effects);
+    }
   }
   for (const auto& each : effects.arm) {
     if (watch(static_cast<WorkerProcess&>(*each), true, false)) continue;
@@ -137,6 +139,7 @@ void WorkerReading::read_for(CallRecord& record) {
     messages.clear();
     const Channel::Received received = worker->channel.receive(until, messages);
     if (received == Channel::Received::kSome && messages.empty()) continue;
+    prepare_asks(*worker, messages);
     bool released = false;
     {
       const Locked locked(engine_.lock);
@@ -177,12 +180,14 @@ void WorkerReading::flush(const WorkerPtr& worker) {
   if (flushed == Channel::Flushed::kBroken) return handlers_.broken(worker);
   if (flushed == Channel::Flushed::kAll) return;
   Reader reader;
+  bool asks = false;
   {
     const Locked locked(engine_.lock);
     reader = worker->reader;
+    asks = worker->asks;
   }
-  // A caller that reads also waits for the room to write.
-  if (reader != Reader::kCaller) arm(worker, reader == Reader::kLoop, true);
+  // A caller that reads also waits for the room to write, but for what comes while it waits.
+  if (reader != Reader::kCaller || asks) arm(worker, reader == Reader::kLoop, true);
 }
 
 void WorkerReading::sockets_ready() {
@@ -214,6 +219,7 @@ void WorkerReading::read_as_loop(const WorkerPtr& worker) {
     const Channel::Received received = worker->channel.receive(os::Wait::kNo, messages);
     if (received == Channel::Received::kNothing) break;
     if (received == Channel::Received::kSome && messages.empty()) continue;
+    prepare_asks(*worker, messages);
     bool ours = false;
     {
       const Locked locked(engine_.lock);
@@ -235,6 +241,14 @@ void WorkerReading::read_as_loop(const WorkerPtr& worker) {
 }
 
 // ---- what the workers say
+
+void WorkerReading::prepare_asks(const WorkerProcess& worker,
+                                 std::vector<WorkerMessage>& messages) {
+  for (WorkerMessage& message : messages) {
+    if (message.type != wire::Type::kNested) continue;
+    engine_.calls_out().prepare(worker, CallId{message.call}, *message.ask);
+  }
+}
 
 void WorkerReading::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>& messages,
                              Channel::Received received, CallRecord* self, Effects& effects) {
@@ -260,6 +274,10 @@ void WorkerReading::take_all(const WorkerPtr& worker, std::vector<WorkerMessage>
         violation = "an item of no call of its";
       } else if (!engine_.item(worker->id, call, std::move(message.body), self, effects)) {
         violation = "an item for a caller that takes none";
+      }
+    } else if (message.ask != nullptr) {
+      if (!take_ask(*worker, message, self, effects)) {
+        violation = fmt::format("{} of no call of its", wire::to_string(message.type));
       }
     } else if (message.type == wire::Type::kSnapshot) {
       if (!take_snapshot(*worker, message, self, effects))
@@ -289,6 +307,7 @@ bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, C
     end_reading_between_calls(worker, self);
   } else {
     release(worker, self);
+    worker.asks = false;
   }
   Reply reply;
   reply.worker = worker.id;
@@ -321,6 +340,19 @@ bool WorkerReading::take_answer(WorkerProcess& worker, WorkerMessage& message, C
   if (reply.snapshot == core::Snapshot::kTaken) {
     static_cast<void>(worker.take_parked(call, 0));  // nobody wanted it
   }
+  return true;
+}
+
+bool WorkerReading::take_ask(WorkerProcess& worker, WorkerMessage& message, CallRecord* self,
+                             Effects& effects) {
+  const CallId parent{message.call};
+  if (!worker.runs(parent)) return false;
+  if (message.type == wire::Type::kNestedCancel) {
+    engine_.calls_out().cancel(worker, parent, message.ask->request, self, effects);
+    return true;
+  }
+  worker.asks = worker.running == parent;
+  engine_.calls_out().take(worker, parent, *message.ask, self, effects);
   return true;
 }
 

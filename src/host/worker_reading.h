@@ -66,8 +66,12 @@ class WorkerReading {
   void arm(const WorkerPtr& worker, bool read, bool write);
 
  private:
+  void prepare_asks(const WorkerProcess& worker, std::vector<WorkerMessage>& messages)
+      EXCLUDES(host_state);
   bool take_answer(WorkerProcess& worker, WorkerMessage& message, CallRecord* self,
                    Effects& effects) REQUIRES(host_state);
+  bool take_ask(WorkerProcess& worker, WorkerMessage& message, CallRecord* self, Effects& effects)
+      REQUIRES(host_state);
   bool take_start(const WorkerPtr& worker, WorkerMessage& message, Effects& effects)
       REQUIRES(host_state);
   bool take_snapshot(WorkerProcess& worker, WorkerMessage& message, CallRecord* self,
