@@ -23,14 +23,23 @@ void AloneCall::rest_until(Clock::time_point end) {
   place.marks.calm();  // before the marks are read: what comes later wakes again
 }
 
-std::uint64_t AloneCall::await_credit() {
+// Reads what has come; false: it may have been told to stop instead.
+bool AloneCall::await_frames() {
   pollfd waiting[2] = {{.fd = place.channel.fd(), .events = POLLIN, .revents = 0},
                        {.fd = place.marks.wake_fd(), .events = POLLIN, .revents = 0}};
   const bool readable = ::poll(waiting, 2, -1) > 0 && waiting[0].revents != 0;
   place.marks.calm();
-  if (!readable) return 0;
-  place.channel.read();
-  return place.channel.take_credit(asked.call);
+  if (readable) place.channel.read();
+  return readable;
+}
+
+std::uint64_t AloneCall::await_credit() {
+  return await_frames() ? place.channel.take_credit(asked.call) : 0;
+}
+
+std::optional<Heard> AloneCall::await_outcome(std::uint64_t request) {
+  if (auto heard = place.channel.take_outcome(request)) return heard;
+  return await_frames() ? place.channel.take_outcome(request) : std::nullopt;
 }
 
 }  // namespace keelback::fakeworker

@@ -14,6 +14,8 @@ class AloneCall : public Running {
   bool told_to_interrupt() override;
   void rest_until(Clock::time_point end) override;
   std::uint64_t await_credit() override;
+  std::optional<Heard> await_outcome(std::uint64_t request) override;
+  bool await_frames();
 };
 
 }  // namespace keelback::fakeworker

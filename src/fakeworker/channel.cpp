@@ -120,6 +120,23 @@ std::uint64_t Channel::take_credit(std::uint64_t call) {
   return items;
 }
 
+std::optional<Heard> Channel::take_outcome(std::uint64_t request) {
+  std::optional<Heard> heard;
+  bool broken = false;
+  std::erase_if(queue_, [&](const Received& received) {
+    if (received.header.type != wire::Type::kOutcome) return false;
+    const auto outcome = wire::decode_outcome(received.frame());
+    if (!outcome) {
+      broken = true;
+    } else if (outcome->request == request) {
+      heard = Heard{outcome->request, outcome->ok, std::string(outcome->json)};
+    }
+    return true;
+  });
+  if (broken) fail();
+  return heard;
+}
+
 void Channel::send(std::span<const Out> frames) {
   const std::lock_guard lock(sending_);
   for (const Out& frame : frames) write(frame.head, frame.payload);

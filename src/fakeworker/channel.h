@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,13 @@ struct Received {
   wire::Header header;
   std::string body;
   wire::Frame frame() const { return {header, body}; }
+};
+
+// An OUTCOME.
+struct Heard {
+  std::uint64_t request = 0;
+  bool ok = false;
+  std::string json;
 };
 
 // A frame to send.
@@ -38,6 +46,10 @@ class Channel {
   void read();
   // Takes the CREDIT frames of `call` out of the queue and adds their items up.
   std::uint64_t take_credit(std::uint64_t call);
+
+  // Takes all OUTCOME frames out of the queue; that of the request comes back. Others are of
+  // requests for which nobody waits any more.
+  std::optional<Heard> take_outcome(std::uint64_t request);
 
   // Takes the first frame of `type` out of the queue, reading until there is one.
   Received next_of(wire::Type type);

@@ -370,6 +370,29 @@ std::vector<Answer> gather(BatchRun& running) {
   return answers;
 }
 
+// ---- calls out
+
+// The parameters: a name, arguments and, of a function, a session and a timeout in seconds.
+Answer call_out(Running& running, wire::NestedTarget target) {
+  const auto& arguments = running.asked.arguments;
+  if (!arguments[0].is_string()) return type_error("the name of a function is a str");
+  const std::string name = arguments[0].get<std::string>();
+  const std::string payload =
+      arguments[1].is_null() ? "[]"
+                             : arguments[1].dump(-1, ' ', false, Json::error_handler_t::replace);
+  wire::NestedMessage nested{.target = target, .name = name, .payload = payload};
+  std::string session;
+  if (arguments.size() > 2 && arguments[2].is_string()) session = arguments[2].get<std::string>();
+  nested.session = session;
+  if (arguments.size() > 3 && arguments[3].is_number()) {
+    nested.timeout_ns =
+        static_cast<std::int64_t>(std::clamp(arguments[3].get<double>() * 1e9, 1.0, 1e18));
+  }
+  return running.call_out(nested);
+}
+Answer relay(Running& running) { return call_out(running, wire::NestedTarget::kFunction); }
+Answer ask_host(Running& running) { return call_out(running, wire::NestedTarget::kHost); }
+
 // ---- attachments
 
 Answer attach_echo(Running& running) {
@@ -429,6 +452,11 @@ Answer attach_drop(Running& running) {
 }
 
 constexpr Parameter kNAndBytes[] = {{"n", "int", true}, {"bytes", "int", true}};
+constexpr Parameter kRelay[] = {{"function", "str", true},
+                                {"arguments", nullptr, false},
+                                {"session", "str", false},
+                                {"timeout", "float", false}};
+constexpr Parameter kAskHost[] = {{"name", "str", true}, {"arguments", nullptr, false}};
 constexpr Parameter kValue[] = {{"value", nullptr, true}};
 constexpr Parameter kMs[] = {{"ms", "int", true}};
 constexpr Parameter kMsAndAct[] = {{"ms", "int", true}, {"act", "str", false}};
@@ -449,6 +477,10 @@ constexpr Function kFunctions[] = {
      append_beside, false, 8},
     {"append_together", "Appends a line to a file, and waits on the event loop.", false, false,
      kPathAndLine, append_beside, false, kTogether, true},
+    {"ask_host", "Calls a function of the program, and answers its answer.", false, false, kAskHost,
+     ask_host},
+    {"ask_host_together", "The same, and waits on the event loop.", false, false, kAskHost,
+     ask_host, false, kTogether, true},
     {"attach_drop", "Looks at nothing any more.", false, false, {}, attach_drop},
     {"attach_echo", "Answers its attachments.", true, false, {}, attach_echo},
     {"attach_keep", "Looks at its first attachment after its end.", false, false, {}, attach_keep},
@@ -499,6 +531,9 @@ constexpr Function kFunctions[] = {
     {"pause", "Streams 0 and, after so many milliseconds, 1.", false, true, kMs, pause},
     {"peek", "The session's count, unchanged.", false, false, {}, peek},
     {"pid", "The worker's process id.", true, false, {}, pid},
+    {"relay", "Calls another function, and answers its answer.", false, false, kRelay, relay},
+    {"relay_together", "The same, and waits on the event loop.", false, false, kRelay, relay, false,
+     kTogether, true},
     {"sleep", "Waits; heeds cancel and interrupt.", true, false, kMs, sleep},
     {"spin", "Computes; heeds interrupt.", false, false, kMs, spin},
     {"spoil", "Gives the session a state that cannot be saved.", false, false, {}, spoil},

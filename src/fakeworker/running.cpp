@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/json_text.h"
 #include "fakeworker/functions.h"
+#include "wire/messages.h"
 
 namespace keelback::fakeworker {
 namespace {
@@ -15,6 +17,22 @@ Raised interrupt_of(std::uint16_t row) {
 Raised cancel_of(const Function& function) {
   if (!function.async) return cancelled();
   return {wire::ErrorKind::kCancelled, "asyncio.exceptions.CancelledError", ""};
+}
+
+// As python/keelback/nested.py raises.
+Raised failed_call(std::string_view json) {
+  const Json outcome = parse_json<Json>(json);
+  const auto text = [&outcome](const char* name) -> std::string {
+    if (!outcome.is_object()) return {};
+    const auto found = outcome.find(name);
+    return found != outcome.end() && found->is_string() ? found->get<std::string>() : "";
+  };
+  const std::string kind = text("outcome");
+  std::string message = kind;
+  if (const std::string reason = text("reason"); !reason.empty()) message += " (" + reason + ")";
+  if (const std::string why = text("message"); !why.empty()) message += ": " + why;
+  return {wire::ErrorKind::kError,
+          kind == "host_gone" ? "keelback.HostGone" : "keelback.CallFailed", std::move(message)};
 }
 
 // While an async function waits, others have the loop's turn.
@@ -72,6 +90,34 @@ std::optional<Raised> Running::put_item(std::string_view json) {
   wire::append_payload_head(head, wire::Type::kItem, asked.call, json.size());
   place.channel.send(head, json);
   return std::nullopt;
+}
+
+Answer Running::call_out(wire::NestedMessage nested) {
+  nested.parent = asked.call;
+  nested.request = ++place.last_request;
+  std::string frame;
+  if (!wire::append_nested_head(frame, nested)) {
+    return Raised{wire::ErrorKind::kError, "ValueError", "the names are too long"};
+  }
+  place.channel.send(frame, nested.payload);
+  while (true) {
+    if (auto stop = stopped(true)) {
+      frame.clear();
+      wire::append_nested_cancel(frame, nested.parent, nested.request);
+      place.channel.send(frame);
+      return *std::move(stop);
+    }
+    std::optional<Heard> heard;
+    {
+      const Away away(*this);
+      heard = await_outcome(nested.request);
+    }
+    if (!heard) continue;
+    if (heard->ok) return Returned{std::move(heard->json)};
+    // What it has asked for is cancelled because it is to stop.
+    if (auto stop = stopped(true)) return *std::move(stop);
+    return failed_call(heard->json);
+  }
 }
 
 }  // namespace keelback::fakeworker

@@ -2,6 +2,7 @@
 // how it is told to stop. It runs alone (alone.h) or beside others (shared.h).
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -28,6 +29,7 @@ struct Place {
   Attachments& attachments;
   Sessions& sessions;
   Loop& loop;
+  std::atomic<std::uint64_t>& last_request;  // of what calls have asked for
 };
 
 // What a call was asked.
@@ -64,6 +66,9 @@ class Running {
   std::optional<Raised> wait(std::int64_t ms, bool heeds_cancel);
   // Sends one item, waiting for credit. Something in the answer: the stream is over with that.
   std::optional<Raised> put_item(std::string_view json);
+  // Asks for another call and waits for its outcome: its result, or what the function raises. Of
+  // `nested` the function says target, name, session, timeout and payload.
+  Answer call_out(wire::NestedMessage nested);
 
  protected:
   virtual bool told_to_cancel() = 0;
@@ -72,6 +77,8 @@ class Running {
   virtual void rest_until(Clock::time_point end) = 0;
   // Until credit has come, which is the answer, or until it may have been told to stop.
   virtual std::uint64_t await_credit() = 0;
+  // Until the outcome of the request has come, or until it may have been told to stop: nullopt.
+  virtual std::optional<Heard> await_outcome(std::uint64_t request) = 0;
 
  private:
   std::uint64_t credit_ = wire::kStreamCredit;

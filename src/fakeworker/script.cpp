@@ -39,6 +39,7 @@ bool flag(std::string_view key, Script& script) {
   if (key == "standard") return true;
   if (key == "bad_version") return script.bad_version = true;
   if (key == "duplicate_reply") return script.duplicate_reply = true;
+  if (key == "zombie_nested") return script.zombie_nested = true;
   if (key == "zombie_reply") return script.zombie_reply = true;
   if (key == "ignore_shutdown") return script.ignore_shutdown = true;
   if (key == "term_immune") return script.term_immune = true;

@@ -15,6 +15,7 @@
 //   garbage_after=N       after N answers, bytes that are no frame instead of an answer
 //   half_frame_after=N    after N answers, the first half of an answer, then exit 0
 //   duplicate_reply       every answer twice
+//   zombie_nested         before every answer, a NESTED of the call before it
 //   zombie_reply          before every answer, a RESULT of the call before it
 //   unclean_every=N       every Nth answer says UNCLEAN, but of shared calls
 //   unhealthy_after=N     has a health function, which fails once N calls were answered
@@ -51,6 +52,7 @@ struct Script {
   std::optional<std::uint32_t> unhealthy_after;
   bool bad_version = false;
   bool duplicate_reply = false;
+  bool zombie_nested = false;
   bool zombie_reply = false;
   bool ignore_shutdown = false;
   bool term_immune = false;

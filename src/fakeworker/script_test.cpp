@@ -14,7 +14,7 @@ TEST(Script, KnowsEveryWord) {
   const auto script = parse_script(
       "import_ms=50,setup_ms=2000,slow_ms=3,fail=setup,exit_at=hello:7,hang_at=connect,"
       "crash_after_calls=0,garbage_after=1,half_frame_after=2,unclean_every=4,bad_version,"
-      "duplicate_reply,zombie_reply,ignore_shutdown,term_immune");
+      "duplicate_reply,zombie_nested,zombie_reply,ignore_shutdown,term_immune");
   ASSERT_TRUE(script) << script.error();
   EXPECT_EQ(*script, (Script{.import_ms = 50,
                              .setup_ms = 2000,
@@ -28,6 +28,7 @@ TEST(Script, KnowsEveryWord) {
                              .unclean_every = 4,
                              .bad_version = true,
                              .duplicate_reply = true,
+                             .zombie_nested = true,
                              .zombie_reply = true,
                              .ignore_shutdown = true,
                              .term_immune = true}));

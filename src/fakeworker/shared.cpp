@@ -33,6 +33,12 @@ void SharedCall::give(std::uint64_t credit) {
   ring(std::move(lock));
 }
 
+void SharedCall::tell(Heard outcome) {
+  std::unique_lock lock(mutex_);
+  heard_ = std::move(outcome);
+  ring(std::move(lock));
+}
+
 bool SharedCall::told() {
   const std::lock_guard lock(mutex_);
   return cancel_ || interrupt_;
@@ -61,6 +67,15 @@ std::uint64_t SharedCall::await_credit() {
   rung_.wait(lock, [this] { return news_ || given_ > 0; });  // it may have come during a rest
   news_ = false;
   return std::exchange(given_, 0);
+}
+
+// It asks for one thing after another: an outcome that it does not wait for is an earlier one's.
+std::optional<Heard> SharedCall::await_outcome(std::uint64_t request) {
+  std::unique_lock lock(mutex_);
+  rung_.wait(lock, [this] { return news_; });
+  news_ = false;
+  std::optional<Heard> heard = std::exchange(heard_, std::nullopt);
+  return heard && heard->request == request ? heard : std::nullopt;
 }
 
 // ---- all of them
@@ -112,6 +127,10 @@ void SharedCalls::interrupt(std::uint64_t call) {
 
 void SharedCalls::give(std::uint64_t call, std::uint64_t credit) {
   if (const SharedPtr found = find(call)) found->give(credit);
+}
+
+void SharedCalls::tell(std::uint64_t call, Heard outcome) {
+  if (const SharedPtr found = find(call)) found->tell(std::move(outcome));
 }
 
 }  // namespace keelback::fakeworker

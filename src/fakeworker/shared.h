@@ -20,6 +20,7 @@ class SharedCall final : public Running {
   void cancel();     // CANCEL came
   void interrupt();  // INTERRUPT came
   void give(std::uint64_t credit);
+  void tell(Heard outcome);
   bool told();  // either came
 
  private:
@@ -27,6 +28,7 @@ class SharedCall final : public Running {
   bool told_to_interrupt() override;
   void rest_until(Clock::time_point end) override;
   std::uint64_t await_credit() override;
+  std::optional<Heard> await_outcome(std::uint64_t request) override;
   void ring(std::unique_lock<std::mutex> lock);
 
   std::mutex mutex_;
@@ -34,7 +36,8 @@ class SharedCall final : public Running {
   bool news_ = false;  // since it has last waited
   bool cancel_ = false;
   bool interrupt_ = false;
-  std::uint64_t given_ = 0;  // given and not yet taken
+  std::uint64_t given_ = 0;     // given and not yet taken
+  std::optional<Heard> heard_;  // the last one
 };
 
 // Shared by its thread and by the table, through which it is told things.
@@ -55,6 +58,7 @@ class SharedCalls {
   void cancel(std::uint64_t call);
   void interrupt(std::uint64_t call);
   void give(std::uint64_t call, std::uint64_t credit);
+  void tell(std::uint64_t call, Heard outcome);
 
  private:
   SharedPtr find(std::uint64_t call) const;

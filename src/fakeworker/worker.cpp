@@ -209,6 +209,10 @@ void Worker::handle(const Received& received) {
     }
     case wire::Type::kCredit:  // of a stream that is over, it means nothing
       return shared_.give(received.header.call, decoded(wire::decode_credit(received.frame())));
+    case wire::Type::kOutcome: {  // of a call that is over, it means nothing
+      const auto outcome = decoded(wire::decode_outcome(received.frame()));
+      return shared_.tell(outcome.parent, {outcome.request, outcome.ok, std::string(outcome.json)});
+    }
     case wire::Type::kShutdown:
       if (!shared_.none()) supervisor_gone();
       if (!script_.ignore_shutdown) ::_exit(0);
@@ -539,6 +543,12 @@ void Worker::misreply(std::uint64_t call, std::string_view head) {
   if (script_.half_frame_after && replies_ >= *script_.half_frame_after) {
     channel_.send(head.substr(0, head.size() / 2));
     ::_exit(0);
+  }
+  if (script_.zombie_nested && last_call_ != 0 && last_call_ != call) {
+    std::string zombie;
+    static_cast<void>(wire::append_nested_head(
+        zombie, {.parent = last_call_, .request = ++last_request_, .name = "pid"}));
+    channel_.send(zombie);
   }
   if (script_.zombie_reply && last_call_ != 0 && last_call_ != call) {
     std::string zombie;

@@ -60,7 +60,7 @@ class Worker {
   wire::CallMessage next_of_batch(Received& received);
   void run_together(std::uint64_t batch, std::vector<Asked> calls);
   void run_one_of_batch(Asked asked);  // whose function takes none
-  Place place() { return {marks_, channel_, attachments_, sessions_, loop_}; }
+  Place place() { return {marks_, channel_, attachments_, sessions_, loop_, last_request_}; }
 
   // ---- on the call's thread
   // False: the call was told to stop before, and has not begun.
@@ -96,6 +96,7 @@ class Worker {
   std::vector<Carried> carried_;  // by ATTACH frames, whose CALL follows
   std::mutex replying_;
   std::atomic<std::uint64_t> replies_ = 0;
+  std::atomic<std::uint64_t> last_request_ = 0;
   std::uint64_t last_call_ = 0;  // under replying_
 };
 

@@ -254,8 +254,9 @@ TEST_F(GuardFaultsTest, AGuardThatCannotLiveIsNotBroughtBackInALoop) {
 
 // Goal: whatever a worker sends costs the call that it had, and the pool goes on.
 TEST_F(HostWorkTest, AWorkerThatBreaksTheProtocolCostsItsOwnCallOnly) {
-  for (const char* script : {"garbage_after=2", "half_frame_after=2", "duplicate_reply",
-                             "zombie_reply", "crash_after_calls=2", "unclean_every=2"}) {
+  for (const char* script :
+       {"garbage_after=2", "half_frame_after=2", "duplicate_reply", "zombie_reply", "zombie_nested",
+        "crash_after_calls=2", "unclean_every=2"}) {
     SCOPED_TRACE(script);
     config_.app = script;
     auto host = Host::start(config_);

@@ -348,3 +348,35 @@ keelback.function(batch=4, batch_wait="1m", name="gather_wait")(gather)  # its c
 def stack(x):
     """Twice the arrays, and how many came together."""
     return x * 2 if hasattr(x, "shape") else [None] * len(x)
+
+
+@keelback.function
+def relay(function, arguments=(), session=None, timeout=None):
+    """Calls another function, and answers its answer."""
+    args, named = _spread(arguments)
+    return keelback.call(function, *args, session=session, timeout=timeout, **named)
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def relay_together(function, arguments=(), session=None, timeout=None):
+    """The same, and waits on the event loop."""
+    args, named = _spread(arguments)
+    return await keelback.acall(function, *args, session=session, timeout=timeout, **named)
+
+
+@keelback.function
+def ask_host(name, arguments=()):
+    """Calls a function of the program, and answers its answer."""
+    args, named = _spread(arguments)
+    return getattr(keelback.host, name)(*args, **named)
+
+
+@keelback.function(concurrency=_TOGETHER)
+async def ask_host_together(name, arguments=()):
+    """The same, and waits on the event loop."""
+    args, named = _spread(arguments)
+    return await keelback.host.acall(name, *args, **named)
+
+
+def _spread(arguments):
+    return ((), arguments) if isinstance(arguments, dict) else (arguments, {})

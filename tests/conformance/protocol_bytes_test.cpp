@@ -6,9 +6,8 @@
 #include "protocol_suite.h"
 
 namespace keelback::conformance {
-namespace {
 
-// The hex of the `number`th fenced block of the section; a line's comment begins after two spaces.
+// The hex of the block; a line's comment begins after two spaces.
 std::string worked_bytes(int number) {
   std::ifstream file(KEELBACK_SOURCE_DIR "/docs/protocol.md");
   std::string line;
@@ -24,6 +23,8 @@ std::string worked_bytes(int number) {
   }
   return bytes;
 }
+
+namespace {
 
 TEST(WorkedBytes, AreWhatTheCodecWrites) {
   const std::string call = worked_bytes(0);

@@ -18,6 +18,9 @@ class Protocol : public ::testing::TestWithParam<Program> {
   std::unique_ptr<Peer> ready() { return Peer::ready(GetParam()); }
 };
 
+// The bytes of the `number`th block of docs/protocol.md, Worked bytes; from 0.
+std::string worked_bytes(int number);
+
 inline void credit(Peer& peer, std::uint64_t call, std::uint32_t n) {
   std::string bytes;
   wire::append_credit(bytes, call, n);
