@@ -6,6 +6,7 @@
 #include "keelback/call.h"
 #include "keelback/config.h"
 #include "keelback/function.h"
+#include "keelback/host_call.h"
 #include "keelback/outcome.h"
 #include "keelback/pool.h"
 #include "keelback/result.h"

@@ -22,6 +22,7 @@
 #include "keelback/call.h"
 #include "keelback/config.h"
 #include "keelback/function.h"
+#include "keelback/host_call.h"
 #include "keelback/outcome.h"
 #include "keelback/result.h"
 #include "keelback/session.h"
@@ -32,6 +33,11 @@ namespace keelback {
 
 // Names a submitted call, to cancel it or to grant it items.
 struct CallHandle {
+  std::uint64_t id = 0;
+};
+
+// Names a function that is provided, to withdraw it.
+struct ProviderHandle {
   std::uint64_t id = 0;
 };
 
@@ -88,6 +94,16 @@ class Pool {
   // ---- sessions
   Session session(std::string id);
   SessionList sessions(std::string_view after = {}, std::size_t limit = 100);
+
+  // ---- functions for the Python code
+
+  // From now on Python code that calls keelback.host.NAME(…) gets what `function` answers. Several
+  // functions may have one name: the one with the fewest open requests is asked. Several requests
+  // may run at once, so `function` may be called by several threads at once.
+  ProviderHandle provide(std::string name, HostFunction function);
+  // Its open requests raise keelback.HostGone, and it is asked no more; a request that is on its
+  // way to it may still come. Does nothing if there is no such function.
+  void withdraw(ProviderHandle provider);
 
   // ---- readers; each one is a consistent picture of one moment
   PoolStats stats();

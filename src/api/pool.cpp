@@ -61,6 +61,7 @@ std::expected<Pool, Error> Pool::start(Config config) {
   auto driver = api::make_driver(options);
   if (!driver) return std::unexpected(Error{std::move(driver.error())});
   impl->driver = std::move(*driver);
+  impl->host_desk = std::make_shared<api::HostDesk>(*impl->driver);
   return Pool(std::move(impl));
 }
 
@@ -129,6 +130,15 @@ Session Pool::session(std::string id) { return Session(*impl_, std::move(id)); }
 SessionList Pool::sessions(std::string_view after, std::size_t limit) {
   return impl_->driver->sessions(after, limit);
 }
+
+ProviderHandle Pool::provide(std::string name, HostFunction function) {
+  return {
+      impl_->driver
+          ->provide({std::move(name)}, api::make_provider(impl_->host_desk, std::move(function)))
+          .value};
+}
+
+void Pool::withdraw(ProviderHandle provider) { impl_->driver->withdraw({provider.id}); }
 
 PoolStats Pool::stats() { return impl_->driver->info().stats; }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "api/driver_factory.h"
+#include "api/host_calls.h"
 #include "api/public_config.h"
 #include "base/id.h"
 #include "host/driver.h"
@@ -16,9 +17,15 @@ namespace keelback {
 struct PoolImpl {
   explicit PoolImpl(api::ConfigStore loaded) : store(std::move(loaded)) {}
 
+  // HostCalls may be answered while the driver ends, and after it.
+  ~PoolImpl() {
+    if (host_desk) host_desk->close();
+  }
+
   std::mutex configuring;  // guards store: one change at a time, in the order they reach the driver
   api::ConfigStore store;
-  api::OwnedDriver driver;  // destroyed first: its callbacks use nothing of ours
+  std::shared_ptr<api::HostDesk> host_desk;  // shared with the HostCalls
+  api::OwnedDriver driver;                   // destroyed first: its callbacks use nothing of ours
 };
 
 namespace api {

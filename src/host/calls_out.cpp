@@ -151,9 +151,8 @@ void CallsOut::cancel(const CrewWorker& worker, CallId parent, std::uint64_t req
   auto news = providers_.cancel(asker);
   if (!news) return;  // it has ended
   effects.news.push_back(std::move(*news));
-  engine_.crew().tell_outcome(asker, false,
-                              outcome_json("cancelled", Effect::kMaybe, "Nobody waits for it."),
-                              effects);
+  engine_.crew().tell_outcome(
+      asker, false, outcome_json("cancelled", Effect::kMaybe, "Nobody waits for it."), effects);
 }
 
 void CallsOut::stops(CallId parent, Effects& effects) {
@@ -161,8 +160,8 @@ void CallsOut::stops(CallId parent, Effects& effects) {
   if (providers_.open() == 0) return;
   for (const Asker& asker : providers_.cancel_call(parent, effects.news)) {
     engine_.crew().tell_outcome(
-        asker, false,
-        outcome_json("cancelled", Effect::kMaybe, "The call that asks is to stop."), effects);
+        asker, false, outcome_json("cancelled", Effect::kMaybe, "The call that asks is to stop."),
+        effects);
   }
 }
 

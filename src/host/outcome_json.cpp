@@ -8,10 +8,8 @@ namespace {
 using Json = nlohmann::json;
 
 Json object_of(std::string_view outcome, Effect effect, std::string_view message) {
-  return {{"outcome", outcome},
-          {"effect", to_string(effect)},
-          {"reason", ""},
-          {"message", message}};
+  return {
+      {"outcome", outcome}, {"effect", to_string(effect)}, {"reason", ""}, {"message", message}};
 }
 
 // Texts of others may be no UTF-8: what is not becomes U+FFFD.
@@ -47,9 +45,8 @@ std::string outcome_json(const HostReply& reply) {
   if (reply.dropped) {
     return outcome_json("host_gone", Effect::kMaybe, "Its provider dropped the request.");
   }
-  const std::string text = reply.error_type.empty()
-                               ? reply.error_message
-                               : reply.error_type + ": " + reply.error_message;
+  const std::string text = reply.error_type.empty() ? reply.error_message
+                                                    : reply.error_type + ": " + reply.error_message;
   Json object = object_of("error", Effect::kDone, text);
   object["error"] = {
       {"type", reply.error_type}, {"message", reply.error_message}, {"traceback", ""}};

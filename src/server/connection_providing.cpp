@@ -61,10 +61,9 @@ void Connection::on_asked(host::HostRequest&& request) {
   if (!providing_) return;  // withdrawn: whoever waits has heard so
   if (!is_json(request.arguments)) {
     ++hub_->provided.failed;
-    static_cast<void>(
-        hub_->driver.answer(request.id, {.ok = false,
-                                         .error_type = "ValueError",
-                                         .error_message = "the arguments are not JSON"}));
+    static_cast<void>(hub_->driver.answer(
+        request.id,
+        {.ok = false, .error_type = "ValueError", .error_message = "the arguments are not JSON"}));
     return;
   }
   providing_->open.insert(request.id);

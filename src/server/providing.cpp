@@ -74,8 +74,9 @@ std::expected<host::HostReply, std::string> read_error(const std::string& body) 
     }
   }
   if (reply.error_type.empty() && reply.error_message.empty()) {
-    return std::unexpected("the problem document says nothing: give it a title, a detail or an "
-                           "error with type and message");
+    return std::unexpected(
+        "the problem document says nothing: give it a title, a detail or an "
+        "error with type and message");
   }
   return reply;
 }
@@ -95,10 +96,10 @@ std::expected<std::vector<std::string>, std::string> read_provided_names(const T
 void append_request_event(std::string& out, const host::HostRequest& request, Duration left) {
   const auto ms = std::chrono::floor<std::chrono::milliseconds>(std::max(left, Duration(0)));
   // The arguments are JSON already, and may nest as deep as they like.
-  std::string data = fmt::format(
-      R"({{"id":{},"name":{},"arguments":{},"call":{},"session":{},"deadline_ms":{})", request.id,
-      dump(request.name), request.arguments, request.call.value,
-      request.session.empty() ? "null" : dump(request.session), ms.count());
+  std::string data =
+      fmt::format(R"({{"id":{},"name":{},"arguments":{},"call":{},"session":{},"deadline_ms":{})",
+                  request.id, dump(request.name), request.arguments, request.call.value,
+                  request.session.empty() ? "null" : dump(request.session), ms.count());
   if (!request.traceparent.empty()) data += R"(,"traceparent":)" + dump(request.traceparent);
   append_event(out, "request", data += '}');
 }

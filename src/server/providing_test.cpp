@@ -99,9 +99,9 @@ TEST(Providing, AnErrorHasATypeAndAMessage) {
             "urn:x|it has expired");
   EXPECT_EQ(error(R"({"title":"No card","detail":"it has expired"})"), "No card|it has expired");
   EXPECT_EQ(error(R"({"type":"about:blank","title":"Not Found","status":404})"), "|Not Found");
-  for (const char* text :
-       {"", "null", "[]", "{}", R"({"status":500})", R"({"type":"about:blank"})", R"({"title":1})",
-        R"({"error":"no"})", R"({"error":{}})", R"({"error":{"type":["x"]}})", "{\"title\":\"a\""}) {
+  for (const char* text : {"", "null", "[]", "{}", R"({"status":500})", R"({"type":"about:blank"})",
+                           R"({"title":1})", R"({"error":"no"})", R"({"error":{}})",
+                           R"({"error":{"type":["x"]}})", "{\"title\":\"a\""}) {
     EXPECT_FALSE(read_answer(AnswerKind::kError, text)) << text;
   }
 }

@@ -44,9 +44,10 @@ class ProvidersTest : public ServerFixture {
   RawResponse answer(std::uint64_t id, std::string_view body,
                      std::string_view type = "application/json") {
     RawClient client = connect();
-    client.send(fmt::format("POST /v1/providers/{} HTTP/1.1\r\nHost: localhost\r\n"
-                            "Content-Type: {}\r\nContent-Length: {}\r\n\r\n{}",
-                            id, type, body.size(), body));
+    client.send(
+        fmt::format("POST /v1/providers/{} HTTP/1.1\r\nHost: localhost\r\n"
+                    "Content-Type: {}\r\nContent-Length: {}\r\n\r\n{}",
+                    id, type, body.size(), body));
     return client.receive();
   }
   static std::string problem(const RawResponse& response) {
@@ -241,10 +242,11 @@ TEST_F(ProvidersTest, AnswersAreChecked) {
   EXPECT_EQ(answer(id, "1", "text/plain").status, 415);
   EXPECT_EQ(answer(id, "\"" + std::string(99, 'x') + "\"").status, 413);
   RawClient chunks = connect();
-  chunks.send(fmt::format("POST /v1/providers/{} HTTP/1.1\r\nHost: localhost\r\n"
-                          "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-                          "80\r\n{}\r\n0\r\n\r\n",
-                          id, std::string(128, ' ')));
+  chunks.send(
+      fmt::format("POST /v1/providers/{} HTTP/1.1\r\nHost: localhost\r\n"
+                  "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+                  "80\r\n{}\r\n0\r\n\r\n",
+                  id, std::string(128, ' ')));
   EXPECT_EQ(chunks.receive().status, 413);
   EXPECT_EQ(answer(id, "\"" + std::string(98, 'x') + "\"").status, 204) << "payload_max itself";
 }
@@ -403,8 +405,8 @@ TEST_F(ProvidersTest, MetricsCountNamesAndEnds) {
   client.close();
   EXPECT_TRUE(wait_for_metric("keelback_providers 1\n"));
   for (const char* outcome : {"ok", "error", "cancelled", "host_gone"}) {
-    EXPECT_TRUE(wait_for_metric(
-        fmt::format("keelback_host_requests_total{{outcome=\"{}\"}} 1\n", outcome)))
+    EXPECT_TRUE(
+        wait_for_metric(fmt::format("keelback_host_requests_total{{outcome=\"{}\"}} 1\n", outcome)))
         << outcome;
   }
 }

@@ -46,7 +46,8 @@ class Chains {
       if (prng_.below(8) == 0) cancels_.push_back(id);
     }
     for (const CallId call : cancels_) {
-      sim_.at(sim_.now() + Duration(1000 * prng_.below(20'000)), [this, call] { sim_.cancel(call); });
+      sim_.at(sim_.now() + Duration(1000 * prng_.below(20'000)),
+              [this, call] { sim_.cancel(call); });
     }
     // Nothing here takes long: what is left then has waited for itself.
     sim_.run_until(sim_.now() + 20s);
