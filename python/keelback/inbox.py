@@ -59,8 +59,8 @@ class Inbox:
     # ---- nested calls
 
     def ask(self, about: Any, frame: bytearray) -> bytes:
-        """Sends a request; returns its OUTCOME. Blocks; on the main thread it may raise the call's KeyboardInterrupt. Raises
-        RuntimeError if the call ends."""
+        """Sends a request; returns its OUTCOME. Blocks; on the main thread it may raise the call's KeyboardInterrupt.
+        Raises RuntimeError if the call ends."""
         main = native.get_ident() == self._main
         waiter = ThreadWaiter()
         if main:
@@ -130,8 +130,8 @@ class Inbox:
     # ---- credit
 
     def wait_for_credit(self, call: int) -> int:
-        """Main thread: the credit that has come for the items of the call that runs. Blocks until some comes; 0: it is to
-        look at its cancel mark. May raise the call's KeyboardInterrupt."""
+        """Main thread: the credit that has come for the items of the call that runs. Blocks until some comes; 0: it is
+        to look at its cancel mark. May raise the call's KeyboardInterrupt."""
         waiter = ThreadWaiter()
         self._interrupts.mask()
         try:

@@ -1,13 +1,13 @@
 """Calls out of Python: of other functions of the application, and of functions that the embedding program provides.
 
-Such a call is nested: it belongs to the call that runs here, its parent (docs/protocol.md, Calls out of Python). Who sends
-it and waits for its outcome depends on how the parent runs: inbox.py where it has its worker alone, and
+Such a call is nested: it belongs to the call that runs here, its parent (docs/protocol.md, Calls out of Python). Who
+sends it and waits for its outcome depends on how the parent runs: inbox.py where it has its worker alone, and
 shared_requests.py where it is one of several.
 """
 
 import struct
 import sys
-from typing import Any, Callable, NoReturn, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from keelback import calls, encoding, functions, marks, wire
 from keelback.attachments import is_attachment
@@ -178,7 +178,7 @@ def _nanoseconds(timeout: Any) -> int:
 
 def _arguments(target: int, name: str, args: "tuple[Any, ...]",
                kwargs: "dict[str, Any]") -> "Union[tuple[Any, ...], dict[str, Any]]":
-    """The frame has an array or an object: of both, one object is made by the function's signature. Raises TypeError."""
+    """The frame has an array or an object: of both, the function's signature makes one object. Raises TypeError."""
     if not args or not kwargs:
         return kwargs or args
     function = functions.table().get(name) if target == wire.NESTED_FUNCTION else None
@@ -221,13 +221,13 @@ def _result(about: Any, frame: bytes) -> Any:
     value = encoding.decode(frame[_OUTCOME_SIZE:])
     if frame[_OK_AT]:
         return value
-    _fail(about, value if isinstance(value, dict) else {"outcome": "error", "message": str(value)})
+    raise _failure(about, value if isinstance(value, dict) else {"outcome": "error", "message": str(value)})
 
 
-def _fail(about: Any, outcome: "dict[str, Any]") -> NoReturn:
+def _failure(about: Any, outcome: "dict[str, Any]") -> Exception:
     how = outcome.get("outcome")
     if how == "host_gone":
-        raise HostGone(outcome)
+        return HostGone(outcome)
     if how in ("cancelled", "timeout") and calls.is_told(about):
-        raise Cancelled("the call was cancelled")
-    raise CallFailed(outcome)
+        return Cancelled("the call was cancelled")
+    return CallFailed(outcome)

@@ -23,8 +23,8 @@ class SharedRequests:
         self._of: dict[int, set[int]] = {}  # the requests of each call
 
     def ask(self, call: Any, frame: bytearray) -> bytes:
-        """Sends a request; returns its OUTCOME. Blocks a thread that is not the loop's. Raises Interrupted, RuntimeError if the call
-        ends, SupervisorGone."""
+        """Sends a request; returns its OUTCOME. Blocks a thread that is not the loop's. Raises Interrupted, RuntimeError
+        if the call ends, SupervisorGone."""
         window = call.window
         if window is None or not window.is_open_here():
             return self._ask(call, frame, None)
@@ -82,7 +82,7 @@ class SharedRequests:
                     pass  # the main thread hears of it, too
 
     def _goes_on(self, call: Any) -> bool:
-        return self._running.get(call.id) is call and not call.over
+        return call.id in self._running and not call.over
 
     def _put(self, call: Any, frame: Union[bytes, bytearray]) -> None:
         # The last frame of a task goes the same way. That of a thread does not wait for the loop.

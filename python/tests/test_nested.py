@@ -18,6 +18,7 @@ from keelback.inbox import Inbox
 APP = """
     import asyncio, concurrent.futures, contextvars, dataclasses, datetime, os, threading, time
     import keelback
+    from keelback import calls
 
     @dataclasses.dataclass
     class Item:
@@ -222,6 +223,38 @@ APP = """
         answers = await asyncio.gather(keelback.acall("square", 1), loop.run_in_executor(None, context.run, keelback.call, "square", 2),
                                        keelback.acall("square", 3))
         return answers
+
+    @keelback.function
+    async def thread_reads_first():
+        inbox = calls.here.requests_of(calls.own_call())
+        first = asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, keelback.call, "square", 1)
+        while inbox._leader is None:
+            await asyncio.sleep(0.001)
+        second = asyncio.ensure_future(keelback.acall("square", 2))
+        await asyncio.sleep(0)
+        print("both wait", flush=True)
+        return [await first, await second]
+
+    @keelback.function
+    async def task_and_thread(n):
+        for number in range(n):
+            await asyncio.gather(keelback.acall("square", number), asyncio.to_thread(keelback.call, "square", number))
+        return n
+
+    @keelback.function
+    def loops_in_threads(n):
+        for number in range(n):
+            done = []
+
+            async def asks():
+                await keelback.acall("square", number)
+                done.append(number)
+                while len(done) < 2:  # this loop goes on to watch
+                    await asyncio.sleep(0.001)
+
+            with concurrent.futures.ThreadPoolExecutor(2) as both:
+                list(both.map(lambda _: asyncio.run(asks()), range(2)))
+        return n
 
     @keelback.function
     async def blocks_its_loop():
@@ -497,6 +530,9 @@ class Hooks(NestedTest):
         self.assertEqual({"square": 25}, self.w.reply(call).value)
 
     def test_other_hooks_are_refused(self):
+        call = self.w.submit("relay", ["square", [2]])
+        self.square(call)
+        self.w.reply(call)
         self.w.call("in_session", opens=True, session="s", birth=4, epoch=1)
         self.w.send(frame(wire.SESSION_END, 0, struct.pack("<QB", 4, 1) + b"s"))
         self.w.send(frame(wire.CHECK))
@@ -651,6 +687,22 @@ class Async(NestedTest):
         for each in sorted(asked, key=lambda each: -each.arguments[0]):
             self.w.answer(each, each.arguments[0] ** 2)
         self.assertEqual([1, 4, 9], self.w.reply(call).value)
+
+    def test_a_loop_reads_when_the_thread_that_read_for_it_has_left(self):
+        call = self.w.submit("thread_reads_first")
+        first, second = self.w.nested(call), self.w.nested(call)
+        self.w.wait_log("both wait")
+        self.w.answer(first, 1)
+        self.w.answer(second, 4)
+        self.assertEqual([1, 4], self.w.reply(call).value)
+
+    def test_one_of_several_reads_a_packet(self):
+        for function in ("task_and_thread", "loops_in_threads"):
+            call = self.w.submit(function, [50])
+            for _ in range(50):
+                for asked in (self.w.nested(call), self.w.nested(call)):
+                    self.w.answer(asked, 0)
+            self.assertEqual(50, self.w.reply(call).value)
 
     def test_a_thread_reads_where_the_loop_is_blocked(self):
         call = self.w.submit("blocks_its_loop")

@@ -127,14 +127,34 @@ APP = """
             kept["caught"] = True
         return keelback.call("square", 3)
 
+    async def asks_on():
+        try:
+            while True:
+                keelback.session()
+                asks.append(asyncio.ensure_future(keelback.acall("again")))
+                await asyncio.sleep(0)
+                if asks[0].done():
+                    break
+        finally:
+            await asyncio.gather(*asks, return_exceptions=True)
+            asks.clear()
+
+    asks = []
+
     @keelback.on_session_open
     async def open():
+        if keelback.session().id == "asks":
+            kept[1] = asyncio.ensure_future(asks_on())
         if keelback.session().id == "calls":
             keelback.session().state["square"] = await keelback.acall("square", 5)
 
     @keelback.function(concurrency=64)
     def state_thread():
         return keelback.session().state
+
+    @keelback.function(concurrency=64)
+    def takes_a_moment():
+        time.sleep(0.005)
 
     @keelback.function(concurrency=64)
     async def state_task():
@@ -312,6 +332,13 @@ class Ending(SharedTest):
         self.w.answer(asked, "crossed")
         told = wait_until(lambda: (got := self.w.call("kept_so_far").value) and "thread" in got and got, "the thread was told")
         self.assertIn("has ended", told["thread"])
+
+    def test_nothing_is_asked_for_after_the_last_frame(self):
+        # A task that the call's hook has left on the loop asks on and on, while the call's thread answers.
+        for birth in range(1, 9):
+            call = self.w.share("takes_a_moment", opens=True, session="asks", birth=birth, epoch=1)
+            self.assertEqual(wire.RESULT, self.w.end_of(call).kind)
+            self.assertEqual("next", self.w.end_of(self.w.share("echo", ["next"])).value)
 
     def test_the_end_of_the_socket_ends_the_worker(self):
         for function in ("relay_shared", "relay_thread"):
