@@ -496,6 +496,68 @@ TEST(ChaosCheckers, WhoIsInnocentRunsAgainAndPaysForNothing) {
   EXPECT_TRUE(broken(held.check("bystanders"), "no more than 1 workers died of it alone"));
 }
 
+// Goal: of a batch each call has its own end, and who ends no worker is not lost for the one that
+// does.
+TEST(ChaosCheckers, WhatACallOfABatchDoesIsItsOwn) {
+  MadeUp good;
+  good.call(0ms, "gather").idempotent = true;
+  CallEvent& killer = MadeUp::died_beside(good.call(0ms, "gather_die"), "suspect");
+  MadeUp::died_beside(good.call(0ms, "gather"), "suspect");  // it may not run twice
+  MadeUp::failed(good.call(20ms, "gather_raise"), kError, Effect::kDone);
+  killer.death_signal = SIGSEGV;
+  EXPECT_TRUE(holds(good.check("batches")));
+  MadeUp lost = good;
+  lost.history.calls[2].idempotent = true;
+  EXPECT_TRUE(broken(lost.check("batches"), "ended no worker, and did not run again"));
+  lost.history.calls[2].death_role.clear();
+  EXPECT_TRUE(broken(lost.check("batches"), "ends no worker, and nothing hit worker 1.1"));
+  MadeUp hit = lost;
+  hit.kill(0ms);
+  EXPECT_TRUE(holds(hit.check("batches"))) << "it was alone in a worker that was killed";
+  lost.history.calls[2].left = true;
+  EXPECT_TRUE(holds(lost.check("batches"))) << "nobody waits for it";
+  MadeUp held = good;
+  MadeUp::failed(held.call(30ms, "gather"), kQuarantined, Effect::kNone);
+  EXPECT_TRUE(broken(held.check("batches"), "ends no worker"));
+  MadeUp wrong = good;
+  MadeUp::failed(wrong.call(20ms, "gather"), kError, Effect::kDone);
+  EXPECT_TRUE(broken(wrong.check("batches"), "has the error of another call"));
+  MadeUp swallowed = good;
+  swallowed.call(20ms, "gather_raise");
+  EXPECT_TRUE(broken(swallowed.check("batches"), "is ok, and was to raise"));
+  EXPECT_EQ(MadeUp().check("batches").status, Status::kVacuous);
+}
+
+TEST(ChaosCheckers, ABatchBeginsAsAWholeAndHasItsWorkerToItself) {
+  MadeUp good;
+  good.ran_from(0ms, 10ms, 40ms, "gather");
+  good.ran_from(5ms, 10ms, 40ms, "gather");
+  good.ran_from(5ms, 40ms, 60ms, "gather");
+  good.ran_from(5ms, 20ms, 50ms, "gather", 2);
+  good.ran_from(6ms, 60ms, 61ms, "echo");
+  EXPECT_TRUE(holds(good.check("batches")));
+  MadeUp midst = good;
+  midst.ran_from(5ms, 20ms, 40ms, "gather");
+  EXPECT_TRUE(broken(midst.check("batches"), "began in the midst of the batch of call 0"));
+  midst.history.calls.back().done = 60ms;  // its caller heard of it late: it may have begun before
+  midst.history.calls.back().queued = 5ms;
+  EXPECT_TRUE(holds(midst.check("batches")));
+  MadeUp beside = good;
+  beside.ran_from(5ms, 30ms, 35ms, "echo");
+  EXPECT_TRUE(broken(beside.check("batches"), "which runs in batches"));
+}
+
+// Goal: who waits for a batch to fill holds up nobody, and of one function the older goes first.
+TEST(ChaosCheckers, ABatchThatWaitsIsPassedByOthersOnly) {
+  MadeUp good;
+  good.ran_from(0ms, 20ms, 40ms, "gather");
+  good.ran_from(5ms, 10ms, 12ms, "echo", 2);
+  good.ran_from(6ms, 20ms, 40ms, "gather");
+  EXPECT_TRUE(holds(good.check("order")));
+  good.ran_from(7ms, 9ms, 40ms, "gather", 2);
+  EXPECT_TRUE(broken(good.check("order"), "which is older and waited, too"));
+}
+
 TEST(ChaosCheckers, ASuspectRunsAloneUntilItIsAnswered) {
   MadeUp good;
   good.scenario.settings.quarantine.ttl = 10s;

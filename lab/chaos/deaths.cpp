@@ -5,6 +5,8 @@
 #include <map>
 #include <string_view>
 
+#include "chaos/catalogue.h"
+
 namespace keelback::chaos {
 
 std::vector<WorkerDeath> deaths_of(const History& history) {
@@ -53,6 +55,14 @@ const CallEvent* culprit_of(const WorkerDeath& death, const History& history) {
 
 bool is_innocent(const CallEvent& call) {
   return call.death_role == "bystander" || call.death_role == "suspect";
+}
+
+bool was_hit(const WorkerRef& worker, const History& history) {
+  return std::ranges::any_of(history.faults, [&](const FaultEvent& fault) {
+    const FaultClass* kind = find_fault_class(fault.fault_class);
+    const bool by_call = kind != nullptr && (kind->beside || kind->reach == Reach::kOwnCalls);
+    return !by_call && std::ranges::find(fault.targets, worker) != fault.targets.end();
+  });
 }
 
 }  // namespace keelback::chaos

@@ -29,5 +29,7 @@ const CallEvent* culprit_of(const WorkerDeath& death, const History& history);
 // A suspect or a bystander: it ran beside others when its worker died, and is not known to be the
 // cause.
 bool is_innocent(const CallEvent& call);
+// One of the laboratory's faults that are not calls hit this worker.
+bool was_hit(const WorkerRef& worker, const History& history);
 
 }  // namespace keelback::chaos

@@ -9,7 +9,8 @@ namespace keelback::chaos {
 KEELBACK_JSON(CallEvent, index, origin, function, session, token, own, idempotent, left, planned,
               sent, done, deadline, call, outcomes, kind, effect, worker, attempts, birth, epoch,
               queued, ran, error_type, death_cause, death_signal, death_code, death_role,
-              death_detail, message, mine, intact, position, link, items, items_due, request)
+              death_detail, message, mine, intact, position, link, items, items_due, number,
+              request)
 KEELBACK_JSON(EffectEvent, call, worker, session, birth, epoch)
 KEELBACK_JSON(Sample, at, ready, up, starting, suspect, draining, queue, accepted, in_flight,
               outcomes, restarts, sessions, opened, lost, quarantined, rss, store_up)

@@ -44,15 +44,16 @@ struct CallEvent {
   std::string death_cause;  // of worker_died
   int death_signal = 0;
   int death_code = -1;
-  std::string death_role;       // what the call was to it: "culprit", "bystander", "suspect"
-  std::string death_detail;     // bounded; to a bystander it names the culprit
-  std::string message;          // bounded
-  bool mine = true;             // an ok reply of echo or chain carries this call's own token
-  bool intact = true;           // … and reads as it should
-  std::uint64_t position = 0;   // of chain: how many steps the session has had, from its reply
-  std::uint64_t link = 0;       // … and the chain's value, if the worker computes one
-  std::uint64_t items = 0;      // of a stream: how many came …
+  std::string death_role;      // what the call was to it: "culprit", "bystander", "suspect"
+  std::string death_detail;    // bounded; to a bystander it names the culprit
+  std::string message;         // bounded
+  bool mine = true;            // an ok reply of echo, chain or gather carries this call's own token
+  bool intact = true;          // … and reads as it should
+  std::uint64_t position = 0;  // of chain: how many steps the session has had, from its reply
+  std::uint64_t link = 0;      // … and the chain's value, if the worker computes one
+  std::uint64_t items = 0;     // of a stream: how many came …
   std::uint64_t items_due = 0;  // … of how many
+  std::uint64_t number = 0;     // of a batch's call: its first argument, which is its answer
   std::uint64_t request = 0;    // hash of function, session and arguments
 
   bool finished() const { return outcomes > 0; }

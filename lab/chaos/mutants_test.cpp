@@ -519,6 +519,100 @@ std::vector<Mutant> shared_mutants() {
   return all;
 }
 
+// Of pools that run calls in batches.
+std::vector<Mutant> batch_mutants() {
+  using enum OutcomeKind;
+  // A call of a batch that died, which ran again, and is ok.
+  const auto saved = [](const Ended& e, Outcomes& world) {
+    return ok(e) && e.outcome.attempts > 1 && world.calls[e.index].function == "gather";
+  };
+  const auto gathered = [](const Ended& e, Outcomes& world) {
+    return ok(e) && world.calls[e.index].function == "gather";
+  };
+  const auto dies = [saved](DeathRole role) {
+    return outcomes([saved, role](Ended& e, Outcomes& world) {
+      if (!saved(e, world) || world.done++ > 0) return true;
+      e.outcome.kind = kWorkerDied;
+      e.outcome.effect = Effect::kMaybe;
+      e.outcome.death = Death{.cause = "signal", .signal = 11};
+      e.outcome.death->role = role;
+      e.outcome.message = "signal 11";
+      return true;
+    });
+  };
+  std::vector<Mutant> all;
+  all.push_back(
+      {"does not run halves of a batch", "batches", "batch-crash", dies(DeathRole::kSuspect)});
+  all.push_back(
+      {"gives up with the call that kills", "batches", "batch-crash", dies(DeathRole::kNone)});
+  all.push_back({"puts a batch into quarantine", "batches", "batch-crash",
+                 outcomes([saved](Ended& e, Outcomes& world) {
+                   if (!saved(e, world) || world.done++ > 0) return true;
+                   e.outcome.kind = kQuarantined;
+                   e.outcome.effect = Effect::kNone;
+                   e.outcome.message = "it is quarantined";
+                   return true;
+                 })});
+  all.push_back({"gives a batch the error of one call", "batches", "batch-burst",
+                 outcomes([gathered](Ended& e, Outcomes& world) {
+                   world.done += e.outcome.kind == kError;
+                   if (world.done == 0 || world.done >= 1000 || !gathered(e, world)) return true;
+                   world.done = 1000;
+                   e.outcome.kind = kError;
+                   e.outcome.python = PythonError{};
+                   e.outcome.python->type = "ValueError";
+                   e.outcome.message = "this call was to fail";
+                   return true;
+                 })});
+  all.push_back({"swallows the error of one call", "batches", "batch-burst",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (e.outcome.kind != kError || world.done++ > 0) return true;
+                   e.outcome.kind = kOk;
+                   e.outcome.payload = "1";
+                   return true;
+                 })});
+  all.push_back({"starts a call in the midst of a batch", "batches", "batch-burst",
+                 outcomes([gathered](Ended& e, Outcomes& world) {
+                   if (!gathered(e, world) || world.count % 20 != 3) return true;
+                   const Duration later = e.outcome.ran / 2;
+                   e.outcome.queued += later;
+                   e.outcome.ran -= later;
+                   return true;
+                 })});
+  all.push_back({"runs another call beside a batch", "batches", "batch-burst",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (!ok(e) || world.calls[e.index].function != "echo") return true;
+                   e.outcome.ran += 40ms;
+                   e.at += 40ms;
+                   return true;
+                 })});
+  all.push_back({"mixes up the answers of a batch", "I8", "batch-burst",
+                 outcomes([gathered](Ended& e, Outcomes& world) {
+                   if (!gathered(e, world) || world.count % 20 != 3) return true;
+                   std::swap(e.outcome.payload, world.kept);
+                   if (e.outcome.payload.empty()) e.outcome.payload = world.kept;
+                   return true;
+                 })});
+  all.push_back({"answers a call of a batch twice", "I1", "batch-burst",
+                 outcomes([gathered](Ended& e, Outcomes& world) {
+                   if (gathered(e, world) && world.count % 50 == 7) world.also.push_back(e);
+                   return true;
+                 })});
+  all.push_back({"loses a call of a batch that died", "I1", "batch-crash",
+                 outcomes([saved](Ended& e, Outcomes& world) {
+                   return !saved(e, world) || world.done++ > 0;
+                 })});
+  all.push_back({"lets a batch wait behind younger ones", "order", "batch-burst",
+                 outcomes([gathered](Ended& e, Outcomes& world) {
+                   if (gathered(e, world) && e.outcome.attempts == 1 && world.count % 20 == 3) {
+                     e.at += 150ms;
+                     e.outcome.queued += 150ms;
+                   }
+                   return true;
+                 })});
+  return all;
+}
+
 std::vector<Mutant> pool_mutants() {
   std::vector<Mutant> all;
   all.push_back({"retries what may not run twice", "I2", kOneCrash, a<RetriesEverything>()});
@@ -580,6 +674,7 @@ TEST(ChaosMutants, EveryMutantIsKilledByItsInvariant) {
   std::vector<Mutant> all = outcome_mutants();
   for (Mutant& each : pool_mutants()) all.push_back(std::move(each));
   for (Mutant& each : shared_mutants()) all.push_back(std::move(each));
+  for (Mutant& each : batch_mutants()) all.push_back(std::move(each));
   std::string matrix = "kill matrix (* the invariant that must kill it)\n";
   std::set<std::string> killers;
   for (const Mutant& mutant : all) {

@@ -82,7 +82,8 @@ class Planner {
     const Word* word = find_word(call.function);
     const bool timed = word != nullptr && word->takes == Word::Takes::kMilliseconds;
     if (!timed || call.payload.size() < 2) return 0ns;
-    const std::string_view number(call.payload.data() + 1, call.payload.size() - 2);
+    const std::string_view list(call.payload.data() + 1, call.payload.size() - 2);
+    const std::string_view number = list.substr(0, list.find(','));
     return std::chrono::milliseconds(parse_count(number).value_or(0));
   }
 
@@ -109,8 +110,8 @@ class Planner {
     if (const Word* word = kind.own ? nullptr : find_word(kind.function)) arguments(*word, made);
     return made;
   }
-  // What the word needs. Calls that run beside each other take about load.wait, no two alike: a
-  // request that is suspected of a death must not stand for all the others.
+  // What the word needs. Calls that run beside each other or in batches take about load.wait, no
+  // two alike: a request that is suspected of a death must not stand for all the others.
   void arguments(const Word& word, PlannedCall& made) const {
     const auto wait = static_cast<std::uint64_t>(
         std::chrono::ceil<std::chrono::milliseconds>(scenario_.load.wait).count());
@@ -120,9 +121,10 @@ class Planner {
       made.payload =
           word.shared ? fmt::format("[{}, {}]", made.token, ms) : fmt::format("[{}]", made.token);
     }
-    if (!word.shared || !made.payload.empty()) return;
-    made.payload =
-        word.is_stream() ? fmt::format("[{}, {}]", kItems, ms / kItems) : fmt::format("[{}]", ms);
+    if (word.runs_alone() || !made.payload.empty()) return;
+    made.payload = word.is_stream()   ? fmt::format("[{}, {}]", kItems, ms / kItems)
+                   : word.act.empty() ? fmt::format("[{}]", ms)
+                                      : fmt::format("[{}, \"{}\"]", ms, word.act);
   }
 
   PlannedCall call(std::string_view function, std::string payload, Duration at,

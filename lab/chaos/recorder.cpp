@@ -50,6 +50,7 @@ std::uint64_t Recorder::send(const PlannedCall& call, const std::string& origin,
   event.request = request_of(asked.function, call.session, asked.payload);
   const bool stream = word != nullptr && word->is_stream();
   if (stream) event.items_due = first_number(call.payload);
+  if (word != nullptr && word->batched) event.number = first_number(call.payload);
   asked.session = call.session;
   asked.idempotent = call.idempotent;
   if (call.deadline > Duration{0}) asked.deadline = call.deadline;
@@ -147,6 +148,9 @@ void Recorder::read_reply(CallEvent& call, const Outcome& outcome) {
   if (word->is_text()) {
     if (!json.is_string() || !json.get_ref<const std::string&>().starts_with('n')) return damaged();
     call.mine = json.get<std::string>() == fmt::format("n{:x}", call.token);
+  } else if (word->batched) {
+    if (!json.is_number_unsigned()) return damaged();
+    call.mine = json.get<std::uint64_t>() == call.number;
   } else if (word->is_chain() && json.is_number_unsigned()) {
     call.position = json.get<std::uint64_t>();
   } else if (word->is_chain()) {

@@ -336,7 +336,7 @@ class Builder {
       for (const Word& word : words()) {
         double weight = 0;
         if (!word.in_mix || !weights.number(word.name, weight, 0, 1000) || weight == 0) continue;
-        const bool timed = word.takes == Word::Takes::kMilliseconds && !word.shared;
+        const bool timed = word.takes == Word::Takes::kMilliseconds && word.runs_alone();
         const auto ms = std::chrono::ceil<std::chrono::milliseconds>(sleep).count();
         load.calls.push_back({.function = std::string(word.name),
                               .payload = timed ? fmt::format("[{}]", ms) : std::string(),

@@ -21,11 +21,11 @@ double log_uniform(Prng& prng, double low, double high) {
   return low * std::exp(share * std::log(high / low));
 }
 
-// In half of the runs calls that run beside each other are in the load.
+// In half of the runs calls that run beside each other and in batches are in the load.
 std::string shared_mix(Prng& prng, Backend backend) {
   std::string out;
   for (const Word& word : words()) {
-    if (!word.in_mix || !word.shared || !word.on(backend)) continue;
+    if (!word.in_mix || word.runs_alone() || !word.on(backend)) continue;
     out += fmt::format(", {} = {}", word.name, prng.below(4));
   }
   return prng.chance(0.5) ? out : "";

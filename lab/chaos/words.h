@@ -26,13 +26,17 @@ struct Word {
   std::string_view sim, fake;  // the function there; empty: the backend has none
   std::string_view python;     // empty: chaos_WORD
   Takes takes = Takes::kOther;
-  bool in_mix = false;  // a scenario may mix it into its load
-  bool shared = false;  // its calls run beside each other
-  bool leads = false;   // it ends its worker, and the dying thread leads to it
+  bool in_mix = false;   // a scenario may mix it into its load
+  bool shared = false;   // its calls run beside each other
+  bool batched = false;  // its calls run in batches
+  bool leads = false;    // it ends its worker, and the dying thread leads to it
+  std::string_view act;  // of a batch's call: what it does, its second argument; empty: nothing
 
   bool is_text() const { return takes == Takes::kText; }
   bool is_chain() const { return takes == Takes::kToken; }
   bool is_stream() const { return takes == Takes::kItems; }
+  bool runs_alone() const { return !shared && !batched; }
+  bool kills_its_batch() const { return act == "die"; }
   bool on(Backend backend) const {
     return backend == Backend::kPython || !(backend == Backend::kSim ? sim : fake).empty();
   }

@@ -39,15 +39,6 @@ std::uint64_t lone_deaths_at_most(const Calls& same) {
   return n;
 }
 
-// One of the laboratory's faults that are not calls hit this worker.
-bool was_hit(const WorkerRef& worker, const History& history) {
-  return std::ranges::any_of(history.faults, [&](const FaultEvent& fault) {
-    const FaultClass* kind = find_fault_class(fault.fault_class);
-    const bool by_call = kind != nullptr && (kind->beside || kind->reach == Reach::kOwnCalls);
-    return !by_call && std::ranges::find(fault.targets, worker) != fault.targets.end();
-  });
-}
-
 // ---- the roles of one death
 
 // It misbehaved in its worker, or may have. What ran again ended elsewhere and otherwise.

@@ -133,7 +133,7 @@ const Invariant kCrossTalk = {
       for (const CallEvent& call : input.history.calls) {
         if (!call.ok()) continue;
         const Word* word = word_of(call);
-        const bool told = word != nullptr && (word->is_chain() || word->is_text());
+        const bool told = word != nullptr && (word->is_chain() || word->is_text() || word->batched);
         if (told) tally.saw();
         if (!call.mine) tally.broken(fmt::format("{} got another call's reply", describe(call)));
       }

@@ -21,9 +21,10 @@ namespace {
 // order.
 struct Waiting {
   const CallEvent* call = nullptr;
-  bool alone = false;  // it waits to run alone
-  Duration from{0};    // it certainly waited from this
-  Duration to{0};      // … to this
+  bool alone = false;    // it waits to run alone
+  bool batched = false;  // it may wait for others of its batch: who runs alone passes it
+  Duration from{0};      // it certainly waited from this
+  Duration to{0};        // … to this
 };
 
 bool is_stateless(const CallEvent& call) {
@@ -31,7 +32,7 @@ bool is_stateless(const CallEvent& call) {
 }
 bool runs_alone(const CallEvent& call) {
   const Word* word = word_of(call);
-  return word != nullptr && !word->shared;
+  return word != nullptr && word->runs_alone();
 }
 
 // Requests of which a worker may have died, and since when: the next call like them may have to
@@ -57,7 +58,10 @@ class Suspected {
 // When it certainly waited; nullopt: that is not known.
 std::optional<Waiting> waiting(const CallEvent& call, const CheckInput& input) {
   if (!is_stateless(call) || call.left || call.attempts > 1) return std::nullopt;
-  Waiting out{.call = &call, .alone = runs_alone(call), .from = call.done - call.ran - call.queued};
+  Waiting out{.call = &call,
+              .alone = runs_alone(call),
+              .batched = word_of(call)->batched,
+              .from = call.done - call.ran - call.queued};
   if (const auto spell = last_spell(call)) {
     out.to = spell->begun_from;
   } else if (call.kind == OutcomeKind::kTimeout) {
@@ -158,6 +162,7 @@ class Turns {
     for (auto each = waited_.rbegin(); each != waited_.rend(); ++each) {
       for (const First& first : {alone, of_function[each->call->function]}) {
         if (first.call == nullptr || each->from >= each->to) continue;
+        if (each->batched && runs_alone(*first.call)) continue;
         tally_.saw();
         if (first.begun >= each->to || first.begun <= each->from) continue;
         tally_.broken(fmt::format("{} began {:.1f} ms before {}, which is older and waited, too",

@@ -53,7 +53,7 @@ def _note_effect() -> None:
     call = calls._call()
     session = call.session
     if session is None:
-        _write(f"E {call.id} {_worker} 0 0 -\n")
+        _write("".join(f"E {each.id} {_worker} 0 0 -\n" for each in getattr(call, "_elements", (call,))))
     else:
         _write(f"E {call.id} {_worker} {session.birth} {session.epoch} {session.id}\n")
 
@@ -87,8 +87,8 @@ def _obey() -> None:
 # ---- the laboratory's functions
 
 
-def _offer(word: str, idempotent: bool = False, concurrency: int = 1) -> Any:
-    return keelback.function(name=f"chaos_{word}", idempotent=idempotent, concurrency=concurrency)
+def _offer(word: str, idempotent: bool = False, **more: Any) -> Any:
+    return keelback.function(name=f"chaos_{word}", idempotent=idempotent, **more)
 
 
 @_offer("echo")
@@ -226,6 +226,18 @@ def _threads_stuck(ms):
         except BaseException:
             pass
     return ms
+
+
+# ---- those that take many calls at once
+
+
+@_offer("gather", batch=32, batch_wait="2ms")
+def _gather(ms, act=""):
+    """Takes as long as the longest of its calls; one that is to `raise` does so alone, one that is to `die` does not."""
+    _sleep(max(ms))
+    if "die" in act:
+        _crash(signal.SIGSEGV)
+    return [ValueError("this call was to fail") if each == "raise" else number for number, each in zip(ms, act)]
 
 
 @_offer("fail")
