@@ -16,23 +16,12 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::pair<std::string_view, Json (*)(PoolUnderTest&, const Json&)> kOrders[] = {
-    {"window", closed_window},
-    {"open", open_window},
-    {"wave", wave},
-    {"settle", settle},
-    {"affinity", affinity},
-    {"neighbour", neighbour},
-    {"attachment", attachment},
-    {"pile", pile},
-    {"queue", queue_cost},
-    {"recover", recover},
-    {"kill_all", kill_all},
-    {"recycle", recycle},
-    {"memory", memory},
-    {"growth", memory_growth},
-    {"counters", counters},
-    {"calls", calls},
-    {"idle", idle}};
+    {"window", closed_window},  {"open", open_window},  {"wave", wave},
+    {"settle", settle},         {"affinity", affinity}, {"neighbour", neighbour},
+    {"attachment", attachment}, {"host", host_window},  {"pile", pile},
+    {"queue", queue_cost},      {"recover", recover},   {"kill_all", kill_all},
+    {"recycle", recycle},       {"memory", memory},     {"growth", memory_growth},
+    {"counters", counters},     {"calls", calls},       {"idle", idle}};
 
 Json perform(PoolUnderTest& pool, const Json& order) {
   const std::string op = order.value("op", "");

@@ -25,6 +25,7 @@ nlohmann::json settle(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json affinity(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json neighbour(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json attachment(PoolUnderTest& pool, const nlohmann::json& order);
+nlohmann::json host_window(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json pile(PoolUnderTest& pool, const nlohmann::json& order);
 nlohmann::json queue_cost(PoolUnderTest& pool, const nlohmann::json& order);
 

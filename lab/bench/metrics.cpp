@@ -199,6 +199,14 @@ constexpr Metric kMetrics[] = {
          "a worker's socket, which would wait behind a slow one while another worker is free"),
     held("throughput.*.free", "calls/s", kMore, "2 workers, 16 callers, all CPUs"),
 
+    held("host.floor.pinned", "µs", kLess,
+         "a function that the program provides, called by Python, p50, one CPU", 1.5,
+         "socketpair + Python loop",
+         "the floor's own steps; ours are JSON of the arguments and the result, the frames, and "
+         "the engine's lock"),
+    held("host.floor.free", "µs", kLess, "the same, all CPUs", 1.5, "socketpair + Python loop",
+         "as host.floor.pinned; for both sides the kernel chooses where a sleeper wakes"),
+
     held("http.throughput", "calls/s", kMore, "HTTP, 2 workers, 16 connections", 3.0, {},
          kOneThread),
     held("http.p99", "µs", kLess, "HTTP, 2 workers, 16 connections, p99", 1.0, {}, kOneThread),

@@ -14,6 +14,8 @@ inline constexpr double kBallastMb =
 std::string measure_pinned_calls(PeersRun& run);
 std::string measure_free_calls(PeersRun& run);
 std::string measure_http(PeersRun& run);
+std::string measure_pinned_host(PeersRun& run);
+std::string measure_free_host(PeersRun& run);
 
 // peers_shared.cpp
 std::string measure_shared(PeersRun& run);

@@ -16,6 +16,8 @@ constexpr PeerStage kStages[] = {
     // Calls and throughput take the same processes.
     {"call", measure_pinned_calls, "throughput"},
     {"call", measure_free_calls, "throughput"},
+    {"host", measure_pinned_host},
+    {"host", measure_free_host},
     {"http", measure_http},
     {"shared", measure_shared},
     {"batches", measure_batches},

@@ -42,8 +42,8 @@ struct PeerRow {
   double missed_by() const;  // as a share of the target; 0 if it is met
 };
 
-// What can be measured alone: call throughput http shared batches dspy start ready recovery stop
-// cold kills grow zero attachment ways sessions simulator.
+// What can be measured alone: call throughput host http shared batches dspy start ready recovery
+// stop cold kills grow zero attachment ways sessions simulator.
 const std::vector<std::string>& peer_groups();
 
 struct PeersResult {

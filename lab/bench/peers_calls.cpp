@@ -67,10 +67,40 @@ std::string measure_calls(PeersRun& run, const std::string& place) {
                      one);
 }
 
+// A function that Python code calls in this program, against the bare loop, which this program
+// calls in Python: the same two processes and the same two bodies, begun by the other end.
+std::string measure_host(PeersRun& run, const std::string& place) {
+  const bool pinned = place == "pinned";
+  const Pinned pin(pinned ? Pinned::first_allowed() : -1);
+  auto floor = ReferenceEcho::start(run.options().python);
+  if (!floor) return floor.error();
+  auto agent = run.lasting_pool(1);
+  if (!agent) return agent.error();
+  const double ms = run.options().window_ms;
+  const std::vector<Arm> arms = {{"ours", {}}, {"floor", {}}};
+  return run.measure(pinned ? "host functions, one CPU" : "host functions, all CPUs", arms,
+                     run.options().blocks, [&](Block& block) {
+                       double p50[2] = {NAN, NAN};
+                       block.each([&](std::size_t arm) {
+                         if (arm == run.kOurs) {
+                           p50[arm] = run.asked(block, arm, *agent, {{"op", "host"}, {"ms", ms}},
+                                                "p50_us");
+                           return;
+                         }
+                         const auto times = floor->run(from_ms(ms));
+                         if (times.empty()) return block.fail(arm, "the reference loop died");
+                         p50[arm] = us(times[times.size() / 2]);
+                       });
+                       run.note_pair(block, "host.floor." + place, 1, p50[run.kOurs], p50[1]);
+                     });
+}
+
 }  // namespace
 
 std::string measure_pinned_calls(PeersRun& run) { return measure_calls(run, "pinned"); }
 std::string measure_free_calls(PeersRun& run) { return measure_calls(run, "free"); }
+std::string measure_pinned_host(PeersRun& run) { return measure_host(run, "pinned"); }
+std::string measure_free_host(PeersRun& run) { return measure_host(run, "free"); }
 
 // Our server and uvicorn under the same client.
 std::string measure_http(PeersRun& run) {

@@ -50,6 +50,21 @@ def sleep_ms(ms):
 
 
 @keelback.function
+def ask_host(ms):
+    """Asks the program's function `echo` for ms milliseconds, one time after another, and answers how long one took."""
+    body = {"name": "Ada", "values": [1, 2, 3, 4]}
+    echo, clock = keelback.host.echo, time.perf_counter_ns
+    times = []
+    end = clock() + int(ms * 1e6)
+    while not times or times[-1][1] < end:
+        begun = clock()
+        echo(body)
+        times.append((begun, clock()))
+    took = sorted(after - before for before, after in times)
+    return {"p50_us": took[len(took) // 2] / 1e3, "requests": len(took)}
+
+
+@keelback.function
 def count():
     """1, 2, 3, ... in each session."""
     state = keelback.session().state
