@@ -62,6 +62,7 @@ class Books:
         self.touched = {}  # "slot.generation" -> what was done to it
         self.suspects = []  # (worker, what is said) of calls that died beside others
         self.roles = collections.Counter()  # of calls that died beside others
+        self.nested = collections.Counter()  # how calls of calls failed
         self.held_up = set()  # workers that ran a call which blocks the loop, or does not end by itself
         self.short_drain_until = float("inf")  # drains end calls that take 200 ms, as a busy machine's may
         self.drained = []  # (worker, what is said) of calls that a drain did not wait for, though they were not late
@@ -98,6 +99,7 @@ class Load:
     KINDS = {"append": (30, "append"), "echo": (25, "echo"), "count": (25, "count"), "keyed": (5, "append"), "stream": (3, "items"),
              "vanish": (6, "sleep"), "spin": (1.5, "spin"), "hold": (0.7, "hold"),
              "together": (25, "together"), "threads": (6, "threads"), "shared_stream": (3, "together_stream"), "brief_block": (1, "together_block"),
+             "nested": (4, "relay"), "nested_together": (4, "relay_together"),
              "cancelled": (0.5, "together"), "interrupted": (0.1, "threads"), "stuck": (0.1, "together_stuck"), "block": (0.1, "together_block"),
              "die": (0.1, "together_die"), "crash": (0.1, "together_crash")}
 
@@ -261,6 +263,24 @@ class Load:
 
     def _threads(self, client, number, chance):
         self._together(client, number, chance, "threads")
+
+    def _nested(self, client, number, chance, function="relay"):
+        """A call that makes a call: it ends as that one does, and has no effect twice."""
+        token = f"n{number}"
+        arguments = ["append", [self.ledger, token]] if "append" in self.functions else ["echo", [number]]
+        reply = client.call(function, arguments, deadline_ms=DEADLINE_MS)
+        self.books.expect(token, int(reply.outcome == "ok"), 1)
+        failed = reply.json["error"] if reply.outcome == "error" else {}
+        # The nested call's worker may have died, or all workers may have been held by calls that wait.
+        if failed.get("type") == "keelback.CallFailed" and failed["message"].startswith(("worker_died", "overloaded: would_deadlock")):
+            self.books.outcome(reply)
+            with self.books.lock:
+                self.books.nested[failed["message"].split(":")[0]] += 1
+            return
+        self._settle(reply, number)
+
+    def _nested_together(self, client, number, chance):
+        self._nested(client, number, chance, "relay_together")
 
     def _brief_block(self, client, number, chance):
         reply = client.call("together_block", [20 + int(chance * 80)], deadline_ms=DEADLINE_MS)
@@ -557,7 +577,7 @@ class Soak(KeelbackTest):
             reply = daemon.client().call("echo", [number])
             self.assertEqual(("ok", number), (reply.outcome, reply.json), "after the faults all is well")
         slow = sorted(seconds for kind, seconds in books.latencies if kind in ("append", "echo"))
-        print(f"{backend}: {asked} calls {dict(books.counts)}, {books.vanished} clients left; faults {dict(faults.done)}; roles {dict(books.roles)}; "
+        print(f"{backend}: {asked} calls {dict(books.counts)}, {books.vanished} clients left; faults {dict(faults.done)}; roles {dict(books.roles)}; nested {dict(books.nested)}; "
               f"p50 {slow[len(slow) // 2] * 1e3:.1f} ms, p99 {slow[len(slow) * 99 // 100] * 1e3:.0f} ms; "
               f"daemon {memory[len(memory) // 3] >> 10} -> {memory[-1] >> 10} KiB; {after}", file=sys.stderr, flush=True)
         print("\n".join(books.wrong[10:60]), file=sys.stderr, flush=True)  # the first ones are shown below
