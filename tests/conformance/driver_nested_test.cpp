@@ -1,6 +1,7 @@
 // Calls that Python code makes: of functions of its application, and of functions that the program
 // with the pool provides.
 #include <gmock/gmock.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -184,6 +185,53 @@ TEST_P(CallsOut, SharedCallsCallOutBesideEachOther) {
     EXPECT_OUTCOME(outcome, kOk, kDone);
     EXPECT_EQ(outcome.payload, std::to_string(i));
   }
+}
+
+// Goal: nothing goes on that a call has asked for and nobody waits for, whatever has ended the
+// call.
+TEST_P(CallsOut, TheEndOfTheAskingCallCancelsWhatItHasCalled) {
+  World world(GetParam());
+  world.warm();
+  const auto all_is_over = [&] {
+    return world.until([&] { return world.stats().capacity.used == 0; });
+  };
+  Pending pending = world.submit(ask("relay", relay("sleep", "[60000]")));
+  ASSERT_TRUE(world.running("sleep"));
+  EXPECT_TRUE(world.driver().cancel(pending.id()));
+  EXPECT_EQ(world.wait(pending).kind, OutcomeKind::kCancelled);
+  EXPECT_TRUE(all_is_over());
+
+  Call late = ask("relay", relay("sleep", "[60000]"));
+  late.deadline = 300ms;
+  EXPECT_EQ(world.call(late).kind, OutcomeKind::kTimeout);
+  EXPECT_TRUE(all_is_over());
+
+  pending = world.submit(ask("relay", relay("sleep", "[60000]")));
+  ASSERT_TRUE(world.running("sleep"));
+  for (const host::WorkerInfo& worker : world.driver().workers()) {
+    if (worker.call != pending.id()) continue;
+    world.driver().order_death(worker.worker);
+    EXPECT_EQ(::kill(static_cast<pid_t>(worker.pid), SIGKILL), 0);
+  }
+  EXPECT_EQ(world.wait(pending).kind, OutcomeKind::kWorkerDied);
+  EXPECT_TRUE(all_is_over());
+  EXPECT_TRUE(world.adds_up());
+}
+
+// Goal: a call that could only wait for itself is refused at once, and Python code hears why.
+TEST_P(CallsOut, ACallThatWouldWaitForItselfIsRefused) {
+  World world(GetParam(), workers(1));
+  world.warm();
+  expect_failed_call(world.call("relay", relay("echo", "[1]")), "overloaded (would_deadlock)");
+  expect_failed_call(
+      world.call("relay_together", relay("together", "[1]", R"(,"session":"ann")"), "ann"),
+      "overloaded (would_deadlock)");
+  std::string payload = relay("together", "[1]");
+  for (int i = 0; i < 17; ++i) payload = relay("relay_together", payload);
+  const Outcome deep = world.call("relay_together", payload);
+  EXPECT_OUTCOME(deep, kError, kDone);
+  EXPECT_THAT(deep.message, HasSubstr("bad_request"));
+  EXPECT_EQ(world.call("echo", "[1]").payload, "1");
 }
 
 // ---- functions that the program provides
