@@ -6,9 +6,11 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "base/json_text.h"
 #include "base/utf8.h"
 #include "server/access.h"
 #include "server/call_headers.h"
+#include "server/providing.h"
 #include "server/request.h"
 #include "server/target.h"
 
@@ -57,11 +59,25 @@ void use(const server::Request& request) {
     const server::Match match = server::match_route(request.method, *target);
     CHECK(!match.route || match.path_known);
     CHECK(server::nearest_route(target->path).starts_with('/'));
+    if (const auto names = server::read_provided_names(*target)) {
+      CHECK(!names->empty() && names->size() <= server::kProvidedNamesMax);
+      for (const std::string& name : *names) {
+        CHECK(!name.empty() && name.size() <= server::kProvidedNameMax && is_utf8(name));
+      }
+    }
   }
   if (const auto headers = server::read_call_headers(request)) {
     CHECK(headers->call.session.size() <= 256 && is_utf8(headers->call.session));
     CHECK(!headers->call.deadline || headers->call.deadline->count() > 0);
     CHECK(!headers->call.expect_epoch || headers->call.expect_epoch->epoch > 0);
+  }
+  if (const auto result =
+          server::read_answer(server::AnswerKind::kResult, std::string(request.body))) {
+    CHECK(result->ok && is_json(result->result));
+  }
+  if (const auto error =
+          server::read_answer(server::AnswerKind::kError, std::string(request.body))) {
+    CHECK(!error->ok && !(error->error_type.empty() && error->error_message.empty()));
   }
   if (!request.unknown.empty()) CHECK(!server::nearest_header(request.unknown).empty());
   const std::vector<std::string> none;
