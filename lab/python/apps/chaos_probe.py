@@ -50,7 +50,7 @@ def _write(line: str) -> None:
 
 
 def _note_effect() -> None:
-    call = calls._call()
+    call = calls.own_call()
     session = call.session
     if session is None:
         _write("".join(f"E {each.id} {_worker} 0 0 -\n" for each in getattr(call, "_elements", (call,))))
