@@ -104,13 +104,35 @@ TEST_P(Nested, RaisesWhatIsNotOk) {
   }
 }
 
-// Goal: who is told to stop while it waits, says that it waits no more; an outcome that comes late
-// disturbs nobody.
-TEST_P(Nested, ACallThatIsToStopGivesUpWhatItWaitsFor) {
+// Goal: a call that is cancelled ends cancelled when it hears that what it has asked for is,
+// whether or not it has given up before.
+TEST_P(Nested, ACallThatIsCancelledEndsSo) {
   auto peer = ready();
   const auto call = peer->send_call({.function = "relay", .payload = R"(["sleep",[60000]])"});
   const Asked nested = asked(*peer);
   peer->cancel(call);
+  tell(*peer, call, nested.nested.request, false, R"({"outcome":"cancelled","effect":"maybe"})");
+  auto frame = peer->next();
+  if (frame && frame->type() == wire::Type::kNestedCancel) frame = peer->next();
+  ASSERT_TRUE(frame);
+  ASSERT_EQ(frame->type(), wire::Type::kError);
+  EXPECT_EQ(frame->header.call, call);
+  EXPECT_EQ(wire::decode_error({frame->header, frame->body}).value().kind, ErrorKind::kCancelled);
+  expect_result(peer->call("echo", {1}), 1);
+}
+
+// Goal: a call that is interrupted while it waits says that it waits no more; an outcome that comes
+// late disturbs nobody.
+TEST_P(Nested, ACallThatIsInterruptedGivesUpWhatItWaitsFor) {
+  auto peer = ready();
+  const auto call = peer->send_call({.function = "relay", .payload = R"(["sleep",[60000]])"});
+  const Asked nested = asked(*peer);
+  ASSERT_TRUE(peer->until(
+      [&] {
+        peer->interrupt(call);
+        return peer->waiting() > 0;
+      },
+      "it gives up"));
   const auto given_up = peer->next();
   ASSERT_TRUE(given_up);
   ASSERT_EQ(given_up->type(), wire::Type::kNestedCancel);
@@ -119,6 +141,7 @@ TEST_P(Nested, ACallThatIsToStopGivesUpWhatItWaitsFor) {
   const Reply reply = peer->reply();
   EXPECT_EQ(reply.call, call);
   EXPECT_EQ(reply.kind, ErrorKind::kCancelled);
+  EXPECT_TRUE(reply.interrupted);
   tell(*peer, call, nested.nested.request, false, R"({"outcome":"cancelled","effect":"maybe"})");
   expect_result(peer->call("echo", {1}), 1);
 
