@@ -341,8 +341,9 @@ void Crew::nested_ended(Time now, WorkerId id, CallId call, const Outcome& outco
   } else {
     task->script.ending = Script::Ending::kRaise;
     task->script.error.type = "keelback.CallFailed";
-    task->script.error.message = std::string(to_string(outcome.kind)) + ": " +
-                                 (outcome.reason.empty() ? outcome.message : outcome.reason);
+    std::string& text = task->script.error.message = to_string(outcome.kind);
+    if (!outcome.reason.empty()) text += " (" + outcome.reason + ")";
+    text += ": " + outcome.message;
   }
   plan(*worker, *task, now);
 }

@@ -61,7 +61,9 @@ class Chains {
   PoolStats stats() const { return sim_.stats(); }
   bool is_refusal_passed_on() const {
     for (const auto& [which, outcome] : outcomes_) {
-      if (outcome.python && outcome.python->message == "overloaded: would_deadlock") return true;
+      if (outcome.python && outcome.python->message.starts_with("overloaded (would_deadlock)")) {
+        return true;
+      }
     }
     return false;
   }
