@@ -51,6 +51,7 @@ struct WorkerView {
     std::string function;
     std::string session;  // empty: stateless
     Duration age{0};      // since its dispatch
+    CallId parent;        // whose code made it; 0: it is not nested
   };
   WorkerId worker;
   WorkerState state = WorkerState::kStarting;

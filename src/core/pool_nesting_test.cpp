@@ -215,6 +215,18 @@ TEST(PoolNesting, ACallHasWhatIsLeftOfItsParentsDeadline) {
   EXPECT_NE(driver.fate(child), "running");
 }
 
+TEST(PoolNesting, AListingNamesTheParent) {
+  ModelDriver driver(pool_of(2));
+  start_pool(driver);
+  const CallId parent = driver.submit();
+  const CallId child = nest(driver, parent);
+  std::map<CallId, CallId> parents;
+  for (const WorkerView& worker : driver.pool.workers(driver.now)) {
+    for (const WorkerView::Running& call : worker.running) parents[call.call] = call.parent;
+  }
+  EXPECT_EQ(parents, (std::map<CallId, CallId>{{parent, CallId{}}, {child, parent}}));
+}
+
 TEST(PoolNesting, DepthIsLimited) {
   ModelDriver driver(pool_of(20));
   start_pool(driver);

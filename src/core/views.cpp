@@ -93,7 +93,7 @@ std::vector<WorkerView> Views::workers(Time now) const {
     for (const Call& call : worker.running) {
       view.running.push_back({call.id, call.function->spec.name,
                               call.session ? call.session->id : std::string(),
-                              now - call.dispatched});
+                              now - call.dispatched, call.parent});
     }
     if (!view.running.empty()) {
       view.call = view.running.front().call;

@@ -109,6 +109,7 @@ std::string workers_json(const std::vector<host::WorkerInfo>& workers) {
       running.push_back(
           {{"call", call.call.value}, {"function", call.function}, {"age_s", seconds(call.age)}});
       if (!call.session.empty()) running.back()["session"] = call.session;
+      if (call.parent) running.back()["parent"] = call.parent.value;
     }
     item["running_calls"] = std::move(running);
     if (!worker.function.empty()) item["function"] = worker.function;

@@ -57,6 +57,8 @@ TEST(Views, WorkersSessionsAndQuarantine) {
   worker.state = core::WorkerState::kBusy;
   worker.age = 2500ms;
   worker.function = "greet";
+  worker.running = {{.call = CallId{7}, .function = "greet"},
+                    {.call = CallId{8}, .function = "price", .parent = CallId{7}}};
   const json workers = json::parse(workers_json({worker, {}}));
   ASSERT_EQ(workers.size(), 2U);
   for (const char* field :
@@ -66,6 +68,8 @@ TEST(Views, WorkersSessionsAndQuarantine) {
   EXPECT_EQ(workers[0]["state"], "busy");
   EXPECT_EQ(workers[0]["age_s"], 2.5);
   EXPECT_EQ(workers[0]["function"], "greet");
+  EXPECT_FALSE(workers[0]["running_calls"][0].contains("parent"));
+  EXPECT_EQ(workers[0]["running_calls"][1]["parent"], 7);
   EXPECT_FALSE(workers[1].contains("function"));
 
   SessionList page;

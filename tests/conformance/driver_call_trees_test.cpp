@@ -66,23 +66,29 @@ TEST_P(CallTrees, AThousandRandomChainsEndOnceAndNoneWaitsForItself) {
       const Outcome outcome = call.outcome();
       EXPECT_NE(outcome.kind, OutcomeKind::kTimeout) << told(outcome);
       ok += outcome.ok();
-      refused += outcome.python &&
-                 outcome.python->message.find("would_deadlock") != std::string::npos;
+      refused +=
+          outcome.python && outcome.python->message.find("would_deadlock") != std::string::npos;
       return true;
     });
   };
   for (int i = 0; i < kChains; ++i) {
     open.push_back(world.submit(random_chain(prng)));
     if (prng.below(30) == 0) world.driver().cancel(open[prng.below(open.size())].id());
-    ASSERT_TRUE(world.until([&] {
-      take_ended();
-      return open.size() < kAtOnce;
-    }, 60s)) << "nothing ends";
+    ASSERT_TRUE(world.until(
+        [&] {
+          take_ended();
+          return open.size() < kAtOnce;
+        },
+        60s))
+        << "nothing ends";
   }
-  ASSERT_TRUE(world.until([&] {
-    take_ended();
-    return open.empty();
-  }, 60s)) << open.size() << " calls wait for themselves";
+  ASSERT_TRUE(world.until(
+      [&] {
+        take_ended();
+        return open.empty();
+      },
+      60s))
+      << open.size() << " calls wait for themselves";
   EXPECT_GT(ok, kChains / 10);
   EXPECT_GT(refused, kChains / 100);
   EXPECT_TRUE(world.adds_up());
