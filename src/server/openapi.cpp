@@ -213,6 +213,31 @@ std::string escape_segment(std::string_view name) {
   return out;
 }
 
+// A change that is refused has `errors` of its own: a key and why, for each setting.
+void describe_config_change(Json& operation) {
+  const Json change = {{"schema", {{"type", "object"}}}};
+  operation["requestBody"] = {
+      {"required", true},
+      {"content", {{"application/json", change}, {"application/merge-patch+json", change}}}};
+  const Json text = {{"type", "string"}};
+  const Json refusal = {{"type", "object"},
+                        {"required", {"type", "title", "status", "detail"}},
+                        {"properties",
+                         {{"type", text},
+                          {"title", text},
+                          {"status", {{"type", "integer"}}},
+                          {"detail", text},
+                          {"errors",
+                           {{"type", "array"},
+                            {"items",
+                             {{"type", "object"},
+                              {"required", {"key", "why"}},
+                              {"properties", {{"key", text}, {"why", text}}}}}}}}}};
+  operation["responses"]["4XX"] = {
+      {"description", "Nothing was changed"},
+      {"content", {{"application/problem+json", {{"schema", refusal}}}}}};
+}
+
 // What is beyond the route table of the routes for clients that provide functions.
 void describe_provide(Json& operation) {
   operation["summary"] = "Provide functions to Python code";
@@ -273,14 +298,9 @@ void add_service_paths(Json& paths) {
                                               {"required", true},
                                               {"schema", {{"type", "string"}}}}});
     }
-    if (row.route == Route::kConfig && row.method == "PATCH") {
-      const Json change = {{"schema", {{"type", "object"}}}};
-      operation["requestBody"] = {
-          {"required", true},
-          {"content", {{"application/json", change}, {"application/merge-patch+json", change}}}};
-    }
     operation["responses"] = {{"2XX", {{"description", "Done"}}},
                               {"default", reference("responses/Problem")}};
+    if (row.route == Route::kConfig && row.method == "PATCH") describe_config_change(operation);
     if (row.route == Route::kProvide) describe_provide(operation);
     if (row.route == Route::kAnswer) describe_answer(operation);
     std::string method(row.method);

@@ -154,6 +154,10 @@ TEST(Views, OpenApiComesFromTheHello) {
     EXPECT_TRUE(document["paths"].contains(path)) << path;
   }
   EXPECT_EQ(document["paths"]["/v1/sessions/{id}"]["delete"]["parameters"][0]["in"], "path");
+  const json& refused = document["paths"]["/v1/config"]["patch"]["responses"]["4XX"]["content"]
+                                ["application/problem+json"]["schema"]["properties"];
+  EXPECT_EQ(refused["errors"]["items"]["required"], json::array({"key", "why"}));
+  EXPECT_FALSE(document["paths"]["/v1/config"]["get"].contains("requestBody"));
   const json& provide = document["paths"]["/v1/providers"]["get"];
   EXPECT_EQ(provide["parameters"][0]["name"], "names");
   EXPECT_TRUE(provide["responses"]["200"]["content"].contains("text/event-stream"));
