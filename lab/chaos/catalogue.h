@@ -59,6 +59,7 @@ struct FaultClass {
   bool hits_starts = false;      // needs a worker that starts
   bool renews_zygote = false;    // another zygote may be there afterwards
   bool by_operator = false;      // an order after which workers are replaced
+  bool needs_growth = false;     // needs a pool that may grow
   bool needs_store = false;      // needs a session store on disk
   bool feeds_on_others = false;  // bites only where another fault makes calls fail
   bool beside = false;           // one of many calls in its target misbehaves

@@ -633,6 +633,22 @@ std::vector<Mutant> pool_mutants() {
   all.push_back({"says ready when it is not", "I19", kNoStarts, a<LiesReady>()});
   all.push_back({"counts one too few", "I19", "worker-kill", a<Miscounts>()});
   all.push_back({"never ends", "I20", "worker-kill", a<NeverEnds>()});
+  all.push_back({"grows beyond its limit", "pool-size", "elastic-waves", as_it_is,
+                 [](Settings& settings) { settings.pool.workers_max = 12; }});
+  all.push_back(
+      {"shrinks below its limit", "pool-size", "elastic-waves", as_it_is, {}, [](History& history) {
+         for (Sample& sample : history.samples) {
+           if (sample.at > 1s && sample.at < 1200ms) sample.up = 1;
+         }
+       }});
+  all.push_back({"forgets sessions as it shrinks", "I22", "elastic-waves",
+                 outcomes([](Ended& e, Outcomes& world) {
+                   if (!ok(e) || !world.session(e) || e.outcome.epoch < 2) return true;
+                   e.outcome.kind = OutcomeKind::kSessionLost;
+                   e.outcome.effect = Effect::kNone;
+                   e.outcome.message = "lost";
+                   return true;
+                 })});
   all.push_back({"decides by chance", "I26", "worker-kill", as_it_is, {}, [](History& history) {
                    history.facts.trace_hash_again = history.facts.trace_hash + 1;
                  }});

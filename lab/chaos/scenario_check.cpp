@@ -119,6 +119,9 @@ class Checker {
     if (fault.target.kind == Target::Kind::kCount && fault.target.n > workers) {
       error(where + ".target", fmt::format("the pool has {} workers", workers));
     }
+    if (known.needs_growth && !scenario_.settings.pool.scales()) {
+      error(where + ".class", "the pool cannot grow: it needs pool.workers_max");
+    }
     const auto& sessions = scenario_.settings.sessions;
     if (known.needs_store &&
         (!sessions.store.starts_with("sqlite:") || sessions.snapshot == SnapshotMode::kOff)) {

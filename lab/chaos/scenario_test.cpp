@@ -266,6 +266,11 @@ TEST(Check, ASpoiltDiskNeedsAStoreThatWritesToIt) {
   EXPECT_TRUE(parse(disk + "snapshot = \"on_drain\"\n").ok());
 }
 
+TEST(Check, WavesNeedAPoolThatGrows) {
+  const std::string fixed = "extends = \"elastic-waves\"\n[settings.pool]\nworkers_max = 0\n";
+  EXPECT_THAT(errors(fixed), Contains(HasSubstr("the pool cannot grow")));
+}
+
 // ---- the ratchet and the blast radius
 
 // Goal: whoever promises less than the scenario that is extended says why, and it stays in the text

@@ -38,8 +38,9 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
   // Each class is in with a chance of one half: what is left out matters as much as what is in.
   std::vector<const FaultClass*> in, all;
   for (const FaultClass& each : catalogue()) {
-    // One of many calls proves nothing where other faults hit its neighbours.
-    if (!each.on(backend) || each.feeds_on_others || each.beside) continue;
+    // One of many calls proves nothing where other faults hit its neighbours; the pools drawn here
+    // do not grow.
+    if (!each.on(backend) || each.feeds_on_others || each.beside || each.needs_growth) continue;
     all.push_back(&each);
     if (prng.chance(0.5)) in.push_back(&each);
   }

@@ -48,8 +48,8 @@ void check_end(Tally& tally, const CallEvent& call, const History& history, bool
   }
   if (call.kind != kWorkerDied || !call.idempotent || call.left) return;
   if (!call.death_role.empty()) {
-    tally.broken(fmt::format("{} is idempotent, ended no worker, and did not run again",
-                             describe(call)));
+    tally.broken(
+        fmt::format("{} is idempotent, ended no worker, and did not run again", describe(call)));
   } else if (!others && !was_hit(call.worker, history)) {
     tally.broken(fmt::format("{} ends no worker, and nothing hit {}", describe(call),
                              describe(call.worker)));

@@ -226,8 +226,37 @@ const Invariant kShutdown = {
       return tally.done("");
     }};
 
+const Invariant kSize = {
+    .name = "pool-size",
+    .sentence =
+        "the pool has no more workers than it may have, and before the faults no fewer than it "
+        "must",
+    .check = [](const CheckInput& input, Tally tally) -> CheckResult {
+      const auto& pool = input.scenario.settings.pool;
+      for (const WorkerEvent& event : input.history.workers) {
+        tally.saw();
+        if (event.worker.slot > pool.size_max()) {
+          tally.broken(fmt::format("at {:.1f} ms there was {}; the pool has {} slots at most",
+                                   milliseconds(event.at), describe(event.worker),
+                                   pool.size_max()));
+        }
+      }
+      const Phases& phases = input.plan.phases;
+      for (const Sample& sample : input.history.samples) {
+        const bool before = sample.at >= phases.baseline && sample.at < phases.faults;
+        if (!before || sample.restarts > 0) continue;  // one that ended is missing for a moment
+        tally.saw();
+        const std::uint32_t there = sample.up + sample.starting + sample.suspect + sample.draining;
+        if (there < pool.workers) {
+          tally.broken(fmt::format("at {:.1f} ms there were {} workers; pool.workers is {}",
+                                   milliseconds(sample.at), there, pool.workers));
+        }
+      }
+      return tally.done("no worker was seen");
+    }};
+
 std::vector<Invariant> invariants_of_pool() {
-  return {kOrphans, kResidue, kCapacity, kBounds, kRestarts, kTelemetry, kShutdown};
+  return {kOrphans, kResidue, kCapacity, kBounds, kRestarts, kTelemetry, kShutdown, kSize};
 }
 
 }  // namespace keelback::chaos
