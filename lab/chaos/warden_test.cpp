@@ -35,7 +35,16 @@ class Directory {
     std::string pattern = (fs::temp_directory_path() / "keelback-warden-XXXXXX").string();
     path_ = ::mkdtemp(pattern.data());
   }
-  ~Directory() { fs::remove_all(path_); }
+  // A warden whose laboratory has died may make its journal just now, and takes it away then.
+  ~Directory() {
+    EXPECT_TRUE(load::soon(
+        [this] {
+          std::error_code error;
+          fs::remove_all(path_, error);
+          return !error;
+        },
+        kPatience));
+  }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
   const std::string& path() const { return path_; }
 
