@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <boost/unordered/unordered_flat_map.hpp>
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,16 +16,12 @@ namespace keelback::core {
 class Family {
  public:
   // Requires: the child has no parent here.
-  void add(CallId parent, CallId child) {
-    children_[parent.value].push_back(child);
-    ++size_;
-  }
+  void add(CallId parent, CallId child) { children_[parent.value].push_back(child); }
   void remove(CallId parent, CallId child) {
     const auto found = children_.find(parent.value);
     CHECK(found != children_.end());
     CHECK(std::erase(found->second, child) == 1);
     if (found->second.empty()) children_.erase(found);
-    --size_;
   }
   // In the order in which they were made. Valid until the next change.
   std::span<const CallId> children(CallId parent) const {
@@ -34,12 +29,10 @@ class Family {
     if (found == children_.end()) return {};
     return found->second;
   }
-  bool empty() const { return size_ == 0; }
-  std::size_t size() const { return size_; }  // children, all together
+  bool empty() const { return children_.empty(); }
 
  private:
-  boost::unordered_flat_map<std::uint64_t, std::vector<CallId>> children_;
-  std::size_t size_ = 0;
+  boost::unordered_flat_map<std::uint64_t, std::vector<CallId>> children_;  // none is empty
 };
 
 }  // namespace keelback::core

@@ -31,28 +31,17 @@ WaitGraph::Node WaitGraph::add_running(Place where, Kind kind, bool alone, bool 
     ++kinds_[kind.value].places;
   }
   if (suspect) ++kinds_[kind.value].suspects;
-  CallState call;
-  call.running = true;
-  call.alone = alone;
-  call.suspect = suspect;
-  call.kind = kind;
-  call.place = where;
-  calls_.push_back(std::move(call));
+  calls_.push_back({{kind, alone, suspect, {}, {}}, where, false, {}});
   return Node{calls_.size() - 1};
 }
 
 WaitGraph::Node WaitGraph::add_waiting(const Wanted& wanted) {
-  CallState call;
-  call.alone = wanted.alone;
-  call.suspect = wanted.suspect;
-  call.kind = wanted.kind;
-  call.wanted = wanted;
-  calls_.push_back(std::move(call));
+  calls_.push_back({wanted, {}, false, {}});
   return Node{calls_.size() - 1};
 }
 
 void WaitGraph::waits_for(Node call, Node other) {
-  CHECK(calls_[call.value].running);
+  CHECK(calls_[call.value].place);
   calls_[call.value].waits_for.push_back(other);
 }
 
@@ -65,26 +54,25 @@ void WaitGraph::solve(std::optional<Node> asked) {
       if (call.ends || !can_end(call)) continue;
       call.ends = true;
       changed = true;
-      if (call.running) release(call);
+      if (call.place) release(call);
     }
     if (asked && ends(*asked)) return;
   }
 }
 
 bool WaitGraph::can_end(const CallState& call) const {
-  if (!call.running) return is_served(call);
+  if (!call.place) return is_served(call.wanted);
   return std::ranges::all_of(call.waits_for, [this](Node other) { return ends(other); });
 }
 
-bool WaitGraph::is_served(const CallState& call) const {
-  const Wanted& wanted = call.wanted;
+bool WaitGraph::is_served(const Wanted& wanted) const {
   if (wanted.behind && !ends(*wanted.behind)) return false;
-  if (wanted.only) return takes(places_[wanted.only->value], call);
+  if (wanted.only) return takes(places_[wanted.only->value], wanted);
   return std::ranges::any_of(
-      places_, [&](const PlaceState& place) { return place.open && takes(place, call); });
+      places_, [&](const PlaceState& place) { return place.open && takes(place, wanted); });
 }
 
-bool WaitGraph::takes(const PlaceState& place, const CallState& call) const {
+bool WaitGraph::takes(const PlaceState& place, const Wanted& call) const {
   const KindState& kind = kinds_[call.kind.value];
   if (call.alone || place.taken) {
     if (place.calls > 0) return false;
@@ -102,13 +90,14 @@ std::uint32_t WaitGraph::held_of(const PlaceState& place, Kind kind) {
 }
 
 void WaitGraph::release(const CallState& call) {
-  PlaceState& place = places_[call.place.value];
+  PlaceState& place = places_[call.place->value];
   if (--place.calls == 0) place.taken = false;
-  if (call.suspect) --kinds_[call.kind.value].suspects;
-  const auto found = std::ranges::find(place.by_kind, call.kind, &Held::kind);
+  KindState& kind = kinds_[call.wanted.kind.value];
+  if (call.wanted.suspect) --kind.suspects;
+  const auto found = std::ranges::find(place.by_kind, call.wanted.kind, &Held::kind);
   if (--found->calls > 0) return;
   place.by_kind.erase(found);
-  --kinds_[call.kind.value].places;
+  --kind.places;
 }
 
 }  // namespace keelback::core

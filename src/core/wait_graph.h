@@ -17,7 +17,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <vector>
 
 namespace keelback::core {
@@ -46,8 +45,8 @@ class WaitGraph {
     std::optional<Node> behind;  // this one has to end first
   };
 
-  // capacity: calls that it runs beside each other. open: calls may come that are bound to no
-  // place; else only those that want it alone.
+  // capacity: calls that it runs beside each other. open: any call may come; else only those that
+  // no other place may take.
   Place add_place(std::uint32_t capacity, bool open = true);
   // places: that may run it, at most, 0: any number. beside: calls of it in one place, at most.
   Kind add_kind(std::uint32_t places, std::uint32_t beside);
@@ -80,19 +79,15 @@ class WaitGraph {
     std::uint32_t suspects = 0;  // of those calls
   };
   struct CallState {
-    bool running = false;
+    Wanted wanted;               // a running one has got it
+    std::optional<Place> place;  // where it runs; nullopt: it waits
     bool ends = false;
-    bool alone = true;
-    bool suspect = false;
-    Kind kind;
-    Place place;                  // of a running one
-    Wanted wanted;                // of a waiting one
     std::vector<Node> waits_for;  // of a running one
   };
 
   bool can_end(const CallState& call) const;
-  bool is_served(const CallState& call) const;
-  bool takes(const PlaceState& place, const CallState& call) const;
+  bool is_served(const Wanted& wanted) const;
+  bool takes(const PlaceState& place, const Wanted& call) const;
   static std::uint32_t held_of(const PlaceState& place, Kind kind);
   void release(const CallState& call);
 
