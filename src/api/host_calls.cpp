@@ -135,25 +135,19 @@ void HostDesk::open(std::uint64_t request, std::shared_ptr<HostCall::Impl> call)
   open_.emplace(request, std::move(call));
 }
 
-void HostDesk::forget(std::uint64_t request) {
-  std::shared_ptr<HostCall::Impl> call;  // ends after the lock
+std::shared_ptr<HostCall::Impl> HostDesk::take(std::uint64_t request) {
   const std::lock_guard lock(mutex_);
   const auto found = open_.find(request);
-  if (found == open_.end()) return;
-  call = std::move(found->second);
+  if (found == open_.end()) return nullptr;
+  std::shared_ptr<HostCall::Impl> call = std::move(found->second);
   open_.erase(found);
+  return call;
 }
 
+void HostDesk::forget(std::uint64_t request) { take(request); }
+
 void HostDesk::cancelled(std::uint64_t request) {
-  std::shared_ptr<HostCall::Impl> call;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = open_.find(request);
-    if (found == open_.end()) return;
-    call = std::move(found->second);
-    open_.erase(found);
-  }
-  call->cancel();
+  if (const auto call = take(request)) call->cancel();
 }
 
 }  // namespace api

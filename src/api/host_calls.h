@@ -29,6 +29,9 @@ class HostDesk {
   void cancelled(std::uint64_t request);
 
  private:
+  // It is not open any more, and ends outside of the lock. Null: it was not open.
+  std::shared_ptr<HostCall::Impl> take(std::uint64_t request);
+
   std::mutex mutex_;
   std::condition_variable left_;
   host::Driver* driver_;                                           // null: closed

@@ -286,22 +286,15 @@ bool Channel::take_frames(std::vector<WorkerMessage>& out) {
       retire_reason_ = decoder_.take_body();
       continue;
     }
-    WorkerMessage message{type,
-                          (*frame)->unclean(),
-                          (*frame)->interrupted(),
-                          (*frame)->call(),
-                          {},
-                          {},
-                          {},
-                          {},
-                          {},
-                          {},
-                          0};
+    WorkerMessage message{.type = type,
+                          .unclean = (*frame)->unclean(),
+                          .interrupted = (*frame)->interrupted(),
+                          .call = (*frame)->call()};
     if (message.type == wire::Type::kError) {
       if (!take_error(**frame, message)) return false;
     } else if (message.type == wire::Type::kSaved || message.type == wire::Type::kSnapshot) {
       if (!take_state(**frame, message)) return false;
-    } else if (type == wire::Type::kNested || type == wire::Type::kNestedCancel) {
+    } else if (message.type == wire::Type::kNested || message.type == wire::Type::kNestedCancel) {
       if (!take_ask(**frame, message)) return false;
     } else if (message.type == wire::Type::kChecked) {
       const auto checked = wire::decode_checked(**frame);

@@ -51,6 +51,11 @@ EngineDriver::~EngineDriver() {
   engine_.calls().end_remaining();
 }
 
+void EngineDriver::prepare(CallRecord& record) {
+  host::prepare(record);
+  if (!record.call.attachments.empty()) prepare_attachments(record);
+}
+
 void EngineDriver::prepare_attachments(CallRecord& record) {
   const Call& call = record.call;
   record.attachment_fault = core::fault_of(call.attachments);
@@ -73,7 +78,6 @@ Outcome EngineDriver::call(Call call) {
   CallRecord record(engine_.next_call(), std::move(call));
   record.blocking = true;
   prepare(record);
-  if (!record.call.attachments.empty()) prepare_attachments(record);
   Effects& effects = effects_of_thread();
   {
     const Locked locked(engine_.lock);
@@ -99,7 +103,6 @@ void EngineDriver::await(CallRecord& record) {
 
 CallId EngineDriver::enter(std::unique_ptr<CallRecord> record) {
   prepare(*record);
-  if (!record->call.attachments.empty()) prepare_attachments(*record);
   const CallId id = record->id;
   Effects& effects = effects_of_thread();
   {

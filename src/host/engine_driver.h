@@ -50,6 +50,7 @@ class EngineDriver final : public Driver {
   Time now() const override { return Engine::now(); }
 
  private:
+  void prepare(CallRecord& record) EXCLUDES(host_state);
   void prepare_attachments(CallRecord& record) EXCLUDES(host_state);
   CallId enter(std::unique_ptr<CallRecord> record) EXCLUDES(host_state);
   void await(CallRecord& record);
