@@ -5,14 +5,28 @@ from typing import Any, Optional
 from keelback import native
 
 
-class ThreadWaiter:
+class Waiter:
+    """What it waits for, once that is settled."""
+
+    __slots__ = ("frame", "failure")
+    frame: bytes
+    failure: Optional[BaseException]
+
+    def value(self) -> bytes:
+        """The frame. Raises why none has come."""
+        if self.failure is not None:
+            raise self.failure
+        return self.frame
+
+
+class ThreadWaiter(Waiter):
     """A waiting thread. Without a lock it reads for itself."""
 
-    __slots__ = ("frame", "failure", "done", "lock")
+    __slots__ = ("done", "lock")
 
     def __init__(self, sleeps: bool = False) -> None:
         self.frame = b""
-        self.failure: Optional[BaseException] = None
+        self.failure = None
         self.done = False
         self.lock: Any = None  # acquired by the thread to wait; released to wake it
         if sleeps:
@@ -36,22 +50,16 @@ class ThreadWaiter:
             except RuntimeError:  # it is awake, and looks before it sleeps again
                 pass
 
-    def value(self) -> bytes:
-        """The frame. Raises why none has come."""
-        if self.failure is not None:
-            raise self.failure
-        return self.frame
 
-
-class LoopWaiter:
+class LoopWaiter(Waiter):
     """A coroutine that waits for `future`. To be made on its loop's thread."""
 
-    __slots__ = ("frame", "failure", "future", "_loop", "_thread")
+    __slots__ = ("future", "_loop", "_thread")
     lock = None  # it never reads for others
 
     def __init__(self, loop: Any) -> None:
         self.frame = b""
-        self.failure: Optional[BaseException] = None
+        self.failure = None
         self.future = loop.create_future()
         self._loop = loop
         self._thread = native.get_ident()
@@ -72,8 +80,3 @@ class LoopWaiter:
     def _resolve(self) -> None:
         if not self.future.done():
             self.future.set_result(None)
-
-    def value(self) -> bytes:
-        if self.failure is not None:
-            raise self.failure
-        return self.frame

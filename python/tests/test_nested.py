@@ -344,7 +344,11 @@ APP = """
         await asyncio.sleep(0.05)
         return b"x" * 100_000
 
-
+    def note_refusal(where):
+        try:
+            keelback.call("square", 5)
+        except RuntimeError as error:
+            kept[where] = str(error)
 
     @keelback.on_session_open
     def open():
@@ -353,24 +357,15 @@ APP = """
 
     @keelback.on_session_end
     def end(reason):
-        try:
-            keelback.call("square", 5)
-        except RuntimeError as error:
-            kept["end"] = str(error)
+        note_refusal("end")
 
     @keelback.health
     def well():
-        try:
-            keelback.call("square", 5)
-        except RuntimeError as error:
-            kept["health"] = str(error)
+        note_refusal("health")
 
     @keelback.worker_setup
     def prepare():
-        try:
-            keelback.call("square", 5)
-        except RuntimeError as error:
-            kept["setup"] = str(error)
+        note_refusal("setup")
 
     @keelback.function
     def in_session():
