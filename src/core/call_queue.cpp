@@ -101,6 +101,14 @@ void CallQueue::put_back(Lane& lane, Call& call) {
   count_in(lane, call);
 }
 
+void CallQueue::insert(Lane& lane, Call& call) {
+  auto place = lane.waiting.end();
+  while (std::prev(place)->id > call.id) --place;
+  lane.waiting.insert(place, call);
+  count_in(lane, call);
+  rerank(lane);
+}
+
 void CallQueue::remove(Lane& lane, Call& call) {
   dequeue(call);
   call.state = Call::InLane{};

@@ -73,6 +73,8 @@ class CallQueue {
   // Into its lane, at the end or (a call handed back by a dead worker) at the front.
   void append(Lane& lane, Call& call);
   void put_back(Lane& lane, Call& call);
+  // Into its lane, before the calls that were accepted later. Requires: an older one waits there.
+  void insert(Lane& lane, Call& call);
   // Out of its lane. It may have been the head: make_head() the next one then.
   void remove(Lane& lane, Call& call);
   // Stamps a call as the head of its lane (or on its own, without one). A call handed back keeps

@@ -71,7 +71,7 @@ Call* Keys::hand_on(Call& leader) {
   heir.session = leader.session;
   heir.birth = leader.birth;
   heir.epoch = leader.epoch;
-  if (heir.session) waiting_.queue().append(*heir.session->lane, heir);
+  if (heir.session) waiting_.queue().insert(*heir.session->lane, heir);
   return &heir;
 }
 

@@ -31,8 +31,9 @@ class Keys {
   bool check(const CallSubmitted& event, Function& function, std::optional<Ending>& refusal);
   // The call has come in, and is the first of its key, if it has one.
   void lead(const CallSubmitted& event, Call& call);
-  // A leader that nothing was done for leaves: its first follower takes its place, at the end of
-  // the lane. Returns that one; it is neither head nor placed yet. Requires: the leader waits.
+  // A leader that nothing was done for leaves: its first follower takes over, and stands in the
+  // lane where it would stand without the key. Returns that one; it is neither head nor placed yet.
+  // Requires: the leader waits.
   Call* hand_on(Call& leader);
   // A follower gives up on its own. What it waited for may have run.
   void leave(Call& follower);

@@ -642,6 +642,25 @@ TEST(PoolCalls, AJoinedCallInheritsTheKey) {
   EXPECT_EQ(driver.fate(third), "ok");
 }
 
+// Goal: the one that inherits the key keeps its own place in its session: before what came later,
+// behind what came earlier.
+TEST(PoolCalls, AnHeirOfAKeyKeepsItsPlaceInItsSession) {
+  ModelDriver driver(pool_of(1));
+  driver.warm_up();
+  const CallId hog = driver.submit();
+  const CallSubmitted plain = driver.request("f", "ann");
+  CallSubmitted keyed = plain;
+  keyed.idempotency_key = "k";
+  const CallId leader = driver.submit(keyed), earlier = driver.submit(plain),
+               heir = driver.submit(keyed), later = driver.submit(plain);
+  driver.handle(CallCancelled{leader});
+  driver.reply(hog);
+  for (const CallId next : {earlier, heir, later}) {
+    ASSERT_EQ(driver.fate(next), "running") << next.value;
+    driver.reply(next);
+  }
+}
+
 // Goal: a stream may be long but not silent: calls.stream_idle after its last item it ends.
 TEST(PoolCalls, ASilentStreamEnds) {
   Settings settings = pool_of(1);
