@@ -32,7 +32,7 @@ class MadeUp {
     }
   }
 
-  // An ok echo on worker 1.1; change what matters.
+  // An ok echo on worker 1.1; change what matters, before you make the next call.
   CallEvent& call(Duration sent, const char* function = "echo", const char* session = "") {
     CallEvent& made = history.calls.emplace_back();
     made.index = history.calls.size() - 1;
@@ -501,10 +501,9 @@ TEST(ChaosCheckers, WhoIsInnocentRunsAgainAndPaysForNothing) {
 TEST(ChaosCheckers, WhatACallOfABatchDoesIsItsOwn) {
   MadeUp good;
   good.call(0ms, "gather").idempotent = true;
-  CallEvent& killer = MadeUp::died_beside(good.call(0ms, "gather_die"), "suspect");
+  MadeUp::died_beside(good.call(0ms, "gather_die"), "suspect").death_signal = SIGSEGV;
   MadeUp::died_beside(good.call(0ms, "gather"), "suspect");  // it may not run twice
   MadeUp::failed(good.call(20ms, "gather_raise"), kError, Effect::kDone);
-  killer.death_signal = SIGSEGV;
   EXPECT_TRUE(holds(good.check("batches")));
   MadeUp lost = good;
   lost.history.calls[2].idempotent = true;
