@@ -273,7 +273,7 @@ class Load:
             self.books.callers += 1
         reply = client.call(function, arguments, deadline_ms=DEADLINE_MS)
         self.books.expect(token, int(reply.outcome == "ok"), 1)
-        failed = reply.json["error"] if reply.outcome == "error" else {}
+        failed = reply.json["python"] if reply.outcome == "error" else {}
         # The nested call's worker may have died, or all workers may have been held by calls that wait.
         if failed.get("type") == "keelback.CallFailed" and failed["message"].startswith(("worker_died", "overloaded (would_deadlock)")):
             self.books.outcome(reply)
