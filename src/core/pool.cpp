@@ -132,6 +132,7 @@ void Pool::Impl::handle(Time now, const Event& event, Actions& out) {
   end_step();
   if (scaling_.active()) {
     scaling_.note(std::holds_alternative<Tick>(event) && out.size() == before);
+    end_step();  // calls may have ended that waited for a worker which it gave up
   }
   if (frame_.draining()) shutdown_.advance();
   frame_.out = nullptr;

@@ -339,6 +339,24 @@ TEST(PoolScaling, ABurstOnAPoolThatCannotStartIsToldWhy) {
   EXPECT_EQ(now.reasons[0], "no worker can be started");
 }
 
+// Goal: calls that wait for the only start that has not failed hear why when the pool gives it up,
+// and those of a batch leave nothing behind.
+TEST(PoolScaling, WhoWaitsForAStartThatIsGivenUpIsToldWhy) {
+  Settings settings = from_to(0, 2);
+  settings.pool.scale_down_after = 0s;
+  ModelDriver driver(settings);
+  driver.announce({FunctionSpec{.name = "f"}, FunctionSpec{.name = "together", .batch = 4}});
+  const CallId call = driver.submit("together"), other = driver.submit("f");
+  driver.advance(20ms);
+  ASSERT_EQ(driver.count("start "), 2U);
+  driver.fail_start(WorkerId{1, 1});
+  EXPECT_EQ(driver.fate(call), "waiting") << "one may yet come up";
+  driver.advance(2ms);
+  driver.handle(CallCancelled{other});
+  EXPECT_EQ(driver.fate(call), "not_ready");
+  EXPECT_EQ(driver.count("kill w2.2"), 1U) << "one worker suffices";
+}
+
 // Goal: nobody but a worker can tell whether an application loads that is started by exec.
 TEST(PoolScaling, APoolThatStartsByExecKeepsOneWorker) {
   ModelDriver driver(from_to(0, 4));
