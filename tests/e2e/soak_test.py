@@ -5,6 +5,7 @@ left: no process, no descriptor, no growing memory. Where the application has fu
 block the loop, never end, or die, and what the others hear of it must be true. KEELBACK_SOAK_SECONDS is the length (60; of the one with Python 300); the seed is printed, and KEELBACK_SOAK_SEED repeats it
 (the same faults in the same order; the machine's own timing is not repeated).
 """
+import bisect
 import collections
 import http.client
 import json
@@ -58,6 +59,7 @@ class Books:
         self.lock = threading.Lock()
         self.counts = collections.Counter()
         self.vanished = 0  # calls whose client did not wait
+        self.waits, self.refused = [], []  # (when, seconds in the queue); (when, what the refusal said)
         self.tokens = {}  # of the ledger: token -> (least, most) effects
         self.touched = {}  # "slot.generation" -> what was done to it
         self.suspects = []  # (worker, what is said) of calls that died beside others
@@ -328,6 +330,9 @@ class Load:
 
     def _settle(self, reply, number, token=None, session=None, late=False):
         self.books.outcome(reply)
+        if queued := re.search(r"queue;dur=([\d.]+)", reply.headers.get("Server-Timing") or ""):
+            with self.books.lock:
+                self.books.waits.append((time.monotonic(), float(queued[1]) / 1e3))
         problem = {"outcome": "ok", "effect": "done"} if reply.status == 200 else reply.json
         if token:
             self.books.expect(token, int(problem["effect"] == "done"), int(problem["effect"] != "none"))
@@ -373,8 +378,11 @@ class Load:
                 explained = death["signal"] in faults or hung_up
         elif outcome == "timeout":
             explained = late or signal.SIGSTOP in faults
-        elif outcome == "overloaded":  # 200 ms in all, when waiting alone would take most of them
-            explained = late and problem["effect"] == "none" and problem.get("retry_after_ms", 0) > 0
+        elif outcome == "overloaded":
+            explained = problem["effect"] == "none" and problem.get("retry_after_ms", 0) > 0
+            if explained and not late:  # 200 ms in all, when waiting alone would take most of them
+                with self.books.lock:  # its reason must be true: see check_refusals()
+                    self.books.refused.append((time.monotonic(), f"call {number}: {json.dumps(problem)[:600]}"))
         elif outcome == "session_lost":
             with self.books.lock:
                 self.books.lost_homes.append((session.id, session.home))
@@ -586,6 +594,7 @@ class Soak(KeelbackTest):
         print("\n".join(books.wrong[10:60]), file=sys.stderr, flush=True)  # the first ones are shown below
         self.assertEqual([], books.wrong[:10], f"{len(books.wrong)} things went wrong; seed {SEED}")
         self.check_effects(books, ledger, load)
+        self.check_refusals(books)
         self.check_numbers(books, pool)
         self.assertEqual([], [said for worker, said in books.suspects if not books.faults_of(worker)][:10], "suspects of a death without a cause")
         self.assertEqual([], [said for worker, said in books.drained if worker not in books.held_up][:10], "killed in a drain, and nothing held the worker up")
@@ -627,6 +636,21 @@ class Soak(KeelbackTest):
         wrong = [(token, bounds, done[token]) for token, bounds in books.tokens.items() if not bounds[0] <= done[token] <= bounds[1]]
         self.assertEqual([], wrong[:10], f"(token, least and most effects, effects in the ledger): {len(wrong)} are wrong; seed {SEED}")
         self.assertGreater(len(done), 50)
+
+    def check_refusals(self, books):
+        """A load that the machine does not carry is refused, not delayed. What a refusal says of the queue must be so: at that time
+        a call came out of the queue that had waited as long, or nearly."""
+        waits, wrong = sorted(books.waits), []
+        for at, said in books.refused:
+            claim = re.search(r"Calls wait ([\d.]+)(ms|s) at the moment", said)
+            if not claim:
+                wrong.append(said)
+                continue
+            wait = float(claim[1]) / (1000 if claim[2] == "ms" else 1)
+            near = waits[bisect.bisect_left(waits, (at - 1,)):bisect.bisect_right(waits, (at + wait + 1,))]
+            if not any(waited > wait * 0.5 for _, waited in near):
+                wrong.append(f"{said}: the longest wait of those {len(near)} calls: {max((waited for _, waited in near), default=0):.3f} s")
+        self.assertEqual([], wrong[:10], f"{len(wrong)} of {len(books.refused)} refusals have no true reason; seed {SEED}")
 
     def check_numbers(self, books, pool):
         calls = dict(pool["calls"])
