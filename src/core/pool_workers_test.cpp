@@ -358,6 +358,33 @@ TEST(PoolWorkers, LateEventsAreIgnored) {
   EXPECT_EQ(driver.fate(next), "running");
 }
 
+// Goal: an exit may come after its time. What is due goes to the dead worker before the pool hears
+// of it, and that costs nothing: a call that goes there begins elsewhere.
+TEST(PoolWorkers, WhatIsDueComesBeforeAnExit) {
+  Settings settings = pool_of(1);
+  settings.workers.health_every = 2s;
+  ModelDriver driver(settings);
+  driver.health = true;
+  driver.announce({FunctionSpec{.name = "f", .idempotent = true, .concurrency = 2}});
+  driver.ready(WorkerId{1, 1});
+  const CallId call = driver.submit();
+  driver.exit(WorkerId{1, 1});
+  driver.ready(WorkerId{1, 2});
+  EXPECT_EQ(driver.fate(call), "waiting") << "for its retry";
+  driver.take();
+  driver.now += 2s;  // no Tick
+  driver.exit(WorkerId{1, 2});
+  const Lines lines = driver.take();
+  ASSERT_GE(lines.size(), 2U);
+  EXPECT_EQ(lines[0], "dispatch r1 w1.2 attempt=2");
+  EXPECT_EQ(lines[1], "check w1.2");
+  EXPECT_EQ(driver.fate(call), "waiting");
+  driver.ready(WorkerId{1, 3});
+  EXPECT_EQ(driver.take().back(), "dispatch r1 w1.3 attempt=3");
+  driver.reply(call);
+  EXPECT_EQ(driver.fate(call), "ok");
+}
+
 // Goal: a drain starts nobody for replacement's sake, only for calls that would else be stranded.
 TEST(PoolWorkers, ADrainStartsOnlyWhatItsCallsNeed) {
   ModelDriver driver(pool_of(1));

@@ -236,10 +236,9 @@ void ModelDriver::fail_restore(CallId id, bool gone) {
   handle(RestoreFailed{*worker, id, gone});
 }
 
-// What is due is done before the exit is: actions for this worker may still come in that step.
+// What is due is done before the exit is: actions for this worker may still come in that step. They
+// have to be right for what the pool knows, and nothing comes of them.
 void ModelDriver::bury(const WorkerExited& event) {
-  workers.at(event.worker).killed = true;
-  workers.at(event.worker).calls.clear();
   workers.at(event.worker).exiting = true;
   gone_.insert(event.worker);
   handle(event);
@@ -366,7 +365,7 @@ void ModelDriver::on_batch(const Dispatch& action, ModelWorker& worker) {
   const auto [size, index] = action.batch;
   must(!action.alone && !action.session, action, "alone, or of a session");
   if (index == 0) {
-    must(worker.exiting || worker.calls.empty(), action, "a batch for a worker that runs calls");
+    must(worker.calls.empty(), action, "a batch for a worker that runs calls");
     must(size <= std::max(batch_[call.function], 1U), action, "a batch larger than is allowed");
     worker.batch = action.call;
   } else {
@@ -387,10 +386,10 @@ void ModelDriver::on(const Dispatch& action) {
   if (action.batch.size > 0) {
     on_batch(action, worker);
   } else {
-    must(worker.exiting || fits(worker, calls.at(action.call.value), action.alone), action,
+    must(fits(worker, calls.at(action.call.value), action.alone), action,
          "the worker runs what it cannot run beside");
   }
-  must(worker.exiting || !worker.checking, action, "its health is being checked");
+  must(!worker.checking, action, "its health is being checked");
   ModelCall& call = calls.at(action.call.value);
   must(!call.resolved && !call.worker, action, "the call is over or runs elsewhere");
   must(action.attempt == ++call.dispatches, action, "attempts count up");
@@ -398,7 +397,7 @@ void ModelDriver::on(const Dispatch& action) {
   must(action.session.has_value() == !call.session.empty(), action, "session or none");
   worker.calls[action.call.value] = now;
   call.alone = action.alone || action.batch.size > 0;
-  call.worker = action.worker;
+  if (!worker.exiting) call.worker = action.worker;
   if (!action.session) return;
   const SessionTicket& ticket = *action.session;
   must(ticket.id == call.session, action, "another session");
@@ -501,11 +500,10 @@ void ModelDriver::perform(const Action& action) {
          "generations never repeat");
   } else if (const auto* stop = std::get_if<StopWorker>(&action)) {
     ModelWorker& worker = alive(stop->worker);
-    must(worker.ready && (worker.exiting || worker.calls.empty()), action, "not an idle worker");
+    must(worker.ready && worker.calls.empty(), action, "not an idle worker");
     worker.stopping = true;
   } else if (const auto* kill = std::get_if<KillWorker>(&action)) {
-    must(!std::exchange(alive(kill->worker).killed, true) || alive(kill->worker).exiting, action,
-         "twice");
+    must(!std::exchange(alive(kill->worker).killed, true), action, "twice");
   } else if (const auto* abandon = std::get_if<AbandonWorker>(&action)) {
     must(alive(abandon->worker).killed, action, "was not killed");
     ModelWorker& worker = alive(abandon->worker);
@@ -516,13 +514,12 @@ void ModelDriver::perform(const Action& action) {
     }
   } else if (const auto* end = std::get_if<EndSession>(&action)) {
     const ModelWorker& worker = alive(end->worker);
-    must(worker.exiting || (!worker.killed && !worker.stopping && !worker.abandoned), action,
-         "nobody hears it");
+    must(!worker.killed && !worker.stopping && !worker.abandoned, action, "nobody hears it");
   } else if (const auto* cancel = std::get_if<CancelCall>(&action)) {
     const ModelWorker& worker = alive(cancel->worker);
     const auto call = worker.calls.find(cancel->call.value);
-    must(worker.exiting || call != worker.calls.end(), action, "does not run there");
-    must(worker.exiting || call == worker.calls.end() || call->second == cancel->dispatched, action,
+    must(call != worker.calls.end(), action, "does not run there");
+    must(call == worker.calls.end() || call->second == cancel->dispatched, action,
          "names another time than that of its dispatch");
   } else if (const auto* save = std::get_if<SaveSession>(&action)) {
     const ModelWorker& worker = alive(save->worker);

@@ -55,7 +55,7 @@ struct ModelWorker {
   bool stopping = false;
   bool killed = false;
   bool abandoned = false;
-  bool exiting = false;  // its exit is being handed in
+  bool exiting = false;  // it is dead, and the pool is just being told
   bool checking = false;
   std::map<std::uint64_t, Time> calls;  // that it runs, and when it was given each
   CallId batch;                         // the first call of the batch that it got last
