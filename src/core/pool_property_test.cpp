@@ -204,8 +204,10 @@ class Player {
     if (s.a / 8 % 8 == 0) call.open = static_cast<SessionOpen>(s.b % 3);
     if (s.a / 8 % 8 == 1) call.fence = Fence{0, 1 + s.b % 2};
     call.deadline = Duration(std::uint64_t{s.a / 64 % 1500} * 1'000'000);
+    // Equal ones are of one function and one session.
     call.fingerprint = 1 + s.a % 8 + 8 * name;
     if (s.a % 8 < 2) call.fingerprint = 1000 + name;  // "" twice over: one stateless caller
+    if (call.session.empty()) call.fingerprint += 2000;
     call.idempotent = s.b / 27 % 4 == 0;
     if (s.b / 108 % 4 == 0) call.idempotency_key = kKeys[s.b / 432 % 3];
     const std::uint32_t burst = s.a / 512 % 8 == 0 ? 8 : 1;

@@ -162,6 +162,14 @@ CallId ModelDriver::submit(const CallSubmitted& event) {
   call.limit = event.deadline;
   call.priority = event.parent ? Priority::kHigh : event.priority;
   call.batch_key = event.batch_key;
+  if (!event.idempotency_key.empty()) {
+    const std::pair asked(call.function, call.session);
+    const std::pair of(std::string(event.idempotency_key), event.fingerprint);
+    if (keyed_.try_emplace(of, asked).first->second != asked) {
+      wrongs.push_back(
+          fmt::format("r{} has the fingerprint of another one's call", numbered.call.value));
+    }
+  }
   handle(numbered);
   return numbered.call;
 }

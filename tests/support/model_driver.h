@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/action.h"
@@ -167,6 +168,8 @@ class ModelDriver {
 
   std::map<std::string, std::uint32_t> concurrency_;  // of the functions
   std::map<std::string, std::uint32_t> batch_;
+  // By idempotency key and fingerprint: the function and the session that were asked for.
+  std::map<std::pair<std::string, std::uint64_t>, std::pair<std::string, std::string>> keyed_;
   std::uint64_t next_call_ = 1;
   std::size_t taken_ = 0;
   std::set<WorkerId> gone_;
