@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <string>
 #include <variant>
 
 #include "base/id.h"
@@ -159,6 +160,9 @@ struct Lane {
   Call* running = nullptr;
   std::uint32_t by_priority[3] = {};  // waiting ones
   std::uint32_t nested = 0;           // likewise
+  // The session is another pool's: what the last call here hears instead of its answer.
+  std::string taken_by;
+  Effect taken_effect = Effect::kDone;
 
   bool empty() const { return waiting.empty() && !running; }
 };

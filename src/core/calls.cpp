@@ -120,6 +120,13 @@ void Calls::decide(Call& call) {
 }
 
 Resolve Calls::report(Call& call, Ending&& ending) {
+  const bool answered = ending.kind == OutcomeKind::kOk || ending.kind == OutcomeKind::kError;
+  if (const Lane* lane = call.session ? call.session->lane : nullptr;
+      lane && answered && !lane->taken_by.empty()) {
+    ending.kind = OutcomeKind::kSessionLost;
+    ending.message = lane->taken_by;
+    if (ending.effect == Effect::kDone) ending.effect = lane->taken_effect;
+  }
   if (call.effect_min != Effect::kNone && ending.effect == Effect::kNone) {
     ending.effect = Effect::kMaybe;
     // These words promise that nothing ran; an earlier attempt of this call may have.

@@ -193,7 +193,7 @@ struct RestoreFailed {
   CallId call;
   bool gone = true;
 };
-// What an earlier run of the pool has left in the store; the first event, if it comes at all.
+// What others have left in the store: an earlier run of the pool, or another pool that gave it up.
 struct FoundSession {
   std::string id;
   std::uint64_t birth = 0;
@@ -213,6 +213,16 @@ struct FoundSession {
 struct SessionsFound {
   std::vector<FoundSession> sessions;
   std::vector<std::string> lost;  // what is left of them is damaged
+};
+// The session's state belongs to another pool from now on. Its calls that wait here end
+// session_lost with `detail`; one that runs, or whose answer waits for the store, does so when it
+// would have ended `ok` or `error`, since its state is kept by nobody. No session: nothing happens.
+struct SessionTaken {
+  std::string_view session;
+  std::uint64_t birth = 0;  // 0: whichever is open
+  std::string_view detail;
+  // The effect of a call that was answered: `done`, or `maybe` if its state may be kept after all.
+  Effect answered = Effect::kDone;
 };
 
 // ---- operators
@@ -245,7 +255,7 @@ using Event =
     std::variant<CallSubmitted, CallCancelled, StartModeChanged, FunctionsAnnounced, WorkerReady,
                  WorkerReplied, StreamMoved, StreamGranted, WorkerExited, WorkerChecked, LoopTurned,
                  LoopBlocked, DeathOrdered, SessionSaved, SnapshotSettled, RestoreFailed,
-                 SessionsFound, ConfigChanged, SessionEnded, QuarantineReleased, RecycleRequested,
-                 ReloadRequested, DrainRequested, Tick, LoadFailed>;
+                 SessionsFound, SessionTaken, ConfigChanged, SessionEnded, QuarantineReleased,
+                 RecycleRequested, ReloadRequested, DrainRequested, Tick, LoadFailed>;
 
 }  // namespace keelback::core

@@ -163,6 +163,7 @@ void Pool::Impl::route(const Event& event) {
                  [this](const SessionsFound& e) { snapshots_.on(e); },
                  [this](const ConfigChanged& e) { on(e); },
                  [this](const SessionEnded& e) { sessions_.on(e); },
+                 [this](const SessionTaken& e) { sessions_.on(e); },
                  [this](const QuarantineReleased& e) { quarantine_.release(e.fingerprint); },
                  [this](const RecycleRequested& e) { replacements_.on(e); },
                  [this](const ReloadRequested& e) { replacements_.on(e); },

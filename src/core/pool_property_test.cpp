@@ -116,7 +116,8 @@ class Player {
       case 18:
         return configure(s);
       case 19:
-        return driver.handle(SessionEnded{session(s)});
+        return s.a / 8 % 4 == 0 ? driver.handle(SessionTaken{session(s), 0, "it was taken"})
+                                : driver.handle(SessionEnded{session(s)});
       case 20:
         return driver.handle(RecycleRequested{1 + s.a % 4});
       case 21:

@@ -292,6 +292,46 @@ TEST(PoolSessions, AnEndedSessionFreesItsId) {
   EXPECT_EQ(driver.pool.stats(driver.now).sessions.ended, 1u);
 }
 
+// Goal: of a session that another pool has taken nothing is acknowledged here: what waits ends
+// session_lost at once, what runs does so when it has its answer, with its effect; the id is free.
+TEST(PoolSessions, ATakenSessionAcknowledgesNothing) {
+  ModelDriver driver(pool_of(2));
+  driver.warm_up();
+  const CallId running = driver.submit("f", "ann"), waiting = driver.submit("f", "ann");
+  driver.handle(SessionTaken{"ann", 1, "taken"});
+  EXPECT_EQ(driver.fate(waiting), "waiting") << "that birth is another session's";
+  driver.handle(SessionTaken{"ann", birth_of(driver, "ann"), "node b has it"});
+  EXPECT_EQ(driver.fate(waiting), "session_lost");
+  EXPECT_EQ(driver.outcome(waiting).effect, Effect::kNone);
+  EXPECT_EQ(driver.outcome(waiting).message, "node b has it");
+  const CallId fresh = driver.submit("f", "ann");
+  EXPECT_EQ(driver.fate(fresh), "running");
+  driver.reply(running);
+  EXPECT_EQ(driver.fate(running), "session_lost");
+  EXPECT_EQ(driver.outcome(running).effect, Effect::kDone);
+  EXPECT_EQ(driver.outcome(running).message, "node b has it");
+  EXPECT_EQ(driver.count("end-session ann"), 1u) << "its worker drops the state";
+  driver.reply(fresh);
+  EXPECT_EQ(driver.fate(fresh), "ok");
+  EXPECT_EQ(driver.pool.stats(driver.now).sessions.lost, 1u);
+  driver.handle(SessionTaken{"ann", 0, "idle"});
+  EXPECT_EQ(driver.pool.stats(driver.now).sessions.active, 0u);
+}
+
+// Goal: what a taken session's call did, and whether that is kept, is said as far as it is known;
+// how a call failed by itself stays as it is.
+TEST(PoolSessions, ATakenSessionsCallSaysWhatIsKnown) {
+  ModelDriver driver(pool_of(2));
+  driver.warm_up();
+  for (const auto kind : {ReplyKind::kOk, ReplyKind::kError, ReplyKind::kCancelled}) {
+    const CallId call = driver.submit("f", "ann");
+    driver.handle(SessionTaken{"ann", 0, "gone", Effect::kMaybe});
+    driver.reply(call, kind);
+    EXPECT_EQ(driver.fate(call), kind == ReplyKind::kCancelled ? "cancelled" : "session_lost");
+    EXPECT_EQ(driver.outcome(call).effect, Effect::kMaybe);
+  }
+}
+
 // Goal: twenty thousand sessions die with their worker in one step that touches none of them; the
 // statistics are right at once, and calls in between meet the loss.
 TEST(PoolSessions, AMassDeathDoesNotStall) {

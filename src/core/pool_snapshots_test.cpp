@@ -35,6 +35,23 @@ TEST(PoolSnapshots, TheAnswerWaitsForTheStoreAndTheWorkerDoesNot) {
   EXPECT_EQ(driver.fate(second), "running");
 }
 
+// Goal: the session is taken by another pool while its answer waits for the store: the store
+// refuses the state, and the caller hears that it is lost, not that it is ok.
+TEST(PoolSnapshots, AnAnswerThatIsNotKeptBecauseTheSessionWasTakenIsLost) {
+  ModelDriver driver(saving(SnapshotMode::kEachCall));
+  driver.warm_up();
+  driver.store.answers_at_once = false;
+  const CallId call = driver.submit("f", "ann");
+  driver.reply(call);
+  driver.handle(SessionTaken{"ann", 0, "node b has it"});
+  EXPECT_FALSE(driver.resolved(call));
+  driver.settle(/*works=*/false);
+  EXPECT_EQ(driver.fate(call), "session_lost");
+  EXPECT_EQ(driver.outcome(call).effect, Effect::kDone);
+  EXPECT_EQ(driver.count("end-session ann"), 1u);
+  EXPECT_EQ(driver.fate(driver.submit("f", "ann")), "running") << "opens anew";
+}
+
 // Goal: a store that is slower than the call's deadline: the caller hears in time, that it was done
 // and that its state is not safe. When the store comes round the snapshot counts all the same.
 TEST(PoolSnapshots, ASlowStoreIsATimeoutThatWasDone) {
@@ -326,6 +343,17 @@ TEST(PoolSnapshots, SessionsOfAnEarlierRunGoOn) {
   EXPECT_EQ(page.items[0].epoch, 5u);
   EXPECT_EQ(page.items[0].age, 1h);
   EXPECT_EQ(page.items[1].idle, 9min);
+
+  // Those of another pool come later, and stand where their age puts them.
+  SessionsFound later;
+  later.sessions.push_back({.id = "dan", .birth = 400, .epoch = 1, .number = 9});
+  later.sessions.back().age = 40min;
+  later.sessions.back().idle = 5min;
+  settings.sessions.max = 3;
+  pool.handle(Time{}, ConfigChanged{settings}, actions);
+  pool.handle(Time{}, later, actions);
+  pool.check_invariants();
+  EXPECT_EQ(pool.sessions(Time{}, "", 10).items.size(), 3u);
 
   WorkerId worker;
   for (const Action& action : actions) {

@@ -1,11 +1,30 @@
 #include "core/session_table.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
 
 namespace keelback::core {
+namespace {
+
+// Puts the last `count` of a list, whose others are in order, where they belong.
+template <class List, class Before>
+void sort_last(List& list, std::size_t count, Before before) {
+  List added;
+  while (count-- > 0) added.splice(added.begin(), list, std::prev(list.end()));
+  added.sort(before);
+  auto place = list.end();
+  while (!added.empty()) {
+    const auto last = std::prev(added.end());
+    while (place != list.begin() && before(*last, *std::prev(place))) --place;
+    list.splice(place, added, last);
+    place = last;
+  }
+}
+
+}  // namespace
 
 SessionTable::SessionTable(Limits limits, std::uint64_t seed) : limits_(limits), index_(seed) {}
 
@@ -133,9 +152,11 @@ Session& SessionTable::adopt(std::string_view id, Affinity mode, std::uint64_t b
   return session;
 }
 
-void SessionTable::settle_adopted() {
-  by_age_.sort([](const Session& a, const Session& b) { return a.opened_at < b.opened_at; });
-  by_idle_.sort([](const Session& a, const Session& b) { return a.idle_since < b.idle_since; });
+void SessionTable::settle_adopted(std::size_t count) {
+  sort_last(by_age_, count,
+            [](const Session& a, const Session& b) { return a.opened_at < b.opened_at; });
+  sort_last(by_idle_, count,
+            [](const Session& a, const Session& b) { return a.idle_since < b.idle_since; });
 }
 
 void SessionTable::detach(Session& session) {

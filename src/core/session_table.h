@@ -118,11 +118,11 @@ class SessionTable {
   // What is known of its state, wherever it is.
   void set_saved(Session& session, bool saved);
   void set_asking(Session& session, Asking asking);
-  // Left by an earlier run: idle, saved, without a home. Requires: !find(id). The last of a series
-  // is followed by settle_adopted().
+  // Left by others: idle, saved, without a home. Requires: !find(id). A series of `count` is
+  // followed by settle_adopted(count).
   Session& adopt(std::string_view id, Affinity mode, std::uint64_t birth, Time opened_at,
                  Time idle_since);
-  void settle_adopted();
+  void settle_adopted(std::size_t count);
   // Out of lookup and listings; ends with the call that runs. Requires: a running call.
   void detach(Session& session);
   // Gone. Requires: no calls.

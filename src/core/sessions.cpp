@@ -255,6 +255,23 @@ void Sessions::on(const SessionEnded& event) {
   finish(*session, SessionEndReason::kEnded);
 }
 
+void Sessions::on(const SessionTaken& event) {
+  Session* session = table_.find(event.session);
+  if (!session || (event.birth != 0 && event.birth != session->birth)) return;
+  Ending ending;
+  ending.kind = OutcomeKind::kSessionLost;
+  ending.message = event.detail;
+  end_lane(*session, ending);
+  ++frame_.counters.lost;
+  if (session->lane && session->lane->running) {
+    session->lane->taken_by = event.detail;
+    session->lane->taken_effect = event.answered;
+    session->end_reason = SessionEndReason::kMoved;
+    return table_.detach(*session);
+  }
+  finish(*session, SessionEndReason::kMoved);
+}
+
 void Sessions::end(Session& session, SessionTable::Verdict verdict) {
   const SessionOver why = why_over(verdict);
   const bool lost = why == SessionOver::kLost;

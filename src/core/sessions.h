@@ -41,6 +41,7 @@ class Sessions {
   void set_limits();  // from the settings
 
   void on(const SessionEnded& event);
+  void on(const SessionTaken& event);
 
   // ---- calls
   // The session, if it is live; what is over by now ends here, and an idle one leaves a home that

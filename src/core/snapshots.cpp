@@ -181,6 +181,7 @@ void Snapshots::evacuate(Worker& worker) {
 
 void Snapshots::on(const SessionsFound& event) {
   SessionTable& table = sessions_.table();
+  std::size_t adopted = 0;
   for (const FoundSession& found : event.sessions) {
     if (table.find(found.id) || table.attached() >= frame_.settings.sessions.max) {
       ++frame_.counters.evicted;
@@ -189,6 +190,8 @@ void Snapshots::on(const SessionsFound& event) {
     }
     Session& session = table.adopt(found.id, found.mode, found.birth, frame_.now - found.age,
                                    frame_.now - found.idle);
+    ++adopted;
+    sessions_.tombstones().remove(found.id);
     session.epoch = found.epoch + 1;
     book_.find(found.birth, found.number);
     keys_.adopt(found);
@@ -198,7 +201,7 @@ void Snapshots::on(const SessionsFound& event) {
     ++frame_.counters.lost;
     sessions_.tombstones().add(frame_.now, id, SessionOver::kLost, Duration{0}, nullptr);
   }
-  table.settle_adopted();
+  table.settle_adopted(adopted);
 }
 
 void Snapshots::forget(const Session& session) {

@@ -88,6 +88,7 @@ struct EventFields {
       e.settings.sessions.max_age, e.settings.calls.deadline);
   }
   void operator()(const core::SessionEnded& e) { f(e.session); }
+  void operator()(const core::SessionTaken& e) { f(e.session, e.birth); }
   void operator()(const core::DeathOrdered& e) { f(e.worker); }
   void operator()(const core::LoopTurned& e) { f(e.worker); }
   void operator()(const core::LoopBlocked& e) { f(e.worker, e.by, e.since, e.lag); }
