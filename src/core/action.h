@@ -126,6 +126,18 @@ struct EndSession {  // tell the worker: on_session_end(reason), drop its state
   SessionEndReason reason = SessionEndReason::kEnded;
 };
 
+// A session that others know of is over here: nothing of it is left but a tombstone.
+struct SessionGone {
+  enum class How : std::uint8_t {
+    kEnded,    // by request, it was taken, or nothing ever ran in it
+    kExpired,  // its next caller is told
+    kLost,     // likewise
+  };
+  std::string session;
+  std::uint64_t birth = 0;
+  How how = How::kEnded;
+};
+
 // ---- snapshots. The store of them is the driver's; see pool.h on what it owes.
 // Ask the idle worker for the state of a session.
 struct SaveSession {
@@ -178,8 +190,8 @@ struct Notice {
 
 using Action = std::variant<Dispatch, Resolve, TellCaller, ReplayOutcome, ForgetOutcome, CancelCall,
                             InterruptCall, DumpWorker, KillWorker, StartWorker, StopWorker,
-                            AbandonWorker, EndSession, SaveSession, KeepSnapshot, DropSnapshot,
-                            CheckWorker, Drained, Reloaded, Notice>;
+                            AbandonWorker, EndSession, SessionGone, SaveSession, KeepSnapshot,
+                            DropSnapshot, CheckWorker, Drained, Reloaded, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::core

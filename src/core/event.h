@@ -38,6 +38,9 @@ struct CallSubmitted {
   std::string_view batch_key;          // only calls with the same go into a batch together
   std::uint64_t attachment_kinds = 0;  // kinds_of() them; likewise
   CallId parent;                       // whose code makes this call; 0: it is not nested
+  // Of the session, if this call opens it: others know it by this birth, and want to hear of its
+  // end (SessionGone). 0: the pool draws one.
+  std::uint64_t birth = 0;
 };
 // The caller cancelled or left. A queued call ends at once; a running one gets the cancel flag.
 struct CallCancelled {
@@ -202,6 +205,7 @@ struct FoundSession {
   Affinity mode = Affinity::kStrictQueue;
   Duration age{0};
   Duration idle{0};
+  bool watched = false;  // its end is told by SessionGone
   // The last answer of the session, if its call had an idempotency key: the driver holds it as the
   // outcome of `answered`, a call id of its own.
   std::string key;

@@ -332,6 +332,44 @@ TEST(PoolSessions, ATakenSessionsCallSaysWhatIsKnown) {
   }
 }
 
+// Goal: of a session that others know, its birth is theirs, and its end is told once, with why;
+// of any other session nothing is told.
+TEST(PoolSessions, TheEndOfAWatchedSessionIsTold) {
+  Settings settings = pool_of(2);
+  settings.sessions.idle_ttl = 1s;
+  ModelDriver driver(settings);
+  driver.warm_up();
+  const auto open = [&](const char* session, std::uint64_t birth) {
+    CallSubmitted call = driver.request("f", session);
+    call.birth = birth;
+    return driver.submit(call);
+  };
+  const CallId ann = open("ann", 41);
+  driver.reply(ann);
+  EXPECT_EQ(driver.outcome(ann).birth, 41u);
+  driver.reply(open("ann", 99));
+  EXPECT_EQ(birth_of(driver, "ann"), 41u) << "it was open";
+  driver.advance(2s);
+  EXPECT_EQ(driver.count("gone ann 41 expired"), 1u);
+  const CallId bob = open("bob", 42);
+  driver.handle(SessionEnded{"bob"});
+  EXPECT_EQ(driver.count("gone bob"), 0u) << "its call runs";
+  driver.reply(bob);
+  EXPECT_EQ(driver.count("gone bob 42 ended"), 1u);
+  const CallId cyd = open("cyd", 43);
+  driver.reply(cyd);
+  driver.exit(driver.outcome(cyd).worker);
+  driver.advance(0s);
+  EXPECT_EQ(driver.count("gone cyd 43 lost"), 1u);
+  driver.reply(open("dan", 0));
+  driver.handle(SessionEnded{"dan"});
+  EXPECT_EQ(driver.count("gone dan"), 0u);
+  const CallId eve = open("eve", 44);
+  driver.handle(SessionTaken{"eve", 44, "taken"});
+  driver.exit(driver.worker_of(eve));
+  EXPECT_EQ(driver.count("gone eve 44 ended"), 1u);
+}
+
 // Goal: twenty thousand sessions die with their worker in one step that touches none of them; the
 // statistics are right at once, and calls in between meet the loss.
 TEST(PoolSessions, AMassDeathDoesNotStall) {

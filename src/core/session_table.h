@@ -57,6 +57,7 @@ struct alignas(64) Session {
   bool detached : 1 = false;     // over, but for the call that still runs
   bool saved : 1 = false;        // the store has the state after its last acknowledged call
   Asking asking : 2 = Asking::kNot;
+  bool watched : 1 = false;                                  // its end is told by SessionGone
   SessionEndReason end_reason = SessionEndReason::kExpired;  // of a detached one
   boost::intrusive::list_member_hook<> age_hook;
   boost::intrusive::list_member_hook<> home_hook;

@@ -36,6 +36,11 @@ SessionOver why_over(SessionTable::Verdict verdict) {
   return SessionOver::kLost;
 }
 
+SessionGone::How gone_by(SessionEndReason reason) {
+  return reason == SessionEndReason::kExpired ? SessionGone::How::kExpired
+                                              : SessionGone::How::kEnded;
+}
+
 }  // namespace
 
 Sessions::Sessions(Frame& frame, Waiting& waiting, Snapshots& snapshots, Workers& workers,
@@ -78,7 +83,9 @@ void Sessions::enter(const CallSubmitted& event, Session* session, Call& call) {
   } else {
     tombstones_.remove(event.session);
     const Affinity mode = event.affinity.value_or(frame_.settings.sessions.mode);
-    session = &table_.open(frame_.now, event.session, mode, frame_.prng.next());
+    const std::uint64_t birth = event.birth != 0 ? event.birth : frame_.prng.next();
+    session = &table_.open(frame_.now, event.session, mode, birth);
+    session->watched = event.birth != 0;
     ++frame_.counters.opened;
   }
   call.session = session;
@@ -121,7 +128,7 @@ Call* Sessions::next_head(Session& session) {
   Lane& lane = *session.lane;
   if (lane.running) return nullptr;
   if (session.detached) {
-    finish(session, session.end_reason);
+    finish(session, session.end_reason, gone_by(session.end_reason));
   } else if (!lane.waiting.empty()) {
     Call& head = lane.waiting.front();
     if (!head.in<Call::InLane>()) return nullptr;  // it is head already, or backs off
@@ -131,7 +138,7 @@ Call* Sessions::next_head(Session& session) {
     go_idle(session);
   } else {
     ++frame_.counters.ended;  // nothing ever ran in it
-    forget(session);
+    forget(session, SessionGone::How::kEnded);
   }
   return nullptr;
 }
@@ -211,6 +218,7 @@ void Sessions::drop_home(Worker& worker, DeathPtr death) {
     if (session.lane->running) {  // its answer waits for the store: see settle_homeless()
       table_.unbind(session);
     } else if (session.detached) {
+      tell_gone(session, gone_by(session.end_reason));
       snapshots_.forget(session);
       table_.erase(session);
     } else if (session.established && !session.saved) {
@@ -252,7 +260,7 @@ void Sessions::on(const SessionEnded& event) {
     session->end_reason = SessionEndReason::kEnded;
     return table_.detach(*session);
   }
-  finish(*session, SessionEndReason::kEnded);
+  finish(*session, SessionEndReason::kEnded, SessionGone::How::kEnded);
 }
 
 void Sessions::on(const SessionTaken& event) {
@@ -269,7 +277,7 @@ void Sessions::on(const SessionTaken& event) {
     session->end_reason = SessionEndReason::kMoved;
     return table_.detach(*session);
   }
-  finish(*session, SessionEndReason::kMoved);
+  finish(*session, SessionEndReason::kMoved, SessionGone::How::kEnded);
 }
 
 void Sessions::end(Session& session, SessionTable::Verdict verdict) {
@@ -290,7 +298,8 @@ void Sessions::end(Session& session, SessionTable::Verdict verdict) {
     session.end_reason = SessionEndReason::kExpired;
     return table_.detach(session);
   }
-  finish(session, SessionEndReason::kExpired);
+  finish(session, SessionEndReason::kExpired,
+         lost ? SessionGone::How::kLost : SessionGone::How::kExpired);
 }
 
 // Ends every waiting call of the session.
@@ -309,12 +318,17 @@ void Sessions::tell_end(const Session& session, SessionEndReason reason) {
   frame_.emit(EndSession{worker.id, session.id, session.birth, reason});
 }
 
-void Sessions::finish(Session& session, SessionEndReason reason) {
-  tell_end(session, reason);
-  forget(session);
+void Sessions::tell_gone(const Session& session, SessionGone::How how) {
+  if (session.watched) frame_.emit(SessionGone{session.id, session.birth, how});
 }
 
-void Sessions::forget(Session& session) {
+void Sessions::finish(Session& session, SessionEndReason reason, SessionGone::How how) {
+  tell_end(session, reason);
+  forget(session, how);
+}
+
+void Sessions::forget(Session& session, SessionGone::How how) {
+  tell_gone(session, how);
   Worker* owner = session.home ? session.home->owner : nullptr;
   snapshots_.forget(session);
   if (owner) waiting_.placement().before_change(*owner);

@@ -83,8 +83,9 @@ class Sessions {
   void go_idle(Session& session);
   void end_lane(Session& session, const Ending& ending);
   void tell_end(const Session& session, SessionEndReason reason);
-  void finish(Session& session, SessionEndReason reason);
-  void forget(Session& session);
+  void tell_gone(const Session& session, SessionGone::How how);
+  void finish(Session& session, SessionEndReason reason, SessionGone::How how);
+  void forget(Session& session, SessionGone::How how);
   // It cannot stay where it is, and need not: its state is saved.
   bool is_leaving(const Session& session) const;
 

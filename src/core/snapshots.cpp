@@ -193,6 +193,7 @@ void Snapshots::on(const SessionsFound& event) {
     ++adopted;
     sessions_.tombstones().remove(found.id);
     session.epoch = found.epoch + 1;
+    session.watched = found.watched;
     book_.find(found.birth, found.number);
     keys_.adopt(found);
   }

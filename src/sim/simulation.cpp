@@ -276,6 +276,7 @@ void Simulation::perform(core::Action& action) {
                  [this](core::StartWorker& a) { crew_.start(now_, a.worker); },
                  [this](core::StopWorker& a) { crew_.stop(now_, a.worker); },
                  [](core::AbandonWorker&) {},  // its exit, late as it is, still comes
+                 [](core::SessionGone&) {},    // nobody else knows its sessions
                  [this](core::EndSession& a) { crew_.end_session(a.worker, a.session, a.birth); },
                  [this](core::Drained&) {
                    drained_ = true;

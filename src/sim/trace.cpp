@@ -122,6 +122,7 @@ struct ActionFields {
   void operator()(const core::EndSession& a) {
     f(a.worker, std::string_view(a.session), a.birth, a.reason);
   }
+  void operator()(const core::SessionGone& a) { f(std::string_view(a.session), a.birth, a.how); }
   void operator()(const core::SaveSession& a) {
     f(a.worker, std::string_view(a.session), a.birth, a.epoch);
   }

@@ -60,6 +60,10 @@ struct Writer {
   std::string operator()(const EndSession& a) const {
     return fmt::format("end-session {} {} {}", a.session, to_text(a.worker), reason_word(a.reason));
   }
+  std::string operator()(const SessionGone& a) const {
+    constexpr std::string_view kHow[] = {"ended", "expired", "lost"};
+    return fmt::format("gone {} {} {}", a.session, a.birth, kHow[static_cast<int>(a.how)]);
+  }
   std::string operator()(const SaveSession& a) const {
     return fmt::format("save {} {}", a.session, to_text(a.worker));
   }
