@@ -127,7 +127,10 @@ std::optional<Ending> Admission::check_session(const CallSubmitted& event, Funct
   if (session) return check_live_session(event, function, *session);
 
   const bool strict = event.affinity.value_or(frame_.settings.sessions.mode) != Affinity::kHint;
-  if (Tombstone* stone = sessions_.tombstones().find(frame_.now, event.session)) {
+  // Who gives the birth has told what became of an earlier session.
+  Tombstone* stone =
+      event.birth == 0 ? sessions_.tombstones().find(frame_.now, event.session) : nullptr;
+  if (stone) {
     const bool tell = event.open == SessionOpen::kExisting ||
                       (event.open == SessionOpen::kAny && strict && !stone->told);
     if (tell) {

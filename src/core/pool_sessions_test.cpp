@@ -351,6 +351,9 @@ TEST(PoolSessions, TheEndOfAWatchedSessionIsTold) {
   EXPECT_EQ(birth_of(driver, "ann"), 41u) << "it was open";
   driver.advance(2s);
   EXPECT_EQ(driver.count("gone ann 41 expired"), 1u);
+  const CallId again = open("ann", 45);
+  EXPECT_EQ(driver.fate(again), "running") << "others tell of the end";
+  driver.reply(again);
   const CallId bob = open("bob", 42);
   driver.handle(SessionEnded{"bob"});
   EXPECT_EQ(driver.count("gone bob"), 0u) << "its call runs";

@@ -29,6 +29,8 @@
 
 namespace keelback::host {
 
+class SessionPort;
+
 using OnOutcome = std::move_only_function<void(Outcome&&)>;
 using OnItem = std::move_only_function<void(std::string&& item)>;
 
@@ -122,6 +124,9 @@ class Driver {
   virtual void withdraw(ProviderId provider) = 0;
   // False: nobody waits for this request any more, or there never was such a request.
   virtual bool answer(std::uint64_t request, HostReply reply) = 0;
+
+  // How its sessions are shared with other pools (session_port.h); null: they are not.
+  virtual SessionPort* session_port() { return nullptr; }
 
   // The driver's clock: real on the host, virtual in the simulator.
   virtual Time now() const = 0;

@@ -92,7 +92,16 @@ void Engine::feed(const core::Event& event) {
 
 void Engine::begin(CallRecord& record, const core::CallSubmitted& event, Effects& effects) {
   calls_.table().insert(record);
-  step(event, &record, effects);
+  const auto expected =
+      event.session.empty() ? expected_births_.end() : expected_births_.find(event.session);
+  if (expected == expected_births_.end()) {
+    step(event, &record, effects);
+  } else {
+    core::CallSubmitted known = event;
+    known.birth = expected->second;
+    step(known, &record, effects);
+    if (pool_.knows(now(), core::SessionEnded{event.session})) expected_births_.erase(expected);
+  }
   settle(effects);
 }
 
@@ -243,6 +252,9 @@ void Engine::perform_on_loop(core::Action& any) {
                    for (auto& done : std::exchange(on_drained_, {})) done();
                  },
                  [&](core::Reloaded& action) { crew_->reloaded(action.error); },
+                 [&](core::SessionGone& action) {
+                   if (on_session_gone_) on_session_gone_(action);
+                 },
                  [&](core::Notice& action) {
                    if (action.stack_of) return crew_->perform(any);
                    log(action.level, action.text);

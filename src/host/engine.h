@@ -23,6 +23,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,7 @@
 #include "host/driver.h"
 #include "host/event_loop.h"
 #include "host/host_lock.h"
+#include "host/session_port.h"
 #include "os/clock.h"
 #include "os/handover.h"
 #include "store/store.h"
@@ -126,6 +128,17 @@ class Engine {
   void announce(const std::string& hello_json) EXCLUDES(host_state);
   std::shared_ptr<const Application> application() EXCLUDES(host_state);
 
+  // ---- sessions that other pools know of
+  // On the loop, before the first call.
+  void watch_sessions(SessionPort::OnGone gone) { on_session_gone_ = std::move(gone); }
+  void expect_birth(const std::string& session, std::uint64_t birth) REQUIRES(host_state) {
+    expected_births_.insert_or_assign(session, birth);
+  }
+  // True: no call has opened the session so far.
+  [[nodiscard]] bool stop_expecting(const std::string& session) REQUIRES(host_state) {
+    return expected_births_.erase(session) > 0;
+  }
+
   // ---- operators
   void configure(const Settings& settings) EXCLUDES(host_state);
   void drain(Duration limit, std::move_only_function<void()> done);
@@ -167,12 +180,15 @@ class Engine {
   bool timer_wanted_ GUARDED_BY(host_state) = false;
   Time timer_at_ GUARDED_BY(host_state) = Time::max();
   std::shared_ptr<const Application> application_ GUARDED_BY(host_state);
+  // Session -> what others know it by, until a call opens it.
+  std::map<std::string, std::uint64_t, std::less<>> expected_births_ GUARDED_BY(host_state);
 
   std::atomic<std::uint64_t> last_call_ = 0;
 
   // ---- loop thread
   boost::asio::steady_timer timer_{context()};
   std::vector<std::move_only_function<void()>> on_drained_;
+  SessionPort::OnGone on_session_gone_;
   bool drained_ = false;
 };
 

@@ -205,6 +205,25 @@ bool EngineDriver::apply(const core::Event& event) {
   return true;
 }
 
+bool EngineDriver::adopt(store::Record record) {
+  return engine_.keeper().adopt(std::move(record));
+}
+
+void EngineDriver::expect(const std::string& session, std::uint64_t birth) {
+  const Locked locked(engine_.lock);
+  engine_.expect_birth(session, birth);
+}
+
+bool EngineDriver::stop_expecting(const std::string& session) {
+  const Locked locked(engine_.lock);
+  return engine_.stop_expecting(session);
+}
+
+void EngineDriver::take(const std::string& session, std::uint64_t birth, const std::string& detail,
+                        Effect answered) {
+  engine_.feed(core::SessionTaken{session, birth, detail, answered});
+}
+
 void EngineDriver::reload(std::move_only_function<void(std::string error)> done) {
   engine_.post([this, done = std::move(done)]() mutable { crew_->reload(std::move(done)); });
 }

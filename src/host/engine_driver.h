@@ -12,10 +12,11 @@
 
 #include "host/crew.h"
 #include "host/engine.h"
+#include "host/session_port.h"
 
 namespace keelback::host {
 
-class EngineDriver final : public Driver {
+class EngineDriver final : public Driver, public SessionPort {
  public:
   using MakeCrew = std::move_only_function<std::unique_ptr<Crew>(Engine& engine)>;
 
@@ -48,6 +49,14 @@ class EngineDriver final : public Driver {
     return engine_.calls_out().answer(request, std::move(reply));
   }
   Time now() const override { return Engine::now(); }
+
+  SessionPort* session_port() override { return this; }
+  void watch(OnGone gone) override { engine_.watch_sessions(std::move(gone)); }
+  bool adopt(store::Record record) override;
+  void expect(const std::string& session, std::uint64_t birth) override;
+  bool stop_expecting(const std::string& session) override;
+  void take(const std::string& session, std::uint64_t birth, const std::string& detail,
+            Effect answered) override;
 
  private:
   void prepare(CallRecord& record) EXCLUDES(host_state);

@@ -74,34 +74,53 @@ void SnapshotKeeper::take_found_sessions() {
   if (records.empty() && lost.empty()) return;
   const std::int64_t now_ms = unix_ms();
   Effects& effects = effects_of_thread();
-  core::SessionsFound found;
-  found.lost = std::move(lost);
+  core::SessionsFound event;
+  event.lost = std::move(lost);
   {
     const Locked locked(engine_.lock);
-    for (store::Record& record : records) {
-      core::FoundSession session;
-      session.id = std::move(record.session);
-      session.birth = record.birth;
-      session.epoch = record.epoch;
-      session.number = record.number;
-      session.mode = record.mode;
-      session.age = since(record.opened_ms, now_ms);
-      session.idle = since(record.used_ms, now_ms);
-      if (store::Answer& answer = record.answer; !answer.key.empty()) {
-        session.key = std::move(answer.key);
-        session.fingerprint = answer.fingerprint;
-        session.answered = engine_.next_call();
-        session.kind = answer.kind;
-        session.answer_bytes = answer.payload.size() + answer.type.size() + answer.message.size() +
-                               answer.traceback.size();
-        engine_.calls().table().retain(session.answered, outcome_of(record));
-      }
-      found.sessions.push_back(std::move(session));
-    }
-    engine_.step(found, nullptr, effects);
+    for (store::Record& record : records) event.sessions.push_back(found(record, now_ms));
+    engine_.step(event, nullptr, effects);
     engine_.settle(effects);
   }
   engine_.perform(effects);
+}
+
+core::FoundSession SnapshotKeeper::found(store::Record& record, std::int64_t now_ms) {
+  core::FoundSession session;
+  session.id = std::move(record.session);
+  session.birth = record.birth;
+  session.epoch = record.epoch;
+  session.number = record.number;
+  session.mode = record.mode;
+  session.age = since(record.opened_ms, now_ms);
+  session.idle = since(record.used_ms, now_ms);
+  store::Answer& answer = record.answer;
+  if (answer.key.empty()) return session;
+  session.key = std::move(answer.key);
+  session.fingerprint = answer.fingerprint;
+  session.answered = engine_.next_call();
+  session.kind = answer.kind;
+  session.answer_bytes = answer.payload.size() + answer.type.size() + answer.message.size() +
+                         answer.traceback.size();
+  engine_.calls().table().retain(session.answered, outcome_of(record));
+  return session;
+}
+
+bool SnapshotKeeper::adopt(store::Record record) {
+  Effects& effects = effects_of_thread();
+  bool adopted = false;
+  {
+    const Locked locked(engine_.lock);
+    const std::uint64_t refused = engine_.pool().stats(Engine::now()).sessions.evicted;
+    core::SessionsFound event;
+    event.sessions.push_back(found(record, unix_ms()));
+    event.sessions.back().watched = true;
+    engine_.step(event, nullptr, effects);
+    engine_.settle(effects);
+    adopted = engine_.pool().stats(Engine::now()).sessions.evicted == refused;
+  }
+  engine_.perform(effects);
+  return adopted;
 }
 
 void SnapshotKeeper::keep(const core::KeepSnapshot& action, Crew& crew) {
