@@ -6,8 +6,8 @@ namespace keelback::cluster {
 
 std::string_view name_of(const Request& request) {
   static constexpr std::array<std::string_view, 16> kNames = {
-      "join",    "beat", "retire", "leave", "find",  "claim",
-      "commit",  "release", "drop", "owned", "sweep", "key_open",
+      "join",     "beat",       "retire",   "leave",         "find",  "claim",
+      "commit",   "release",    "drop",     "owned",         "sweep", "key_open",
       "key_find", "key_answer", "key_drop", "write_settings"};
   static_assert(kNames.size() == std::variant_size_v<Request>);
   return kNames[request.index()];

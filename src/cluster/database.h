@@ -86,10 +86,10 @@ struct SessionRow {
   // Calls may have been acknowledged whose state is not stored. If the owner goes, it is lost.
   bool exposed = false;
   Fate fate = Fate::kAlive;
-  Duration age{0};            // since the row was made
-  Duration idle{0};           // since the session was used, as far as the database was told
-  std::string digest;         // of the application that wrote the state
-  std::uint32_t schema = 0;   // kSchema of the node that wrote the row last
+  Duration age{0};             // since the row was made
+  Duration idle{0};            // since the session was used, as far as the database was told
+  std::string digest;          // of the application that wrote the state
+  std::uint32_t schema = 0;    // kSchema of the node that wrote the row last
   std::optional<State> state;  // only where the request says that it comes along
   Answer answer;               // of the last commit; comes along with the state
 };
@@ -131,7 +131,7 @@ struct Join {
   std::string settings;
 };
 struct Joined {
-  bool done = false;  // false: this incarnation is retired already
+  bool done = false;         // false: this incarnation is retired already
   std::uint32_t tables = 0;  // the version of the tables
   ServerFacts server;
   SharedSettings settings;
@@ -148,9 +148,9 @@ struct Beat {
 };
 struct Beaten {
   bool done = false;
-  std::uint64_t was = 0;       // done: the row's beat before; lower than the last one that was
-                               // confirmed: the database went back
-  std::string started;         // ServerFacts::started
+  std::uint64_t was = 0;  // done: the row's beat before; lower than the last one that was
+                          // confirmed: the database went back
+  std::string started;    // ServerFacts::started
   SharedSettings settings;
   std::vector<NodeRow> nodes;  // all rows, after the write, by name; retired ones too
 };
@@ -252,8 +252,8 @@ struct OwnedRows {
 };
 
 // At most `most` rows of each kind go: sessions whose owner is nullopt or does not live and that
-// are idle for longer than `idle` or older than `age`; keys older than `keys` that have an answer or
-// whose owner does not live; rows of nodes that were retired longer than `nodes` ago. -> Swept
+// are idle for longer than `idle` or older than `age`; keys older than `keys` that have an answer
+// or whose owner does not live; rows of nodes that were retired longer than `nodes` ago. -> Swept
 struct Sweep {
   Duration idle{0}, age{0}, keys{0}, nodes{0};
   std::uint32_t most = 1000;
