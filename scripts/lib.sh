@@ -34,11 +34,12 @@ need() {
 
 need_build() {
   need g++ cmake ninja-build ccache pkg-config libboost1.81-dev libfmt-dev libspdlog-dev nlohmann-json3-dev \
-    libtomlplusplus-dev libcli11-dev prometheus-cpp-dev libsqlite3-dev zlib1g-dev python3
+    libtomlplusplus-dev libcli11-dev prometheus-cpp-dev libsqlite3-dev libpq-dev zlib1g-dev python3
 }
-# need_cross ARCH: Debian's compiler for another kind of machine, and its libraries beside those of this one.
+# need_cross ARCH: Debian's compiler for another kind of machine, and its libraries beside those of this one. Of libpq only
+# the header is used, the same for all kinds.
 need_cross() {
-  need cmake ninja-build ccache pkg-config python3 nlohmann-json3-dev libcli11-dev
+  need cmake ninja-build ccache pkg-config python3 nlohmann-json3-dev libcli11-dev libpq-dev
   dpkg --print-foreign-architectures | grep -qx "$1" || as_root dpkg --add-architecture "$1"
   local library libraries=()
   for library in libboost1.81-dev libfmt-dev libspdlog-dev libtomlplusplus-dev prometheus-cpp-dev libsqlite3-dev zlib1g-dev; do
@@ -49,6 +50,19 @@ need_cross() {
 need_tests() {
   need_build
   need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl nginx-light
+  need_postgresql
+}
+# The servers that tests start by themselves. Installing PostgreSQL makes no cluster of the machine's own.
+need_postgresql() {
+  if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
+    need postgresql-common
+    local none=/etc/postgresql-common/createcluster.d/keelback-tests.conf
+    as_root mkdir -p "${none%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$none" >/dev/null
+    (need postgresql) || { as_root rm -f "$none"; exit 1; }
+    as_root rm -f "$none"
+  fi
+  need pgbouncer
 }
 
 # build PRESET [TARGET...]: configures once, then builds.
