@@ -111,7 +111,8 @@ struct ServerFacts {
   bool fsync = true;
   bool full_page_writes = true;
   std::string synchronous_commit = "on";
-  std::uint32_t synchronous_standbys = 0;  // attached now
+  std::uint32_t standbys = 0;              // replicas that are attached now
+  std::uint32_t synchronous_standbys = 0;  // … of which commits wait for these
   bool in_recovery = false;                // it is a replica: writes fail
 };
 
@@ -285,7 +286,7 @@ struct KeyOpened {
   std::optional<KeyRow> row;     // as it stands now
   std::optional<NodeRow> owner;  // of the row's owner, if it lives
 };
-// If the token matches and there is no answer yet. -> Written, without a row
+// If the token matches, its owner lives and there is no answer yet. -> Written, without a row
 struct KeyAnswer {
   std::string key;
   Token token = 0;

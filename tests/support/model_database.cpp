@@ -248,8 +248,8 @@ Reply ModelDatabase::on(Time now, const Sweep& request) {
   Swept reply;
   std::erase_if(sessions_, [&](const auto& each) {
     const auto& [name, row] = each;
-    const bool over = now - times_.at(name).used > request.idle ||
-                      now - times_.at(name).made > request.age;
+    const bool over =
+        now - times_.at(name).used > request.idle || now - times_.at(name).made > request.age;
     if (living(row.owner) || !over || reply.sessions >= request.most) return false;
     times_.erase(name);
     ++reply.sessions;
@@ -311,7 +311,8 @@ Reply ModelDatabase::on(Time now, const KeyFind& request) {
 Reply ModelDatabase::on(Time, const KeyAnswer& request) {
   Written reply;
   const auto found = keys_.find(request.key);
-  if (found == keys_.end() || found->second.token != request.token || found->second.answer) {
+  if (found == keys_.end() || found->second.token != request.token || found->second.answer ||
+      !lives(found->second.owner)) {
     return reply;
   }
   found->second.answer = request.answer;

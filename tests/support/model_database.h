@@ -16,9 +16,9 @@ class ModelDatabase {
  public:
   // Ways to break the rules, so that a simulation can show that it notices.
   struct Flaws {
-    bool commits_anything = false;     // Commit looks at nothing but the name
-    bool retires_on_paper = false;     // a retired node's beats succeed: it never hears of it
-    bool forgets_exposure = false;     // a claim does not see that calls were not stored
+    bool commits_anything = false;  // Commit looks at nothing but the name
+    bool retires_on_paper = false;  // a retired node's beats succeed: it never hears of it
+    bool forgets_exposure = false;  // a claim does not see that calls were not stored
   };
 
   Reply perform(Time now, const Request& request);
