@@ -9,7 +9,8 @@ namespace {
 constexpr char kLayout = 1;
 
 void put_number(std::string& out, std::uint64_t value) {
-  for (int shift = 0; shift < 64; shift += 8) out.push_back(static_cast<char>(value >> shift & 255));
+  for (int shift = 0; shift < 64; shift += 8)
+    out.push_back(static_cast<char>(value >> shift & 255));
 }
 void put_text(std::string& out, std::string_view text) {
   put_number(out, text.size());

@@ -14,13 +14,14 @@
 // was not written since names the same owner: so an older state can only refuse.
 
 // Who holds the lock on a row holds it for the time of a statement; but one whose end never
-// arrived, because its node was cut off, holds it until the server finds out. Nobody waits for that.
+// arrived, because its node was cut off, holds it until the server finds out. Nobody waits for
+// that.
 #define LOCKS_IN_TIME "(SELECT set_config('lock_timeout', '1s', true)) IS NOT NULL"
 
-#define LIVES(row)                                                                        \
-  "EXISTS (SELECT FROM keelback.nodes o WHERE o.name = " row ".owner_node AND o.incarnation = " row \
-  ".owner_incarnation AND o.retired_at IS NULL)"
-#define ITS_LIVING_OWNER(row)                                                 \
+#define LIVES(row)                                           \
+  "EXISTS (SELECT FROM keelback.nodes o WHERE o.name = " row \
+  ".owner_node AND o.incarnation = " row ".owner_incarnation AND o.retired_at IS NULL)"
+#define ITS_LIVING_OWNER(row)                                                           \
   " LEFT JOIN keelback.nodes n ON n.name = " row ".owner_node AND n.incarnation = " row \
   ".owner_incarnation AND n.retired_at IS NULL"
 
@@ -32,7 +33,7 @@
 #define NODE_COLUMNS \
   "n.name, n.incarnation, n.beat, n.url, n.digest, n.schema, n.draining, n.retired_at IS NOT NULL"
 // 14 columns.
-#define SESSION_COLUMNS                                                                      \
+#define SESSION_COLUMNS                                                                         \
   "s.session, s.birth, s.epoch, s.number, s.owner_node, s.owner_incarnation, s.token, s.mode, " \
   "s.exposed, s.fate, " NANOSECONDS_SINCE("s.opened_at") ", " NANOSECONDS_SINCE(                \
       "s.used_at") ", s.digest, s.schema"
@@ -142,8 +143,9 @@ Statement retire(const cluster::Retire& request) {
 }
 
 Statement leave(const cluster::Leave& request) {
-  Statement statement("DELETE FROM keelback.nodes WHERE name = $1 AND incarnation = $2 AND "
-                      LOCKS_IN_TIME " RETURNING true");
+  Statement statement(
+      "DELETE FROM keelback.nodes WHERE name = $1 AND incarnation = $2 AND " LOCKS_IN_TIME
+      " RETURNING true");
   return std::move(statement.text(request.node.node).uint8(request.node.incarnation));
 }
 
@@ -207,9 +209,9 @@ cluster::Standing standing_from(const Rows& rows) {
   standing.row = session_at(rows, 0);
   standing.owner = node_at(rows, 0, kNodeInStanding);
   if (!rows.is_null(0, kStateInStanding) && !rows.is_null(0, kStateInStanding + 1)) {
-    standing.row->state = cluster::State{
-        static_cast<std::uint8_t>(rows.int4(0, kStateInStanding)),
-        std::make_shared<const std::string>(rows.text(0, kStateInStanding + 1))};
+    standing.row->state =
+        cluster::State{static_cast<std::uint8_t>(rows.int4(0, kStateInStanding)),
+                       std::make_shared<const std::string>(rows.text(0, kStateInStanding + 1))};
   }
   if (!rows.is_null(0, kStateInStanding + 2)) {
     standing.row->answer = answer_from(rows.text(0, kStateInStanding + 2)).value_or(Answer{});
@@ -217,9 +219,9 @@ cluster::Standing standing_from(const Rows& rows) {
   return standing;
 }
 
-#define CLAIMED                                                                     \
-  "SELECT " SESSION_COLUMNS ", " NODE_COLUMNS ", s.format, s.state, s.answer FROM claimed s" \
-  ITS_LIVING_OWNER("s")
+#define CLAIMED                               \
+  "SELECT " SESSION_COLUMNS ", " NODE_COLUMNS \
+  ", s.format, s.state, s.answer FROM claimed s" ITS_LIVING_OWNER("s")
 
 Statement claim(const cluster::Claim& request) {
   if (!request.seen) {
@@ -302,9 +304,9 @@ Statement commit(std::span<const cluster::Commit* const> requests) {
       " owner_incarnation = excluded.owner_incarnation, answer = excluded.answer"
       " WHERE k.token = excluded.token) "
       "SELECT position FROM done");
-  for (const Array* each : {&session, &birth, &epoch, &token, &after, &number, &format, &state,
-                            &exposed, &digest, &idle, &answer, &key, &fingerprint, &node,
-                            &incarnation}) {
+  for (const Array* each :
+       {&session, &birth, &epoch, &token, &after, &number, &format, &state, &exposed, &digest,
+        &idle, &answer, &key, &fingerprint, &node, &incarnation}) {
     statement.array(*each);
   }
   return std::move(statement.int4(ours()));
@@ -330,10 +332,9 @@ Statement release(const cluster::Release& request) {
 
 Statement drop(const cluster::Drop& request) {
   Statement statement(
-      "DELETE FROM keelback.sessions WHERE session = $1 AND birth = $2 AND token = $3 AND "
-      LOCKS_IN_TIME " RETURNING true");
-  return std::move(
-      statement.bytes(request.session).uint8(request.birth).uint8(request.token));
+      "DELETE FROM keelback.sessions WHERE session = $1 AND birth = $2 AND token = $3 "
+      "AND " LOCKS_IN_TIME " RETURNING true");
+  return std::move(statement.bytes(request.session).uint8(request.birth).uint8(request.token));
 }
 
 Statement owned(const cluster::Owned& request) {
@@ -386,8 +387,7 @@ cluster::Swept swept_from(const Rows& rows) {
 
 // ---- idempotency keys
 
-#define OPENED \
-  "SELECT " KEY_COLUMNS ", " NODE_COLUMNS " FROM opened k" ITS_LIVING_OWNER("k")
+#define OPENED "SELECT " KEY_COLUMNS ", " NODE_COLUMNS " FROM opened k" ITS_LIVING_OWNER("k")
 
 Statement key_open(const cluster::KeyOpen& request) {
   Statement statement(
@@ -412,9 +412,9 @@ Statement key_open(const cluster::KeyOpen& request) {
 
 Statement key_find(const cluster::KeyFind& request) {
   Statement statement(
-      "SELECT " KEY_COLUMNS ", " NODE_COLUMNS " FROM keelback.keys k" ITS_LIVING_OWNER("k")
-      " WHERE k.key = $1 AND NOT (k.opened_at < " AGO("$2")
-      " AND (k.answer IS NOT NULL OR n.name IS NULL))");
+      "SELECT " KEY_COLUMNS ", " NODE_COLUMNS
+      " FROM keelback.keys k" ITS_LIVING_OWNER("k") " WHERE k.key = $1 AND NOT (k.opened_at < " AGO(
+          "$2") " AND (k.answer IS NOT NULL OR n.name IS NULL))");
   return std::move(statement.bytes(request.key).int8(request.ttl.count()));
 }
 
@@ -442,8 +442,8 @@ Statement key_answer(const cluster::KeyAnswer& request) {
 
 Statement key_drop(const cluster::KeyDrop& request) {
   Statement statement(
-      "DELETE FROM keelback.keys WHERE key = $1 AND token = $2 AND answer IS NULL AND "
-      LOCKS_IN_TIME " RETURNING true");
+      "DELETE FROM keelback.keys WHERE key = $1 AND token = $2 AND answer IS NULL "
+      "AND " LOCKS_IN_TIME " RETURNING true");
   return std::move(statement.bytes(request.key).uint8(request.token));
 }
 
@@ -455,10 +455,10 @@ Statement write_settings(const cluster::WriteSettings& request) {
       " SELECT 1, $2 WHERE $1 = 0 AND " LOCKS_IN_TIME
       " ON CONFLICT (one) DO NOTHING RETURNING true), "
       "next AS (UPDATE keelback.settings SET version = version + 1, text = $2"
-      " WHERE version = $1 AND $1 <> 0 AND " LOCKS_IN_TIME " RETURNING true) "
+      " WHERE version = $1 AND $1 <> 0 AND " LOCKS_IN_TIME
+      " RETURNING true) "
       "SELECT true FROM first UNION ALL SELECT true FROM next");
-  return std::move(
-      statement.uint8(request.settings.version).bytes(request.settings.text));
+  return std::move(statement.uint8(request.settings.version).bytes(request.settings.text));
 }
 
 }  // namespace keelback::postgres

@@ -97,18 +97,17 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
  private:
   using Next = void (*)(Preparation& self, Result result);
   void ask(const char* sql, Next next) {
-    connection_.ask(Statement(sql), deadline_ - os::monotonic_now(),
-                    [self = shared_from_this(), next](Result result) {
-                      next(*self, std::move(result));
-                    });
+    connection_.ask(
+        Statement(sql), deadline_ - os::monotonic_now(),
+        [self = shared_from_this(), next](Result result) { next(*self, std::move(result)); });
   }
 
   void looked(Result result) {
     if (result.ending != Ending::kRows) return fail(std::move(result));
     if (result.rows.int4(0, 0) < kServerMin) {
-      return done_(std::unexpected(fmt::format(
-          "cluster.store needs PostgreSQL 13 or later, this is {}",
-          result.rows.int4(0, 0) / 10000)));
+      return done_(
+          std::unexpected(fmt::format("cluster.store needs PostgreSQL 13 or later, this is {}",
+                                      result.rows.int4(0, 0) / 10000)));
     }
     if (const auto encoding = result.rows.text(0, 1);
         encoding != "UTF8" && encoding != "SQL_ASCII") {
@@ -116,9 +115,8 @@ class Preparation : public std::enable_shared_from_this<Preparation> {
           "cluster.store needs a database with the encoding UTF8, this one has {}", encoding)));
     }
     const bool made = result.rows.boolean(0, 2);
-    ask(made ? kVersion : kMake, [](Preparation& self, Result next) {
-      self.read_or_made(std::move(next));
-    });
+    ask(made ? kVersion : kMake,
+        [](Preparation& self, Result next) { self.read_or_made(std::move(next)); });
   }
 
   void read_or_made(Result result) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <boost/asio/ip/address.hpp>
+#include <charconv>
+#include <cstdint>
 #include <string_view>
 
 namespace keelback::postgres {
@@ -29,6 +31,21 @@ void replace_all(std::string& text, std::string_view part, std::string_view with
   }
 }
 
+// What libpq finds out only when it connects, and then quotes. Most often it is a password with a
+// character that the URL should have had as %40 or the like: the rest of it stands elsewhere then.
+bool is_port(std::string_view text) {
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  return text.empty() || (error == std::errc() && end == text.data() + text.size() && port != 0);
+}
+bool is_host(std::string_view text) {
+  return text.starts_with('/') || text.find_first_of("@/:%? ") == std::string_view::npos ||
+         text.find_first_not_of("0123456789abcdefABCDEF:.") == std::string_view::npos;
+}
+bool is_database(std::string_view text) {
+  return text.find_first_of("@/:") == std::string_view::npos;
+}
+
 }  // namespace
 
 bool Target::Host::to_resolve() const {
@@ -43,14 +60,14 @@ std::expected<Target, std::string> Target::parse(const Libpq& libpq, const std::
   const std::unique_ptr<PQconninfoOption, decltype(libpq.PQconninfoFree)> parsed(
       libpq.PQconninfoParse(url.c_str(), &error), libpq.PQconninfoFree);
   if (error != nullptr) libpq.PQfreemem(error);  // it quotes the URL, with the password perhaps
-  if (!parsed) {
-    return std::unexpected(
-        "cluster.store is not a URL as PostgreSQL wants it: "
-        "postgres://user:password@host:5432/database");
-  }
+  const std::unexpected<std::string> no_url(
+      "cluster.store is not a URL as PostgreSQL wants it: "
+      "postgres://user:password@host:5432/database, with %40 for an @ in the password, and so on");
+  if (!parsed) return no_url;
   Target target;
   target.secrets_.push_back(url);
   std::string names, addresses, ports;
+  bool is_sound = url.starts_with("postgres://") || url.starts_with("postgresql://");
   bool has_attributes = false;
   bool has_gss = false;
   for (const PQconninfoOption* each = parsed.get(); each->keyword != nullptr; ++each) {
@@ -65,10 +82,12 @@ std::expected<Target, std::string> Target::parse(const Libpq& libpq, const std::
       ports = value;
     else
       target.options_.emplace_back(keyword, value);
+    is_sound &= keyword != "dbname" || is_database(value);
     has_attributes |= keyword == "target_session_attrs";
     has_gss |= keyword == "gssencmode";
     if (keyword.ends_with("password") && !value.empty()) target.secrets_.push_back(value);
   }
+  if (!is_sound) return no_url;
   const auto name_list = parts(names);
   const auto address_list = parts(addresses);
   const auto port_list = parts(ports);
@@ -76,6 +95,8 @@ std::expected<Target, std::string> Target::parse(const Libpq& libpq, const std::
     target.hosts_.push_back({.name = i < name_list.size() ? name_list[i] : "",
                              .address = i < address_list.size() ? address_list[i] : "",
                              .port = at_or_only(port_list, i)});
+    const Host& host = target.hosts_.back();
+    if (!is_host(host.name) || !is_host(host.address) || !is_port(host.port)) return no_url;
   }
   // Of several servers only one takes writes.
   if (target.hosts_.size() > 1 && !has_attributes) {

