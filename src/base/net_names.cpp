@@ -162,4 +162,36 @@ bool host_matches(std::string_view pattern, std::string_view host_header) {
          is_host_name(host.substr(0, host.size() - ending.size()));
 }
 
+std::expected<NodeUrl, std::string> parse_node_url(std::string_view text) {
+  const auto bad = [text](std::string_view why) {
+    return std::unexpected("'" + std::string(text.substr(0, 100)) + "' " + std::string(why));
+  };
+  constexpr std::string_view kScheme = "http://";
+  if (text.starts_with("https://")) {
+    return bad("is https, which nodes do not speak to each other: put a tunnel between them");
+  }
+  if (!text.starts_with(kScheme)) return bad("is no URL such as http://node-1:8080");
+  std::string_view rest = text.substr(kScheme.size());
+  if (rest.ends_with('/')) rest.remove_suffix(1);
+  const auto parts = split_port(rest);
+  const bool colon = rest.ends_with(':');
+  if (!parts || colon) return bad("is no URL such as http://node-1:8080");
+  NodeUrl url;
+  url.authority = rest;
+  url.host = parts->host;
+  if (parts->host.starts_with('[')) {
+    url.host = parts->host.substr(1, parts->host.size() - 2);
+    if (!parse_address(url.host) || url.host.find(':') == std::string::npos) {
+      return bad("has no IPv6 address in its brackets");
+    }
+  } else if (!is_host_name(url.host)) {
+    return bad("names no host; a path, a user or a query have no place there");
+  }
+  if (!parts->port.empty()) {
+    std::from_chars(parts->port.data(), parts->port.data() + parts->port.size(), url.port);
+    if (url.port == 0) return bad("has no port from 1 to 65535");
+  }
+  return url;
+}
+
 }  // namespace keelback

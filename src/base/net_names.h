@@ -38,4 +38,14 @@ std::expected<void, std::string> check_host_pattern(std::string_view text);
 // Upper and lower case are equal. "*.example.com" allows all names below example.com.
 bool host_matches(std::string_view pattern, std::string_view host_header);
 
+// Where a node of a cluster is reached: "http://node-1:8080", "http://[2001:db8::1]". A slash may
+// follow. The error is a sentence.
+struct NodeUrl {
+  std::string host;  // a name or an address, without brackets
+  std::uint16_t port = 80;
+  std::string authority;  // as it stands in the URL, for the Host header
+  friend bool operator==(const NodeUrl&, const NodeUrl&) = default;
+};
+std::expected<NodeUrl, std::string> parse_node_url(std::string_view text);
+
 }  // namespace keelback

@@ -76,5 +76,40 @@ TEST(NetNames, AHostMatchesItsPatternOnly) {
   }
 }
 
+// Goal: where a node is reached is a host and a port, and nothing else can hide in it.
+TEST(NetNames, ReadsTheUrlOfANode) {
+  EXPECT_EQ(*parse_node_url("http://node-1:8080"), (NodeUrl{"node-1", 8080, "node-1:8080"}));
+  EXPECT_EQ(*parse_node_url("http://a.b_c.example/"),
+            (NodeUrl{"a.b_c.example", 80, "a.b_c.example"}));
+  EXPECT_EQ(*parse_node_url("http://10.0.0.7:1"), (NodeUrl{"10.0.0.7", 1, "10.0.0.7:1"}));
+  EXPECT_EQ(*parse_node_url("http://[::1]:65535"), (NodeUrl{"::1", 65535, "[::1]:65535"}));
+  for (const char* text : {"",
+                           "node-1:8080",
+                           "ftp://node-1",
+                           "http://",
+                           "http:///",
+                           "http://a/b",
+                           "http://a?b",
+                           "http://u@a",
+                           "http://u:p@a",
+                           "http://a:0",
+                           "http://a:65536",
+                           "http://a:",
+                           "http://a:8o",
+                           "http://a b",
+                           "http://[a]",
+                           "http://[1.2.3.4]",
+                           "http://[::1",
+                           "http://::1",
+                           "http://a//",
+                           "http://a\r\nb",
+                           "https://node-1:8080"}) {
+    EXPECT_FALSE(parse_node_url(text)) << text;
+  }
+  EXPECT_EQ(parse_node_url("https://a").error(),
+            "'https://a' is https, which nodes do not speak to each other: put a tunnel between "
+            "them");
+}
+
 }  // namespace
 }  // namespace keelback

@@ -39,6 +39,7 @@ enum class AnswerAt : std::uint8_t { kDeadline, kEnd };
 enum class AfterInterrupt : std::uint8_t { kReplace, kKeep, kReplaceCancelled };
 enum class DisconnectPolicy : std::uint8_t { kStateless, kAlways, kNever };
 enum class Switch : std::uint8_t { kOff, kOn };
+enum class YesNo : std::uint8_t { kNo, kYes };
 enum class LogLevel : std::uint8_t { kTrace, kDebug, kInfo, kWarn, kError, kOff };
 enum class LogFormat : std::uint8_t { kText, kJson };
 
@@ -91,6 +92,7 @@ struct Settings {
     std::string store = "memory";                    // restart: "memory" or "sqlite:PATH"
     Bytes snapshot_max = 1_MiB;                      // existing: of one session
     Bytes store_max = 256_MiB;                       // existing: of all snapshots together
+    YesNo restore_other_digest = YesNo::kYes;        // existing: a state of other code
     friend bool operator==(const SessionsSection&, const SessionsSection&) = default;
   } sessions;
   struct WorkersSection {
@@ -147,6 +149,16 @@ struct Settings {
     Duration drain_timeout = std::chrono::seconds(30);                     // existing
     friend bool operator==(const ServerSection&, const ServerSection&) = default;
   } server;
+  // Several daemons that share one database.
+  struct ClusterSection {
+    std::string store;                         // restart: empty = this daemon is alone; a secret
+    std::string node;                          // restart: empty = the host name
+    std::string advertise;                     // restart: where other nodes reach this one
+    std::string token;                         // restart; a secret
+    Duration lease = std::chrono::seconds(3);  // restart
+
+    friend bool operator==(const ClusterSection&, const ClusterSection&) = default;
+  } cluster;
   struct LogSection {
     LogLevel level = LogLevel::kInfo;     // existing
     LogFormat format = LogFormat::kText;  // existing

@@ -133,6 +133,24 @@ std::expected<void, std::string> store_rule(std::string_view text) {
   return std::unexpected(std::string("must be memory or sqlite:PATH"));
 }
 
+// No word of the text in the error: it has a password.
+std::expected<void, std::string> cluster_store_rule(std::string_view text) {
+  if (text.empty()) return {};
+  for (const std::string_view scheme : {"postgres://", "postgresql://"}) {
+    const bool plain =
+        std::all_of(text.begin(), text.end(), [](char c) { return c > 32 && c < 127; });
+    if (plain && text.size() > scheme.size() && text.starts_with(scheme)) return {};
+  }
+  return std::unexpected(
+      std::string("must be a URL that begins with postgres:// or postgresql://, without blanks"));
+}
+
+std::expected<void, std::string> node_url_rule(std::string_view text) {
+  if (text.empty()) return {};
+  if (const auto url = parse_node_url(text); !url) return std::unexpected(url.error());
+  return {};
+}
+
 template <std::expected<void, std::string> (*check)(std::string_view)>
 std::expected<void, std::string> each_rule(std::string_view text) {
   const auto list = parse_list(text);
@@ -363,6 +381,10 @@ const auto kRows = std::to_array<SettingRow>({
     row<&S::sessions, &S::SessionsSection::store_max>(
         "sessions.store_max", kExisting, between(Bytes{1}, Bytes{1ULL << 40}), "",
         "How much all snapshots together may take; beyond it sessions go on without one."),
+    row<&S::sessions, &S::SessionsSection::restore_other_digest>(
+        "sessions.restore_other_digest", kExisting, kChoiceBounds, "",
+        "Whether a session goes on with a state that other code of the application has written: "
+        "no lets it end as lost."),
 
     row<&S::workers, &S::WorkersSection::python, path_rule>(
         "workers.python", kRestart, {1, 4096}, "",
@@ -504,6 +526,26 @@ const auto kRows = std::to_array<SettingRow>({
         "server.drain_timeout", kExisting, between(0s, 24h), "do not wait",
         "How long accepted calls may finish after the first SIGTERM or `keelback drain`."),
 
+    row<&S::cluster, &S::ClusterSection::store, cluster_store_rule>(
+        "cluster.store", kRestart, {0, 4096}, "this daemon is alone",
+        "The PostgreSQL database that the nodes of a cluster share, as postgres://USER@HOST/NAME.",
+        true),
+    row<&S::cluster, &S::ClusterSection::node, token_rule>(
+        "cluster.node", kRestart, {0, 128}, "the host name",
+        "What this node is called; no other node of the cluster has the name. Every reply of HTTP "
+        "says it in Keelback-Node."),
+    row<&S::cluster, &S::ClusterSection::advertise, node_url_rule>(
+        "cluster.advertise", kRestart, {0, 1024}, "",
+        "Where the other nodes reach this one: http://HOST:PORT."),
+    row<&S::cluster, &S::ClusterSection::token, token_rule>(
+        "cluster.token", kRestart, {0, 4096}, "no other node is believed",
+        "What the nodes of the cluster sign their requests to each other with; the same on all.",
+        true),
+    row<&S::cluster, &S::ClusterSection::lease>(
+        "cluster.lease", kRestart, between(100ms, 1h), "",
+        "After how long without a beat of a node the others take over its sessions; the same on "
+        "all nodes."),
+
     row<&S::log, &S::LogSection::level>("log.level", kExisting, kChoiceBounds, "",
                                         "The least severe messages that are logged."),
     row<&S::log, &S::LogSection::format>(
@@ -525,12 +567,12 @@ consteval std::size_t fields_of() {
     return sizeof...(Given);
   }
 }
-static_assert(fields_of<Settings>() == 9, "a new section needs its term below");
+static_assert(fields_of<Settings>() == 10, "a new section needs its term below");
 static_assert(fields_of<S::PoolSection>() + fields_of<S::CallsSection>() +
                       fields_of<S::AttachmentsSection>() + fields_of<S::SessionsSection>() +
                       fields_of<S::WorkersSection>() + fields_of<S::BreakerSection>() +
                       fields_of<S::QuarantineSection>() + fields_of<S::ServerSection>() +
-                      fields_of<S::LogSection>() ==
+                      fields_of<S::ClusterSection>() + fields_of<S::LogSection>() ==
                   std::tuple_size_v<decltype(kRows)>,
               "every field of Settings has exactly one row");
 
@@ -605,6 +647,22 @@ void check_without_token(const Settings::ServerSection& server,
   }
 }
 
+// What a node of a cluster cannot be without.
+void check_cluster(const Settings::ClusterSection& cluster,
+                   std::vector<SettingConflict>& conflicts) {
+  if (cluster.store.empty()) return;
+  if (cluster.advertise.empty()) {
+    conflicts.push_back({"cluster.advertise",
+                         "cluster.store is set, and cluster.advertise is not: other nodes would "
+                         "not know where to reach this one"});
+  }
+  if (cluster.token.empty()) {
+    conflicts.push_back({"cluster.token",
+                         "cluster.store is set, and cluster.token is not: no node would believe "
+                         "another"});
+  }
+}
+
 void check_size(const Settings& settings, std::vector<SettingConflict>& conflicts) {
   const auto& pool = settings.pool;
   const auto shown = [](const char* key, std::uint32_t value) {
@@ -666,6 +724,7 @@ std::vector<SettingConflict> check_settings(const Settings& settings) {
     }
   }
   if (settings.server.token.empty()) check_without_token(settings.server, conflicts);
+  check_cluster(settings.cluster, conflicts);
   return conflicts;
 }
 

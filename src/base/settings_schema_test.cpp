@@ -18,6 +18,9 @@ std::string other_value(const SettingRow& row, const Settings& settings) {
   const std::string now = row.get(settings);
   if (row.key == "sessions.store") return "sqlite:/var/lib/keelback.db";
   if (row.key == "server.unix_mode") return "0660";
+  if (row.key == "cluster.store")
+    return "postgresql://keelback:pw@db:5432/keelback?sslmode=require";
+  if (row.key == "cluster.advertise") return "http://node-1:8080";
   if (row.key == "server.allowed_hosts") return "api.example.com,*.example.org";
   if (row.key == "server.trusted_proxies") return "10.0.0.0/8,unix";
   switch (row.type) {
@@ -102,6 +105,7 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"sessions.store", SettingScope::kRestart},
       {"sessions.snapshot_max", SettingScope::kExisting},
       {"sessions.store_max", SettingScope::kExisting},
+      {"sessions.restore_other_digest", SettingScope::kExisting},
       {"workers.python", SettingScope::kRestart},
       {"workers.user", SettingScope::kRestart},
       {"workers.zygote", SettingScope::kNextGeneration},
@@ -130,6 +134,11 @@ TEST(SettingsSchema, HoldsTheContract) {
       {"server.token", SettingScope::kExisting},
       {"server.cancel_on_disconnect", SettingScope::kExisting},
       {"server.drain_timeout", SettingScope::kExisting},
+      {"cluster.store", SettingScope::kRestart},
+      {"cluster.node", SettingScope::kRestart},
+      {"cluster.advertise", SettingScope::kRestart},
+      {"cluster.token", SettingScope::kRestart},
+      {"cluster.lease", SettingScope::kRestart},
       {"log.level", SettingScope::kExisting},
       {"log.format", SettingScope::kExisting},
   };
@@ -137,7 +146,8 @@ TEST(SettingsSchema, HoldsTheContract) {
     const SettingRow* row = find_setting(key);
     ASSERT_NE(row, nullptr) << key;
     EXPECT_EQ(row->scope, scope) << key;
-    EXPECT_EQ(row->secret, key == "server.token") << key;
+    const bool secret = key == "server.token" || key == "cluster.token" || key == "cluster.store";
+    EXPECT_EQ(row->secret, secret) << key;
   }
 }
 
@@ -192,6 +202,11 @@ TEST(SettingsSchema, RefusesNonsenseInASentence) {
       {"calls.retry_budget", "1.5", "calls.retry_budget: '1.5' is above the greatest value, 1"},
       {"sessions.store", "redis:", "sessions.store: must be memory or sqlite:PATH"},
       {"workers.python", "", "workers.python: must not be empty"},
+      {"cluster.advertise", "node-1:8080",
+       "cluster.advertise: 'node-1:8080' is no URL such as http://node-1:8080"},
+      {"cluster.lease", "99ms", "cluster.lease: '99ms' is below the least value, 100ms"},
+      {"sessions.restore_other_digest", "perhaps",
+       "sessions.restore_other_digest: 'perhaps' is not one of no or yes"},
       {"server.listen", "", "server.listen: needs at least 1 elements"},
       {"server.listen", "8080", "server.listen: '8080' is neither host:port nor unix:/path"},
       {"workers.env", "A", "workers.env: 'A' has no value: write NAME=TEXT"},
@@ -221,6 +236,13 @@ TEST(SettingsSchema, NeverRepeatsASecretInAnError) {
   const auto longer = set_setting(settings, "server.token", std::string(5000, 'h'));
   ASSERT_FALSE(longer.has_value());
   EXPECT_EQ(longer.error(), "server.token: is longer than 4096 bytes");
+  for (const char* text : {"mysql://hunter2", "postgres://", "postgres://a b hunter2"}) {
+    const auto store = set_setting(settings, "cluster.store", text);
+    ASSERT_FALSE(store.has_value()) << text;
+    EXPECT_EQ(store.error(),
+              "cluster.store: must be a URL that begins with postgres:// or postgresql://, without "
+              "blanks");
+  }
 }
 
 TEST(SettingsSchema, SeesSettingsThatContradictEachOther) {
@@ -245,6 +267,21 @@ TEST(SettingsSchema, SeesSettingsThatContradictEachOther) {
   settings.calls.deadline = 1h;
   settings.pool.min_ready = 2;
   EXPECT_TRUE(check_settings(settings).empty()) << "equal is allowed";
+}
+
+// Goal: a node of a cluster has all that it needs, and one that is alone needs nothing.
+TEST(SettingsSchema, ANodeOfAClusterNeedsAnAddressAndAToken) {
+  Settings settings;
+  settings.cluster.node = "node-1";
+  EXPECT_TRUE(check_settings(settings).empty());
+  settings.cluster.store = "postgres://db/keelback";
+  const auto conflicts = check_settings(settings);
+  ASSERT_EQ(conflicts.size(), 2U);
+  EXPECT_EQ(conflicts[0].key, "cluster.advertise");
+  EXPECT_EQ(conflicts[1].key, "cluster.token");
+  settings.cluster.advertise = "http://node-1:8080";
+  settings.cluster.token = "t";
+  EXPECT_TRUE(check_settings(settings).empty());
 }
 
 // Goal: the least and the largest environment, and one more.

@@ -136,6 +136,7 @@ constexpr std::array<std::string_view, 3> kAfterInterrupts = {"replace", "keep",
                                                               "replace_cancelled"};
 constexpr std::array<std::string_view, 3> kDisconnectPolicies = {"stateless", "always", "never"};
 constexpr std::array<std::string_view, 2> kSwitches = {"off", "on"};
+constexpr std::array<std::string_view, 2> kYesNo = {"no", "yes"};
 constexpr std::array<std::string_view, 6> kLogLevels = {"trace", "debug", "info",
                                                         "warn",  "error", "off"};
 constexpr std::array<std::string_view, 2> kLogFormats = {"text", "json"};
@@ -307,6 +308,10 @@ std::span<const std::string_view> setting_names<DisconnectPolicy>() {
 template <>
 std::span<const std::string_view> setting_names<Switch>() {
   return kSwitches;
+}
+template <>
+std::span<const std::string_view> setting_names<YesNo>() {
+  return kYesNo;
 }
 template <>
 std::span<const std::string_view> setting_names<LogLevel>() {

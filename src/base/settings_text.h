@@ -61,6 +61,8 @@ std::span<const std::string_view> setting_names<DisconnectPolicy>();
 template <>
 std::span<const std::string_view> setting_names<Switch>();
 template <>
+std::span<const std::string_view> setting_names<YesNo>();
+template <>
 std::span<const std::string_view> setting_names<LogLevel>();
 template <>
 std::span<const std::string_view> setting_names<LogFormat>();

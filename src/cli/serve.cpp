@@ -51,7 +51,10 @@ int serve(Invocation& invocation, const ServeOptions& options) {
   if (!store) return fail(invocation, kExitUsage, "config", store.error());
   // Workers inherit our environment, and may look at it. The application must not see these
   // variables.
-  for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN"}) os::forget_variable(name);
+  for (const char* name : {"KEELBACK_SERVER_TOKEN", "KEELBACK_TOKEN", "KEELBACK_CLUSTER_STORE",
+                           "KEELBACK_CLUSTER_TOKEN"}) {
+    os::forget_variable(name);
+  }
   os::forbid_inspection();
 
   // So a write beyond RLIMIT_FSIZE fails like a write to a full disk, and does not end the process.

@@ -48,6 +48,11 @@ Machine describe_machine() {
   return out;
 }
 
+std::string host_name() {
+  utsname names{};
+  return ::uname(&names) == 0 ? names.nodename : "";
+}
+
 MachineMemory machine_memory() {
   const std::string text = read_text_file("/proc/meminfo").value_or("");
   return {kibibytes(text, "MemTotal"), kibibytes(text, "MemAvailable")};

@@ -22,6 +22,9 @@ struct MachineMemory {
 };
 MachineMemory machine_memory();
 
+// "web-3"; empty: the kernel does not say.
+std::string host_name();
+
 // Runnable processes, averaged over the last minute; 0: the kernel does not say.
 double load_average();
 

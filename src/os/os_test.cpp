@@ -359,6 +359,7 @@ TEST(Machine, IsDescribed) {
   EXPECT_GE(memory.total, memory.available);
   EXPECT_GE(load_average(), 0);
   EXPECT_EQ(first_line_of("/proc/no/such/file"), "");
+  EXPECT_EQ(host_name(), first_line_of("/proc/sys/kernel/hostname"));
 }
 
 }  // namespace

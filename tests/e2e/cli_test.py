@@ -460,9 +460,9 @@ class WithPython(CliTest):
         self.expect(OK, "quarantine", "release", entry["fingerprint"], *url)
         self.assertIn("exit code 3", self.expect(OUTCOME, "call", "die", *url)[1])
 
-    def test_workers_do_not_inherit_the_servers_secret(self):
-        app = self.app("import keelback, os\n@keelback.function\ndef secrets():\n    return [n for n in os.environ if 'TOKEN' in n and 'KEELBACK' in n]\n")
-        daemon = self.serve(app, workers=1, env={"KEELBACK_SERVER_TOKEN": "hunter2", "KEELBACK_TOKEN": "hunter2"}, wait="listening")
+    def test_workers_do_not_inherit_the_servers_secrets(self):
+        app = self.app("import keelback, os\n@keelback.function\ndef secrets():\n    return [n for n in os.environ if 'KEELBACK' in n and ('TOKEN' in n or 'STORE' in n)]\n")
+        daemon = self.serve(app, workers=1, env={"KEELBACK_SERVER_TOKEN": "hunter2", "KEELBACK_TOKEN": "hunter2", "KEELBACK_CLUSTER_TOKEN": "hunter3"}, wait="listening")
         self.assertEqual("[]\n", self.expect(OK, "call", "secrets", "--url", daemon.address, "--token", "hunter2")[0])
 
 
