@@ -15,8 +15,8 @@
 #include <utility>
 
 #include "cli/read_file.h"
+#include "httptext/multipart.h"
 #include "server/call_body.h"
-#include "server/multipart.h"
 
 namespace keelback::cli {
 namespace {
@@ -139,39 +139,39 @@ void put_form(HttpRequest& request, const std::string& payload, const Attachment
   const std::string boundary = server::fresh_boundary();
   request.headers.emplace_back("Content-Type", "multipart/form-data; boundary=" + boundary);
   request.headers.emplace_back("Keelback-Attachment", "form");
-  server::append_part_head(request.body, boundary,
-                           {.name = "arguments", .content_type = "application/json"});
+  httptext::append_part_head(request.body, boundary,
+                             {.name = "arguments", .content_type = "application/json"});
   request.body += payload;
   for (const Attachment& each : attachments) {
-    server::append_part_head(
+    httptext::append_part_head(
         request.body, boundary,
         {.name = each.name,
          .filename = each.filename,
          .content_type = each.content_type.empty() ? kOctetStream : each.content_type});
     request.body += each.data.view();
   }
-  server::append_multipart_end(request.body, boundary);
+  httptext::append_multipart_end(request.body, boundary);
 }
 
 std::expected<CallReply, std::string> read_reply(HttpReply reply) {
   if (!reply.is("multipart/form-data")) return CallReply{std::move(reply.body), {}};
-  const std::string boundary = server::boundary_of(*reply.header("content-type"));
+  const std::string boundary = httptext::boundary_of(*reply.header("content-type"));
   // Shared by the attachments that lie in it.
   const auto body = std::make_shared<const std::string>(std::move(reply.body));
-  const auto parts = server::parse_multipart(*body, boundary, server::kFormPartsMax);
+  const auto parts = httptext::parse_multipart(*body, boundary, httptext::kFormPartsMax);
   if (!parts) return std::unexpected("the answer cannot be read: " + parts.error());
   if (parts->empty() || parts->front().name != "result") {
     return std::unexpected("the answer has no result");
   }
   CallReply out{std::string(parts->front().data), {}};
   for (std::size_t i = 1; i < parts->size(); ++i) {
-    const server::Part& part = (*parts)[i];
+    const httptext::Part& part = (*parts)[i];
     Attachment attachment{
         part.name, Buffer(std::as_bytes(std::span(part.data)), body), std::string(part.dtype), {}};
     // The server writes this type if the function has named none.
     if (part.content_type != kOctetStream) attachment.content_type = part.content_type;
     if (part.filename && *part.filename != part.name) attachment.filename = *part.filename;
-    if (!server::read_shape(part.shape.value_or(""), attachment.shape)) {
+    if (!httptext::read_shape(part.shape.value_or(""), attachment.shape)) {
       return std::unexpected("the answer has a shape that is none");
     }
     out.attachments.push_back(std::move(attachment));

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "server/same_word.h"
+#include "httptext/same_word.h"
 
 namespace keelback::server {
 namespace {
@@ -61,10 +61,10 @@ Taken taken(std::string_view accept, std::string_view type) {
     const std::string_view range = accept.substr(0, comma);
     const std::string_view named = media_type(range);
     Taken how = Taken::kNo;
-    if (same_word(named, type)) {
+    if (httptext::same_word(named, type)) {
       how = Taken::kByName;
     } else if (named.size() == kind.size() + 1 && named.ends_with("/*") &&
-               same_word(named.substr(0, kind.size()), kind)) {
+               httptext::same_word(named.substr(0, kind.size()), kind)) {
       how = Taken::kAsItsKind;
     } else if (named == "*/*") {
       how = Taken::kAsAnything;

@@ -6,7 +6,7 @@
 #include <charconv>
 
 #include "base/net_names.h"
-#include "server/same_word.h"
+#include "httptext/same_word.h"
 
 namespace keelback::server {
 namespace {
@@ -33,7 +33,7 @@ bool is_loopback_v4(std::string_view host) {
 // A browser says where a page comes from. The page is ours if its origin is our own Host.
 bool is_same_origin(std::string_view origin, std::string_view host) {
   for (std::string_view scheme : {"http://", "https://"}) {
-    if (origin.starts_with(scheme)) return same_word(origin.substr(scheme.size()), host);
+    if (origin.starts_with(scheme)) return httptext::same_word(origin.substr(scheme.size()), host);
   }
   return false;
 }
@@ -41,7 +41,7 @@ bool is_same_origin(std::string_view origin, std::string_view host) {
 std::optional<std::string_view> bearer(std::string_view authorization) {
   constexpr std::string_view kScheme = "Bearer ";
   if (authorization.size() < kScheme.size() ||
-      !same_word(authorization.substr(0, kScheme.size()), kScheme)) {
+      !httptext::same_word(authorization.substr(0, kScheme.size()), kScheme)) {
     return std::nullopt;
   }
   authorization.remove_prefix(kScheme.size());
@@ -54,7 +54,7 @@ bool is_own_name(std::string_view host, const OwnNames& names) {
   if (!name) return false;
   return is_loopback_name(*name) ||
          std::ranges::any_of(names.listen,
-                             [&](const auto& own) { return same_word(own, *name); }) ||
+                             [&](const auto& own) { return httptext::same_word(own, *name); }) ||
          std::ranges::any_of(names.allowed,
                              [&](const auto& pattern) { return host_matches(pattern, host); });
 }
@@ -93,7 +93,7 @@ std::optional<std::string_view> host_name(std::string_view host_header) {
 }
 
 bool is_loopback_name(std::string_view host) {
-  return same_word(host, "localhost") || host == "::1" || is_loopback_v4(host);
+  return httptext::same_word(host, "localhost") || host == "::1" || is_loopback_v4(host);
 }
 
 Access check_access(const Request& request, Door door, std::string_view token, OwnNames names,

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <charconv>
 #include <memory>
 #include <random>
 #include <span>
@@ -11,16 +10,15 @@
 
 #include "base/dtype.h"
 #include "base/utf8.h"
+#include "httptext/multipart.h"
+#include "httptext/same_word.h"
 #include "server/accept.h"
 #include "server/json.h"
-#include "server/multipart.h"
-#include "server/same_word.h"
 #include "server/target.h"
 
 namespace keelback::server {
 namespace {
 
-constexpr std::size_t kDimsMax = 16;
 constexpr std::string_view kArguments = "arguments";
 constexpr std::string_view kResult = "result";
 constexpr std::string_view kOctetStream = "application/octet-stream";
@@ -36,9 +34,9 @@ std::optional<std::string> read_array(std::string_view dtype, std::optional<std:
     if (const auto item = dtype_bytes(dtype)) attachment.shape = {attachment.data.size() / *item};
     return std::nullopt;
   }
-  if (read_shape(*shape, attachment.shape)) return std::nullopt;
+  if (httptext::read_shape(*shape, attachment.shape)) return std::nullopt;
   return fmt::format("Keelback-Shape must be at most {} whole numbers with commas between",
-                     kDimsMax);
+                     httptext::kExtentsMax);
 }
 
 std::optional<std::string> read_octets(Request& request, Call& call) {
@@ -55,15 +53,15 @@ std::optional<std::string> read_octets(Request& request, Call& call) {
 }
 
 std::optional<std::string> read_multipart(Request& request, Call& call) {
-  const std::string boundary = boundary_of(request.get(Header::kContentType));
+  const std::string boundary = httptext::boundary_of(request.get(Header::kContentType));
   if (boundary.empty()) return "the Content-Type of a multipart body has no usable boundary";
   // Shared by the attachments that lie in it.
   const auto body = std::make_shared<const std::string>(std::move(request.body));
-  const auto parts = parse_multipart(*body, boundary, kFormPartsMax);
+  const auto parts = httptext::parse_multipart(*body, boundary, httptext::kFormPartsMax);
   if (!parts) return parts.error();
   bool has_arguments = false;
   call.payload = "{}";
-  for (const Part& part : *parts) {
+  for (const httptext::Part& part : *parts) {
     if (part.name == kArguments) {
       if (std::exchange(has_arguments, true)) return "two parts are named \"arguments\"";
       call.payload = part.data;
@@ -142,29 +140,12 @@ std::string_view body_type(const Outcome& outcome, std::string_view accept) {
 
 }  // namespace
 
-bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape) {
-  while (!text.empty()) {
-    while (text.starts_with(' ')) text.remove_prefix(1);
-    std::uint64_t extent = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), extent);
-    if (error != std::errc() || shape.size() == kDimsMax) return false;
-    shape.push_back(extent);
-    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-    while (text.starts_with(' ')) text.remove_prefix(1);
-    if (text.empty()) return true;
-    if (!text.starts_with(',')) return false;
-    text.remove_prefix(1);
-    if (text.empty()) return false;
-  }
-  return true;
-}
-
 std::optional<BodyKind> body_kind(const Request& request) {
   if (!request.has(Header::kContentType) && !request.has_body) return BodyKind::kJsonOnly;
   const std::string_view type = media_type(request.get(Header::kContentType));
-  if (same_word(type, "application/json")) return BodyKind::kJsonOnly;
-  if (same_word(type, kOctetStream)) return BodyKind::kOctets;
-  if (same_word(type, kForm)) return BodyKind::kMultipart;
+  if (httptext::same_word(type, "application/json")) return BodyKind::kJsonOnly;
+  if (httptext::same_word(type, kOctetStream)) return BodyKind::kOctets;
+  if (httptext::same_word(type, kForm)) return BodyKind::kMultipart;
   return std::nullopt;
 }
 
@@ -205,18 +186,19 @@ AttachedReply write_attached(Outcome&& outcome, std::string_view accept,
   for (const Attachment& each : outcome.attachments) bytes += each.data.size() + 1024;
   reply.content_type = fmt::format("multipart/form-data; boundary={}", boundary);
   reply.body.reserve(bytes + 512);
-  append_part_head(reply.body, boundary, {.name = kResult, .content_type = "application/json"});
+  httptext::append_part_head(reply.body, boundary,
+                             {.name = kResult, .content_type = "application/json"});
   reply.body += outcome.payload;
   for (const Attachment& each : outcome.attachments) {
     const std::string headers = array_headers(each);
-    append_part_head(reply.body, boundary,
-                     {.name = each.name,
-                      .filename = each.filename.empty() ? each.name : each.filename,
-                      .content_type = type_of(each),
-                      .headers = headers});
+    httptext::append_part_head(reply.body, boundary,
+                               {.name = each.name,
+                                .filename = each.filename.empty() ? each.name : each.filename,
+                                .content_type = type_of(each),
+                                .headers = headers});
     reply.body += each.data.view();
   }
-  append_multipart_end(reply.body, boundary);
+  httptext::append_multipart_end(reply.body, boundary);
   return reply;
 }
 

@@ -45,12 +45,6 @@ struct AttachedReply {
 };
 AttachedReply write_attached(Outcome&& outcome, std::string_view accept, std::string_view boundary);
 
-// "512, 512" after `shape`; empty: nothing. False: it is not that, or more than 16 extents.
-bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape);
-
-// Parts of a form: 64 attachments, and the arguments or the result.
-inline constexpr std::size_t kFormPartsMax = 65;
-
 // A new random text each time, so that nobody can have put it into the bytes. Thread-safe.
 std::string fresh_boundary();
 

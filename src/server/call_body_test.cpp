@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "server/multipart.h"
+#include "httptext/multipart.h"
 
 namespace keelback::server {
 namespace {
@@ -215,7 +215,8 @@ TEST(CallBody, WritesAFormThatReadsBack) {
                                {"b", Buffer(""), "", {}, "image/png", "\"f\"\r\n%.png"}}),
                      kOctets, "bound-1");
   Request request = upload_with(reply.content_type, reply.body);
-  const auto parts = parse_multipart(request.body, boundary_of(reply.content_type), 9);
+  const auto parts =
+      httptext::parse_multipart(request.body, httptext::boundary_of(reply.content_type), 9);
   ASSERT_TRUE(parts) << parts.error();
   ASSERT_EQ(parts->size(), 3u);
   EXPECT_EQ((*parts)[0].name, "result");

@@ -6,9 +6,9 @@
 #include <limits>
 
 #include "base/utf8.h"
+#include "httptext/number.h"
+#include "httptext/same_word.h"
 #include "server/accept.h"
-#include "server/number.h"
-#include "server/same_word.h"
 #include "server/target.h"
 
 namespace keelback::server {
@@ -62,7 +62,7 @@ Error read_session_open(std::string_view text, Call& call) {
 
 Error read_deadline(std::string_view text, Call& call) {
   constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max() / 1'000'000;
-  const auto milliseconds = number<std::uint64_t>(text);
+  const auto milliseconds = httptext::number<std::uint64_t>(text);
   if (!milliseconds || *milliseconds == 0) return "must be a whole number of milliseconds, above 0";
   call.deadline = std::chrono::milliseconds(std::min(*milliseconds, kMost));
   return std::nullopt;
@@ -72,14 +72,14 @@ Error read_fence(std::string_view text, Call& call) {
   Fence fence;
   if (const auto dot = text.find('.'); dot != std::string_view::npos) {
     const std::string_view hex = text.substr(0, dot);
-    const auto birth = number<std::uint64_t>(hex, 16);
+    const auto birth = httptext::number<std::uint64_t>(hex, 16);
     if (!birth || *birth == 0 || hex.starts_with('-')) {
       return "must be birth.epoch with the birth in hex, or the epoch alone";
     }
     fence.birth = *birth;
     text.remove_prefix(dot + 1);
   }
-  const auto epoch = number<std::uint32_t>(text);
+  const auto epoch = httptext::number<std::uint32_t>(text);
   if (!epoch || *epoch == 0) return "must be birth.epoch with the birth in hex, or the epoch alone";
   fence.epoch = *epoch;
   call.expect_epoch = fence;
@@ -147,7 +147,7 @@ Error read_name(std::string_view text, std::string& name) {
 }
 
 Error read_parent(std::string_view text, Call& call) {
-  const auto parent = number<std::uint64_t>(text);
+  const auto parent = httptext::number<std::uint64_t>(text);
   if (!parent || *parent == 0) return "must be the number of a call";
   call.parent = *parent;
   return std::nullopt;
@@ -222,7 +222,7 @@ std::expected<CallHeaders, std::string> read_call_headers(const Request& request
 bool is_json_type(std::string_view content_type) {
   content_type = content_type.substr(0, content_type.find(';'));
   while (content_type.ends_with(' ')) content_type.remove_suffix(1);
-  return same_word(content_type, "application/json");
+  return httptext::same_word(content_type, "application/json");
 }
 
 }  // namespace keelback::server

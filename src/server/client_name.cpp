@@ -5,7 +5,7 @@
 #include <ranges>
 
 #include "base/net_names.h"
-#include "server/same_word.h"
+#include "httptext/same_word.h"
 
 namespace keelback::server {
 namespace {
@@ -56,7 +56,8 @@ std::optional<std::string> node(std::string_view text) {
 std::string_view for_of(std::string_view element) {
   for (std::string_view pair : elements(element, ';')) {
     const auto equals = pair.find('=');
-    if (equals == std::string_view::npos || !same_word(pair.substr(0, equals), "for")) continue;
+    if (equals == std::string_view::npos || !httptext::same_word(pair.substr(0, equals), "for"))
+      continue;
     std::string_view value = pair.substr(equals + 1);
     if (value.size() >= 2 && value.starts_with('"') && value.ends_with('"')) {
       value = value.substr(1, value.size() - 2);

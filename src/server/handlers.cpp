@@ -6,12 +6,12 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
+#include "httptext/number.h"
+#include "httptext/same_word.h"
 #include "server/client_name.h"
 #include "server/connection.h"
 #include "server/json.h"
-#include "server/number.h"
 #include "server/providing.h"
-#include "server/same_word.h"
 #include "server/sse.h"
 #include "server/views.h"
 
@@ -214,7 +214,7 @@ Response get_application(Hub& hub, Route route) {
 Response get_sessions(Hub& hub, const Target& target) {
   std::size_t limit = kPageDefault;
   if (const std::string* text = target.query_value("limit")) {
-    const auto value = number<std::size_t>(*text);
+    const auto value = httptext::number<std::size_t>(*text);
     if (!value || *value == 0 || *value > kPageMax) {
       return problem(400, "bad_query", fmt::format("limit must be from 1 to {}", kPageMax));
     }
@@ -283,7 +283,7 @@ Response get_metrics(Hub& hub) {
 
 Response get_call_dump(Hub& hub, const std::string& name) {
   CallId call = hub.late_names.find(name);
-  if (const auto id = number<std::uint64_t>(name); !call && id) call = CallId{*id};
+  if (const auto id = httptext::number<std::uint64_t>(name); !call && id) call = CallId{*id};
   if (const auto text = call ? hub.driver.dump(call) : std::nullopt) {
     return {.content_type = "text/plain; charset=utf-8", .body = *text};
   }
@@ -296,7 +296,7 @@ Response cancel_call(Hub& hub, const std::string& name) {
   CallId call;
   if (const auto found = hub.named_calls.find(name); found != hub.named_calls.end()) {
     call = found->second;
-  } else if (const auto id = number<std::uint64_t>(name)) {
+  } else if (const auto id = httptext::number<std::uint64_t>(name)) {
     call = CallId{*id};
   }
   if (call && hub.driver.cancel(call)) return {.status = 202, .body = R"({"cancel":"requested"})"};
@@ -309,13 +309,13 @@ Response end_session(Hub& hub, const std::string& session) {
 }
 
 Response release(Hub& hub, const std::string& text) {
-  const auto fingerprint = number<std::uint64_t>(text, 16);
+  const auto fingerprint = httptext::number<std::uint64_t>(text, 16);
   if (fingerprint && hub.driver.release(*fingerprint)) return {.status = 204, .content_type = {}};
   return problem(404, "no_such_fingerprint", "no such request is in quarantine");
 }
 
 Response recycle(Hub& hub, const std::string& text) {
-  const auto slot = number<std::uint32_t>(text);
+  const auto slot = httptext::number<std::uint32_t>(text);
   if (slot && hub.driver.recycle(*slot)) {
     return {.status = 202, .body = fmt::format(R"({{"slot":{},"recycling":true}})", *slot)};
   }
@@ -330,7 +330,7 @@ void provide(Connection& connection, const Admission& admission, const Request& 
 }
 
 Response answer_host_request(Hub& hub, const std::string& text, Request& request) {
-  const auto id = number<std::uint64_t>(text);
+  const auto id = httptext::number<std::uint64_t>(text);
   if (!id) return problem(404, "no_such_request", "the id of a request is a number");
   const auto nobody_waits = [] {
     return problem(409, "nobody_waits",
@@ -447,7 +447,7 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
     return admission;
   }
   if (request.has(Header::kContentEncoding) &&
-      !same_word(request.get(Header::kContentEncoding), "identity")) {
+      !httptext::same_word(request.get(Header::kContentEncoding), "identity")) {
     admission.refusal =
         problem(415, "content_encoding",
                 fmt::format("a body comes as it is; Content-Encoding {} is not decoded",

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "httptext/percent.h"
 #include "keelback/outcome.h"
 #include "server/json.h"
 #include "server/providing.h"
@@ -199,20 +200,6 @@ Json function_path(const FunctionInfo& function) {
   return {{"post", std::move(operation)}};
 }
 
-std::string escape_segment(std::string_view name) {
-  std::string out;
-  for (const char c : name) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '_' || c == '-' || c == '.' || c == '~';
-    if (plain) {
-      out += c;
-    } else {
-      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return out;
-}
-
 // A change that is refused has `errors` of its own: a key and why, for each setting.
 void describe_config_change(Json& operation) {
   const Json change = {{"schema", {{"type", "object"}}}};
@@ -351,7 +338,7 @@ std::string openapi_json(const Application* application) {
   if (application != nullptr) {
     if (!application->name.empty()) app = application->name;
     for (const FunctionInfo& function : application->functions) {
-      paths["/v1/call/" + escape_segment(function.name)] = function_path(function);
+      paths["/v1/call/" + httptext::percent_encode(function.name)] = function_path(function);
     }
   }
   Json schemas = {{kProblem, problem_schema()}};

@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "base/json_text.h"
+#include "httptext/same_word.h"
 #include "server/call_headers.h"
 #include "server/json.h"
-#include "server/same_word.h"
 #include "server/sse.h"
 
 namespace keelback::server {
@@ -112,7 +112,7 @@ std::optional<AnswerKind> answer_kind(std::string_view content_type) {
   if (is_json_type(content_type)) return AnswerKind::kResult;
   content_type = content_type.substr(0, content_type.find(';'));
   while (content_type.ends_with(' ')) content_type.remove_suffix(1);
-  if (same_word(content_type, "application/problem+json")) return AnswerKind::kError;
+  if (httptext::same_word(content_type, "application/problem+json")) return AnswerKind::kError;
   return std::nullopt;
 }
 

@@ -3,48 +3,19 @@
 #include <algorithm>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/field.hpp>
-#include <span>
 
 #include "base/nearest.h"
-#include "server/same_word.h"
+#include "httptext/same_word.h"
 
 namespace keelback::server {
 namespace http = boost::beast::http;
 namespace {
 
-constexpr std::array<std::string_view, kHeaders> kNames = {
-    "Host",
-    "Origin",
-    "Authorization",
-    "Content-Type",
-    "Accept",
-    "Expect",
-    "Transfer-Encoding",
-    "If-Match",
-    "Content-Encoding",
-    "Forwarded",
-    "X-Forwarded-For",
-    "traceparent",
-    "Idempotency-Key",
-    "Keelback-Session",
-    "Keelback-Affinity",
-    "Keelback-Session-Open",
-    "Keelback-Deadline-Ms",
-    "Keelback-Expect-Epoch",
-    "Keelback-Priority",
-    "Keelback-Batch-Key",
-    "Keelback-Idempotent",
-    "Keelback-Call",
-    "Keelback-Parent",
-    "Keelback-Attachment",
-    "Keelback-Dtype",
-    "Keelback-Shape",
-    "Keelback-Arguments",
-};
 constexpr std::string_view kPrefix = "keelback-";
 
 bool is_ours(std::string_view name) {
-  return name.size() >= kPrefix.size() && same_word(name.substr(0, kPrefix.size()), kPrefix);
+  return name.size() >= kPrefix.size() &&
+         httptext::same_word(name.substr(0, kPrefix.size()), kPrefix);
 }
 
 // A header that is a list: if it comes twice, the lists are joined.
@@ -82,8 +53,9 @@ std::optional<Header> header_of(http::field field, std::string_view name) {
       return std::nullopt;
   }
   constexpr auto kFirst = static_cast<std::size_t>(Header::kForwardedFor);
-  for (std::size_t i = kFirst; i < kNames.size(); ++i) {
-    if (kNames[i].size() == name.size() && same_word(kNames[i], name))
+  const auto names = httptext::header_names();
+  for (std::size_t i = kFirst; i < names.size(); ++i) {
+    if (names[i].size() == name.size() && httptext::same_word(names[i], name))
       return static_cast<Header>(i);
   }
   return std::nullopt;
@@ -91,10 +63,9 @@ std::optional<Header> header_of(http::field field, std::string_view name) {
 
 }  // namespace
 
-std::string_view to_string(Header header) { return kNames[static_cast<std::size_t>(header)]; }
-
 std::string_view nearest_header(std::string_view name) {
-  return nearest(name, std::span(kNames).subspan(static_cast<std::size_t>(Header::kSession)));
+  return nearest(name,
+                 httptext::header_names().subspan(static_cast<std::size_t>(Header::kSession)));
 }
 
 std::optional<Header> Request::repeated() const {
@@ -155,7 +126,7 @@ RequestReader::Step RequestReader::header_done() {
   request_.has_body = request_.chunked || request_.content_length > 0;
   if (request_.has(Header::kTransferEncoding)) {
     if (!request_.http11) return fail(400, "HTTP/1.0 has no Transfer-Encoding");
-    if (!same_word(request_.get(Header::kTransferEncoding), "chunked")) {
+    if (!httptext::same_word(request_.get(Header::kTransferEncoding), "chunked")) {
       return fail(501, "the only Transfer-Encoding is chunked");
     }
   }

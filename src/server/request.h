@@ -10,40 +10,12 @@
 #include <string>
 #include <string_view>
 
+#include "httptext/header.h"
+
 namespace keelback::server {
 
-// The request headers that the server looks at.
-enum class Header : std::uint8_t {
-  kHost,
-  kOrigin,
-  kAuthorization,
-  kContentType,
-  kAccept,
-  kExpect,
-  kTransferEncoding,
-  kIfMatch,
-  kContentEncoding,
-  kForwarded,
-  kForwardedFor,  // X-Forwarded-For
-  kTraceparent,
-  kIdempotencyKey,
-  kSession,
-  kAffinity,
-  kSessionOpen,
-  kDeadlineMs,
-  kExpectEpoch,
-  kPriority,
-  kBatchKey,
-  kIdempotent,
-  kCall,
-  kParent,
-  kAttachment,
-  kDtype,
-  kShape,
-  kArguments,
-};
-inline constexpr int kHeaders = 27;
-std::string_view to_string(Header header);  // as documented: "Keelback-Session"
+using httptext::Header;
+using httptext::kHeaders;
 // The Keelback-* request header nearest to a name that is not one.
 std::string_view nearest_header(std::string_view name);
 

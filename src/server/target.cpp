@@ -2,16 +2,10 @@
 
 #include "base/nearest.h"
 #include "base/utf8.h"
+#include "httptext/percent.h"
 
 namespace keelback::server {
 namespace {
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 // Calls `each` with the parts of `text` between `separator`s, empty ones included.
 template <typename F>
@@ -46,8 +40,8 @@ std::expected<void, std::string> parse_query(std::string_view raw, Target& targe
   split(raw, '&', [&](std::string_view pair) {
     if (pair.empty()) return true;
     const auto equals = pair.find('=');
-    auto key = percent_decode(pair.substr(0, equals), true);
-    auto value = percent_decode(
+    auto key = httptext::percent_decode(pair.substr(0, equals), true);
+    auto value = httptext::percent_decode(
         equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1), true);
     if (!key || !value || !is_utf8(*key) || !is_utf8(*value)) {
       result = std::unexpected("the query is not percent-encoded UTF-8");
@@ -60,26 +54,6 @@ std::expected<void, std::string> parse_query(std::string_view raw, Target& targe
 }
 
 }  // namespace
-
-std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
-  std::string out;
-  out.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '+' && plus_is_space) {
-      out += ' ';
-    } else if (text[i] != '%') {
-      out += text[i];
-    } else {
-      if (text.size() - i < 3) return std::nullopt;
-      const int high = hex_digit(text[i + 1]);
-      const int low = hex_digit(text[i + 2]);
-      if (high < 0 || low < 0) return std::nullopt;
-      out += static_cast<char>(high << 4 | low);
-      i += 2;
-    }
-  }
-  return out;
-}
 
 const std::string* Target::query_value(std::string_view key) const {
   for (const auto& [name, value] : query) {
@@ -107,7 +81,7 @@ std::expected<Target, std::string> parse_target(std::string_view raw) {
   target.path = raw.substr(0, question);
   bool sound = true;
   split(std::string_view(target.path).substr(1), '/', [&](std::string_view part) {
-    auto segment = percent_decode(part);
+    auto segment = httptext::percent_decode(part);
     if (!segment || !is_utf8(*segment)) return sound = false;
     target.segments.push_back(std::move(*segment));
     return true;

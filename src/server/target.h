@@ -10,9 +10,6 @@
 
 namespace keelback::server {
 
-// %XX becomes its byte; nullopt on a broken escape. plus_is_space: in queries.
-std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space = false);
-
 struct Target {
   // Decoded after splitting, so "%2F" stays inside its segment. "/" has one empty segment.
   std::vector<std::string> segments;

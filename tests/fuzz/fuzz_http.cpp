@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/json_text.h"
 #include "base/utf8.h"
+#include "httptext/percent.h"
 #include "server/access.h"
 #include "server/call_headers.h"
 #include "server/providing.h"
@@ -105,6 +106,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     CHECK(pieces.request.target == whole.request.target);
     CHECK(pieces.request.seen == whole.request.seen);
   }
-  static_cast<void>(server::percent_decode(text, true));
+  static_cast<void>(httptext::percent_decode(text, true));
   return 0;
 }

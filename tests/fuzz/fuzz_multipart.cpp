@@ -7,12 +7,11 @@
 #include <vector>
 
 #include "base/check.h"
-#include "server/call_body.h"
-#include "server/multipart.h"
+#include "httptext/multipart.h"
 
 namespace {
 
-using namespace keelback::server;
+using namespace keelback::httptext;
 
 constexpr std::size_t kPartsMax = 8;
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <system_error>
 
-namespace keelback::server {
+namespace keelback::httptext {
 
 // The whole text as a number; nullopt if anything else is in it, or it does not fit.
 template <typename T>
@@ -18,4 +18,4 @@ std::optional<T> number(std::string_view text, int base = 10) {
   return value;
 }
 
-}  // namespace keelback::server
+}  // namespace keelback::httptext

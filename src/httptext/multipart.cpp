@@ -1,14 +1,15 @@
-#include "server/multipart.h"
+#include "httptext/multipart.h"
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <iterator>
 #include <optional>
 
-#include "server/same_word.h"
-#include "server/target.h"
+#include "httptext/percent.h"
+#include "httptext/same_word.h"
 
-namespace keelback::server {
+namespace keelback::httptext {
 namespace {
 
 constexpr std::size_t kBoundaryMax = 70;         // RFC 2046
@@ -183,6 +184,23 @@ std::expected<std::vector<Part>, std::string> parse_multipart(std::string_view b
   }
 }
 
+bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape) {
+  while (!text.empty()) {
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    std::uint64_t extent = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), extent);
+    if (error != std::errc() || shape.size() == kExtentsMax) return false;
+    shape.push_back(extent);
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    if (text.empty()) return true;
+    if (!text.starts_with(',')) return false;
+    text.remove_prefix(1);
+    if (text.empty()) return false;
+  }
+  return true;
+}
+
 void append_part_head(std::string& out, std::string_view boundary, const PartHead& head) {
   auto to = std::back_inserter(out);
   if (!out.empty()) out += "\r\n";
@@ -196,4 +214,4 @@ void append_multipart_end(std::string& out, std::string_view boundary) {
   fmt::format_to(std::back_inserter(out), "\r\n--{}--\r\n", boundary);
 }
 
-}  // namespace keelback::server
+}  // namespace keelback::httptext

@@ -2,13 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <expected>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace keelback::server {
+namespace keelback::httptext {
 
 // One part; everything but the names is borrowed from the body.
 struct Part {
@@ -28,6 +29,14 @@ std::expected<std::vector<Part>, std::string> parse_multipart(std::string_view b
                                                               std::string_view boundary,
                                                               std::size_t parts_max);
 
+// Parts of a form: 64 attachments, and the arguments or the result.
+inline constexpr std::size_t kFormPartsMax = 65;
+
+// "512, 512" after `shape`; empty: nothing. False: it is not that, or more than kExtentsMax
+// extents.
+bool read_shape(std::string_view text, std::vector<std::uint64_t>& shape);
+inline constexpr std::size_t kExtentsMax = 16;
+
 struct PartHead {
   std::string_view name;
   std::optional<std::string_view> filename = {};
@@ -38,4 +47,4 @@ struct PartHead {
 void append_part_head(std::string& out, std::string_view boundary, const PartHead& head);
 void append_multipart_end(std::string& out, std::string_view boundary);
 
-}  // namespace keelback::server
+}  // namespace keelback::httptext
