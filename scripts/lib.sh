@@ -34,7 +34,7 @@ need() {
 
 need_build() {
   need g++ cmake ninja-build ccache pkg-config libboost1.81-dev libfmt-dev libspdlog-dev nlohmann-json3-dev \
-    libtomlplusplus-dev libcli11-dev prometheus-cpp-dev libsqlite3-dev libpq-dev zlib1g-dev python3
+    libtomlplusplus-dev libcli11-dev prometheus-cpp-dev libsqlite3-dev libpq-dev libssl-dev zlib1g-dev python3
 }
 # need_cross ARCH: Debian's compiler for another kind of machine, and its libraries beside those of this one. Of libpq only
 # the header is used, the same for all kinds.
@@ -42,7 +42,7 @@ need_cross() {
   need cmake ninja-build ccache pkg-config python3 nlohmann-json3-dev libcli11-dev libpq-dev
   dpkg --print-foreign-architectures | grep -qx "$1" || as_root dpkg --add-architecture "$1"
   local library libraries=()
-  for library in libboost1.81-dev libfmt-dev libspdlog-dev libtomlplusplus-dev prometheus-cpp-dev libsqlite3-dev zlib1g-dev; do
+  for library in libboost1.81-dev libfmt-dev libspdlog-dev libtomlplusplus-dev prometheus-cpp-dev libsqlite3-dev libssl-dev zlib1g-dev; do
     libraries+=("$library:$1")
   done
   need "crossbuild-essential-$1" "${libraries[@]}"

@@ -99,15 +99,16 @@ struct Outcome {
   std::chrono::nanoseconds ran{0};     // from the last dispatch to the outcome
   std::optional<std::chrono::nanoseconds> retry_after;
   bool key_reused = false;  // kBadRequest: its idempotency key was used for another request
-  // kOverloaded of a nested call: "would_deadlock", if it would wait for its own callers. Else
-  // empty.
+  // kOverloaded of a nested call: "would_deadlock", if it would wait for its own callers. kNotReady
+  // of a call that another node of a cluster has sent here: "not_owner", if this node does not own
+  // its session. Else empty.
   std::string reason{};
 
   bool ok() const { return kind == OutcomeKind::kOk; }
 };
 
 // The status of its kind; 422 if its idempotency key was used for another request, or if arguments
-// do not fit the function's annotations.
+// do not fit the function's annotations; 421 if another node sent it here in vain.
 int http_status(const Outcome& outcome);
 
 }  // namespace keelback

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/check.h"
+#include "base/reasons.h"
 
 namespace keelback {
 namespace {
@@ -50,6 +51,7 @@ std::string_view to_string(DeathRole role) {
 }
 int http_status(OutcomeKind kind) { return row(kind).status; }
 int http_status(const Outcome& outcome) {
+  if (outcome.reason == kNotOwner) return 421;
   const bool misfit = outcome.python && !outcome.python->errors.empty();
   return outcome.key_reused || misfit ? 422 : http_status(outcome.kind);
 }

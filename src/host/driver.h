@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/application.h"
@@ -82,6 +83,14 @@ class Driver {
   // A stream: items in order, then `done`. The first 16 items come unasked; grant() allows more.
   // A function that does not stream ends with its payload in the outcome and no item.
   virtual CallId stream(Call call, OnItem item, OnOutcome done) = 0;
+  // A call that another node of the cluster has sent here (docs/http.md, Between nodes). Without
+  // `item` it is as submit(), with it as stream(). A driver that sends calls to other nodes never
+  // sends such a call on: if this node does not own its session, the outcome is kNotReady, effect
+  // none, with reason kNotOwner (base/reasons.h). A driver that is alone owns every session.
+  virtual CallId take_hop(std::string_view /*sender*/, Call call, OnItem item, OnOutcome done) {
+    return item ? stream(std::move(call), std::move(item), std::move(done))
+                : submit(std::move(call), std::move(done));
+  }
   virtual void grant(CallId call, std::uint32_t items) = 0;
   // The caller cancels or has left. False: no such call is in flight.
   virtual bool cancel(CallId call) = 0;

@@ -17,6 +17,7 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
     "Content-Encoding",
     "Forwarded",
     "X-Forwarded-For",
+    "Content-Digest",
     "traceparent",
     "Idempotency-Key",
     "Keelback-Session",
@@ -33,6 +34,7 @@ constexpr std::array<std::string_view, kHeaders> kNames = {
     "Keelback-Dtype",
     "Keelback-Shape",
     "Keelback-Arguments",
+    "Keelback-Hop",
 };
 
 }  // namespace

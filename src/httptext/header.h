@@ -19,6 +19,7 @@ enum class Header : std::uint8_t {
   kContentEncoding,
   kForwarded,
   kForwardedFor,  // X-Forwarded-For
+  kContentDigest,
   kTraceparent,
   kIdempotencyKey,
   kSession,
@@ -35,8 +36,9 @@ enum class Header : std::uint8_t {
   kDtype,
   kShape,
   kArguments,
+  kHop,
 };
-inline constexpr int kHeaders = 27;
+inline constexpr int kHeaders = 29;
 std::string_view to_string(Header header);  // as documented: "Keelback-Session"
 // All of them, in the order of Header.
 std::span<const std::string_view, kHeaders> header_names();

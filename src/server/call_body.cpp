@@ -138,6 +138,35 @@ std::string_view body_type(const Outcome& outcome, std::string_view accept) {
                                                                             : std::string_view();
 }
 
+enum class Form {
+  kForClients,  // each part has a file name and a type, so that every library reads it as a file
+  kExact,
+};
+AttachedReply write_form(const Outcome& outcome, std::string_view boundary, Form form) {
+  AttachedReply reply;
+  std::size_t bytes = outcome.payload.size();
+  for (const Attachment& each : outcome.attachments) bytes += each.data.size() + 1024;
+  reply.content_type = fmt::format("multipart/form-data; boundary={}", boundary);
+  reply.body.reserve(bytes + 512);
+  httptext::append_part_head(reply.body, boundary,
+                             {.name = kResult, .content_type = "application/json"});
+  reply.body += outcome.payload;
+  for (const Attachment& each : outcome.attachments) {
+    const std::string headers = array_headers(each);
+    const std::string exact_type = one_line(each.content_type);
+    const bool exact = form == Form::kExact;
+    httptext::append_part_head(
+        reply.body, boundary,
+        {.name = each.name,
+         .filename = !exact && each.filename.empty() ? each.name : each.filename,
+         .content_type = exact ? std::string_view(exact_type) : type_of(each),
+         .headers = headers});
+    reply.body += each.data.view();
+  }
+  httptext::append_multipart_end(reply.body, boundary);
+  return reply;
+}
+
 }  // namespace
 
 std::optional<BodyKind> body_kind(const Request& request) {
@@ -182,24 +211,11 @@ AttachedReply write_attached(Outcome&& outcome, std::string_view accept,
     reply.body = only.data.view();
     return reply;
   }
-  std::size_t bytes = outcome.payload.size();
-  for (const Attachment& each : outcome.attachments) bytes += each.data.size() + 1024;
-  reply.content_type = fmt::format("multipart/form-data; boundary={}", boundary);
-  reply.body.reserve(bytes + 512);
-  httptext::append_part_head(reply.body, boundary,
-                             {.name = kResult, .content_type = "application/json"});
-  reply.body += outcome.payload;
-  for (const Attachment& each : outcome.attachments) {
-    const std::string headers = array_headers(each);
-    httptext::append_part_head(reply.body, boundary,
-                               {.name = each.name,
-                                .filename = each.filename.empty() ? each.name : each.filename,
-                                .content_type = type_of(each),
-                                .headers = headers});
-    reply.body += each.data.view();
-  }
-  httptext::append_multipart_end(reply.body, boundary);
-  return reply;
+  return write_form(outcome, boundary, Form::kForClients);
+}
+
+AttachedReply write_exactly(const Outcome& outcome, std::string_view boundary) {
+  return write_form(outcome, boundary, Form::kExact);
 }
 
 std::string fresh_boundary() {

@@ -44,6 +44,9 @@ struct AttachedReply {
   std::string body;
 };
 AttachedReply write_attached(Outcome&& outcome, std::string_view accept, std::string_view boundary);
+// Always a form, from which the receiver makes the same attachments: an attachment that has no type
+// or no file name has none there.
+AttachedReply write_exactly(const Outcome& outcome, std::string_view boundary);
 
 // A new random text each time, so that nobody can have put it into the bytes. Thread-safe.
 std::string fresh_boundary();

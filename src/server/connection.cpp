@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "server/hop.h"
 #include "server/peer.h"
 #include "server/sse.h"
 
@@ -135,6 +136,10 @@ void Connection::on_request() {
   if (refusal_) {
     hub_->count_rejected();
     reply(std::move(*std::exchange(refusal_, std::nullopt)));
+  } else if (auto wrong = admission_.hop.empty() ? std::nullopt : check_hop_body(request_)) {
+    hub_->count_rejected();
+    log_refusal(*this, *wrong, request_);
+    reply(std::move(*wrong));
   } else if (admission_.route == Route::kCall && !admission_.answer) {
     start_call();
   } else {
@@ -332,7 +337,8 @@ void Connection::open_reply(int status, std::string_view content_type,
                      .keep_alive = !close_after_,
                      .content_type = content_type,
                      .content_length = length,
-                     .date = hub_->date()});
+                     .date = hub_->date(),
+                     .node = hub_->node});
 }
 
 void Connection::reply(Response response) {

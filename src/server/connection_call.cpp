@@ -28,15 +28,21 @@ void Connection::start_call() {
   auto done = [self = shared_from_this()](Outcome&& outcome) {
     self->on_outcome(std::move(outcome));
   };
+  host::OnItem item;
   if (admission_.headers.wants_stream) {
     open_stream();
-    call_ = hub_->driver.stream(
-        std::move(call),
-        [self = shared_from_this()](std::string&& item) { self->on_item(std::move(item)); },
-        std::move(done));
-    stream_->headers = fmt::format("Keelback-Call: {}\r\n", call_text(call_name_, call_));
+    item = [self = shared_from_this()](std::string&& text) { self->on_item(std::move(text)); };
+  }
+  if (!admission_.hop.empty()) {
+    call_ =
+        hub_->driver.take_hop(admission_.hop, std::move(call), std::move(item), std::move(done));
+  } else if (item) {
+    call_ = hub_->driver.stream(std::move(call), std::move(item), std::move(done));
   } else {
     call_ = hub_->driver.submit(std::move(call), std::move(done));
+  }
+  if (stream_) {
+    stream_->headers = fmt::format("Keelback-Call: {}\r\n", call_text(call_name_, call_));
   }
   if (!call_name_.empty()) hub_->named_calls.insert_or_assign(call_name_, call_);
 }
@@ -71,7 +77,9 @@ void Connection::reply_attached(Outcome&& outcome) {
   std::string headers;
   append_outcome_headers(headers, outcome, call_text(call_name_, call_), Clock::now() - called_at_);
   AttachedReply reply =
-      write_attached(std::move(outcome), request_.get(Header::kAccept), fresh_boundary());
+      admission_.hop.empty()
+          ? write_attached(std::move(outcome), request_.get(Header::kAccept), fresh_boundary())
+          : write_exactly(outcome, fresh_boundary());
   open_reply(200, reply.content_type, reply.body.size());
   out_ += headers + reply.headers + "\r\n";
   send(std::move(reply.body));
@@ -93,7 +101,8 @@ void Connection::on_item(std::string&& item) {
 
 void Connection::end_stream(Outcome&& outcome) {
   if (outcome.ok() && !outcome.payload.empty()) {  // a function that does not stream
-    append_event(stream_->pending, "item", outcome.payload);
+    // Another node must know that this is no item.
+    append_event(stream_->pending, admission_.hop.empty() ? "item" : "result", outcome.payload);
     ++stream_->items;
   }
   append_last_event(stream_->pending, outcome, stream_->items);

@@ -10,6 +10,7 @@
 #include "httptext/same_word.h"
 #include "server/client_name.h"
 #include "server/connection.h"
+#include "server/hop.h"
 #include "server/json.h"
 #include "server/providing.h"
 #include "server/sse.h"
@@ -421,9 +422,19 @@ Admission admit(Hub& hub, const Request& request, const Door& door) {
   admission.body_max = kSmallBody;
   match(request, admission);
   const bool open = admission.route && is_open(*admission.route);
-  const Settings::ServerSection& server = hub.config.settings().server;
+  const Settings& settings = hub.config.settings();
+  const Settings::ServerSection& server = settings.server;
   Door seen = door;
   if (server.unix_token == Switch::kOn) seen.trusted = false;
+  if (request.has(Header::kHop)) {
+    auto sender = check_hop(request, settings.cluster.token, admission.route);
+    if (!sender) {
+      admission.refusal = std::move(sender.error());
+      return admission;
+    }
+    admission.hop = std::move(*sender);
+    seen.trusted = true;  // the signature stands for the token
+  }
   Access access =
       check_access(request, seen, server.token, {hub.names, server.allowed_hosts}, open);
   admission.authorised = access.authorised;

@@ -27,6 +27,7 @@ struct Admission {
   Target target;                    // empty for calls
   CallHeaders headers;              // for calls
   BodyKind body_kind = BodyKind::kJsonOnly;
+  std::string hop;  // the node that it comes from; empty: from a client
   bool authorised = false;
   bool keep_body = false;      // else it is read and dropped
   std::uint64_t body_max = 0;  // bytes

@@ -25,7 +25,7 @@ constexpr auto kAcceptPause = 100ms;
 constexpr std::uint32_t kRefusalsASecond = 20;  // that are logged
 
 // Best effort: the client may see a reset instead if its request is still on the way.
-void refuse_connection(int fd, std::string_view date) {
+void refuse_connection(int fd, std::string_view date, std::string_view node) {
   const Response response =
       problem(503, "too_many_connections", "the server has as many connections as it may have");
   std::string out;
@@ -33,7 +33,8 @@ void refuse_connection(int fd, std::string_view date) {
                     .keep_alive = false,
                     .content_type = response.content_type,
                     .content_length = response.body.size(),
-                    .date = date});
+                    .date = date,
+                    .node = node});
   out += "Retry-After: 1\r\n\r\n";
   out += response.body;
   char scratch[4096];
@@ -103,7 +104,7 @@ void Hub::accept_some(Acceptor& acceptor) {
 void Hub::admit(int fd, const Door& door, std::string peer) {
   if (connections_.size() >= options.connections_max && !make_room()) {
     count_rejected();
-    refuse_connection(fd, date());
+    refuse_connection(fd, date(), node);
     return;
   }
   int family = AF_UNIX;

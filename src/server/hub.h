@@ -70,6 +70,7 @@ class Hub : public std::enable_shared_from_this<Hub> {
   std::unordered_map<std::uint64_t, Connection*> host_requests;
   ProvidedCounts provided;
   std::vector<std::string> names;  // hosts of server.listen
+  std::string node;                // what this node is called; empty: it is in no cluster
   std::uint64_t buffered = 0;      // bytes of bodies being read
 
  private:

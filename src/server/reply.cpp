@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/reasons.h"
 #include "server/json.h"
 
 namespace keelback::server {
@@ -118,6 +119,8 @@ std::string_view reason_phrase(int status) {
       return "Unsupported Media Type";
     case 417:
       return "Expectation Failed";
+    case 421:
+      return "Misdirected Request";
     case 422:
       return "Unprocessable Content";
     case 431:
@@ -145,6 +148,7 @@ void append_head(std::string& out, const Head& head) {
   auto to = std::back_inserter(out);
   fmt::format_to(to, "HTTP/1.1 {} {}\r\nDate: {}\r\n", head.status, reason_phrase(head.status),
                  head.date);
+  if (!head.node.empty()) fmt::format_to(to, "Keelback-Node: {}\r\n", head.node);
   if (!head.content_type.empty()) fmt::format_to(to, "Content-Type: {}\r\n", head.content_type);
   if (head.content_length) fmt::format_to(to, "Content-Length: {}\r\n", *head.content_length);
   if (!head.keep_alive) {
@@ -181,6 +185,7 @@ std::string problem_of(const Outcome& outcome) {
   Json json = outcome_base(outcome.kind, outcome.effect, outcome.message);
   json["status"] = http_status(outcome);
   if (!outcome.reason.empty()) json["reason"] = outcome.reason;
+  if (outcome.reason == kNotOwner) json["title"] = "Another node owns the session";
   if (outcome.key_reused) json["title"] = "The idempotency key was used for another request";
   if (outcome.python) {
     json["python"] = {{"type", outcome.python->type},

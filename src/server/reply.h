@@ -34,6 +34,7 @@ struct Head {
   std::string_view content_type;
   std::optional<std::uint64_t> content_length;
   std::string_view date;
+  std::string_view node = {};  // Keelback-Node; empty: none
 };
 void append_head(std::string& out, const Head& head);
 

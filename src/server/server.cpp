@@ -6,6 +6,7 @@
 #include <boost/asio/post.hpp>
 #include <utility>
 
+#include "os/machine.h"
 #include "server/connection.h"
 #include "server/hub.h"
 #include "server/systemd.h"
@@ -57,6 +58,12 @@ std::string name_of(std::string_view spec) {
   return name ? std::string(*name) : std::string();
 }
 
+// What a node of a cluster is called; empty: it is in none.
+std::string node_of(const Settings::ClusterSection& cluster) {
+  if (!cluster.node.empty()) return cluster.node;
+  return cluster.store.empty() ? std::string() : os::host_name();
+}
+
 }  // namespace
 
 Server::Server(boost::asio::io_context& loop, host::Driver& driver, ConfigPort& config,
@@ -91,11 +98,13 @@ std::expected<std::vector<Endpoint>, std::string> Server::listen() {
   for (const std::string& spec : specs) names.push_back(name_of(spec));
   for (const std::string& spec : settings.server.admin_listen) names.push_back(name_of(spec));
   std::erase(names, std::string());
-  boost::asio::post(
-      hub_->loop, [hub = hub_, names = std::move(names), ready = std::move(*listeners)]() mutable {
-        hub->names = std::move(names);
-        hub->start(std::move(ready));
-      });
+  boost::asio::post(hub_->loop,
+                    [hub = hub_, names = std::move(names), node = node_of(settings.cluster),
+                     ready = std::move(*listeners)]() mutable {
+                      hub->names = std::move(names);
+                      hub->node = std::move(node);
+                      hub->start(std::move(ready));
+                    });
   return endpoints;
 }
 

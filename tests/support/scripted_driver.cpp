@@ -83,7 +83,13 @@ CallId ScriptedDriver::stream(Call call, host::OnItem item, host::OnOutcome done
   return begin(std::move(call), std::move(item), std::move(done));
 }
 
-CallId ScriptedDriver::begin(Call call, host::OnItem item, host::OnOutcome done) {
+CallId ScriptedDriver::take_hop(std::string_view sender, Call call, host::OnItem item,
+                                host::OnOutcome done) {
+  return begin(std::move(call), std::move(item), std::move(done), std::string(sender));
+}
+
+CallId ScriptedDriver::begin(Call call, host::OnItem item, host::OnOutcome done,
+                             std::string sender) {
   const std::lock_guard lock(mutex_);
   const std::uint64_t id = seen_.size() + 1;
   Running running{.item = std::move(item), .done = std::move(done), .script = {}};
@@ -100,7 +106,10 @@ CallId ScriptedDriver::begin(Call call, host::OnItem item, host::OnOutcome done)
   }
   ++world_.pool.stats.accepted;
   ++world_.pool.stats.in_flight;
-  seen_.push_back({.id = CallId{id}, .call = std::move(call), .stream = running.item != nullptr});
+  seen_.push_back({.id = CallId{id},
+                   .call = std::move(call),
+                   .stream = running.item != nullptr,
+                   .sender = std::move(sender)});
   running_.emplace(id, std::move(running));
   changed_.notify_all();
   advance(id);

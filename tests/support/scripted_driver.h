@@ -32,6 +32,7 @@ class ScriptedDriver final : public host::Driver {
     CallId id;
     Call call;
     bool stream = false;
+    std::string sender = {};  // of a call that another node sent; empty: a client
     bool cancelled = false;
     std::uint64_t granted = 0;
     std::uint64_t emitted = 0;
@@ -69,6 +70,8 @@ class ScriptedDriver final : public host::Driver {
   Outcome call(Call call) override;
   CallId submit(Call call, host::OnOutcome done) override;
   CallId stream(Call call, host::OnItem item, host::OnOutcome done) override;
+  CallId take_hop(std::string_view sender, Call call, host::OnItem item,
+                  host::OnOutcome done) override;
   void grant(CallId call, std::uint32_t items) override;
   bool cancel(CallId call) override;
   std::optional<std::string> dump(CallId call) override;
@@ -105,7 +108,7 @@ class ScriptedDriver final : public host::Driver {
     std::uint32_t credit = 16;
     std::size_t next_item = 0;
   };
-  CallId begin(Call call, host::OnItem item, host::OnOutcome done);
+  CallId begin(Call call, host::OnItem item, host::OnOutcome done, std::string sender = {});
   void advance(std::uint64_t id);  // requires mutex_: emits what credit allows, then ends
   void end(std::uint64_t id, Outcome outcome);  // requires mutex_
 
