@@ -49,7 +49,7 @@ need_cross() {
 }
 need_tests() {
   need_build
-  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev python3-venv curl nginx-light
+  need libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev spin python3-venv curl nginx-light
   need_postgresql
 }
 # The servers that tests start by themselves. Installing PostgreSQL makes no cluster of the machine's own.
