@@ -106,8 +106,8 @@ struct Notice {
   std::string text;
 };
 
-using Action = std::variant<Ask, Adopt, Admit, Forward, Replay, Refuse, Misdirected, Settle, Fetched, ForgetSession,
-                            ObeySettings, Left, Notice>;
+using Action = std::variant<Ask, Adopt, Admit, Forward, Replay, Refuse, Misdirected, Settle,
+                            Fetched, ForgetSession, ObeySettings, Left, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::cluster

@@ -88,8 +88,8 @@ void Arrivals::on(const ForLookup& purpose, const Reply& reply) {
     Refuse refusal;
     refusal.kind = OutcomeKind::kBadRequest;
     refusal.key_reused = true;
-    refusal.message = fmt::format("Idempotency key \"{}\" was used for another request; use a new key.",
-                                  ticket->key);
+    refusal.message = fmt::format(
+        "Idempotency key \"{}\" was used for another request; use a new key.", ticket->key);
     return refuse(ticket->id, std::move(refusal));
   }
   if (opened->row && opened->row->answer) {
@@ -140,8 +140,9 @@ bool Arrivals::on(const HopFailed& event) {
     return true;
   }
   if (ticket->reread) {
-    not_ready(ticket->id, fmt::format("Node \"{}\", which owns the session, does not take the call: {}",
-                                      ticket->sent_to->node, event.reason));
+    not_ready(ticket->id,
+              fmt::format("Node \"{}\", which owns the session, does not take the call: {}",
+                          ticket->sent_to->node, event.reason));
     return true;
   }
   ticket->reread = true;

@@ -105,8 +105,7 @@ bool Claims::may_claim(Session& session, const SessionRow& row) {
                                 row.schema, kSchema));
     return false;
   }
-  if (!frame_.rules.restore_other_digest && row.number > 0 &&
-      row.digest != frame_.config.digest) {
+  if (!frame_.rules.restore_other_digest && row.number > 0 && row.digest != frame_.config.digest) {
     refuse(session, "The session's state was saved by another version of the application.");
     return false;
   }
@@ -208,8 +207,8 @@ void Claims::end_restore(Session& session) {
 
 // Rows may have changed while their sessions waited: they are read again.
 void Claims::start_restores() {
-  std::size_t free = frame_.config.restores_at_once - std::min<std::size_t>(
-                         restoring_, frame_.config.restores_at_once);
+  std::size_t free = frame_.config.restores_at_once -
+                     std::min<std::size_t>(restoring_, frame_.config.restores_at_once);
   while (free > 0 && !queue_.empty()) {
     const auto found = sessions_.find(queue_.front());
     queue_.pop_front();

@@ -45,9 +45,15 @@ void Commits::on(const VouchWanted& event) {
     if (session->commits.size() == 1) go_on(*session);
     return;
   }
-  if (members_.holds()) return settle(event.commit, Settle::How::kKept);
-  session->vouches.push_back(event.commit);
-  vouching_.insert(session->id);
+  acknowledge(*session, event.commit);
+}
+
+// If the row is exposed, another owner gives the session up for lost. So an answer that comes after
+// the lease waits until a beat shows that there is none.
+void Commits::acknowledge(Session& session, CommitId commit) {
+  if (!session.exposed || members_.holds()) return settle(commit, Settle::How::kKept);
+  session.vouches.push_back(commit);
+  vouching_.insert(session.id);
 }
 
 void Commits::beat() {
@@ -73,7 +79,8 @@ void Commits::go_on(Session& session) {
     first.since = frame_.now;
     first.number = session.number + 1;
   }
-  const ForCommit purpose{first.commit, session.id, session.serial, session.token, first.number};
+  const ForCommit purpose{first.commit,  session.id,   session.serial,
+                          session.token, first.number, first.exposed};
   if (frame_.now - first.since > frame_.config.patience()) return unknown(session);
   if (std::exchange(session.read_first, false)) {
     session.asked = Session::Asked::kRead;
@@ -120,13 +127,17 @@ void Commits::on(const ForCommit& purpose, const Reply& reply) {
 // The session was dropped while the commit, or the reading of it, was under way.
 void Commits::settle_late(const ForCommit& purpose, const Reply& reply) {
   const auto* written = std::get_if<Written>(&reply);
-  if (written && written->done) return settle(purpose.commit, Settle::How::kKept);
+  // What is not stored may have been given up for lost already.
+  if (written && written->done && !purpose.exposed) {
+    return settle(purpose.commit, Settle::How::kKept);
+  }
   const Standing* standing = written;
   if (!standing) standing = std::get_if<Found>(&reply);
   if (!standing) return settle(purpose.commit, Settle::How::kUnknown);
   const std::optional<SessionRow>& row = standing->row;
   const bool ours = row && row->token == purpose.token;
-  if (ours && row->number == purpose.number) return settle(purpose.commit, Settle::How::kKept);
+  const bool committed = ours && row->number == purpose.number;
+  if (committed && !purpose.exposed) return settle(purpose.commit, Settle::How::kKept);
   // A commit that is read as not done may still come, as long as nobody has claimed the session.
   if (ours && !written) return settle(purpose.commit, Settle::How::kUnknown);
   settle(purpose.commit, Settle::How::kLost, owner_of(*standing));
@@ -155,30 +166,28 @@ void Commits::kept(Session& session) {
   session.exposed = first.exposed;
   session.read_first = false;
   ++frame_.counters.commits_kept;
-  settle(first.commit, Settle::How::kKept);
+  acknowledge(session, first.commit);
   if (session.commits.empty()) return claims_.close(session);
   go_on(session);
 }
 
 void Commits::lost(Session& session, const Standing& standing) {
-  const std::string owner = owner_of(standing);
-  for (const Pending& each : std::exchange(session.commits, {})) {
-    settle(each.commit, Settle::How::kLost, owner);
-  }
-  for (const CommitId commit : std::exchange(session.vouches, {})) {
-    settle(commit, Settle::How::kLost, owner);
-  }
-  claims_.forget(session, "Another node owns the session now.");
+  give_up(session, Settle::How::kLost, owner_of(standing), "Another node owns the session now.");
 }
 
 void Commits::unknown(Session& session) {
-  for (const Pending& each : std::exchange(session.commits, {})) {
-    settle(each.commit, Settle::How::kUnknown);
-  }
-  for (const CommitId commit : std::exchange(session.vouches, {})) {
-    settle(commit, Settle::How::kUnknown);
-  }
-  claims_.forget(session, "The database did not say whether the session's state was committed.");
+  give_up(session, Settle::How::kUnknown, {},
+          "The database did not say whether the session's state was committed.");
+}
+
+// The pool drops the state before it hears of the answers: no call starts in between.
+void Commits::give_up(Session& session, Settle::How how, const std::string& owner,
+                      std::string_view reason) {
+  const std::deque<Pending> commits = std::exchange(session.commits, {});
+  const std::vector<CommitId> vouches = std::exchange(session.vouches, {});
+  claims_.forget(session, reason);
+  for (const Pending& each : commits) settle(each.commit, how, owner);
+  for (const CommitId commit : vouches) settle(commit, how, owner);
 }
 
 void Commits::settle(CommitId commit, Settle::How how, std::string owner) {

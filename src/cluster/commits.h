@@ -8,6 +8,7 @@
 
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "cluster/frame.h"
 #include "cluster/membership.h"
@@ -46,8 +47,11 @@ class Commits {
   void judge(Session& session, const Standing& standing);
   void settle_late(const ForCommit& purpose, const Reply& reply);
   void kept(Session& session);
+  void acknowledge(Session& session, CommitId commit);
   void lost(Session& session, const Standing& standing);
   void unknown(Session& session);
+  void give_up(Session& session, Settle::How how, const std::string& owner,
+               std::string_view reason);
   void settle(CommitId commit, Settle::How how, std::string owner = {});
   void find_owner(CommitId commit, const std::string& session);
 

@@ -95,9 +95,9 @@ TEST_F(CommitsTest, ACommitThatTookNoEffectIsMadeAgainOnce) {
   const Request late = ann.waiting.front().request;
   ann.answer_none(false);
   run(500ms, {&ann});
-  ann.answer();                    // the row has number 1
-  database.perform(now, late);     // now it takes effect after all
-  ann.answer();                    // the second is refused, by the first
+  ann.answer();                 // the row has number 1
+  database.perform(now, late);  // now it takes effect after all
+  ann.answer();                 // the second is refused, by the first
   EXPECT_EQ(ann.last<Settle>().how, How::kKept);
   EXPECT_EQ(row("s").number, 2);
   ann.link = Link::kUp;

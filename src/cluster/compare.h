@@ -20,11 +20,7 @@ class Compare {
  public:
   Compare(Frame& frame, const Membership& members, Sessions& sessions, Claims& claims,
           Commits& commits)
-      : frame_(frame),
-        members_(members),
-        sessions_(sessions),
-        claims_(claims),
-        commits_(commits) {}
+      : frame_(frame), members_(members), sessions_(sessions), claims_(claims), commits_(commits) {}
   Compare(const Compare&) = delete;
   Compare& operator=(const Compare&) = delete;
 

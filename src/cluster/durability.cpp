@@ -8,7 +8,8 @@ std::vector<std::string> weaknesses(const ServerFacts& server) {
     found.push_back("fsync is off: a crash of its machine may lose or damage what was committed.");
   }
   if (!server.full_page_writes) {
-    found.push_back("full_page_writes is off: a crash of its machine may damage what was committed.");
+    found.push_back(
+        "full_page_writes is off: a crash of its machine may damage what was committed.");
   }
   if (server.synchronous_commit == "off") {
     found.push_back("synchronous_commit is off: a crash may lose the last commits.");

@@ -141,7 +141,7 @@ struct Drained {};
 struct Tick {};
 
 using Event = std::variant<CallCame, KeyedCallCame, TicketGone, HopFailed, CommitWanted,
-                           VouchWanted, FetchWanted, KeyedCallEnded, SessionOpened, SessionOver, Replied,
-                           RulesChanged, SettingsChanged, DrainRequested, Drained, Tick>;
+                           VouchWanted, FetchWanted, KeyedCallEnded, SessionOpened, SessionOver,
+                           Replied, RulesChanged, SettingsChanged, DrainRequested, Drained, Tick>;
 
 }  // namespace keelback::cluster

@@ -49,6 +49,7 @@ struct ForCommit {
   std::uint64_t serial = 0;
   Token token = 0;
   std::uint64_t number = 0;
+  bool exposed = false;
 };
 struct ForOrphan {  // the owner of a session that this node has lost
   CommitId commit = 0;
@@ -71,8 +72,8 @@ struct ForKey {
 struct ForSettings {
   std::string text;
 };
-using Purpose = std::variant<ForMember, ForOthers, ForSession, ForCommit, ForOrphan, ForFetch, ForLookup,
-                             ForCompare, ForKey, ForSettings>;
+using Purpose = std::variant<ForMember, ForOthers, ForSession, ForCommit, ForOrphan, ForFetch,
+                             ForLookup, ForCompare, ForKey, ForSettings>;
 
 struct Frame {
   Frame(Config settings, std::uint64_t seed)

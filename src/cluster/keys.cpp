@@ -64,8 +64,8 @@ void Keys::start_over(Entry& entry) {
     return erase(entry);
   }
   entry.token = 0;
-  const bool only_hops = std::ranges::all_of(
-      entry.waiting, [this](TicketId id) { return tickets_.find(id)->hop; });
+  const bool only_hops =
+      std::ranges::all_of(entry.waiting, [this](TicketId id) { return tickets_.find(id)->hop; });
   if (only_hops) return read(entry);  // a hop opens nothing
   open(entry);
 }
@@ -213,9 +213,9 @@ void Keys::forward(Ticket& ticket, const NodeRow& owner) {
     return tickets_.remove(ticket.id);
   }
   if (ticket.reread && ticket.sent_to == to) {
-    return refuse(ticket.id, OutcomeKind::kNotReady, Effect::kNone,
-                  fmt::format("Node \"{}\" runs the call with this key, and cannot be reached.",
-                              to.node));
+    return refuse(
+        ticket.id, OutcomeKind::kNotReady, Effect::kNone,
+        fmt::format("Node \"{}\" runs the call with this key, and cannot be reached.", to.node));
   }
   ++frame_.counters.forwarded;
   ticket.sent_to = to;

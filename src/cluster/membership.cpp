@@ -110,8 +110,7 @@ void Membership::describe_server(const ServerFacts& server) {
   if (found == weaknesses_) return;
   weaknesses_ = std::move(found);
   for (const std::string& each : weaknesses_) {
-    frame_.notice(Notice::Level::kWarn,
-                  "The database may lose what it has acknowledged. " + each);
+    frame_.notice(Notice::Level::kWarn, "The database may lose what it has acknowledged. " + each);
   }
 }
 
@@ -191,9 +190,9 @@ void Membership::observe(Time sent, const std::vector<NodeRow>& nodes) {
   for (const NodeRow& dead : watch_.observe(sent, frame_.now, nodes)) {
     if (dead.name == frame_.config.name) continue;
     ++frame_.counters.retired_others;
-    frame_.notice(Notice::Level::kWarn,
-                  fmt::format("Node \"{}\" has not raised its beat for a lease; it is retired.",
-                              dead.name));
+    frame_.notice(
+        Notice::Level::kWarn,
+        fmt::format("Node \"{}\" has not raised its beat for a lease; it is retired.", dead.name));
     frame_.ask(Retire{{dead.name, dead.incarnation}, dead.beat}, ForOthers{});
   }
 }

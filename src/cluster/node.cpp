@@ -163,8 +163,7 @@ Status Node::status(Time now) const {
   impl_->members.describe(out);
   out.counters = impl_->frame.counters;
   out.sessions = static_cast<std::uint64_t>(std::ranges::count_if(
-      impl_->sessions,
-      [](const auto& each) { return each.second.step == Session::Step::kOwned; }));
+      impl_->sessions, [](const auto& each) { return each.second.step == Session::Step::kOwned; }));
   return out;
 }
 

@@ -37,7 +37,8 @@
 //      it. After ForgetSession none is needed.
 //  11  KeyedCallEnded comes once for each call that was admitted with a key and no session; the
 //      caller hears the answer after its Settle.
-//  12  FetchWanted is answered by exactly one Fetched. It comes for a session without a CommitWanted
+//  12  FetchWanted is answered by exactly one Fetched. It comes for a session without a
+//  CommitWanted
 //      that is not settled.
 //  13  ObeySettings is answered by RulesChanged.
 //  14  After DrainRequested come the sessions' last CommitWanted and SessionOver, then Drained.

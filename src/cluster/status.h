@@ -27,7 +27,7 @@ struct Counters {
 };
 
 enum class Phase : std::uint8_t {
-  kJoining,    // not a member (any more), and trying
+  kJoining,  // not a member (any more), and trying
   kMember,
   kDisplaced,  // another process has taken the name
   kLeaving,

@@ -61,7 +61,8 @@ TEST(Watch, ARetiredNodeIsNotDeadAgain) {
   Watch watch(1s);
   std::vector<NodeRow> rows = bob(7);
   rows[0].retired = true;
-  for (int i = 0; i < 50; ++i) EXPECT_TRUE(watch.observe(at(i * 100ms), at(i * 100ms), rows).empty());
+  for (int i = 0; i < 50; ++i)
+    EXPECT_TRUE(watch.observe(at(i * 100ms), at(i * 100ms), rows).empty());
 }
 
 TEST(Watch, SaysWhenALookMayShowADeath) {
