@@ -11,7 +11,8 @@
 // that is written is evaluated on its newest version, after other writers of it have ended. A
 // condition on another row sees the state at the statement's begin. The only one of that kind is
 // "the owner does not live". That never becomes untrue again, and a row that names its token or
-// was not written since names the same owner: so an older state can only refuse.
+// was not written since names the same owner: so an older state can only refuse. Where the owner
+// must live, its row is locked against retirement.
 
 // Who holds the lock on a row holds it for the time of a statement; but one whose end never
 // arrived, because its node was cut off, holds it until the server finds out. Nobody waits for
@@ -155,6 +156,7 @@ Statement server_facts() {
       " extract(epoch FROM pg_postmaster_start_time())::text,"
       " current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on',"
       " current_setting('synchronous_commit'),"
+      " (SELECT count(*) FROM pg_stat_replication),"
       " (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')),"
       " pg_is_in_recovery()");
 }
@@ -167,8 +169,9 @@ cluster::ServerFacts server_facts_from(const Rows& rows) {
   facts.fsync = rows.boolean(0, 2);
   facts.full_page_writes = rows.boolean(0, 3);
   facts.synchronous_commit = rows.text(0, 4);
-  facts.synchronous_standbys = static_cast<std::uint32_t>(rows.int8(0, 5));
-  facts.in_recovery = rows.boolean(0, 6);
+  facts.standbys = static_cast<std::uint32_t>(rows.int8(0, 5));
+  facts.synchronous_standbys = static_cast<std::uint32_t>(rows.int8(0, 6));
+  facts.in_recovery = rows.boolean(0, 7);
   return facts;
 }
 
@@ -434,8 +437,11 @@ cluster::KeyOpened key_from(const Rows& rows) {
 
 Statement key_answer(const cluster::KeyAnswer& request) {
   Statement statement(
-      "UPDATE keelback.keys SET answer = $3"
-      " WHERE key = $1 AND token = $2 AND answer IS NULL AND " LOCKS_IN_TIME " RETURNING true");
+      "UPDATE keelback.keys k SET answer = $3"
+      " WHERE k.key = $1 AND k.token = $2 AND k.answer IS NULL AND " LOCKS_IN_TIME
+      " AND EXISTS (SELECT FROM keelback.nodes o WHERE o.name = k.owner_node"
+      " AND o.incarnation = k.owner_incarnation AND o.retired_at IS NULL FOR SHARE OF o)"
+      " RETURNING true");
   return std::move(
       statement.bytes(request.key).uint8(request.token).bytes(to_bytes(request.answer)));
 }

@@ -630,6 +630,39 @@ TEST_P(Database, AKeyIsTakenOverFromAnOwnerThatIsGoneAndOnlyWithoutAnAnswer) {
   EXPECT_FALSE(ask<KeyOpened>(KeyFind{"k", 1min}).row->answer);
 }
 
+TEST_P(Database, ARetiredOwnerAnswersNoKey) {
+  join(kAnn);
+  for (const char* key : {"k0", "k1"}) {
+    EXPECT_TRUE(ask<KeyOpened>(KeyOpen{key, 1, kAnn, 100, 1min, std::nullopt}).done);
+  }
+  EXPECT_TRUE(ask<Written>(KeyAnswer{"k0", 100, {}}).done);
+  EXPECT_TRUE(ask<Written>(Retire{kAnn, 0}).done);
+  EXPECT_FALSE(ask<Written>(KeyAnswer{"k1", 100, {}}).done);
+  EXPECT_FALSE(ask<KeyOpened>(KeyFind{"k1", 1min}).row->answer);
+}
+
+// Who sees a key without an answer, whose owner is retired, sees it so for all time.
+TEST_P(Database, AnAnswerOrARetirementFirst) {
+  for (std::uint64_t round = 0; round < 20; ++round) {
+    const Owner node{"ann", 100 + round};
+    const std::string key = fmt::format("k{}", round);
+    join(node);
+    EXPECT_TRUE(ask<KeyOpened>(KeyOpen{key, 1, node, 100, 1min, std::nullopt}).done);
+    bool answered = false;
+    std::optional<KeyOpened> seen;
+    database_->client(0).ask(KeyAnswer{key, 100, {}}, test::stretch() * 30s,
+                             [&](const Reply&) { answered = true; });
+    database_->client(1).ask(Retire{node, 0}, test::stretch() * 30s, [&](const Reply&) {
+      database_->client(1).ask(KeyFind{key, 1min}, test::stretch() * 30s,
+                               [&](Reply reply) { seen = std::get<KeyOpened>(std::move(reply)); });
+    });
+    ASSERT_TRUE(test::run_until(database_->loop(), [&] { return answered && seen; }));
+    EXPECT_FALSE(seen->owner);
+    EXPECT_EQ(ask<KeyOpened>(KeyFind{key, 1min}).row->answer.has_value(),
+              seen->row->answer.has_value());
+  }
+}
+
 TEST_P(Database, AnOldKeyWhoseCallRunsStays) {
   join(kAnn);
   EXPECT_TRUE(ask<KeyOpened>(KeyOpen{"k", 1, kAnn, 100, 1min, std::nullopt}).done);
