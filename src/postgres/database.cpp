@@ -14,8 +14,8 @@
 namespace keelback::postgres {
 namespace {
 
-// One group is being written while the next one is on its way.
-constexpr int kGroupsUnderWayMax = 2;
+// Fewer commits than this are not worth a second statement.
+constexpr std::size_t kGroupMin = 8;
 // A beat is a small statement that waits for nobody. Others may wait for a lock, or carry a large
 // state over a slow line.
 constexpr Duration kBeatSilenceMax = std::chrono::seconds(2);
@@ -41,18 +41,19 @@ std::expected<std::unique_ptr<PostgresDatabase>, std::string> PostgresDatabase::
       loop, **libpq, *std::move(target), std::move(options), std::move(on_change)));
 }
 
-PostgresDatabase::PostgresDatabase(boost::asio::io_context& loop, const Libpq& libpq,
-                                   Target target, Options options, OnChange on_change)
+PostgresDatabase::PostgresDatabase(boost::asio::io_context& loop, const Libpq& libpq, Target target,
+                                   Options options, OnChange on_change)
     : loop_(loop),
       libpq_(libpq),
       target_(std::move(target)),
       options_(std::move(options)),
       commits_timer_(loop) {
-  static constexpr std::array<std::string_view, kLanes> kNames = {"beats", "commits", "others"};
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
     lanes_[lane] = std::make_unique<Connection>(
         loop_, libpq_, target_,
-        Connection::Options{.application = "keelback " + std::string(kNames[lane]),
+        Connection::Options{.application = lane == kBeats    ? "keelback beats"
+                                           : lane == kOthers ? "keelback"
+                                                             : "keelback commits",
                             .connect_limit = options_.connect_limit,
                             .silence_max = lane == kBeats ? kBeatSilenceMax : kSilenceMax},
         lane == kBeats ? std::move(on_change) : Connection::OnChange());
@@ -96,14 +97,13 @@ void PostgresDatabase::prepare(const AskedPtr& asked,
                                std::move_only_function<void(std::uint32_t version)> then) {
   asked->prepared = true;
   const Lane lane = std::holds_alternative<cluster::Beat>(asked->request) ? kBeats : kOthers;
-  prepare_tables(*lanes_[lane], asked->deadline,
-                 [asked, then = std::move(then)](
-                     std::expected<std::uint32_t, std::string> version) mutable {
-                   if (version) return then(*version);
-                   // If tables were made, they are empty.
-                   asked->done(cluster::NoReply{.surely_none = true,
-                                                .reason = std::move(version.error())});
-                 });
+  prepare_tables(
+      *lanes_[lane], asked->deadline,
+      [asked, then = std::move(then)](std::expected<std::uint32_t, std::string> version) mutable {
+        if (version) return then(*version);
+        // If tables were made, they are empty.
+        asked->done(cluster::NoReply{.surely_none = true, .reason = std::move(version.error())});
+      });
 }
 
 // ---- nodes
@@ -166,9 +166,8 @@ void PostgresDatabase::on(const AskedPtr& asked, const cluster::Leave& request) 
 // ---- sessions
 
 void PostgresDatabase::on(const AskedPtr& asked, const cluster::Find& request) {
-  step(asked, find(request), [asked](const Rows& rows) {
-    asked->done(cluster::Found{standing_from(rows)});
-  });
+  step(asked, find(request),
+       [asked](const Rows& rows) { asked->done(cluster::Found{standing_from(rows)}); });
 }
 
 void PostgresDatabase::on(const AskedPtr& asked, const cluster::Claim& request) {
@@ -203,8 +202,7 @@ void PostgresDatabase::write(const AskedPtr& asked, Statement statement,
 template <class Reply>
 void PostgresDatabase::refuse(const AskedPtr& asked, const std::string& session) {
   lanes_[kOthers]->ask(
-      find({.session = session}), asked->deadline - os::monotonic_now(),
-      [asked](Result result) {
+      find({.session = session}), asked->deadline - os::monotonic_now(), [asked](Result result) {
         if (result.ending != Ending::kRows) {  // the write is refused all the same
           return asked->done(
               cluster::NoReply{.surely_none = true, .reason = std::move(result.reason)});
@@ -214,13 +212,11 @@ void PostgresDatabase::refuse(const AskedPtr& asked, const std::string& session)
 }
 
 void PostgresDatabase::on(const AskedPtr& asked, const cluster::Owned& request) {
-  step(asked, owned(request),
-       [asked](const Rows& rows) { asked->done(owned_from(rows)); });
+  step(asked, owned(request), [asked](const Rows& rows) { asked->done(owned_from(rows)); });
 }
 
 void PostgresDatabase::on(const AskedPtr& asked, const cluster::Sweep& request) {
-  step(asked, sweep(request),
-       [asked](const Rows& rows) { asked->done(swept_from(rows)); });
+  step(asked, sweep(request), [asked](const Rows& rows) { asked->done(swept_from(rows)); });
 }
 
 // ---- commits
@@ -234,51 +230,79 @@ void PostgresDatabase::on(const AskedPtr& asked, const cluster::Commit& /*reques
     });
   }
   commits_.push_back(asked);
-  send_commits();
-  if (!commits_.empty()) watch_commits();
+  send_commits_soon();
+}
+
+// What is asked in the same turn of the loop goes together.
+void PostgresDatabase::send_commits_soon() {
+  watch_commits();
+  if (std::exchange(sends_soon_, true)) return;
+  boost::asio::post(loop_, [this, alive = alive_] {
+    if (!*alive) return;
+    sends_soon_ = false;
+    send_commits();
+  });
 }
 
 void PostgresDatabase::send_commits() {
-  while (groups_under_way_ < kGroupsUnderWayMax && !commits_.empty()) {
-    std::vector<AskedPtr> group = next_group();
-    std::vector<const cluster::Commit*> requests;
-    Time deadline = Time::max();
-    for (const AskedPtr& each : group) {
-      requests.push_back(&std::get<cluster::Commit>(each->request));
-      deadline = std::min(deadline, each->deadline);
-    }
-    ++groups_under_way_;
-    Statement statement = commit(requests);
-    lanes_[kCommits]->ask(std::move(statement), deadline - os::monotonic_now(),
-                          [this, group = std::move(group)](Result result) mutable {
-                            --groups_under_way_;
-                            committed(std::move(group), std::move(result));
-                            send_commits();
-                          });
+  auto free = static_cast<std::size_t>(std::count(busy_.begin() + kCommits, busy_.end(), false));
+  for (std::size_t lane = kCommits; lane < kLanes && !commits_.empty(); ++lane) {
+    if (busy_[lane]) continue;
+    const std::size_t share = (commits_.size() + free - 1) / free;
+    --free;
+    std::vector<AskedPtr> group =
+        next_group(std::clamp(share, std::min(kGroupMin, options_.group_max), options_.group_max));
+    if (group.empty()) return;  // each waits for one of its session
+    send_group(lane, std::move(group));
   }
 }
 
-// Commits of different sessions and with different keys, in the order of the sessions: so that two
-// nodes never wait for each other.
-std::vector<PostgresDatabase::AskedPtr> PostgresDatabase::next_group() {
+void PostgresDatabase::send_group(std::size_t lane, std::vector<AskedPtr> group) {
+  std::vector<const cluster::Commit*> requests;
+  Time deadline = Time::max();
+  for (const AskedPtr& each : group) {
+    requests.push_back(&std::get<cluster::Commit>(each->request));
+    sessions_.insert(requests.back()->session);
+    if (!requests.back()->answer.key.empty()) keys_.insert(requests.back()->answer.key);
+    deadline = std::min(deadline, each->deadline);
+  }
+  busy_[lane] = true;
+  Statement statement = commit(requests);
+  lanes_[lane]->ask(std::move(statement), deadline - os::monotonic_now(),
+                    [this, lane, group = std::move(group)](Result result) mutable {
+                      busy_[lane] = false;
+                      for (const AskedPtr& each : group) {
+                        const auto& request = std::get<cluster::Commit>(each->request);
+                        sessions_.erase(request.session);
+                        keys_.erase(request.answer.key);
+                      }
+                      committed(std::move(group), std::move(result));
+                      if (!commits_.empty()) send_commits_soon();
+                    });
+}
+
+// Commits of sessions, and with keys, of which none is under way, each once. In the order of the
+// sessions: so that two nodes never wait for each other.
+std::vector<PostgresDatabase::AskedPtr> PostgresDatabase::next_group(std::size_t most) {
   std::vector<AskedPtr> group;
   std::deque<AskedPtr> left;
   std::set<std::string_view> sessions, keys;
   std::size_t bytes = 0;
-  while (!commits_.empty() && group.size() < options_.group_max) {
+  while (!commits_.empty() && group.size() < most) {
     AskedPtr next = std::move(commits_.front());
     commits_.pop_front();
     const auto& request = std::get<cluster::Commit>(next->request);
-    const std::string_view key = request.answer.key;
+    const std::string& key = request.answer.key;
     const std::size_t size = bytes_of(request);
     const bool is_full = !group.empty() && (next->alone || bytes + size > options_.group_bytes_max);
-    if (is_full || sessions.contains(request.session) || (!key.empty() && keys.contains(key))) {
-      sessions.insert(request.session);  // a later one of this session waits behind it
+    const bool waits = sessions.contains(request.session) || sessions_.contains(request.session) ||
+                       keys.contains(key) || keys_.contains(key);
+    sessions.insert(request.session);  // a later one of this session waits behind it
+    if (is_full || waits) {
       left.push_back(std::move(next));
       if (is_full) break;
       continue;
     }
-    sessions.insert(request.session);
     if (!key.empty()) keys.insert(key);
     bytes += size;
     group.push_back(std::move(next));
@@ -299,7 +323,7 @@ void PostgresDatabase::committed(std::vector<AskedPtr> group, Result result) {
       (*each)->alone = true;
       commits_.push_front(std::move(*each));
     }
-    return watch_commits();
+    return;
   }
   if (result.ending != Ending::kRows) {
     for (const AskedPtr& each : group) {

@@ -1,18 +1,20 @@
 // The database of a cluster on PostgreSQL: cluster::Database, for any number of requests at once.
 //
-// Three connections. Beats have one of their own, which nothing else can hold up. Commits have one,
-// on which all that have piled up while the last two groups were under way go as one statement: one
-// write to the server's disk for all of them. Everything else has the third.
+// Six connections. Beats have one of their own, which nothing else can hold up. Commits have four:
+// what has piled up while these were busy goes as one statement, one write to the server's disk for
+// all of it, and the server works on one group while it writes another. Everything else has the
+// last one.
 #pragma once
 
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <expected>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,7 +47,7 @@ class PostgresDatabase final : public cluster::Database {
   void ask(cluster::Request request, Duration patience, OnReply done) override;
 
  private:
-  enum Lane : std::uint8_t { kBeats, kCommits, kOthers, kLanes };
+  enum Lane : std::uint8_t { kBeats, kOthers, kCommits, kLanes = kCommits + 4 };
   // A request on its way.
   struct Asked {
     cluster::Request request;
@@ -90,8 +92,10 @@ class PostgresDatabase final : public cluster::Database {
   template <class Reply>
   void refuse(const AskedPtr& asked, const std::string& session);
 
+  void send_commits_soon();
   void send_commits();
-  std::vector<AskedPtr> next_group();
+  void send_group(std::size_t lane, std::vector<AskedPtr> group);
+  std::vector<AskedPtr> next_group(std::size_t most);
   void committed(std::vector<AskedPtr> group, Result result);
   void watch_commits();
 
@@ -102,7 +106,10 @@ class PostgresDatabase final : public cluster::Database {
   std::array<std::unique_ptr<Connection>, kLanes> lanes_;
 
   std::deque<AskedPtr> commits_;  // not sent yet
-  int groups_under_way_ = 0;
+  bool sends_soon_ = false;
+  std::array<bool, kLanes> busy_{};  // a group is under way
+  // Of the groups that are under way.
+  std::set<std::string, std::less<>> sessions_, keys_;
   boost::asio::steady_timer commits_timer_;  // for the deadlines of those
   bool commits_watched_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // shared with handlers
