@@ -162,7 +162,7 @@ struct Lane {
   std::uint32_t nested = 0;           // likewise
   // The session is another pool's: what the last call here hears instead of its answer.
   std::string taken_by;
-  Effect taken_effect = Effect::kDone;
+  bool may_be_kept = false;  // its state, all the same
 
   bool empty() const { return waiting.empty() && !running; }
 };

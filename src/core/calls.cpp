@@ -123,9 +123,9 @@ Resolve Calls::report(Call& call, Ending&& ending) {
   const bool answered = ending.kind == OutcomeKind::kOk || ending.kind == OutcomeKind::kError;
   if (const Lane* lane = call.session ? call.session->lane : nullptr;
       lane && answered && !lane->taken_by.empty()) {
-    ending.kind = OutcomeKind::kSessionLost;
+    ending.kind = lane->may_be_kept ? OutcomeKind::kTimeout : OutcomeKind::kSessionLost;
     ending.message = lane->taken_by;
-    if (ending.effect == Effect::kDone) ending.effect = lane->taken_effect;
+    if (lane->may_be_kept) ending.effect = Effect::kMaybe;
   }
   if (call.effect_min != Effect::kNone && ending.effect == Effect::kNone) {
     ending.effect = Effect::kMaybe;

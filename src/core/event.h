@@ -218,15 +218,16 @@ struct SessionsFound {
   std::vector<FoundSession> sessions;
   std::vector<std::string> lost;  // what is left of them is damaged
 };
-// The session's state belongs to another pool from now on. Its calls that wait here end
-// session_lost with `detail`; one that runs, or whose answer waits for the store, does so when it
-// would have ended `ok` or `error`, since its state is kept by nobody. No session: nothing happens.
+// The session is another pool's from now on, or may be. Its calls that wait here end session_lost
+// with `detail`, effect none. One that runs, or whose answer waits for the store, does not end `ok`
+// or `error`, since its state is kept by nobody: it ends session_lost with its effect. No such
+// session: nothing happens.
 struct SessionTaken {
   std::string_view session;
   std::uint64_t birth = 0;  // 0: whichever is open
   std::string_view detail;
-  // The effect of a call that was answered: `done`, or `maybe` if its state may be kept after all.
-  Effect answered = Effect::kDone;
+  // The state may be kept after all: that call ends `timeout`, effect maybe, as with a slow store.
+  bool may_be_kept = false;
 };
 
 // ---- operators

@@ -405,5 +405,20 @@ TEST(PoolNesting, AThousandRandomTreesNeverHang) {
   EXPECT_GT(served, 1000u);
 }
 
+// Goal: where sessions are shared by several machines, a nested call opens none behind the back of
+// who knows their owners.
+TEST(PoolNesting, InAClusterANestedCallOpensNoSession) {
+  Settings settings = pool_of(2);
+  settings.cluster.store = "postgres://x";
+  ModelDriver driver(settings);
+  driver.warm_up();
+  const CallId parent = driver.submit("f", "ann");
+  CallSubmitted nested = driver.request("f", "bob");
+  nested.parent = parent;
+  EXPECT_EQ(driver.fate(driver.submit(nested)), "not_ready");
+  nested.birth = 7;
+  EXPECT_EQ(driver.fate(driver.submit(nested)), "running");
+}
+
 }  // namespace
 }  // namespace keelback::core

@@ -325,9 +325,9 @@ TEST(PoolSessions, ATakenSessionsCallSaysWhatIsKnown) {
   driver.warm_up();
   for (const auto kind : {ReplyKind::kOk, ReplyKind::kError, ReplyKind::kCancelled}) {
     const CallId call = driver.submit("f", "ann");
-    driver.handle(SessionTaken{"ann", 0, "gone", Effect::kMaybe});
+    driver.handle(SessionTaken{"ann", 0, "gone", /*may_be_kept=*/true});
     driver.reply(call, kind);
-    EXPECT_EQ(driver.fate(call), kind == ReplyKind::kCancelled ? "cancelled" : "session_lost");
+    EXPECT_EQ(driver.fate(call), kind == ReplyKind::kCancelled ? "cancelled" : "timeout");
     EXPECT_EQ(driver.outcome(call).effect, Effect::kMaybe);
   }
 }

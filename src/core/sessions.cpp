@@ -273,7 +273,7 @@ void Sessions::on(const SessionTaken& event) {
   ++frame_.counters.lost;
   if (session->lane && session->lane->running) {
     session->lane->taken_by = event.detail;
-    session->lane->taken_effect = event.answered;
+    session->lane->may_be_kept = event.may_be_kept;
     session->end_reason = SessionEndReason::kMoved;
     return table_.detach(*session);
   }

@@ -139,7 +139,9 @@ void Snapshots::note_unsavable(Session& session, std::string_view why) {
 bool Snapshots::may_save() const {
   if (frame_.settings.sessions.snapshot == SnapshotMode::kOff || frame_.phase == Phase::kOverdue)
     return false;
-  return !frame_.draining() || frame_.settings.sessions.store != "memory";
+  const bool outlives_us =
+      frame_.settings.sessions.store != "memory" || !frame_.settings.cluster.store.empty();
+  return !frame_.draining() || outlives_us;
 }
 
 bool Snapshots::may_clear(const Worker& worker) const {

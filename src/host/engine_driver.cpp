@@ -205,9 +205,7 @@ bool EngineDriver::apply(const core::Event& event) {
   return true;
 }
 
-bool EngineDriver::adopt(store::Record record) {
-  return engine_.keeper().adopt(std::move(record));
-}
+bool EngineDriver::adopt(store::Record record) { return engine_.keeper().adopt(std::move(record)); }
 
 void EngineDriver::expect(const std::string& session, std::uint64_t birth) {
   const Locked locked(engine_.lock);
@@ -220,8 +218,8 @@ bool EngineDriver::stop_expecting(const std::string& session) {
 }
 
 void EngineDriver::take(const std::string& session, std::uint64_t birth, const std::string& detail,
-                        Effect answered) {
-  engine_.feed(core::SessionTaken{session, birth, detail, answered});
+                        bool may_be_kept) {
+  engine_.feed(core::SessionTaken{session, birth, detail, may_be_kept});
 }
 
 void EngineDriver::reload(std::move_only_function<void(std::string error)> done) {

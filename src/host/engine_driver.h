@@ -56,7 +56,7 @@ class EngineDriver final : public Driver, public SessionPort {
   void expect(const std::string& session, std::uint64_t birth) override;
   bool stop_expecting(const std::string& session) override;
   void take(const std::string& session, std::uint64_t birth, const std::string& detail,
-            Effect answered) override;
+            bool may_be_kept) override;
 
  private:
   void prepare(CallRecord& record) EXCLUDES(host_state);

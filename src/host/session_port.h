@@ -20,8 +20,9 @@ class SessionPort {
   // Once, before the first call. `gone` hears of sessions that were adopted or expected, each after
   // the last outcome of its calls. It must not block.
   virtual void watch(OnGone gone) = 0;
-  // The session goes on here, in epoch record.epoch + 1: the store has its state under record.number
-  // when it is asked for it. False: the table is full, or a session of that name is open.
+  // The session goes on here, in epoch record.epoch + 1: the store has its state under
+  // record.number when it is asked for it. False: the table is full, or a session of that name is
+  // open.
   [[nodiscard]] virtual bool adopt(store::Record record) = 0;
   // The call that opens this session gives it this birth.
   virtual void expect(const std::string& session, std::uint64_t birth) = 0;
@@ -29,7 +30,7 @@ class SessionPort {
   [[nodiscard]] virtual bool stop_expecting(const std::string& session) = 0;
   // Another pool has the session: see core::SessionTaken. Not open: nothing happens.
   virtual void take(const std::string& session, std::uint64_t birth, const std::string& detail,
-                    Effect answered) = 0;
+                    bool may_be_kept) = 0;
 };
 
 }  // namespace keelback::host

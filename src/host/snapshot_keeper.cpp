@@ -100,8 +100,8 @@ core::FoundSession SnapshotKeeper::found(store::Record& record, std::int64_t now
   session.fingerprint = answer.fingerprint;
   session.answered = engine_.next_call();
   session.kind = answer.kind;
-  session.answer_bytes = answer.payload.size() + answer.type.size() + answer.message.size() +
-                         answer.traceback.size();
+  session.answer_bytes =
+      answer.payload.size() + answer.type.size() + answer.message.size() + answer.traceback.size();
   engine_.calls().table().retain(session.answered, outcome_of(record));
   return session;
 }
