@@ -19,6 +19,11 @@ std::map<Backend, MakeDriver>& registered_backends() {
   return backends;
 }
 
+MakeNode& registered_node() {
+  static MakeNode make;
+  return make;
+}
+
 std::uint64_t seed_of(const DriverOptions& options) {
   if (options.seed != 0) return options.seed;
   return static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
@@ -29,6 +34,8 @@ std::uint64_t seed_of(const DriverOptions& options) {
 void register_backend(Backend backend, MakeDriver make) {
   registered_backends()[backend] = std::move(make);
 }
+
+void register_node(MakeNode make) { registered_node() = std::move(make); }
 
 std::expected<OwnedDriver, std::string> make_driver(const DriverOptions& options) {
   std::unique_ptr<host::EventLoop> own;
@@ -56,6 +63,15 @@ std::expected<OwnedDriver, std::string> make_driver(const DriverOptions& options
   config.logger = options.logger;
   config.seed = options.seed;
   config.interpose = options.interpose;
+  if (!options.settings.cluster.store.empty()) {
+    if (!registered_node()) {
+      return std::unexpected(
+          "cluster.store is set, but other nodes cannot reach this program; use keelback serve");
+    }
+    auto node = registered_node()(std::move(config));
+    if (!node) return std::unexpected(std::move(node.error()));
+    return OwnedDriver(std::move(own), std::move(*node));
+  }
   const store::Store::Notice notice = [logger = options.logger](bool warn,
                                                                 const std::string& text) {
     const auto level = warn ? spdlog::level::warn : spdlog::level::info;

@@ -62,6 +62,13 @@ using MakeDriver =
 // Before the first make_driver(), from one thread.
 void register_backend(Backend backend, MakeDriver make);
 
+// Makes the driver of a node of a cluster: other nodes reach it through the program that has an
+// HTTP server. The error is one sentence.
+using MakeNode = std::function<std::expected<std::unique_ptr<host::Driver>, std::string>(
+    host::HostConfig config)>;
+// Before the first make_driver(), from one thread.
+void register_node(MakeNode make);
+
 // Starts a driver; it is up at once, its workers follow. The error is one sentence for people,
 // about this program, this installation or the system (a program of ours that cannot be found),
 // never about the application: what is wrong with that shows in calls (not_ready) and in info().

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/pass_on.h"
+#include "nodes/node_factory.h"
 #include "os/fd.h"
 #include "simdriver/backend.h"
 
@@ -16,6 +17,7 @@ int main(int argc, char** argv) {
   const PassedOn laboratories[] = {{{"chaos"}, kChaosDescription, "keelback-lab", kRemedy},
                                    {{"bench"}, kBenchDescription, "keelback-lab", kRemedy}};
   if (const auto code = pass_on(laboratories, argc, argv)) return *code;
+  keelback::nodes::register_nodes();
   keelback::simdriver::register_backend();  // --backend sim
   CLI::App app("Keelback runs Python for programs that are not Python.", "keelback");
   Invocation invocation;

@@ -127,9 +127,10 @@ std::optional<Ending> Admission::check_session(const CallSubmitted& event, Funct
   if (session) return check_live_session(event, function, *session);
 
   if (event.parent && event.birth == 0 && !frame_.settings.cluster.store.empty()) {
-    return Ending{kNotReady, fmt::format("Session \"{}\" is not open at this node, and a call out of "
-                                         "Python goes to no other node.",
-                                         event.session)};
+    return Ending{kNotReady,
+                  fmt::format("Session \"{}\" is not open at this node, and a call out of "
+                              "Python goes to no other node.",
+                              event.session)};
   }
   const bool strict = event.affinity.value_or(frame_.settings.sessions.mode) != Affinity::kHint;
   // Who gives the birth has told what became of an earlier session.

@@ -107,9 +107,10 @@ void Ledger::vouched(const std::string& session, std::uint64_t birth, std::uint3
   Life* known = life(session, birth);
   if (!known || known->epoch != epoch) {
     if (!went_back) {
-      wrong(fmt::format("lost owner: an answer of session {}, epoch {}, was acknowledged after "
-                        "another claim",
-                        session, epoch));
+      wrong(
+          fmt::format("lost owner: an answer of session {}, epoch {}, was acknowledged after "
+                      "another claim",
+                      session, epoch));
     }
     return;
   }

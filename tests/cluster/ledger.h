@@ -36,7 +36,7 @@ class Ledger {
   // Calls that change states are told about it before their callers hear anything.
   bool losses_allowed = true;  // false: every acknowledged state is stored
   std::function<bool(const Owner&)> lives;
-  bool went_back = false;      // the database has lost something: only what is not its fault counts
+  bool went_back = false;  // the database has lost something: only what is not its fault counts
 
   // ---- at the database, after a request took effect
   void claimed(const Claim& request, const SessionRow& row);
@@ -60,7 +60,7 @@ class Ledger {
   void finish();
 
   std::vector<std::string> wrongs;
-  std::string last_heard;  // in words
+  std::string last_heard;                     // in words
   std::map<std::string, std::uint64_t> seen;  // how often what happened: a plan that meets nothing
                                               // proves nothing
  private:

@@ -160,8 +160,8 @@ void ModelCluster::perform(std::size_t index, Action&& action) {
     const std::optional<Origin> taken = take(each->ticket);
     if (!taken) return;
     const Origin& origin = *taken;
-    return respond(index, origin, {each->answer.kind, Effect::kDone, {},
-                                   std::stoull(each->answer.payload)});
+    return respond(index, origin,
+                   {each->answer.kind, Effect::kDone, {}, std::stoull(each->answer.payload)});
   }
   if (const auto* each = std::get_if<Misdirected>(&action)) {
     const std::optional<Origin> taken = take(each->ticket);
@@ -480,8 +480,8 @@ void ModelCluster::heal(Duration length) {
         for (int i = 0; i < 120 && ledger.is_open(call.number); ++i) run(100ms);
         if (round == 0) continue;  // it may have been lost, which is told once
         if (ledger.is_open(call.number) || ledger.last_heard != "ok done") {
-          ledger.wrongs.push_back(fmt::format("stuck: session s{} at node {}: {}", session, node,
-                                              ledger.last_heard));
+          ledger.wrongs.push_back(
+              fmt::format("stuck: session s{} at node {}: {}", session, node, ledger.last_heard));
         }
       }
     }

@@ -29,16 +29,16 @@ class ModelCluster {
     std::size_t nodes = 3;
     bool commits_each_call = true;
     double unsavable = 0;
-    double lost_replies = 0.02;  // of the database
+    double lost_replies = 0.02;    // of the database
     double late_requests = 0.005;  // take effect seconds after nobody waits for them any more
     double broken_hops = 0.02;
     double leavers = 0.1;  // callers without much patience
     std::size_t sessions = 6;
     // ---- flaws, each of which breaks a rule
     ModelDatabase::Flaws database;
-    bool clock_stops = false;     // a node's clock stands still while the node is paused
-    bool retries_hops = false;    // a hop that broke is made again
-    bool asks_nobody = false;     // answers are given without a VouchWanted
+    bool clock_stops = false;   // a node's clock stands still while the node is paused
+    bool retries_hops = false;  // a hop that broke is made again
+    bool asks_nobody = false;   // answers are given without a VouchWanted
   };
   explicit ModelCluster(Options options);
   ~ModelCluster();

@@ -27,15 +27,15 @@ struct ClientCall {
 class ModelPool {
  public:
   struct Seams {
-    std::function<void(Event)> tell;                                // the node, in time
-    std::function<void(const ClientCall&, const Heard&)> answer;    // the call has ended here
-    std::function<void(const ClientCall&)> hand_in_again;           // it has not begun
+    std::function<void(Event)> tell;                              // the node, in time
+    std::function<void(const ClientCall&, const Heard&)> answer;  // the call has ended here
+    std::function<void(const ClientCall&)> hand_in_again;         // it has not begun
     std::function<CommitId()> next_id;
   };
   struct Plan {
     bool commits_each_call = false;
-    double unsavable = 0;       // share of the states that cannot be saved
-    bool asks_nobody = false;   // flaw: it answers without a VouchWanted
+    double unsavable = 0;      // share of the states that cannot be saved
+    bool asks_nobody = false;  // flaw: it answers without a VouchWanted
   };
   ModelPool(VirtualTime& time, Prng& prng, Ledger& ledger, Seams seams, Plan plan)
       : time_(time), prng_(prng), ledger_(ledger), seams_(std::move(seams)), plan_(plan) {}
@@ -61,10 +61,10 @@ class ModelPool {
     std::uint32_t claim = 0;  // the epoch of the claim
     std::uint32_t epoch = 0;
     Calls state;
-    bool established = false;   // calls have been acknowledged
+    bool established = false;  // calls have been acknowledged
     bool restoring = false;
     bool saving = false;
-    std::uint64_t run = 0;      // of the call that runs; 0: none
+    std::uint64_t run = 0;  // of the call that runs; 0: none
     bool settling = false;
     std::deque<ClientCall> lane;
   };

@@ -54,7 +54,8 @@ std::string first_of(const Ledger& ledger) {
 TEST(ClusterSimulation, HoldsItsPromisesUnderAnyTrouble) {
   set_unexpected_fatal(true);
   const std::uint64_t only = number_from("KEELBACK_SIM_SEED", 0);
-  const std::uint64_t seeds = only ? 1 : number_from("KEELBACK_SIM_SEEDS", kSanitizer.empty() ? 100 : 15);
+  const std::uint64_t seeds =
+      only ? 1 : number_from("KEELBACK_SIM_SEEDS", kSanitizer.empty() ? 100 : 15);
   Witness witness;
   for (std::uint64_t i = 0; i < seeds; ++i) {
     const std::uint64_t seed = only ? only : 1 + i;
@@ -62,9 +63,8 @@ TEST(ClusterSimulation, HoldsItsPromisesUnderAnyTrouble) {
     cluster.trouble(30s);
     cluster.heal(5s);
     witness.add(cluster.ledger.seen);
-    ASSERT_TRUE(cluster.ledger.wrongs.empty())
-        << "KEELBACK_SIM_SEED=" << seed << "\n"
-        << first_of(cluster.ledger);
+    ASSERT_TRUE(cluster.ledger.wrongs.empty()) << "KEELBACK_SIM_SEED=" << seed << "\n"
+                                               << first_of(cluster.ledger);
   }
   for (const auto& [what, times] : witness.seen) {
     std::printf("%8llu %s\n", static_cast<unsigned long long>(times), what.c_str());

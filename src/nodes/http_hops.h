@@ -1,0 +1,25 @@
+// Hops over HTTP: HopClient as NodeDriver wants it.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <string>
+
+#include "nodes/hop_client.h"
+#include "nodes/hops.h"
+
+namespace keelback::nodes {
+
+class HttpHops final : public Hops {
+ public:
+  HttpHops(boost::asio::io_context& loop, Sender sender) : client_(loop, std::move(sender)) {}
+
+  std::uint64_t send(const std::string& url, const Call& call, host::OnItem item,
+                     OnEnded ended) override;
+  void grant(std::uint64_t hop, std::uint32_t items) override { client_.grant(hop, items); }
+  void cancel(std::uint64_t hop) override { client_.cancel(hop); }
+
+ private:
+  HopClient client_;
+};
+
+}  // namespace keelback::nodes

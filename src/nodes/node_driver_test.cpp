@@ -1,0 +1,325 @@
+// Nodes of one cluster in one process: fake workers, a model of the database, hops by a function
+// call. What the rules are is tested in cluster/; here it is what a caller sees.
+#include "nodes/node_driver.h"
+
+#include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/post.hpp>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/reasons.h"
+#include "host/host.h"
+#include "os/clock.h"
+#include "support/model_database.h"
+#include "support/waiting.h"
+
+namespace keelback::nodes {
+namespace {
+
+using namespace std::chrono_literals;
+using test::stretch;
+
+// The database of all nodes. Thread: any, under its lock.
+struct SharedDatabase {
+  std::mutex mutex;
+  cluster::ModelDatabase model;
+};
+
+// One node's way to it. It can be cut: then nothing comes back, and nothing gets there.
+class Line final : public cluster::Database {
+ public:
+  Line(boost::asio::io_context& loop, SharedDatabase& shared, std::shared_ptr<bool> cut)
+      : loop_(loop), shared_(shared), cut_(std::move(cut)) {}
+  void ask(cluster::Request request, Duration patience, OnReply done) override {
+    if (*cut_) {
+      auto timer = std::make_shared<boost::asio::steady_timer>(loop_, patience);
+      timer->async_wait([timer, done = std::move(done)](const boost::system::error_code&) mutable {
+        done(cluster::NoReply{false, "It is cut off."});
+      });
+      return;
+    }
+    cluster::Reply reply;
+    {
+      const std::lock_guard lock(shared_.mutex);
+      reply = shared_.model.perform(os::monotonic_now(), request);
+    }
+    boost::asio::post(loop_, [reply = std::move(reply), done = std::move(done)]() mutable {
+      done(std::move(reply));
+    });
+  }
+
+ private:
+  boost::asio::io_context& loop_;
+  SharedDatabase& shared_;
+  std::shared_ptr<bool> cut_;  // shared with the test
+};
+
+class Cluster;
+
+// Hops by a function call. All nodes have one loop.
+class LocalHops final : public Hops {
+ public:
+  explicit LocalHops(Cluster& cluster) : cluster_(cluster) {}
+  std::uint64_t send(const std::string& url, const Call& call, host::OnItem item,
+                     OnEnded ended) override;
+  void grant(std::uint64_t hop, std::uint32_t items) override;
+  void cancel(std::uint64_t hop) override;
+
+ private:
+  Cluster& cluster_;
+  std::map<std::uint64_t, std::pair<NodeDriver*, CallId>> hops_;
+  std::uint64_t last_ = 0;
+};
+
+class Cluster {
+ public:
+  explicit Cluster(SnapshotMode mode = SnapshotMode::kEachCall) {
+    settings.pool.backend = Backend::kFake;
+    settings.pool.workers = 1;
+    settings.sessions.snapshot = mode;
+    settings.cluster.store = "postgres://model";
+    settings.cluster.lease = stretch() * 600ms;
+    settings.calls.deadline = 20s;
+  }
+  ~Cluster() {
+    while (!nodes.empty()) nodes.erase(nodes.begin());
+  }
+
+  NodeDriver& start(const std::string& name) {
+    Settings own = settings;
+    own.cluster.node = name;
+    own.cluster.advertise = name;
+    auto store = std::make_shared<ClusterStore>(loop.context());
+    host::HostConfig host;
+    host.loop = &loop;
+    host.app = "standard";
+    host.settings = own;
+    host.store = store;
+    auto inner = host::Host::start(std::move(host));
+    EXPECT_TRUE(inner) << inner.error().message;
+    NodeConfig config;
+    config.loop = &loop;
+    config.settings = own;
+    config.seed = ++seed_;
+    config.logger = spdlog::default_logger();
+    config.store = store;
+    config.inner = std::move(*inner);
+    cut[name] = std::make_shared<bool>(false);
+    config.database = std::make_unique<Line>(loop.context(), database, cut[name]);
+    config.hops = std::make_unique<LocalHops>(*this);
+    nodes[name] = std::make_unique<NodeDriver>(std::move(config));
+    NodeDriver& node = *nodes[name];
+    EXPECT_TRUE(test::eventually([&] {
+      return node.cluster_status().phase == cluster::Phase::kMember && node.cluster_status().may_start;
+    })) << name << " is no member";
+    return node;
+  }
+  // As SIGKILL does it: nobody else is told.
+  void kill(const std::string& name) { nodes.erase(name); }
+
+  static Outcome count(NodeDriver& node, const std::string& session, std::string key = {}) {
+    Call call;
+    call.function = "count";
+    call.session = session;
+    call.idempotency_key = std::move(key);
+    return node.call(std::move(call));
+  }
+  // As a client does that takes 503 for "later".
+  static Outcome count_until_served(NodeDriver& node, const std::string& session) {
+    Outcome last;
+    EXPECT_TRUE(test::eventually([&] {
+      last = count(node, session);
+      return last.kind != OutcomeKind::kNotReady;
+    })) << last.message;
+    return last;
+  }
+
+  host::EventLoop loop;
+  Settings settings;
+  SharedDatabase database;
+  std::map<std::string, std::shared_ptr<bool>> cut;
+  std::map<std::string, std::unique_ptr<NodeDriver>> nodes;
+  bool hops_broken = false;
+
+ private:
+  std::uint64_t seed_ = 0;
+};
+
+std::uint64_t LocalHops::send(const std::string& url, const Call& call, host::OnItem item,
+                              OnEnded ended) {
+  const std::uint64_t id = ++last_;
+  const auto node = cluster_.nodes.find(url);
+  if (node == cluster_.nodes.end() || !node->second || cluster_.hops_broken) {
+    boost::asio::post(cluster_.loop.context(), [ended = std::move(ended)]() mutable {
+      ended({std::nullopt, cluster::HopEnd::kNotConnected, "nobody listens there"});
+    });
+    return id;
+  }
+  auto done = [ended = std::move(ended)](Outcome&& outcome) mutable {
+    if (outcome.reason == kNotOwner) {
+      return ended({std::nullopt, cluster::HopEnd::kNotOwner, "it does not own it"});
+    }
+    ended({std::move(outcome), {}, {}});
+  };
+  hops_[id] = {node->second.get(),
+               node->second->take_hop("test", call, std::move(item), std::move(done))};
+  return id;
+}
+void LocalHops::grant(std::uint64_t hop, std::uint32_t items) {
+  if (const auto found = hops_.find(hop); found != hops_.end()) {
+    found->second.first->grant(found->second.second, items);
+  }
+}
+void LocalHops::cancel(std::uint64_t hop) {
+  if (const auto found = hops_.find(hop); found != hops_.end()) {
+    static_cast<void>(found->second.first->cancel(found->second.second));
+  }
+}
+
+// Goal: the node of a session's first call owns it, and calls that come to another one go there.
+TEST(NodeDriver, ASessionLivesOnOneNode) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  const Outcome first = Cluster::count(a, "ann");
+  ASSERT_EQ(first.kind, OutcomeKind::kOk) << first.message;
+  EXPECT_EQ(first.payload, "1");
+  const Outcome second = Cluster::count(b, "ann");
+  EXPECT_EQ(second.payload, "2") << second.message;
+  EXPECT_EQ(second.birth, first.birth);
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "3");
+  EXPECT_EQ(b.cluster_status().counters.forwarded, 1U);
+  EXPECT_EQ(b.info().stats.sessions.opened, 0U);
+}
+
+// Goal: a saved session goes on at another node when its own is dead, and loses nothing that was
+// acknowledged.
+TEST(NodeDriver, ASavedSessionOutlivesItsNode) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  const Outcome first = Cluster::count(a, "ann");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "2");
+  cluster.kill("a");
+  const Outcome moved = Cluster::count_until_served(b, "ann");
+  EXPECT_EQ(moved.payload, "3") << moved.message;
+  EXPECT_EQ(moved.birth, first.birth);
+  EXPECT_GT(moved.epoch, first.epoch);
+  EXPECT_EQ(Cluster::count(b, "ann").payload, "4");
+}
+
+// Goal: without snapshots a session dies with its node; its next caller hears that once.
+TEST(NodeDriver, ASessionWithoutSnapshotsDiesWithItsNode) {
+  Cluster cluster(SnapshotMode::kOff);
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "2");
+  cluster.kill("a");
+  EXPECT_EQ(Cluster::count_until_served(b, "ann").kind, OutcomeKind::kSessionLost);
+  EXPECT_EQ(Cluster::count(b, "ann").payload, "1");
+}
+
+// Goal: a node that was away while another one took its session changes nothing, and tells its
+// caller the truth.
+TEST(NodeDriver, ANodeThatWasAwayTellsTheTruth) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  *cluster.cut.at("a") = true;
+  cluster.hops_broken = true;
+  const Outcome moved = Cluster::count_until_served(b, "ann");
+  EXPECT_EQ(moved.payload, "2") << moved.message;
+  cluster.hops_broken = false;
+  *cluster.cut.at("a") = false;
+  const Outcome back = Cluster::count_until_served(a, "ann");
+  EXPECT_EQ(back.payload, "3") << "it went to b: " << back.message;
+  EXPECT_EQ(a.cluster_status().counters.retired, 1U);
+}
+
+// Goal: with each_call nothing is acknowledged that is not stored: without the database a session's
+// call is not_ready at once, and a call without a session goes on.
+TEST(NodeDriver, WithoutTheDatabaseNothingIsAcknowledged) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  *cluster.cut.at("a") = true;
+  ASSERT_TRUE(test::eventually([&] { return a.cluster_status().database_away; }));
+  const Outcome refused = Cluster::count(a, "ann");
+  EXPECT_EQ(refused.kind, OutcomeKind::kNotReady);
+  EXPECT_EQ(refused.effect, Effect::kNone);
+  Call echo;
+  echo.function = "echo";
+  echo.payload = "[7]";
+  EXPECT_EQ(a.call(echo).payload, "7");
+  *cluster.cut.at("a") = false;
+  const Outcome again = Cluster::count_until_served(a, "ann");
+  EXPECT_EQ(again.payload, "2") << again.message;
+}
+
+// Goal: one key, one answer, whichever node is asked.
+TEST(NodeDriver, AKeyHasOneAnswerInTheWholeCluster) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  Call call;
+  call.function = "echo";
+  call.payload = "[\"once\"]";
+  call.idempotency_key = "k";
+  EXPECT_EQ(a.call(call).payload, "\"once\"");
+  EXPECT_EQ(b.call(call).payload, "\"once\"");
+  call.payload = "[\"another\"]";
+  EXPECT_TRUE(b.call(call).key_reused);
+  EXPECT_EQ(Cluster::count(a, "ann", "s").payload, "1");
+  EXPECT_EQ(Cluster::count(b, "ann", "s").payload, "1") << "the same answer";
+  EXPECT_EQ(Cluster::count(b, "ann").payload, "2");
+}
+
+// Goal: a node that leaves gives its sessions away at once: nobody waits for a lease to pass.
+TEST(NodeDriver, ADrainGivesSessionsAway) {
+  Cluster cluster(SnapshotMode::kOnDrain);
+  cluster.settings.cluster.lease = 1h;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  os::Handover<bool> over;
+  a.drain(5s, [&] { over.put(true); });
+  ASSERT_TRUE(over.wait(stretch() * 20s));
+  cluster.kill("a");
+  const Outcome moved = Cluster::count_until_served(b, "ann");
+  EXPECT_EQ(moved.payload, "2") << moved.message;
+}
+
+// Goal: a stream and a cancel go over the hop.
+TEST(NodeDriver, AStreamGoesOverTheHop) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  Call call;
+  call.function = "items";
+  call.payload = "[40]";
+  call.session = "ann";
+  std::mutex mutex;
+  int items = 0;
+  os::Handover<Outcome> over;
+  std::atomic<std::uint64_t> id = 0;
+  id = b.stream(call,
+                [&](std::string&&) {
+                  ++items;
+                  b.grant(CallId{id}, 1);
+                },
+                [&](Outcome&& outcome) { over.put(std::move(outcome)); })
+           .value;
+  ASSERT_TRUE(over.wait(stretch() * 20s));
+  EXPECT_EQ(over.take().kind, OutcomeKind::kOk);
+  EXPECT_EQ(items, 40);
+}
+
+}  // namespace
+}  // namespace keelback::nodes
