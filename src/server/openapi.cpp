@@ -113,11 +113,12 @@ Json arguments_schema(const std::vector<FunctionInfo::Parameter>& parameters) {
 Json reference(const char* what) { return {{"$ref", fmt::format("#/components/{}", what)}}; }
 
 Json call_parameters() {
-  constexpr Header kShown[] = {
-      Header::kSession,        Header::kAffinity,    Header::kSessionOpen, Header::kDeadlineMs,
-      Header::kExpectEpoch,    Header::kPriority,    Header::kBatchKey,    Header::kIdempotent,
-      Header::kIdempotencyKey, Header::kTraceparent, Header::kCall,        Header::kParent,
-      Header::kAttachment,     Header::kDtype,       Header::kShape,       Header::kArguments};
+  constexpr Header kShown[] = {Header::kSession,     Header::kAffinity,    Header::kSessionOpen,
+                               Header::kDeadlineMs,  Header::kExpectEpoch, Header::kPriority,
+                               Header::kBatchKey,    Header::kIdempotent,  Header::kIdempotencyKey,
+                               Header::kTraceparent, Header::kCall,        Header::kParent,
+                               Header::kAttachment,  Header::kDtype,       Header::kShape,
+                               Header::kArguments,   Header::kHop};
   Json list = Json::array();
   for (Header header : kShown) {
     Json schema = {{"type", "string"}};
@@ -137,6 +138,11 @@ Json call_parameters() {
       list.back()["description"] =
           "The call on whose behalf this one is made: `call` of a request for a provided function. "
           "The call is cancelled if that one does not run, and ends with it";
+    }
+    if (header == Header::kHop) {
+      list.back()["description"] =
+          "Of a call that another node of the cluster sends: its name and its signature, which "
+          "stands for the token. If it is wrong, the reply is 401";
     }
     if (header == Header::kBatchKey) {
       list.back()["description"] =
