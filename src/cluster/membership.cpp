@@ -234,6 +234,7 @@ void Membership::describe(Status& out) const {
   out.self = self();
   out.draining = draining_;
   out.database_away = away_;
+  out.trouble = trouble_;
   out.may_start = may_start();
   out.weaknesses = weaknesses_;
   out.nodes = nodes_;

@@ -136,10 +136,12 @@ TEST_F(MembershipTest, TheStatusSaysThatTheDatabaseIsAwayAndRecoversByItself) {
   ann.link = Link::kDown;
   run(1s, {&ann});
   EXPECT_TRUE(ann.node.status(now).database_away);
+  EXPECT_EQ(ann.node.status(now).trouble, "The test says so.");
   EXPECT_EQ(ann.notices("The database does not answer"), 1) << "said once";
   ann.link = Link::kUp;
   run(1s, {&ann});
   EXPECT_FALSE(ann.node.status(now).database_away);
+  EXPECT_EQ(ann.node.status(now).trouble, "");
   EXPECT_EQ(ann.phase(), Phase::kMember);
 }
 

@@ -40,6 +40,7 @@ struct Status {
   Owner self;
   bool draining = false;
   bool database_away = false;
+  std::string trouble;     // why it is no member, or why the database is away; empty: neither
   bool may_start = false;  // calls of owned sessions start now
   std::uint64_t sessions = 0;
   std::vector<std::string> weaknesses;  // why the database may lose what it acknowledged
