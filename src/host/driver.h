@@ -23,6 +23,7 @@
 #include "base/time.h"
 #include "core/event.h"
 #include "core/pool.h"
+#include "host/cluster_info.h"
 #include "host/provider.h"
 #include "keelback/call.h"
 #include "keelback/outcome.h"
@@ -136,6 +137,9 @@ class Driver {
 
   // How its sessions are shared with other pools (session_port.h); null: they are not.
   virtual SessionPort* session_port() { return nullptr; }
+  // The cluster that this driver is a node of; nullopt: it is none. On the loop's thread at once,
+  // elsewhere it blocks for a turn of the loop.
+  virtual std::optional<ClusterInfo> cluster() { return std::nullopt; }
 
   // The driver's clock: real on the host, virtual in the simulator.
   virtual Time now() const = 0;

@@ -33,8 +33,8 @@ Outcome outcome_of(cluster::Answer&& answer) {
   outcome.payload = std::move(answer.payload);
   outcome.message = std::move(answer.message);
   if (!answer.type.empty()) {
-    outcome.python = PythonError{std::move(answer.type), std::move(answer.error),
-                                 std::move(answer.traceback)};
+    outcome.python =
+        PythonError{std::move(answer.type), std::move(answer.error), std::move(answer.traceback)};
   }
   return outcome;
 }

@@ -16,18 +16,17 @@ std::uint64_t HttpHops::send(const std::string& url, const Call& call, host::OnI
                              OnEnded ended) {
   std::optional<Duration> limit;
   if (call.deadline) limit = *call.deadline + kAfterDeadline;
-  return client_.send(url, call, limit, std::move(item),
-                      [ended = std::move(ended)](HopResult&& result) mutable {
-                        using End = HopResult::End;
-                        if (result.end == End::kOutcome) {
-                          return ended({std::move(result.outcome), {}, {}});
-                        }
-                        const auto end = result.end == End::kNotOwner ? cluster::HopEnd::kNotOwner
-                                         : result.end == End::kNotConnected
-                                             ? cluster::HopEnd::kNotConnected
-                                             : cluster::HopEnd::kBroken;
-                        ended({std::nullopt, end, std::move(result.why)});
-                      });
+  return client_.send(
+      url, call, limit, std::move(item), [ended = std::move(ended)](HopResult&& result) mutable {
+        using End = HopResult::End;
+        if (result.end == End::kOutcome) {
+          return ended({std::move(result.outcome), {}, {}});
+        }
+        const auto end = result.end == End::kNotOwner       ? cluster::HopEnd::kNotOwner
+                         : result.end == End::kNotConnected ? cluster::HopEnd::kNotConnected
+                                                            : cluster::HopEnd::kBroken;
+        ended({std::nullopt, end, std::move(result.why)});
+      });
 }
 
 }  // namespace keelback::nodes

@@ -12,6 +12,7 @@
 #include "host/fingerprint.h"
 #include "host/request_print.h"
 #include "nodes/answers.h"
+#include "nodes/cluster_info.h"
 #include "nodes/shared_settings.h"
 #include "os/clock.h"
 #include "os/handover.h"
@@ -183,8 +184,8 @@ void NodeDriver::ask_who(CallId id, Ticket& ticket) {
   ticket.asked = ++last_asked_;
   asked_[ticket.asked] = id;
   if (call.session.empty()) {
-    return member_->handle(
-        cluster::KeyedCallCame{ticket.asked, call.idempotency_key, print_of(call), call.idempotent, ticket.hop});
+    return member_->handle(cluster::KeyedCallCame{ticket.asked, call.idempotency_key,
+                                                  print_of(call), call.idempotent, ticket.hop});
   }
   cluster::CallCame came;
   came.ticket = ticket.asked;
@@ -341,9 +342,9 @@ void NodeDriver::on(cluster::Forward& action) {
   // A stream may be long: its owner's limits hold, unless the caller has set one.
   if (!ticket->streaming || ticket->own_deadline) copy.deadline = time_left(*ticket);
   if (ticket->streaming && !ticket->own_deadline) ticket->limit->cancel();
-  ticket->away = hops_->send(
-      action.url, copy, ticket->streaming ? passes_on(id) : host::OnItem{},
-      alive_.guard([this, id](Hops::Ended ended) { came_back(id, std::move(ended)); }));
+  ticket->away =
+      hops_->send(action.url, copy, ticket->streaming ? passes_on(id) : host::OnItem{},
+                  alive_.guard([this, id](Hops::Ended ended) { came_back(id, std::move(ended)); }));
   if (ticket->granted > 0) hops_->grant(ticket->away, std::exchange(ticket->granted, 0));
 }
 
@@ -370,8 +371,8 @@ void NodeDriver::on(cluster::Refuse& action) {
 }
 
 void NodeDriver::on(cluster::Misdirected& action) {
-  Outcome outcome = plain(OutcomeKind::kNotReady, Effect::kNone,
-                          "This node does not own the session.");
+  Outcome outcome =
+      plain(OutcomeKind::kNotReady, Effect::kNone, "This node does not own the session.");
   outcome.reason = kNotOwner;
   finish(call_of(action.ticket), std::move(outcome));
 }
@@ -451,9 +452,7 @@ void NodeDriver::on(cluster::ObeySettings& action) {
   member_->handle(cluster::RulesChanged{rules_of(settings_)});
 }
 
-void NodeDriver::on(cluster::Left&) {
-  have_left();
-}
+void NodeDriver::on(cluster::Left&) { have_left(); }
 
 void NodeDriver::have_left() {
   leave_limit_.reset();
@@ -554,19 +553,18 @@ void NodeDriver::configure(const Settings& settings) {
 }
 
 void NodeDriver::drain(Duration limit, std::move_only_function<void()> done) {
-  boost::asio::post(
-      loop_.context(), alive_.guard([this, limit, done = std::move(done)]() mutable {
-        store_->set_draining();
-        member_->handle(cluster::DrainRequested{});
-        inner_->drain(limit, [this, done = std::move(done)]() mutable {
-          on_left_.push_back(std::move(done));
-          leave_limit_ = std::make_unique<boost::asio::steady_timer>(loop_.context(), kLeaveMax);
-          leave_limit_->async_wait(alive_.guard([this](const boost::system::error_code& error) {
-            if (!error) have_left();
-          }));
-          member_->handle(cluster::Drained{});
-        });
+  boost::asio::post(loop_.context(), alive_.guard([this, limit, done = std::move(done)]() mutable {
+    store_->set_draining();
+    member_->handle(cluster::DrainRequested{});
+    inner_->drain(limit, [this, done = std::move(done)]() mutable {
+      on_left_.push_back(std::move(done));
+      leave_limit_ = std::make_unique<boost::asio::steady_timer>(loop_.context(), kLeaveMax);
+      leave_limit_->async_wait(alive_.guard([this](const boost::system::error_code& error) {
+        if (!error) have_left();
       }));
+      member_->handle(cluster::Drained{});
+    });
+  }));
 }
 
 cluster::Status NodeDriver::cluster_status() {
@@ -574,5 +572,7 @@ cluster::Status NodeDriver::cluster_status() {
   loop_.run([&] { status = member_->status(); });
   return status;
 }
+
+std::optional<host::ClusterInfo> NodeDriver::cluster() { return info_of(cluster_status()); }
 
 }  // namespace keelback::nodes

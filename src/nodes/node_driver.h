@@ -5,8 +5,8 @@
 // A call that is asked about is a *ticket*. Its caller knows it by a number of this driver's own,
 // whichever node runs it.
 //
-// Threads: as host::Driver says. Tickets and sessions live on the loop; `mutex_` guards what cancel()
-// and dump() need to answer at once.
+// Threads: as host::Driver says. Tickets and sessions live on the loop; `mutex_` guards what
+// cancel() and dump() need to answer at once.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -44,11 +44,11 @@ namespace keelback::nodes {
 struct NodeConfig {
   host::EventLoop* loop = nullptr;  // required; outlives the driver
   Settings settings;
-  std::string digest;                       // of the application
-  std::uint64_t seed = 0;                   // from the operating system's randomness
-  std::shared_ptr<spdlog::logger> logger;   // shared with the program
-  std::shared_ptr<ClusterStore> store;      // shared with the inner driver
-  std::unique_ptr<host::Driver> inner;      // has a session port, and uses `store`
+  std::string digest;                      // of the application
+  std::uint64_t seed = 0;                  // from the operating system's randomness
+  std::shared_ptr<spdlog::logger> logger;  // shared with the program
+  std::shared_ptr<ClusterStore> store;     // shared with the inner driver
+  std::unique_ptr<host::Driver> inner;     // has a session port, and uses `store`
   std::unique_ptr<cluster::Database> database;
   std::unique_ptr<Hops> hops;
 };
@@ -93,7 +93,8 @@ class NodeDriver final : public host::Driver {
   }
   Time now() const override { return inner_->now(); }
 
-  // Of the cluster, as this node knows it. Any thread but the loop's; blocks for a turn of the loop.
+  std::optional<host::ClusterInfo> cluster() override;
+  // The same in the words of the rules.
   cluster::Status cluster_status();
 
  private:
@@ -106,12 +107,12 @@ class NodeDriver final : public host::Driver {
     bool own_deadline = false;  // its caller has set it
     bool hop = false;
     bool streaming = false;
-    std::uint32_t granted = 0;  // before it was known who runs it
-    CallId local;               // in the inner driver
-    std::uint64_t away = 0;     // at another node
-    std::uint64_t birth = 0;    // with which it was admitted
-    bool forgotten = false;     // its session had to be dropped meanwhile
-    std::optional<Outcome> answer;  // waits to be vouched for
+    std::uint32_t granted = 0;                         // before it was known who runs it
+    CallId local;                                      // in the inner driver
+    std::uint64_t away = 0;                            // at another node
+    std::uint64_t birth = 0;                           // with which it was admitted
+    bool forgotten = false;                            // its session had to be dropped meanwhile
+    std::optional<Outcome> answer;                     // waits to be vouched for
     std::unique_ptr<boost::asio::steady_timer> limit;  // until it is known who runs it
   };
   struct Held {
@@ -162,7 +163,7 @@ class NodeDriver final : public host::Driver {
 
   host::EventLoop& loop_;
   host::Alive alive_;
-  Settings settings_;  // on the loop
+  Settings settings_;                       // on the loop
   std::atomic<Duration> default_deadline_;  // calls.deadline
   std::atomic<Duration> deadline_max_;      // calls.deadline_max
   std::shared_ptr<spdlog::logger> logger_;

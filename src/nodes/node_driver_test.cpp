@@ -114,8 +114,10 @@ class Cluster {
     nodes[name] = std::make_unique<NodeDriver>(std::move(config));
     NodeDriver& node = *nodes[name];
     EXPECT_TRUE(test::eventually([&] {
-      return node.cluster_status().phase == cluster::Phase::kMember && node.cluster_status().may_start;
-    })) << name << " is no member";
+      return node.cluster_status().phase == cluster::Phase::kMember &&
+             node.cluster_status().may_start;
+    })) << name
+        << " is no member";
     return node;
   }
   // As SIGKILL does it: nobody else is told.
@@ -295,6 +297,37 @@ TEST(NodeDriver, ADrainGivesSessionsAway) {
   EXPECT_EQ(moved.payload, "2") << moved.message;
 }
 
+// Goal: what a node shows of its cluster is what happened, on the loop's own thread too, where the
+// server asks.
+TEST(NodeDriver, ShowsItsCluster) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  EXPECT_EQ(Cluster::count(b, "ann").payload, "2");
+  ASSERT_TRUE(test::eventually([&] { return a.cluster()->nodes.size() == 2; }));
+  std::optional<host::ClusterInfo> info;
+  cluster.loop.run([&] { info = a.cluster(); });
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->node, "a");
+  EXPECT_EQ(info->phase, "member");
+  EXPECT_TRUE(info->database_up);
+  EXPECT_TRUE(info->serves_sessions);
+  EXPECT_EQ(info->trouble, "");
+  EXPECT_EQ(info->sessions, 1U);
+  EXPECT_EQ(info->nodes[0].incarnation, info->incarnation);
+  EXPECT_EQ(info->nodes[1].name, "b");
+  EXPECT_EQ(info->nodes[1].url, "b");
+  EXPECT_EQ(info->counters.claims, 1U);
+  EXPECT_EQ(b.cluster()->counters.forwarded, 1U);
+  *cluster.cut.at("a") = true;
+  ASSERT_TRUE(test::eventually([&] { return !a.cluster()->database_up; }));
+  EXPECT_EQ(a.cluster()->trouble, "It is cut off.");
+  *cluster.cut.at("a") = false;
+  ASSERT_TRUE(test::eventually([&] { return a.cluster()->database_up; }));
+  EXPECT_EQ(a.cluster()->trouble, "");
+}
+
 // Goal: a stream and a cancel go over the hop.
 TEST(NodeDriver, AStreamGoesOverTheHop) {
   Cluster cluster;
@@ -309,12 +342,13 @@ TEST(NodeDriver, AStreamGoesOverTheHop) {
   int items = 0;
   os::Handover<Outcome> over;
   std::atomic<std::uint64_t> id = 0;
-  id = b.stream(call,
-                [&](std::string&&) {
-                  ++items;
-                  b.grant(CallId{id}, 1);
-                },
-                [&](Outcome&& outcome) { over.put(std::move(outcome)); })
+  id = b.stream(
+            call,
+            [&](std::string&&) {
+              ++items;
+              b.grant(CallId{id}, 1);
+            },
+            [&](Outcome&& outcome) { over.put(std::move(outcome)); })
            .value;
   ASSERT_TRUE(over.wait(stretch() * 20s));
   EXPECT_EQ(over.take().kind, OutcomeKind::kOk);
