@@ -274,6 +274,20 @@ TEST(PoolSnapshots, AShutdownWithAStoreInMemorySavesNothing) {
   EXPECT_TRUE(driver.drained);
 }
 
+// Goal: a node of a cluster keeps states in the cluster's database, whatever sessions.store says:
+// at its end they are saved, for the other nodes.
+TEST(PoolSnapshots, AShutdownOfANodeSavesFirst) {
+  Settings settings = saving(SnapshotMode::kOnDrain);
+  settings.cluster.store = "postgres://x";
+  ModelDriver driver(settings);
+  driver.warm_up();
+  driver.reply(driver.submit("f", "ann"));
+  driver.store.answers_at_once = false;
+  driver.handle(DrainRequested{5s});
+  EXPECT_EQ(driver.count("save ann"), 1u);
+  EXPECT_EQ(driver.count("stop"), 0u);
+}
+
 // Goal: at the end of the pool every session is saved before its worker is stopped.
 TEST(PoolSnapshots, AShutdownSavesFirst) {
   Settings settings = saving(SnapshotMode::kOnDrain);
