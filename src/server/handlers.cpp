@@ -42,6 +42,7 @@ bool is_order(Route route, const Request& request) {
 bool is_operating(Route route) {
   switch (route) {
     case Route::kPool:
+    case Route::kCluster:
     case Route::kWorkers:
     case Route::kRecycle:
     case Route::kSessions:
@@ -195,12 +196,9 @@ Response get_health(Hub& hub, Route route, bool authorised) {
   if (authorised) {  // a reason may quote what a worker printed
     json["reasons"] = stats.reasons;
     if (draining && stats.reasons.empty()) json["reasons"].push_back("draining");
-    if (!stats.failing.empty()) json["degraded"].push_back(stats.failing);
     // The pool serves calls all the same, so a load balancer must not send them elsewhere.
-    if (!info.store.up) {
-      json["degraded"].push_back(fmt::format("snapshots of sessions cannot be stored in {}: {}",
-                                             info.store.name, info.store.error));
-    }
+    auto degraded = degraded_reasons(info, hub.driver.cluster());
+    if (!degraded.empty()) json["degraded"] = std::move(degraded);
   }
   return {.status = stats.ready && !draining ? 200 : 503, .body = dump(json)};
 }
@@ -268,7 +266,15 @@ Response patch_config(Hub& hub, const Request& request) {
 }
 
 Response get_pool(Hub& hub) {
-  return {.body = pool_json(hub.driver.info(), hub.http_rejected.load(std::memory_order_relaxed))};
+  const host::PoolInfo info = hub.driver.info();
+  return {.body = pool_json(info, degraded_reasons(info, hub.driver.cluster()),
+                            hub.http_rejected.load(std::memory_order_relaxed))};
+}
+
+Response get_cluster(Hub& hub) {
+  if (const auto info = hub.driver.cluster()) return {.body = cluster_json(*info)};
+  return problem(404, "no_cluster",
+                 "this daemon is no node of a cluster: cluster.store is not set");
 }
 
 Response get_quarantine(Hub& hub) {
@@ -279,7 +285,8 @@ Response get_metrics(Hub& hub) {
   const host::PoolInfo info = hub.driver.info();
   const ServerCounts counts{hub.http_rejected.load(std::memory_order_relaxed), hub.connections(),
                             hub.options.log_lost ? hub.options.log_lost() : 0, hub.provided};
-  return {.content_type = kMetricsType, .body = metrics_text(info, counts, hub.durations)};
+  return {.content_type = kMetricsType,
+          .body = metrics_text(info, counts, hub.durations, hub.driver.cluster())};
 }
 
 Response get_call_dump(Hub& hub, const std::string& name) {
@@ -384,6 +391,8 @@ Response answer(Hub& hub, const Admission& admission, Request& request) {
       return get_application(hub, *admission.route);
     case Route::kPool:
       return get_pool(hub);
+    case Route::kCluster:
+      return get_cluster(hub);
     case Route::kWorkers:
       return {.body = workers_json(hub.driver.workers())};
     case Route::kSessions:

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <locale>
 #include <sstream>
 #include <utility>
@@ -210,6 +211,68 @@ void add_batches(Scrape& scrape, const PoolStats& stats) {
   }
 }
 
+// A counter with a label, each of its values a pair.
+void add_counts(Scrape& scrape, const char* name, const char* help, const char* label,
+                std::initializer_list<std::pair<const char*, std::uint64_t>> counts) {
+  scrape.open(name, help, MetricType::Counter);
+  for (const auto& [value, count] : counts) {
+    scrape.value(static_cast<double>(count), {{label, value}});
+  }
+}
+
+void add_cluster_nodes(Scrape& scrape, const host::ClusterInfo& cluster) {
+  std::uint64_t living = 0;
+  std::uint64_t draining = 0;
+  std::uint64_t retired = 0;
+  for (const host::ClusterNode& node : cluster.nodes) {
+    ++(node.retired ? retired : node.draining ? draining : living);
+  }
+  scrape.open("keelback_cluster_nodes", "Nodes, by state, as the database said last.",
+              MetricType::Gauge);
+  scrape.value(static_cast<double>(living), {{"state", "serving"}});
+  scrape.value(static_cast<double>(draining), {{"state", "draining"}});
+  scrape.value(static_cast<double>(retired), {{"state", "retired"}});
+}
+
+void add_cluster(Scrape& scrape, const host::ClusterInfo& cluster) {
+  const host::ClusterCounters& counters = cluster.counters;
+  scrape.gauge("keelback_cluster_member", "1 if this node is a member of the cluster.",
+               cluster.phase == "member" ? 1 : 0);
+  scrape.gauge("keelback_cluster_database_up", "1 if the cluster's database answers.",
+               cluster.database_up ? 1 : 0);
+  scrape.gauge("keelback_cluster_database_weaknesses",
+               "Reasons why the cluster's database may lose what it acknowledged.",
+               static_cast<double>(cluster.weaknesses.size()));
+  scrape.counter("keelback_cluster_database_went_back_total",
+                 "Times that the cluster's database had lost what it had acknowledged.",
+                 static_cast<double>(counters.went_back));
+  scrape.gauge("keelback_cluster_serves_sessions",
+               "1 if calls of sessions that this node owns start now.",
+               cluster.serves_sessions ? 1 : 0);
+  scrape.gauge("keelback_cluster_sessions_owned", "Sessions that this node owns.",
+               static_cast<double>(cluster.sessions));
+  add_cluster_nodes(scrape, cluster);
+  add_counts(scrape, "keelback_cluster_sessions_total",
+             "What happened to sessions between the nodes.", "event",
+             {{"claimed", counters.claims},
+              {"taken_over", counters.taken_over},
+              {"forgotten", counters.forgotten},
+              {"lost", counters.sessions_lost},
+              {"expired", counters.sessions_expired}});
+  add_counts(scrape, "keelback_cluster_commits_total", "Commits of sessions' states, by result.",
+             "result",
+             {{"kept", counters.commits_kept},
+              {"lost", counters.commits_lost},
+              {"unknown", counters.commits_unknown}});
+  add_counts(scrape, "keelback_cluster_hops_total",
+             "Calls that this node sent to the owner, and calls sent here whose session it does "
+             "not own.",
+             "event", {{"forwarded", counters.forwarded}, {"misdirected", counters.misdirected}});
+  add_counts(scrape, "keelback_cluster_retired_total",
+             "Nodes that this one found dead, and times that it was found dead itself.", "which",
+             {{"other", counters.retired_others}, {"self", counters.retired}});
+}
+
 void add_process(Scrape& scrape) {
   rusage usage{};
   CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
@@ -250,7 +313,8 @@ void CallDurations::observe(std::string_view function, const Outcome& outcome) {
 }
 
 std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
-                         const CallDurations& durations) {
+                         const CallDurations& durations,
+                         const std::optional<host::ClusterInfo>& cluster) {
   const PoolStats& stats = info.stats;
   Scrape scrape;
   add_calls(scrape, stats);
@@ -271,6 +335,7 @@ std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
   add_durations(scrape, durations);
   add_loop_lag(scrape, info.loop_lag);
   add_batches(scrape, stats);
+  if (cluster) add_cluster(scrape, *cluster);
   add_process(scrape);
   scrape.gauge("keelback_guard_resident_memory_bytes", "Resident memory of the guard.",
                static_cast<double>(info.guard.resident_bytes));

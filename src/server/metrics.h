@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -55,7 +56,8 @@ struct ServerCounts {
   ProvidedCounts provided;
 };
 std::string metrics_text(const host::PoolInfo& info, const ServerCounts& server,
-                         const CallDurations& durations);
+                         const CallDurations& durations,
+                         const std::optional<host::ClusterInfo>& cluster = std::nullopt);
 inline constexpr std::string_view kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
 
 }  // namespace keelback::server

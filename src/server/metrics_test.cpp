@@ -74,6 +74,54 @@ TEST(Metrics, CountersAddUpWithinAScrape) {
   EXPECT_THAT(text, HasSubstr("# TYPE keelback_calls_total counter"));
 }
 
+// Goal: a node's part of the cluster, each number in its own place; a daemon alone has none of it.
+TEST(Metrics, ANodeShowsItsPartOfTheCluster) {
+  host::ClusterInfo info;
+  info.node = "a";
+  info.phase = "member";
+  info.database_up = true;
+  info.sessions = 7;
+  info.weaknesses = {"fsync is off."};
+  info.nodes = {{.name = "a"},
+                {.name = "b"},
+                {.name = "c", .draining = true},
+                {.name = "d", .draining = true, .retired = true}};
+  info.counters = {.claims = 1,
+                   .taken_over = 2,
+                   .forwarded = 3,
+                   .misdirected = 4,
+                   .commits_kept = 5,
+                   .commits_lost = 6,
+                   .commits_unknown = 7,
+                   .sessions_lost = 8,
+                   .sessions_expired = 9,
+                   .forgotten = 10,
+                   .retired_others = 11,
+                   .retired = 12,
+                   .went_back = 13};
+  const auto values = scrape(metrics_text({}, {}, {}, info));
+  EXPECT_EQ(values.at("keelback_cluster_member"), 1);
+  EXPECT_EQ(values.at("keelback_cluster_database_up"), 1);
+  EXPECT_EQ(values.at("keelback_cluster_database_weaknesses"), 1);
+  EXPECT_EQ(values.at("keelback_cluster_database_went_back_total"), 13);
+  EXPECT_EQ(values.at("keelback_cluster_serves_sessions"), 0);
+  EXPECT_EQ(values.at("keelback_cluster_sessions_owned"), 7);
+  EXPECT_EQ(values.at("keelback_cluster_nodes{state=\"serving\"}"), 2);
+  EXPECT_EQ(values.at("keelback_cluster_nodes{state=\"draining\"}"), 1);
+  EXPECT_EQ(values.at("keelback_cluster_nodes{state=\"retired\"}"), 1);
+  const std::map<std::string, double> counts = {
+      {"sessions_total{event=\"claimed\"}", 1}, {"sessions_total{event=\"taken_over\"}", 2},
+      {"hops_total{event=\"forwarded\"}", 3},   {"hops_total{event=\"misdirected\"}", 4},
+      {"commits_total{result=\"kept\"}", 5},    {"commits_total{result=\"lost\"}", 6},
+      {"commits_total{result=\"unknown\"}", 7}, {"sessions_total{event=\"lost\"}", 8},
+      {"sessions_total{event=\"expired\"}", 9}, {"sessions_total{event=\"forgotten\"}", 10},
+      {"retired_total{which=\"other\"}", 11},   {"retired_total{which=\"self\"}", 12}};
+  for (const auto& [name, count] : counts) {
+    EXPECT_EQ(values.at("keelback_cluster_" + name), count) << name;
+  }
+  EXPECT_EQ(metrics_text({}, {}, {}).find("keelback_cluster"), std::string::npos);
+}
+
 // Goal: who provides functions, and how what they were asked ended.
 TEST(Metrics, RequestsForProvidedFunctionsAreCountedByTheirEnd) {
   const auto values = scrape(metrics_text(

@@ -273,6 +273,48 @@ void describe_answer(Json& operation) {
   operation["responses"]["409"] = problem_response("Nobody waits for an answer to this request");
 }
 
+Json object_schema(Json properties) {
+  Json required = Json::array();
+  for (const auto& [name, schema] : properties.items()) required.push_back(name);
+  return {
+      {"type", "object"}, {"required", std::move(required)}, {"properties", std::move(properties)}};
+}
+
+void describe_cluster(Json& operation) {
+  const Json text = {{"type", "string"}};
+  const Json flag = {{"type", "boolean"}};
+  const Json number = {{"type", "integer"}, {"minimum", 0}};
+  const Json incarnation = {{"type", "string"}, {"pattern", "^[0-9a-f]{16}$"}};
+  const Json node = object_schema({{"name", text},
+                                   {"url", text},
+                                   {"incarnation", incarnation},
+                                   {"self", flag},
+                                   {"draining", flag},
+                                   {"retired", flag},
+                                   {"digest", text},
+                                   {"schema", number}});
+  const Json database =
+      object_schema({{"up", flag}, {"weaknesses", {{"type", "array"}, {"items", text}}}});
+  const Json phase = {{"type", "string"},
+                      {"enum", {"joining", "member", "displaced", "leaving", "left"}}};
+  const Json cluster =
+      object_schema({{"node", text},
+                     {"incarnation", incarnation},
+                     {"phase", phase},
+                     {"draining", flag},
+                     {"trouble", text},
+                     {"serves_sessions", flag},
+                     {"sessions", number},
+                     {"database", database},
+                     {"nodes", {{"type", "array"}, {"items", node}}},
+                     {"counters", {{"type", "object"}, {"additionalProperties", number}}}});
+  operation["summary"] = "The cluster as this node knows it";
+  operation["responses"].erase("2XX");
+  operation["responses"]["200"] = {{"description", "This node, the nodes, and what happened"},
+                                   {"content", {{"application/json", {{"schema", cluster}}}}}};
+  operation["responses"]["404"] = problem_response("This daemon is no node of a cluster");
+}
+
 // Every route but the calls, from the route table itself.
 void add_service_paths(Json& paths) {
   for (const RouteRow& row : routes()) {
@@ -294,6 +336,7 @@ void add_service_paths(Json& paths) {
     operation["responses"] = {{"2XX", {{"description", "Done"}}},
                               {"default", reference("responses/Problem")}};
     if (row.route == Route::kConfig && row.method == "PATCH") describe_config_change(operation);
+    if (row.route == Route::kCluster) describe_cluster(operation);
     if (row.route == Route::kProvide) describe_provide(operation);
     if (row.route == Route::kAnswer) describe_answer(operation);
     std::string method(row.method);

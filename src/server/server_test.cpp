@@ -281,10 +281,10 @@ TEST_F(ServerTest, OperatingRoutesAndUnixSocketsHaveTheirWalls) {
     return client.receive().status;
   };
   for (const char* route :
-       {"GET /v1/pool", "GET /v1/workers", "POST /v1/workers/1/recycle", "GET /v1/sessions",
-        "GET /v1/quarantine", "DELETE /v1/quarantine/1", "GET /v1/config", "PATCH /v1/config",
-        "POST /v1/reload", "POST /v1/drain", "GET /v1/providers?names=a", "POST /v1/providers/1",
-        "GET /metrics"}) {
+       {"GET /v1/pool", "GET /v1/cluster", "GET /v1/workers", "POST /v1/workers/1/recycle",
+        "GET /v1/sessions", "GET /v1/quarantine", "DELETE /v1/quarantine/1", "GET /v1/config",
+        "PATCH /v1/config", "POST /v1/reload", "POST /v1/drain", "GET /v1/providers?names=a",
+        "POST /v1/providers/1", "GET /metrics"}) {
     const std::string_view text = route;
     const auto blank = text.find(' ');
     const auto response = ask(text.substr(0, blank), text.substr(blank + 1), token);
@@ -388,11 +388,49 @@ TEST_F(ServerTest, OperatorsRoutes) {
   auto paths = json::parse(ask("GET", "/openapi.json").body)["paths"];
   EXPECT_TRUE(paths.contains("/v1/call/greet"));
   EXPECT_EQ(paths["/v1/config"]["patch"]["requestBody"]["required"], true);
+  const json node = paths["/v1/cluster"]["get"]["responses"]["200"]["content"]["application/json"]
+                         ["schema"]["properties"]["nodes"]["items"];
+  EXPECT_EQ(node["properties"]["url"]["type"], "string");
   EXPECT_EQ(json::parse(ask("POST", "/v1/reload").body)["reloaded"], true);
   driver_.edit([](auto& world) { world.reload_error = "SyntaxError in app.py"; });
   const auto failed = ask("POST", "/v1/reload");
   EXPECT_EQ(failed.status, 500);
   EXPECT_THAT(failed.body, HasSubstr("the old code still serves: SyntaxError"));
+}
+
+// Goal: a daemon that is no node says what it would have to be configured with; a node shows
+// itself, and what its cluster does not do at the moment while it goes on to serve.
+TEST_F(ServerTest, ANodeShowsItsCluster) {
+  start();
+  const auto alone = ask("GET", "/v1/cluster");
+  EXPECT_EQ(alone.status, 404);
+  EXPECT_THAT(json::parse(alone.body)["detail"], HasSubstr("cluster.store is not set"));
+  EXPECT_THAT(ask("GET", "/metrics").body, Not(HasSubstr("keelback_cluster_")));
+  driver_.edit([](auto& world) {
+    world.cluster.emplace();
+    world.cluster->node = "a";
+    world.cluster->phase = "member";
+    world.cluster->database_up = true;
+    world.cluster->serves_sessions = true;
+    world.cluster->nodes = {{.name = "a"}, {.name = "b", .url = "http://b", .draining = true}};
+  });
+  const json shown = json::parse(ask("GET", "/v1/cluster").body);
+  EXPECT_EQ(shown["node"], "a");
+  EXPECT_EQ(shown["nodes"][1]["url"], "http://b");
+  EXPECT_FALSE(json::parse(ask("GET", "/readyz").body).contains("degraded"));
+  EXPECT_EQ(json::parse(ask("GET", "/v1/pool").body)["degraded"], json::array());
+  EXPECT_THAT(ask("GET", "/metrics").body, HasSubstr("keelback_cluster_database_up 1\n"));
+
+  driver_.edit([](auto& world) {
+    world.cluster->database_up = false;
+    world.cluster->trouble = "no route to host";
+  });
+  const auto health = ask("GET", "/readyz");
+  EXPECT_EQ(health.status, 200) << "calls without a session are served";
+  EXPECT_THAT(json::parse(health.body)["degraded"][0], HasSubstr("no route to host"));
+  EXPECT_EQ(json::parse(ask("GET", "/v1/pool").body)["degraded"],
+            json::parse(health.body)["degraded"]);
+  EXPECT_THAT(ask("GET", "/metrics").body, HasSubstr("keelback_cluster_database_up 0\n"));
 }
 
 // Goal: /metrics and /v1/pool tell the same story as the calls that were made.

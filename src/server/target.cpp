@@ -102,6 +102,7 @@ const std::vector<RouteRow>& routes() {
       {"/v1/calls/{}/dump", "GET", Route::kCallDump},
       {"/v1/functions", "GET", Route::kFunctions},
       {"/v1/pool", "GET", Route::kPool},
+      {"/v1/cluster", "GET", Route::kCluster},
       {"/v1/workers", "GET", Route::kWorkers},
       {"/v1/workers/{}/recycle", "POST", Route::kRecycle},
       {"/v1/sessions", "GET", Route::kSessions},

@@ -28,6 +28,7 @@ enum class Route {
   kOpenapi,
   kFunctions,
   kPool,
+  kCluster,
   kWorkers,
   kSessions,
   kQuarantine,

@@ -17,6 +17,33 @@ Json use_json(const host::OwnUse& use) {
   return {{"open_fds", use.open_fds}, {"rss_bytes", use.resident_bytes}};
 }
 
+std::string with(std::string what, const std::string& why) {
+  return why.empty() ? what : fmt::format("{}: {}", what, why);
+}
+
+void add_cluster_reasons(const host::ClusterInfo& cluster, std::vector<std::string>& reasons) {
+  if (cluster.phase == "joining" || cluster.phase == "displaced") {
+    reasons.push_back(
+        with("this node is not a member of the cluster; it serves only calls without "
+             "a session and without an idempotency key",
+             cluster.trouble));
+  } else if (cluster.phase == "member" && !cluster.database_up) {
+    reasons.push_back(with(cluster.serves_sessions
+                               ? "the database of the cluster does not answer; sessions go on only "
+                                 "until the lease ends"
+                               : "the database of the cluster does not answer; calls of sessions "
+                                 "wait",
+                           cluster.trouble));
+  } else if (cluster.phase == "member" && !cluster.serves_sessions) {
+    reasons.emplace_back("calls of sessions wait until the database has this node's next beat");
+  }
+  for (const std::string& weakness : cluster.weaknesses) {
+    reasons.push_back("the database of the cluster may lose what it acknowledged: " + weakness);
+  }
+}
+
+std::string hex(std::uint64_t number) { return fmt::format("{:016x}", number); }
+
 // How many calls went together, on average; null: none has gone yet, or never will.
 Json mean_batch(const PoolStats& stats, const std::string& function) {
   for (const FunctionBatches& each : stats.batches) {
@@ -31,7 +58,20 @@ std::string reloaded_json(const PoolStats& stats) {
   return dump({{"reloaded", true}, {"draining", leaving_json(stats)}});
 }
 
-std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
+std::vector<std::string> degraded_reasons(const host::PoolInfo& info,
+                                          const std::optional<host::ClusterInfo>& cluster) {
+  std::vector<std::string> reasons;
+  if (!info.stats.failing.empty()) reasons.push_back(info.stats.failing);
+  if (!info.store.up) {
+    reasons.push_back(fmt::format("snapshots of sessions cannot be stored in {}: {}",
+                                  info.store.name, info.store.error));
+  }
+  if (cluster) add_cluster_reasons(*cluster, reasons);
+  return reasons;
+}
+
+std::string pool_json(const host::PoolInfo& info, const std::vector<std::string>& degraded,
+                      std::uint64_t http_rejected) {
   const PoolStats& stats = info.stats;
   Json calls = {{"accepted", stats.accepted}, {"in_flight", stats.in_flight}, {"late", stats.late}};
   for (int i = 0; i < kOutcomeKinds; ++i) {
@@ -40,6 +80,7 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
   Json json = {
       {"ready", stats.ready},
       {"reasons", stats.reasons},
+      {"degraded", degraded},
       {"draining", stats.draining},
       {"workers",
        {{"starting", stats.workers.starting},
@@ -90,6 +131,44 @@ std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected) {
   return dump(json);
 }
 
+std::string cluster_json(const host::ClusterInfo& info) {
+  Json nodes = Json::array();
+  for (const host::ClusterNode& node : info.nodes) {
+    nodes.push_back({{"name", node.name},
+                     {"url", node.url},
+                     {"incarnation", hex(node.incarnation)},
+                     {"self", node.name == info.node && node.incarnation == info.incarnation},
+                     {"draining", node.draining},
+                     {"retired", node.retired},
+                     {"digest", node.digest},
+                     {"schema", node.schema}});
+  }
+  const host::ClusterCounters& counters = info.counters;
+  return dump({{"node", info.node},
+               {"incarnation", hex(info.incarnation)},
+               {"phase", info.phase},
+               {"draining", info.draining},
+               {"trouble", info.trouble},
+               {"serves_sessions", info.serves_sessions},
+               {"sessions", info.sessions},
+               {"database", {{"up", info.database_up}, {"weaknesses", info.weaknesses}}},
+               {"nodes", std::move(nodes)},
+               {"counters",
+                {{"claims", counters.claims},
+                 {"taken_over", counters.taken_over},
+                 {"forwarded", counters.forwarded},
+                 {"misdirected", counters.misdirected},
+                 {"commits_kept", counters.commits_kept},
+                 {"commits_lost", counters.commits_lost},
+                 {"commits_unknown", counters.commits_unknown},
+                 {"sessions_lost", counters.sessions_lost},
+                 {"sessions_expired", counters.sessions_expired},
+                 {"forgotten", counters.forgotten},
+                 {"retired_others", counters.retired_others},
+                 {"retired", counters.retired},
+                 {"went_back", counters.went_back}}}});
+}
+
 std::string workers_json(const std::vector<host::WorkerInfo>& workers) {
   Json list = Json::array();
   for (const host::WorkerInfo& worker : workers) {
@@ -125,7 +204,7 @@ std::string sessions_json(const SessionList& page) {
     items.push_back({{"id", session.id},
                      {"slot", session.worker.slot},
                      {"generation", session.worker.generation},
-                     {"birth", fmt::format("{:016x}", session.birth)},
+                     {"birth", hex(session.birth)},
                      {"epoch", session.epoch},
                      {"idle_s", seconds(session.idle)},
                      {"age_s", seconds(session.age)},
@@ -139,7 +218,7 @@ std::string sessions_json(const SessionList& page) {
 std::string quarantine_json(const std::vector<QuarantinedRequest>& entries, std::uint64_t total) {
   Json items = Json::array();
   for (const QuarantinedRequest& entry : entries) {
-    items.push_back({{"fingerprint", fmt::format("{:016x}", entry.fingerprint)},
+    items.push_back({{"fingerprint", hex(entry.fingerprint)},
                      {"function", entry.function},
                      {"session", entry.session},
                      {"deaths", entry.deaths},

@@ -1,6 +1,8 @@
 // The JSON that tools may rely on: field names are a contract (docs/http.md).
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,7 +15,12 @@ namespace keelback::server {
 
 // What a reload answers once it is over.
 std::string reloaded_json(const PoolStats& stats);
-std::string pool_json(const host::PoolInfo& info, std::uint64_t http_rejected);
+// What does not work though calls are served, for people; empty: all is well.
+std::vector<std::string> degraded_reasons(const host::PoolInfo& info,
+                                          const std::optional<host::ClusterInfo>& cluster);
+std::string pool_json(const host::PoolInfo& info, const std::vector<std::string>& degraded,
+                      std::uint64_t http_rejected);
+std::string cluster_json(const host::ClusterInfo& info);
 std::string workers_json(const std::vector<host::WorkerInfo>& workers);
 std::string sessions_json(const SessionList& page);
 std::string quarantine_json(const std::vector<QuarantinedRequest>& entries, std::uint64_t total);

@@ -1,6 +1,7 @@
 #include "server/views.h"
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@ namespace keelback::server {
 namespace {
 
 using nlohmann::json;
+using ::testing::HasSubstr;
 using namespace std::chrono_literals;
 
 // Goal: the field names that tools rely on, exactly, and a sum that holds within one reply.
@@ -29,9 +31,10 @@ TEST(Views, PoolHasTheContractsFields) {
   info.stats.restarts = 9;
   info.stats.quarantined = 10;
   info.start = {.mode = "exec", .state = "fallback", .reason = "apps.metrics started a thread"};
-  const json pool = json::parse(pool_json(info, 11));
+  const json pool = json::parse(pool_json(info, {"the disk is full"}, 11));
   EXPECT_EQ(pool["ready"], false);
   EXPECT_EQ(pool["reasons"], json::array({"no worker is up"}));
+  EXPECT_EQ(pool["degraded"], json::array({"the disk is full"}));
   EXPECT_EQ(pool["workers"],
             (json{{"starting", 1}, {"ready", 2}, {"busy", 3}, {"suspect", 4}, {"draining", 5}}));
   EXPECT_EQ(pool["queue"], (json{{"depth", 6}, {"delay_ms", 1.5}}));
@@ -49,6 +52,91 @@ TEST(Views, PoolHasTheContractsFields) {
         pool["calls"].at(std::string(to_string(static_cast<OutcomeKind>(i)))).get<std::uint64_t>();
   }
   EXPECT_EQ(sum, pool["calls"]["accepted"]);
+}
+
+// Goal: the fields that tools rely on; an incarnation is text, because JSON's numbers lose digits.
+TEST(Views, ClusterHasTheContractsFields) {
+  host::ClusterInfo info;
+  info.node = "a";
+  info.incarnation = 0xfedc'ba98'7654'3210;
+  info.phase = "member";
+  info.trouble = "no route to host";
+  info.serves_sessions = true;
+  info.sessions = 3;
+  info.weaknesses = {"fsync is off."};
+  info.nodes = {{.name = "a", .url = "http://a", .incarnation = info.incarnation},
+                {.name = "b",
+                 .url = "http://b",
+                 .incarnation = 1,
+                 .draining = true,
+                 .retired = true,
+                 .digest = "d",
+                 .schema = 2}};
+  info.counters = {.claims = 1, .taken_over = 2, .went_back = 13};
+  const json cluster = json::parse(cluster_json(info));
+  EXPECT_EQ(cluster["node"], "a");
+  EXPECT_EQ(cluster["incarnation"], "fedcba9876543210");
+  EXPECT_EQ(cluster["phase"], "member");
+  EXPECT_EQ(cluster["draining"], false);
+  EXPECT_EQ(cluster["trouble"], "no route to host");
+  EXPECT_EQ(cluster["serves_sessions"], true);
+  EXPECT_EQ(cluster["sessions"], 3);
+  EXPECT_EQ(cluster["database"],
+            (json{{"up", false}, {"weaknesses", json::array({"fsync is off."})}}));
+  ASSERT_EQ(cluster["nodes"].size(), 2U);
+  EXPECT_EQ(cluster["nodes"][0]["self"], true);
+  EXPECT_EQ(cluster["nodes"][1], (json{{"name", "b"},
+                                       {"url", "http://b"},
+                                       {"incarnation", "0000000000000001"},
+                                       {"self", false},
+                                       {"draining", true},
+                                       {"retired", true},
+                                       {"digest", "d"},
+                                       {"schema", 2}}));
+  EXPECT_EQ(cluster["counters"].size(), 13U);
+  EXPECT_EQ(cluster["counters"]["taken_over"], 2);
+  EXPECT_EQ(cluster["counters"]["went_back"], 13);
+}
+
+// Goal: whatever does not work while calls are served is said, and only that.
+TEST(Views, DegradedSaysWhatDoesNotWork) {
+  host::PoolInfo pool;
+  pool.store.up = true;
+  std::optional<host::ClusterInfo> cluster;
+  EXPECT_TRUE(degraded_reasons(pool, cluster).empty());
+  cluster.emplace();
+  cluster->phase = "member";
+  cluster->database_up = true;
+  cluster->serves_sessions = true;
+  EXPECT_TRUE(degraded_reasons(pool, cluster).empty());
+
+  const auto only = [&] {
+    const auto reasons = degraded_reasons(pool, cluster);
+    EXPECT_EQ(reasons.size(), 1U);
+    return reasons.empty() ? std::string() : reasons[0];
+  };
+  cluster->serves_sessions = false;
+  EXPECT_THAT(only(), HasSubstr("wait until the database has this node's next beat"));
+  cluster->database_up = false;
+  cluster->trouble = "no route to host";
+  EXPECT_THAT(only(), HasSubstr("calls of sessions wait: no route to host"));
+  cluster->serves_sessions = true;
+  EXPECT_THAT(only(), HasSubstr("go on only until the lease ends: no route to host"));
+  cluster->phase = "displaced";
+  cluster->database_up = true;
+  cluster->trouble = "another has the name";
+  EXPECT_THAT(only(), HasSubstr("not a member of the cluster"));
+  EXPECT_THAT(only(), HasSubstr("another has the name"));
+  for (const char* phase : {"leaving", "left"}) {  // as it was told
+    cluster->phase = phase;
+    EXPECT_TRUE(degraded_reasons(pool, cluster).empty()) << phase;
+  }
+  cluster->phase = "member";
+  cluster->weaknesses = {"fsync is off."};
+  EXPECT_THAT(only(), HasSubstr("may lose what it acknowledged: fsync is off."));
+  pool.store.up = false;
+  pool.stats.failing = "1 of 2 workers serve";
+  EXPECT_EQ(degraded_reasons(pool, cluster).size(), 3U);
 }
 
 TEST(Views, WorkersSessionsAndQuarantine) {

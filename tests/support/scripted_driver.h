@@ -62,6 +62,7 @@ class ScriptedDriver final : public host::Driver {
     std::vector<std::uint32_t> recycled;
     std::vector<std::string> ended_sessions;
     std::map<std::uint64_t, std::string> dumps;  // by call
+    std::optional<host::ClusterInfo> cluster;
     int drains = 0;
   };
   void edit(const std::function<void(World&)>& change);
@@ -98,6 +99,7 @@ class ScriptedDriver final : public host::Driver {
   // ok, with "host_gone".
   std::optional<host::HostReply> reply(std::uint64_t request);
   boost::asio::io_context& loop() { return loop_; }
+  std::optional<host::ClusterInfo> cluster() override { return world().cluster; }
   Time now() const override;
 
  private:
