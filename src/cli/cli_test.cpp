@@ -46,8 +46,9 @@ TEST(ConfigDocs, ThePageInTheTreeIsTheSchemas) {
 TEST(CommandDocs, ThePageNamesEveryCommandAndOption) {
   CLI::App app("", "keelback");
   Invocation invocation;
-  for (const auto add : {add_serve, add_run, add_call, add_status, add_workers, add_sessions,
-                         add_config, add_control, add_quarantine, add_doctor, add_version}) {
+  for (const auto add :
+       {add_serve, add_run, add_call, add_status, add_workers, add_sessions, add_config,
+        add_control, add_cluster, add_quarantine, add_doctor, add_version}) {
     add(app, invocation);
   }
   expect_documented(app, KEELBACK_SOURCE_DIR "/docs/cli.md");

@@ -44,6 +44,7 @@ void add_workers(CLI::App& app, Invocation& invocation);
 void add_sessions(CLI::App& app, Invocation& invocation);
 void add_config(CLI::App& app, Invocation& invocation);
 void add_control(CLI::App& app, Invocation& invocation);  // drain, reload, recycle
+void add_cluster(CLI::App& app, Invocation& invocation);
 void add_quarantine(CLI::App& app, Invocation& invocation);
 void add_doctor(CLI::App& app, Invocation& invocation);
 void add_version(CLI::App& app, Invocation& invocation);

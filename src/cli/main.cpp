@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
   add_sessions(app, invocation);
   add_config(app, invocation);
   add_control(app, invocation);
+  add_cluster(app, invocation);
   add_quarantine(app, invocation);
   add_doctor(app, invocation);
   for (const PassedOn& laboratory : laboratories) add_passed_on(app, laboratory);

@@ -54,6 +54,10 @@ void print_status(const Json& pool) {
     if (!reason.is_string()) continue;
     out += indented(reason.get<std::string>(), "          ");
   }
+  for (const Json& reason : array_in(pool, "degraded")) {
+    if (!reason.is_string()) continue;
+    out += indented(toned(Tone::kWarn, "degraded: " + reason.get<std::string>()), "          ");
+  }
   const std::string workers = counted(object_in(pool, "workers"));
   const Json queue = object_in(pool, "queue");
   const Json sessions = object_in(pool, "sessions");

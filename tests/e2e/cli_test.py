@@ -64,7 +64,8 @@ class Offline(CliTest):
 
     def test_no_server_is_exit_code_3(self):
         url = f"127.0.0.1:{free_port()}"
-        for command in (["status"], ["workers"], ["sessions"], ["config", "get"], ["drain"], ["call", "f"], ["quarantine"]):
+        for command in (["status"], ["workers"], ["sessions"], ["config", "get"], ["drain"], ["call", "f"], ["quarantine"],
+                        ["cluster", "status"], ["cluster", "drain"]):
             out, err = self.expect(UNREACHABLE, *command, "--url", url)
             self.assertEqual("", out)
             self.assertIn(f"cannot reach the server at {url}: Connection refused", err)
@@ -103,7 +104,7 @@ class Offline(CliTest):
             url = f"127.0.0.1:{server.getsockname()[1]}"
             wrong = b'{"ready": 1, "reasons": 7, "workers": [1], "queue": "x", "calls": null, "sessions": [[]], "items": {"a": [1]}, "values": {"pool.workers": 3}}'
             for command in (["status"], ["workers"], ["sessions"], ["quarantine"], ["config", "get"], ["config", "get", "pool.workers"],
-                            ["config", "set", "pool.workers=3"], ["drain"], ["reload"], ["call", "f"]):
+                            ["config", "set", "pool.workers=3"], ["drain"], ["reload"], ["call", "f"], ["cluster", "status"]):
                 for body in (wrong, b"[]", b"[1, [2]]", b"7", b"null"):
                     thread = threading.Thread(target=answer, args=(body,))
                     thread.start()
