@@ -118,6 +118,7 @@ class ClusterTest(KeelbackTest):
                                     "cluster.token": "token-of-tests", "cluster.lease": f"{int(LEASE * 1000)}ms",
                                     "sessions.snapshot": snapshot, "log.level": "info", **settings})
         self.nodes[name] = node
+        wait_until(lambda: node.client().get("/v1/cluster").json.get("serves_sessions"), f"node {name} is a member", 60)
         return node
 
     def start_three(self, **settings):
