@@ -525,7 +525,8 @@ void NodeDriver::settled(const std::string& session, std::uint64_t birth,
     return take(session, birth, lost_to(session, settle.owner), false);
   }
   take(session, birth,
-       "The call was done, but whether its session's state is stored is not known: the database does "
+       "The call was done, but whether its session's state is stored is not known: the database "
+       "does "
        "not answer.",
        true);
 }

@@ -56,8 +56,7 @@ std::expected<std::unique_ptr<host::Driver>, std::string> make_node(host::HostCo
   if (!database) return std::unexpected("cluster.store: " + database.error());
   node.database = std::move(*database);
   const auto& cluster = config.settings.cluster;
-  node.hops = std::make_unique<HttpHops>(loop.context(),
-                                                Sender{cluster.node, cluster.token});
+  node.hops = std::make_unique<HttpHops>(loop.context(), Sender{cluster.node, cluster.token});
   config.store = node.store;
   auto host = host::Host::start(std::move(config));
   if (!host) return std::unexpected(std::move(host.error().message));

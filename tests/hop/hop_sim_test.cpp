@@ -82,9 +82,9 @@ TEST_F(HopSimTest, ASessionIsServedByItsNode) {
 // Goal: a cancel ends the call at its node.
 TEST_F(HopSimTest, ACallIsCancelledAtItsNode) {
   const auto hop = client_.send(
-      url_, {{.function = "sleep", .payload = "[60000]", .session = "ann", .deadline = 60s}});
+      url_, {{.function = "pause", .payload = "[60000]", .session = "ann", .deadline = 60s}});
   const auto end = std::chrono::steady_clock::now() + 10s;
-  while (driver_->info().stats.in_flight == 0 && std::chrono::steady_clock::now() < end) {
+  while (driver_->info().stats.workers.busy == 0 && std::chrono::steady_clock::now() < end) {
     std::this_thread::yield();
   }
   client_.cancel(hop);
