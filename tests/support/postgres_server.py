@@ -4,7 +4,7 @@
         server.url(), server.pooled_url()     # postgres://keelback:…@127.0.0.1:PORT/keelback
         server.restart(); server.kill(); server.start(); server.pause(); server.resume()
 
-It lives in a temporary directory, listens on a free port of the loopback, and knows nothing of the machine's own clusters. Neither server runs as
+It lives in a temporary directory, needs no /dev/shm, listens on a free port of the loopback, and knows nothing of the machine's own clusters. Neither server runs as
 root: if this does, they run as the user of Debian's package, `postgres`. As a program it reads one command a line (start, stop, restart, kill, pause,
 resume, create NAME, setting NAME VALUE, query NAME SQL, hold NAME SQL, let_go, urls NAME) and answers each with one line of JSON; when its input ends, everything ends. Standard library only.
 """
@@ -238,7 +238,7 @@ class PostgresServer:
 
     def _write_settings(self):
         lines = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": str(self._home), "max_connections": "100",
-                 "shared_buffers": "32MB", "fsync": "off", "log_min_messages": "warning", **self._settings}
+                 "shared_buffers": "32MB", "dynamic_shared_memory_type": "mmap", "fsync": "off", "log_min_messages": "warning", **self._settings}
         text = "".join(f"{name} = '{value}'\n" for name, value in lines.items())
         path = self.data / "postgresql.conf"
         path.write_text(text)
