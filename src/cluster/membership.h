@@ -46,6 +46,8 @@ class Membership {
   std::optional<Time> next_deadline() const;
 
   bool is_member() const { return phase_ == Phase::kMember; }
+  // Its row is on its way out, or has gone.
+  bool is_leaving() const { return phase_ == Phase::kLeaving || phase_ == Phase::kLeft; }
   bool is_away() const { return away_; }
   bool is_draining() const { return draining_; }
   // Calls of owned sessions may start.

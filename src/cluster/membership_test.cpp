@@ -171,6 +171,18 @@ TEST_F(MembershipTest, ANodeLeavesWhenItHasReleasedItsSessions) {
   EXPECT_TRUE(database.nodes().empty());
 }
 
+// Goal: what comes while the row is on its way out does not let the driver end before it has gone.
+TEST_F(MembershipTest, ANodeThatLeavesWaitsForItsRowToGo) {
+  NodeDriver& ann = start("ann");
+  ann.handle(Drained{});
+  ann.handle(TicketGone{99});
+  ann.handle(TicketGone{99});
+  EXPECT_EQ(ann.count<Left>(), database.nodes().empty() ? 1 : 0);
+  run(1s, {&ann});
+  EXPECT_EQ(ann.count<Left>(), 1);
+  EXPECT_TRUE(database.nodes().empty());
+}
+
 TEST_F(MembershipTest, WhatCouldNotBeSavedIsReleasedAsItIs) {
   NodeDriver& ann = start("ann");
   NodeDriver& bob = start("bob");

@@ -118,6 +118,7 @@ class Node::Impl {
     frame.ask(WriteSettings{{members.settings_version(), text}}, ForSettings{text});
   }
   void leave() {
+    if (members.is_leaving()) return;  // its reply says when
     if (!members.is_member()) return left();
     claims.release_all();
     if (sessions.empty()) members.leave();
