@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "cluster/arrivals.h"
 #include "cluster/commits.h"
@@ -289,11 +290,13 @@ void Claims::went_away() {
   Refuse refusal;
   refusal.message = members_.why_not_ready();
   refusal.retry_after = frame_.config.lease;
+  std::vector<Session*> queued;  // nobody waits for them any more
   for (auto& [id, session] : sessions_) {
-    const bool stuck =
-        session.step == Session::Step::kClosing || session.step == Session::Step::kQueued;
-    if (stuck || session.over) arrivals_.refuse(session, refusal);
+    const bool closing = session.step == Session::Step::kClosing || session.over;
+    if (session.step == Session::Step::kQueued) queued.push_back(&session);
+    if (closing || session.step == Session::Step::kQueued) arrivals_.refuse(session, refusal);
   }
+  for (Session* session : queued) erase(*session);
 }
 
 void Claims::again(Session& session) {

@@ -111,7 +111,7 @@ class Flawed : public testing::Test {
  protected:
   // Some seed's first wrong that begins with these words.
   static void finds(const std::string& words, ModelCluster::Options options) {
-    for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    for (std::uint64_t seed = 1; seed <= 600; ++seed) {
       options.seed = seed;
       ModelCluster cluster(options);
       cluster.trouble(30s);
