@@ -11,7 +11,6 @@
 #include <string>
 
 #include "base/check.h"
-#include "base/sanitizer.h"
 #include "cluster/model_cluster.h"
 
 namespace keelback::cluster {
@@ -54,8 +53,7 @@ std::string first_of(const Ledger& ledger) {
 TEST(ClusterSimulation, HoldsItsPromisesUnderAnyTrouble) {
   set_unexpected_fatal(true);
   const std::uint64_t only = number_from("KEELBACK_SIM_SEED", 0);
-  const std::uint64_t seeds =
-      only ? 1 : number_from("KEELBACK_SIM_SEEDS", kSanitizer.empty() ? 100 : 15);
+  const std::uint64_t seeds = only ? 1 : number_from("KEELBACK_SIM_SEEDS", 100);
   Witness witness;
   for (std::uint64_t i = 0; i < seeds; ++i) {
     const std::uint64_t seed = only ? only : 1 + i;
