@@ -27,6 +27,9 @@ constexpr auto kLeaveMax = 2s;
 // When a caller asks again whose session had to move.
 constexpr auto kAskAgain = 100ms;
 
+// Nobody else can have an interest in it: it goes straight to the pool here.
+bool is_local(const Call& call) { return call.session.empty() && call.idempotency_key.empty(); }
+
 std::uint64_t print_of(const Call& call) {
   const std::uint64_t base = host::fingerprint(call.function, call.session, call.payload);
   if (call.attachments.empty()) return base;
@@ -119,7 +122,7 @@ NodeDriver::~NodeDriver() {
 // ---- calls come
 
 Outcome NodeDriver::call(Call call) {
-  if (call.session.empty() && call.idempotency_key.empty()) return inner_->call(std::move(call));
+  if (is_local(call)) return inner_->call(std::move(call));
   CHECK(!loop_.on_its_thread());
   os::Handover<Outcome> over;
   submit(std::move(call), [&](Outcome&& outcome) { over.put(std::move(outcome)); });
@@ -127,24 +130,23 @@ Outcome NodeDriver::call(Call call) {
 }
 
 CallId NodeDriver::submit(Call call, host::OnOutcome done) {
-  if (call.session.empty() && call.idempotency_key.empty()) {
+  if (is_local(call)) {
     return inner_->submit(std::move(call), std::move(done));
   }
   return enter(std::move(call), nullptr, std::move(done), false);
 }
 
 CallId NodeDriver::stream(Call call, host::OnItem item, host::OnOutcome done) {
-  if (call.session.empty() && call.idempotency_key.empty()) {
+  if (is_local(call)) {
     return inner_->stream(std::move(call), std::move(item), std::move(done));
   }
   return enter(std::move(call), std::move(item), std::move(done), false);
 }
 
-CallId NodeDriver::take_hop(std::string_view, Call call, host::OnItem item, host::OnOutcome done) {
-  if (call.session.empty() && call.idempotency_key.empty()) {
-    return item ? inner_->stream(std::move(call), std::move(item), std::move(done))
-                : inner_->submit(std::move(call), std::move(done));
-  }
+CallId NodeDriver::take_hop(std::string_view sender, Call call, host::OnItem item,
+                            host::OnOutcome done) {
+  if (is_local(call))
+    return inner_->take_hop(sender, std::move(call), std::move(item), std::move(done));
   return enter(std::move(call), std::move(item), std::move(done), true);
 }
 
@@ -526,8 +528,7 @@ void NodeDriver::settled(const std::string& session, std::uint64_t birth,
   }
   take(session, birth,
        "The call was done, but whether its session's state is stored is not known: the database "
-       "does "
-       "not answer.",
+       "does not answer.",
        true);
 }
 
