@@ -4,6 +4,9 @@ add_library(keelback_flags INTERFACE)
 target_include_directories(keelback_flags INTERFACE
   $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src> $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>)
 target_compile_options(keelback_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers)
+# What a program says of its sources names them from here on, wherever it was built. So two checkouts compile to the same
+# bytes, and ccache needs to compile but one of them.
+target_compile_options(keelback_flags INTERFACE -fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=)
 if(CMAKE_CXX_COMPILER_ID STREQUAL Clang)
   target_compile_options(keelback_flags INTERFACE -Wthread-safety)
 endif()
