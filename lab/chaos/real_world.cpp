@@ -153,7 +153,9 @@ class RealWorld final : public World {
   host::PoolInfo info() override { return driver_->info(); }
   std::vector<host::WorkerInfo> workers() override { return driver_->workers(); }
   std::shared_ptr<const Application> application() override { return driver_->application(); }
-  bool end_session(const std::string& session) override { return driver_->end_session(session); }
+  bool end_session(const std::string& session) override {
+    return driver_->end_session_here(session);
+  }
   bool recycle(std::uint32_t slot) override { return driver_->recycle(slot); }
   void reload() override {
     driver_->reload([](const std::string&) {});

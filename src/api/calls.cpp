@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "api/pool_impl.h"
+#include "os/handover.h"
 
 namespace keelback {
 
@@ -179,6 +180,10 @@ Stream Session::stream(Call call) {
   return api::open_stream(*pool_->driver, mine(std::move(call)));
 }
 
-bool Session::end() { return pool_->driver->end_session(id_); }
+bool Session::end() {
+  os::Handover<Outcome> over;
+  pool_->driver->end_session(id_, [&](Outcome&& outcome) { over.put(std::move(outcome)); });
+  return over.take().ok();
+}
 
 }  // namespace keelback

@@ -6,5 +6,6 @@
 namespace keelback {
 
 inline constexpr std::string_view kNotOwner = "not_owner";
+inline constexpr std::string_view kNoSession = "no_such_session";
 
 }  // namespace keelback

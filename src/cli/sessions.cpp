@@ -32,6 +32,9 @@ int list_sessions(const Invocation& invocation, const SessionsOptions& options) 
                human_seconds(number_in(item, "idle_s")), human_seconds(number_in(item, "age_s"))});
   }
   print(table.empty() ? "no session\n" : table.text());
+  if (const std::string node = text_in(*page, "node"); !node.empty()) {
+    print(fmt::format("These are the sessions of node {}. Other nodes may have more.\n", node));
+  }
   if (const std::string next = text_in(*page, "next"); !next.empty()) {
     print(fmt::format("{} in all; the next page: keelback sessions list --after '{}'\n",
                       count_in(*page, "total"), next));

@@ -23,7 +23,7 @@ struct Ask {
 
 // ---- the last word on a ticket, each of them except Forward
 
-// Give the call to the local pool.
+// Give the call to the local pool, or end the session there.
 struct Admit {
   TicketId ticket = 0;
   std::string session;      // empty: a call with a key
@@ -47,6 +47,12 @@ struct Refuse {
   std::string message;
   std::optional<Duration> retry_after;
   bool key_reused = false;
+};
+// A ticket that ends a session: the session has ended (`found`), or there is none. One that has
+// ended already without a caller's knowledge is none: its next caller hears how it ended.
+struct Ended {
+  TicketId ticket = 0;
+  bool found = false;
 };
 // It came from another node, and this one does not own its session or key: 421.
 struct Misdirected {
@@ -106,7 +112,7 @@ struct Notice {
   std::string text;
 };
 
-using Action = std::variant<Ask, Adopt, Admit, Forward, Replay, Refuse, Misdirected, Settle,
+using Action = std::variant<Ask, Adopt, Admit, Forward, Replay, Refuse, Ended, Misdirected, Settle,
                             Fetched, ForgetSession, ObeySettings, Left, Notice>;
 using Actions = std::vector<Action>;
 

@@ -17,6 +17,7 @@ void Arrivals::on(const CallCame& event) {
   ticket.mode = event.mode;
   ticket.open = event.open;
   ticket.hop = event.hop;
+  ticket.ends = event.ends;
   ticket.key = event.key;
   ticket.fingerprint = event.fingerprint;
   route(tickets_.add(std::move(ticket)));
@@ -182,6 +183,29 @@ void Arrivals::not_ready(TicketId ticket, std::string message) {
 void Arrivals::refuse(Session& session, const Refuse& refusal) {
   for (const TicketId id : std::exchange(session.waiting, {})) {
     if (tickets_.find(id)) refuse(id, refusal);
+  }
+  Refuse unknown = refusal;
+  unknown.effect = Effect::kMaybe;  // it may be dropped
+  for (const TicketId id : std::exchange(session.ending, {})) {
+    if (tickets_.find(id)) refuse(id, unknown);
+  }
+}
+
+Waiting Arrivals::take_ends(Session& session) {
+  Waiting ends;
+  std::erase_if(session.waiting, [&](TicketId id) {
+    const Ticket* ticket = tickets_.find(id);
+    if (ticket && ticket->ends) ends.push_back(id);
+    return !ticket || ticket->ends;
+  });
+  return ends;
+}
+
+void Arrivals::ended(const Waiting& ends, bool found) {
+  for (const TicketId id : ends) {
+    if (!tickets_.find(id)) continue;
+    frame_.emit(Ended{id, found});
+    tickets_.remove(id);
   }
 }
 

@@ -44,6 +44,10 @@ class Arrivals {
   void forget_gone(Session& session);
   // Those that want a session which exists are refused.
   void refuse_existing(Session& session);
+  // Of those that wait, those that end the session. They do not wait any more.
+  Waiting take_ends(Session& session);
+  // They hear that the session has ended, or that there is none.
+  void ended(const Waiting& ends, bool found);
 
   // The lease runs on: what waited for it goes on.
   void beat();

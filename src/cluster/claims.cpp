@@ -84,6 +84,7 @@ void Claims::unanswered(Session& session, const NoReply& reply) {
 
 void Claims::stands(Session& session, const Standing& standing) {
   if (!standing.row) {
+    arrivals_.ended(arrivals_.take_ends(session), false);
     arrivals_.refuse_existing(session);
     arrivals_.send_back_hops(session);
     return claim(session, nullptr);
@@ -97,7 +98,25 @@ void Claims::stands(Session& session, const Standing& standing) {
     return erase(session);
   }
   if (!own) arrivals_.send_back_hops(session);
+  if (drop_unowned(session, row)) return;
   if (may_claim(session, row)) claim(session, &row);
+}
+
+// Requires: its owner does not live. The row goes if nobody has claimed the session meanwhile.
+// False: no ticket that waits ends a session, or the session is over, and a caller is to hear it.
+bool Claims::drop_unowned(Session& session, const SessionRow& row) {
+  Waiting ends = arrivals_.take_ends(session);
+  if (ends.empty()) return false;
+  if (row.fate != Fate::kAlive || row.exposed) {
+    arrivals_.ended(ends, false);
+    return false;
+  }
+  session.ending = std::move(ends);
+  session.birth = row.birth;
+  session.token = row.token;
+  session.over = Over::kEnded;
+  close(session);
+  return true;
 }
 
 bool Claims::may_claim(Session& session, const SessionRow& row) {
@@ -185,6 +204,7 @@ void Claims::tell_over(Session& session, const SessionRow& row) {
   refusal.message =
       lost ? fmt::format("Session \"{}\" ended with the node that had it.", session.id)
            : fmt::format("Session \"{}\" was idle for too long, or too old.", session.id);
+  arrivals_.ended(arrivals_.take_ends(session), false);
   arrivals_.forget_gone(session);
   const bool renewed = !session.waiting.empty();
   const bool told = arrivals_.tell(session, std::move(refusal));
@@ -253,8 +273,13 @@ void Claims::close(Session& session) {
 
 // Refused: it took effect before, or the row is not this node's any more.
 void Claims::closed(Session& session, const Reply& reply) {
-  if (std::holds_alternative<NoReply>(reply)) {
-    return retries_.arm(session.id, frame_.soon());
+  const auto* written = std::get_if<Written>(&reply);
+  if (!written) return retries_.arm(session.id, frame_.soon());
+  Waiting ending = std::exchange(session.ending, {});
+  if (written->done || !written->row) {
+    arrivals_.ended(ending, true);
+  } else {  // another node has claimed it
+    session.waiting.insert(session.waiting.begin(), ending.begin(), ending.end());
   }
   start_over(session);
 }

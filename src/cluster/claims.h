@@ -66,6 +66,7 @@ class Claims {
   void claim(Session& session, const SessionRow* row);
   void claimed(Session& session, const SessionRow& row);
   bool may_claim(Session& session, const SessionRow& row);
+  bool drop_unowned(Session& session, const SessionRow& row);
   void tell_over(Session& session, const SessionRow& row);
   void unanswered(Session& session, const NoReply& reply);
   void closed(Session& session, const Reply& reply);

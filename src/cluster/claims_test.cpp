@@ -369,5 +369,97 @@ TEST_F(ClaimsTest, AStateOfAnotherApplicationIsRestoredUnlessTheSettingsSayNo) {
   EXPECT_TRUE(bob.admitted(bob.call("s")));
 }
 
+// Goal: a request that ends a session goes where a call goes: the owner ends it.
+TEST_F(ClaimsTest, AnEndGoesToTheOwnerAsACallDoes) {
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  ann.call("s");
+  run(1s, {&ann, &bob});
+  const TicketId end = bob.end("s");
+  EXPECT_EQ(bob.last<Forward>().ticket, end);
+  EXPECT_EQ(bob.last<Forward>().to.node, "ann");
+  const TicketId hop = ann.end("s", true);
+  EXPECT_TRUE(ann.admitted(hop)) << "its pool ends the session";
+}
+
+TEST_F(ClaimsTest, AnEndOfASavedSessionWithoutAnOwnerDropsItsRow) {
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  ann.call("s");
+  ann.commit("s", "1");
+  ann.over("s", Over::kMoved);
+  const TicketId end = bob.end("s");
+  EXPECT_EQ(bob.last<Ended>().ticket, end);
+  EXPECT_TRUE(bob.last<Ended>().found);
+  EXPECT_TRUE(database.sessions().empty());
+  EXPECT_EQ(bob.count<Adopt>(), 0) << "nobody restores it for that";
+  bob.end("s");
+  EXPECT_FALSE(bob.last<Ended>().found);
+  bob.call("s");
+  EXPECT_FALSE(bob.adopted("s").state) << "it is a new session";
+}
+
+TEST_F(ClaimsTest, AnEndOfADeadNodesSavedSessionDropsItsRowAndItsLateCommitIsRefused) {
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  ann.call("s");
+  ann.commit("s", "1");
+  run(5s, {&bob});  // ann stands still
+  bob.end("s");
+  EXPECT_TRUE(bob.last<Ended>().found);
+  const CommitId late = ann.commit("s", "2");
+  EXPECT_EQ(ann.last<Settle>().commit, late);
+  EXPECT_EQ(ann.last<Settle>().how, Settle::How::kLost);
+  EXPECT_TRUE(database.sessions().empty());
+}
+
+TEST_F(ClaimsTest, AnEndThatMeetsAClaimGoesToTheNewOwner) {
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  NodeDriver& cyd = start("cyd");
+  ann.call("s");
+  ann.commit("s", "1");
+  ann.over("s", Over::kMoved);
+  run(1s, {&ann, &bob, &cyd});
+  bob.link = Link::kWaiting;
+  const TicketId end = bob.end("s");
+  bob.answer();  // the row, without an owner
+  cyd.call("s");
+  bob.answer();  // the drop is refused
+  bob.answer();  // the row as it is now
+  EXPECT_EQ(bob.count<Ended>(), 0);
+  EXPECT_EQ(bob.last<Forward>().ticket, end);
+  EXPECT_EQ(bob.last<Forward>().to.node, "cyd");
+}
+
+TEST_F(ClaimsTest, AnEndWhoseDropHasNoReplyIsAskedAgain) {
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  ann.call("s");
+  ann.commit("s", "1");
+  ann.over("s", Over::kMoved);
+  bob.link = Link::kWaiting;
+  bob.end("s");
+  bob.answer();
+  bob.answer_none(false);
+  EXPECT_EQ(bob.count<Ended>(), 0);
+  bob.link = Link::kUp;
+  run(1s, {&bob});
+  EXPECT_TRUE(bob.last<Ended>().found);
+  EXPECT_TRUE(database.sessions().empty());
+}
+
+// Goal: as on one machine, an end does not eat the news that a session was lost.
+TEST_F(OnDrainTest, AnEndOfALostSessionFindsNoneAndItsNextCallerHearsOfTheLoss) {
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  ann.call("s");
+  run(5s, {&bob});
+  bob.end("s");
+  EXPECT_FALSE(bob.last<Ended>().found);
+  bob.call("s");
+  EXPECT_EQ(bob.last<Refuse>().kind, OutcomeKind::kSessionLost);
+}
+
 }  // namespace
 }  // namespace keelback::cluster

@@ -39,7 +39,10 @@ struct CallCame {
   Affinity mode = Affinity::kStrictQueue;  // of the session, if the call opens it
   SessionOpen open = SessionOpen::kAny;
   bool hop = false;  // another node has sent it
-  std::string key;   // its idempotency key; empty: none
+  // It ends the session and runs nothing. It goes to where a call would run. A session that no
+  // living node owns ends in the database, and nobody claims it for that. `open` means nothing.
+  bool ends = false;
+  std::string key;  // its idempotency key; empty: none
   std::uint64_t fingerprint = 0;
 };
 // A call without a session, but with an idempotency key. (A call without both is no affair of the

@@ -18,7 +18,8 @@
 //   4  Each Ask is answered by exactly one Replied, at the latest after its patience. Join, Beat
 //      and Leave wait for no other request: they have a connection of their own.
 //   5  TicketIds and CommitIds are not 0 and never used again. For each CallCame or KeyedCallCame
-//      one of Admit, Forward, Replay, Refuse, Misdirected follows, unless TicketGone comes first.
+//      one of Admit, Forward, Replay, Refuse, Ended, Misdirected follows, unless TicketGone comes
+//      first.
 //   6  Each Forward is answered by exactly one HopFailed or TicketGone. After HopFailed, 5 holds
 //      again: there may be a second Forward, never a third. The call goes to the other node with
 //      the mark of a hop, the cluster's signature and the milliseconds that are left to it. The

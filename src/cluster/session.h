@@ -39,6 +39,7 @@ struct Session {
   std::uint64_t serial = 0;  // of this entry: a reply for an older one is nothing to it
   Step step = Step::kLooking;
   Waiting waiting;
+  Waiting ending;  // they have asked for the Drop that is under way
 
   // ---- the claim
   Token token = 0;  // this node's; 0: none was asked for

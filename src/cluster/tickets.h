@@ -18,6 +18,7 @@ struct Ticket {
   Affinity mode = Affinity::kStrictQueue;
   SessionOpen open = SessionOpen::kAny;
   bool hop = false;
+  bool ends = false;  // it ends the session
   std::string key;
   std::uint64_t fingerprint = 0;
   bool idempotent = false;

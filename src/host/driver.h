@@ -19,6 +19,7 @@
 #include "base/application.h"
 #include "base/id.h"
 #include "base/loop_lag.h"
+#include "base/reasons.h"
 #include "base/settings.h"
 #include "base/time.h"
 #include "core/event.h"
@@ -72,6 +73,17 @@ struct PoolInfo {
   LoopLag loop_lag;
 };
 
+// What the caller of Driver::end_session() hears.
+inline Outcome session_end(bool found, const std::string& session) {
+  Outcome outcome;
+  outcome.kind = found ? OutcomeKind::kOk : OutcomeKind::kBadRequest;
+  outcome.effect = found ? Effect::kDone : Effect::kNone;
+  if (found) return outcome;
+  outcome.reason = kNoSession;
+  outcome.message = "There is no session \"" + session + "\".";
+  return outcome;
+}
+
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -110,11 +122,23 @@ class Driver {
   // Gives the core an operator's event. False: what it names is not there (core::Pool::knows), and
   // nothing was done.
   virtual bool apply(const core::Event& event) = 0;
-  bool end_session(std::string_view session) { return apply(core::SessionEnded{session}); }
+  bool end_session_here(std::string_view session) { return apply(core::SessionEnded{session}); }
   bool release(std::uint64_t fingerprint) { return apply(core::QuarantineReleased{fingerprint}); }
   bool recycle(std::uint32_t slot) { return apply(core::RecycleRequested{slot}); }
   // The laboratory is about to end this worker: no request is to blame for that death.
   void order_death(WorkerId worker) { static_cast<void>(apply(core::DeathOrdered{worker})); }
+
+  // Ends a session, wherever it is. Does not block. `done` is called exactly once, maybe from
+  // within, else on the loop. kOk: the session has ended; a call of it that runs goes on.
+  // kBadRequest with reason kNoSession (base/reasons.h): there is none. Else why it could not be
+  // ended; effect kMaybe: it may have ended, and may be ended again.
+  virtual void end_session(std::string session, OnOutcome done) {
+    done(session_end(end_session_here(session), session));
+  }
+  // Another node of the cluster asks for that; as with take_hop(), it is not sent on.
+  virtual void take_hop_end(std::string_view /*sender*/, std::string session, OnOutcome done) {
+    end_session(std::move(session), std::move(done));
+  }
 
   virtual void configure(const Settings& settings) = 0;
   // New code: probe a new zygote aside, then replace workers rolling. `done` gets an empty string,

@@ -111,7 +111,7 @@ TEST_F(ZygoteTest, AReloadLeavesTheOldZygoteAliveUntilItsLastWorkerHasEnded) {
   EXPECT_EQ(in_session().payload, "1") << "its worker drains";
   EXPECT_TRUE(is_alive(old));
   EXPECT_FALSE(noted("exit " + std::to_string(old)));
-  ASSERT_TRUE(host.end_session("ann"));
+  ASSERT_TRUE(host.end_session_here("ann"));
   EXPECT_TRUE(eventually([&] { return !is_alive(old); }));
   EXPECT_TRUE(noted("exit " + std::to_string(old)));
   EXPECT_EQ(call("version").payload, "2");

@@ -36,7 +36,15 @@ class HopClient::Impl : public std::enable_shared_from_this<HopClient::Impl> {
       : loop_(loop), sender_(std::move(sender)), options_(options), random_(random_text()) {}
 
   HopId send(const std::string& url, Call call, std::optional<Duration> limit, OnItem on_item,
-             OnResult done);
+             OnResult done) {
+    const auto hop = add(url, std::move(call), std::move(on_item), std::move(done));
+    return begin(hop, limit);
+  }
+  HopId end_session(const std::string& url, std::string session, Duration limit, OnResult done) {
+    const auto hop = add(url, {.session = std::move(session)}, nullptr, std::move(done));
+    hop->ends = true;
+    return begin(hop, limit);
+  }
   void grant(HopId id, std::uint32_t items);
   void cancel(HopId id);
   void forget(const std::string& url);
@@ -74,10 +82,12 @@ class HopClient::Impl : public std::enable_shared_from_this<HopClient::Impl> {
     bool sent = false;
     bool on_used_connection = false;
     bool cancelled = false;
+    bool ends = false;  // it ends the call's session
     std::optional<boost::asio::steady_timer> limit;
     std::optional<boost::asio::steady_timer> cancel_again;
   };
   struct Node {
+    std::string address;
     NodeUrl url;
     std::vector<std::shared_ptr<HopConnection>> connections;  // all of calls
     std::vector<std::shared_ptr<HopConnection>> idle;         // the one used last is last
@@ -101,6 +111,8 @@ class HopClient::Impl : public std::enable_shared_from_this<HopClient::Impl> {
     const auto found = hops_.find(id);
     return found == hops_.end() ? nullptr : found->second;
   }
+  std::shared_ptr<Hop> add(const std::string& url, Call call, OnItem on_item, OnResult done);
+  HopId begin(const std::shared_ptr<Hop>& hop, std::optional<Duration> limit);
   void serve(Node& node);
   std::shared_ptr<HopConnection> take_idle(Node& node);
   void open_for(Hop& hop);
@@ -125,28 +137,34 @@ class HopClient::Impl : public std::enable_shared_from_this<HopClient::Impl> {
   std::map<const Cancel*, std::shared_ptr<Cancel>> cancels_;
 };
 
-HopClient::HopId HopClient::Impl::send(const std::string& url, Call call,
-                                       std::optional<Duration> limit, OnItem on_item,
-                                       OnResult done) {
+std::shared_ptr<HopClient::Impl::Hop> HopClient::Impl::add(const std::string& url, Call call,
+                                                           OnItem on_item, OnResult done) {
   const HopId id = ++last_id_;
-  const auto [at, is_new] = nodes_.try_emplace(url);
-  Node& node = at->second;
-  const auto hop = std::make_shared<Hop>(*this, id, node);
+  const auto at = nodes_.try_emplace(url).first;
+  at->second.address = url;
+  const auto hop = std::make_shared<Hop>(*this, id, at->second);
   hops_.emplace(id, hop);
   hop->name = fmt::format("hop.{}.{}", random_, id);
   hop->call = std::move(call);
   hop->begun = steady_clock::now();
   hop->item = std::move(on_item);
   hop->done = std::move(done);
+  return hop;
+}
+
+HopClient::HopId HopClient::Impl::begin(const std::shared_ptr<Hop>& hop,
+                                        std::optional<Duration> limit) {
+  const HopId id = hop->id;
+  Node& node = hop->node;
   if (node.url.host.empty()) {
-    auto parsed = parse_node_url(url);
+    auto parsed = parse_node_url(node.address);
     if (!parsed) {
       end_soon(id, {HopResult::End::kNotConnected, {}, parsed.error()});
       return id;
     }
     node.url = std::move(*parsed);
   }
-  if (auto why = cannot_travel(hop->call)) {
+  if (auto why = !hop->ends ? cannot_travel(hop->call) : std::nullopt) {
     end_soon(id, {HopResult::End::kOutcome,
                   {.kind = OutcomeKind::kBadRequest, .message = std::move(*why)},
                   {}});
@@ -250,12 +268,14 @@ void HopClient::Impl::start(Hop& hop) {
     call.deadline = left;
     hop.begun = now;
   }
-  hop.request = call_request(call,
-                             {.authority = hop.node.url.authority,
-                              .name = hop.name,
-                              .stream = hop.item != nullptr,
-                              .boundary = "keelback-" + random_text()},
-                             sender_);
+  const std::string_view authority = hop.node.url.authority;
+  hop.request = hop.ends ? end_request(call.session, authority, sender_)
+                         : call_request(call,
+                                        {.authority = authority,
+                                         .name = hop.name,
+                                         .stream = hop.item != nullptr,
+                                         .boundary = "keelback-" + random_text()},
+                                        sender_);
   hop.sent = true;
   hop.connection->exchange(hop, hop.request.head, hop.request.body(call));
 }
@@ -360,6 +380,7 @@ void HopClient::Impl::grant(HopId id, std::uint32_t items) {
 void HopClient::Impl::cancel(HopId id) {
   const auto hop = find(id);
   if (!hop || std::exchange(hop->cancelled, true)) return;
+  if (hop->sent && hop->ends) return;  // its answer comes soon, or the limit
   if (hop->sent) return ask_to_cancel(*hop);
   if (const auto connection = std::exchange(hop->connection, nullptr)) {
     connection->close();
@@ -457,6 +478,10 @@ HopClient::~HopClient() { impl_->close(); }
 HopClient::HopId HopClient::send(const std::string& url, Call call, std::optional<Duration> limit,
                                  OnItem on_item, OnResult done) {
   return impl_->send(url, std::move(call), limit, std::move(on_item), std::move(done));
+}
+HopClient::HopId HopClient::end_session(const std::string& url, std::string session, Duration limit,
+                                        OnResult done) {
+  return impl_->end_session(url, std::move(session), limit, std::move(done));
 }
 void HopClient::grant(HopId hop, std::uint32_t items) { impl_->grant(hop, items); }
 void HopClient::cancel(HopId hop) { impl_->cancel(hop); }

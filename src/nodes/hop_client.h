@@ -65,6 +65,8 @@ class HopClient {
   // first 16 items come unasked, grant() allows more. `done` is called exactly once.
   HopId send(const std::string& url, Call call, std::optional<Duration> limit, OnItem on_item,
              OnResult done);
+  // Asks the node to end the session, once.
+  HopId end_session(const std::string& url, std::string session, Duration limit, OnResult done);
   void grant(HopId hop, std::uint32_t items);
   // Asks the owner to cancel the call, which then ends as it ends. One that was not sent yet ends
   // as kCancelled, effect none. Unknown: nothing happens.

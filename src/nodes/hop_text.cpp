@@ -14,6 +14,7 @@
 #include <span>
 #include <type_traits>
 
+#include "base/reasons.h"
 #include "base/utf8.h"
 #include "httptext/header.h"
 #include "httptext/hop.h"
@@ -314,6 +315,14 @@ Answer read_refusal(const ReplyHead& head, std::string_view body) {
   if (!problem.is_object() || !text_of(problem, "type").starts_with("urn:keelback:http:")) {
     return foreign(fmt::format("the answer has status {} and is no outcome", head.status));
   }
+  if (text_of(problem, "type") == fmt::format("urn:keelback:http:{}", kNoSession)) {
+    return {Answer::Kind::kOutcome,
+            {.kind = OutcomeKind::kBadRequest,
+             .effect = Effect::kNone,
+             .message = text_of(problem, "detail"),
+             .reason = std::string(kNoSession)},
+            {}};
+  }
   return {Answer::Kind::kRefused,
           {},
           fmt::format("it was refused with {}: {}", head.status, text_of(problem, "detail"))};
@@ -369,6 +378,14 @@ std::string cancel_request(std::string_view name, std::string_view authority,
   return Fields("DELETE", target).head(authority, "", sender);
 }
 
+RequestText end_request(std::string_view session, std::string_view authority,
+                        const Sender& sender) {
+  const std::string target = "/v1/sessions/" + httptext::percent_encode(session);
+  RequestText text;
+  text.head = Fields("DELETE", target).head(authority, "", sender);
+  return text;
+}
+
 std::string_view ReplyHead::get(std::string_view lower_name) const {
   const auto found = std::ranges::find(fields, lower_name, [](const auto& f) { return f.first; });
   return found == fields.end() ? std::string_view() : std::string_view(found->second);
@@ -378,6 +395,11 @@ Answer read_reply(const ReplyHead& head, std::string&& body) {
   if (head.status == 421) return {Answer::Kind::kNotOwner, {}, {}};
   Answer answer{.kind = Answer::Kind::kOutcome};
   Outcome& outcome = answer.outcome;
+  if (head.status == 204) {
+    outcome.kind = OutcomeKind::kOk;
+    outcome.effect = Effect::kDone;
+    return answer;
+  }
   const auto kind = outcome_kind_from(head.get("keelback-outcome"));
   const auto effect = effect_from(head.get("keelback-effect"));
   if (!kind || !effect) return read_refusal(head, body);

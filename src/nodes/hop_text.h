@@ -44,6 +44,8 @@ struct Envelope {
 // call.deadline is what is left of it. The call's parent is left out: its number means nothing to
 // another node. Requires: !cannot_travel(call).
 RequestText call_request(const Call& call, const Envelope& envelope, const Sender& sender);
+// Asks the node to end the session. No body. Requires: an id that can travel.
+RequestText end_request(std::string_view session, std::string_view authority, const Sender& sender);
 // Asks the node to cancel the call of this name. No body.
 std::string cancel_request(std::string_view name, std::string_view authority, const Sender& sender);
 
@@ -68,7 +70,8 @@ struct Answer {
   Outcome outcome;
   std::string why;
 };
-// The reply to call_request(), whole. A stream is answered so if it was refused at once.
+// The reply to call_request() or end_request(), whole. A stream is answered so if it was refused at
+// once. A session that has ended is kOk; reason kNoSession (base/reasons.h): there is none.
 Answer read_reply(const ReplyHead& head, std::string&& body);
 // The last event of a stream: "end" or "error".
 Answer read_last_event(std::string_view name, std::string_view data);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "base/time.h"
 #include "cluster/event.h"
 #include "host/driver.h"
 #include "keelback/call.h"
@@ -29,6 +30,9 @@ class Hops {
   // stream. `ended` is called exactly once, not from within send(). The result names the hop.
   virtual std::uint64_t send(const std::string& url, const Call& call, host::OnItem item,
                              OnEnded ended) = 0;
+  // Asks the node to end the session, once. `limit`: when to give up.
+  virtual std::uint64_t end_session(const std::string& url, const std::string& session,
+                                    Duration limit, OnEnded ended) = 0;
   virtual void grant(std::uint64_t hop, std::uint32_t items) = 0;
   // The caller has left or cancelled: the other node is told, and `ended` follows.
   virtual void cancel(std::uint64_t hop) = 0;

@@ -15,6 +15,8 @@ class HttpHops final : public Hops {
 
   std::uint64_t send(const std::string& url, const Call& call, host::OnItem item,
                      OnEnded ended) override;
+  std::uint64_t end_session(const std::string& url, const std::string& session, Duration limit,
+                            OnEnded ended) override;
   void grant(std::uint64_t hop, std::uint32_t items) override { client_.grant(hop, items); }
   void cancel(std::uint64_t hop) override { client_.cancel(hop); }
 

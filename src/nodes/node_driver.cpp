@@ -150,13 +150,25 @@ CallId NodeDriver::take_hop(std::string_view sender, Call call, host::OnItem ite
   return enter(std::move(call), std::move(item), std::move(done), true);
 }
 
+void NodeDriver::end_session(std::string session, host::OnOutcome done) {
+  enter_end(std::move(session), std::move(done), false);
+}
+
+void NodeDriver::take_hop_end(std::string_view, std::string session, host::OnOutcome done) {
+  enter_end(std::move(session), std::move(done), true);
+}
+
+void NodeDriver::enter_end(std::string session, host::OnOutcome done, bool hop) {
+  Ticket ticket;
+  ticket.call.session = std::move(session);
+  ticket.done = std::move(done);
+  ticket.deadline = os::monotonic_now() + limit_of(ticket.call);
+  ticket.hop = hop;
+  ticket.ends = true;
+  enter(std::move(ticket));
+}
+
 CallId NodeDriver::enter(Call call, host::OnItem item, host::OnOutcome done, bool hop) {
-  CallId id;
-  {
-    const std::lock_guard lock(mutex_);
-    id = CallId{++last_call_};
-    open_.insert(id);
-  }
   Ticket ticket;
   ticket.call = std::move(call);
   ticket.streaming = static_cast<bool>(item);
@@ -165,6 +177,16 @@ CallId NodeDriver::enter(Call call, host::OnItem item, host::OnOutcome done, boo
   ticket.own_deadline = ticket.call.deadline.has_value();
   ticket.deadline = os::monotonic_now() + limit_of(ticket.call);
   ticket.hop = hop;
+  return enter(std::move(ticket));
+}
+
+CallId NodeDriver::enter(Ticket ticket) {
+  CallId id;
+  {
+    const std::lock_guard lock(mutex_);
+    id = CallId{++last_call_};
+    open_.insert(id);
+  }
   boost::asio::post(loop_.context(), alive_.guard([this, id, ticket = std::move(ticket)]() mutable {
     come(id, std::move(ticket));
   }));
@@ -195,6 +217,7 @@ void NodeDriver::ask_who(CallId id, Ticket& ticket) {
   came.mode = call.affinity.value_or(settings_.sessions.mode);
   came.open = call.open;
   came.hop = ticket.hop;
+  came.ends = ticket.ends;
   came.key = call.idempotency_key;
   if (!came.key.empty()) came.fingerprint = print_of(call);
   member_->handle(std::move(came));
@@ -204,7 +227,7 @@ void NodeDriver::too_late(CallId id) {
   const Ticket* ticket = find(id);
   if (ticket == nullptr || ticket->local || ticket->answer) return;  // the inner driver has its own
   if (ticket->away != 0) return hops_->cancel(ticket->away);
-  give_up(id, plain(OutcomeKind::kTimeout, Effect::kNone,
+  give_up(id, plain(OutcomeKind::kTimeout, ticket->ends ? Effect::kMaybe : Effect::kNone,
                     "The deadline passed before it was known which node owns the session."));
 }
 
@@ -324,6 +347,7 @@ void NodeDriver::on(cluster::Admit& action) {
     if (held == held_.end() || held->second.birth != action.birth) return ask_who(id, *ticket);
     ++held->second.running;
   }
+  if (ticket->ends) return end_here(id, action.session, action.birth);
   ticket->birth = action.birth;
   ticket->limit->cancel();
   Call call = std::move(ticket->call);
@@ -336,17 +360,29 @@ void NodeDriver::on(cluster::Admit& action) {
   if (ticket->granted > 0) inner_->grant(ticket->local, std::exchange(ticket->granted, 0));
 }
 
+// A session that no call has opened yet is not there, as on one machine.
+void NodeDriver::end_here(CallId id, const std::string& session, std::uint64_t birth) {
+  const bool found = inner_->end_session_here(session);
+  release(session, birth);
+  finish(id, host::session_end(found, session));
+}
+
 void NodeDriver::on(cluster::Forward& action) {
   const CallId id = call_of(action.ticket);
   Ticket* ticket = find(id);
   if (ticket == nullptr) return;
+  auto ended = alive_.guard([this, id](Hops::Ended end) { came_back(id, std::move(end)); });
+  if (ticket->ends) {
+    ticket->away =
+        hops_->end_session(action.url, ticket->call.session, time_left(*ticket), std::move(ended));
+    return;
+  }
   Call copy = ticket->call;  // it may have to go to another node yet
   // A stream may be long: its owner's limits hold, unless the caller has set one.
   if (!ticket->streaming || ticket->own_deadline) copy.deadline = time_left(*ticket);
   if (ticket->streaming && !ticket->own_deadline) ticket->limit->cancel();
-  ticket->away =
-      hops_->send(action.url, copy, ticket->streaming ? passes_on(id) : host::OnItem{},
-                  alive_.guard([this, id](Hops::Ended ended) { came_back(id, std::move(ended)); }));
+  ticket->away = hops_->send(action.url, copy, ticket->streaming ? passes_on(id) : host::OnItem{},
+                             std::move(ended));
   if (ticket->granted > 0) hops_->grant(ticket->away, std::exchange(ticket->granted, 0));
 }
 
@@ -370,6 +406,12 @@ void NodeDriver::on(cluster::Refuse& action) {
   outcome.retry_after = action.retry_after;
   outcome.key_reused = action.key_reused;
   finish(call_of(action.ticket), std::move(outcome));
+}
+
+void NodeDriver::on(cluster::Ended& action) {
+  const CallId id = call_of(action.ticket);
+  const Ticket* ticket = find(id);
+  if (ticket != nullptr) finish(id, host::session_end(action.found, ticket->call.session));
 }
 
 void NodeDriver::on(cluster::Misdirected& action) {

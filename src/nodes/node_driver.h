@@ -67,6 +67,8 @@ class NodeDriver final : public host::Driver {
   CallId stream(Call call, host::OnItem item, host::OnOutcome done) override;
   CallId take_hop(std::string_view sender, Call call, host::OnItem item,
                   host::OnOutcome done) override;
+  void end_session(std::string session, host::OnOutcome done) override;
+  void take_hop_end(std::string_view sender, std::string session, host::OnOutcome done) override;
   void grant(CallId call, std::uint32_t items) override;
   bool cancel(CallId call) override;
   std::optional<std::string> dump(CallId call) override;
@@ -106,6 +108,7 @@ class NodeDriver final : public host::Driver {
     Time deadline;
     bool own_deadline = false;  // its caller has set it
     bool hop = false;
+    bool ends = false;  // it ends the call's session, and runs nothing
     bool streaming = false;
     std::uint32_t granted = 0;                         // before it was known who runs it
     CallId local;                                      // in the inner driver
@@ -124,6 +127,8 @@ class NodeDriver final : public host::Driver {
   };
 
   CallId enter(Call call, host::OnItem item, host::OnOutcome done, bool hop);
+  void enter_end(std::string session, host::OnOutcome done, bool hop);
+  CallId enter(Ticket ticket);
   void come(CallId id, Ticket ticket);
   void ask_who(CallId id, Ticket& ticket);
   void too_late(CallId id);
@@ -136,6 +141,7 @@ class NodeDriver final : public host::Driver {
   void on(cluster::Forward& action);
   void on(cluster::Replay& action);
   void on(cluster::Refuse& action);
+  void on(cluster::Ended& action);
   void on(cluster::Misdirected& action);
   void on(cluster::Adopt& action);
   void on(cluster::Settle& action);
@@ -146,6 +152,7 @@ class NodeDriver final : public host::Driver {
   void on(cluster::Ask&) {}
   void on(cluster::Notice&) {}
 
+  void end_here(CallId id, const std::string& session, std::uint64_t birth);
   void ran_here(CallId id, Outcome&& outcome);
   void came_back(CallId id, Hops::Ended&& ended);
   void settled(const std::string& session, std::uint64_t birth, const cluster::Settle& settle);

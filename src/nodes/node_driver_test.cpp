@@ -66,6 +66,8 @@ class LocalHops final : public Hops {
   explicit LocalHops(Cluster& cluster) : cluster_(cluster) {}
   std::uint64_t send(const std::string& url, const Call& call, host::OnItem item,
                      OnEnded ended) override;
+  std::uint64_t end_session(const std::string& url, const std::string& session, Duration limit,
+                            OnEnded ended) override;
   void grant(std::uint64_t hop, std::uint32_t items) override;
   void cancel(std::uint64_t hop) override;
 
@@ -130,6 +132,11 @@ class Cluster {
     call.idempotency_key = std::move(key);
     return node.call(std::move(call));
   }
+  static Outcome end(NodeDriver& node, const std::string& session) {
+    os::Handover<Outcome> over;
+    node.end_session(session, [&](Outcome&& outcome) { over.put(std::move(outcome)); });
+    return over.take();
+  }
   // As a client does that takes 503 for "later".
   static Outcome count_until_served(NodeDriver& node, const std::string& session) {
     Outcome last;
@@ -170,6 +177,24 @@ std::uint64_t LocalHops::send(const std::string& url, const Call& call, host::On
   hops_[id] = {node->second.get(),
                node->second->take_hop("test", call, std::move(item), std::move(done))};
   return id;
+}
+std::uint64_t LocalHops::end_session(const std::string& url, const std::string& session, Duration,
+                                     OnEnded ended) {
+  const auto node = cluster_.nodes.find(url);
+  if (node == cluster_.nodes.end() || !node->second || cluster_.hops_broken) {
+    boost::asio::post(cluster_.loop.context(), [ended = std::move(ended)]() mutable {
+      ended({std::nullopt, cluster::HopEnd::kNotConnected, "nobody listens there"});
+    });
+    return ++last_;
+  }
+  node->second->take_hop_end(
+      "test", session, [ended = std::move(ended)](Outcome&& outcome) mutable {
+        if (outcome.reason == kNotOwner) {
+          return ended({std::nullopt, cluster::HopEnd::kNotOwner, "it does not own it"});
+        }
+        ended({std::move(outcome), {}, {}});
+      });
+  return ++last_;
 }
 void LocalHops::grant(std::uint64_t hop, std::uint32_t items) {
   if (const auto found = hops_.find(hop); found != hops_.end()) {
@@ -280,6 +305,34 @@ TEST(NodeDriver, AKeyHasOneAnswerInTheWholeCluster) {
   EXPECT_EQ(Cluster::count(a, "ann", "s").payload, "1");
   EXPECT_EQ(Cluster::count(b, "ann", "s").payload, "1") << "the same answer";
   EXPECT_EQ(Cluster::count(b, "ann").payload, "2");
+}
+
+// Goal: a session ends wherever it is asked for, with the answers of one machine: at its owner, at
+// another node, and in the database when its node is gone.
+TEST(NodeDriver, ASessionIsEndedAtAnyNode) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  EXPECT_EQ(Cluster::end(b, "ann").kind, OutcomeKind::kOk);
+  EXPECT_EQ(a.info().stats.sessions.ended, 1U);
+  ASSERT_TRUE(test::eventually([&] {
+    const std::lock_guard lock(cluster.database.mutex);
+    return cluster.database.model.sessions().empty();
+  }));
+  EXPECT_EQ(Cluster::end(b, "ann").reason, kNoSession);
+  EXPECT_EQ(Cluster::end(a, "ann").reason, kNoSession);
+  EXPECT_EQ(Cluster::count(b, "ann").payload, "1") << "it is a new one";
+  EXPECT_EQ(Cluster::end(b, "ann").kind, OutcomeKind::kOk) << "at its owner";
+  EXPECT_EQ(Cluster::count(a, "bob").payload, "1");
+  cluster.kill("a");
+  Outcome last;
+  ASSERT_TRUE(test::eventually([&] {
+    last = Cluster::end(b, "bob");
+    return last.kind != OutcomeKind::kNotReady;
+  }));
+  EXPECT_EQ(last.kind, OutcomeKind::kOk) << last.message;
+  EXPECT_EQ(Cluster::count(b, "bob").payload, "1") << "its state went with it";
 }
 
 // Goal: a node that leaves gives its sessions away at once: nobody waits for a lease to pass.

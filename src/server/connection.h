@@ -39,6 +39,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Answers the request that runs. Ignored if the connection has closed meanwhile.
   void reply(Response response);
+  // Ends the session that the request names, and replies.
+  void end_session();
 
   // The request that runs is GET /v1/providers: the client provides these names until it leaves, or
   // the server stops.

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "base/reasons.h"
 #include "server/connection.h"
 #include "server/sse.h"
 
@@ -45,6 +46,24 @@ void Connection::start_call() {
     stream_->headers = fmt::format("Keelback-Call: {}\r\n", call_text(call_name_, call_));
   }
   if (!call_name_.empty()) hub_->named_calls.insert_or_assign(call_name_, call_);
+}
+
+void Connection::end_session() {
+  called_at_ = Clock::now();
+  call_name_.clear();
+  auto done = [self = shared_from_this()](Outcome&& outcome) {
+    if (self->state_ != State::kBusy) return;
+    if (outcome.ok()) return self->reply({.status = 204, .content_type = {}});
+    if (outcome.reason == kNoSession) {
+      return self->reply(problem(404, kNoSession, "there is no such session"));
+    }
+    self->call_ = CallId{outcome.call};
+    self->reply_outcome(std::move(outcome));
+  };
+  if (admission_.hop.empty()) {
+    return hub_->driver.end_session(admission_.parameter, std::move(done));
+  }
+  hub_->driver.take_hop_end(admission_.hop, admission_.parameter, std::move(done));
 }
 
 void Connection::on_outcome(Outcome&& outcome) {

@@ -220,8 +220,9 @@ Response get_sessions(Hub& hub, const Target& target) {
     limit = *value;
   }
   const std::string* const after = target.query_value("after");
-  return {.body = sessions_json(
-              hub.driver.sessions(after == nullptr ? std::string_view() : *after, limit))};
+  return {
+      .body = sessions_json(
+          hub.driver.sessions(after == nullptr ? std::string_view() : *after, limit), hub.node)};
 }
 
 std::string etag_header(const ConfigPort::Document& document) {
@@ -309,11 +310,6 @@ Response cancel_call(Hub& hub, const std::string& name) {
   }
   if (call && hub.driver.cancel(call)) return {.status = 202, .body = R"({"cancel":"requested"})"};
   return problem(404, "no_such_call", "no such call is in flight");
-}
-
-Response end_session(Hub& hub, const std::string& session) {
-  if (hub.driver.end_session(session)) return {.status = 204, .content_type = {}};
-  return problem(404, "no_such_session", "there is no such session");
 }
 
 Response release(Hub& hub, const std::string& text) {
@@ -405,8 +401,6 @@ Response answer(Hub& hub, const Admission& admission, Request& request) {
       return get_call_dump(hub, admission.parameter);
     case Route::kCancelCall:
       return cancel_call(hub, admission.parameter);
-    case Route::kEndSession:
-      return end_session(hub, admission.parameter);
     case Route::kRelease:
       return release(hub, admission.parameter);
     case Route::kRecycle:
@@ -418,6 +412,7 @@ Response answer(Hub& hub, const Admission& admission, Request& request) {
     case Route::kProvide:
     case Route::kCall:
     case Route::kReload:
+    case Route::kEndSession:
       break;
   }
   CHECK(!"a route without an answer");
@@ -501,6 +496,8 @@ void run(Connection& connection, Admission& admission, Request& request) {
     connection.reply(std::move(*admission.answer));
   } else if (admission.route == Route::kReload) {
     reload(connection);
+  } else if (admission.route == Route::kEndSession) {
+    connection.end_session();
   } else if (admission.route == Route::kProvide) {
     provide(connection, admission, request);
   } else {

@@ -18,8 +18,9 @@ std::expected<std::string, Response> check_hop(const Request& request, std::stri
   }
   auto signer = httptext::signer_of(token, head);
   if (!signer) return std::unexpected(not_believed(signer.error()));
-  if (route != Route::kCall && route != Route::kCancelCall) {
-    return std::unexpected(not_believed("nodes make calls and cancel them, and nothing else"));
+  if (route != Route::kCall && route != Route::kCancelCall && route != Route::kEndSession) {
+    return std::unexpected(
+        not_believed("nodes make calls, cancel them and end sessions, and nothing else"));
   }
   return std::move(*signer);
 }

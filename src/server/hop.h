@@ -13,8 +13,8 @@
 namespace keelback::server {
 
 // The name of the node that has signed the request's header with `token` (cluster.token). Nodes
-// make calls and cancel them; nothing else is taken from them. The error is a problem with 401.
-// Requires: request.has(Header::kHop).
+// make calls, cancel them and end sessions; nothing else is taken from them. The error is a problem
+// with 401. Requires: request.has(Header::kHop).
 std::expected<std::string, Response> check_hop(const Request& request, std::string_view token,
                                                std::optional<Route> route);
 

@@ -151,6 +151,21 @@ TEST_F(ServerHopTest, ANodeCancelsItsCallByItsName) {
   EXPECT_EQ(send(hop_request("DELETE", "/v1/calls/hop.1f.1", {}, "")).status, 404);
 }
 
+// Goal: a node ends a session at its owner, which says 421 if it is not the owner.
+TEST_F(ServerHopTest, ANodeEndsASession) {
+  driver_.edit([](auto& world) { world.sessions = {{.id = "an n"}, {.id = "bob"}}; });
+  start();
+  EXPECT_EQ(send(hop_request("DELETE", "/v1/sessions/an%20n", {}, "")).status, 204);
+  EXPECT_EQ(driver_.world().ended_sessions, (std::vector<std::string>{"an n"}));
+  const auto gone = send(hop_request("DELETE", "/v1/sessions/an%20n", {}, ""));
+  EXPECT_EQ(gone.status, 404);
+  EXPECT_EQ(json::parse(gone.body)["type"], "urn:keelback:http:no_such_session");
+  EXPECT_EQ(send(hop_request("DELETE", "/v1/sessions/bob", {}, "", "x")).status, 401);
+  driver_.edit([](auto& world) { world.owns_sessions = false; });
+  EXPECT_EQ(send(hop_request("DELETE", "/v1/sessions/bob", {}, "")).status, 421);
+  EXPECT_EQ(driver_.world().ended_sessions.size(), 1U);
+}
+
 // Goal: the sender can tell an item from the result of a function that does not stream.
 TEST_F(ServerHopTest, TheResultOfAStreamIsNoItemForANode) {
   driver_.on("items", {.outcome = {.effect = Effect::kDone}, .items = {"1"}});

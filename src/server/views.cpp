@@ -198,7 +198,7 @@ std::string workers_json(const std::vector<host::WorkerInfo>& workers) {
   return dump(list);
 }
 
-std::string sessions_json(const SessionList& page) {
+std::string sessions_json(const SessionList& page, std::string_view node) {
   Json items = Json::array();
   for (const SessionStatus& session : page.items) {
     items.push_back({{"id", session.id},
@@ -212,6 +212,7 @@ std::string sessions_json(const SessionList& page) {
   }
   Json json = {{"total", page.total}, {"items", std::move(items)}};
   if (page.next) json["next"] = *page.next;
+  if (!node.empty()) json["node"] = node;
   return dump(json);
 }
 

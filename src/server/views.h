@@ -22,7 +22,8 @@ std::string pool_json(const host::PoolInfo& info, const std::vector<std::string>
                       std::uint64_t http_rejected);
 std::string cluster_json(const host::ClusterInfo& info);
 std::string workers_json(const std::vector<host::WorkerInfo>& workers);
-std::string sessions_json(const SessionList& page);
+// `node` has these sessions; empty: there are no other nodes.
+std::string sessions_json(const SessionList& page, std::string_view node);
 std::string quarantine_json(const std::vector<QuarantinedRequest>& entries, std::uint64_t total);
 // {app, runtime, functions}, each function as in its HELLO.
 std::string functions_json(const Application& application, const PoolStats& stats);

@@ -165,7 +165,9 @@ TEST(Views, WorkersSessionsAndQuarantine) {
   page.items.push_back(
       {.id = "a\xFF", .worker = {1, 4}, .birth = 0xab, .epoch = 2, .state = "idle"});
   page.next = "a";
-  const json sessions = json::parse(sessions_json(page));
+  const json sessions = json::parse(sessions_json(page, "a"));
+  EXPECT_EQ(sessions["node"], "a");
+  EXPECT_FALSE(json::parse(sessions_json(page, "")).contains("node"));
   EXPECT_EQ(sessions["total"], 3);
   EXPECT_EQ(sessions["next"], "a");
   const json& item = sessions["items"][0];

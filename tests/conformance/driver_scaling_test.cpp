@@ -117,7 +117,7 @@ TEST_P(DriverTest, AWorkerWithAStateThatCannotBeSavedIsKept) {
   EXPECT_EQ(again.worker, home);
   EXPECT_EQ(again.payload, "2");
   EXPECT_EQ(world.stats().sessions.lost, 0u);
-  ASSERT_TRUE(world.driver().end_session("ann"));
+  ASSERT_TRUE(world.driver().end_session_here("ann"));
   EXPECT_TRUE(there(world, 1));
   EXPECT_EQ(world.driver().workers()[0].worker.slot, 1u);
 }

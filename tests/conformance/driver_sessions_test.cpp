@@ -47,9 +47,9 @@ TEST_P(DriverTest, EachSessionCountsInOrderOnOneWorkerInOneEpoch) {
 TEST_P(DriverTest, AnEndedSessionOpensAnewWithAnotherBirth) {
   World world(GetParam());
   const Outcome before = world.call("counter", "[]", "ann");
-  EXPECT_TRUE(world.driver().end_session("ann"));
-  EXPECT_FALSE(world.driver().end_session("ann"));
-  EXPECT_FALSE(world.driver().end_session("nobody"));
+  EXPECT_TRUE(world.driver().end_session_here("ann"));
+  EXPECT_FALSE(world.driver().end_session_here("ann"));
+  EXPECT_FALSE(world.driver().end_session_here("nobody"));
   const Outcome after = world.call("counter", "[]", "ann");
   EXPECT_OUTCOME(after, kOk, kDone);
   EXPECT_EQ(after.payload, "1");
@@ -178,7 +178,7 @@ TEST_P(DriverTest, TheSessionTableIsBoundedAndEvictsNobody) {
   EXPECT_OUTCOME(world.call("counter", "[]", "bob"), kOk, kDone);
   EXPECT_OUTCOME(world.call("counter", "[]", "cyd"), kSessionLimit, kNone);
   EXPECT_EQ(world.call("counter", "[]", "ann").payload, "2");
-  EXPECT_TRUE(world.driver().end_session("bob"));
+  EXPECT_TRUE(world.driver().end_session_here("bob"));
   EXPECT_OUTCOME(world.call("counter", "[]", "cyd"), kOk, kDone);
 }
 

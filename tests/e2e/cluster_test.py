@@ -138,6 +138,28 @@ class Nodes(ClusterTest):
         values = [nodes[number % 3].client().call("count", session="ann").json for number in range(9)]
         self.assertEqual(list(range(1, 10)), values)
 
+    def test_a_session_is_ended_at_any_node(self):
+        nodes = self.start_three()
+        self.assertEqual(1, nodes[0].client().call("count", session="ann").json)
+        self.assertEqual(["ann"], [item["id"] for item in nodes[0].client().get("/v1/sessions").json["items"]])
+        self.assertEqual("a", nodes[0].client().get("/v1/sessions").json["node"])
+        self.assertEqual(204, nodes[1].client().request("DELETE", "/v1/sessions/ann").status)
+        wait_until(lambda: self.owner("ann") == "", "its row has gone")
+        for node in nodes:
+            self.assertEqual(404, node.client().request("DELETE", "/v1/sessions/ann").status)
+        self.assertEqual(1, nodes[2].client().call("count", session="ann").json)
+        self.assertEqual("c", self.owner("ann"))
+        nodes[2].process.kill()
+        replies = []
+
+        def ended():
+            replies.append(nodes[1].client().request("DELETE", "/v1/sessions/ann"))
+            return replies[-1].status != 503
+
+        wait_until(ended, "the dead node is retired", 60)
+        self.assertEqual(204, replies[-1].status, replies[-1])
+        self.assertEqual(1, nodes[0].client().call("count", session="ann").json, "its state went with it")
+
     def test_saved_sessions_outlive_a_node_that_is_killed_under_load(self):
         nodes = self.start_three()
         with Load([node.address for node in nodes]) as load:

@@ -49,6 +49,18 @@ class Client {
     });
     return id;
   }
+  HopId end_session(const std::string& url, const std::string& session) {
+    HopId id = 0;
+    loop_.run([&] {
+      const std::uint64_t key = ++last_key_;
+      id = client_->end_session(
+          url, session, std::chrono::seconds(10),
+          [this, key](nodes::HopResult&& result) { take(key, std::move(result)); });
+      const std::lock_guard lock(mutex_);
+      keys_[id] = key;
+    });
+    return id;
+  }
   void grant(HopId hop, std::uint32_t items) {
     loop_.run([&] { client_->grant(hop, items); });
   }

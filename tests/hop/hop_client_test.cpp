@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/reasons.h"
 #include "hop/client.h"
 
 namespace keelback {
@@ -427,6 +428,36 @@ TEST(HopClient, ANodeThatDoesNotOwnTheSession) {
   peer.send("HTTP/1.1 421 Misdirected Request\r\nContent-Length: 2\r\n\r\n{}");
   ASSERT_TRUE(client.result(hop));
   EXPECT_EQ(client.result(hop)->end, HopResult::End::kNotOwner);
+}
+
+// Goal: how the end of a session gets to its owner, and what each of its answers means.
+TEST(HopClient, ASessionIsEndedAtItsOwner) {
+  Node node;
+  Client client;
+  const auto answered = [&](std::string_view reply) {
+    const auto hop = client.end_session(node.url(), "an n/7");
+    Peer peer = node.accept();
+    const std::string request = peer.request();
+    EXPECT_THAT(request, ::testing::StartsWith("DELETE /v1/sessions/an%20n%2F7 HTTP/1.1\r\n"));
+    EXPECT_THAT(request, HasSubstr("\r\nKeelback-Hop: 1 "));
+    peer.send(reply);
+    EXPECT_TRUE(client.result(hop));
+    return *client.result(hop);
+  };
+  const HopResult ended = answered("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(ended.end, HopResult::End::kOutcome);
+  EXPECT_EQ(ended.outcome.kind, OutcomeKind::kOk);
+  const std::string problem = R"({"type":"urn:keelback:http:no_such_session","status":404})";
+  const HopResult none = answered(
+      fmt::format("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
+                  problem.size(), problem));
+  EXPECT_EQ(none.end, HopResult::End::kOutcome);
+  EXPECT_EQ(none.outcome.reason, kNoSession);
+  EXPECT_EQ(none.outcome.effect, Effect::kNone);
+  EXPECT_EQ(answered("HTTP/1.1 421 Misdirected Request\r\nConnection: close\r\n"
+                     "Content-Length: 2\r\n\r\n{}")
+                .end,
+            HopResult::End::kNotOwner);
 }
 
 // Goal: the reader of a stream sets the pace: 16 items unasked, then as many as it grants.

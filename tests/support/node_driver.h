@@ -68,6 +68,16 @@ class NodeDriver {
     handle(event);
     return event.ticket;
   }
+  // A ticket that ends the session.
+  TicketId end(const std::string& session, bool hop = false) {
+    CallCame event;
+    event.ticket = ++last_id;
+    event.session = session;
+    event.hop = hop;
+    event.ends = true;
+    handle(event);
+    return event.ticket;
+  }
   TicketId keyed_call(const std::string& key, bool idempotent = false, bool hop = false,
                       std::uint64_t fingerprint = 1) {
     handle(KeyedCallCame{++last_id, key, fingerprint, idempotent, hop});

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/reasons.h"
 #include "os/clock.h"
 
 namespace keelback::testing {
@@ -243,6 +244,15 @@ bool ScriptedDriver::apply(const core::Event& event) {
       world_.workers, [&](const auto& info) { return info.worker.slot == recycled->slot; });
   if (there) world_.recycled.push_back(recycled->slot);
   return there;
+}
+
+void ScriptedDriver::take_hop_end(std::string_view, std::string session, host::OnOutcome done) {
+  if (world().owns_sessions) return end_session(std::move(session), std::move(done));
+  Outcome outcome;
+  outcome.kind = OutcomeKind::kNotReady;
+  outcome.effect = Effect::kNone;
+  outcome.reason = kNotOwner;
+  done(std::move(outcome));
 }
 
 void ScriptedDriver::reload(std::move_only_function<void(std::string error)> done) {

@@ -63,6 +63,7 @@ class ScriptedDriver final : public host::Driver {
     std::vector<std::string> ended_sessions;
     std::map<std::uint64_t, std::string> dumps;  // by call
     std::optional<host::ClusterInfo> cluster;
+    bool owns_sessions = true;  // false: another node does
     int drains = 0;
   };
   void edit(const std::function<void(World&)>& change);
@@ -82,6 +83,7 @@ class ScriptedDriver final : public host::Driver {
   std::shared_ptr<const Application> application() override;
   std::vector<QuarantinedRequest> quarantine() override;
   bool apply(const core::Event& event) override;
+  void take_hop_end(std::string_view sender, std::string session, host::OnOutcome done) override;
   void configure(const Settings& settings) override;
   void reload(std::move_only_function<void(std::string error)> done) override;
   void drain(Duration limit, std::move_only_function<void()> done) override;
