@@ -77,7 +77,7 @@ struct Settle {
   enum class How : std::uint8_t {
     kKept,     // the caller may hear the answer
     kLost,     // the session is another node's: session_lost, with the effect as it is
-    kUnknown,  // it may be committed or not: the answer's effect is `maybe`
+    kUnknown,  // it may be committed or not: `timeout`, effect maybe, whatever the answer was
   };
   CommitId commit = 0;
   How how = How::kKept;
@@ -96,6 +96,8 @@ struct ForgetSession {
   std::string session;
   std::uint64_t birth = 0;
   std::string reason;
+  // An answer of it that waits to be settled may be committed: its Settle says kUnknown.
+  bool may_be_kept = false;
 };
 
 // ---- the node

@@ -284,9 +284,9 @@ void Claims::closed(Session& session, const Reply& reply) {
   start_over(session);
 }
 
-void Claims::forget(Session& session, std::string_view reason) {
+void Claims::forget(Session& session, std::string_view reason, bool may_be_kept) {
   ++frame_.counters.forgotten;
-  frame_.emit(ForgetSession{session.id, session.birth, std::string(reason)});
+  frame_.emit(ForgetSession{session.id, session.birth, std::string(reason), may_be_kept});
   start_over(session);
 }
 

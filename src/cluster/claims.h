@@ -46,7 +46,8 @@ class Claims {
   // Whether this is a session that the node owns.
   Session* owned(const std::string& session, std::uint64_t birth);
   // It is not this node's, or its state here is not the row's: the pool drops it.
-  void forget(Session& session, std::string_view reason);
+  // `may_be_kept`: its last commit may have taken effect, and nobody can say.
+  void forget(Session& session, std::string_view reason, bool may_be_kept = false);
   // The commits of a session that is over are settled: it is released or dropped.
   void close(Session& session);
   // This node was retired: no session is its own any more.

@@ -177,7 +177,8 @@ void Commits::lost(Session& session, const Standing& standing) {
 
 void Commits::unknown(Session& session) {
   give_up(session, Settle::How::kUnknown, {},
-          "The database did not say whether the session's state was committed.");
+          "The call was done, but whether its session's state is stored is not known: the database "
+          "did not say.");
 }
 
 // The pool drops the state before it hears of the answers: no call starts in between.
@@ -185,7 +186,7 @@ void Commits::give_up(Session& session, Settle::How how, const std::string& owne
                       std::string_view reason) {
   const std::deque<Pending> commits = std::exchange(session.commits, {});
   const std::vector<CommitId> vouches = std::exchange(session.vouches, {});
-  claims_.forget(session, reason);
+  claims_.forget(session, reason, how == Settle::How::kUnknown);
   for (const Pending& each : commits) settle(each.commit, how, owner);
   for (const CommitId commit : vouches) settle(commit, how, owner);
 }

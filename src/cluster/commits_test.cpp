@@ -113,10 +113,25 @@ TEST_F(CommitsTest, IfNobodyCanSayWhetherItWasCommittedTheStateInMemoryIsDropped
   EXPECT_EQ(ann.last<Settle>().commit, commit);
   EXPECT_EQ(ann.last<Settle>().how, How::kUnknown);
   EXPECT_EQ(ann.last<ForgetSession>().session, "s");
+  EXPECT_TRUE(ann.last<ForgetSession>().may_be_kept) << "its caller hears maybe";
   ann.link = Link::kUp;
   run(1s, {&ann});
   ann.call("s");
   EXPECT_EQ(*ann.adopted("s").state->bytes, "2") << "the row says what became of it";
+}
+
+// Goal: an answer whose row could not be marked ends as one whose state could not be committed.
+TEST_F(VouchTest, IfNobodyCanSayWhetherTheRowIsMarkedTheAnswerIsUnknownToo) {
+  rules.commits_each_call = true;
+  NodeDriver& ann = start("ann");
+  ann.call("s");
+  ann.commit("s", "1");
+  ann.link = Link::kMute;
+  const CommitId vouch = ann.vouch("s");
+  run(4s, {&ann});
+  EXPECT_EQ(ann.last<Settle>().commit, vouch);
+  EXPECT_EQ(ann.last<Settle>().how, How::kUnknown);
+  EXPECT_TRUE(ann.last<ForgetSession>().may_be_kept);
 }
 
 TEST_F(CommitsTest, ACommitThatComesAfterItsStateWasDroppedIsRefused) {

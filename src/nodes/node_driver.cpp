@@ -26,6 +26,10 @@ using namespace std::chrono_literals;
 constexpr auto kLeaveMax = 2s;
 // When a caller asks again whose session had to move.
 constexpr auto kAskAgain = 100ms;
+// Of an answer that may be committed or not.
+constexpr const char* kNotKnown =
+    "The call was done, but whether its session's state is stored is not known: the database did "
+    "not say.";
 
 // Nobody else can have an interest in it: it goes straight to the pool here.
 bool is_local(const Call& call) { return call.session.empty() && call.idempotency_key.empty(); }
@@ -464,8 +468,8 @@ void NodeDriver::on(cluster::Settle& action) {
   if (action.how == cluster::Settle::How::kLost && !ticket->call.session.empty()) {
     const Effect effect = outcome.effect;
     outcome = plain(OutcomeKind::kSessionLost, effect, lost_to(ticket->call.session, action.owner));
-  } else if (action.how == cluster::Settle::How::kUnknown && outcome.effect == Effect::kDone) {
-    outcome.effect = Effect::kMaybe;
+  } else if (action.how == cluster::Settle::How::kUnknown) {
+    outcome = plain(OutcomeKind::kTimeout, Effect::kMaybe, kNotKnown);
   }
   finish(id, std::move(outcome));
 }
@@ -476,7 +480,7 @@ void NodeDriver::on(cluster::ForgetSession& action) {
     static_cast<void>(port_->stop_expecting(action.session));
     held_.erase(held);
   }
-  take(action.session, action.birth, action.reason, false);
+  take(action.session, action.birth, action.reason, action.may_be_kept);
 }
 
 // The pool drops the session. Of the calls that wait in it nothing ran.
@@ -568,10 +572,7 @@ void NodeDriver::settled(const std::string& session, std::uint64_t birth,
   if (settle.how == cluster::Settle::How::kLost) {
     return take(session, birth, lost_to(session, settle.owner), false);
   }
-  take(session, birth,
-       "The call was done, but whether its session's state is stored is not known: the database "
-       "does not answer.",
-       true);
+  take(session, birth, kNotKnown, true);
 }
 
 void NodeDriver::session_gone(const core::SessionGone& gone) {

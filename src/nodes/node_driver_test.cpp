@@ -289,6 +289,55 @@ TEST(NodeDriver, WithoutTheDatabaseNothingIsAcknowledged) {
   EXPECT_EQ(again.payload, "2") << again.message;
 }
 
+// A stream of a session whose database goes away before the stream ends.
+Outcome stream_that_cannot_be_vouched_for(Cluster& cluster, NodeDriver& node) {
+  Call call;
+  call.function = "items";
+  call.payload = "[40]";
+  call.session = "ann";
+  std::atomic<int> items = 0;
+  os::Handover<Outcome> over;
+  const CallId id = node.stream(
+      call, [&](std::string&&) { ++items; },
+      [&](Outcome&& outcome) { over.put(std::move(outcome)); });
+  EXPECT_TRUE(test::eventually([&] { return items == 16; }));
+  *cluster.cut.at("a") = true;
+  node.grant(id, 40);
+  Outcome outcome = over.take();
+  *cluster.cut.at("a") = false;
+  return outcome;
+}
+
+// Goal: an answer of which nobody can say whether it holds is not acknowledged: it is the same
+// timeout, effect maybe, if a state had to be committed and if a stored one had to be given up. The
+// state in memory is dropped.
+TEST(NodeDriver, AnAnswerThatNobodyCanVouchForIsNotAcknowledged) {
+  for (const bool marks : {false, true}) {
+    Cluster cluster;
+    NodeDriver& a = cluster.start("a");
+    EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+    if (marks) {
+      Settings changed = cluster.settings;
+      changed.sessions.snapshot = SnapshotMode::kOnDrain;
+      a.configure(changed);
+      int probes = 0;
+      ASSERT_TRUE(test::eventually([&] {
+        const std::string probe = "probe-" + std::to_string(++probes);
+        EXPECT_EQ(Cluster::count(a, probe).payload, "1");
+        const std::lock_guard lock(cluster.database.mutex);
+        return cluster.database.model.sessions().at(probe).exposed;
+      })) << "the settings are in force";
+    }
+    const Outcome outcome = stream_that_cannot_be_vouched_for(cluster, a);
+    EXPECT_EQ(outcome.kind, OutcomeKind::kTimeout) << marks << " " << outcome.message;
+    EXPECT_EQ(outcome.effect, Effect::kMaybe) << marks;
+    EXPECT_EQ(a.cluster_status().counters.commits_unknown, 1U) << marks;
+    ASSERT_TRUE(test::eventually([&] { return !a.cluster_status().database_away; }));
+    EXPECT_EQ(Cluster::count_until_served(a, "ann").payload, "2")
+        << "restored from the row, which the lost write had not changed";
+  }
+}
+
 // Goal: one key, one answer, whichever node is asked.
 TEST(NodeDriver, AKeyHasOneAnswerInTheWholeCluster) {
   Cluster cluster;
