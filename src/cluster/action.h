@@ -21,7 +21,7 @@ struct Ask {
   Duration patience{0};
 };
 
-// ---- the last word on a ticket, each of them except Forward
+// ---- the last word on a ticket, each of them except Forward and GiveUpHop
 
 // Give the call to the local pool, or end the session there.
 struct Admit {
@@ -34,6 +34,11 @@ struct Forward {
   TicketId ticket = 0;
   Owner to;
   std::string url;
+};
+// The node that this ticket was forwarded to was retired: nothing comes from it that counts. The
+// driver ends the hop, and says so with HopFailed, unless it has ended by itself. May come again.
+struct GiveUpHop {
+  TicketId ticket = 0;
 };
 // A call with this key has ended so.
 struct Replay {
@@ -114,8 +119,9 @@ struct Notice {
   std::string text;
 };
 
-using Action = std::variant<Ask, Adopt, Admit, Forward, Replay, Refuse, Ended, Misdirected, Settle,
-                            Fetched, ForgetSession, ObeySettings, Left, Notice>;
+using Action =
+    std::variant<Ask, Adopt, Admit, Forward, GiveUpHop, Replay, Refuse, Ended, Misdirected, Settle,
+                 Fetched, ForgetSession, ObeySettings, Left, Notice>;
 using Actions = std::vector<Action>;
 
 }  // namespace keelback::cluster

@@ -123,13 +123,14 @@ void Arrivals::forward(Ticket& ticket, const NodeRow& owner) {
                      fmt::format("Node \"{}\" owns the session, and cannot be reached.", to.node));
   }
   ++frame_.counters.forwarded;
-  ticket.sent_to = to;
+  tickets_.sent(ticket, to);
   frame_.emit(Forward{ticket.id, to, owner.url});
 }
 
 bool Arrivals::on(const HopFailed& event) {
   Ticket* ticket = tickets_.find(event.ticket);
   if (!ticket || !ticket->sent_to) return false;
+  ticket->away = false;
   routes_.remove(ticket->session);
   if (event.end == HopEnd::kBroken) {
     Refuse refusal;
@@ -239,6 +240,11 @@ void Arrivals::refuse_existing(Session& session) {
 }
 
 void Arrivals::beat() {
+  members_.give_up_hops(tickets_);
+  go_on();
+}
+
+void Arrivals::go_on() {
   for (const std::string& id : std::exchange(stalled_, {})) {
     const auto found = sessions_.find(id);
     if (found == sessions_.end()) continue;
@@ -249,6 +255,6 @@ void Arrivals::beat() {
 }
 
 // What waits for the lease and could not commit is refused; the rest waits for the next beat.
-void Arrivals::went_away() { beat(); }
+void Arrivals::went_away() { go_on(); }
 
 }  // namespace keelback::cluster

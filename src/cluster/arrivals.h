@@ -59,6 +59,7 @@ class Arrivals {
   void forward(Ticket& ticket, const NodeRow& owner);
   void refuse(TicketId ticket, Refuse refusal);
   void not_ready(TicketId ticket, std::string message);
+  void go_on();
   bool needs_lookup(const Session& session, const Ticket& ticket) const;
 
   static constexpr std::size_t kRoutes = 65536;

@@ -369,6 +369,29 @@ TEST_F(ClaimsTest, AStateOfAnotherApplicationIsRestoredUnlessTheSettingsSayNo) {
   EXPECT_TRUE(bob.admitted(bob.call("s")));
 }
 
+// Goal: a hop to a node that is silent ends when that node was retired, and not before; one to a
+// node that has left may still have its answer on the way at the first beat that shows it.
+TEST_F(ClaimsTest, AHopToANodeThatWasRetiredIsGivenUp) {
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  ann.call("s");
+  run(1s, {&ann, &bob});
+  const TicketId ticket = bob.call("s");
+  run(5s, {&ann, &bob});
+  EXPECT_EQ(bob.count<GiveUpHop>(), 0) << "its owner lives";
+  run(2900ms, {&bob});
+  EXPECT_EQ(bob.count<GiveUpHop>(), 0) << "it is not retired";
+  run(2s, {&bob});
+  EXPECT_EQ(bob.last<GiveUpHop>().ticket, ticket);
+  bob.handle(HopFailed{ticket, HopEnd::kBroken, "it was retired"});
+  EXPECT_EQ(bob.last<Refuse>().ticket, ticket);
+  EXPECT_EQ(bob.last<Refuse>().kind, OutcomeKind::kWorkerDied);
+  EXPECT_EQ(bob.last<Refuse>().effect, Effect::kMaybe);
+  const std::size_t before = bob.count<GiveUpHop>();
+  run(2s, {&bob});
+  EXPECT_EQ(bob.count<GiveUpHop>(), before);
+}
+
 // Goal: a request that ends a session goes where a call goes: the owner ends it.
 TEST_F(ClaimsTest, AnEndGoesToTheOwnerAsACallDoes) {
   NodeDriver& ann = start("ann");

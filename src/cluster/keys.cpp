@@ -218,13 +218,14 @@ void Keys::forward(Ticket& ticket, const NodeRow& owner) {
         fmt::format("Node \"{}\" runs the call with this key, and cannot be reached.", to.node));
   }
   ++frame_.counters.forwarded;
-  ticket.sent_to = to;
+  tickets_.sent(ticket, to);
   frame_.emit(Forward{ticket.id, to, owner.url});
 }
 
 bool Keys::on(const HopFailed& event) {
   Ticket* ticket = tickets_.find(event.ticket);
   if (!ticket || !ticket->sent_to) return false;
+  ticket->away = false;
   if (event.end == HopEnd::kBroken) {
     refuse(ticket->id, OutcomeKind::kWorkerDied, Effect::kMaybe,
            fmt::format("The connection to node \"{}\" broke while it had the call: {}",

@@ -30,6 +30,7 @@ class Keys {
   void on(const ForKey& purpose, const Reply& reply);
   // The rows of this node belong to nobody: its calls end by themselves.
   void retired();
+  void beat() { members_.give_up_hops(tickets_); }
   void went_away();
   void tick();
   std::optional<Time> next_deadline() const { return retries_.next(); }

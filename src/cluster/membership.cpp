@@ -224,6 +224,11 @@ const NodeRow* Membership::find(const Owner& owner) const {
   return row && row->incarnation == owner.incarnation && !row->retired ? row : nullptr;
 }
 
+void Membership::give_up_hops(Tickets& tickets) const {
+  const auto lives = [this](const Owner& owner) { return find(owner) != nullptr; };
+  for (const TicketId id : tickets.ownerless(lives)) frame_.emit(GiveUpHop{id});
+}
+
 std::string Membership::why_not_ready() const {
   if (!trouble_.empty()) return trouble_;
   return away_ ? "The database does not answer." : "This node is not a member of the cluster.";

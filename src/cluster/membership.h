@@ -15,6 +15,7 @@
 #include "cluster/frame.h"
 #include "cluster/lease.h"
 #include "cluster/status.h"
+#include "cluster/tickets.h"
 #include "cluster/watch.h"
 
 namespace keelback::cluster {
@@ -58,6 +59,9 @@ class Membership {
   Owner self() const { return {frame_.config.name, incarnation_}; }
   // The row of this owner, if it lives as far as the database said last.
   const NodeRow* find(const Owner& owner) const;
+  // After a beat: hops to nodes that were retired end. What a node does that was retired counts
+  // for nothing, and a silent one would hold a stream without a deadline for ever.
+  void give_up_hops(Tickets& tickets) const;
   // Why a call that needs the database or the membership is not taken.
   std::string why_not_ready() const;
   void describe(Status& out) const;

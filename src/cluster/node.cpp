@@ -88,6 +88,7 @@ class Node::Impl {
     }
     if (news.beat) {
       arrivals.beat();
+      keys.beat();
       commits.beat();
       compare.beat();
     }

@@ -24,6 +24,8 @@ struct Ticket {
   bool idempotent = false;
 
   std::optional<Owner> sent_to;  // it is forwarded, or was
+  bool away = false;             // it is forwarded, and its hop has not ended
+  bool ownerless = false;        // at the last beat, sent_to did not live any more
   bool reread = false;           // its first hop has failed, so that its owner was read again
   bool key_read = false;         // of a session's call: its key has no answer
 };
@@ -39,6 +41,23 @@ class Tickets {
     return found == tickets_.end() ? nullptr : &found->second;
   }
   void remove(TicketId id) { tickets_.erase(id); }
+  void sent(Ticket& ticket, const Owner& to) {
+    ticket.sent_to = to;
+    ticket.away = true;
+    ticket.ownerless = false;
+  }
+  // After a beat: the hops that are to be given up, since their node did not live at two beats, one
+  // after another. A node that leaves may have answered just before. In the order of their ids.
+  template <class Lives>
+  std::vector<TicketId> ownerless(Lives lives) {
+    std::vector<TicketId> found;
+    for (auto& [id, ticket] : tickets_) {
+      if (!ticket.away) continue;
+      const bool before = std::exchange(ticket.ownerless, !lives(*ticket.sent_to));
+      if (before && ticket.ownerless) found.push_back(id);
+    }
+    return found;
+  }
   std::size_t size() const { return tickets_.size(); }
 
  private:

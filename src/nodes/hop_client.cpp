@@ -47,6 +47,12 @@ class HopClient::Impl : public std::enable_shared_from_this<HopClient::Impl> {
   }
   void grant(HopId id, std::uint32_t items);
   void cancel(HopId id);
+  // From the loop: the caller is in the middle of something.
+  void give_up_soon(HopId id, std::string why) {
+    boost::asio::post(loop_, [weak = weak_from_this(), id, why = std::move(why)] {
+      if (const auto self = weak.lock()) self->give_up(id, why);
+    });
+  }
   void forget(const std::string& url);
   Use use(const std::string& url) const;
   void close();
@@ -485,6 +491,7 @@ HopClient::HopId HopClient::end_session(const std::string& url, std::string sess
 }
 void HopClient::grant(HopId hop, std::uint32_t items) { impl_->grant(hop, items); }
 void HopClient::cancel(HopId hop) { impl_->cancel(hop); }
+void HopClient::give_up(HopId hop, std::string why) { impl_->give_up_soon(hop, std::move(why)); }
 void HopClient::forget(const std::string& url) { impl_->forget(url); }
 HopClient::Use HopClient::use(const std::string& url) const { return impl_->use(url); }
 

@@ -71,6 +71,8 @@ class HopClient {
   // Asks the owner to cancel the call, which then ends as it ends. One that was not sent yet ends
   // as kCancelled, effect none. Unknown: nothing happens.
   void cancel(HopId hop);
+  // The hop ends as kBroken, or as kNotConnected if it was not sent. `why`: a part of a sentence.
+  void give_up(HopId hop, std::string why);
   // The node is gone for good (it was retired): all calls to it end as kNotConnected or kBroken.
   void forget(const std::string& url);
 

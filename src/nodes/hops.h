@@ -34,6 +34,8 @@ class Hops {
   virtual std::uint64_t end_session(const std::string& url, const std::string& session,
                                     Duration limit, OnEnded ended) = 0;
   virtual void grant(std::uint64_t hop, std::uint32_t items) = 0;
+  // The node was retired: nobody is told, and `ended` follows.
+  virtual void give_up(std::uint64_t hop) = 0;
   // The caller has left or cancelled: the other node is told, and `ended` follows.
   virtual void cancel(std::uint64_t hop) = 0;
 };

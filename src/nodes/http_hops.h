@@ -18,6 +18,7 @@ class HttpHops final : public Hops {
   std::uint64_t end_session(const std::string& url, const std::string& session, Duration limit,
                             OnEnded ended) override;
   void grant(std::uint64_t hop, std::uint32_t items) override { client_.grant(hop, items); }
+  void give_up(std::uint64_t hop) override { client_.give_up(hop, "the node was retired"); }
   void cancel(std::uint64_t hop) override { client_.cancel(hop); }
 
  private:

@@ -390,6 +390,11 @@ void NodeDriver::on(cluster::Forward& action) {
   if (ticket->granted > 0) hops_->grant(ticket->away, std::exchange(ticket->granted, 0));
 }
 
+void NodeDriver::on(cluster::GiveUpHop& action) {
+  const Ticket* ticket = find(call_of(action.ticket));
+  if (ticket != nullptr && ticket->away != 0) hops_->give_up(ticket->away);
+}
+
 void NodeDriver::came_back(CallId id, Hops::Ended&& ended) {
   Ticket* ticket = find(id);
   if (ticket == nullptr) return;

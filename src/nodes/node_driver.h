@@ -139,6 +139,7 @@ class NodeDriver final : public host::Driver {
   void perform(cluster::Action& action);
   void on(cluster::Admit& action);
   void on(cluster::Forward& action);
+  void on(cluster::GiveUpHop& action);
   void on(cluster::Replay& action);
   void on(cluster::Refuse& action);
   void on(cluster::Ended& action);

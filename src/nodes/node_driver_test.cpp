@@ -70,10 +70,13 @@ class LocalHops final : public Hops {
                             OnEnded ended) override;
   void grant(std::uint64_t hop, std::uint32_t items) override;
   void cancel(std::uint64_t hop) override;
+  void give_up(std::uint64_t hop) override;
 
  private:
   Cluster& cluster_;
   std::map<std::uint64_t, std::pair<NodeDriver*, CallId>> hops_;
+  // Shared by whatever ends the hop; the first one takes it.
+  std::map<std::uint64_t, std::shared_ptr<OnEnded>> ended_;
   std::uint64_t last_ = 0;
 };
 
@@ -168,11 +171,14 @@ std::uint64_t LocalHops::send(const std::string& url, const Call& call, host::On
     });
     return id;
   }
-  auto done = [ended = std::move(ended)](Outcome&& outcome) mutable {
+  ended_[id] = std::make_shared<OnEnded>(std::move(ended));
+  auto done = [ended = ended_[id]](Outcome&& outcome) mutable {
+    OnEnded once = std::exchange(*ended, nullptr);
+    if (!once) return;
     if (outcome.reason == kNotOwner) {
-      return ended({std::nullopt, cluster::HopEnd::kNotOwner, "it does not own it"});
+      return once({std::nullopt, cluster::HopEnd::kNotOwner, "it does not own it"});
     }
-    ended({std::move(outcome), {}, {}});
+    once({std::move(outcome), {}, {}});
   };
   hops_[id] = {node->second.get(),
                node->second->take_hop("test", call, std::move(item), std::move(done))};
@@ -200,6 +206,12 @@ void LocalHops::grant(std::uint64_t hop, std::uint32_t items) {
   if (const auto found = hops_.find(hop); found != hops_.end()) {
     found->second.first->grant(found->second.second, items);
   }
+}
+void LocalHops::give_up(std::uint64_t hop) {
+  boost::asio::post(cluster_.loop.context(), [ended = ended_.at(hop)] {
+    OnEnded once = std::exchange(*ended, nullptr);
+    if (once) once({std::nullopt, cluster::HopEnd::kBroken, "the node was retired"});
+  });
 }
 void LocalHops::cancel(std::uint64_t hop) {
   if (const auto found = hops_.find(hop); found != hops_.end()) {
@@ -455,6 +467,34 @@ TEST(NodeDriver, AStreamGoesOverTheHop) {
   ASSERT_TRUE(over.wait(stretch() * 20s));
   EXPECT_EQ(over.take().kind, OutcomeKind::kOk);
   EXPECT_EQ(items, 40);
+}
+
+// Goal: a stream without a deadline does not wait for ever for an owner that is silent: it ends
+// when the owner is retired, whatever TCP knows of it.
+TEST(NodeDriver, AStreamEndsWhenItsOwnerIsRetired) {
+  Cluster cluster;
+  cluster.settings.calls.deadline = 1h;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  Call call;
+  call.function = "items";
+  call.payload = "[40]";
+  call.session = "ann";
+  std::atomic<int> items = 0;
+  os::Handover<Outcome> over;
+  b.stream(
+      call, [&](std::string&&) { ++items; },
+      [&](Outcome&& outcome) { over.put(std::move(outcome)); });
+  ASSERT_TRUE(test::eventually([&] { return items == 16; }));
+  *cluster.cut.at("a") = true;
+  ASSERT_TRUE(over.wait(stretch() * 20s));
+  const Outcome outcome = over.take();
+  EXPECT_EQ(outcome.kind, OutcomeKind::kWorkerDied) << outcome.message;
+  EXPECT_EQ(outcome.effect, Effect::kMaybe);
+  EXPECT_EQ(b.cluster_status().counters.retired_others, 1U);
+  EXPECT_EQ(Cluster::count_until_served(b, "ann").payload, "2");
+  *cluster.cut.at("a") = false;
 }
 
 }  // namespace

@@ -126,6 +126,7 @@ void ModelCluster::perform(std::size_t index, Action&& action) {
   if (const auto* each = std::get_if<Fetched>(&action)) return member.pool->fetched(*each);
   if (const auto* each = std::get_if<ForgetSession>(&action)) return member.pool->forget(*each);
   if (const auto* each = std::get_if<Forward>(&action)) return forward(index, *each);
+  if (const auto* each = std::get_if<GiveUpHop>(&action)) return give_up(index, *each);
   if (std::holds_alternative<ObeySettings>(action)) {
     Rules rules;
     rules.commits_each_call = options_.commits_each_call;
@@ -288,6 +289,17 @@ void ModelCluster::forward(std::size_t index, const Forward& action) {
   hop.again = found->second.again;
   ++ledger.seen["hop"];
   arrive(static_cast<std::size_t>(to), members_[static_cast<std::size_t>(to)].life, hop);
+}
+
+void ModelCluster::give_up(std::size_t index, const GiveUpHop& action) {
+  const auto found = members_[index].tickets.find(action.ticket);
+  if (found == members_[index].tickets.end() || !found->second.sent_to) return;
+  ++ledger.seen["hop given up"];
+  Origin hop;
+  hop.from = index;
+  hop.from_life = members_[index].life;
+  hop.from_ticket = action.ticket;
+  after(1ms, [this, hop] { fail_hop(hop, HopEnd::kBroken); });
 }
 
 void ModelCluster::arrive(std::size_t index, std::uint64_t life, const Origin& origin) {

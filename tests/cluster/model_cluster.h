@@ -104,6 +104,7 @@ class ModelCluster {
   void ask(std::size_t index, Ask&& ask);
   Reply at_database(const Request& request);
   void forward(std::size_t index, const Forward& action);
+  void give_up(std::size_t index, const GiveUpHop& action);
   void arrive(std::size_t index, std::uint64_t life, const Origin& origin);
   void hand_in(std::size_t index, Origin origin, bool hop);
   void respond(std::size_t index, const Origin& origin, const Heard& heard);

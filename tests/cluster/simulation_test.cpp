@@ -68,10 +68,10 @@ TEST(ClusterSimulation, HoldsItsPromisesUnderAnyTrouble) {
     std::printf("%8llu %s\n", static_cast<unsigned long long>(times), what.c_str());
   }
   if (only) return;
-  for (const char* what :
-       {"421", "committed", "hop", "hop broke", "left", "not connected", "opened anew",
-        "session_lost done", "session_lost none", "shutting_down none", "stored state taken away",
-        "taken over", "told", "vouched", "worker_died maybe", "ok done", "not_ready none"}) {
+  for (const char* what : {"421", "committed", "hop", "hop broke", "hop given up", "left",
+                           "not connected", "opened anew", "session_lost done", "session_lost none",
+                           "shutting_down none", "stored state taken away", "taken over", "told",
+                           "vouched", "worker_died maybe", "ok done", "not_ready none"}) {
     EXPECT_GT(witness.seen[what], 0) << what << " never happened";
   }
 }

@@ -67,6 +67,9 @@ class Client {
   void cancel(HopId hop) {
     loop_.run([&] { client_->cancel(hop); });
   }
+  void give_up(HopId hop) {
+    loop_.run([&] { client_->give_up(hop, "the node was retired"); });
+  }
   void forget(const std::string& url) {
     loop_.run([&] { client_->forget(url); });
   }

@@ -610,6 +610,26 @@ TEST(HopClient, ANodeThatIsGoneIsForgotten) {
   EXPECT_EQ(client.use(node.url()).connections, 0U);
 }
 
+// Goal: one hop to a silent node is given up, and others that it has go on.
+TEST(HopClient, AHopIsGivenUp) {
+  Node node;
+  Client client;
+  const auto first = client.send(node.url(), {call_of()});
+  Peer silent = node.accept();
+  ASSERT_NE(silent.request(), "");
+  const auto second = client.send(node.url(), {call_of()});
+  Peer peer = node.accept();
+  ASSERT_NE(peer.request(), "");
+  client.give_up(first);
+  ASSERT_TRUE(client.result(first));
+  EXPECT_EQ(client.result(first)->end, HopResult::End::kBroken);
+  EXPECT_EQ(client.result(first)->why, "the node was retired");
+  EXPECT_TRUE(silent.at_end());
+  peer.ok("1");
+  ASSERT_TRUE(client.result(second));
+  EXPECT_EQ(client.result(second)->outcome.payload, "1");
+}
+
 TEST(HopClient, AnIdleConnectionIsClosedInTheEnd) {
   Node node;
   Client client({.idle_timeout = 20ms});
