@@ -226,16 +226,19 @@ void Claims::end_restore(Session& session) {
   --restoring_;
 }
 
-// Rows may have changed while their sessions waited: they are read again.
+// Rows may have changed while their sessions waited: they are read again. The place is taken before
+// that: a place is given once.
 void Claims::start_restores() {
-  std::size_t free = frame_.config.restores_at_once -
-                     std::min<std::size_t>(restoring_, frame_.config.restores_at_once);
-  while (free > 0 && !queue_.empty()) {
-    const auto found = sessions_.find(queue_.front());
+  while (restoring_ < frame_.config.restores_at_once && !queue_.empty()) {
+    const std::string id = std::move(queue_.front());
     queue_.pop_front();
+    auto found = sessions_.find(id);
     if (found == sessions_.end() || found->second.step != Session::Step::kQueued) continue;
     start_over(found->second);
-    --free;
+    found = sessions_.find(id);
+    if (found == sessions_.end()) continue;  // nobody waits for it any more
+    found->second.restoring = true;
+    ++restoring_;
   }
 }
 

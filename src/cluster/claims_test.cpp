@@ -349,6 +349,70 @@ TEST_F(ClaimsTest, SoManySessionsAreRestoredAtOnceAndNoMore) {
   EXPECT_TRUE(bob.admitted(bob.call("new"))) << "a new session restores nothing";
 }
 
+// Goal: many sessions of a dead node come to two nodes at once. Neither restores more than 16 at
+// any time, each session is restored once, and none is forgotten.
+TEST_F(ClaimsTest, ADeadNodesManySessionsNeverPassTheBoundOfRestores) {
+  constexpr std::size_t kSessions = 200;
+  NodeDriver& ann = start("ann");
+  NodeDriver& bob = start("bob");
+  NodeDriver& cyd = start("cyd");
+  for (std::size_t i = 0; i < kSessions; ++i) {
+    const std::string session = "s" + std::to_string(i);
+    ann.call(session);
+    ann.commit(session, session);
+  }
+  run(5s, {&bob, &cyd});
+  for (std::size_t i = 0; i < kSessions; ++i) {
+    bob.call("s" + std::to_string(i));
+    cyd.call("s" + std::to_string(kSessions - 1 - i));
+  }
+  std::size_t opened = 0;
+  std::map<NodeDriver*, std::size_t> told;  // of its Adopts, those that are restored
+  while (opened < kSessions) {
+    const std::size_t before = opened;
+    for (NodeDriver* node : {&bob, &cyd}) {
+      std::vector<Adopt> adopts;
+      for (const Action& action : node->actions) {
+        if (const auto* each = std::get_if<Adopt>(&action)) adopts.push_back(*each);
+      }
+      ASSERT_LE(adopts.size() - told[node], 16U);
+      if (opened < 100) {
+        EXPECT_EQ(adopts.size() - told[node], 16U) << "as many as may be";
+      }
+      if (told[node] == adopts.size()) continue;
+      const Adopt& next = adopts[told[node]++];
+      ++opened;
+      node->handle(SessionOpened{next.session, next.birth});
+    }
+    ASSERT_GT(opened, before) << "sessions wait, and nothing is restored";
+  }
+  EXPECT_EQ(bob.count<Adopt>() + cyd.count<Adopt>(), kSessions);
+}
+
+// Goal: a place that gets free is given to the session that has waited longest, and the database is
+// asked once for it, whatever else happens meanwhile.
+TEST_F(ClaimsTest, AFreePlaceIsGivenOnceAndInTurn) {
+  NodeDriver& ann = start("ann");
+  Config config = config_of("bob");
+  config.restores_at_once = 1;
+  NodeDriver& bob = start(config);
+  for (const char* session : {"a", "b", "c", "d"}) {
+    ann.call(session);
+    ann.commit(session, session);
+    ann.over(session, Over::kMoved);
+    bob.call(session);
+  }
+  bob.link = Link::kWaiting;
+  bob.handle(SessionOpened{"a", bob.adopted("a").birth});
+  for (int i = 0; i < 5; ++i) bob.handle(Tick{});
+  EXPECT_EQ(bob.waiting.size(), 1U);
+  bob.link = Link::kUp;
+  while (!bob.waiting.empty()) bob.answer();
+  EXPECT_EQ(bob.last<Adopt>().session, "b");
+  bob.handle(SessionOpened{"b", bob.adopted("b").birth});
+  EXPECT_EQ(bob.last<Adopt>().session, "c");
+}
+
 TEST_F(ClaimsTest, AStateOfAnotherApplicationIsRestoredUnlessTheSettingsSayNo) {
   NodeDriver& ann = start("ann");
   ann.call("s");
