@@ -3,21 +3,17 @@
 #include <spdlog/spdlog.h>
 
 #include <memory>
-#include <random>
 #include <utility>
 
 #include "host/engine_driver.h"
 #include "host/process_crew.h"
+#include "os/random.h"
 #include "store/memory_store.h"
 
 namespace keelback::host {
 namespace {
 
-std::uint64_t seed_or_random(std::uint64_t seed) {
-  if (seed != 0) return seed;
-  std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
-}
+std::uint64_t seed_or_random(std::uint64_t seed) { return seed != 0 ? seed : os::random_word(); }
 
 std::shared_ptr<store::Store> make_store(const HostConfig& config) {
   return std::make_shared<store::MemoryStore>(

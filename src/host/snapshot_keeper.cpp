@@ -6,15 +6,11 @@
 
 #include "base/check.h"
 #include "host/engine.h"
+#include "os/clock.h"
 #include "store/store.h"
 
 namespace keelback::host {
 namespace {
-
-std::int64_t unix_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
 
 // A clock that was set back in between makes nothing younger than new.
 Duration since(std::int64_t then_ms, std::int64_t now_ms) {
@@ -72,7 +68,7 @@ void SnapshotKeeper::take_found_sessions() {
   std::vector<store::Record> records = engine_.store().take_found();
   std::vector<std::string> lost = engine_.store().take_lost();
   if (records.empty() && lost.empty()) return;
-  const std::int64_t now_ms = unix_ms();
+  const std::int64_t now_ms = os::unix_ms();
   Effects& effects = effects_of_thread();
   core::SessionsFound event;
   event.lost = std::move(lost);
@@ -113,7 +109,7 @@ bool SnapshotKeeper::adopt(store::Record record) {
     const Locked locked(engine_.lock);
     const std::uint64_t refused = engine_.pool().stats(Engine::now()).sessions.evicted;
     core::SessionsFound event;
-    event.sessions.push_back(found(record, unix_ms()));
+    event.sessions.push_back(found(record, os::unix_ms()));
     event.sessions.back().watched = true;
     engine_.step(event, nullptr, effects);
     engine_.settle(effects);
@@ -141,7 +137,7 @@ void SnapshotKeeper::keep(const core::KeepSnapshot& action, Crew& crew) {
   record.epoch = action.epoch;
   record.number = action.number;
   record.mode = action.mode;
-  record.used_ms = unix_ms();
+  record.used_ms = os::unix_ms();
   record.opened_ms =
       record.used_ms - std::chrono::duration_cast<std::chrono::milliseconds>(action.age).count();
   record.snapshot.format = parked->format;

@@ -21,6 +21,11 @@ struct Part {
   std::string_view data;
 };
 
+// A boundary. `random`: of its own for each form, so that nobody can have put it into the bytes.
+inline std::string form_boundary(std::string_view random) {
+  return "keelback-" + std::string(random);
+}
+
 // The parameter of a Content-Type; empty: it has none.
 std::string boundary_of(std::string_view content_type);
 

@@ -8,12 +8,13 @@
 #include <chrono>
 #include <deque>
 #include <map>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "base/net_names.h"
+#include "httptext/multipart.h"
 #include "nodes/hop_connection.h"
+#include "os/random.h"
 
 namespace keelback::nodes {
 namespace {
@@ -22,18 +23,12 @@ using std::chrono::steady_clock;
 
 constexpr std::uint32_t kFirstItems = 16;  // as every driver sends unasked
 
-// 128 bits that nobody can guess.
-std::string random_text() {
-  std::random_device device;
-  return fmt::format("{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
-}
-
 }  // namespace
 
 class HopClient::Impl : public std::enable_shared_from_this<HopClient::Impl> {
  public:
   Impl(boost::asio::io_context& loop, Sender sender, Options options)
-      : loop_(loop), sender_(std::move(sender)), options_(options), random_(random_text()) {}
+      : loop_(loop), sender_(std::move(sender)), options_(options), random_(os::random_text()) {}
 
   HopId send(const std::string& url, Call call, std::optional<Duration> limit, OnItem on_item,
              OnResult done) {
@@ -280,7 +275,7 @@ void HopClient::Impl::start(Hop& hop) {
                                         {.authority = authority,
                                          .name = hop.name,
                                          .stream = hop.item != nullptr,
-                                         .boundary = "keelback-" + random_text()},
+                                         .boundary = httptext::form_boundary(os::random_text())},
                                         sender_);
   hop.sent = true;
   hop.connection->exchange(hop, hop.request.head, hop.request.body(call));

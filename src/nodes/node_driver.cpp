@@ -442,9 +442,8 @@ void NodeDriver::on(cluster::Adopt& action) {
   record.epoch = action.epoch - 1;  // its next home is this one
   record.number = 1;
   record.mode = action.mode;
-  const auto unix_now = std::chrono::system_clock::now().time_since_epoch();
-  const auto ago = [&](Duration time) {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(unix_now - time).count();
+  const auto ago = [now = os::unix_ms()](Duration time) {
+    return now - std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
   };
   record.opened_ms = ago(action.age);
   record.used_ms = ago(action.idle);

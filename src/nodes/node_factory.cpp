@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <random>
 #include <utility>
 
 #include "api/driver_factory.h"
@@ -14,15 +13,11 @@
 #include "nodes/http_hops.h"
 #include "nodes/node_driver.h"
 #include "os/machine.h"
+#include "os/random.h"
 #include "postgres/database.h"
 
 namespace keelback::nodes {
 namespace {
-
-std::uint64_t random_word() {
-  std::random_device device;
-  return (std::uint64_t{device()} << 32U) | device();
-}
 
 // Two nodes with the same application have the same digest. Of a module only the name is known
 // here; its digest says nothing of its code.
@@ -44,7 +39,7 @@ std::expected<std::unique_ptr<host::Driver>, std::string> make_node(host::HostCo
   node.loop = &loop;
   node.settings = config.settings;
   node.digest = digest_of(config.app);
-  node.seed = random_word();
+  node.seed = os::random_word();
   node.logger = logger;
   node.store = std::make_shared<ClusterStore>(loop.context());
   auto database = postgres::PostgresDatabase::open(

@@ -18,6 +18,7 @@
 #include "os/memory.h"
 #include "os/mutex.h"
 #include "os/process.h"
+#include "os/random.h"
 #include "os/socket.h"
 
 namespace keelback::os {
@@ -360,6 +361,16 @@ TEST(Machine, IsDescribed) {
   EXPECT_GE(load_average(), 0);
   EXPECT_EQ(first_line_of("/proc/no/such/file"), "");
   EXPECT_EQ(host_name(), first_line_of("/proc/sys/kernel/hostname"));
+}
+
+TEST(Random, IsNewEachTimeAndAWordIsNeverZero) {
+  const std::string text = random_text();
+  EXPECT_EQ(text.size(), 32U);
+  EXPECT_EQ(text.find_first_not_of("0123456789abcdef"), text.npos);
+  EXPECT_NE(random_text(), text);
+  const std::uint64_t word = random_word();
+  EXPECT_NE(word, 0U);
+  EXPECT_NE(random_word(), word);
 }
 
 }  // namespace

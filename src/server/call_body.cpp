@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <memory>
-#include <random>
 #include <span>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "base/utf8.h"
 #include "httptext/multipart.h"
 #include "httptext/same_word.h"
+#include "os/random.h"
 #include "server/accept.h"
 #include "server/json.h"
 #include "server/target.h"
@@ -218,9 +218,6 @@ AttachedReply write_exactly(const Outcome& outcome, std::string_view boundary) {
   return write_form(outcome, boundary, Form::kExact);
 }
 
-std::string fresh_boundary() {
-  std::random_device device;
-  return fmt::format("keelback-{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
-}
+std::string fresh_boundary() { return httptext::form_boundary(os::random_text()); }
 
 }  // namespace keelback::server

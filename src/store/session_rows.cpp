@@ -8,6 +8,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "os/clock.h"
 #include "store/proof.h"
 
 namespace keelback::store {
@@ -105,11 +106,6 @@ bool is_damage(int code) {
          code == SQLITE_IOERR_SHORT_READ || code == SQLITE_IOERR_CORRUPTFS;
 }
 bool is_busy(int code) { return (code & 0xff) == SQLITE_BUSY; }
-
-std::int64_t unix_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
 
 // ---- a row
 
@@ -255,7 +251,7 @@ std::optional<Totals> SessionRows::totals() {
 }
 
 int SessionRows::set_aside(std::int64_t id, std::string_view why) {
-  aside_.bind(unix_ms()).bind_blob(why).bind(id);
+  aside_.bind(os::unix_ms()).bind_blob(why).bind(id);
   int code = done(aside_.run());
   if (code == SQLITE_OK) code = done(trim_aside_.run());
   return code == SQLITE_OK ? remove(id) : code;

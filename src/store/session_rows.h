@@ -86,6 +86,4 @@ class SessionRows {
 bool is_damage(int code);
 bool is_busy(int code);
 
-std::int64_t unix_ms();
-
 }  // namespace keelback::store

@@ -3,10 +3,10 @@
 #include <sqlite3.h>
 
 #include <algorithm>
-#include <random>
 #include <set>
 #include <utility>
 
+#include "os/random.h"
 #include "store/examination.h"
 #include "store/salvage.h"
 #include "store/store_file.h"
@@ -14,13 +14,6 @@
 
 namespace keelback::store {
 namespace {
-
-std::uint64_t random_word() {
-  std::random_device device;
-  std::uint64_t word = 0;
-  while (word == 0) word = std::uint64_t{device()} << 32 | device();
-  return word;
-}
 
 // The anchor of its own store says that it is out of date, or that it was never acknowledged.
 bool is_stale(const StoredRow& row, const Anchor::Found& anchor) {
@@ -58,7 +51,7 @@ std::expected<void, std::string> StoreFile::open() {
       adopt(std::move(examined), anchor);
       break;
     case Verdict::kNone:
-      store_ = random_word();
+      store_ = os::random_word();
       break;
     case Verdict::kVersion1:
       take_version_1();
@@ -153,7 +146,7 @@ void StoreFile::go_on_with(const Anchor::Found& anchor) {
 // ---- one that is not
 
 void StoreFile::take_version_1() {
-  store_ = random_word();
+  store_ = os::random_word();
   in_file_.reset();
   auto old = std::make_unique<Version1>(std::move(db_));
   std::vector<std::string> stale;
@@ -201,7 +194,7 @@ void StoreFile::save_rows(const std::string& why, const Anchor::Found& anchor) {
       return std::set<std::string>(names.begin(), names.end());
     }());
   }
-  store_ = salvage ? anchor.store : random_word();
+  store_ = salvage ? anchor.store : os::random_word();
   used_ = salvage ? anchor.used : 0;
   if (salvage) {
     for (Salvage::Saved& saved : salvage->take_saved()) {
@@ -220,7 +213,7 @@ void StoreFile::save_rows(const std::string& why, const Anchor::Found& anchor) {
 
 // A row that cannot be marked as out of date must not be served: a later run could serve it again.
 void StoreFile::lose_unread(const Anchor::Found& anchor) {
-  store_ = random_word();
+  store_ = os::random_word();
   aside_ = StorePaths::aside_suffix();
   std::set<std::string> names;
   for (const auto& each : anchor.entries) names.insert(each.second.session);

@@ -11,6 +11,7 @@
 #include <set>
 #include <vector>
 
+#include "os/clock.h"
 #include "os/fd.h"
 #include "os/mutex.h"
 #include "store/session_rows.h"
@@ -136,7 +137,7 @@ bool StorePaths::log_is_no_file() const {
   return ::lstat(log.c_str(), &stat) == 0 && !S_ISREG(stat.st_mode);
 }
 
-std::string StorePaths::aside_suffix() { return fmt::format("{}{}", kDamaged, unix_ms()); }
+std::string StorePaths::aside_suffix() { return fmt::format("{}{}", kDamaged, os::unix_ms()); }
 
 std::error_code StorePaths::set_aside(const std::string& file, const std::string& suffix) const {
   const std::string kind = file.substr(database.size());
