@@ -7,11 +7,23 @@
 #include "host/outcome_json.h"
 
 namespace keelback::host {
+namespace {
+
+// The name under which nested calls of sessions are asked for. No function has it.
+constexpr const char* kSessionCalls = "\n";
+
+}  // namespace
 
 // ---- functions of the application
 
+void CallsOut::route_sessions(std::shared_ptr<Provider> provider) {
+  static_cast<void>(provide({kSessionCalls}, std::move(provider)));
+  routes_sessions_.store(true, std::memory_order_release);
+}
+
 void CallsOut::prepare(const CrewWorker& worker, CallId parent, WorkerAsk& ask) {
   if (ask.target != wire::NestedTarget::kFunction) return;
+  if (!ask.call.session.empty() && routes_sessions_.load(std::memory_order_acquire)) return;
   ask.call.parent = parent.value;
   ask.record = std::make_unique<CallRecord>(engine_.next_call(), std::move(ask.call));
   ask.record->done = [this, asker = Asker{worker.id, parent, ask.request}](Outcome&& outcome) {
@@ -33,19 +45,13 @@ void CallsOut::take(const CrewWorker& worker, CallId parent, WorkerAsk& ask, Cal
 }
 
 void CallsOut::child_ended(const Asker& asker, Outcome&& outcome) {
-  bool ok = outcome.ok();
-  std::string json;
-  if (ok && !outcome.attachments.empty()) {
-    ok = false;
-    outcome.kind = OutcomeKind::kError;
-    outcome.message = "Its result has attachments, which a nested call cannot take.";
-  }
-  json = ok ? std::move(outcome.payload) : outcome_json(outcome);
+  HostReply reply = reply_of(std::move(outcome));
   Effects& effects = effects_of_thread();
   {
     const Locked locked(engine_.lock);
     children_.erase({asker.call, asker.request});
-    engine_.crew().tell_outcome(asker, ok, std::move(json), effects);
+    engine_.crew().tell_outcome(asker, reply.ok, std::move(reply.ok ? reply.result : reply.outcome),
+                                effects);
   }
   engine_.perform(effects);
 }
@@ -64,9 +70,12 @@ void CallsOut::ask_host(const Asker& asker, WorkerAsk& ask, const CallRecord* pa
                               ask.call.payload.size(), bytes_max),
                   effects);
   }
-  const std::string name = ask.call.function;
+  const bool nested = ask.target == wire::NestedTarget::kFunction;
+  const std::string name = nested ? kSessionCalls : ask.call.function;
   HostRequest request;
-  request.name = std::move(ask.call.function);
+  request.name = name;
+  if (nested) request.function = std::move(ask.call.function);
+  request.into = std::move(ask.call.session);
   request.arguments = std::move(ask.call.payload);
   request.call = asker.call;
   request.session = parent->call.session;

@@ -6,6 +6,7 @@
 // they end with their parent's attempt, or when the parent is to stop.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -35,6 +36,9 @@ class CallsOut {
   void withdraw(ProviderId provider) EXCLUDES(host_state);
   bool answer(std::uint64_t request, HostReply reply) EXCLUDES(host_state);
 
+  // See SessionPort::route_nested().
+  void route_sessions(std::shared_ptr<Provider> provider) EXCLUDES(host_state);
+
   // ---- under the lock: what workers say. Requires: the worker runs the call.
   void take(const CrewWorker& worker, CallId parent, WorkerAsk& ask, CallRecord* self,
             Effects& effects) REQUIRES(host_state);
@@ -59,6 +63,7 @@ class CallsOut {
               Effects& effects) REQUIRES(host_state);
 
   Engine& engine_;
+  std::atomic<bool> routes_sessions_ = false;
   Providers providers_ GUARDED_BY(host_state);
   // The nested calls that have not ended, by their parent and the worker's number.
   std::map<std::pair<CallId, std::uint64_t>, CallId> children_ GUARDED_BY(host_state);

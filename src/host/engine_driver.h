@@ -51,6 +51,9 @@ class EngineDriver final : public Driver, public SessionPort {
   Time now() const override { return Engine::now(); }
 
   SessionPort* session_port() override { return this; }
+  void route_nested(std::shared_ptr<Provider> provider) override {
+    engine_.calls_out().route_sessions(std::move(provider));
+  }
   void watch(OnGone gone) override { engine_.watch_sessions(std::move(gone)); }
   bool adopt(store::Record record) override;
   void expect(const std::string& session, std::uint64_t birth) override;

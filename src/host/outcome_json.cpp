@@ -1,5 +1,7 @@
 #include "host/outcome_json.h"
 
+#include <utility>
+
 #include <nlohmann/json.hpp>
 
 namespace keelback::host {
@@ -41,7 +43,24 @@ std::string outcome_json(std::string_view outcome, Effect effect, std::string_vi
   return text_of(object_of(outcome, effect, message));
 }
 
+HostReply reply_of(Outcome&& outcome) {
+  HostReply reply;
+  reply.ok = outcome.ok();
+  if (reply.ok && !outcome.attachments.empty()) {
+    reply.ok = false;
+    outcome.kind = OutcomeKind::kError;
+    outcome.message = "Its result has attachments, which a nested call cannot take.";
+  }
+  if (reply.ok) {
+    reply.result = std::move(outcome.payload);
+  } else {
+    reply.outcome = outcome_json(outcome);
+  }
+  return reply;
+}
+
 std::string outcome_json(const HostReply& reply) {
+  if (!reply.outcome.empty()) return reply.outcome;
   if (reply.dropped) {
     return outcome_json("host_gone", Effect::kMaybe, "Its provider dropped the request.");
   }

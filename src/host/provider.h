@@ -15,15 +15,20 @@ struct HostRequest {
   std::uint64_t id = 0;  // never reused
   std::string name;
   std::string arguments;  // JSON: an object is keywords, an array positional
-  CallId call;            // whose code asks: the parent of calls that the provider makes for it
-  std::string session;    // of that call; empty: it has none
-  Time deadline;          // of that call
+  // Of a nested call that SessionPort::route_nested() leads here: the function of the application
+  // and the session to run it in. Else empty.
+  std::string function;
+  std::string into;
+  CallId call;          // whose code asks: the parent of calls that the provider makes for it
+  std::string session;  // of that call; empty: it has none
+  Time deadline;        // of that call
   std::string traceparent;
 };
 
 struct HostReply {
   bool ok = true;
   std::string result = "null";  // JSON
+  std::string outcome;          // not ok: of a nested call, as OUTCOME tells it. Empty: an error
   std::string error_type;       // not ok: as a Python error has them
   std::string error_message;
   bool dropped = false;  // not ok: nobody will answer, as if the provider had gone

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "core/action.h"
+#include "host/provider.h"
 #include "keelback/outcome.h"
 #include "store/store.h"
 
@@ -28,6 +30,9 @@ class SessionPort {
   virtual void expect(const std::string& session, std::uint64_t birth) = 0;
   // True: no call has opened it so far, and none will do so with that birth.
   [[nodiscard]] virtual bool stop_expecting(const std::string& session) = 0;
+  // From now on nested calls that name a session go to this provider, which finds out whose session
+  // it is. They end with their parents as requests for host functions do. Shared with the engine.
+  virtual void route_nested(std::shared_ptr<Provider> provider) = 0;
   // Another pool has the session: see core::SessionTaken. Not open: nothing happens.
   virtual void take(const std::string& session, std::uint64_t birth, const std::string& detail,
                     bool may_be_kept) = 0;

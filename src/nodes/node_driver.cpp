@@ -91,6 +91,7 @@ NodeDriver::NodeDriver(NodeConfig config)
       store_(config.store),
       hops_(std::move(config.hops)),
       inner_(std::move(config.inner)),
+      nested_(std::make_shared<NestedCalls>(*this)),
       port_(inner_->session_port()) {
   CHECK(port_ != nullptr);
   loop_.run([&] {
@@ -104,10 +105,12 @@ NodeDriver::NodeDriver(NodeConfig config)
     port_->watch([this](const core::SessionGone& gone) { session_gone(gone); });
     member_->handle(cluster::Tick{});
   });
+  port_->route_nested(nested_);
 }
 
 NodeDriver::~NodeDriver() {
   CHECK(!loop_.on_its_thread());
+  nested_->close();
   inner_.reset();  // its calls end, and its last commits
   loop_.run([this] {
     alive_.end();
@@ -382,6 +385,7 @@ void NodeDriver::on(cluster::Forward& action) {
     return;
   }
   Call copy = ticket->call;  // it may have to go to another node yet
+  copy.parent = 0;           // the number means nothing there
   // A stream may be long: its owner's limits hold, unless the caller has set one.
   if (!ticket->streaming || ticket->own_deadline) copy.deadline = time_left(*ticket);
   if (ticket->streaming && !ticket->own_deadline) ticket->limit->cancel();

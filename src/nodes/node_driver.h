@@ -38,6 +38,7 @@
 #include "nodes/cluster_store.h"
 #include "nodes/hops.h"
 #include "nodes/member.h"
+#include "nodes/nested_calls.h"
 
 namespace keelback::nodes {
 
@@ -179,6 +180,7 @@ class NodeDriver final : public host::Driver {
   std::unique_ptr<Hops> hops_;
   std::unique_ptr<Member> member_;
   std::unique_ptr<host::Driver> inner_;
+  std::shared_ptr<NestedCalls> nested_;  // shared with the inner driver
   host::SessionPort* port_ = nullptr;
 
   std::unordered_map<CallId, Ticket> tickets_;

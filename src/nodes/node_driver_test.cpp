@@ -497,5 +497,66 @@ TEST(NodeDriver, AStreamEndsWhenItsOwnerIsRetired) {
   *cluster.cut.at("a") = false;
 }
 
+Call relay(const std::string& function, const std::string& arguments, const std::string& session) {
+  Call call;
+  call.function = "relay";
+  call.payload = R"({"function":")" + function + R"(","arguments":)" + arguments +
+                 R"(,"session":")" + session + R"("})";
+  return call;
+}
+
+// Goal: a call that Python code makes into a session goes to the node that has it, as a client's.
+TEST(NodeDriver, ANestedCallGoesToTheNodeOfItsSession) {
+  for (const SnapshotMode mode : {SnapshotMode::kOff, SnapshotMode::kEachCall}) {
+    Cluster cluster(mode);
+    cluster.settings.pool.workers = 2;
+    NodeDriver& a = cluster.start("a");
+    NodeDriver& b = cluster.start("b");
+    EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+    const Outcome there = b.call(relay("count", "[]", "ann"));
+    EXPECT_EQ(there.payload, "2") << there.message;
+    EXPECT_EQ(b.cluster_status().counters.forwarded, 1U);
+    EXPECT_EQ(a.call(relay("count", "[]", "ann")).payload, "3");
+    EXPECT_EQ(Cluster::count(a, "ann").payload, "4");
+    EXPECT_EQ(b.call(relay("count", "[]", "new")).payload, "1") << "it is claimed as by a client";
+    EXPECT_EQ(Cluster::count(a, "new").payload, "2");
+  }
+}
+
+// Goal: a call that waits for itself is refused at once on its own node; over a hop nobody sees the
+// circle, and the deadline ends it.
+TEST(NodeDriver, ANestedCallThatWaitsForItselfEnds) {
+  Cluster cluster;
+  cluster.settings.pool.workers = 3;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  EXPECT_EQ(Cluster::count(b, "bob").payload, "1");
+  Call own = relay("count", "[]", "ann");
+  own.session = "ann";
+  EXPECT_NE(a.call(own).message.find("would_deadlock"), std::string::npos);
+  Call circle = relay("relay", relay("count", "[]", "bob").payload, "ann");
+  circle.session = "bob";
+  circle.deadline = stretch() * 300ms;
+  EXPECT_NE(b.call(circle).kind, OutcomeKind::kOk);
+  EXPECT_EQ(Cluster::count(b, "bob").payload, "2") << "bob was not counted, and goes on";
+}
+
+// Goal: the end of a parent cancels what it has asked of another node.
+TEST(NodeDriver, ACancelledParentCancelsItsCallAtAnotherNode) {
+  Cluster cluster;
+  NodeDriver& a = cluster.start("a");
+  NodeDriver& b = cluster.start("b");
+  EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
+  os::Handover<Outcome> over;
+  const CallId parent = b.submit(relay("sleep", "[60000]", "ann"),
+                                 [&](Outcome&& outcome) { over.put(std::move(outcome)); });
+  ASSERT_TRUE(test::eventually([&] { return a.info().stats.in_flight == 1; }));
+  EXPECT_TRUE(b.cancel(parent));
+  ASSERT_TRUE(over.wait(stretch() * 20s));
+  EXPECT_EQ(over.take().kind, OutcomeKind::kCancelled);
+  EXPECT_TRUE(test::eventually([&] { return a.info().stats.in_flight == 0; }));
+}
+
 }  // namespace
 }  // namespace keelback::nodes
