@@ -7,7 +7,9 @@ import collections
 import http.client
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,8 +17,8 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from keelback_testing import ROOT, STRETCH, Client, KeelbackTest, main, wait_until  # noqa: E402
-from postgres_server import Missing, PostgresServer, free_port  # noqa: E402
+from keelback_testing import KEELBACK, ROOT, STRETCH, Client, KeelbackTest, main, wait_until  # noqa: E402
+from postgres_server import Missing, PostgresServer, free_port, programs  # noqa: E402
 
 APP = ROOT / "examples" / "counter.py"
 LEASE = 1.0 * STRETCH
@@ -241,6 +243,36 @@ class Pooled(ClusterTest):
     POOLED = True
 
     test_saved_sessions_outlive_a_node_that_is_killed_under_load = Nodes.test_saved_sessions_outlive_a_node_that_is_killed_under_load
+
+
+class Demonstration(KeelbackTest):
+    """scripts/demo --cluster, without the building."""
+
+    def demonstrate(self, *options):
+        try:
+            programs()
+        except Missing as missing:
+            raise unittest.SkipTest(str(missing)) from None
+        here = self.tmp / "a directory, très loin"
+        for part in ("examples/demo", "tests/support"):
+            shutil.copytree(ROOT / part, here / part)
+        shutil.copy(APP, here / "examples")
+        done = subprocess.run([sys.executable, here / "examples" / "demo" / "cluster.py", "--keelback", KEELBACK, *options],
+                              cwd=here, capture_output=True, text=True, check=False, timeout=80 * STRETCH)
+        sys.stderr.write(done.stdout + done.stderr)
+        return done
+
+    def test_it_comes_out_as_promised(self):
+        done = self.demonstrate()
+        self.assertEqual(0, done.returncode)
+        self.assertIn("Everything came out as promised.", done.stdout)
+        self.assertGreater(done.stdout.count("  ok   "), 10)
+
+    def test_a_promise_that_is_not_kept_is_seen(self):
+        """Without snapshots the sessions of the killed node are lost."""
+        done = self.demonstrate("--set", "sessions.snapshot=off")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("FAIL nobody was told session_lost", done.stdout)
 
 
 class Rounds(ClusterTest):
