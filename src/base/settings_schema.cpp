@@ -647,9 +647,9 @@ void check_without_token(const Settings::ServerSection& server,
   }
 }
 
-// What a node of a cluster cannot be without.
-void check_cluster(const Settings::ClusterSection& cluster,
-                   std::vector<SettingConflict>& conflicts) {
+// What a node of a cluster cannot be without, and cannot have.
+void check_cluster(const Settings& settings, std::vector<SettingConflict>& conflicts) {
+  const auto& cluster = settings.cluster;
   if (cluster.store.empty()) return;
   if (cluster.advertise.empty()) {
     conflicts.push_back({"cluster.advertise",
@@ -660,6 +660,11 @@ void check_cluster(const Settings::ClusterSection& cluster,
     conflicts.push_back({"cluster.token",
                          "cluster.store is set, and cluster.token is not: no node would believe "
                          "another"});
+  }
+  if (settings.sessions.store != "memory") {
+    conflicts.push_back({"sessions.store",
+                         "cluster.store is set, so the states of sessions are kept there, and "
+                         "sessions.store would not be read: leave it at memory"});
   }
 }
 
@@ -724,7 +729,7 @@ std::vector<SettingConflict> check_settings(const Settings& settings) {
     }
   }
   if (settings.server.token.empty()) check_without_token(settings.server, conflicts);
-  check_cluster(settings.cluster, conflicts);
+  check_cluster(settings, conflicts);
   return conflicts;
 }
 

@@ -284,6 +284,22 @@ TEST(SettingsSchema, ANodeOfAClusterNeedsAnAddressAndAToken) {
   EXPECT_TRUE(check_settings(settings).empty());
 }
 
+// Goal: a node does not pass over a store of its own in silence; a daemon that is alone has one.
+TEST(SettingsSchema, ANodeHasNoStoreOfItsOwn) {
+  Settings settings;
+  settings.sessions.store = "sqlite:sessions.db";
+  EXPECT_TRUE(check_settings(settings).empty());
+  settings.cluster.store = "postgres://db/keelback";
+  settings.cluster.advertise = "http://node-1:8080";
+  settings.cluster.token = "t";
+  const auto conflicts = check_settings(settings);
+  ASSERT_EQ(conflicts.size(), 1U);
+  EXPECT_EQ(conflicts[0].key, "sessions.store");
+  EXPECT_EQ(conflicts[0].why,
+            "cluster.store is set, so the states of sessions are kept there, and sessions.store "
+            "would not be read: leave it at memory");
+}
+
 // Goal: the least and the largest environment, and one more.
 TEST(SettingsSchema, BoundsTheEnvironmentOfWorkers) {
   Settings settings;

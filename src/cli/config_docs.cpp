@@ -73,7 +73,8 @@ constexpr std::string_view kRules = R"(
 - `calls.deadline` is at most `calls.deadline_max`.
 - If an address in `server.listen` or `server.admin_listen` can be reached from other machines,
   `server.token` must be set. `server.unix_token = on` needs it too.
-- `cluster.store` needs `cluster.advertise` and `cluster.token`.
+- `cluster.store` needs `cluster.advertise` and `cluster.token`, and `sessions.store` must be
+  `memory`: the states are in the cluster's database.
 - With `workers.devices`, neither `workers.env` nor the daemon's own environment may set
   `CUDA_VISIBLE_DEVICES` or `ROCR_VISIBLE_DEVICES`.
 )";

@@ -274,8 +274,8 @@ TEST(PoolSnapshots, AShutdownWithAStoreInMemorySavesNothing) {
   EXPECT_TRUE(driver.drained);
 }
 
-// Goal: a node of a cluster keeps states in the cluster's database, whatever sessions.store says:
-// at its end they are saved, for the other nodes.
+// Goal: a node of a cluster keeps states in the cluster's database, though sessions.store is
+// memory: at its end they are saved, for the other nodes.
 TEST(PoolSnapshots, AShutdownOfANodeSavesFirst) {
   Settings settings = saving(SnapshotMode::kOnDrain);
   settings.cluster.store = "postgres://x";

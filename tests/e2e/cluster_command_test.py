@@ -9,7 +9,7 @@ from keelback_testing import ROOT, STRETCH, KeelbackTest, main, wait_until  # no
 from postgres_server import Missing, PostgresServer, free_port  # noqa: E402
 
 APP = ROOT / "examples" / "counter.py"
-OK, OUTCOME = 0, 1
+OK, OUTCOME, CONFIGURATION = 0, 1, 2
 
 
 class Faces(KeelbackTest):
@@ -77,7 +77,39 @@ class Faces(KeelbackTest):
         wait_until(lambda: [node["name"] for node in self.status(b)["nodes"]] == ["b"], "a has left")
 
 
+    def test_a_node_loads_the_client_library_of_postgresql(self):
+        node = self.start("a")
+        wait_until(lambda: self.status(node)["serves_sessions"], "it is a member")
+        self.assertTrue(maps_libpq(node.pid))
+
+
+def maps_libpq(pid):
+    return any("/libpq." in line for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+
+
 class Alone(KeelbackTest):
+    def test_a_daemon_that_is_no_node_loads_no_client_library_of_postgresql(self):
+        """No function of a library that is not there can be called. Faces shows that a node has it."""
+        daemon = self.serve(APP, workers=1, backend="python", wait="ready", settings={"sessions.snapshot": "each_call"})
+        client = daemon.client()
+        self.assertEqual([1, 2], [client.call("count", session="ann").json for _ in range(2)])
+        self.assertEqual("hello", client.call("hello").json)
+        self.assertEqual(404, client.get("/v1/cluster").status)
+        self.assertIn("/keelback", Path(f"/proc/{daemon.pid}/maps").read_text())
+        self.assertFalse(maps_libpq(daemon.pid))
+
+    def test_a_node_with_a_store_of_its_own_is_refused(self):
+        settings = {"cluster.store": "postgres://127.0.0.1:1/none", "cluster.advertise": "http://127.0.0.1:1", "cluster.token": "t",
+                    "sessions.store": "sqlite:sessions.db"}
+        file = self.tmp / "keelback.toml"
+        file.write_text("".join(f'{key} = "{value}"\n' for key, value in settings.items()))
+        for command in (["config", "check", "--config", str(file)],
+                        ["serve", str(APP), "--listen", "127.0.0.1:0", "--config", str(file)]):
+            done = self.run_cli(*command)
+            self.assertEqual(CONFIGURATION, done.returncode, done.stderr)
+            self.assertIn("cluster.store is set, so the states of sessions are kept there", done.stdout + done.stderr)
+        self.assertFalse((self.tmp / "sessions.db").exists())
+
     def test_a_daemon_that_is_no_node_is_neither_shown_nor_drained(self):
         daemon = self.serve(APP, workers=1, backend="sim")
         for command in ("status", "drain"):
