@@ -9,6 +9,7 @@ from keelback_testing import ROOT, STRETCH, KeelbackTest, main, wait_until  # no
 from postgres_server import Missing, PostgresServer, free_port  # noqa: E402
 
 APP = ROOT / "examples" / "counter.py"
+KEEPALIVES = "?keepalives_idle=30&keepalives_interval=10&keepalives_count=3"  # as in docs/cluster.md
 OK, OUTCOME, CONFIGURATION = 0, 1, 2
 
 
@@ -24,7 +25,7 @@ class Faces(KeelbackTest):
     def start(self, name):
         port = free_port()
         return self.serve(APP, workers=1, backend="python", listen=f"127.0.0.1:{port}",
-                          settings={"cluster.store": self.database.url(), "cluster.node": name, "cluster.advertise": f"http://127.0.0.1:{port}",
+                          settings={"cluster.store": self.database.url() + KEEPALIVES, "cluster.node": name, "cluster.advertise": f"http://127.0.0.1:{port}",
                                     "cluster.token": "token-of-tests", "cluster.lease": f"{int(1000 * STRETCH)}ms",
                                     "sessions.snapshot": "each_call"})
 
