@@ -19,10 +19,9 @@ void NestedCalls::asked(host::HostRequest request) {
       std::max<Duration>(request.deadline - driver_.now(), std::chrono::milliseconds(1));
   const std::lock_guard lock(mutex_);
   if (closed_) return;
-  open_[request.id] =
-      driver_.submit(std::move(call), [this, id = request.id](Outcome&& outcome) mutable {
-        ended(id, std::move(outcome));
-      });
+  open_[request.id] = driver_.submit(
+      std::move(call),
+      [this, id = request.id](Outcome&& outcome) mutable { ended(id, std::move(outcome)); });
 }
 
 void NestedCalls::ended(std::uint64_t request, Outcome&& outcome) {

@@ -1,4 +1,5 @@
-// Calls that Python code makes into a session: they go where the session is, as calls of clients do.
+// Calls that Python code makes into a session: they go where the session is, as calls of clients
+// do.
 //
 // A call stays the child of the call that makes it as long as both are in this pool. Another node
 // does not know the parent: the deadline bounds such a call, and the end of the parent cancels it.
