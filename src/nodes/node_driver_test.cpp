@@ -512,11 +512,16 @@ TEST(NodeDriver, ANestedCallGoesToTheNodeOfItsSession) {
     cluster.settings.pool.workers = 2;
     NodeDriver& a = cluster.start("a");
     NodeDriver& b = cluster.start("b");
+    // With one worker up, it would run the relay and be the session's home.
+    for (NodeDriver* node : {&a, &b}) {
+      ASSERT_TRUE(test::eventually([&] { return node->info().stats.workers.ready == 2; }));
+    }
     EXPECT_EQ(Cluster::count(a, "ann").payload, "1");
     const Outcome there = b.call(relay("count", "[]", "ann"));
     EXPECT_EQ(there.payload, "2") << there.message;
     EXPECT_EQ(b.cluster_status().counters.forwarded, 1U);
-    EXPECT_EQ(a.call(relay("count", "[]", "ann")).payload, "3");
+    const Outcome here = a.call(relay("count", "[]", "ann"));
+    EXPECT_EQ(here.payload, "3") << here.message;
     EXPECT_EQ(Cluster::count(a, "ann").payload, "4");
     EXPECT_EQ(b.call(relay("count", "[]", "new")).payload, "1") << "it is claimed as by a client";
     EXPECT_EQ(Cluster::count(a, "new").payload, "2");

@@ -226,6 +226,8 @@ class Nodes(ClusterTest):
         app = self.tmp / "caller.py"
         app.write_text(APP.read_text() + NESTED)
         nodes = self.start_three(app=app)
+        for node in nodes:  # one worker alone would run the caller and be the session's home
+            wait_until(lambda node=node: node.client().get("/v1/pool").json["workers"]["ready"] == 2, "both workers are up", 60)
         self.assertEqual(1, nodes[0].client().call("count", session="ann").json)
         self.assertEqual([2, 3, 4], [node.client().call("count_in", ["ann"]).json for node in nodes])
         self.assertEqual(5, nodes[0].client().call("count", session="ann").json)
