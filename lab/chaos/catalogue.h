@@ -61,6 +61,7 @@ struct FaultClass {
   bool by_operator = false;      // an order after which workers are replaced
   bool needs_growth = false;     // needs a pool that may grow
   bool needs_store = false;      // needs a session store on disk
+  bool of_nodes = false;         // hits a node of a cluster, or the database
   bool feeds_on_others = false;  // bites only where another fault makes calls fail
   bool beside = false;           // one of many calls in its target misbehaves
   Where where = Where::kPython;

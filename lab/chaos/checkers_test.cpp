@@ -132,6 +132,105 @@ testing::AssertionResult broken(const CheckResult& result, const std::string& wi
          << result.id << " " << to_string(result.status) << ": " << result.witness;
 }
 
+// ---- several nodes
+
+// Three nodes with two workers each. A session is claimed by node a, and committed twice.
+struct Cluster : MadeUp {
+  Cluster() {
+    scenario.nodes = 3;
+    scenario.settings.pool.workers = 6;
+    scenario.settings.sessions.snapshot = SnapshotMode::kEachCall;
+    history.facts.commits_known = true;
+    row("INSERT", "a", "a", 1, 0, 9, 0);
+    told(10ms, 1, 11);
+    row("UPDATE", "a", "a", 1, 1, 9, 1);
+    told(30ms, 2, 12);
+    row("UPDATE", "a", "a", 1, 2, 9, 2);
+  }
+  void row(const char* what, const char* owner, const char* writer, std::uint32_t epoch,
+           std::uint64_t number, std::uint64_t token, std::uint64_t position) {
+    history.commits.push_back({.what = what,
+                               .session = "s",
+                               .birth = 7,
+                               .epoch = epoch,
+                               .number = number,
+                               .token = token,
+                               .owner = owner,
+                               .writer = writer,
+                               .position = position});
+  }
+  // A step that was acknowledged, and that ran once.
+  CallEvent& told(Duration sent, std::uint64_t position, std::uint64_t token) {
+    CallEvent& made = step(sent, position);
+    made.token = token;
+    history.effects.push_back({.worker = {1, 1}, .session = "s", .key = std::to_string(token)});
+    return made;
+  }
+};
+
+TEST(ChaosCheckers, OnlyTheOwnerCommits) {
+  Cluster good;
+  good.row("UPDATE", "b", "b", 2, 2, 10, 2);  // claimed
+  good.row("UPDATE", "b", "b", 2, 3, 10, 3);
+  EXPECT_TRUE(holds(good.check("owner-commits")));
+  Cluster lost = good;  // a store without the condition: the old owner writes after the claim
+  lost.row("UPDATE", "b", "a", 2, 4, 10, 4);
+  EXPECT_TRUE(broken(lost.check("owner-commits"), "by node a (owner b"));
+  Cluster claim = good;  // a claim that begins no new epoch
+  claim.row("UPDATE", "c", "c", 2, 3, 11, 3);
+  EXPECT_TRUE(broken(claim.check("owner-commits"), "a claim"));
+  Cluster unread = good;
+  unread.history.facts.commits_known = false;
+  EXPECT_EQ(unread.check("owner-commits").status, Status::kUnknown);
+}
+
+TEST(ChaosCheckers, AStoredStateOnlyMovesForward) {
+  EXPECT_TRUE(holds(Cluster().check("state-forward")));
+  Cluster back;  // a claim without retiring: it restores what was there before the last commit
+  back.row("UPDATE", "b", "b", 2, 3, 10, 1);
+  EXPECT_TRUE(broken(back.check("state-forward"), "step 1 after step 2"));
+  Cluster unstored;  // a lease without a margin: an answer that nobody has stored
+  unstored.told(50ms, 3, 13);
+  EXPECT_TRUE(broken(unstored.check("state-forward"), "was told step 3; the last that was stored"));
+  unstored.scenario.settings.sessions.snapshot = SnapshotMode::kOnDrain;
+  EXPECT_TRUE(holds(unstored.check("state-forward"))) << "that promises no such thing";
+}
+
+TEST(ChaosCheckers, ACallRunsOnceOnAllNodesTogether) {
+  EXPECT_TRUE(holds(Cluster().check("one-run")));
+  Cluster twice;  // a hop that is retried blindly
+  twice.history.effects.push_back({.worker = {3, 3}, .session = "s", .key = "12"});
+  EXPECT_TRUE(broken(twice.check("one-run"), "ran 2 times"));
+  Cluster again = twice;  // the latch test sends calls again
+  again.told(2s, 3, 12);
+  again.history.effects.pop_back();
+  EXPECT_TRUE(holds(again.check("one-run")));
+  Cluster lied;
+  MadeUp::failed(lied.history.calls[1], kNotReady, Effect::kNone);
+  EXPECT_TRUE(broken(lied.check("one-run"), "says effect none, and ran"));
+  Cluster never;
+  never.history.effects.clear();
+  EXPECT_TRUE(broken(never.check("one-run"), "says effect done, and never ran"));
+}
+
+TEST(ChaosCheckers, TheLossOfASessionIsToldOnce) {
+  Cluster once;
+  MadeUp::failed(once.call(50ms, "chain", "s"), kSessionLost, Effect::kNone);
+  once.step(70ms, 1).birth = 8;
+  MadeUp::failed(once.call(90ms, "chain", "s"), kSessionLost, Effect::kNone);
+  EXPECT_TRUE(holds(once.check("told-once"))) << "it was lost again";
+  MadeUp::failed(once.call(110ms, "chain", "s"), kSessionLost, Effect::kNone);
+  EXPECT_TRUE(broken(once.check("told-once"), "both told of one loss"));
+}
+
+TEST(ChaosCheckers, OneNodeHasNoRulesOfSeveral) {
+  for (const char* id : {"owner-commits", "state-forward", "one-run", "told-once"}) {
+    Cluster alone;
+    alone.scenario.nodes = 0;
+    EXPECT_EQ(alone.check(id).status, Status::kVacuous) << id;
+  }
+}
+
 // ---- I1 to I3: outcomes and effects
 
 TEST(ChaosCheckers, OneOutcome) {

@@ -255,6 +255,10 @@ class Conductor {
     history.facts.effects_known = world_.effects_known();
     history.facts.links_known = world_.links_known();
     history.facts.trace_hash = world_.trace_hash();
+    if (auto commits = world_.commits()) {
+      history.facts.commits_known = true;
+      history.commits = std::move(*commits);
+    }
     generator(history);
     return std::move(history);
   }

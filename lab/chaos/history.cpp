@@ -11,7 +11,9 @@ KEELBACK_JSON(CallEvent, index, origin, function, session, token, own, idempoten
               queued, ran, error_type, death_cause, death_signal, death_code, death_role,
               death_detail, message, mine, intact, position, link, items, items_due, number,
               request)
-KEELBACK_JSON(EffectEvent, call, worker, session, birth, epoch)
+KEELBACK_JSON(EffectEvent, call, worker, session, birth, epoch, key)
+KEELBACK_JSON(CommitEvent, what, session, birth, epoch, number, token, owner, writer, position,
+              lost)
 KEELBACK_JSON(Sample, at, ready, up, starting, suspect, draining, queue, accepted, in_flight,
               outcomes, restarts, sessions, opened, lost, quarantined, rss, store_up)
 KEELBACK_JSON(WorkerEvent, at, worker, pid, what)
@@ -26,9 +28,10 @@ KEELBACK_JSON(AppFunction, name, payload, called, why_not, stateless, in_session
               threads_per_call)
 KEELBACK_JSON(MachineSample, at, memory_total, memory_available, disk_total, disk_available, load)
 KEELBACK_JSON(MachineFacts, cpu, kernel, version, cpus)
-KEELBACK_JSON(RunFacts, backend, effects_known, links_known, stopped, stop_reason, shutdown,
-              shut_down, accepted, outcomes, not_ready, loop_blocks, loop_lag, import_s, start_mode,
-              start_reason, machine, generator_lag, generator, trace_hash, trace_hash_again)
+KEELBACK_JSON(RunFacts, backend, effects_known, links_known, commits_known, stopped, stop_reason,
+              shutdown, shut_down, accepted, outcomes, not_ready, loop_blocks, loop_lag, import_s,
+              start_mode, start_reason, machine, generator_lag, generator, trace_hash,
+              trace_hash_again)
 
 namespace {
 
@@ -53,6 +56,7 @@ void visit_lists(Some& history, Visit visit) {
   visit("machine", history.machine);
   visit("sample", history.samples);
   visit("effect", history.effects);
+  visit("commit", history.commits);
   visit("call", history.calls);
 }
 

@@ -67,6 +67,21 @@ struct EffectEvent {
   std::string session;
   std::uint64_t birth = 0;
   std::uint32_t epoch = 0;
+  std::string key;  // of several nodes: the call's first argument, as `call` says nothing there
+};
+
+// A change of a session's row in the database of a cluster, in the order in which they took effect.
+struct CommitEvent {
+  std::string what;  // "INSERT", "UPDATE", "DELETE"
+  std::string session;
+  std::uint64_t birth = 0;
+  std::uint32_t epoch = 0;
+  std::uint64_t number = 0;    // of commits
+  std::uint64_t token = 0;     // of the last claim
+  std::string owner;           // a node's name; empty: it was released
+  std::string writer;          // the node that has changed the row
+  std::uint64_t position = 0;  // of the chain that the state holds; 0: there is none
+  bool lost = false;           // the row says that the session is over
 };
 
 // The pool's own words, asked again and again.
@@ -156,6 +171,7 @@ struct RunFacts {
   std::string backend;
   bool effects_known = false;  // a worker ledger was kept
   bool links_known = false;    // chain replies carry the chain's value
+  bool commits_known = false;  // a cluster's database kept a journal
   bool stopped = false;        // a stop condition, or the operator
   std::string stop_reason;
   Duration shutdown{0};
@@ -179,6 +195,7 @@ struct History {
   RunFacts facts;
   std::vector<CallEvent> calls;  // by index
   std::vector<EffectEvent> effects;
+  std::vector<CommitEvent> commits;
   std::vector<Sample> samples;
   std::vector<WorkerEvent> workers;
   std::vector<CrowdEvent> crowds;

@@ -132,6 +132,7 @@ Fault& Injector::make(const Firing& firing, Duration at) {
                        .event = recorder_.history().faults.size()};
   if (kind.reach == Reach::kTarget) {
     context.targets = choose_targets(spec.target, firing.pick, recorder_);
+    if (kind.of_nodes) context.targets = whole_node(context.targets, scenario_, recorder_);
   }
   FaultEvent made{.id = firing.fault,
                   .round = firing.round,

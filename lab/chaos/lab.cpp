@@ -66,7 +66,8 @@ std::expected<void, std::string> raise(Stage& stage, const Scenario& scenario,
   stage.options = {.settings = scenario.settings,
                    .app = request.app,
                    .directory = stage.directory.path(),
-                   .seed = request.seed};
+                   .seed = request.seed,
+                   .nodes = scenario.nodes};
   for (const FaultSpec& fault : scenario.faults) {
     const FaultClass* kind = find_fault_class(fault.fault_class);
     auto& all = stage.options.prepare;  // each once

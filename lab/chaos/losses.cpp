@@ -159,8 +159,10 @@ Window window_of(const FaultEvent& fault, const CheckInput& input) {
   }
   const bool takes_workers = kind != nullptr && !kind->callers_only;
   if (takes_workers) {
-    last = std::max(
-        last, capacity_back(input.history, fault.fired, input.scenario.settings.pool.workers, end));
+    // What a node's fault takes away comes back only after its undoing.
+    const Duration from = kind != nullptr && kind->of_nodes && kind->lasts ? last : fault.fired;
+    last = std::max(last,
+                    capacity_back(input.history, from, input.scenario.settings.pool.workers, end));
   }
   // What waited for it may still have to wait for what waits before it.
   const Settings& settings = input.scenario.settings;

@@ -124,12 +124,23 @@ Evidence Processes::signal(const std::vector<pid_t>& pids, int signal, bool harm
 Evidence Processes::stop(pid_t pid, Duration at_most) {
   const auto process = ours(pid);
   if (!process) return std::unexpected(process.error());
+  return stop(*process, pid, at_most);
+}
+
+Evidence Processes::stop_own(pid_t pid, Duration at_most) {
+  auto handle = os::Pidfd::open(pid);
+  const auto stat = os::read_stat(pid);
+  if (!handle || !stat) return std::unexpected("the process is gone");
+  return stop({std::move(*handle), stat->start_time}, pid, at_most);
+}
+
+Evidence Processes::stop(const Ours& process, pid_t pid, Duration at_most) {
   const auto armed = arm(fmt::format("stop {}", pid), {.lease_ms = lease(at_most),
                                                        .kind = Undo::Kind::kContinue,
                                                        .pid = pid,
-                                                       .start_time = process->start_time});
+                                                       .start_time = process.start_time});
   if (!armed) return std::unexpected(armed.error());
-  if (const auto sent = process->handle.send_signal(SIGSTOP); !sent) {
+  if (const auto sent = process.handle.send_signal(SIGSTOP); !sent) {
     return std::unexpected(sent.error().message());
   }
   if (!load::soon([&] { return state_of(pid) == 'T'; }, kProofWait)) {

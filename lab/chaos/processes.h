@@ -40,6 +40,8 @@ class Processes {
   static Evidence signal(const std::vector<pid_t>& pids, int signal, bool harmless);
   // SIGSTOP; the warden resumes it a little after `at_most`.
   Evidence stop(pid_t pid, Duration at_most);
+  // The same for a process that the laboratory has started itself.
+  Evidence stop_own(pid_t pid, Duration at_most);
   Evidence resume(pid_t pid);
 
   // Tells the warden how to undo what is done next under this name.
@@ -56,6 +58,7 @@ class Processes {
 
  private:
   Processes() = default;
+  Evidence stop(const Ours& process, pid_t pid, Duration at_most);
   std::mutex mutex_;  // guards warden_ and armed_
   Warden warden_;
   std::map<std::string, std::uint64_t> armed_;

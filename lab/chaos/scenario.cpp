@@ -20,6 +20,7 @@ namespace {
 
 constexpr std::size_t kExtendsDepthMax = 8;
 constexpr std::size_t kScenarioBytesMax = 1 << 20;
+constexpr std::uint32_t kNodesMax = 9;
 constexpr std::string_view kLevels[] = {"light", "medium", "heavy"};
 
 // ---- files: extends and levels, on the level of TOML
@@ -130,6 +131,9 @@ void apply_level(toml::table& root, Level level, std::vector<Finding>& findings)
 void apply(toml::table& root, const Overrides& overrides) {
   for (const auto& [key, value] : overrides.settings) {
     set_at(root, "settings." + key, toml::value<std::string>(value));
+  }
+  if (overrides.nodes > 0) {
+    set_at(root, "cluster.nodes", toml::value<std::int64_t>(overrides.nodes));
   }
   if (!overrides.calls.empty()) {
     if (root["load"].as_table() == nullptr) root.insert_or_assign("load", toml::table{});
@@ -251,6 +255,10 @@ class Builder {
     reader.ignore("levels");
     reader.ignore("extends");
     if (const auto* table = reader.table("settings")) settings(*table, "");
+    if (const auto* table = reader.table("cluster")) {
+      TomlReader in(*table, "cluster", findings_);
+      in.count("nodes", made_.nodes, kNodesMax);
+    }
     if (const auto* table = reader.table("load")) load(*table);
     if (const auto* table = reader.table("baseline")) {
       TomlReader in(*table, "baseline", findings_);
@@ -498,7 +506,8 @@ class Builder {
         const Word* word = call.own ? nullptr : find_word(call.function);
         return word == nullptr || word->on(backend);
       });
-      if (injects && calls) made_.backends.push_back(backend);
+      const bool nodes = made_.nodes == 0 || backend == Backend::kPython;
+      if (injects && calls && nodes) made_.backends.push_back(backend);
     }
   }
 

@@ -121,6 +121,8 @@ struct Scenario {
   std::string source;  // where it was read: "library" or a path
   std::string text;    // the TOML with `extends` and the level applied: reads as the same scenario
   Settings settings;
+  // So many daemons share a database, and the workers of the pool; 0: there is one pool.
+  std::uint32_t nodes = 0;
   LoadSpec load;
   Duration baseline = std::chrono::seconds(2);
   double baseline_ok = 0.99;                 // a baseline below it is no baseline: INVALID
@@ -166,6 +168,7 @@ using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
 struct Overrides {
   std::vector<std::pair<std::string, std::string>> settings;  // key, value
   std::vector<LoadCall> calls;                                // added to the mix
+  std::uint32_t nodes = 0;                                    // 0: as the scenario says
   bool placebo = false;  // every fault does everything but its effect
 };
 

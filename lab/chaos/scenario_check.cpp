@@ -8,6 +8,7 @@
 #include "base/settings_text.h"
 #include "chaos/catalogue.h"
 #include "chaos/scenario.h"
+#include "chaos/words.h"
 
 namespace keelback::chaos {
 namespace {
@@ -33,6 +34,7 @@ class Checker {
     for (const SettingConflict& conflict : check_settings(scenario_.settings)) {
       error(fmt::format("settings.{}", conflict.key), conflict.why);
     }
+    if (scenario_.nodes > 0) cluster();
     promises();
     return std::move(findings_);
   }
@@ -87,6 +89,21 @@ class Checker {
     if (scenario_.recovery < 1s) error("recovery.for", "must be at least 1s to judge recovery");
   }
 
+  void cluster() {
+    const std::uint32_t workers = scenario_.settings.pool.workers;
+    if (scenario_.nodes < 2) error("cluster.nodes", "must be at least 2");
+    if (workers % scenario_.nodes != 0 || workers == 0) {
+      error("settings.pool.workers", fmt::format("{} workers cannot be shared evenly by {} nodes",
+                                                 workers, scenario_.nodes));
+    }
+    for (const LoadCall& call : scenario_.load.calls) {
+      const Word* word = call.own ? nullptr : find_word(call.function);
+      if (word != nullptr && !word->is_chain() && !word->is_text()) {
+        error("load.mix", fmt::format("{}: nodes are called with echo and chain", word->name));
+      }
+    }
+  }
+
   // Follows rung triggers to a fault that time or calls start.
   bool reachable(const FaultSpec& fault, std::size_t depth) {
     if (fault.trigger.kind != Trigger::Kind::kRung) return true;
@@ -118,6 +135,12 @@ class Checker {
     }
     if (fault.target.kind == Target::Kind::kCount && fault.target.n > workers) {
       error(where + ".target", fmt::format("the pool has {} workers", workers));
+    }
+    if (known.of_nodes && scenario_.nodes == 0) {
+      error(where + ".class", "hits a node of a cluster: it needs cluster.nodes, or --nodes");
+    }
+    if (!known.of_nodes && scenario_.nodes > 0) {
+      error(where + ".class", "hits one pool: it cannot be injected into several nodes");
     }
     if (known.needs_growth && !scenario_.settings.pool.scales()) {
       error(where + ".class", "the pool cannot grow: it needs pool.workers_max");

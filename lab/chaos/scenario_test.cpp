@@ -266,6 +266,26 @@ TEST(Check, ASpoiltDiskNeedsAStoreThatWritesToIt) {
   EXPECT_TRUE(parse(disk + "snapshot = \"on_drain\"\n").ok());
 }
 
+TEST(Check, FaultsOfNodesNeedNodesAndOthersNeedNone) {
+  const std::string nodes = "[cluster]\nnodes = 3\n[settings.pool]\nworkers = 6\n";
+  const auto with = [&](const std::string& more, const std::string& kind) {
+    return parse(std::string("name = \"n\"\nwhy = \"w\"\n") +
+                     (more.contains("[load]") ? "" : "[load]\nrate = 100\n") + more +
+                     "[[fault]]\nid = \"k\"\nclass = \"" + kind + "\"\n" +
+                     (kind == "node.kill" ? "for = \"1s\"\n" : ""),
+                 Level::kMedium);
+  };
+  const auto sound = with(nodes, "node.kill");
+  ASSERT_TRUE(sound.ok()) << describe(sound.findings.at(0));
+  EXPECT_EQ(sound.scenario->nodes, 3U);
+  EXPECT_EQ(sound.scenario->backends, std::vector{Backend::kPython});
+  EXPECT_FALSE(with("", "node.kill").ok());
+  EXPECT_FALSE(with(nodes, "proc.kill").ok());
+  EXPECT_FALSE(with("[cluster]\nnodes = 1\n", "node.kill").ok());
+  EXPECT_FALSE(with("[cluster]\nnodes = 3\n[settings.pool]\nworkers = 4\n", "node.kill").ok());
+  EXPECT_FALSE(with(nodes + "[load]\nrate = 100\nmix = { sleep = 1 }\n", "node.kill").ok());
+}
+
 TEST(Check, WavesNeedAPoolThatGrows) {
   const std::string fixed = "extends = \"elastic-waves\"\n[settings.pool]\nworkers_max = 0\n";
   EXPECT_THAT(errors(fixed), Contains(HasSubstr("the pool cannot grow")));

@@ -40,7 +40,9 @@ std::string swarm_scenario(std::uint64_t seed, Backend backend) {
   for (const FaultClass& each : catalogue()) {
     // One of many calls proves nothing where other faults hit its neighbours; the pools drawn here
     // do not grow.
-    if (!each.on(backend) || each.feeds_on_others || each.beside || each.needs_growth) continue;
+    if (!each.on(backend) || each.feeds_on_others || each.beside || each.needs_growth ||
+        each.of_nodes)
+      continue;
     all.push_back(&each);
     if (prng.chance(0.5)) in.push_back(&each);
   }

@@ -85,4 +85,16 @@ std::vector<host::WorkerInfo> choose_targets(const Target& target, std::uint64_t
   return up;
 }
 
+std::vector<host::WorkerInfo> whole_node(const std::vector<host::WorkerInfo>& targets,
+                                         const Scenario& scenario, const Recorder& recorder) {
+  if (targets.empty()) return {};
+  const std::uint32_t each = scenario.settings.pool.workers / scenario.nodes;
+  const auto node = [&](const host::WorkerInfo& worker) { return (worker.worker.slot - 1) / each; };
+  Workers out;
+  for (const host::WorkerInfo& worker : recorder.workers()) {
+    if (node(worker) == node(targets.front())) out.push_back(worker);
+  }
+  return out;
+}
+
 }  // namespace keelback::chaos

@@ -13,4 +13,8 @@ namespace keelback::chaos {
 std::vector<host::WorkerInfo> choose_targets(const Target& target, std::uint64_t pick,
                                              Recorder& recorder);
 
+// All workers of the node of the first target.
+std::vector<host::WorkerInfo> whole_node(const std::vector<host::WorkerInfo>& targets,
+                                         const Scenario& scenario, const Recorder& recorder);
+
 }  // namespace keelback::chaos

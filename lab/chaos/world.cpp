@@ -9,6 +9,7 @@ constexpr std::uint64_t kTriesPerSlot = 3;
 }  // namespace
 
 std::expected<std::unique_ptr<World>, std::string> make_world(const WorldOptions& options) {
+  if (options.nodes > 0) return make_nodes_world(options);
   if (options.settings.pool.backend == Backend::kSim) return make_sim_world(options);
   return make_real_world(options);
 }

@@ -22,6 +22,7 @@
 
 namespace keelback::chaos {
 
+class Nodes;      // nodes/nodes.h
 class Processes;  // processes.h
 
 // What came of a stream that numbers its items from 0.
@@ -53,6 +54,7 @@ struct WorldOptions {
   std::string app;        // the user's; empty: the laboratory's functions alone
   std::string directory;  // the run's own, for the ledger and the control file
   std::uint64_t seed = 1;
+  std::uint32_t nodes = 0;  // so many daemons share a database; 0: one pool in this process
   // What the scenario's faults set up before the pool starts: FaultClass::prepare.
   std::vector<std::expected<void, std::string> (*)(WorldOptions&)> prepare;
 
@@ -102,11 +104,15 @@ class World {
   virtual std::uint64_t obeyed(const std::string& fault) = 0;
   // Null: there are none, this is the simulator.
   virtual Processes* processes() { return nullptr; }
+  // Null: there are none.
+  virtual Nodes* nodes() { return nullptr; }
   const WorldOptions& options() const { return options_; }
 
   // ---- the ledgers
   virtual std::vector<EffectEvent> effects() = 0;  // all that were written, at the end
   virtual bool effects_known() const = 0;
+  // What was written of sessions; nullopt: nobody kept a journal.
+  virtual std::optional<std::vector<CommitEvent>> commits() { return std::nullopt; }
   virtual bool links_known() const = 0;
   virtual Census census(std::string when) = 0;
   // What is left of the machine; nullopt: the run takes nothing from it.
@@ -123,6 +129,8 @@ class World {
     const WorldOptions& options);
 std::unique_ptr<World> make_sim_world(const WorldOptions& options);
 [[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_real_world(
+    const WorldOptions& options);
+[[nodiscard]] std::expected<std::unique_ptr<World>, std::string> make_nodes_world(
     const WorldOptions& options);
 
 // Waits until every worker is up; false: `limit` passed, interrupted, or none is up and the pool

@@ -43,9 +43,14 @@ struct ChaosAdder : Adder<ChaosOptions> {
     command->add_option("--app", chosen->app, "The application to test: app.py or package.module");
     command->add_option("--backend", chosen->backend,
                         "sim (virtual time), fake (real processes, no Python) or python; default: "
-                        "KEELBACK_BACKEND, else python with --app and sim without");
+                        "KEELBACK_BACKEND, else python with --app or --nodes and sim without");
     command->add_option("--level", chosen->level,
                         "light, medium or heavy; default: KEELBACK_LEVEL, else medium");
+    command
+        ->add_option("--nodes", chosen->nodes,
+                     "So many daemons that share a PostgreSQL, for scenarios of nodes; they run "
+                     "Python")
+        ->check(CLI::Range(2, 9));
     command->add_option("--seed", chosen->seed, "All chance comes from it")->capture_default_str();
     command
         ->add_option("--set", chosen->settings,

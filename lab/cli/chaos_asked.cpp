@@ -51,7 +51,8 @@ std::expected<ChaosAsked, std::string> asked(const ChaosOptions& options) {
   }
   std::string backend =
       !options.backend.empty() ? options.backend : environment("KEELBACK_BACKEND");
-  if (backend.empty()) backend = options.app.empty() ? "sim" : "python";
+  const bool python = !options.app.empty() || options.nodes > 0;
+  if (backend.empty()) backend = python ? "python" : "sim";
   const auto known = backend_from(backend);
   if (!known)
     return std::unexpected(fmt::format("--backend is sim, fake or python, not '{}'", backend));
@@ -79,6 +80,8 @@ std::expected<ChaosAsked, std::string> asked(const ChaosOptions& options) {
   if (!out.overrides.calls.empty() && options.app.empty()) {
     return std::unexpected("--call needs --app: which application's function is it?");
   }
+  out.overrides.nodes = options.nodes;
+  if (options.nodes > 0) argument(fmt::format("--nodes {}", options.nodes));
   out.overrides.placebo = options.placebo;
   if (options.placebo) argument("--placebo");
   return out;

@@ -17,7 +17,7 @@ struct ChaosOptions {
   std::string app, backend, level, out, tag;
   std::vector<std::string> settings, calls, session_calls;
   std::uint64_t seed = 1, seeds = 1;
-  std::uint32_t runs = 0;
+  std::uint32_t runs = 0, nodes = 0;
   bool all = false, placebo = false, classes = false, no_shrink = false;
 };
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 from keelback_testing import KEELBACK, ROOT, STRETCH, KeelbackTest, alive, main, marked, proc_stat, wait_until  # noqa: E402
+from postgres_server import Missing, programs  # noqa: E402
 
 PASS, SAFETY, LIVENESS, BUDGET, INVALID, ABORTED, RESIDUE, INCONCLUSIVE = range(8)
 # On a busy machine the service is late (LIVENESS), or the load generator itself is (INCONCLUSIVE).
@@ -92,6 +93,42 @@ class Smoke(ChaosTest):
     def test_a_placebo_is_invalid(self):
         report = self.report(INVALID, "run", self.quick("worker-kill"), "--backend", "fake", "--placebo")
         self.assertEqual("INVALID", report["verdict"])
+
+
+class Cluster(ChaosTest):
+    """Three daemons and a PostgreSQL of the run's own."""
+
+    def setUp(self):
+        super().setUp()
+        try:
+            programs()
+        except Missing as missing:
+            self.skipTest(str(missing))
+
+    def test_a_node_is_killed(self):
+        report = self.report(HEALTHY, "run", "--nodes", "3", "node-kill", "--seed", "3")
+        self.assert_sound(report)
+        told = {each["id"]: each["status"] for each in report["invariants"]}
+        for rule in ("owner-commits", "state-forward", "one-run", "told-once", "I5", "I6", "I7", "I11"):
+            self.assertEqual("holds", told[rule], rule)
+
+    def test_a_placebo_is_invalid(self):
+        self.assertEqual("INVALID", self.report(INVALID, "run", "--nodes", "3", "node-pause", "--placebo")["verdict"])
+
+    def test_a_fault_of_one_pool_is_refused(self):
+        done = self.run_cli("chaos", "run", "--nodes", "3", "worker-kill")
+        self.assertEqual(64, done.returncode)
+        self.assertIn("cannot be", done.stderr)
+
+
+class ClusterFaults(Cluster):
+    """All of its scenarios, on two seeds."""
+
+    def test_scenarios(self):
+        for name in ("node-kill", "node-pause", "partition", "database-restart", "database-away", "rolling-deploy"):
+            for seed in ("4", "5"):
+                with self.subTest(name=name, seed=seed):
+                    self.assert_sound(self.report(HEALTHY, "run", "--nodes", "3", name, "--seed", seed))
 
 
 class OwnApplication(ChaosTest):

@@ -5,7 +5,7 @@ worker began to do survives its death, so what callers were told can be compared
 start obey the control file (KEELBACK_CHAOS_CONTROL), through which the laboratory makes starts fail, hang or last.
 KEELBACK_CHAOS_APP names the user's application; without it there are the laboratory's functions alone.
 
-Lines of the ledger: ``E CALL SLOT.GENERATION BIRTH EPOCH SESSION`` a function began; ``O FAULT SLOT.GENERATION`` a
+Lines of the ledger: ``E CALL SLOT.GENERATION BIRTH EPOCH SESSION KEY`` a function began, KEY is its first argument; ``O FAULT SLOT.GENERATION`` a
 starting worker obeyed that fault.
 """
 
@@ -49,13 +49,16 @@ def _write(line: str) -> None:
     os.write(_ledger_fd, line.encode())
 
 
-def _note_effect() -> None:
+def _note_effect(args: tuple[Any, ...]) -> None:
     call = calls.own_call()
     session = call.session
+    first = args[0] if args else None
+    named = isinstance(first, int) or isinstance(first, str) and first.isalnum() and len(first) < 40
+    key = first if named else "-"
     if session is None:
-        _write("".join(f"E {each.id} {_worker} 0 0 -\n" for each in getattr(call, "_elements", (call,))))
+        _write("".join(f"E {each.id} {_worker} 0 0 - {key}\n" for each in getattr(call, "_elements", (call,))))
     else:
-        _write(f"E {call.id} {_worker} {session.birth} {session.epoch} {session.id}\n")
+        _write(f"E {call.id} {_worker} {session.birth} {session.epoch} {session.id} {key}\n")
 
 
 @keelback.worker_setup
@@ -462,7 +465,7 @@ def _with_ledger(target: Any) -> Any:
 
         @functools.wraps(target)
         async def stream_later(*args: Any, **kwargs: Any) -> Any:
-            _note_effect()
+            _note_effect(args)
             async for item in target(*args, **kwargs):
                 yield item
 
@@ -471,7 +474,7 @@ def _with_ledger(target: Any) -> Any:
 
         @functools.wraps(target)
         async def later(*args: Any, **kwargs: Any) -> Any:
-            _note_effect()
+            _note_effect(args)
             return await target(*args, **kwargs)
 
         return later
@@ -479,14 +482,14 @@ def _with_ledger(target: Any) -> Any:
 
         @functools.wraps(target)
         def stream(*args: Any, **kwargs: Any) -> Any:
-            _note_effect()
+            _note_effect(args)
             yield from target(*args, **kwargs)
 
         return stream
 
     @functools.wraps(target)
     def now(*args: Any, **kwargs: Any) -> Any:
-        _note_effect()
+        _note_effect(args)
         return target(*args, **kwargs)
 
     return now
