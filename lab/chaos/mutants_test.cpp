@@ -708,10 +708,13 @@ TEST(ChaosMutants, EveryMutantIsKilledByItsInvariant) {
     killers.insert(mutant.invariant);
   }
   std::printf("%s  %zu mutants, %zu invariants\n", matrix.c_str(), all.size(), killers.size());
-  // I13 has its own tests below; I27 to I30 look at an application.
+  // I13 has its own tests below; I27 to I30 look at an application. The simulator has one pool: the
+  // rules of several nodes have their mutants in checkers_test.cpp.
+  const std::set<std::string> of_nodes = {"owner-commits", "state-forward", "one-run", "told-once"};
   for (const Invariant& each : invariants()) {
     const std::string id(each.id());
     if (id == "I13" || (id.size() == 3 && id >= "I27" && id <= "I30")) continue;
+    if (of_nodes.contains(id)) continue;
     EXPECT_THAT(killers, testing::Contains(id)) << "no mutant for " << id;
   }
 }

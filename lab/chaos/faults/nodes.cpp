@@ -26,7 +26,9 @@ class OfNodes : public Fault {
   void begin(Work work) {
     working_ = std::async(std::launch::async, std::move(work));
   }
-  bool is_done() const { return working_.valid() && working_.wait_for(0s) == std::future_status::ready; }
+  bool is_done() const {
+    return working_.valid() && working_.wait_for(0s) == std::future_status::ready;
+  }
   // Blocks until the work is done; nullopt: none was begun, or it was taken already.
   std::optional<Evidence> take() {
     if (!working_.valid()) return std::nullopt;
@@ -174,57 +176,58 @@ const std::vector<OutcomeKind> kNodeGone = {kWorkerDied, kSessionLost, kTimeout,
 }  // namespace
 
 std::vector<FaultClass> classes() {
-  return {{.name = "node.kill",
-           .what = "SIGKILL to a node's daemon; after `for` a new daemon of its name starts.",
-           .proof = "the daemon is reaped, and its status is the signal",
-           .undo = "a new daemon, which must serve sessions",
-           .lasts = true,
-           .of_nodes = true,
-           .expected = kNodeGone,
-           .make = make_fault<Killed>},
-          {.name = "node.pause",
-           .what = "SIGSTOP to a node's daemon, as when its machine stands still. Longer than "
-                   "cluster.lease it is retired, and must notice when it goes on.",
-           .proof = "/proc/PID/stat: state T",
-           .undo = "SIGCONT; the warden sends it if the laboratory cannot",
-           .lasts = true,
-           .of_nodes = true,
-           .expected = kNodeGone,
-           .make = make_fault<Paused>},
-          {.name = "node.partition",
-           .what = "No byte passes between a node and the database, nor from the other nodes to it. "
-                   "Clients still reach it.",
-           .proof = "bytes wait in the laboratory's relay",
-           .undo = "the relay lets them pass",
-           .lasts = true,
-           .of_nodes = true,
-           .expected = kNodeGone,
-           .make = make_fault<Partitioned>},
-          {.name = "node.deploy",
-           .what = "Every node in turn is told to end with SIGTERM, and a new daemon of its name "
-                   "starts when it has ended.",
-           .proof = "each daemon ended by itself, and the next one serves sessions",
-           .reach = Reach::kPool,
-           .of_nodes = true,
-           // kWorkerDied: a hop may meet the moment in which the node's process ends.
-           .expected = {kTimeout, kOverloaded, kNotReady, kShuttingDown, kSessionBusy, kWorkerDied},
-           .make = make_fault<Deployed>},
-          {.name = "database.restart",
-           .what = "The database ends with a fast shutdown, and starts again at once.",
-           .proof = "its process has ended, and the next one takes connections",
-           .reach = Reach::kPool,
-           .of_nodes = true,
-           .expected = kNodeGone,
-           .make = make_fault<Restarted>},
-          {.name = "database.away",
-           .what = "The database ends, and starts again after `for`.",
-           .proof = "its process has ended",
-           .undo = "it starts again, and must take connections",
-           .reach = Reach::kPool,
-           .lasts = true,
-           .of_nodes = true,
-           .expected = kNodeGone,
-           .make = make_fault<Away>}};
+  return {
+      {.name = "node.kill",
+       .what = "SIGKILL to a node's daemon; after `for` a new daemon of its name starts.",
+       .proof = "the daemon is reaped, and its status is the signal",
+       .undo = "a new daemon, which must serve sessions",
+       .lasts = true,
+       .of_nodes = true,
+       .expected = kNodeGone,
+       .make = make_fault<Killed>},
+      {.name = "node.pause",
+       .what = "SIGSTOP to a node's daemon, as when its machine stands still. Longer than "
+               "cluster.lease it is retired, and must notice when it goes on.",
+       .proof = "/proc/PID/stat: state T",
+       .undo = "SIGCONT; the warden sends it if the laboratory cannot",
+       .lasts = true,
+       .of_nodes = true,
+       .expected = kNodeGone,
+       .make = make_fault<Paused>},
+      {.name = "node.partition",
+       .what = "No byte passes between a node and the database, nor from the other nodes to it. "
+               "Clients still reach it.",
+       .proof = "bytes wait in the laboratory's relay",
+       .undo = "the relay lets them pass",
+       .lasts = true,
+       .of_nodes = true,
+       .expected = kNodeGone,
+       .make = make_fault<Partitioned>},
+      {.name = "node.deploy",
+       .what = "Every node in turn is told to end with SIGTERM, and a new daemon of its name "
+               "starts when it has ended.",
+       .proof = "each daemon ended by itself, and the next one serves sessions",
+       .reach = Reach::kPool,
+       .of_nodes = true,
+       // kWorkerDied: a hop may meet the moment in which the node's process ends.
+       .expected = {kTimeout, kOverloaded, kNotReady, kShuttingDown, kSessionBusy, kWorkerDied},
+       .make = make_fault<Deployed>},
+      {.name = "database.restart",
+       .what = "The database ends with a fast shutdown, and starts again at once.",
+       .proof = "its process has ended, and the next one takes connections",
+       .reach = Reach::kPool,
+       .of_nodes = true,
+       .expected = kNodeGone,
+       .make = make_fault<Restarted>},
+      {.name = "database.away",
+       .what = "The database ends, and starts again after `for`.",
+       .proof = "its process has ended",
+       .undo = "it starts again, and must take connections",
+       .reach = Reach::kPool,
+       .lasts = true,
+       .of_nodes = true,
+       .expected = kNodeGone,
+       .make = make_fault<Away>}};
 }
 
 }  // namespace keelback::chaos::faults::nodes

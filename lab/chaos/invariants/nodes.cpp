@@ -139,8 +139,8 @@ const Invariant kToldOnce = {
         const CallEvent* told = nullptr;  // since then nothing else has happened to the session
         for (const CallEvent* call : calls) {
           tally.saw();
-          const bool tells = call->kind == OutcomeKind::kSessionLost &&
-                             call->effect == Effect::kNone;
+          const bool tells =
+              call->kind == OutcomeKind::kSessionLost && call->effect == Effect::kNone;
           if (tells && told != nullptr && call->sent > told->done) {
             tally.broken(fmt::format("session {}: {} and {} were both told of one loss", session,
                                      describe(*told), describe(*call)));

@@ -47,8 +47,8 @@ std::expected<void, std::string> Child::start(Processes& processes, const std::s
                           : std::unexpected("it is gone already");
   if (armed) return {};
   kill();
-  return std::unexpected(fmt::format("the warden could not be told of {}: {}", name,
-                                     armed.error()));
+  return std::unexpected(
+      fmt::format("the warden could not be told of {}: {}", name, armed.error()));
 }
 
 bool Child::signal(int number) const { return pid_ != 0 && ::kill(pid_, number) == 0; }

@@ -42,8 +42,8 @@ asio::awaitable<Exchanged> exchange(asio::io_context& loop, std::uint16_t port,
   const auto token = [&ec] { return asio::redirect_error(asio::use_awaitable, ec); };
   beast::tcp_stream stream(loop);
   stream.expires_after(limit);
-  co_await stream.async_connect(
-      asio::ip::tcp::endpoint(asio::ip::make_address("127.0.0.1"), port), token());
+  co_await stream.async_connect(asio::ip::tcp::endpoint(asio::ip::make_address("127.0.0.1"), port),
+                                token());
   if (!ec) {
     out.connected = true;
     co_await http::async_write(stream, request, token());
@@ -103,15 +103,15 @@ asio::awaitable<void> carry(asio::io_context& loop, std::vector<std::uint16_t> p
       answer.broke = true;
       answer.outcome = {.kind = OutcomeKind::kWorkerDied,
                         .effect = Effect::kMaybe,
-                        .message = fmt::format("the connection to the node broke: {}",
-                                               exchanged.why.empty() ? "its reply is no outcome"
-                                                                     : exchanged.why)};
+                        .message = fmt::format(
+                            "the connection to the node broke: {}",
+                            exchanged.why.empty() ? "its reply is no outcome" : exchanged.why)};
       answer.outcome.death = Death{.cause = "connection"};
       break;
     }
     answer.outcome = std::move(*outcome);
-    const bool leaves = answer.outcome.kind == OutcomeKind::kShuttingDown &&
-                        answer.outcome.effect == Effect::kNone;
+    const bool leaves =
+        answer.outcome.kind == OutcomeKind::kShuttingDown && answer.outcome.effect == Effect::kNone;
     if (!leaves) break;
   }
   done(std::move(answer));

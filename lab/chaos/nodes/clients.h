@@ -1,6 +1,7 @@
 // Callers of a cluster, behind a load balancer: a call goes to one node after another, in the order
-// that is given, until one takes it. A node that does not take connections, or that says that it ends, has not taken it. A
-// connection that breaks later is the end of the call: nobody sends it a second time.
+// that is given, until one takes it. A node that does not take connections, or that says that it
+// ends, has not taken it. A connection that breaks later is the end of the call: nobody sends it a
+// second time.
 //
 // Threads: all methods from any thread; `done` on the thread of `loop`, exactly once unless the
 // loop ends before.

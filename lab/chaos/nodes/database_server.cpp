@@ -85,8 +85,7 @@ std::int64_t number(const std::string& text) {
 std::uint16_t free_port() {
   try {
     boost::asio::io_context loop;
-    const boost::asio::ip::tcp::acceptor any(
-        loop, {boost::asio::ip::make_address("127.0.0.1"), 0});
+    const boost::asio::ip::tcp::acceptor any(loop, {boost::asio::ip::make_address("127.0.0.1"), 0});
     return any.local_endpoint().port();
   } catch (const boost::system::system_error&) {
     return 0;
@@ -123,8 +122,8 @@ std::expected<void, std::string> DatabaseServer::keep(const std::string& name,
   return give(path);
 }
 
-std::vector<std::string> DatabaseServer::as_owner(
-    const std::string& program, const std::vector<std::string>& arguments) const {
+std::vector<std::string> DatabaseServer::as_owner(const std::string& program,
+                                                  const std::vector<std::string>& arguments) const {
   std::vector<std::string> argv;
   if (::geteuid() == 0) {
     argv = {"/usr/bin/setpriv", fmt::format("--reuid={}", kAccount),
@@ -185,17 +184,17 @@ Evidence DatabaseServer::stop() {
 }
 
 std::string DatabaseServer::url(std::uint16_t port, const std::string& node) const {
-  return fmt::format("postgres://{}:{}@127.0.0.1:{}/postgres?application_name={}", kUser,
-                     password_, port, node);
+  return fmt::format("postgres://{}:{}@127.0.0.1:{}/postgres?application_name={}", kUser, password_,
+                     port, node);
 }
 
 std::expected<std::string, std::string> DatabaseServer::query(const std::string& sql) {
   const std::string log = fmt::format("{}/query-{}", home_, ++asked_);
-  auto answer = output_of(as_owner("psql", {"-X", "-q", "-A", "-t", "-F", "\t", "-v",
-                                            "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p",
-                                            std::to_string(port_), "-U", kUser, "-d", "postgres",
-                                            "-c", sql}),
-                          log, kLimit);
+  auto answer =
+      output_of(as_owner("psql", {"-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-h",
+                                  "127.0.0.1", "-p", std::to_string(port_), "-U", kUser, "-d",
+                                  "postgres", "-c", sql}),
+                log, kLimit);
   std::error_code error;
   fs::remove(log, error);
   return answer;

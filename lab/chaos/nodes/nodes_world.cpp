@@ -149,8 +149,8 @@ class NodesWorld final : public World, public Nodes {
       Outcome& outcome = each.answer.outcome;
       outcome.worker = worker_of(each);
       if (each.answer.broke) {
-        outcome.message = fmt::format("{}; node {}", outcome.message,
-                                      nodes_[each.answer.node]->name);
+        outcome.message =
+            fmt::format("{}; node {}", outcome.message, nodes_[each.answer.node]->name);
       }
       out.push_back({each.asked.index, each.at, std::move(outcome)});
     }
@@ -166,11 +166,11 @@ class NodesWorld final : public World, public Nodes {
       auto& counts = info.stats.workers;
       using enum core::WorkerState;
       // A node that serves no sessions is not there yet, or not any more.
-      (!serves                                                  ? counts.starting
+      (!serves                                           ? counts.starting
        : worker.state == kReady || worker.state == kBusy ? counts.ready
-       : worker.state == kSuspect                               ? counts.suspect
-       : worker.state == kDraining                              ? counts.draining
-                                                                : counts.starting) += 1;
+       : worker.state == kSuspect                        ? counts.suspect
+       : worker.state == kDraining                       ? counts.draining
+                                                         : counts.starting) += 1;
     }
     info.stats.ready = info.stats.workers.ready >= options_.settings.pool.min_ready;
     return info;
@@ -256,8 +256,7 @@ class NodesWorld final : public World, public Nodes {
   Evidence drain(std::uint32_t index) override {
     Node& node = *nodes_[index];
     if (!node.daemon.signal(SIGTERM)) return std::unexpected("there is no daemon");
-    const Evidence ended =
-        node.daemon.wait(options_.settings.workers.drain_timeout + kStartLimit);
+    const Evidence ended = node.daemon.wait(options_.settings.workers.drain_timeout + kStartLimit);
     if (ended) forget(node);
     return ended;
   }
@@ -294,7 +293,8 @@ class NodesWorld final : public World, public Nodes {
  private:
   struct Asked {
     std::uint64_t index = 0;
-    std::string key;  // the call's first argument, which names it in the ledgers; empty: it does not
+    std::string
+        key;  // the call's first argument, which names it in the ledgers; empty: it does not
   };
   struct Answered {
     Asked asked;
@@ -391,8 +391,7 @@ class NodesWorld final : public World, public Nodes {
   Evidence until_it_serves(Node& node) {
     const bool serves = load::soon([&] { return this->serves(node.index); }, kStartLimit, 5ms);
     if (serves) return fmt::format("node {} serves, process {}", node.name, node.daemon.pid());
-    return std::unexpected(fmt::format("node {} does not serve: {}", node.name,
-                                       last_lines(node)));
+    return std::unexpected(fmt::format("node {} does not serve: {}", node.name, last_lines(node)));
   }
   std::string last_lines(const Node& node) const {
     const std::string text =
@@ -432,8 +431,8 @@ class NodesWorld final : public World, public Nodes {
       Look look{.at = Clock::now(), .serves = state.value("serves_sessions", false)};
       for (const Json& each : list) {
         host::WorkerInfo worker;
-        worker.worker = named(node.index, node.start,
-                              {each.value("slot", 0U), each.value("generation", 0U)});
+        worker.worker =
+            named(node.index, node.start, {each.value("slot", 0U), each.value("generation", 0U)});
         worker.pid = each.value("pid", std::int64_t{0});
         worker.state = state_from(each.value("state", ""));
         worker.running.resize(each.value("running", 0U));
@@ -495,8 +494,7 @@ class NodesWorld final : public World, public Nodes {
     if (answer.broke) return named(answer.node, each.start, {1, 1});
     if (!answer.outcome.worker) return {};
     read_ledgers();  // every time: the latch test sends calls again
-    return place_of(each.asked.key).value_or(
-        named(answer.node, each.start, answer.outcome.worker));
+    return place_of(each.asked.key).value_or(named(answer.node, each.start, answer.outcome.worker));
   }
   std::optional<WorkerRef> place_of(const std::string& key) const {
     const auto found = places_.find(key);

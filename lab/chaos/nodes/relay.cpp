@@ -52,8 +52,8 @@ asio::awaitable<void> Relay::accept() {
   const std::uint16_t to = to_;
   for (;;) {
     error_code ec;
-    tcp::socket one = co_await acceptor->async_accept(
-        asio::redirect_error(asio::use_awaitable, ec));
+    tcp::socket one =
+        co_await acceptor->async_accept(asio::redirect_error(asio::use_awaitable, ec));
     if (ec) co_return;
     auto pair = std::make_shared<Pair>(Pair{std::move(one), tcp::socket(loop)});
     asio::co_spawn(loop, connect(gate, std::move(pair), to), asio::detached);
